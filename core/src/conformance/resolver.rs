@@ -1,0 +1,1 @@
+//! What every resolver must do.

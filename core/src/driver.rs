@@ -1,0 +1,127 @@
+//! One kind of database.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use sea_orm::{DbBackend, ExecResult, QueryResult, Statement, TransactionOptions};
+
+use crate::{DatabaseConfig, DatabaseError, DriverError, SecretInvalid};
+
+/// Speaks to one kind of database. It opens connections; pooling is the engine's.
+///
+/// What every driver keeps, and `conformance::driver` checks:
+/// * a wrong password is [`DriverErrorKind::Authentication`](crate::DriverErrorKind::Authentication), a host that does not
+///   answer [`Unreachable`](crate::DriverErrorKind::Unreachable), a failed handshake [`Tls`](crate::DriverErrorKind::Tls);
+/// * `validate` refuses what `connect` could never use, and names the field, not its value;
+/// * sessions speak UTC and UTF-8;
+/// * the future of `connect` may be dropped at any time and leaves nothing behind.
+#[async_trait]
+pub trait DatabaseDriver: Send + Sync {
+    /// Other words for this driver that a secret's `type` or `engine` may use, such as `postgres`.
+    fn aliases(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Checks what this driver needs of a secret, without connecting.
+    ///
+    /// # Errors
+    /// The field that is missing or wrong.
+    fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid>;
+
+    /// Opens one connection.
+    ///
+    /// # Errors
+    /// See [`DriverErrorKind`](crate::DriverErrorKind).
+    async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError>;
+
+    /// The SQL that SeaORM writes for it.
+    fn backend(&self) -> DbBackend;
+
+    /// The folder below `migrations/` whose files it runs.
+    fn migration_dialect(&self) -> &str;
+
+    /// How migrations are kept from running twice at once on this kind of database.
+    fn migration_lock(&self) -> MigrationLock;
+}
+
+/// How instances that start together keep each other from applying the same migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MigrationLock {
+    /// A session lock: the first statement waits for it, the second gives it up.
+    Session {
+        /// Waits for the lock and takes it.
+        lock: &'static str,
+        /// Gives it up.
+        unlock: &'static str,
+    },
+    /// `begin` itself waits for the one writer there may be, so a transaction that reads what was applied is the lock.
+    Transaction,
+}
+
+/// One open connection. A future of it that is dropped before its end leaves the connection in an unknown state: the engine
+/// closes such a connection and never uses it again.
+#[async_trait]
+pub trait Connection: Send {
+    /// Runs a statement and counts the rows it touched.
+    ///
+    /// # Errors
+    /// See [`DatabaseErrorKind`](crate::DatabaseErrorKind).
+    async fn execute(&mut self, statement: &Statement) -> Result<ExecResult, DatabaseError>;
+
+    /// Runs statements that come as plain text and bind nothing, several being parted by semicolons.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    async fn execute_script(&mut self, sql: &str) -> Result<ExecResult, DatabaseError>;
+
+    /// Runs a statement and gives its rows.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    async fn query(&mut self, statement: &Statement) -> Result<Vec<QueryResult>, DatabaseError>;
+
+    /// Runs a statement and gives its first row.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    async fn query_one(&mut self, statement: &Statement) -> Result<Option<QueryResult>, DatabaseError> {
+        Ok(self.query(statement).await?.into_iter().next())
+    }
+
+    /// Begins a transaction; within one, a save point.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    async fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError>;
+
+    /// Commits the innermost transaction or releases its save point.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute): a commit that failed is never reported as done.
+    async fn commit(&mut self) -> Result<(), DatabaseError>;
+
+    /// Rolls the innermost transaction or save point back.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    async fn rollback(&mut self) -> Result<(), DatabaseError>;
+
+    /// A round trip to the server.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    async fn ping(&mut self) -> Result<ServerVersion, DatabaseError>;
+
+    /// Takes leave of the server. The engine gives it a deadline.
+    async fn close(self: Box<Self>);
+}
+
+/// The server's version, such as `15.8`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerVersion(pub Arc<str>);
+
+impl fmt::Display for ServerVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,128 @@
+//! The engine's settings: `tenancy.secrets`, `tenancy.pools` and `tenancy.limits`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::HumanDuration;
+
+/// How long secrets are kept, and what happens when they cannot be had.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsSettings {
+    /// How long a secret is used before it is read anew. It is served on while that happens.
+    pub ttl: HumanDuration,
+    /// The most secrets that are kept; the least recently used goes first.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_entries: usize,
+    /// Which fraction of `ttl` varies at random from secret to secret, so that they are not all read at once.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub jitter: f64,
+    /// How long past its `ttl` a secret is served while the provider fails.
+    pub stale_if_error: HumanDuration,
+    /// How long it is remembered that the provider knows no such tenant.
+    pub not_found_ttl: HumanDuration,
+}
+
+impl Default for SecretsSettings {
+    fn default() -> Self {
+        Self {
+            ttl: HumanDuration::from_secs(5 * 60),
+            max_entries: 1000,
+            jitter: 0.1,
+            stale_if_error: HumanDuration::from_secs(60 * 60),
+            not_found_ttl: HumanDuration::from_secs(30),
+        }
+    }
+}
+
+/// How many databases and connections are open at once, and for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolsSettings {
+    /// The most tenants whose pools are open at once; the least recently used is closed first.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max: usize,
+    /// The most connections that are open at once, over all tenants.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: usize,
+    /// A pool that was not used for this long is closed.
+    pub idle_timeout: HumanDuration,
+    /// How long opening one connection may take.
+    pub connect_timeout: HumanDuration,
+    /// How long a request waits for a connection.
+    pub acquire_timeout: HumanDuration,
+    /// What holds for a tenant whose secret says nothing else.
+    pub defaults: PoolDefaults,
+}
+
+impl Default for PoolsSettings {
+    fn default() -> Self {
+        Self {
+            max: 100,
+            max_connections: 200,
+            idle_timeout: HumanDuration::from_secs(30 * 60),
+            connect_timeout: HumanDuration::from_secs(5),
+            acquire_timeout: HumanDuration::from_secs(5),
+            defaults: PoolDefaults::default(),
+        }
+    }
+}
+
+/// One tenant's pool, where its secret says nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolDefaults {
+    /// The most connections to one tenant's database.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub max_connections: usize,
+    /// How many connections are kept open without use; more are closed soon after a burst.
+    pub idle_connections: usize,
+    /// How long a connection is kept open without use.
+    pub idle_time: HumanDuration,
+    /// How long a connection is kept open at all.
+    pub max_lifetime: HumanDuration,
+}
+
+impl Default for PoolDefaults {
+    fn default() -> Self {
+        Self {
+            max_connections: 20,
+            idle_connections: 5,
+            idle_time: HumanDuration::from_secs(30 * 60),
+            max_lifetime: HumanDuration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// What one tenant may ask for at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSettings {
+    /// The most requests of one tenant that run at once; one more is answered 429 `tenant_busy`.
+    #[schemars(range(min = 1))]
+    pub concurrent_requests: usize,
+    /// The most requests of one tenant per second, bursts of one second's worth allowed; one more is answered 429
+    /// `rate_limited`. `null` for no limit.
+    #[schemars(range(min = 1))]
+    pub requests_per_second: Option<u32>,
+}
+
+impl Default for LimitsSettings {
+    fn default() -> Self {
+        Self {
+            concurrent_requests: 1000,
+            requests_per_second: None,
+        }
+    }
+}
+
+/// All of the engine's settings.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EngineSettings {
+    /// `tenancy.secrets`.
+    pub secrets: SecretsSettings,
+    /// `tenancy.pools`.
+    pub pools: PoolsSettings,
+    /// `tenancy.limits`.
+    pub limits: LimitsSettings,
+}

@@ -1,0 +1,292 @@
+//! What can go wrong with a database, as kinds that a caller acts on.
+
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+use sea_orm::{DbErr, RuntimeErr, SqlxError};
+
+/// Any error, to be kept as a source.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A secret that cannot be used: which field of it, and why. It never repeats a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` {reason}")]
+pub struct SecretInvalid {
+    /// The field, such as `port` or `tls.mode`.
+    pub field: String,
+    /// What is wrong with it: "is missing".
+    pub reason: String,
+}
+
+impl SecretInvalid {
+    /// What is wrong with `field`.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DriverErrorKind {
+    /// The user or the password was refused: the secret may have been rotated, so the engine reads it anew.
+    Authentication,
+    /// Nobody answers at that host and port, or not in time.
+    Unreachable,
+    /// The handshake failed, or the server does not offer what `tls.mode` demands.
+    Tls,
+    /// The server has no connection left.
+    TooManyConnections,
+    /// The server is there, but the database is not.
+    DatabaseMissing,
+    /// The secret says something that this driver cannot use.
+    Invalid,
+    /// What the driver needs on this machine is absent (a client library).
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+impl DriverErrorKind {
+    /// One word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::TooManyConnections => "too_many_connections",
+            Self::DatabaseMissing => "database_missing",
+            Self::Invalid => "invalid",
+            Self::Unsupported => "unsupported",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A connection that could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("cannot connect: {}", .kind.as_str())]
+pub struct DriverError {
+    /// What a caller acts on.
+    pub kind: DriverErrorKind,
+    #[source]
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl DriverError {
+    /// Of this kind, caused by `source`.
+    pub fn new(kind: DriverErrorKind, source: impl Into<BoxError>) -> Self {
+        Self {
+            kind,
+            source: Some(Arc::from(source.into())),
+        }
+    }
+}
+
+/// Why a statement failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DatabaseErrorKind {
+    /// A unique value is taken.
+    UniqueViolation,
+    /// A row that is referred to is missing, or is still referred to.
+    ForeignKeyViolation,
+    /// Another constraint: not null, check, a value too long.
+    ConstraintViolation,
+    /// The transaction was chosen to lose, by deadlock or serialization: running it again may work.
+    Serialization,
+    /// The statement took too long and was cancelled by the database, or waited too long for a lock.
+    StatementTimeout,
+    /// The connection broke; whether the statement took effect, nobody knows.
+    ConnectionLost,
+    /// The connection broke, and the statement certainly had no effect.
+    ConnectionLostWithoutEffect,
+    /// No connection could be opened.
+    Connect(DriverErrorKind),
+    /// No connection became free in time.
+    PoolTimeout,
+    /// The tenant's pool was closed, or the server is shutting down.
+    Closed,
+    /// The database refuses writes: a replica, or a full disk.
+    ReadOnly,
+    /// The user may not do this.
+    PermissionDenied,
+    /// The migrations that come before a tenant's first use failed.
+    Migration,
+    /// This kind of database cannot do it.
+    Unsupported,
+    /// Anything else: a syntax error, a missing table.
+    Other,
+}
+
+impl DatabaseErrorKind {
+    /// One word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UniqueViolation => "unique_violation",
+            Self::ForeignKeyViolation => "foreign_key_violation",
+            Self::ConstraintViolation => "constraint_violation",
+            Self::Serialization => "serialization",
+            Self::StatementTimeout => "statement_timeout",
+            Self::ConnectionLost => "connection_lost",
+            Self::ConnectionLostWithoutEffect => "connection_lost_without_effect",
+            Self::Connect(kind) => kind.as_str(),
+            Self::PoolTimeout => "pool_timeout",
+            Self::Closed => "closed",
+            Self::ReadOnly => "read_only",
+            Self::PermissionDenied => "permission_denied",
+            Self::Migration => "migration",
+            Self::Unsupported => "unsupported",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether the connection it happened on must not be used again.
+    pub fn breaks_connection(self) -> bool {
+        matches!(self, Self::ConnectionLost | Self::ConnectionLostWithoutEffect)
+    }
+
+    /// The kind of an error that came back through SeaORM.
+    pub fn of(error: &DbErr) -> Self {
+        if let Some(error) = DatabaseError::find(error) {
+            return error.kind;
+        }
+        match sqlx_error(error) {
+            Some(SqlxError::Database(error)) if error.is_unique_violation() => Self::UniqueViolation,
+            Some(SqlxError::Database(error)) if error.is_foreign_key_violation() => Self::ForeignKeyViolation,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A statement, or what had to come before it, that failed.
+///
+/// It prints its kind and the database's own code. The database's message is its source and is not printed with it, since
+/// messages repeat values: `Duplicate entry 'john@example.com' for key 'email'`.
+#[derive(Clone)]
+pub struct DatabaseError {
+    /// What a caller acts on.
+    pub kind: DatabaseErrorKind,
+    /// The database's own code, such as the SQLSTATE `23505`.
+    pub code: Option<String>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl DatabaseError {
+    /// Of this kind.
+    pub fn new(kind: DatabaseErrorKind) -> Self {
+        Self {
+            kind,
+            code: None,
+            source: None,
+        }
+    }
+
+    /// With the database's own code.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// With what caused it. A driver on sqlx gives an `Arc<sqlx::Error>`, which [`into_db_err`](Self::into_db_err) can share.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Finds it again in an error that came back through SeaORM.
+    pub fn find(error: &DbErr) -> Option<&Self> {
+        match sqlx_error(error)? {
+            SqlxError::AnyDriverError(error) => error.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// As SeaORM's error. A violated unique or foreign key that sqlx reported goes through as it is, so that
+    /// [`DbErr::sql_err`] knows it; everything else can be had back with [`find`](Self::find).
+    pub fn into_db_err(self) -> DbErr {
+        let wrap: fn(RuntimeErr) -> DbErr = match self.kind {
+            DatabaseErrorKind::Connect(_) | DatabaseErrorKind::PoolTimeout | DatabaseErrorKind::Closed => DbErr::Conn,
+            _ => DbErr::Query,
+        };
+        let known_to_sea_orm = matches!(
+            self.kind,
+            DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::ForeignKeyViolation
+        );
+        if known_to_sea_orm {
+            let sqlx = self.source.clone().and_then(downcast_arc::<SqlxError>);
+            if let Some(error) = sqlx {
+                return wrap(RuntimeErr::SqlxError(error));
+            }
+        }
+        wrap(RuntimeErr::SqlxError(Arc::new(SqlxError::AnyDriverError(Box::new(self)))))
+    }
+}
+
+/// Finds an `Arc<T>` that was given as the source itself: `Arc<dyn Error>` cannot be turned back into an `Arc<T>`.
+fn downcast_arc<T: StdError + Send + Sync + 'static>(error: Arc<dyn StdError + Send + Sync>) -> Option<Arc<T>> {
+    error.downcast_ref::<Arc<T>>().cloned()
+}
+
+fn sqlx_error(error: &DbErr) -> Option<&SqlxError> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}
+
+impl From<DriverError> for DatabaseError {
+    fn from(error: DriverError) -> Self {
+        Self::new(DatabaseErrorKind::Connect(error.kind)).with_source(error)
+    }
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "database error: {}", self.kind.as_str())?;
+        match &self.code {
+            Some(code) => write!(f, " ({code})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseError")
+            .field("kind", &self.kind)
+            .field("code", &self.code)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for DatabaseError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_its_kind_through_sea_orm() {
+        let error = DatabaseError::new(DatabaseErrorKind::PoolTimeout);
+        assert_eq!(DatabaseErrorKind::of(&error.into_db_err()), DatabaseErrorKind::PoolTimeout);
+    }
+
+    #[test]
+    fn the_database_s_own_words_are_not_printed() {
+        let error = DatabaseError::new(DatabaseErrorKind::UniqueViolation)
+            .with_code("1062")
+            .with_source("Duplicate entry 'canary'");
+        assert_eq!(error.to_string(), "database error: unique_violation (1062)");
+        assert!(!format!("{error:?}").contains("canary"));
+        assert!(!error.into_db_err().to_string().contains("canary"));
+    }
+}

@@ -1,0 +1,32 @@
+//! The plugin traits of Tenantry, their vocabulary, the registry, and the engine between them.
+//!
+//! A request's head goes to a [`TenantResolver`], which finds a [`TenantId`]. A [`SecretProvider`] holds that tenant's
+//! [`SecretDocument`], which is read into a [`DatabaseConfig`]. A [`DatabaseDriver`] opens [`Connection`]s to it. The engine
+//! caches, pools and counts between them. This crate does no input or output of its own and names no plugin.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod database_config;
+mod driver;
+mod duration;
+pub mod engine;
+mod error;
+mod plugin;
+mod provider;
+mod registry;
+mod request;
+mod resolver;
+mod secret;
+mod tenant_id;
+
+pub use database_config::{DatabaseConfig, PoolOverrides, QueryConfig, TlsConfig, TlsMode};
+pub use driver::{Connection, DatabaseDriver, MigrationLock, ServerVersion};
+pub use duration::HumanDuration;
+pub use error::{BoxError, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid};
+pub use plugin::{BuildContext, BuildError, Plugin};
+pub use provider::{ProviderError, SecretProvider};
+pub use registry::{Registered, Registry, nearest, without_value};
+pub use request::{RequestHead, TrustedProxies};
+pub use resolver::{MalformedReason, Resolution, ResolveError, TenantLocation, TenantResolver};
+pub use secret::{SecretDocument, SecretValue, SecretVersion};
+pub use tenant_id::{DEFAULT_TENANT_ID_PATTERN, MAX_TENANT_ID_BYTES, TenantId, TenantIdError, TenantIdPattern};

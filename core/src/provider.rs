@@ -1,0 +1,84 @@
+//! Where tenants' secrets are kept.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use crate::{BoxError, SecretDocument, TenantId};
+
+/// Holds every tenant's secret.
+///
+/// What every provider keeps, and `conformance::provider` checks:
+/// * a tenant it does not know is [`ProviderError::NotFound`], and an outage is never that;
+/// * the same content has the same version, a changed one another;
+/// * `list` names each tenant that `fetch` finds, once, and none that breaks the rule for tenant ids;
+/// * no error repeats a part of a secret;
+/// * it keeps no copy of its own: caching is the engine's.
+#[async_trait]
+pub trait SecretProvider: Send + Sync {
+    /// Reads one tenant's secret as it is now.
+    ///
+    /// # Errors
+    /// See [`ProviderError`].
+    async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError>;
+
+    /// Names every tenant that has a secret.
+    ///
+    /// # Errors
+    /// See [`ProviderError`].
+    async fn list(&self) -> Result<Vec<TenantId>, ProviderError>;
+
+    /// For a provider that learns of changes by itself: a channel whose value moves with each one. The engine then reads the
+    /// secrets it holds anew, without waiting for their time to live.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+}
+
+/// Why a secret could not be had. Display never repeats the source.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The provider answered that there is none. Remembered briefly; the client gets 404 `tenant_unknown`.
+    #[error("the provider holds no secret for this tenant")]
+    NotFound,
+    /// The provider refuses to tell, or cannot decrypt. Someone must mend a policy or a key.
+    #[error("the provider denies access")]
+    Denied(#[source] BoxError),
+    /// Asked too often; the engine backs off.
+    #[error("the provider is throttling")]
+    Throttled {
+        /// How long the provider asks to wait.
+        retry_after: Option<Duration>,
+        /// What it answered.
+        #[source]
+        source: BoxError,
+    },
+    /// No answer, or one that it cannot answer now.
+    #[error("the provider is unavailable")]
+    Unavailable(#[source] BoxError),
+    /// It answered, but not with a JSON object. Never cached as good.
+    #[error("the secret is not valid: {reason}")]
+    Invalid {
+        /// What is wrong; never a part of the secret.
+        reason: String,
+    },
+}
+
+impl ProviderError {
+    /// A secret that is no JSON object, or otherwise unreadable.
+    pub fn invalid(reason: impl Into<String>) -> Self {
+        Self::Invalid { reason: reason.into() }
+    }
+
+    /// One word for logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Denied(_) => "denied",
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable(_) => "unavailable",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! How a request names its tenant.
+
+use async_trait::async_trait;
+
+use crate::{RequestHead, TenantId, TenantIdError};
+
+/// Finds which tenant a request belongs to.
+///
+/// What every resolver keeps, and `conformance::resolver` checks:
+/// * a name that is present but breaks the rule for tenant ids is [`ResolveError::Malformed`], never [`Resolution::Absent`];
+/// * two different names in one request are [`ResolveError::Malformed`];
+/// * it reads nothing but the request's head, and neither panics nor waits without a deadline, whatever is in it.
+#[async_trait]
+pub trait TenantResolver: Send + Sync {
+    /// Reads the tenant from a request.
+    ///
+    /// # Errors
+    /// When a tenant is named, but not one that may be used: see [`ResolveError`].
+    async fn resolve(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError>;
+
+    /// How a client states the tenant: what the OpenAPI document shows, and what the router takes off a path.
+    fn location(&self) -> TenantLocation;
+}
+
+/// What a resolver found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// The request names no tenant where this resolver looks.
+    Absent,
+    /// It names this one.
+    Found(TenantId),
+}
+
+/// Where a client states its tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantLocation {
+    /// In a request header of this name.
+    Header {
+        /// The header's name, as documented.
+        name: String,
+    },
+    /// In a query parameter of this name.
+    Query {
+        /// The parameter's name.
+        name: String,
+    },
+    /// In a cookie of this name.
+    Cookie {
+        /// The cookie's name.
+        name: String,
+    },
+    /// In a bearer token's claim.
+    Bearer {
+        /// The claim, dots going deeper.
+        claim: String,
+    },
+    /// As the label before this domain in the host name.
+    Subdomain {
+        /// The domain, such as `example.com`.
+        domain: String,
+    },
+    /// By the whole host name.
+    Host {
+        /// The host names that stand for a tenant.
+        hosts: Vec<String>,
+    },
+    /// In the path, before everything else: `{prefix}/{tenant}/...`. The router takes both off.
+    Path {
+        /// The prefix, with its leading and without a trailing slash, such as `/t`.
+        prefix: String,
+    },
+    /// Nowhere: every request has the same tenant.
+    Fixed,
+    /// In any one of these, the first that is present.
+    AnyOf(Vec<TenantLocation>),
+    /// In every one of these that is present, all agreeing.
+    AllOf(Vec<TenantLocation>),
+}
+
+impl TenantLocation {
+    /// The prefix that the router takes off a path, where one of the locations is the path.
+    pub fn path_prefix(&self) -> Option<&str> {
+        match self {
+            Self::Path { prefix } => Some(prefix),
+            Self::AnyOf(all) | Self::AllOf(all) => all.iter().find_map(Self::path_prefix),
+            _ => None,
+        }
+    }
+}
+
+/// Why a request's tenant is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// A name is there, and it is no tenant id. Answered 400 `tenant_malformed`.
+    #[error("the tenant id in {place} {reason}")]
+    Malformed {
+        /// Where it stood, in words for a client: "the header `X-Tenant-ID`".
+        place: String,
+        /// What is wrong, without repeating it.
+        reason: MalformedReason,
+    },
+    /// The credential that carries the tenant is missing or bad. Answered 401 with `WWW-Authenticate`.
+    #[error("{description}")]
+    Unauthenticated {
+        /// The error code of RFC 6750 §3.1; `None` when no credential was sent at all.
+        error: Option<&'static str>,
+        /// What is wrong, for the client's developer; never a part of the credential.
+        description: String,
+    },
+    /// Two resolvers found different tenants. Answered 403 `tenant_mismatch`.
+    #[error("the request names more than one tenant")]
+    Mismatch,
+    /// What the resolver needs to decide (a key set) cannot be had now. Answered 503 `provider_unavailable`.
+    #[error("the tenant cannot be determined now")]
+    Unavailable {
+        /// When asking again may help.
+        retry_after: std::time::Duration,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// What is wrong with a tenant's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedReason {
+    /// It breaks the rule for ids.
+    #[error("{0}")]
+    Id(#[from] TenantIdError),
+    /// The request has two that differ.
+    #[error("is given more than once, with different values")]
+    Ambiguous,
+    /// It is not readable text, or not encoded as its place demands.
+    #[error("is not readable text")]
+    Unreadable,
+}
+
+impl ResolveError {
+    /// A malformed name at `place`.
+    pub fn malformed(place: impl Into<String>, reason: impl Into<MalformedReason>) -> Self {
+        Self::Malformed {
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A tenant's secret as its provider holds it.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock},
+};
+
+use serde_json::Value;
+use zeroize::Zeroize;
+
+/// JSON that holds secrets: it prints as `[REDACTED]` and its texts are overwritten when it is dropped.
+#[derive(Clone, Default, PartialEq)]
+pub struct SecretValue(Value);
+
+impl SecretValue {
+    /// Takes charge of `value`.
+    pub fn new(value: Value) -> Self {
+        Self(value)
+    }
+
+    /// What it holds. Nothing of it may be printed.
+    pub fn expose(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Drop for SecretValue {
+    fn drop(&mut self) {
+        overwrite(&mut self.0);
+    }
+}
+
+fn overwrite(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(overwrite),
+        Value::Object(members) => members.values_mut().for_each(overwrite),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[REDACTED]")
+    }
+}
+
+/// Tells one state of a secret from another: the provider's own version id where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SecretVersion(Arc<str>);
+
+impl SecretVersion {
+    /// The provider's own version id.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// For a provider without version ids: a hash of the content under a key that this process drew at random, so that it
+    /// tells nothing of the content to whoever reads it in `/health`.
+    pub fn of_content(content: &Value) -> Self {
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(format!("{:016x}", KEY.hash_one(content)).into())
+    }
+
+    /// The version as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SecretVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One tenant's secret: a JSON object in one of the forms of the contract, or what stands in its place, and its version.
+#[derive(Debug, Clone)]
+pub struct SecretDocument {
+    /// The document, not checked yet.
+    pub value: SecretValue,
+    /// Its version.
+    pub version: SecretVersion,
+}
+
+impl SecretDocument {
+    /// A document whose version is a hash of its content.
+    pub fn from_value(value: Value) -> Self {
+        Self {
+            version: SecretVersion::of_content(&value),
+            value: SecretValue::new(value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_document_prints_nothing_of_its_content() {
+        let document = SecretDocument::from_value(json!({"password": "canary"}));
+        assert!(!format!("{document:?}").contains("canary"));
+    }
+
+    #[test]
+    fn the_same_content_has_the_same_version() {
+        let version = |v: Value| SecretDocument::from_value(v).version;
+        assert_eq!(version(json!({"a": 1})), version(json!({"a": 1})));
+        assert_ne!(version(json!({"a": 1})), version(json!({"a": 2})));
+    }
+}

@@ -1,0 +1,1 @@
+//! Starts the servers that Tenantry is tested against.
