@@ -184,7 +184,8 @@ impl DatabaseConfig {
         if let Some(path) = url.expose_secret().strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             self.driver = "sqlite".to_owned();
-            self.path.get_or_insert_with(|| path.split('?').next().unwrap_or(path).to_owned());
+            self.path
+                .get_or_insert_with(|| path.split('?').next().unwrap_or(path).to_owned());
             return Ok(());
         }
         let url = Url::parse(url.expose_secret()).map_err(|_| invalid("is not a URL"))?;
@@ -226,10 +227,11 @@ impl PoolOverrides {
         let Some(pool) = fields.object("pool")? else {
             return Ok(Self::default());
         };
-        let pool = Fields { object: pool, at: "pool." };
-        let section = |name: &'static str, at: &'static str| {
-            Ok(pool.object(name)?.map(|object| Fields { object, at }))
+        let pool = Fields {
+            object: pool,
+            at: "pool.",
         };
+        let section = |name: &'static str, at: &'static str| Ok(pool.object(name)?.map(|object| Fields { object, at }));
         let max = section("max", "pool.max.")?;
         let idle = section("idle", "pool.idle.")?;
         let lifetime = section("lifetime", "pool.lifetime.")?;
@@ -252,11 +254,17 @@ impl QueryConfig {
         let Some(query) = fields.object("query")? else {
             return Ok(config);
         };
-        let query = Fields { object: query, at: "query." };
+        let query = Fields {
+            object: query,
+            at: "query.",
+        };
         let Some(slow) = query.object("slow")? else {
             return Ok(config);
         };
-        let slow = Fields { object: slow, at: "query.slow." };
+        let slow = Fields {
+            object: slow,
+            at: "query.slow.",
+        };
         if let Some(threshold) = slow.duration("threshold")? {
             config.slow_threshold = Some(threshold);
         }
@@ -271,10 +279,16 @@ impl TlsConfig {
     fn parse(fields: &Fields<'_>) -> Result<Self, SecretInvalid> {
         let mut config = Self::default();
         if let Some(tls) = fields.object("tls")? {
-            let tls = Fields { object: tls, at: "tls." };
+            let tls = Fields {
+                object: tls,
+                at: "tls.",
+            };
             if let Some(mode) = tls.text("mode")? {
                 let unknown = || {
-                    SecretInvalid::new("tls.mode", "is not `disable`, `prefer`, `require`, `verify-ca` or `verify-full`")
+                    SecretInvalid::new(
+                        "tls.mode",
+                        "is not `disable`, `prefer`, `require`, `verify-ca` or `verify-full`",
+                    )
                 };
                 config.mode = Some(TlsMode::parse(&mode).ok_or_else(unknown)?);
             }
@@ -434,7 +448,10 @@ mod tests {
         assert_eq!(config.password.unwrap().expose_secret(), "p/w");
         assert_eq!(config.tls.mode, Some(TlsMode::VerifyCa));
         let sqlite = parse(json!({"url": "sqlite://a/b.db"})).unwrap();
-        assert_eq!((sqlite.driver.as_str(), sqlite.path.as_deref()), ("sqlite", Some("a/b.db")));
+        assert_eq!(
+            (sqlite.driver.as_str(), sqlite.path.as_deref()),
+            ("sqlite", Some("a/b.db"))
+        );
     }
 
     #[test]
@@ -449,10 +466,22 @@ mod tests {
             (json!({"type": "postgresql", "port": 0}), "port"),
             (json!({"type": "postgresql", "password": {"x": canary}}), "password"),
             (json!({"type": "postgresql", "pool": canary}), "pool"),
-            (json!({"type": "postgresql", "pool": {"max": {"connections": canary}}}), "pool.max.connections"),
-            (json!({"type": "postgresql", "pool": {"max": {"connections": 0}}}), "pool.max.connections"),
-            (json!({"type": "postgresql", "pool": {"idle": {"time": canary}}}), "pool.idle.time"),
-            (json!({"type": "postgresql", "query": {"slow": {"threshold": canary}}}), "query.slow.threshold"),
+            (
+                json!({"type": "postgresql", "pool": {"max": {"connections": canary}}}),
+                "pool.max.connections",
+            ),
+            (
+                json!({"type": "postgresql", "pool": {"max": {"connections": 0}}}),
+                "pool.max.connections",
+            ),
+            (
+                json!({"type": "postgresql", "pool": {"idle": {"time": canary}}}),
+                "pool.idle.time",
+            ),
+            (
+                json!({"type": "postgresql", "query": {"slow": {"threshold": canary}}}),
+                "query.slow.threshold",
+            ),
             (json!({"type": "postgresql", "tls": {"mode": canary}}), "tls.mode"),
             (json!({"url": format!("no url {canary}")}), "url"),
         ];

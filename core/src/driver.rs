@@ -47,11 +47,13 @@ pub trait DatabaseDriver: Send + Sync {
 /// How instances that start together keep each other from applying the same migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MigrationLock {
-    /// A session lock: the first statement waits for it, the second gives it up.
+    /// A session lock, tried again until it is there.
     Session {
-        /// Waits for the lock and takes it.
+        /// A query that tries to take the lock without waiting; its first column is 1 where it did.
         lock: &'static str,
-        /// Gives it up.
+        /// A script to run once it is there: lifts the session's statement time-out, which is meant for requests.
+        prepare: &'static str,
+        /// A script that restores what `prepare` changed and gives the lock up.
         unlock: &'static str,
     },
     /// `begin` itself waits for the one writer there may be, so a transaction that reads what was applied is the lock.

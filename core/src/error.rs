@@ -221,7 +221,9 @@ impl DatabaseError {
                 return wrap(RuntimeErr::SqlxError(error));
             }
         }
-        wrap(RuntimeErr::SqlxError(Arc::new(SqlxError::AnyDriverError(Box::new(self)))))
+        wrap(RuntimeErr::SqlxError(Arc::new(SqlxError::AnyDriverError(Box::new(
+            self,
+        )))))
     }
 }
 
@@ -277,7 +279,10 @@ mod tests {
     #[test]
     fn an_error_keeps_its_kind_through_sea_orm() {
         let error = DatabaseError::new(DatabaseErrorKind::PoolTimeout);
-        assert_eq!(DatabaseErrorKind::of(&error.into_db_err()), DatabaseErrorKind::PoolTimeout);
+        assert_eq!(
+            DatabaseErrorKind::of(&error.into_db_err()),
+            DatabaseErrorKind::PoolTimeout
+        );
     }
 
     #[test]

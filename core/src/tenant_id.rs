@@ -88,6 +88,12 @@ impl TenantIdPattern {
         Regex::new(&format!(r"\A(?:{pattern})\z")).map(|regex| Self(Some(regex)))
     }
 
+    /// The operator's own pattern as it was given; `None` for [`DEFAULT_TENANT_ID_PATTERN`].
+    pub fn pattern(&self) -> Option<&str> {
+        let anchored = self.0.as_ref()?.as_str();
+        anchored.strip_prefix(r"\A(?:")?.strip_suffix(r")\z")
+    }
+
     /// Checks `raw` and makes an id of it.
     ///
     /// # Errors
@@ -167,5 +173,6 @@ mod tests {
         assert_eq!(pattern.parse("T42").unwrap().as_str(), "T42");
         assert!(pattern.parse("T42-and-more").is_err());
         assert!(pattern.parse("yx").is_err());
+        assert_eq!(pattern.pattern(), Some("T[0-9]+|x"));
     }
 }

@@ -1,0 +1,224 @@
+//! Statements that fail, take long, or are left.
+
+use std::time::{Duration, Instant};
+
+use sea_orm::{SqlErr, TransactionOptions};
+use tokio::time::timeout;
+
+use super::{STATEMENT_TIMEOUT, Suite, kind, tables};
+use crate::DatabaseErrorKind;
+
+pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    session
+        .execute(&tables::parent(200, Some("taken")))
+        .await
+        .expect("the name is free");
+    for again in [tables::parent(201, Some("taken")), tables::parent(200, Some("another"))] {
+        let error = session.execute(&again).await.expect_err("the value is taken");
+        assert_eq!(error.kind, DatabaseErrorKind::UniqueViolation);
+        assert!(error.code.is_some());
+        assert!(
+            !format!("{error} {error:?}").contains("taken"),
+            "the error repeats a value"
+        );
+        let error = error.into_db_err();
+        assert!(
+            matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))),
+            "{:?}",
+            error.sql_err()
+        );
+        assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::UniqueViolation);
+    }
+    session.is_usable().await;
+    session.close().await;
+}
+
+pub(super) async fn a_missing_parent_is_a_foreign_key_violation_also_to_sea_orm(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    let error = session
+        .execute(&tables::child(300, 399))
+        .await
+        .expect_err("the parent is missing");
+    assert_eq!(error.kind, DatabaseErrorKind::ForeignKeyViolation);
+    let error = error.into_db_err();
+    assert!(
+        matches!(error.sql_err(), Some(SqlErr::ForeignKeyConstraintViolation(_))),
+        "{:?}",
+        error.sql_err()
+    );
+    session.is_usable().await;
+    session.close().await;
+}
+
+pub(super) async fn a_missing_value_is_a_constraint_violation(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    let outcome = session.execute(&tables::parent(400, None)).await;
+    assert_eq!(kind(outcome), DatabaseErrorKind::ConstraintViolation);
+    session.close().await;
+}
+
+pub(super) async fn a_syntax_error_leaves_the_connection_usable(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    for sql in ["SELEKT 1", "SELECT * FROM conformance_absent"] {
+        let error = session.query_sql(sql).await.expect_err("the statement is wrong");
+        assert_eq!(error.kind, DatabaseErrorKind::Other);
+        assert!(
+            !error.into_db_err().to_string().contains("SELEKT"),
+            "the error repeats the statement"
+        );
+        session.is_usable().await;
+    }
+    session.close().await;
+}
+
+pub(super) async fn rows_that_were_touched_are_counted(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    for id in 500..503 {
+        let name = format!("counted {id}");
+        assert_eq!(
+            session
+                .execute(&tables::parent(id, Some(&name)))
+                .await
+                .expect("a row is inserted"),
+            1
+        );
+    }
+    let update = |from: i64| {
+        sea_orm::Statement::from_string(
+            suite.backend(),
+            format!("UPDATE conformance_parent SET id = id WHERE id >= {from} AND id < 600"),
+        )
+    };
+    for (from, touched) in [(500, 3), (502, 1), (503, 0)] {
+        let result = session
+            .connection
+            .execute(&update(from))
+            .await
+            .expect("rows are updated");
+        assert_eq!(result.rows_affected(), touched);
+    }
+    session.close().await;
+}
+
+pub(super) async fn a_script_runs_all_of_its_statements(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    let script = "-- a remark; with a semicolon
+        INSERT INTO conformance_parent (id, name) VALUES (600, 'one; two');
+        INSERT INTO conformance_parent (id, name) VALUES (601, 'it''s');
+        UPDATE conformance_parent SET name = 'three' WHERE id = 600;
+        /* the end */";
+    session
+        .connection
+        .execute_script(script)
+        .await
+        .expect("the script runs");
+    assert_eq!(
+        tables::counted(&session.query(&tables::count(6)).await.expect("rows are counted")),
+        2
+    );
+    session.is_usable().await;
+    session.close().await;
+}
+
+pub(super) async fn a_statement_that_takes_too_long_is_cancelled(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    let before = Instant::now();
+    let outcome = session.query_sql(suite.fixture.slow_statement()).await;
+    assert_eq!(kind(outcome), DatabaseErrorKind::StatementTimeout);
+    let took = before.elapsed();
+    assert!(
+        took > STATEMENT_TIMEOUT / 2 && took < STATEMENT_TIMEOUT * 3,
+        "it took {took:?}"
+    );
+    session.is_usable().await;
+    session.close().await;
+}
+
+pub(super) async fn a_future_that_is_dropped_never_gives_its_answer_to_another(suite: &Suite<'_>) {
+    for milliseconds in [0, 1, 3, 100] {
+        let mut session = suite.connect().await;
+        let slow = session.query_sql(suite.fixture.slow_statement());
+        assert!(
+            timeout(Duration::from_millis(milliseconds), slow).await.is_err(),
+            "the slow statement was not slow"
+        );
+        match session.query(&tables::count(0)).await {
+            Ok(rows) => assert_eq!(tables::counted(&rows), 0),
+            Err(error) => assert!(error.kind.breaks_connection(), "{error}"),
+        }
+        session.close().await;
+    }
+}
+
+pub(super) async fn a_connection_can_be_closed_in_the_middle_of_a_statement(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    let slow = session.query_sql(suite.fixture.slow_statement());
+    assert!(
+        timeout(Duration::from_millis(50), slow).await.is_err(),
+        "the slow statement was not slow"
+    );
+    let before = Instant::now();
+    session.close().await;
+    let took = before.elapsed();
+    assert!(took < STATEMENT_TIMEOUT / 2, "closing took {took:?}");
+    let mut session = suite.connect().await;
+    session.is_usable().await;
+    session.close().await;
+}
+
+pub(super) async fn an_ended_session_is_a_lost_connection_without_effect(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    session.is_usable().await;
+    if !suite.fixture.end_sessions().await {
+        return;
+    }
+    let outcome = session.execute(&tables::parent(700, Some("lost"))).await;
+    let lost = kind(outcome);
+    assert!(lost.breaks_connection(), "{lost:?}");
+    if suite.dialect() == "postgresql" {
+        assert_eq!(lost, DatabaseErrorKind::ConnectionLostWithoutEffect);
+    }
+    let again = kind(session.query(&tables::count(0)).await);
+    assert!(again.breaks_connection(), "{again:?}");
+    session.close().await;
+    let mut session = suite.connect().await;
+    suite.fixture.end_sessions().await;
+    let begun = session.connection.begin(&TransactionOptions::default()).await;
+    assert_eq!(kind(begun), DatabaseErrorKind::ConnectionLostWithoutEffect);
+    session.close().await;
+    let mut session = suite.connect().await;
+    assert_eq!(
+        tables::counted(&session.query(&tables::count(7)).await.expect("rows are counted")),
+        0
+    );
+    session.close().await;
+}
+
+pub(super) async fn a_transaction_whose_session_ended_is_a_lost_connection(suite: &Suite<'_>) {
+    for commit in [false, true] {
+        let mut session = suite.connect().await;
+        session.begin().await;
+        session
+            .execute(&tables::parent(800, Some("lost in between")))
+            .await
+            .expect("a row is inserted");
+        if !suite.fixture.end_sessions().await {
+            session.rollback().await;
+            return;
+        }
+        let outcome = if commit {
+            session.connection.commit().await
+        } else {
+            session.execute(&tables::parent(801, Some("lost too"))).await.map(drop)
+        };
+        assert_eq!(kind(outcome), DatabaseErrorKind::ConnectionLost);
+        session.close().await;
+        let mut session = suite.connect().await;
+        assert_eq!(
+            tables::counted(&session.query(&tables::count(8)).await.expect("rows are counted")),
+            0
+        );
+        session.close().await;
+    }
+}

@@ -1,0 +1,192 @@
+//! One pooled connection, and the lease under which it is used.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use deadpool::managed::Object;
+use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
+use tokio::time::Instant;
+
+use super::{
+    budget::ConnectionPermit,
+    pool::{ConnectionManager, PoolShared},
+};
+use crate::{Connection, DatabaseError, ServerVersion};
+
+/// How long taking leave of a server may take before its connection is just dropped.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A connection with what the engine must know of it. Dropping it closes it, in the background, and gives its permit back when it is
+/// closed: so there is no way to lose one, and none to have more open than there are permits.
+pub(crate) struct PooledConnection {
+    open: Option<(Box<dyn Connection>, ConnectionPermit)>,
+    shared: Arc<PoolShared>,
+    pub(crate) generation: u64,
+    pub(crate) retire_at: Instant,
+    pub(crate) used_at: Instant,
+}
+
+impl PooledConnection {
+    pub(crate) fn new(
+        connection: Box<dyn Connection>,
+        permit: ConnectionPermit,
+        shared: Arc<PoolShared>,
+        generation: u64,
+        lifetime: Duration,
+    ) -> Self {
+        shared.open.fetch_add(1, Ordering::AcqRel);
+        let now = Instant::now();
+        // Connections that were opened together are not closed together.
+        let lifetime = lifetime.mul_f64(1.0 - 0.1 * fastrand::f64());
+        Self {
+            open: Some((connection, permit)),
+            shared,
+            generation,
+            retire_at: now + lifetime,
+            used_at: now,
+        }
+    }
+
+    /// The connection; it is there until this is dropped.
+    pub(crate) fn connection(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
+        match &mut self.open {
+            Some((connection, _)) => Ok(&mut **connection),
+            None => Err(DatabaseError::new(crate::DatabaseErrorKind::Closed)),
+        }
+    }
+
+    /// Whether it may be used (again) at all.
+    pub(crate) fn is_current(&self, now: Instant) -> bool {
+        self.generation == self.shared.generation() && now < self.retire_at
+    }
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        let Some((connection, permit)) = self.open.take() else {
+            return;
+        };
+        self.shared.open.fetch_sub(1, Ordering::AcqRel);
+        // Without a runtime there is nothing left to take leave with: the socket closes as it is dropped.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let tenant = self.shared.tenant;
+            runtime.spawn(async move {
+                if tokio::time::timeout(CLOSE_DEADLINE, connection.close()).await.is_err() {
+                    tracing::debug!(tenant_id = %tenant, "a connection did not close in time and was dropped");
+                }
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// A connection in use. It goes back to its pool when it is dropped, unless it was in the middle of something or is worn out.
+pub(crate) struct Lease {
+    object: Option<Object<ConnectionManager>>,
+    shared: Arc<PoolShared>,
+    /// A call has begun and did not end: its future was dropped, so what the server does now nobody knows.
+    busy: bool,
+    broken: bool,
+}
+
+/// What is asked of a connection.
+#[derive(Clone, Copy)]
+pub(crate) enum Call<'a> {
+    Execute(&'a Statement),
+    Script(&'a str),
+    One(&'a Statement),
+    All(&'a Statement),
+    Begin(&'a TransactionOptions),
+    Commit,
+    Rollback,
+    Ping,
+}
+
+/// What it answered.
+pub(crate) enum Answer {
+    Executed(ExecResult),
+    One(Option<QueryResult>),
+    All(Vec<QueryResult>),
+    Done,
+    Version(ServerVersion),
+}
+
+impl Call<'_> {
+    /// The statement's text, where it is one.
+    pub(crate) fn sql(&self) -> Option<&str> {
+        match self {
+            Self::Execute(statement) | Self::One(statement) | Self::All(statement) => Some(&statement.sql),
+            Self::Script(sql) => Some(sql),
+            Self::Begin(_) | Self::Commit | Self::Rollback | Self::Ping => None,
+        }
+    }
+}
+
+impl Lease {
+    pub(crate) fn new(object: Object<ConnectionManager>, shared: Arc<PoolShared>) -> Self {
+        shared.in_use.fetch_add(1, Ordering::AcqRel);
+        Self {
+            object: Some(object),
+            shared,
+            busy: false,
+            broken: false,
+        }
+    }
+
+    pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Answer, DatabaseError> {
+        let Some(object) = &mut self.object else {
+            return Err(DatabaseError::new(crate::DatabaseErrorKind::Closed));
+        };
+        self.busy = true;
+        let connection = object.connection()?;
+        let answer = match call {
+            Call::Execute(statement) => connection.execute(statement).await.map(Answer::Executed),
+            Call::Script(sql) => connection.execute_script(sql).await.map(Answer::Executed),
+            Call::One(statement) => connection.query_one(statement).await.map(Answer::One),
+            Call::All(statement) => connection.query(statement).await.map(Answer::All),
+            Call::Begin(options) => connection.begin(options).await.map(|()| Answer::Done),
+            Call::Commit => connection.commit().await.map(|()| Answer::Done),
+            Call::Rollback => connection.rollback().await.map(|()| Answer::Done),
+            Call::Ping => connection.ping().await.map(Answer::Version),
+        };
+        self.busy = false;
+        if let Err(error) = &answer {
+            if error.kind.breaks_connection() {
+                self.broken = true;
+                self.shared.suspect_idle();
+            }
+        }
+        answer
+    }
+
+    /// Closes the connection when the lease ends.
+    pub(crate) fn discard(&mut self) {
+        self.broken = true;
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut object) = self.object.take() else {
+            return;
+        };
+        self.shared.in_use.fetch_sub(1, Ordering::AcqRel);
+        let now = Instant::now();
+        let keep = !self.busy && !self.broken && object.is_current(now) && self.shared.keeps_returned(&object);
+        if !keep {
+            drop(Object::take(object));
+            return;
+        }
+        object.used_at = now;
+        if let Some(first) = self.shared.first_in_line() {
+            // Whoever went away just now leaves the connection to be closed; the next in line gets the next.
+            drop(first.send(Object::take(object)));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! A tenant's database as handlers hold it.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sea_orm::{
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
+    TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
+};
+use tokio::time::Instant;
+
+use super::{
+    connection::{Answer, Call, Lease},
+    entry::{InFlight, QueryStats, TenantEntry},
+    pool::{PoolStatus, TenantPool},
+    secret_cache::Secret,
+    sql,
+    transaction::TenantTransaction,
+};
+use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId};
+
+/// How often a statement is sent again because the connection it would have used was dead.
+const ATTEMPTS: u32 = 3;
+
+/// One tenant's database, for one request. Whatever runs on SeaORM's [`ConnectionTrait`] runs on it, whatever the driver; a connection is
+/// taken for each statement and for each transaction, and given back after.
+///
+/// It can only be had from [`Tenants::acquire`](super::Tenants::acquire), so there is none without a tenant.
+pub struct TenantDatabase {
+    in_flight: InFlight,
+    pool: Arc<TenantPool>,
+    secret: Arc<Secret>,
+}
+
+impl TenantDatabase {
+    pub(crate) fn new(in_flight: InFlight, pool: Arc<TenantPool>, secret: Arc<Secret>) -> Self {
+        Self {
+            in_flight,
+            pool,
+            secret,
+        }
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.in_flight.entry().id
+    }
+
+    /// The driver's type, such as `postgresql`.
+    pub fn driver(&self) -> &str {
+        &self.secret.driver_type
+    }
+
+    /// The database's name; the path, for a database that is a file.
+    pub fn database(&self) -> &str {
+        let config = &self.secret.config;
+        config
+            .database
+            .as_deref()
+            .or(config.path.as_deref())
+            .unwrap_or_default()
+    }
+
+    /// The connections of the tenant's pool.
+    pub fn pool_status(&self) -> PoolStatus {
+        self.pool.status()
+    }
+
+    /// The tenant's statements.
+    pub fn query_stats(&self) -> QueryStats {
+        self.in_flight.entry().queries.stats()
+    }
+
+    /// The server's version; asked once and remembered.
+    ///
+    /// # Errors
+    /// As a statement's.
+    pub async fn server_version(&self) -> Result<ServerVersion, DatabaseError> {
+        self.pool.server_version().await
+    }
+
+    /// A round trip to the server.
+    ///
+    /// # Errors
+    /// As a statement's.
+    pub async fn ping(&self) -> Result<ServerVersion, DatabaseError> {
+        self.pool.ping().await
+    }
+
+    /// Takes a connection and asks it. What failed because the connection was dead is asked again of another, where it certainly had no
+    /// effect.
+    async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
+        let watch = Stopwatch::new(self.in_flight.entry(), &self.secret);
+        let mut attempt = 1;
+        let answered = loop {
+            let mut lease = match self.pool.lease().await {
+                Ok(lease) => lease,
+                Err(error) => break Err(error),
+            };
+            match lease.call(call).await {
+                Ok(answer) => break Ok((lease, answer)),
+                Err(error) if attempt < ATTEMPTS && may_repeat(&error, call) => attempt += 1,
+                Err(error) => break Err(error),
+            }
+        };
+        watch.stop(call, answered.as_ref().err());
+        answered
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {
+        match self.lease_and_call(call).await {
+            Ok((_, answer)) => Ok(answer),
+            Err(error) => Err(error.into_db_err()),
+        }
+    }
+
+    async fn begin_transaction(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
+        match self.lease_and_call(Call::Begin(&options)).await {
+            Ok((lease, _)) => Ok(TenantTransaction::new(
+                lease,
+                self.in_flight.entry().clone(),
+                self.secret.clone(),
+            )),
+            Err(error) => Err(error.into_db_err()),
+        }
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.secret.driver.backend()
+    }
+}
+
+impl fmt::Debug for TenantDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantDatabase")
+            .field("tenant", self.tenant())
+            .field("driver", &self.driver())
+            .finish_non_exhaustive()
+    }
+}
+
+fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
+    match error.kind {
+        DatabaseErrorKind::ConnectionLostWithoutEffect => true,
+        DatabaseErrorKind::ConnectionLost => match call {
+            Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
+            Call::Begin(_) | Call::Ping => true,
+            Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
+        },
+        _ => false,
+    }
+}
+
+/// Times one statement, the wait for its connection included, and tells of it.
+pub(crate) struct Stopwatch<'a> {
+    entry: &'a TenantEntry,
+    threshold: Option<Duration>,
+    started: Instant,
+}
+
+impl<'a> Stopwatch<'a> {
+    pub(crate) fn new(entry: &'a TenantEntry, secret: &Secret) -> Self {
+        Self {
+            entry,
+            threshold: secret.config.query.slow_threshold,
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn stop(self, call: Call<'_>, error: Option<&DatabaseError>) {
+        let elapsed = self.started.elapsed();
+        let slow = self.threshold.is_some_and(|threshold| elapsed >= threshold);
+        self.entry.queries.record(elapsed, slow, error.is_some());
+        if slow {
+            let statement = call.sql().map(sql::normalized).unwrap_or_default();
+            tracing::warn!(
+                tenant_id = %self.entry.id, duration_ms = elapsed.as_secs_f64() * 1e3, statement, "slow statement"
+            );
+        }
+        if let Some(error) = error {
+            tracing::debug!(
+                tenant_id = %self.entry.id, kind = error.kind.as_str(), code = error.code.as_deref(), "a statement failed"
+            );
+        }
+    }
+}
+
+/// SeaORM's traits, for what has a `call`, a `begin_transaction` and a `backend`: a database and a transaction differ in no more.
+macro_rules! sea_orm_traits {
+    ($type:ty) => {
+        #[async_trait]
+        impl ConnectionTrait for $type {
+            fn get_database_backend(&self) -> DbBackend {
+                self.backend()
+            }
+
+            async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+                executed(self.call(Call::Execute(&statement)).await?)
+            }
+
+            async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+                executed(self.call(Call::Script(sql)).await?)
+            }
+
+            async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+                match self.call(Call::One(&statement)).await? {
+                    Answer::One(row) => Ok(row),
+                    _ => Err(unexpected()),
+                }
+            }
+
+            async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+                match self.call(Call::All(&statement)).await? {
+                    Answer::All(rows) => Ok(rows),
+                    _ => Err(unexpected()),
+                }
+            }
+        }
+
+        #[async_trait]
+        impl TransactionTrait for $type {
+            type Transaction = TenantTransaction;
+
+            async fn begin(&self) -> Result<TenantTransaction, DbErr> {
+                self.begin_transaction(TransactionOptions::default()).await
+            }
+
+            async fn begin_with_config(
+                &self,
+                isolation_level: Option<IsolationLevel>,
+                access_mode: Option<AccessMode>,
+            ) -> Result<TenantTransaction, DbErr> {
+                let options = TransactionOptions {
+                    isolation_level,
+                    access_mode,
+                    ..TransactionOptions::default()
+                };
+                self.begin_transaction(options).await
+            }
+
+            async fn begin_with_options(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
+                self.begin_transaction(options).await
+            }
+
+            async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+            where
+                F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+                    + Send,
+                T: Send,
+                E: fmt::Display + fmt::Debug + Send,
+            {
+                let transaction = self.begin().await.map_err(TransactionError::Connection)?;
+                run_transaction(transaction, callback).await
+            }
+
+            async fn transaction_with_config<F, T, E>(
+                &self,
+                callback: F,
+                isolation_level: Option<IsolationLevel>,
+                access_mode: Option<AccessMode>,
+            ) -> Result<T, TransactionError<E>>
+            where
+                F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+                    + Send,
+                T: Send,
+                E: fmt::Display + fmt::Debug + Send,
+            {
+                let begun = self.begin_with_config(isolation_level, access_mode).await;
+                run_transaction(begun.map_err(TransactionError::Connection)?, callback).await
+            }
+        }
+    };
+}
+
+sea_orm_traits!(TenantDatabase);
+sea_orm_traits!(TenantTransaction);
+
+async fn run_transaction<F, T, E>(transaction: TenantTransaction, callback: F) -> Result<T, TransactionError<E>>
+where
+    F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
+    T: Send,
+    E: fmt::Display + fmt::Debug + Send,
+{
+    match callback(&transaction).await {
+        Ok(value) => {
+            transaction.commit().await.map_err(TransactionError::Connection)?;
+            Ok(value)
+        }
+        Err(error) => {
+            transaction.rollback().await.map_err(TransactionError::Connection)?;
+            Err(TransactionError::Transaction(error))
+        }
+    }
+}
+
+fn executed(answer: Answer) -> Result<ExecResult, DbErr> {
+    match answer {
+        Answer::Executed(result) => Ok(result),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> DbErr {
+    DatabaseError::new(DatabaseErrorKind::Other).into_db_err()
+}

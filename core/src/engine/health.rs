@@ -1,0 +1,221 @@
+//! How tenants are: told from what is known, or asked of their databases.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::{
+    entry::TenantEntry,
+    pool::{PoolStatus, within},
+    secret_cache::Secret,
+    tenants::{AcquireError, Tenants},
+};
+use crate::{BoxError, DatabaseError, DatabaseErrorKind, TenantId};
+
+/// How long one tenant's check may take.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// How many tenants are checked at once.
+const PROBES_AT_ONCE: usize = 10;
+
+/// How a tenant is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantStatus {
+    /// Its database answers, or did when it was last needed.
+    Healthy,
+    /// Its secret or its database cannot be had.
+    Unhealthy,
+    /// It is known, and no pool is open.
+    Idle,
+    /// An operator suspended it.
+    Suspended,
+}
+
+/// A tenant's secret as it is kept, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSnapshot {
+    /// The provider's version id.
+    pub version: String,
+    /// How long ago it was read.
+    pub age: Duration,
+    /// Whether it is past its time, or could not be renewed.
+    pub stale: bool,
+}
+
+/// How a tenant is now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TenantSnapshot {
+    /// Which one.
+    pub id: TenantId,
+    /// In one word.
+    pub status: TenantStatus,
+    /// The driver's type, where the secret is known.
+    pub driver: Option<String>,
+    /// How long the database took to answer, where it was asked.
+    pub latency: Option<Duration>,
+    /// When it was asked.
+    pub checked_at: Option<DateTime<Utc>>,
+    /// Its connections.
+    pub pool: PoolStatus,
+    /// Its secret, where one is kept.
+    pub secret: Option<SecretSnapshot>,
+    /// What is wrong, as a kind that says nothing secret.
+    pub error: Option<String>,
+}
+
+impl Tenants {
+    /// Every known tenant: those the provider lists and those whose pools are open. Without `probe`, nothing is opened or asked.
+    ///
+    /// # Errors
+    /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
+    pub async fn health(&self, probe: bool) -> Result<Vec<TenantSnapshot>, AcquireError> {
+        let unavailable = |source| AcquireError::ProviderUnavailable {
+            retry_after: Duration::from_secs(1),
+            source: Arc::new(source),
+        };
+        let mut ids = self.list().await.map_err(unavailable)?;
+        ids.extend(self.0.pools.open().iter().map(|entry| entry.id));
+        ids.sort_unstable();
+        ids.dedup();
+        if !probe {
+            return Ok(ids.iter().map(|id| self.passive(id)).collect());
+        }
+        let mut checked: Vec<TenantSnapshot> = futures_util::stream::iter(ids)
+            .map(|id| async move {
+                match self.probe(&id).await {
+                    Ok(snapshot) => snapshot,
+                    Err(error) => TenantSnapshot {
+                        status: TenantStatus::Unhealthy,
+                        checked_at: Some(Utc::now()),
+                        error: Some(kind_of(&error)),
+                        ..self.passive(&id)
+                    },
+                }
+            })
+            .buffer_unordered(PROBES_AT_ONCE)
+            .collect()
+            .await;
+        checked.sort_unstable_by_key(|snapshot| snapshot.id);
+        Ok(checked)
+    }
+
+    /// Asks one tenant's database. Where no pool is open, over one connection that is opened for it and closed after, so that no other
+    /// tenant's pool has to go.
+    ///
+    /// # Errors
+    /// [`AcquireError::Unknown`] for no such tenant; one whose secret or database cannot be had is a snapshot that says so.
+    pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
+        let engine = &*self.0;
+        let entry = engine.entry(tenant)?;
+        let started = Instant::now();
+        let asked = async {
+            let secret = engine.secrets.get(&entry, started).await?;
+            Ok::<_, AcquireError>(match entry.pool.load_full() {
+                Some(pool) => within(PROBE_DEADLINE, pool.ping()).await.map(drop),
+                None => within(PROBE_DEADLINE, self.ask_once(&secret)).await,
+            })
+        };
+        let outcome = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
+            Ok(Err(AcquireError::Unknown)) => return Err(AcquireError::Unknown),
+            Ok(Err(error)) => Err(kind_of(&error)),
+            Ok(Ok(answered)) => answered.map_err(|error| error.kind.as_str().to_owned()),
+            Err(_) => Err("timeout".to_owned()),
+        };
+        let mut snapshot = snapshot_of(&entry);
+        snapshot.checked_at = Some(Utc::now());
+        if snapshot.status != TenantStatus::Suspended {
+            snapshot.status = if outcome.is_ok() {
+                TenantStatus::Healthy
+            } else {
+                TenantStatus::Unhealthy
+            };
+        }
+        match outcome {
+            Ok(()) => {
+                snapshot.latency = Some(started.elapsed());
+                snapshot.error = None;
+            }
+            Err(error) => snapshot.error = Some(error),
+        }
+        Ok(snapshot)
+    }
+
+    /// Reads one tenant's secret now; a changed one goes to its pool.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), when the secret cannot be had.
+    pub async fn refresh(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
+        let engine = &*self.0;
+        engine.secrets.forget_unknown(Some(tenant));
+        let entry = engine.entry(tenant)?;
+        engine.secrets.refresh(&entry).await?;
+        Ok(snapshot_of(&entry))
+    }
+
+    fn passive(&self, tenant: &TenantId) -> TenantSnapshot {
+        match self.0.entries.get(tenant) {
+            Some(entry) => snapshot_of(&entry),
+            None => TenantSnapshot {
+                id: *tenant,
+                status: TenantStatus::Idle,
+                driver: None,
+                latency: None,
+                checked_at: None,
+                pool: PoolStatus::default(),
+                secret: None,
+                error: None,
+            },
+        }
+    }
+
+    async fn ask_once(&self, secret: &Secret) -> Result<(), DatabaseError> {
+        let budget = &self.0.pools.parts().budget;
+        // Only where there is room at once: a check takes nobody's place.
+        let permit = budget
+            .try_acquire()
+            .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
+        let mut connection = secret.driver.connect(&secret.config).await?;
+        let answered = connection.ping().await.map(drop);
+        connection.close().await;
+        drop(permit);
+        answered
+    }
+}
+
+fn snapshot_of(entry: &TenantEntry) -> TenantSnapshot {
+    let pool = entry.pool.load_full();
+    let kept = entry.secret.peek();
+    let failure = pool.as_ref().and_then(|pool| pool.last_error());
+    let status = match (&pool, &failure) {
+        _ if entry.is_suspended() => TenantStatus::Suspended,
+        (None, _) => TenantStatus::Idle,
+        (Some(_), Some(_)) => TenantStatus::Unhealthy,
+        (Some(_), None) => TenantStatus::Healthy,
+    };
+    let driver = kept.as_ref().map(|(secret, ..)| secret.driver_type.to_string());
+    TenantSnapshot {
+        id: entry.id,
+        status,
+        driver: driver.or_else(|| pool.as_ref().map(|pool| pool.secret().driver_type.to_string())),
+        latency: None,
+        checked_at: None,
+        pool: pool.map(|pool| pool.status()).unwrap_or_default(),
+        secret: kept.map(|(secret, age, stale)| SecretSnapshot {
+            version: secret.version.to_string(),
+            age,
+            stale,
+        }),
+        error: failure.map(|failure| failure.kind.as_str().to_owned()),
+    }
+}
+
+/// One word for what went wrong, and for a secret the field.
+fn kind_of(error: &AcquireError) -> String {
+    match error {
+        AcquireError::SecretInvalid { source, .. } => format!("secret_invalid: {source}"),
+        AcquireError::ProviderUnavailable { source, .. } => format!("provider_{}", source.kind()),
+        AcquireError::Database(error) => error.kind.as_str().to_owned(),
+        other => BoxError::from(other.to_string()).to_string(),
+    }
+}

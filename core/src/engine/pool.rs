@@ -1,0 +1,576 @@
+//! One tenant's pool: connections opened with its secret, within its limit and the budget that all tenants share.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use async_trait::async_trait;
+use deadpool::{
+    Runtime,
+    managed::{
+        Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType,
+        Timeouts,
+    },
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    backoff::Backoff,
+    budget::{Budget, ConnectionPermit},
+    connection::{Answer, Call, Lease, PooledConnection},
+    secret_cache::Secret,
+};
+use crate::{
+    BoxError, Connection, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind,
+    ServerVersion, TenantId,
+};
+
+/// A connection that was not used for this long is checked before it is used again.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
+/// How long that check may take.
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+/// Connections beyond `idle_connections` are kept this long, so that a burst does not open them again and again.
+const EXCESS_KEPT: Duration = Duration::from_secs(10);
+/// After so many failures to connect in a row, the database is left alone for a while.
+const FAILURES_TO_BREAK: u32 = 3;
+/// For how long: short, since a database that comes back is to be used at once.
+const BREAK_FIRST: Duration = Duration::from_millis(250);
+const BREAK_LONGEST: Duration = Duration::from_secs(1);
+/// The waits between tries to connect after the user was refused.
+const REFUSED_FIRST: Duration = Duration::from_millis(100);
+const REFUSED_LONGEST: Duration = Duration::from_secs(1);
+
+/// What is done on a tenant's first connection to a database, before anything else: migrations.
+#[async_trait]
+pub trait OnConnect: Send + Sync {
+    /// Prepares the database.
+    ///
+    /// # Errors
+    /// Why it cannot be used; the connection is closed, and the next one tries again.
+    async fn prepare(
+        &self,
+        tenant: &TenantId,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<(), BoxError>;
+}
+
+/// What a pool asks of the rest of the engine.
+#[async_trait]
+pub(crate) trait PoolHost: Send + Sync {
+    /// The user of the secret of this generation was refused: reads the secret anew, if that may be done now.
+    async fn refused(&self, tenant: &TenantId, generation: u64);
+    /// Closes the idle connection that is needed least, if there is one.
+    fn make_room(&self);
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolTimes {
+    pub(crate) connect: Duration,
+    pub(crate) acquire: Duration,
+}
+
+/// How many connections a pool has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// The most it may have.
+    pub max: usize,
+    /// Those that are open.
+    pub open: usize,
+    /// Those of them that wait for use.
+    pub idle: usize,
+    /// Those of them that are used.
+    pub in_use: usize,
+}
+
+/// What a pool, its connections and its leases share.
+pub(crate) struct PoolShared {
+    pub(crate) tenant: TenantId,
+    secret: ArcSwap<Secret>,
+    generation: AtomicU64,
+    pub(crate) open: AtomicUsize,
+    pub(crate) in_use: AtomicUsize,
+    /// Requests that wait for a permit to open a connection, in order of arrival: one that comes back is handed to the first.
+    wanting: Mutex<VecDeque<oneshot::Sender<PooledConnection>>>,
+    wanting_count: AtomicUsize,
+    /// No longer in the map: what comes back is closed.
+    retired: AtomicBool,
+    budget: Arc<Budget>,
+    host: Arc<dyn PoolHost>,
+    on_connect: Option<Arc<dyn OnConnect>>,
+    times: PoolTimes,
+    /// Whether the last try to connect succeeded. While it did not, connections are opened one at a time.
+    proven: AtomicBool,
+    opening: tokio::sync::Mutex<()>,
+    /// The secret whose database was prepared.
+    prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
+    breaker: Mutex<Breaker>,
+    /// Idle connections last used before this many milliseconds since `created` are checked before use.
+    suspect_before: AtomicU64,
+    created: Instant,
+    version: ArcSwapOption<ServerVersion>,
+}
+
+struct Breaker {
+    backoff: Backoff,
+    failures: u32,
+    last: Option<DriverError>,
+}
+
+impl PoolShared {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// After a connection broke, every idle one may be broken too: the server restarted, or sessions were ended.
+    pub(crate) fn suspect_idle(&self) {
+        let now = self.created.elapsed().as_millis() as u64;
+        self.suspect_before.store(now + 1, Ordering::Release);
+    }
+
+    fn is_suspect(&self, connection: &PooledConnection, now: Instant) -> bool {
+        let used = (connection.used_at - self.created).as_millis() as u64;
+        now - connection.used_at >= CHECK_AFTER || used < self.suspect_before.load(Ordering::Acquire)
+    }
+
+    /// Whether a healthy connection that comes back stays in the pool.
+    pub(crate) fn keeps_returned(&self, connection: &Object<ConnectionManager>) -> bool {
+        let wanted_at_home = || {
+            let waiting = Object::pool(connection).map_or(0, |pool| pool.status().waiting);
+            waiting > 0 || self.is_wanted()
+        };
+        !self.retired.load(Ordering::Acquire) && !self.budget.wants_back(self.address(), wanted_at_home)
+    }
+
+    /// Tells this pool from every other that lives.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn check_breaker(&self, now: Instant) -> Result<(), DatabaseError> {
+        let breaker = self.breaker.lock();
+        match (&breaker.last, breaker.backoff.remaining(now)) {
+            (Some(error), Some(_)) if breaker.failures >= FAILURES_TO_BREAK => Err(error.clone().into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn connect_failed(&self, error: &DriverError) {
+        self.proven.store(false, Ordering::Release);
+        let mut breaker = self.breaker.lock();
+        breaker.failures = breaker.failures.saturating_add(1);
+        if breaker.failures >= FAILURES_TO_BREAK {
+            breaker.backoff.fail(Instant::now());
+        }
+        // Once per outage, and again now and then while it lasts.
+        if breaker.failures.is_power_of_two() {
+            let cause = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            tracing::warn!(
+                tenant_id = %self.tenant, kind = error.kind.as_str(), cause, failures = breaker.failures, "cannot connect to the database"
+            );
+        }
+        breaker.last = Some(error.clone());
+    }
+
+    fn connect_succeeded(&self) {
+        if !self.proven.swap(true, Ordering::AcqRel) {
+            let mut breaker = self.breaker.lock();
+            if breaker.failures > 0 {
+                tracing::info!(tenant_id = %self.tenant, failures = breaker.failures, "the database can be reached again");
+            }
+            breaker.failures = 0;
+            breaker.backoff.succeed();
+            breaker.last = None;
+        }
+    }
+
+    /// Opens one connection under `permit`, with the secret as it is now.
+    async fn connect(
+        self: &Arc<Self>,
+        deadline: Instant,
+        mut permit: Option<ConnectionPermit>,
+    ) -> Result<PooledConnection, DatabaseError> {
+        let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_LONGEST);
+        loop {
+            let secret = self.secret.load_full();
+            let opened = timeout(self.times.connect, secret.driver.connect(&secret.config))
+                .await
+                .unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
+            let error = match opened {
+                Ok(connection) => {
+                    let Some(permit) = permit.take() else {
+                        return Err(DatabaseError::new(DatabaseErrorKind::Closed));
+                    };
+                    let lifetime = Duration::from(secret.limits.max_lifetime);
+                    let mut opened =
+                        PooledConnection::new(connection, permit, self.clone(), secret.generation, lifetime);
+                    self.prepare(&secret, &mut opened, deadline).await?;
+                    self.connect_succeeded();
+                    return Ok(opened);
+                }
+                Err(error) => error,
+            };
+            self.connect_failed(&error);
+            if error.kind != DriverErrorKind::Authentication {
+                return Err(error.into());
+            }
+            // The password may just be changing: the secret is read anew, and the login tried again until there is no time left.
+            let give_up = || DatabaseError::from(error.clone());
+            timeout_at(deadline, self.host.refused(&self.tenant, secret.generation))
+                .await
+                .map_err(|_| give_up())?;
+            if self.generation() == secret.generation {
+                let pause = refused.fail(Instant::now());
+                if Instant::now() + pause >= deadline {
+                    return Err(give_up());
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn prepare(
+        &self,
+        secret: &Arc<Secret>,
+        connection: &mut PooledConnection,
+        deadline: Instant,
+    ) -> Result<(), DatabaseError> {
+        let Some(on_connect) = &self.on_connect else {
+            return Ok(());
+        };
+        let failed = |source: BoxError| DatabaseError::new(DatabaseErrorKind::Migration).with_source(source);
+        let preparing = async {
+            let mut prepared = self.prepared.lock().await;
+            if prepared
+                .as_ref()
+                .is_some_and(|before| before.config.is_same_database(&secret.config))
+            {
+                return Ok(());
+            }
+            on_connect
+                .prepare(&self.tenant, &*secret.driver, connection.connection()?)
+                .await
+                .map_err(failed)?;
+            *prepared = Some(secret.clone());
+            Ok(())
+        };
+        // Migrations may take longer than a request has; the next one waits for the lock and finds them done or does them.
+        timeout_at(deadline, preparing)
+            .await
+            .map_err(|elapsed| failed(elapsed.into()))?
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanting_count.load(Ordering::Acquire) > 0
+    }
+
+    /// The request that has waited longest for a connection and still does. What comes back is handed to it, so that none that comes later
+    /// takes it away.
+    pub(crate) fn first_in_line(&self) -> Option<oneshot::Sender<PooledConnection>> {
+        if !self.is_wanted() {
+            return None;
+        }
+        let mut wanting = self.wanting.lock();
+        while let Some(first) = wanting.pop_front() {
+            if !first.is_closed() {
+                return Some(first);
+            }
+        }
+        None
+    }
+
+    /// A permit to open a connection, or a connection of this very pool that came back meanwhile.
+    async fn room(self: &Arc<Self>, idle: impl Fn() -> Option<PooledConnection>) -> Result<Room, DatabaseError> {
+        if let Some(permit) = self.budget.try_acquire() {
+            return Ok(Room::Permit(permit));
+        }
+        let (sender, returned) = oneshot::channel();
+        self.wanting.lock().push_back(sender);
+        let _wanting = Wanting::new(&self.wanting_count);
+        // One may have come back between the request's look for an idle one and its place in the queue.
+        if let Some(connection) = idle() {
+            return Ok(Room::Returned(connection));
+        }
+        self.host.make_room();
+        let closed = || DatabaseError::new(DatabaseErrorKind::Closed);
+        tokio::select! {
+            biased;
+            returned = returned => returned.map(Room::Returned).map_err(|_| closed()),
+            permit = self.budget.acquire(self.address()) => permit.map(Room::Permit).ok_or_else(closed),
+        }
+    }
+}
+
+enum Room {
+    Permit(ConnectionPermit),
+    Returned(PooledConnection),
+}
+
+struct Wanting<'a>(&'a AtomicUsize);
+
+impl<'a> Wanting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What deadpool calls to open and check connections.
+pub(crate) struct ConnectionManager {
+    shared: Arc<PoolShared>,
+    /// The pool itself, for a request that waits for room and may as well take what comes back.
+    pool: std::sync::OnceLock<deadpool::managed::WeakPool<ConnectionManager>>,
+}
+
+impl ConnectionManager {
+    fn take_idle(&self) -> Option<PooledConnection> {
+        let pool = self.pool.get()?.upgrade()?;
+        let mut taken = false;
+        let now = Instant::now();
+        let removed =
+            pool.retain(|connection, _| taken || !connection.is_current(now) || !std::mem::replace(&mut taken, true));
+        removed.removed.into_iter().next()
+    }
+}
+
+impl Manager for ConnectionManager {
+    type Type = PooledConnection;
+    type Error = DatabaseError;
+
+    async fn create(&self) -> Result<PooledConnection, DatabaseError> {
+        let shared = &self.shared;
+        let deadline = Instant::now() + shared.times.acquire;
+        let waited_too_long = |_| DatabaseError::new(DatabaseErrorKind::PoolTimeout);
+        shared.check_breaker(Instant::now())?;
+        // A database that was not reached yet, or no longer, is tried by one request at a time, which holds one permit. The others wait
+        // without one, and share its failure.
+        let opening = if shared.proven.load(Ordering::Acquire) {
+            None
+        } else {
+            let gate = timeout_at(deadline, shared.opening.lock())
+                .await
+                .map_err(waited_too_long)?;
+            shared.check_breaker(Instant::now())?;
+            Some(gate).filter(|_| !shared.proven.load(Ordering::Acquire))
+        };
+        let room = timeout_at(deadline, shared.room(|| self.take_idle()))
+            .await
+            .map_err(waited_too_long)??;
+        let connection = match room {
+            Room::Returned(connection) => connection,
+            Room::Permit(permit) => shared.connect(deadline + shared.times.connect, Some(permit)).await?,
+        };
+        drop(opening);
+        Ok(connection)
+    }
+
+    async fn recycle(&self, connection: &mut PooledConnection, _: &Metrics) -> RecycleResult<DatabaseError> {
+        let now = Instant::now();
+        let worn = |reason: &'static str| Err(RecycleError::message(reason));
+        if !connection.is_current(now) {
+            return worn("the secret changed or its time is over");
+        }
+        let idle_time = Duration::from(self.shared.secret.load().limits.idle_time);
+        if now - connection.used_at >= idle_time {
+            return worn("not used for too long");
+        }
+        if self.shared.is_suspect(connection, now) {
+            let checked = timeout(CHECK_DEADLINE, connection.connection()?.ping()).await;
+            if !matches!(checked, Ok(Ok(_))) {
+                self.shared.suspect_idle();
+                return worn("found dead");
+            }
+            connection.used_at = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// One tenant's pool.
+pub(crate) struct TenantPool {
+    shared: Arc<PoolShared>,
+    pool: Pool<ConnectionManager>,
+}
+
+/// What all pools of an engine have in common.
+pub(crate) struct PoolParts {
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) host: Arc<dyn PoolHost>,
+    pub(crate) on_connect: Option<Arc<dyn OnConnect>>,
+    pub(crate) times: PoolTimes,
+}
+
+impl TenantPool {
+    /// A pool without any connection yet.
+    pub(crate) fn new(tenant: TenantId, secret: Arc<Secret>, parts: &PoolParts) -> Result<Self, DatabaseError> {
+        let max = secret.limits.max_connections;
+        let shared = Arc::new(PoolShared {
+            tenant,
+            generation: AtomicU64::new(secret.generation),
+            secret: ArcSwap::new(secret),
+            open: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(0),
+            wanting: Mutex::new(VecDeque::new()),
+            wanting_count: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            budget: parts.budget.clone(),
+            host: parts.host.clone(),
+            on_connect: parts.on_connect.clone(),
+            times: parts.times,
+            proven: AtomicBool::new(false),
+            opening: tokio::sync::Mutex::new(()),
+            prepared: tokio::sync::Mutex::new(None),
+            breaker: Mutex::new(Breaker {
+                backoff: Backoff::new(BREAK_FIRST, BREAK_LONGEST),
+                failures: 0,
+                last: None,
+            }),
+            suspect_before: AtomicU64::new(0),
+            created: Instant::now(),
+            version: ArcSwapOption::empty(),
+        });
+        let manager = ConnectionManager {
+            shared: shared.clone(),
+            pool: std::sync::OnceLock::new(),
+        };
+        let mut config = PoolConfig::new(max);
+        // The last one used is used next, so that those not needed grow old and go.
+        config.queue_mode = QueueMode::Lifo;
+        let pool = Pool::builder(manager)
+            .config(config)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| DatabaseError::new(DatabaseErrorKind::Other).with_source(error))?;
+        pool.manager().pool.get_or_init(|| pool.weak());
+        Ok(Self { shared, pool })
+    }
+
+    pub(crate) fn secret(&self) -> Arc<Secret> {
+        self.shared.secret.load_full()
+    }
+
+    /// Takes a connection, opening one where none is idle.
+    pub(crate) async fn lease(&self) -> Result<Lease, DatabaseError> {
+        let timeouts = Timeouts {
+            wait: Some(self.shared.times.acquire),
+            create: None,
+            recycle: None,
+        };
+        match self.pool.timeout_get(&timeouts).await {
+            Ok(object) => Ok(Lease::new(object, self.shared.clone())),
+            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(DatabaseError::new(DatabaseErrorKind::PoolTimeout)),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Closed) => Err(DatabaseError::new(DatabaseErrorKind::Closed)),
+            Err(error) => Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(error)),
+        }
+    }
+
+    /// Takes a new secret: connections are opened with it from now on, idle ones of the old are closed now, used ones as they come back.
+    pub(crate) fn rotate(&self, secret: Arc<Secret>) {
+        let max = secret.limits.max_connections;
+        let resized = max != self.shared.secret.load().limits.max_connections;
+        self.shared.generation.store(secret.generation, Ordering::Release);
+        self.shared.secret.store(secret);
+        self.shared.version.store(None);
+        if resized {
+            self.pool.resize(max);
+        }
+        let now = Instant::now();
+        drop(self.pool.retain(|connection, _| connection.is_current(now)));
+    }
+
+    /// Closes the idle connections now and the used ones as they come back. Whoever holds the pool can use it to the end.
+    pub(crate) fn retire(&self) {
+        self.shared.retired.store(true, Ordering::Release);
+        drop(self.pool.retain(|_, _| false));
+    }
+
+    /// Closes the idle connection that was not used for the longest time; tells whether there was one.
+    pub(crate) fn close_one_idle(&self) -> bool {
+        let mut closed = false;
+        drop(self.pool.retain(|_, _| std::mem::replace(&mut closed, true)));
+        closed
+    }
+
+    /// Closes the connections that are worn out or too many.
+    pub(crate) fn sweep(&self, now: Instant) {
+        let limits = self.shared.secret.load().limits.clone();
+        let mut excess = self.status().idle.saturating_sub(limits.idle_connections);
+        let removed = self.pool.retain(|connection, _| {
+            let idle = now.saturating_duration_since(connection.used_at);
+            if !connection.is_current(now) || idle >= Duration::from(limits.idle_time) {
+                return false;
+            }
+            if excess > 0 && idle >= EXCESS_KEPT {
+                excess -= 1;
+                return false;
+            }
+            true
+        });
+        drop(removed);
+    }
+
+    pub(crate) fn status(&self) -> PoolStatus {
+        let open = self.shared.open.load(Ordering::Acquire);
+        let in_use = self.shared.in_use.load(Ordering::Acquire).min(open);
+        PoolStatus {
+            max: self.shared.secret.load().limits.max_connections,
+            open,
+            idle: open - in_use,
+            in_use,
+        }
+    }
+
+    /// Why the last try to connect failed, where it did.
+    pub(crate) fn last_error(&self) -> Option<DriverError> {
+        self.shared.breaker.lock().last.clone()
+    }
+
+    /// The server's version, asked once per secret.
+    pub(crate) async fn server_version(&self) -> Result<ServerVersion, DatabaseError> {
+        if let Some(version) = self.shared.version.load_full() {
+            return Ok((*version).clone());
+        }
+        let version = self.ping().await?;
+        self.shared.version.store(Some(Arc::new(version.clone())));
+        Ok(version)
+    }
+
+    /// A round trip to the server.
+    pub(crate) async fn ping(&self) -> Result<ServerVersion, DatabaseError> {
+        match self.lease().await?.call(Call::Ping).await? {
+            Answer::Version(version) => Ok(version),
+            _ => Err(DatabaseError::new(DatabaseErrorKind::Other)),
+        }
+    }
+}
+
+/// Runs `future` to its end or to `deadline`, whichever is first.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    future: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    timeout(deadline, future).await.unwrap_or_else(|elapsed| {
+        Err(DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable)).with_source(elapsed))
+    })
+}

@@ -1,0 +1,616 @@
+//! Secrets, kept for a while: read once however many ask, served while they are renewed and while the provider fails.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use cached::ShardedLruCache;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+
+use super::{
+    backoff::Backoff,
+    entry::TenantEntry,
+    settings::{PoolDefaults, SecretsSettings},
+};
+use crate::{
+    DatabaseConfig, DatabaseDriver, ProviderError, SecretDocument, SecretInvalid, SecretProvider, SecretVersion,
+    TenantId,
+};
+
+/// How long one fetch may take.
+const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+/// The most fetches at once, over all tenants.
+const CONCURRENT_FETCHES: usize = 32;
+/// How long the provider is left alone after a failure: from one second, doubling.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(128);
+/// The most tenants that are remembered as unknown.
+const REMEMBERED_UNKNOWN: usize = 10_000;
+
+/// A tenant's secret, read and checked, with the driver that it names.
+pub(crate) struct Secret {
+    pub(crate) config: DatabaseConfig,
+    pub(crate) driver: Arc<dyn DatabaseDriver>,
+    /// The driver's `type`, whatever alias the secret used.
+    pub(crate) driver_type: Arc<str>,
+    pub(crate) limits: PoolDefaults,
+    pub(crate) version: SecretVersion,
+    /// Rises with each new version. A connection bears the generation of the secret that opened it.
+    pub(crate) generation: u64,
+}
+
+/// Why there is no secret to use.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum SecretError {
+    #[error("the provider knows no such tenant")]
+    NotFound,
+    #[error("the secret cannot be had now")]
+    Unavailable {
+        retry_after: Duration,
+        #[source]
+        source: Arc<ProviderError>,
+    },
+    #[error("the secret cannot be used")]
+    Invalid {
+        retry_after: Duration,
+        #[source]
+        source: SecretInvalid,
+    },
+}
+
+type Outcome = Result<Arc<Secret>, SecretError>;
+type Flight = watch::Receiver<Option<Outcome>>;
+
+struct CachedSecret {
+    secret: Arc<Secret>,
+    fetched_at: Instant,
+    fresh_until: Instant,
+    /// Whether the last try to renew it failed.
+    stale: bool,
+}
+
+/// The place for one tenant's secret.
+#[derive(Default)]
+pub(crate) struct SecretSlot {
+    cached: ArcSwapOption<CachedSecret>,
+    renewal: Mutex<Renewal>,
+    hits: AtomicU64,
+}
+
+struct Renewal {
+    flight: Option<Flight>,
+    backoff: Backoff,
+    last_error: Option<SecretError>,
+    /// When the secret was read anew for nothing because its user was refused, since it last changed.
+    fruitless: Vec<Instant>,
+    generation: u64,
+}
+
+impl Default for Renewal {
+    fn default() -> Self {
+        Self {
+            flight: None,
+            backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
+            last_error: None,
+            fruitless: Vec::new(),
+            generation: 0,
+        }
+    }
+}
+
+impl SecretSlot {
+    /// Forgets the secret; tells whether there was one. A running fetch goes on.
+    pub(crate) fn clear(&self) -> bool {
+        self.renewal.lock().backoff.succeed();
+        self.cached.swap(None).is_some()
+    }
+
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cached.load().is_some()
+    }
+
+    /// The secret as it is kept, its age, and whether it is past its time or could not be renewed.
+    pub(crate) fn peek(&self) -> Option<(Arc<Secret>, Duration, bool)> {
+        let cached = self.cached.load_full()?;
+        let now = Instant::now();
+        let stale = cached.stale || now >= cached.fresh_until;
+        Some((cached.secret.clone(), now - cached.fetched_at, stale))
+    }
+}
+
+/// The counters of `/health/cache`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecretMetrics {
+    /// Reads that were answered without a fetch of their own.
+    pub hits: u64,
+    /// Reads that made a fetch.
+    pub misses: u64,
+    /// Secrets that are kept now.
+    pub entries: usize,
+    /// The most that are kept.
+    pub capacity: usize,
+    /// Secrets that went to make room.
+    pub evictions: u64,
+    /// Reads that were answered with a secret past its time to live.
+    pub stale_served: u64,
+    /// Kept secrets that were read anew.
+    pub refreshes: u64,
+    /// Fetches that failed, an unknown tenant not counted.
+    pub refresh_failures: u64,
+    /// Requests for unknown tenants that were answered from memory.
+    pub not_found_hits: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    /// Hits of entries that are gone; those of living ones are in their slots, so that hits share no counter.
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+    stale_served: AtomicU64,
+    refreshes: AtomicU64,
+    refresh_failures: AtomicU64,
+    not_found_hits: AtomicU64,
+}
+
+/// What the engine does when a secret changed or is gone.
+pub(crate) trait SecretListener: Send + Sync {
+    /// A new version was read.
+    fn changed(&self, entry: &TenantEntry, secret: &Arc<Secret>);
+    /// The provider no longer knows the tenant.
+    fn gone(&self, entry: &TenantEntry);
+}
+
+/// The drivers by every word that a secret may use for them.
+pub(crate) struct Drivers(BTreeMap<String, (Arc<str>, Arc<dyn DatabaseDriver>)>);
+
+impl Drivers {
+    pub(crate) fn new(drivers: impl IntoIterator<Item = (String, Arc<dyn DatabaseDriver>)>) -> Self {
+        let mut words = BTreeMap::new();
+        for (name, driver) in drivers {
+            let name: Arc<str> = name.into();
+            for alias in driver.aliases() {
+                words.insert((*alias).to_owned(), (name.clone(), driver.clone()));
+            }
+            words.insert(name.to_string(), (name, driver));
+        }
+        Self(words)
+    }
+
+    fn find(&self, word: &str) -> Result<(Arc<str>, Arc<dyn DatabaseDriver>), SecretInvalid> {
+        // The word is not repeated: it is a part of the secret.
+        self.0
+            .get(word)
+            .cloned()
+            .ok_or_else(|| SecretInvalid::new("type", "names no driver that is built in and enabled"))
+    }
+}
+
+/// Reads secrets and keeps the rules for how long each may be used; the secrets themselves are in their tenants' entries.
+pub(crate) struct SecretCache {
+    provider: Arc<dyn SecretProvider>,
+    drivers: Drivers,
+    settings: SecretsSettings,
+    pool_defaults: PoolDefaults,
+    unknown: ShardedLruCache<TenantId, Instant>,
+    fetches: Semaphore,
+    listener: Weak<dyn SecretListener>,
+    counters: Counters,
+}
+
+impl SecretCache {
+    pub(crate) fn new(
+        provider: Arc<dyn SecretProvider>,
+        drivers: Drivers,
+        settings: SecretsSettings,
+        pool_defaults: PoolDefaults,
+        listener: Weak<dyn SecretListener>,
+    ) -> Self {
+        Self {
+            provider,
+            drivers,
+            settings,
+            pool_defaults,
+            unknown: ShardedLruCache::new(REMEMBERED_UNKNOWN),
+            fetches: Semaphore::new(CONCURRENT_FETCHES),
+            listener,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn provider(&self) -> &dyn SecretProvider {
+        &*self.provider
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.settings.max_entries
+    }
+
+    /// Whether it is remembered that the provider knows no such tenant.
+    pub(crate) fn is_known_to_be_unknown(&self, tenant: &TenantId) -> bool {
+        let remembered = self.unknown.get(tenant).is_some_and(|until| Instant::now() < until);
+        if remembered {
+            self.counters.not_found_hits.fetch_add(1, Ordering::Relaxed);
+        }
+        remembered
+    }
+
+    pub(crate) fn forget_unknown(&self, tenant: Option<&TenantId>) {
+        match tenant {
+            Some(tenant) => drop(self.unknown.remove(tenant)),
+            None => self.unknown.clear(),
+        }
+    }
+
+    /// The tenant's secret: at once when it is kept and fresh, or served past its time while one fetch renews it.
+    pub(crate) async fn get(self: &Arc<Self>, entry: &Arc<TenantEntry>, now: Instant) -> Outcome {
+        let slot = &entry.secret;
+        if let Some(cached) = &*slot.cached.load() {
+            if now < cached.fresh_until {
+                slot.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(cached.secret.clone());
+            }
+        }
+        self.get_slowly(entry, now).await
+    }
+
+    async fn get_slowly(self: &Arc<Self>, entry: &Arc<TenantEntry>, now: Instant) -> Outcome {
+        let slot = &entry.secret;
+        let kept = slot.cached.load_full();
+        let flight = self.renew_unless_backing_off(entry, now, kept.is_none());
+        match (kept, flight) {
+            // Not used for a time to live and more: it may have changed long ago, so this request waits for the answer, and
+            // gets what is kept only if there is none.
+            (Some(cached), Ok(flight)) if now > cached.fresh_until + Duration::from(self.settings.ttl) => {
+                match landed(flight).await {
+                    Err(SecretError::Unavailable { .. } | SecretError::Invalid { .. })
+                        if self.may_serve(&cached, now) =>
+                    {
+                        self.serve_stale(slot, &cached)
+                    }
+                    outcome => outcome,
+                }
+            }
+            (Some(cached), _) if self.may_serve(&cached, now) => self.serve_stale(slot, &cached),
+            (_, Ok(flight)) => landed(flight).await,
+            (_, Err(error)) => Err(error),
+        }
+    }
+
+    fn may_serve(&self, cached: &CachedSecret, now: Instant) -> bool {
+        now < cached.fresh_until + Duration::from(self.settings.stale_if_error)
+    }
+
+    fn serve_stale(&self, slot: &SecretSlot, cached: &CachedSecret) -> Outcome {
+        slot.hits.fetch_add(1, Ordering::Relaxed);
+        self.counters.stale_served.fetch_add(1, Ordering::Relaxed);
+        Ok(cached.secret.clone())
+    }
+
+    /// The running fetch, or a new one, or the reason not to try yet. `counted` is whether a new one counts as a miss, one that
+    /// is running already as a hit.
+    fn renew_unless_backing_off(
+        self: &Arc<Self>,
+        entry: &Arc<TenantEntry>,
+        now: Instant,
+        counted: bool,
+    ) -> Result<Flight, SecretError> {
+        let mut renewal = entry.secret.renewal.lock();
+        if let Some(flight) = &renewal.flight {
+            if counted {
+                entry.secret.hits.fetch_add(1, Ordering::Relaxed);
+            }
+            return Ok(flight.clone());
+        }
+        if let (Some(left), Some(error)) = (renewal.backoff.remaining(now), &renewal.last_error) {
+            return Err(error.clone().retry_after(left));
+        }
+        if counted {
+            self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.start(entry, &mut renewal))
+    }
+
+    /// Reads the secret now, whatever is kept, and waits for it.
+    pub(crate) async fn refresh(self: &Arc<Self>, entry: &Arc<TenantEntry>) -> Outcome {
+        let flight = {
+            let mut renewal = entry.secret.renewal.lock();
+            match &renewal.flight {
+                Some(flight) => flight.clone(),
+                None => self.start(entry, &mut renewal),
+            }
+        };
+        landed(flight).await
+    }
+
+    /// Renews a kept secret whose time is over, in the background.
+    pub(crate) fn renew_if_due(self: &Arc<Self>, entry: &Arc<TenantEntry>, now: Instant) {
+        let due = entry
+            .secret
+            .cached
+            .load()
+            .as_ref()
+            .is_some_and(|cached| now >= cached.fresh_until);
+        if due && self.renew_unless_backing_off(entry, now, false).is_err() {
+            tracing::trace!(tenant_id = %entry.id, "the secret is due, but its provider is left alone after a failure");
+        }
+    }
+
+    /// Lets every kept secret be read anew at its next use: the provider said that something changed.
+    pub(crate) fn expire(&self, entry: &TenantEntry, now: Instant) {
+        if let Some(cached) = entry.secret.cached.load_full() {
+            entry.secret.cached.store(Some(Arc::new(CachedSecret {
+                secret: cached.secret.clone(),
+                fetched_at: cached.fetched_at,
+                fresh_until: now.min(cached.fresh_until),
+                stale: cached.stale,
+            })));
+        }
+    }
+
+    /// Reads the secret anew because its user was refused: at once, then after one and after three more seconds, and no more within
+    /// a minute unless it changed meanwhile. Waits for the answer; without one to wait for it returns at once.
+    pub(crate) async fn refresh_after_refusal(self: &Arc<Self>, entry: &Arc<TenantEntry>, refused: u64) {
+        const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(1_200), Duration::from_secs(3)];
+        let flight = {
+            let mut renewal = entry.secret.renewal.lock();
+            if renewal.generation != refused {
+                return;
+            }
+            match &renewal.flight {
+                Some(flight) => flight.clone(),
+                None => {
+                    let now = Instant::now();
+                    renewal.fruitless.retain(|at| now - *at < Duration::from_secs(60));
+                    let Some(pause) = PAUSES.get(renewal.fruitless.len()) else {
+                        return;
+                    };
+                    if renewal.fruitless.last().is_some_and(|last| now - *last < *pause) {
+                        return;
+                    }
+                    renewal.fruitless.push(now);
+                    self.start(entry, &mut renewal)
+                }
+            }
+        };
+        if let Err(error) = landed(flight).await {
+            tracing::warn!(tenant_id = %entry.id, error = %error, "reading the secret anew after a refused login failed");
+        }
+    }
+
+    fn start(self: &Arc<Self>, entry: &Arc<TenantEntry>, renewal: &mut Renewal) -> Flight {
+        let (sender, receiver) = watch::channel(None);
+        renewal.flight = Some(receiver.clone());
+        let (cache, entry) = (self.clone(), entry.clone());
+        // A task of its own: a request that goes away takes no one else's answer with it.
+        tokio::spawn(async move {
+            let landing = Landing(entry);
+            let outcome = cache.fetch(&landing.0).await;
+            drop(landing);
+            sender.send_replace(Some(outcome));
+        });
+        receiver
+    }
+
+    async fn fetch(&self, entry: &TenantEntry) -> Outcome {
+        let started = Instant::now();
+        let fetched = tokio::time::timeout(FETCH_DEADLINE, async {
+            match self.fetches.acquire().await {
+                Ok(_permit) => self.provider.fetch(&entry.id).await,
+                Err(closed) => Err(ProviderError::Unavailable(closed.into())),
+            }
+        })
+        .await
+        .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into())));
+        let now = Instant::now();
+        match fetched {
+            Ok(document) => match self.read(document) {
+                Ok(secret) => Ok(self.keep(entry, secret, now, now - started)),
+                Err(source) => Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
+            },
+            Err(ProviderError::NotFound) => {
+                self.forget(entry, now);
+                Err(SecretError::NotFound)
+            }
+            Err(ProviderError::Invalid { reason }) => {
+                let source = SecretInvalid::new("secret", reason);
+                Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source }))
+            }
+            Err(error) => {
+                let source = Arc::new(error);
+                Err(self.failed(entry, now, |retry_after| SecretError::Unavailable {
+                    retry_after,
+                    source,
+                }))
+            }
+        }
+    }
+
+    fn read(&self, document: SecretDocument) -> Result<Secret, SecretInvalid> {
+        let config = DatabaseConfig::parse(&document.value)?;
+        let (driver_type, driver) = self.drivers.find(&config.driver)?;
+        driver.validate(&config)?;
+        let defaults = &self.pool_defaults;
+        let own = config.pool;
+        let limits = PoolDefaults {
+            max_connections: own.max_connections.unwrap_or(defaults.max_connections),
+            idle_connections: own.idle_connections.unwrap_or(defaults.idle_connections),
+            idle_time: own.idle_time.map_or(defaults.idle_time, crate::HumanDuration),
+            max_lifetime: own.max_lifetime.map_or(defaults.max_lifetime, crate::HumanDuration),
+        };
+        Ok(Secret {
+            config,
+            driver,
+            driver_type,
+            limits,
+            version: document.version,
+            generation: 0,
+        })
+    }
+
+    fn keep(&self, entry: &TenantEntry, mut secret: Secret, now: Instant, took: Duration) -> Arc<Secret> {
+        let slot = &entry.secret;
+        let pool_secret = entry.pool.load().as_ref().map(|pool| pool.secret());
+        let kept = slot
+            .cached
+            .load_full()
+            .map(|cached| cached.secret.clone())
+            .or(pool_secret);
+        let known = kept.filter(|kept| kept.version == secret.version);
+        let changed = known.is_none();
+        let secret = {
+            let mut renewal = slot.renewal.lock();
+            renewal.backoff.succeed();
+            renewal.last_error = None;
+            known.unwrap_or_else(|| {
+                renewal.generation += 1;
+                renewal.fruitless.clear();
+                secret.generation = renewal.generation;
+                Arc::new(secret)
+            })
+        };
+        let ttl =
+            Duration::from(self.settings.ttl).mul_f64(1.0 - self.settings.jitter.clamp(0.0, 1.0) * fastrand::f64());
+        let replaced = slot.cached.swap(Some(Arc::new(CachedSecret {
+            secret: secret.clone(),
+            fetched_at: now,
+            fresh_until: now + ttl,
+            stale: false,
+        })));
+        if replaced.is_some() {
+            self.counters.refreshes.fetch_add(1, Ordering::Relaxed);
+        }
+        self.forget_unknown(Some(&entry.id));
+        tracing::info!(
+            tenant_id = %entry.id, driver = %secret.driver_type, version = %secret.version, changed,
+            duration_ms = took.as_secs_f64() * 1e3, "secret fetched"
+        );
+        if changed {
+            if let Some(listener) = self.listener.upgrade() {
+                listener.changed(entry, &secret);
+            }
+        }
+        secret
+    }
+
+    fn forget(&self, entry: &TenantEntry, now: Instant) {
+        self.unknown
+            .set(entry.id, now + Duration::from(self.settings.not_found_ttl));
+        let was_kept = entry.secret.cached.swap(None).is_some();
+        {
+            let mut renewal = entry.secret.renewal.lock();
+            renewal.backoff.succeed();
+            renewal.last_error = None;
+        }
+        if was_kept || entry.pool.load().is_some() {
+            tracing::warn!(tenant_id = %entry.id, "the provider no longer knows this tenant; its pool is closed");
+        }
+        if let Some(listener) = self.listener.upgrade() {
+            listener.gone(entry);
+        }
+    }
+
+    fn failed(&self, entry: &TenantEntry, now: Instant, error: impl FnOnce(Duration) -> SecretError) -> SecretError {
+        self.counters.refresh_failures.fetch_add(1, Ordering::Relaxed);
+        let (error, failures) = {
+            let mut renewal = entry.secret.renewal.lock();
+            let error = error(renewal.backoff.fail(now));
+            renewal.last_error = Some(error.clone());
+            (error, renewal.backoff.failures())
+        };
+        if let Some(cached) = entry.secret.cached.load_full() {
+            entry.secret.cached.store(Some(Arc::new(CachedSecret {
+                secret: cached.secret.clone(),
+                fetched_at: cached.fetched_at,
+                fresh_until: cached.fresh_until,
+                stale: true,
+            })));
+        }
+        let cause = std::error::Error::source(&error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        tracing::warn!(
+            tenant_id = %entry.id, error = %error, cause, failures, retry_after_ms = error.delay().as_millis() as u64,
+            "the secret could not be read"
+        );
+        error
+    }
+
+    /// Takes an entry's hits over before it is forgotten.
+    pub(crate) fn absorb(&self, entry: &TenantEntry, evicted: bool) {
+        self.counters
+            .hits
+            .fetch_add(entry.secret.hits.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        if evicted {
+            self.counters.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn hits_of(entry: &TenantEntry) -> u64 {
+        entry.secret.hits.load(Ordering::Relaxed)
+    }
+
+    /// The counters, with the `entries` that are kept now and their `hits`.
+    pub(crate) fn metrics(&self, entries: usize, hits: u64) -> SecretMetrics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SecretMetrics {
+            hits: read(&self.counters.hits) + hits,
+            misses: read(&self.counters.misses),
+            entries,
+            capacity: self.settings.max_entries,
+            evictions: read(&self.counters.evictions),
+            stale_served: read(&self.counters.stale_served),
+            refreshes: read(&self.counters.refreshes),
+            refresh_failures: read(&self.counters.refresh_failures),
+            not_found_hits: read(&self.counters.not_found_hits),
+        }
+    }
+}
+
+impl SecretError {
+    fn retry_after(mut self, left: Duration) -> Self {
+        if let Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } = &mut self {
+            *retry_after = left;
+        }
+        self
+    }
+
+    fn delay(&self) -> Duration {
+        match self {
+            Self::NotFound => Duration::ZERO,
+            Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } => *retry_after,
+        }
+    }
+}
+
+/// Takes the flight off its slot when the fetch is over, even by a panic of the provider: the next request starts another.
+struct Landing(Arc<TenantEntry>);
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.0.secret.renewal.lock().flight = None;
+    }
+}
+
+/// Waits for a fetch. It always lands: the fetch has a deadline of its own.
+async fn landed(mut flight: Flight) -> Outcome {
+    let lost = || SecretError::Unavailable {
+        retry_after: FIRST_BACKOFF,
+        source: Arc::new(ProviderError::Unavailable("the fetch was abandoned".into())),
+    };
+    match flight.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(lost())),
+        // The task is gone without an answer: the runtime shuts down, or the provider panicked.
+        Err(_) => Err(lost()),
+    }
+}

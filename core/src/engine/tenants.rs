@@ -1,0 +1,462 @@
+//! The door to the engine: from a tenant's name to its database.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use cached::ShardedUnboundCache;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    budget::Budget,
+    database::TenantDatabase,
+    entry::TenantEntry,
+    pool::{OnConnect, PoolHost, PoolParts, PoolTimes, within},
+    pool_cache::{PoolCache, PoolMetrics},
+    secret_cache::{Drivers, Secret, SecretCache, SecretError, SecretListener, SecretMetrics},
+    settings::EngineSettings,
+};
+use crate::{
+    BoxError, Connection, DatabaseDriver, DatabaseError, ProviderError, SecretInvalid, SecretProvider, TenantId,
+};
+
+/// How often worn-out connections, unused pools and due secrets are looked after.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long asking the provider for every tenant may take.
+const LIST_DEADLINE: Duration = Duration::from_secs(30);
+/// What an over-busy tenant is told to wait.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// What an engine is made of.
+pub struct TenantsParts {
+    /// Holds the secrets.
+    pub provider: Arc<dyn SecretProvider>,
+    /// The provider's `type`, for `TenantInfo`.
+    pub provider_type: String,
+    /// The drivers that are enabled, each with its `type`.
+    pub drivers: Vec<(String, Arc<dyn DatabaseDriver>)>,
+    /// The settings.
+    pub settings: EngineSettings,
+    /// What comes before a tenant's first use.
+    pub on_connect: Option<Arc<dyn OnConnect>>,
+}
+
+/// Every tenant's database, opened on demand. Clones share one engine.
+#[derive(Clone)]
+pub struct Tenants(pub(crate) Arc<Engine>);
+
+pub(crate) struct Engine {
+    pub(crate) entries: ShardedUnboundCache<TenantId, Arc<TenantEntry>>,
+    pub(crate) secrets: Arc<SecretCache>,
+    pub(crate) pools: PoolCache,
+    pub(crate) settings: EngineSettings,
+    provider_type: String,
+    started: Instant,
+    closed: AtomicBool,
+}
+
+/// A connection of its own, and the driver that opened it.
+pub struct OpenedConnection {
+    /// The driver.
+    pub driver: Arc<dyn DatabaseDriver>,
+    /// The connection; whoever has it closes it.
+    pub connection: Box<dyn Connection>,
+}
+
+/// Why a request gets no database.
+#[derive(Debug, thiserror::Error)]
+pub enum AcquireError {
+    /// The provider knows no such tenant: 404 `tenant_unknown`.
+    #[error("no such tenant")]
+    Unknown,
+    /// An operator suspended it: 403 `tenant_suspended`.
+    #[error("the tenant is suspended")]
+    Suspended,
+    /// It has as many requests running as it may: 429 `tenant_busy`.
+    #[error("the tenant has too many requests running")]
+    Busy {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// It made more requests this second than it may: 429 `rate_limited`.
+    #[error("the tenant makes too many requests")]
+    RateLimited {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// Its secret cannot be read now: 503 `provider_unavailable`.
+    #[error("the secret provider is unavailable")]
+    ProviderUnavailable {
+        /// When to come again.
+        retry_after: Duration,
+        /// What the provider answered.
+        #[source]
+        source: Arc<ProviderError>,
+    },
+    /// Its secret cannot be used: 503 `secret_invalid`.
+    #[error("the tenant's secret is not valid")]
+    SecretInvalid {
+        /// When it is read anew.
+        retry_after: Duration,
+        /// Which field is wrong.
+        #[source]
+        source: SecretInvalid,
+    },
+    /// Its pool could not be made: 503 `database_unavailable`.
+    #[error("the tenant's database is unavailable")]
+    Database(#[source] DatabaseError),
+    /// The server stops: 503 `shutting_down`.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+impl From<SecretError> for AcquireError {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::NotFound => Self::Unknown,
+            SecretError::Unavailable { retry_after, source } => Self::ProviderUnavailable { retry_after, source },
+            SecretError::Invalid { retry_after, source } => Self::SecretInvalid { retry_after, source },
+        }
+    }
+}
+
+/// The counters of `/health/cache`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheSnapshot {
+    /// Of the secrets.
+    pub metrics: SecretMetrics,
+    /// Of the pools.
+    pub pools: PoolMetrics,
+}
+
+impl Tenants {
+    /// Starts an engine. It opens nothing yet. It must be called within a tokio runtime, which runs its housekeeping until the last
+    /// clone is dropped.
+    pub fn new(parts: TenantsParts) -> Self {
+        let changes = parts.provider.changes();
+        let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
+            let listener: Weak<dyn SecretListener> = engine.clone();
+            let settings = parts.settings;
+            let secrets = SecretCache::new(
+                parts.provider,
+                Drivers::new(parts.drivers),
+                settings.secrets.clone(),
+                settings.pools.defaults.clone(),
+                listener,
+            );
+            let pool_parts = PoolParts {
+                budget: Budget::new(settings.pools.max_connections),
+                host: Arc::new(Host(engine.clone())),
+                on_connect: parts.on_connect,
+                times: PoolTimes {
+                    connect: settings.pools.connect_timeout.into(),
+                    acquire: settings.pools.acquire_timeout.into(),
+                },
+            };
+            Engine {
+                entries: ShardedUnboundCache::new(),
+                secrets: Arc::new(secrets),
+                pools: PoolCache::new(pool_parts, settings.pools.max, settings.pools.idle_timeout.into()),
+                settings,
+                provider_type: parts.provider_type,
+                started: Instant::now(),
+                closed: AtomicBool::new(false),
+            }
+        });
+        tokio::spawn(keep_house(Arc::downgrade(&engine)));
+        if let Some(changes) = changes {
+            tokio::spawn(follow_changes(Arc::downgrade(&engine), changes));
+        }
+        Self(engine)
+    }
+
+    /// The `type` of the provider.
+    pub fn provider_type(&self) -> &str {
+        &self.0.provider_type
+    }
+
+    /// A tenant's database, for one request: the request counts as running until it is dropped. Its secret is at hand after the first
+    /// time; connections are opened when a statement needs one.
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    pub async fn acquire(&self, tenant: &TenantId) -> Result<TenantDatabase, AcquireError> {
+        let engine = &*self.0;
+        if engine.closed.load(Ordering::Relaxed) {
+            return Err(AcquireError::ShuttingDown);
+        }
+        let now = Instant::now();
+        let since_start = now - engine.started;
+        let entry = engine.entry(tenant)?;
+        if entry.is_suspended() {
+            return Err(AcquireError::Suspended);
+        }
+        let limits = &engine.settings.limits;
+        let busy = AcquireError::Busy {
+            retry_after: BUSY_RETRY,
+        };
+        let in_flight = entry.enter(limits.concurrent_requests).ok_or(busy)?;
+        if let Some(per_second) = limits.requests_per_second {
+            let too_many = |retry_after| AcquireError::RateLimited { retry_after };
+            in_flight.entry().take_turn(per_second, since_start).map_err(too_many)?;
+        }
+        in_flight.entry().touch(since_start);
+        let secret = engine.secrets.get(in_flight.entry(), now).await?;
+        let pool = engine
+            .pools
+            .get(in_flight.entry(), &secret)
+            .map_err(AcquireError::Database)?;
+        Ok(TenantDatabase::new(in_flight, pool, secret))
+    }
+
+    /// Opens one connection to a tenant's database outside of its pool, for tools that work on one database after another. It is not
+    /// prepared, and counts against no limit.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in `connect_timeout`.
+    pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
+        let engine = &*self.0;
+        let entry = engine.entry(tenant)?;
+        let secret = engine.secrets.get(&entry, Instant::now()).await?;
+        let opening = async { Ok(secret.driver.connect(&secret.config).await?) };
+        let connection = within(engine.settings.pools.connect_timeout.into(), opening)
+            .await
+            .map_err(AcquireError::Database)?;
+        Ok(OpenedConnection {
+            driver: secret.driver.clone(),
+            connection,
+        })
+    }
+
+    /// Every tenant the provider knows.
+    ///
+    /// # Errors
+    /// The provider's; [`ProviderError::Unavailable`] when it takes too long.
+    pub async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
+        tokio::time::timeout(LIST_DEADLINE, self.0.secrets.provider().list())
+            .await
+            .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(BoxError::from(elapsed))))
+    }
+
+    /// Drops the kept secret of one tenant, or of all; tells how many there were. Pools stay until a changed secret is seen.
+    pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
+        let engine = &*self.0;
+        engine.secrets.forget_unknown(tenant);
+        match tenant {
+            Some(tenant) => usize::from(engine.entries.get(tenant).is_some_and(|entry| entry.secret.clear())),
+            None => engine.all().iter().filter(|entry| entry.secret.clear()).count(),
+        }
+    }
+
+    /// Closes a tenant's pool once its running requests are done. The next request opens another.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
+    pub async fn close_pool(&self, tenant: &TenantId) -> Result<(), AcquireError> {
+        let entry = self.known_entry(tenant).await?;
+        self.0.pools.close(&entry);
+        Ok(())
+    }
+
+    /// Refuses the tenant's requests from now on; those that run go on to their end.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
+    pub async fn suspend(&self, tenant: &TenantId) -> Result<(), AcquireError> {
+        self.known_entry(tenant).await?.suspended.store(true, Ordering::Relaxed);
+        tracing::warn!(tenant_id = %tenant, "the tenant is suspended");
+        Ok(())
+    }
+
+    /// Takes the tenant's requests again.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
+    pub async fn resume(&self, tenant: &TenantId) -> Result<(), AcquireError> {
+        self.known_entry(tenant)
+            .await?
+            .suspended
+            .store(false, Ordering::Relaxed);
+        tracing::info!(tenant_id = %tenant, "the tenant is resumed");
+        Ok(())
+    }
+
+    /// The counters of secrets and pools.
+    pub fn cache_snapshot(&self) -> CacheSnapshot {
+        let engine = &*self.0;
+        let all = engine.all();
+        let kept = all.iter().filter(|entry| entry.secret.is_cached()).count();
+        let hits = all.iter().map(|entry| SecretCache::hits_of(entry)).sum();
+        CacheSnapshot {
+            metrics: engine.secrets.metrics(kept, hits),
+            pools: engine.pools.metrics(),
+        }
+    }
+
+    /// Opens a first connection for each of these tenants, a few at a time; failures are logged and stop no other.
+    pub async fn warm_up(&self, tenants: Vec<TenantId>) {
+        use futures_util::StreamExt as _;
+        const AT_ONCE: usize = 8;
+        let opened = futures_util::stream::iter(tenants)
+            .map(|tenant| async move {
+                let database = self.acquire(&tenant).await.map_err(|error| error.to_string())?;
+                database.ping().await.map_err(|error| error.to_string())
+            })
+            .buffer_unordered(AT_ONCE)
+            .fold((0usize, 0usize), |(opened, failed), outcome| async move {
+                match outcome {
+                    Ok(_) => (opened + 1, failed),
+                    Err(_) => (opened, failed + 1),
+                }
+            })
+            .await;
+        tracing::info!(
+            opened = opened.0,
+            failed = opened.1,
+            "tenants were opened ahead of their first request"
+        );
+    }
+
+    /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests from now on get
+    /// [`AcquireError::ShuttingDown`]. Tells whether all were closed in time.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.0.closed.store(true, Ordering::Release);
+        self.0.pools.close_all();
+        tokio::time::timeout(grace, self.0.pools.parts().budget.drained())
+            .await
+            .is_ok()
+    }
+
+    /// The entry of a tenant that exists: one that is kept, else one whose secret can be read.
+    pub(crate) async fn known_entry(&self, tenant: &TenantId) -> Result<Arc<TenantEntry>, AcquireError> {
+        let engine = &*self.0;
+        let entry = engine.entry(tenant)?;
+        if entry.pool.load().is_none() && !entry.secret.is_cached() && !entry.is_suspended() {
+            engine.secrets.get(&entry, Instant::now()).await?;
+        }
+        Ok(entry)
+    }
+}
+
+impl Engine {
+    /// The tenant's entry; one is made where there is none, unless it is remembered that there is no such tenant.
+    pub(crate) fn entry(&self, tenant: &TenantId) -> Result<Arc<TenantEntry>, AcquireError> {
+        if let Some(entry) = self.entries.get(tenant) {
+            return Ok(entry);
+        }
+        if self.secrets.is_known_to_be_unknown(tenant) {
+            return Err(AcquireError::Unknown);
+        }
+        let entry = self
+            .entries
+            .get_or_set_with(*tenant, || Arc::new(TenantEntry::new(*tenant)));
+        entry.touch(self.started.elapsed());
+        if self.entries.len() > self.secrets.capacity() {
+            self.make_room_for_entries(tenant);
+        }
+        Ok(entry)
+    }
+
+    /// Forgets the least recently used entries, a hundredth of them at once so that this is seldom; those without a secret first, which a
+    /// flood of made-up names leaves behind while the provider is down. One whose pool is open or whose request is running is not
+    /// forgotten, so there may be as many more as there are such, nor is the `newest`, for whose sake it is done.
+    fn make_room_for_entries(&self, newest: &TenantId) {
+        let capacity = self.secrets.capacity();
+        let mut idle: Vec<Arc<TenantEntry>> = self.all();
+        let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
+        idle.retain(|entry| {
+            entry.id != *newest && entry.in_flight() == 0 && !entry.is_suspended() && entry.pool.load().is_none()
+        });
+        idle.sort_by_key(|entry| (entry.secret.is_cached(), entry.last_used()));
+        for entry in idle.into_iter().take(excess) {
+            let was_kept = entry.secret.is_cached();
+            self.entries.remove(&entry.id);
+            self.secrets.absorb(&entry, was_kept);
+        }
+    }
+
+    /// Every entry. It passes over the map shard by shard; nothing that a request waits for.
+    pub(crate) fn all(&self) -> Vec<Arc<TenantEntry>> {
+        let mut all = Vec::with_capacity(self.entries.len());
+        self.entries.retain(|_, entry| {
+            all.push(entry.clone());
+            true
+        });
+        all
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        let since_start = now - self.started;
+        self.pools.sweep(now, since_start);
+        // A tenant that is deleted at its provider loses its pool, and one whose secret changed gets it, though nobody asks.
+        for entry in self.pools.open() {
+            self.secrets.renew_if_due(&entry, now);
+        }
+    }
+}
+
+impl SecretListener for Engine {
+    fn changed(&self, entry: &TenantEntry, secret: &Arc<Secret>) {
+        self.pools.rotate(entry, secret);
+    }
+
+    fn gone(&self, entry: &TenantEntry) {
+        self.pools.close(entry);
+        if !entry.is_suspended() {
+            self.entries.remove(&entry.id);
+            self.secrets.absorb(entry, false);
+        }
+    }
+}
+
+/// The engine as its pools see it; weak, since the engine holds them.
+struct Host(Weak<Engine>);
+
+#[async_trait]
+impl PoolHost for Host {
+    async fn refused(&self, tenant: &TenantId, generation: u64) {
+        if let Some(engine) = self.0.upgrade() {
+            if let Some(entry) = engine.entries.get(tenant) {
+                engine.secrets.refresh_after_refusal(&entry, generation).await;
+            }
+        }
+    }
+
+    fn make_room(&self) {
+        if let Some(engine) = self.0.upgrade() {
+            engine.pools.make_room();
+        }
+    }
+}
+
+async fn keep_house(engine: Weak<Engine>) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        match engine.upgrade() {
+            Some(engine) => engine.sweep(),
+            None => return,
+        }
+    }
+}
+
+async fn follow_changes(engine: Weak<Engine>, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        let Some(engine) = engine.upgrade() else {
+            return;
+        };
+        let now = Instant::now();
+        engine.secrets.forget_unknown(None);
+        for entry in engine.all() {
+            engine.secrets.expire(&entry, now);
+            engine.secrets.renew_if_due(&entry, now);
+        }
+    }
+}
