@@ -1,0 +1,110 @@
+//! How a secret that says only a part is completed.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Map, Value};
+use tenantry_core::SecretValue;
+
+/// The names that one setting has in the two forms of a secret. A default under either name must not stand beside the secret's
+/// own under the other, where it could win.
+const SAME: [&[&str]; 3] = [&["type", "engine"], &["database", "dbname"], &["username", "user"]];
+
+/// What a `url` says. Defaults for these would take the place of the URL's, so that a tenant reached another's database.
+const IN_URL: [&str; 10] = [
+    "type", "engine", "host", "port", "database", "dbname", "path", "username", "user", "password",
+];
+
+/// Reads an object, or nothing; what is wrong is told without the value.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretValue>, D::Error> {
+    let value = SecretValue::new(Value::deserialize(deserializer)?);
+    match value.expose() {
+        Value::Null => Ok(None),
+        Value::Object(_) => Ok(Some(value)),
+        _ => Err(D::Error::custom("is not a mapping")),
+    }
+}
+
+/// `secret` with what it does not say taken from `defaults`, also inside objects such as `pool`.
+pub(super) fn complete(mut secret: Value, defaults: &SecretValue) -> Value {
+    let (Some(object), Some(defaults)) = (secret.as_object_mut(), defaults.expose().as_object()) else {
+        return secret;
+    };
+    let has_url = is_said(object, "url");
+    let said_otherwise = |object: &Map<String, Value>, name: &str| {
+        let named_alike = SAME.iter().find(|names| names.contains(&name));
+        let said = named_alike.is_some_and(|names| names.iter().any(|other| is_said(object, other)));
+        said || has_url && IN_URL.contains(&name)
+    };
+    let missing: Map<String, Value> = defaults
+        .iter()
+        .filter(|(name, _)| !said_otherwise(object, name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    merge(object, missing);
+    secret
+}
+
+fn merge(object: &mut Map<String, Value>, defaults: Map<String, Value>) {
+    for (name, default) in defaults {
+        if !is_said(object, &name) {
+            object.insert(name, default);
+        } else if let (Some(Value::Object(inner)), Value::Object(default)) = (object.get_mut(&name), default) {
+            merge(inner, default);
+        }
+    }
+}
+
+/// Whether the secret says it. `null` and an empty text are how a form leaves a field open.
+fn is_said(object: &Map<String, Value>, name: &str) -> bool {
+    match object.get(name) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tenantry_core::DatabaseConfig;
+
+    use super::*;
+
+    fn completed(secret: Value, defaults: Value) -> Value {
+        complete(secret, &SecretValue::new(defaults))
+    }
+
+    #[test]
+    fn what_rds_manages_is_completed() {
+        let defaults = json!({"engine": "postgres", "host": "h", "port": 5432, "dbname": "d", "pool": {"max": {"connections": 7}}});
+        let secret = completed(json!({"username": "u", "password": "p"}), defaults);
+        let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+        assert_eq!(
+            (config.driver.as_str(), config.host.as_deref()),
+            ("postgres", Some("h"))
+        );
+        assert_eq!(
+            (config.username.as_deref(), config.database.as_deref()),
+            (Some("u"), Some("d"))
+        );
+        assert_eq!(config.pool.max_connections, Some(7));
+    }
+
+    #[test]
+    fn what_the_secret_says_wins_under_either_name() {
+        let defaults = json!({"type": "postgresql", "database": "other", "username": "other", "host": "other", "port": 1,
+            "pool": {"max": {"connections": 1}, "idle": {"connections": 2}}});
+        let secret = json!({"engine": "mysql", "dbname": "d", "user": "u", "host": "h", "port": null, "password": "",
+            "pool": {"max": {"connections": 9}}});
+        let expected = json!({"engine": "mysql", "dbname": "d", "user": "u", "host": "h", "port": 1, "password": "",
+            "pool": {"max": {"connections": 9}, "idle": {"connections": 2}}});
+        assert_eq!(completed(secret, defaults), expected);
+    }
+
+    #[test]
+    fn a_default_never_leads_a_url_to_another_database() {
+        let defaults = json!({"type": "mysql", "host": "other", "port": 1, "dbname": "other", "username": "other",
+            "password": "other", "tls": {"mode": "require"}});
+        let secret = completed(json!({"url": "postgres://u:p@h/d"}), defaults);
+        assert_eq!(secret, json!({"url": "postgres://u:p@h/d", "tls": {"mode": "require"}}));
+    }
+}

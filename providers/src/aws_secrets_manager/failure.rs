@@ -1,0 +1,154 @@
+//! What a failed call means for whoever asked.
+
+use std::{error::Error, time::Duration};
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_secretsmanager::{
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{RequestId as _, get_secret_value::GetSecretValueError, list_secrets::ListSecretsError},
+};
+use tenantry_core::ProviderError;
+
+/// Codes by which AWS refuses a caller, or a key refuses to decrypt.
+const DENIED: [&str; 16] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "DecryptionFailure",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidIdentityToken",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "OptInRequired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+];
+
+/// Codes by which AWS says that it is asked too often (the standard retry mode's list).
+const THROTTLED: [&str; 14] = [
+    "BandwidthLimitExceeded",
+    "EC2ThrottledException",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "TransactionInProgressException",
+];
+
+/// What AWS says of a secret that waits for its deletion; other uses of the same code are no absence.
+const DELETED: [&str; 3] = ["marked for deletion", "marked deleted", "scheduled for deletion"];
+
+/// What is told of a failed call. The SDK's own error is not kept: its Debug holds the whole answer, which may be a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Failure(String);
+
+/// What a failed `GetSecretValue` means.
+pub(super) fn of_get(error: SdkError<GetSecretValueError, HttpResponse>) -> ProviderError {
+    if let SdkError::ServiceError(context) = &error {
+        let answer = context.err();
+        match answer.code() {
+            Some("ResourceNotFoundException") => return ProviderError::NotFound,
+            Some("InvalidRequestException") if says_deleted(answer.message()) => return ProviderError::NotFound,
+            _ => {}
+        }
+    }
+    of_call(error)
+}
+
+/// What a failed `ListSecrets` means.
+pub(super) fn of_list(error: SdkError<ListSecretsError, HttpResponse>) -> ProviderError {
+    of_call(error)
+}
+
+fn says_deleted(message: Option<&str>) -> bool {
+    message.is_some_and(|message| DELETED.iter().any(|words| message.contains(words)))
+}
+
+fn of_call<E: ProvideErrorMetadata + Error + 'static>(error: SdkError<E, HttpResponse>) -> ProviderError {
+    match &error {
+        SdkError::ServiceError(context) => {
+            of_answer(context.err().meta().code(), context.err().message(), context.raw())
+        }
+        SdkError::ResponseError(_) => unavailable("its answer cannot be read"),
+        SdkError::TimeoutError(_) => unavailable("it did not answer in time"),
+        // What was never sent, and what got no answer; no part of a secret can be in either.
+        _ => of_no_answer(&error),
+    }
+}
+
+/// By the answer's code, else by its status.
+fn of_answer(code: Option<&str>, message: Option<&str>, raw: &HttpResponse) -> ProviderError {
+    let status = raw.status().as_u16();
+    // A body that looks like success but could not be read may hold a secret, so nothing of it is told.
+    if (200..300).contains(&status) {
+        return unavailable("its answer cannot be read");
+    }
+    let mut told = format!("it answered HTTP {status}");
+    for (before, detail) in [(" ", code), (": ", message), (", request ", raw.headers().request_id())] {
+        if let Some(detail) = detail {
+            told.extend([before, detail]);
+        }
+    }
+    let failure = Box::new(Failure(told));
+    match code.unwrap_or_default() {
+        code if DENIED.contains(&code) => ProviderError::Denied(failure),
+        code if THROTTLED.contains(&code) || status == 429 => ProviderError::Throttled {
+            retry_after: raw.headers().get("retry-after").and_then(seconds),
+            source: failure,
+        },
+        _ if status == 401 || status == 403 => ProviderError::Denied(failure),
+        "InternalServiceError" | "InternalFailure" | "ServiceUnavailable" => ProviderError::Unavailable(failure),
+        // A request that AWS calls wrong stays wrong: someone must mend name, key or policy.
+        code if !code.is_empty() && (400..500).contains(&status) => ProviderError::Denied(failure),
+        _ => ProviderError::Unavailable(failure),
+    }
+}
+
+/// Whole seconds (RFC 9110 §10.2.3); the form with a date is of no use to a back-off.
+fn seconds(text: &str) -> Option<Duration> {
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn of_no_answer(error: &(dyn Error + 'static)) -> ProviderError {
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    let mut texts: Vec<String> = causes.iter().map(ToString::to_string).collect();
+    // Some of the SDK's errors print their source as well.
+    texts.dedup();
+    let told = texts.join(": ");
+    let credentials = causes.iter().find_map(|cause| cause.downcast_ref::<CredentialsError>());
+    let denied = match credentials {
+        None | Some(CredentialsError::ProviderTimedOut(_)) => false,
+        Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => true,
+        // Whoever gives credentials failed: was it asked in vain, or was it not there?
+        Some(_) => DENIED.iter().any(|code| told.contains(code)),
+    };
+    let failure = Box::new(Failure(told));
+    if denied {
+        ProviderError::Denied(failure)
+    } else {
+        ProviderError::Unavailable(failure)
+    }
+}
+
+fn unavailable(reason: &str) -> ProviderError {
+    ProviderError::Unavailable(Box::new(Failure(reason.to_owned())))
+}
