@@ -1,0 +1,97 @@
+//! The rules that a schema cannot say.
+
+use std::time::Duration;
+
+use tenantry_core::HumanDuration;
+
+use super::{
+    fault::{Fault, Step},
+    sections::Config,
+    tree::Places,
+    warm_up::WarmUp,
+};
+
+/// Longer ones overflow the clocks they are added to.
+const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
+/// Every rule that `config` breaks.
+pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
+    let mut found = Found {
+        places,
+        faults: Vec::new(),
+    };
+    found.durations(config);
+    let server = &config.server;
+    if server.body_limit.0 == 0 {
+        found.add(&["server", "body_limit"], "must be at least 1 byte");
+    }
+    // Port 0 is another one each time.
+    if server
+        .admin_listen
+        .is_some_and(|address| address == server.listen && address.0.port() != 0)
+    {
+        found.add(&["server", "admin_listen"], "is the same address as `server.listen`");
+    }
+    if let WarmUp::Tenants(ids) = &config.tenancy.warm_up {
+        let rule = config.tenancy.id_pattern();
+        for (index, id) in ids.iter().enumerate() {
+            if let Err(error) = rule.parse(id) {
+                let path = [Step::from("tenancy"), Step::from("warm_up"), Step::Index(index)];
+                found.add_at(&path, &format!("is no tenant id: it {error}"));
+            }
+        }
+    }
+    found.faults
+}
+
+struct Found<'a> {
+    places: &'a Places,
+    faults: Vec<Fault>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, path: &[&str], message: &str) {
+        let path: Vec<Step> = path.iter().map(|key| Step::from(*key)).collect();
+        self.add_at(&path, message);
+    }
+
+    fn add_at(&mut self, path: &[Step], message: &str) {
+        self.faults.push(Fault::new(self.places.value(path), path, message));
+    }
+
+    fn durations(&mut self, config: &Config) {
+        let Config { server, tenancy, .. } = config;
+        let (secrets, pools) = (&tenancy.secrets, &tenancy.pools);
+        let positive: [(&[&str], HumanDuration); 7] = [
+            (&["server", "request_timeout"], server.request_timeout),
+            (&["tenancy", "secrets", "ttl"], secrets.ttl),
+            (&["tenancy", "pools", "idle_timeout"], pools.idle_timeout),
+            (&["tenancy", "pools", "connect_timeout"], pools.connect_timeout),
+            (&["tenancy", "pools", "acquire_timeout"], pools.acquire_timeout),
+            (
+                &["tenancy", "pools", "defaults", "max_lifetime"],
+                pools.defaults.max_lifetime,
+            ),
+            (
+                &["observability", "metrics", "interval"],
+                config.observability.metrics.interval,
+            ),
+        ];
+        let any: [(&[&str], HumanDuration); 4] = [
+            (&["server", "shutdown_grace"], server.shutdown_grace),
+            (&["tenancy", "secrets", "stale_if_error"], secrets.stale_if_error),
+            (&["tenancy", "secrets", "not_found_ttl"], secrets.not_found_ttl),
+            (&["tenancy", "pools", "defaults", "idle_time"], pools.defaults.idle_time),
+        ];
+        for (path, duration) in positive {
+            if duration.0.is_zero() {
+                self.add(path, "must be longer than 0s");
+            }
+        }
+        for (path, duration) in positive.into_iter().chain(any) {
+            if duration.0 > LONGEST {
+                self.add(path, "must be at most 3650 days");
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The configuration: read from a file, completed from the environment, checked as a whole, and told apart into typed sections.
+//!
+//! # Where it comes from
+//!
+//! The file that `--config` names, else `TENANTRY_CONFIG`, else `config.yaml` in the working directory, else the shipped file, which
+//! is inside the program. Each key may be set from the environment instead: `TENANTRY__SERVER__LISTEN=0.0.0.0:80` sets
+//! `server.listen`. `__` parts the levels, upper and lower case are alike, and what is not there is made. The variables
+//! of [`WELL_KNOWN`] and [`WELL_KNOWN_OF_PLUGINS`] set keys too; a `TENANTRY__` variable for the same key wins over them.
+//! Environment goes over file, file over defaults.
+//!
+//! In the file's values, `${VAR}` and `${VAR:-default}` are replaced; `$${` stands for `${` as text. What comes from a variable is text
+//! and is read as what its key expects: a number, `true` or `false`, nothing where it is empty and the key may be
+//! `null`, a list (`[a, b]` or `a, b`), a mapping (`{a: 1, b: 2}`). Values from the environment hold no references.
+//!
+//! A `type` of the resolver or the provider that is set from the environment takes the place of the file's plugin: the file's keys that
+//! the new plugin does not have no longer count.
+//!
+//! # What is checked
+//!
+//! Everything, before anything is built: [`load`] answers with every [`Fault`] there is, each with its file, line and column or
+//! its environment variable, the path of its key, and the nearest valid name. No fault ever holds a value.
+
+mod checks;
+mod coerce;
+mod environment;
+mod fault;
+mod plugins;
+mod schema;
+mod sections;
+mod substitute;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod validate;
+mod values;
+mod warm_up;
+mod yaml;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::Value;
+use serde_path_to_error::Segment;
+use tenantry_core::{BuildError, Registry, without_value};
+
+pub use environment::{Environment, NotUtf8, OVERRIDE_PREFIX, WELL_KNOWN, WELL_KNOWN_OF_PLUGINS};
+pub use fault::{Fault, Faults, Place};
+pub use plugins::{Drivers, PluginConfig};
+pub use schema::schema;
+pub use sections::{
+    Admin, App, Config, Docs, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Sample, Server,
+    ServerTls, Service, Tenancy, Trace,
+};
+pub use values::{ByteSize, Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};
+pub use warm_up::WarmUp;
+
+use fault::{Step, below};
+use tree::{Entry, Kind, Node, Places};
+
+/// The file that is used where there is no other.
+pub const SHIPPED: &str = include_str!("../../config.yaml");
+
+/// The variable that names the file where `--config` does not.
+pub const FILE_VARIABLE: &str = "TENANTRY_CONFIG";
+
+/// The file that is looked for in the working directory.
+const DEFAULT_FILE: &str = "config.yaml";
+
+/// The most bytes a file may have.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Where a configuration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// The shipped file inside the program.
+    Shipped,
+}
+
+/// A configuration without faults, and where all of it was written.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The folder that relative paths in it are taken from: the file's, or the working directory.
+    pub base_dir: PathBuf,
+    places: Places,
+}
+
+impl Loaded {
+    /// A fault that shows only later, at the place where `path` was written; a number is an index where there is a list.
+    pub fn fault_at(&self, path: &[&str], reason: impl Into<String>) -> Fault {
+        let steps = self.places.steps(path);
+        Fault::new(self.places.value(&steps), &steps, reason)
+    }
+
+    /// As [`fault_at`](Self::fault_at), of a plugin that could not be built; `plugin` is the path of its mapping.
+    pub fn build_fault(&self, plugin: &[&str], error: &BuildError) -> Fault {
+        let inside = error.path.iter().map(String::as_str);
+        let path: Vec<&str> = plugin.iter().copied().chain(inside).collect();
+        self.fault_at(&path, error.reason.as_str())
+    }
+
+    /// `path` as it is, or below the base folder where it is relative.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.base_dir.join(path)
+    }
+}
+
+/// Finds, reads and checks the configuration. `source` is the file that the command line names. It reads a file and blocks while it
+/// does, so it is called before there is an async runtime.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(source: Option<&Path>, environment: &Environment, registry: &Registry) -> Result<Loaded, Faults> {
+    load_in(Path::new(""), source, environment, registry)
+}
+
+/// As [`load`], with a working directory of its own for tests.
+fn load_in(
+    working_dir: &Path,
+    source: Option<&Path>,
+    environment: &Environment,
+    registry: &Registry,
+) -> Result<Loaded, Faults> {
+    let found = find(working_dir, source, environment)?;
+    let mut faults = Vec::new();
+    let read = yaml::parse(&found.text, &Place::file(&found.name), &[], &mut faults);
+    let Some(mut root) = read else {
+        return Err(refused(faults));
+    };
+    if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
+        faults.push(Fault::new(root.place.clone(), &[], "the file must hold a mapping"));
+        return Err(refused(faults));
+    }
+    substitute::substitute(&mut root, &[], environment);
+    default_resolver(&mut root);
+    environment.apply(&mut root, registry, &mut faults);
+
+    let schema = schema::for_configuration(registry, &root);
+    coerce::coerce(&mut root, Some(&schema), &[], &mut faults);
+    let places = root.places(&Place::file(&found.name));
+    faults.extend(root.broken());
+    // What could not be read or is there twice has its fault already; that it then does not fit either is no news.
+    let told: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
+    let news = |fault: &Fault| !told.iter().any(|path| is_within(&fault.path, path));
+    faults.extend(validate::validate(&root, &places, &schema).into_iter().filter(news));
+    Faults::check(faults)?;
+
+    let config = deserialize(root.to_value(), &places)?;
+    Faults::check(checks::check(&config, &places))?;
+    Ok(Loaded {
+        config,
+        origin: found.origin,
+        base_dir: found.base_dir,
+        places,
+    })
+}
+
+/// Whether `path` is `outer` or below it.
+fn is_within(path: &str, outer: &str) -> bool {
+    let rest = path.strip_prefix(outer);
+    !outer.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// The faults of what could not be read at all.
+fn refused(faults: Vec<Fault>) -> Faults {
+    match Faults::check(faults) {
+        Err(faults) => faults,
+        Ok(()) => Fault::new(Place::Default, &[], "cannot be read").into(),
+    }
+}
+
+/// A file's text and what is known of it.
+struct Found {
+    text: String,
+    name: Arc<str>,
+    origin: Origin,
+    base_dir: PathBuf,
+}
+
+fn find(working_dir: &Path, source: Option<&Path>, environment: &Environment) -> Result<Found, Faults> {
+    let named = match source {
+        Some(path) => Some(path.to_owned()),
+        None => {
+            let variable = environment
+                .get(FILE_VARIABLE)
+                .map_err(|error| Fault::new(Place::variable(FILE_VARIABLE), &[], error.to_string()))?;
+            variable.filter(|path| !path.is_empty()).map(PathBuf::from)
+        }
+    };
+    let (path, must_exist) = match named {
+        Some(path) => (path, true),
+        None => (PathBuf::from(DEFAULT_FILE), false),
+    };
+    let name: Arc<str> = path.display().to_string().into();
+    match read(&working_dir.join(&path)) {
+        Ok(text) => {
+            let file = working_dir.join(&path);
+            let folder = file.parent().unwrap_or(Path::new(""));
+            Ok(Found {
+                text,
+                name,
+                base_dir: folder_or_here(folder),
+                origin: Origin::File(path),
+            })
+        }
+        Err(error) if !must_exist && error.kind() == io::ErrorKind::NotFound => Ok(Found {
+            text: SHIPPED.to_owned(),
+            name: "config.yaml (built in)".into(),
+            base_dir: folder_or_here(working_dir),
+            origin: Origin::Shipped,
+        }),
+        Err(error) => {
+            let message = format!("the configuration file cannot be read: {error}");
+            Err(Fault::new(Place::file(&name), &[], message).into())
+        }
+    }
+}
+
+fn folder_or_here(folder: &Path) -> PathBuf {
+    if folder.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        folder.to_owned()
+    }
+}
+
+/// The text of a file of at most [`MOST_BYTES`].
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8"))
+    })
+}
+
+/// Writes the default resolver into a file that names none, so that the environment can change it like any other.
+fn default_resolver(root: &mut Node) {
+    if matches!(root.kind, Kind::Null) {
+        root.kind = Kind::Map(Vec::new());
+    }
+    let tenancy = root.get("tenancy").map(|node| &node.kind);
+    if !matches!(tenancy, None | Some(Kind::Null | Kind::Map(_))) || root.at(&["tenancy", "resolver"]).is_some() {
+        return;
+    }
+    if let Kind::Map(entries) = &mut root.kind
+        && !entries.iter().any(|entry| entry.key == "tenancy")
+    {
+        entries.push(Entry {
+            key: "tenancy".to_owned(),
+            key_place: root.place.whole_file(),
+            value: Node::new(root.place.clone(), Kind::Map(Vec::new())),
+        });
+    }
+    let default = Node::from_value(&PluginConfig::default_resolver().mapping());
+    if let Some(tenancy) = root.at_mut(&["tenancy"]) {
+        tenancy.set(&["resolver".to_owned()], default);
+    }
+}
+
+/// Into the sections. The schema has said all there is to say; what it cannot say is told here.
+fn deserialize(value: Value, places: &Places) -> Result<Config, Faults> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let mut path = Vec::new();
+        for segment in error.path() {
+            match segment {
+                Segment::Seq { index } => path = below(&path, Step::Index(*index)),
+                Segment::Map { key } => path = below(&path, key.as_str()),
+                Segment::Enum { .. } | Segment::Unknown => {}
+            }
+        }
+        let message = without_value(&error.inner().to_string());
+        Fault::new(places.value(&path), &path, message).into()
+    })
+}

@@ -1,0 +1,254 @@
+//! The JSON Schema of the whole file, put together from the typed sections and from every plugin that is registered.
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+use tenantry_core::Registry;
+
+use super::{
+    plugins::PluginConfig,
+    sections::Config,
+    tree::{Kind, Node},
+};
+
+/// A plugin that holds others says so in its schema: `{"x-tenantry-plugin": "resolver"}` stands where such a mapping does.
+const PLUGIN_KEYWORD: &str = "x-tenantry-plugin";
+
+/// The families whose plugins are chosen by `type`.
+pub(crate) const FAMILIES: [&str; 2] = ["resolver", "provider"];
+
+/// How many plugins in one list are told apart; no plugin takes as many.
+const MOST_IN_A_LIST: usize = 64;
+
+/// The JSON Schema (draft 2020-12) of `config.yaml` for the plugins of `registry`. `tenantry schema` prints it, and editors
+/// check and complete with it.
+pub fn schema(registry: &Registry) -> Value {
+    let mut schema = base();
+    let mut definitions = Map::new();
+    for family in FAMILIES {
+        let branches: Vec<Value> = types(registry, family)
+            .into_iter()
+            .filter_map(|type_name| plugin(registry, family, type_name))
+            .map(|mut branch| {
+                refer_to_definitions(&mut branch);
+                branch
+            })
+            .collect();
+        let any = json!({"type": "object", "required": ["type"], "oneOf": branches});
+        definitions.insert(family.to_owned(), any);
+        put(&mut schema, &["tenancy", family], json!({"$ref": definition(family)}));
+    }
+    let default = PluginConfig::default_resolver().mapping();
+    if let Some(resolver) = schema.pointer_mut("/properties/tenancy/properties/resolver") {
+        resolver["default"] = default;
+    }
+    put(&mut schema, &["drivers"], drivers(registry));
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("$defs".to_owned(), Value::Object(definitions));
+    }
+    schema
+}
+
+fn definition(family: &str) -> String {
+    format!("#/$defs/{family}")
+}
+
+/// Where a plugin holds others, any of their family may stand.
+fn refer_to_definitions(schema: &mut Value) {
+    if let Some(family) = held_family(schema) {
+        *schema = json!({"$ref": definition(family)});
+        return;
+    }
+    match schema {
+        Value::Object(members) => members.values_mut().for_each(refer_to_definitions),
+        Value::Array(items) => items.iter_mut().for_each(refer_to_definitions),
+        _ => {}
+    }
+}
+
+fn held_family(schema: &Value) -> Option<&'static str> {
+    let family = schema.get(PLUGIN_KEYWORD)?.as_str()?;
+    FAMILIES.into_iter().find(|known| *known == family)
+}
+
+/// The schema as it holds for one configuration: of each family's plugins only the one that its `type` chooses, so that a
+/// fault is told of that plugin's keys rather than of a choice that failed.
+pub(crate) fn for_configuration(registry: &Registry, root: &Node) -> Value {
+    let mut schema = base();
+    for family in FAMILIES {
+        let chosen = chosen(registry, family, root.at(&["tenancy", family]));
+        put(&mut schema, &["tenancy", family], chosen);
+    }
+    put(&mut schema, &["drivers"], drivers(registry));
+    schema
+}
+
+/// The schema of the plugin that `mapping` chooses; of those it may choose, where it chooses none.
+fn chosen(registry: &Registry, family: &str, mapping: Option<&Node>) -> Value {
+    let type_name = mapping.and_then(|node| node.get("type")).and_then(Node::as_text);
+    match type_name.and_then(|type_name| plugin(registry, family, type_name)) {
+        Some(mut branch) => {
+            choose_within(registry, &mut branch, mapping);
+            branch
+        }
+        None => json!({
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"type": "string", "enum": types(registry, family)}}
+        }),
+    }
+}
+
+/// Does the same for the plugins that a plugin holds. How deep that goes is bounded by how deep a file may be nested.
+fn choose_within(registry: &Registry, schema: &mut Value, node: Option<&Node>) {
+    if let Some(family) = held_family(schema) {
+        *schema = chosen(registry, family, node);
+        return;
+    }
+    let Some(members) = schema.as_object_mut() else {
+        return;
+    };
+    for (key, inner) in members
+        .get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flatten()
+    {
+        choose_within(registry, inner, node.and_then(|node| node.get(key)));
+    }
+    if let (Some(items), Some(Kind::List(nodes))) = (members.get("items"), node.map(|node| &node.kind))
+        && held_family(items).is_some()
+    {
+        let each = nodes.iter().take(MOST_IN_A_LIST).map(|node| {
+            let mut item = items.clone();
+            choose_within(registry, &mut item, Some(node));
+            item
+        });
+        let each: Vec<Value> = each.collect();
+        members.insert("prefixItems".to_owned(), Value::Array(each));
+    }
+}
+
+/// The typed sections.
+fn base() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    let mut schema = settings.into_generator().into_root_schema_for::<Config>().to_value();
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("title".to_owned(), "Tenantry configuration".into());
+    }
+    schema
+}
+
+fn types<'r>(registry: &'r Registry, family: &str) -> Vec<&'r str> {
+    match family {
+        "resolver" => registry.resolvers().map(|plugin| plugin.type_name).collect(),
+        _ => registry.providers().map(|plugin| plugin.type_name).collect(),
+    }
+}
+
+/// The schema of one resolver's or provider's flat mapping, `type` included; `None` where there is no such plugin.
+pub(crate) fn plugin(registry: &Registry, family: &str, type_name: &str) -> Option<Value> {
+    let (keys, summary) = match family {
+        "resolver" => registry
+            .resolvers()
+            .find(|plugin| plugin.type_name == type_name)
+            .map(|plugin| (plugin.schema(), plugin.summary()))?,
+        _ => registry
+            .providers()
+            .find(|plugin| plugin.type_name == type_name)
+            .map(|plugin| (plugin.schema(), plugin.summary()))?,
+    };
+    let chooses = json!({"description": summary, "type": "string", "const": type_name});
+    Some(with_key(keys.to_value(), type_name, "type", chooses, true))
+}
+
+fn drivers(registry: &Registry) -> Value {
+    let properties: Map<String, Value> = registry
+        .drivers()
+        .map(|driver| {
+            let enabled = json!({
+                "description": "Whether this driver is on.",
+                "type": "boolean",
+                "default": true
+            });
+            let keys = driver.schema().to_value();
+            (
+                driver.type_name.to_owned(),
+                with_key(keys, driver.type_name, "enabled", enabled, false),
+            )
+        })
+        .collect();
+    json!({"type": "object", "additionalProperties": false, "properties": properties})
+}
+
+/// A plugin's schema with one more key in front of its own.
+fn with_key(mut schema: Value, title: &str, key: &str, key_schema: Value, required: bool) -> Value {
+    let Some(members) = schema.as_object_mut() else {
+        return schema;
+    };
+    members.insert("title".to_owned(), title.into());
+    let mut properties = Map::new();
+    properties.insert(key.to_owned(), key_schema);
+    if let Some(Value::Object(own)) = members.remove("properties") {
+        properties.extend(own);
+    }
+    members.insert("properties".to_owned(), Value::Object(properties));
+    if required {
+        let mut names = vec![Value::from(key)];
+        if let Some(Value::Array(own)) = members.remove("required") {
+            names.extend(own);
+        }
+        members.insert("required".to_owned(), Value::Array(names));
+    }
+    schema
+}
+
+/// Puts `inner` where the key at `path` is described, with the description and default that were there.
+fn put(schema: &mut Value, path: &[&str], mut inner: Value) {
+    let found = path
+        .iter()
+        .try_fold(schema, |at, key| at.get_mut("properties")?.get_mut(*key));
+    if let Some(place) = found {
+        for kept in ["description", "default"] {
+            if let (Some(value), Some(members)) = (place.get(kept), inner.as_object_mut()) {
+                members.insert(kept.to_owned(), value.clone());
+            }
+        }
+        *place = inner;
+    }
+}
+
+/// What a schema says of the member `key` of a mapping.
+pub(crate) fn member<'s>(schema: &'s Value, key: &str) -> Option<&'s Value> {
+    let property = schema.get("properties").and_then(|known| known.get(key));
+    property
+        .or_else(|| in_branches(schema, |branch| member(branch, key)))
+        .or_else(|| schema.get("additionalProperties").filter(|rest| rest.is_object()))
+}
+
+/// The keys of a mapping that a schema names.
+pub(crate) fn keys(schema: &Value) -> Box<dyn Iterator<Item = &str> + '_> {
+    let own = schema.get("properties").and_then(Value::as_object);
+    let own = own.into_iter().flat_map(|known| known.keys().map(String::as_str));
+    Box::new(own.chain(branches(schema).flat_map(keys)))
+}
+
+/// What a schema says of one item of a list.
+pub(crate) fn item(schema: &Value, index: usize) -> Option<&Value> {
+    let prefix = schema.get("prefixItems").and_then(|each| each.get(index));
+    prefix
+        .or_else(|| schema.get("items"))
+        .or_else(|| in_branches(schema, |branch| item(branch, index)))
+}
+
+/// The branches of a choice, such as that between a mapping and nothing.
+pub(crate) fn branches(schema: &Value) -> impl Iterator<Item = &Value> {
+    ["anyOf", "oneOf", "allOf"]
+        .into_iter()
+        .filter_map(|keyword| schema.get(keyword)?.as_array())
+        .flatten()
+}
+
+fn in_branches<'s>(schema: &'s Value, find: impl Fn(&'s Value) -> Option<&'s Value>) -> Option<&'s Value> {
+    branches(schema).find_map(find)
+}

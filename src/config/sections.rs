@@ -1,0 +1,335 @@
+//! The sections of the configuration and what they say.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer, Serialize};
+use tenantry_core::{
+    HumanDuration,
+    engine::{EngineSettings, LimitsSettings, PoolsSettings, SecretsSettings},
+};
+
+use super::{
+    plugins::{Drivers, PluginConfig},
+    values::{ByteSize, Endpoint, IdPattern, ListenAddress, LogFilter, Network},
+    warm_up::WarmUp,
+};
+
+/// Everything that Tenantry is told. Relative paths are taken from the file's folder.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What this installation is.
+    #[serde(default)]
+    pub app: App,
+    /// Where the server listens, and what it allows a request.
+    #[serde(default)]
+    pub server: Server,
+    /// Who is an operator.
+    #[serde(default)]
+    pub admin: Admin,
+    /// How tenants are found and reached, and what they are allowed.
+    pub tenancy: Tenancy,
+    /// Settings per database driver. Every driver that is built in is on unless it says `enabled: false`.
+    #[serde(default)]
+    pub drivers: Drivers,
+    /// What is applied to tenants' databases.
+    #[serde(default)]
+    pub migrations: Migrations,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub logging: Logging,
+    /// Traces and metrics sent with OpenTelemetry.
+    #[serde(default)]
+    pub observability: Observability,
+    /// The documentation pages.
+    #[serde(default)]
+    pub docs: Docs,
+}
+
+/// What this installation is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct App {
+    /// Its name.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Which of its environments this is, such as `production`. It is part of the names of secrets.
+    #[schemars(length(min = 1))]
+    pub environment: String,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            name: "tenantry".to_owned(),
+            environment: "development".to_owned(),
+        }
+    }
+}
+
+/// Where the server listens, and what it allows a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// The address and port it listens on.
+    pub listen: ListenAddress,
+    /// A second address and port; where it is set, operator routes answer there and nowhere else.
+    pub admin_listen: Option<ListenAddress>,
+    /// How long a request may take; one that takes longer is answered 504 `request_timeout`.
+    pub request_timeout: HumanDuration,
+    /// The most bytes a request's body may have; a larger one is answered 413 `body_too_large`.
+    pub body_limit: ByteSize,
+    /// How long running requests may take to end after SIGTERM.
+    pub shutdown_grace: HumanDuration,
+    /// The networks whose forwarded headers are believed, such as `10.0.0.0/8`; a single address stands for itself.
+    pub trusted_proxies: Vec<Network>,
+    /// Serves HTTPS with this certificate; `null` for plain HTTP.
+    pub tls: Option<ServerTls>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: ListenAddress::default(),
+            admin_listen: None,
+            request_timeout: HumanDuration::from_secs(15),
+            body_limit: ByteSize::mebibytes(1),
+            shutdown_grace: HumanDuration::from_secs(20),
+            trusted_proxies: Vec::new(),
+            tls: None,
+        }
+    }
+}
+
+/// The server's certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    /// A PEM file: the certificate, then those that lead to its root.
+    pub cert: PathBuf,
+    /// A PEM file: the certificate's private key.
+    pub key: PathBuf,
+}
+
+/// Who is an operator.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// The token that makes a request an operator's: at least 16 characters, all of them visible ASCII. Empty for none: then only
+    /// peers on a loopback address are operators.
+    #[serde(deserialize_with = "token")]
+    #[schemars(with = "Option<String>", extend("format" = "admin-token"))]
+    pub token: Option<SecretString>,
+}
+
+fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    let token = Option::<String>::deserialize(deserializer)?;
+    Ok(token.filter(|token| !token.is_empty()).map(SecretString::from))
+}
+
+/// How tenants are found and reached, and what they are allowed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tenancy {
+    /// A regular expression that a whole tenant id must match. Whatever it says, an id has at most 64 bytes and holds no `/`,
+    /// `.`, `%`, `\`, white space, control or non-ASCII character. `null` for
+    /// `^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$`.
+    #[serde(default)]
+    pub id_pattern: Option<IdPattern>,
+    /// Finds the tenant of a request. `type` chooses the plugin, the other keys are that plugin's.
+    #[serde(default = "PluginConfig::default_resolver")]
+    pub resolver: PluginConfig,
+    /// Holds the tenants' secrets. `type` chooses the plugin, the other keys are that plugin's.
+    pub provider: PluginConfig,
+    /// How long secrets are kept, and what happens when they cannot be had.
+    #[serde(default)]
+    pub secrets: SecretsSettings,
+    /// How many databases and connections are open at once, and for how long.
+    #[serde(default)]
+    pub pools: PoolsSettings,
+    /// Whose pools are opened in small batches after the start, before a request asks for them: `none`, `all`, or a list of
+    /// tenant ids. Readiness does not wait for it.
+    #[serde(default)]
+    pub warm_up: WarmUp,
+    /// What one tenant may ask for at once.
+    #[serde(default)]
+    pub limits: LimitsSettings,
+}
+
+impl Tenancy {
+    /// The engine's part.
+    pub fn engine(&self) -> EngineSettings {
+        EngineSettings {
+            secrets: self.secrets.clone(),
+            pools: self.pools.clone(),
+            limits: self.limits.clone(),
+        }
+    }
+
+    /// The rule for tenant ids: the configured one, or the default.
+    pub fn id_pattern(&self) -> tenantry_core::TenantIdPattern {
+        self.id_pattern.as_ref().map(IdPattern::rule).unwrap_or_default()
+    }
+}
+
+/// What is applied to tenants' databases.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Migrations {
+    /// The folder that holds `<driver>/NNNN_name.sql`; `null` for the migrations inside the program.
+    pub dir: Option<PathBuf>,
+    /// Whether they are applied when a tenant's database is first connected to, and not only by `tenantry migrate`.
+    pub on_connect: bool,
+    /// Whether sample rows are written as well.
+    pub sample_data: bool,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Logging {
+    /// The least level that is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`; also per part of the program, such as
+    /// `info,tenantry_core=debug`.
+    pub level: LogFilter,
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Traces and metrics sent with OpenTelemetry.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Observability {
+    /// Whether anything is sent at all.
+    pub enabled: bool,
+    /// How this service calls itself.
+    pub service: Service,
+    /// Traces.
+    pub trace: Trace,
+    /// Metrics. `/metrics` is served whatever is said here.
+    pub metrics: Metrics,
+}
+
+/// How this service calls itself in traces and metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// `service.name`.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// `service.version`; `null` for the program's own.
+    pub version: Option<String>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            name: "tenantry".to_owned(),
+            version: None,
+        }
+    }
+}
+
+/// Which traces are sent, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trace {
+    /// Whether traces are sent.
+    pub enabled: bool,
+    /// The collector's URL, or `stdout`.
+    pub endpoint: Endpoint,
+    /// How the collector is spoken to.
+    pub protocol: OtlpProtocol,
+    /// Which of them are sent.
+    pub sample: Sample,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            endpoint: Endpoint::default(),
+            protocol: OtlpProtocol::default(),
+            sample: Sample::default(),
+        }
+    }
+}
+
+/// Which traces are sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sample {
+    /// The fraction of traces that is sent, from 0 to 1; a trace that a caller began follows the caller's choice.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub rate: f64,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { rate: 1.0 }
+    }
+}
+
+/// How metrics are sent, and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Whether metrics are sent.
+    pub enabled: bool,
+    /// The collector's URL, or `stdout`.
+    pub endpoint: Endpoint,
+    /// How the collector is spoken to.
+    pub protocol: OtlpProtocol,
+    /// How often they are sent.
+    pub interval: HumanDuration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            endpoint: Endpoint::default(),
+            protocol: OtlpProtocol::default(),
+            interval: HumanDuration::from_secs(10),
+        }
+    }
+}
+
+/// The forms of OTLP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum OtlpProtocol {
+    /// OTLP over gRPC.
+    #[default]
+    Grpc,
+    /// OTLP over HTTP, in protobuf.
+    Http,
+}
+
+/// The documentation pages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Docs {
+    /// Whether `/docs`, `/openapi.json` and `/openapi.yaml` are served.
+    pub enabled: bool,
+}
+
+impl Default for Docs {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}

@@ -1,0 +1,91 @@
+use serde_json::{Value, json};
+
+use super::{super::validate::validator, *};
+use crate::config::{SHIPPED, schema};
+
+fn read(yaml: &str) -> Value {
+    serde_saphyr::from_str(yaml).expect("YAML")
+}
+
+#[test]
+fn an_editor_accepts_the_shipped_file_and_refuses_a_typo() {
+    let schema = schema(&registry());
+    // As an editor does it, which knows none of our own forms.
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let shipped = read(SHIPPED);
+    let faults: Vec<String> = validator.iter_errors(&shipped).map(|error| error.to_string()).collect();
+    assert!(faults.is_empty(), "{faults:?}");
+    for (pointer, value) in [
+        ("/server/listne", json!("127.0.0.1:80")),
+        ("/tenancy/resolver/nmae", json!("x")),
+        ("/tenancy/resolver/type", json!("haeder")),
+        ("/tenancy/pools/max", json!("many")),
+        ("/drivers/sqlit", json!({})),
+        ("/logging/format", json!("jsn")),
+        ("/tenancy/provider", json!(null)),
+    ] {
+        let mut changed = shipped.clone();
+        let (outer, key) = pointer.rsplit_once('/').unwrap();
+        changed.pointer_mut(outer).unwrap()[key] = value;
+        assert!(!validator.is_valid(&changed), "{pointer}");
+    }
+}
+
+#[test]
+fn a_plugin_inside_a_plugin_is_in_the_schema() {
+    let schema = schema(&registry());
+    let validator = validator(&schema).unwrap();
+    let mut file = read(SHIPPED);
+    file["tenancy"]["resolver"] = json!({"type": "chain", "resolvers": [{"type": "header", "name": "x"}]});
+    assert!(validator.is_valid(&file));
+    file["tenancy"]["resolver"]["resolvers"][0] = json!({"type": "header", "nmae": "x"});
+    assert!(!validator.is_valid(&file));
+}
+
+#[test]
+fn every_key_is_documented_and_closed() {
+    fn walk(schema: &Value, path: &str, found: &mut Vec<String>) {
+        if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+            if schema["additionalProperties"] != json!(false) {
+                found.push(format!("{path}: takes unknown keys"));
+            }
+            for (key, inner) in properties {
+                let path = format!("{path}.{key}");
+                if inner
+                    .get("description")
+                    .is_none_or(|text| text.as_str().is_none_or(str::is_empty))
+                {
+                    found.push(format!("{path}: not documented"));
+                }
+                walk(inner, &path, found);
+            }
+        }
+        for keyword in ["anyOf", "oneOf"] {
+            for branch in schema.get(keyword).and_then(Value::as_array).into_iter().flatten() {
+                walk(branch, path, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    let schema = schema(&registry());
+    walk(&schema, "", &mut found);
+    walk(&schema["$defs"]["resolver"], "resolver", &mut found);
+    walk(&schema["$defs"]["provider"], "provider", &mut found);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn defaults_and_summaries_reach_the_schema() {
+    let schema = schema(&registry());
+    let of = |pointer: &str| schema.pointer(pointer).unwrap_or(&Value::Null).clone();
+    assert_eq!(of("/properties/server/properties/body_limit/default"), "1MiB");
+    assert_eq!(of("/properties/server/properties/listen/default"), "127.0.0.1:8080");
+    assert_eq!(of("/properties/tenancy/properties/warm_up/default"), "none");
+    assert_eq!(
+        of("/properties/tenancy/properties/secrets/properties/ttl/default"),
+        "5m"
+    );
+    assert_eq!(of("/properties/drivers/properties/sqlite/description"), "Opens files.");
+    assert_eq!(of("/required"), json!(["tenancy"]));
+    assert_eq!(of("/$schema"), "https://json-schema.org/draft/2020-12/schema");
+}
