@@ -1,0 +1,307 @@
+//! The resolver `chain`: several resolvers, asked in order.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+use tenantry_core::{
+    BuildContext, BuildError, Plugin, RequestHead, Resolution, ResolveError, TenantLocation, TenantResolver,
+};
+
+/// How many chains may stand within one another.
+const MAX_DEPTH: usize = 8;
+
+/// How many resolvers one chain may have.
+const MAX_RESOLVERS: usize = 32;
+
+/// Asks several resolvers in order, and takes the first answer or demands that all answers agree.
+///
+/// A malformed name or a bad token in any resolver that is asked refuses the request; the next one is not asked in its place.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChainConfig {
+    /// The resolvers in their order, each a mapping with its `type`. A chain may hold another.
+    #[schemars(length(min = 1, max = 32), extend("items" = {"x-tenantry-plugin": "resolver"}))]
+    pub resolvers: Vec<Value>,
+    /// What happens when more than one of them finds a tenant.
+    #[serde(default)]
+    pub agreement: Agreement,
+}
+
+/// What happens when more than one resolver finds a tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Agreement {
+    /// The first that finds one decides; the others are not asked. A client that leaves out what an earlier one reads is
+    /// believed in what a later one reads: a token is no protection where a header comes after it.
+    #[default]
+    First,
+    /// Every one is asked, and all that find a tenant must find the same.
+    All,
+}
+
+/// The resolver `chain`.
+pub struct ChainResolver {
+    resolvers: Vec<Arc<dyn TenantResolver>>,
+    agreement: Agreement,
+}
+
+impl fmt::Debug for ChainResolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainResolver")
+            .field("location", &self.location())
+            .finish()
+    }
+}
+
+impl Plugin<dyn TenantResolver> for ChainResolver {
+    const TYPE: &'static str = "chain";
+    const EXAMPLE: &'static str = "\
+type: chain
+agreement: all
+resolvers:
+  - type: header
+    name: X-Tenant-ID
+  - type: subdomain
+    domain: example.com
+";
+    type Config = ChainConfig;
+
+    async fn build(config: ChainConfig, context: &BuildContext) -> Result<Self, BuildError> {
+        if config.resolvers.is_empty() {
+            return Err(BuildError::key("resolvers", "is empty"));
+        }
+        if config.resolvers.len() > MAX_RESOLVERS {
+            return Err(BuildError::key("resolvers", format!("has more than {MAX_RESOLVERS}")));
+        }
+        if depth(&config.resolvers, MAX_DEPTH) >= MAX_DEPTH {
+            return Err(BuildError::key(
+                "resolvers",
+                format!("has more than {MAX_DEPTH} chains within one another"),
+            ));
+        }
+        let mut resolvers = Vec::with_capacity(config.resolvers.len());
+        for (index, mapping) in config.resolvers.into_iter().enumerate() {
+            let built = context.resolver(mapping).await;
+            resolvers.push(built.map_err(|error| error.below(["resolvers".to_owned(), index.to_string()]))?);
+        }
+        let chain = Self {
+            resolvers,
+            agreement: config.agreement,
+        };
+        if paths(&chain.location()) > 1 {
+            return Err(BuildError::key("resolvers", "has more than one that reads the path"));
+        }
+        Ok(chain)
+    }
+}
+
+/// How many chains stand within one another below this one, counted no further than `limit`.
+fn depth(resolvers: &[Value], limit: usize) -> usize {
+    if limit == 0 {
+        return 0;
+    }
+    let chains = resolvers
+        .iter()
+        .filter(|mapping| mapping["type"] == ChainResolver::TYPE);
+    let below = chains.filter_map(|mapping| mapping["resolvers"].as_array());
+    below
+        .map(|resolvers| 1 + depth(resolvers, limit - 1))
+        .max()
+        .unwrap_or(0)
+}
+
+/// How many prefixes would have to be taken off the path: the router takes off one.
+fn paths(location: &TenantLocation) -> usize {
+    match location {
+        TenantLocation::Path { .. } => 1,
+        TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().map(paths).sum(),
+        _ => 0,
+    }
+}
+
+#[async_trait]
+impl TenantResolver for ChainResolver {
+    async fn resolve(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
+        let mut agreed = Resolution::Absent;
+        for resolver in &self.resolvers {
+            let found = resolver.resolve(request).await?;
+            match (agreed, found) {
+                (_, Resolution::Absent) => {}
+                (Resolution::Absent, found) => agreed = found,
+                (first, second) if first == second => {}
+                _ => return Err(ResolveError::Mismatch),
+            }
+            if self.agreement == Agreement::First && agreed != Resolution::Absent {
+                break;
+            }
+        }
+        Ok(agreed)
+    }
+
+    fn location(&self) -> TenantLocation {
+        let all = self.resolvers.iter().map(|resolver| resolver.location()).collect();
+        match self.agreement {
+            Agreement::First => TenantLocation::AnyOf(all),
+            Agreement::All => TenantLocation::AllOf(all),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use serde_json::json;
+    use tenantry_core::{Registry, TenantIdPattern, TrustedProxies, conformance::resolver::ResolverCase};
+
+    use super::*;
+    use crate::{
+        CookieResolver, HeaderResolver, PathResolver, StaticResolver, SubdomainResolver,
+        test_requests::{plain, with},
+    };
+
+    fn others(registry: &mut Registry) {
+        registry.resolver::<HeaderResolver>();
+        registry.resolver::<CookieResolver>();
+        registry.resolver::<PathResolver>();
+        registry.resolver::<StaticResolver>();
+        registry.resolver::<SubdomainResolver>();
+    }
+
+    fn mapping(agreement: &str) -> Value {
+        let nested = json!({"type": "chain", "resolvers": [
+            {"type": "cookie"},
+            {"type": "subdomain", "domain": "example.com"},
+        ]});
+        json!({"type": "chain", "agreement": agreement, "resolvers": [{"type": "header"}, nested]})
+    }
+
+    async fn build(mapping: Value) -> Result<Arc<dyn TenantResolver>, BuildError> {
+        let mut registry = Registry::new();
+        others(&mut registry);
+        registry.resolver::<ChainResolver>();
+        BuildContext::for_tests(registry).resolver(mapping).await
+    }
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = plain();
+        for (name, value) in headers {
+            request
+                .headers_mut()
+                .extend(with(name, [value]).unwrap().headers().clone());
+        }
+        request
+    }
+
+    async fn resolve(agreement: &str, headers: &[(&str, &str)]) -> Result<Resolution, ResolveError> {
+        let request = request(headers);
+        let head = RequestHead {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            peer: None,
+            trusted_proxies: &TrustedProxies::default(),
+            id_pattern: &TenantIdPattern::default(),
+        };
+        build(mapping(agreement)).await.unwrap().resolve(&head).await
+    }
+
+    const HEADER: (&str, &str) = ("x-tenant-id", "tenant1");
+    const COOKIE: (&str, &str) = ("cookie", "tenant=tenant2");
+    const HOST: (&str, &str) = ("host", "tenant1.example.com");
+
+    #[tokio::test]
+    async fn it_keeps_what_every_resolver_keeps() {
+        for agreement in ["first", "all"] {
+            ResolverCase::new(mapping(agreement))
+                .with(others)
+                .names(|raw| with("x-tenant-id", [raw]))
+                .names_two(|first, second| with("x-tenant-id", [first, second]))
+                .names_none(plain())
+                .finds(request(&[COOKIE]), "tenant2")
+                .finds(request(&[HOST]), "tenant1")
+                .finds(request(&[HEADER, HOST]), "tenant1")
+                .refuses(request(&[("cookie", "tenant=../x"), HOST]))
+                .run::<ChainResolver>()
+                .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_that_finds_a_tenant_decides() {
+        let found = resolve("first", &[HEADER, COOKIE]).await.unwrap();
+        assert_eq!(found, Resolution::Found("tenant1".parse().unwrap()));
+        let unread = resolve("first", &[HEADER, ("cookie", "tenant=../x")]).await.unwrap();
+        assert_eq!(unread, found);
+    }
+
+    #[tokio::test]
+    async fn all_that_find_a_tenant_must_agree() {
+        let mismatch = resolve("all", &[HEADER, COOKIE]).await;
+        assert!(matches!(mismatch, Err(ResolveError::Mismatch)), "{mismatch:?}");
+        let malformed = resolve("all", &[HEADER, ("cookie", "tenant=../x")]).await;
+        assert!(
+            matches!(malformed, Err(ResolveError::Malformed { .. })),
+            "{malformed:?}"
+        );
+        assert!(resolve("all", &[HEADER, HOST]).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_malformed_name_never_falls_through_to_the_next() {
+        for agreement in ["first", "all"] {
+            let malformed = resolve(agreement, &[("x-tenant-id", "Tenant 1"), HOST]).await;
+            assert!(
+                matches!(malformed, Err(ResolveError::Malformed { .. })),
+                "{malformed:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_location_has_the_parts_in_order() {
+        let TenantLocation::AllOf(parts) = build(mapping("all")).await.unwrap().location() else {
+            panic!("not all of them");
+        };
+        assert!(
+            matches!(parts.as_slice(), [TenantLocation::Header { .. }, TenantLocation::AnyOf(nested)] if nested.len() == 2)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_chain_that_cannot_work_is_refused() {
+        let refused = async |mapping| build(mapping).await.err().unwrap();
+        assert_eq!(
+            refused(json!({"type": "chain", "resolvers": []})).await.to_string(),
+            "`resolvers` is empty"
+        );
+        let nested = json!({"type": "chain", "resolvers": [{"type": "header"}, {"type": "static", "tenant": "../x"}]});
+        assert_eq!(refused(nested).await.path, ["resolvers", "1", "tenant"]);
+        let paths = json!({"type": "chain", "resolvers": [{"type": "path"}, {"type": "path", "prefix": "/by"}]});
+        assert!(refused(paths).await.to_string().contains("path"));
+        let many = vec![json!({"type": "header"}); MAX_RESOLVERS + 1];
+        assert_eq!(
+            refused(json!({"type": "chain", "resolvers": many})).await.path,
+            ["resolvers"]
+        );
+        assert_eq!(
+            refused(json!({"type": "chain", "resolvers": ["header"]})).await.path,
+            ["resolvers", "0"]
+        );
+    }
+
+    #[tokio::test]
+    async fn chains_within_one_another_are_bounded() {
+        let nested = |levels| {
+            (0..levels).fold(
+                json!({"type": "header"}),
+                |inner, _| json!({"type": "chain", "resolvers": [inner]}),
+            )
+        };
+        assert!(build(nested(MAX_DEPTH)).await.is_ok());
+        assert_eq!(build(nested(MAX_DEPTH + 1)).await.err().unwrap().path, ["resolvers"]);
+        assert!(build(nested(60)).await.is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Host names as configuration writes them and as requests send them.
+
+/// A host name of the configuration in the form that [`normal`] gives: lower case, without the root's dot.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn checked(written: &str) -> Result<String, &'static str> {
+    if let Some(address) = written.strip_prefix('[') {
+        let address = address
+            .strip_suffix(']')
+            .ok_or("is an address without its `]`, or with a port")?;
+        let address: std::net::Ipv6Addr = address.parse().map_err(|_| "is not an IPv6 address")?;
+        return Ok(format!("[{address}]"));
+    }
+    let name = written.strip_suffix('.').unwrap_or(written);
+    if name.is_empty() {
+        return Err("is empty");
+    }
+    if name.contains(':') {
+        return Err("has a port or a scheme, and must be the host's name only");
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let well_formed = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(allowed);
+    if name.len() > 253 || !name.split('.').all(well_formed) {
+        return Err("is not a host name (one with letters beyond ASCII is written in its `xn--` form)");
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// A request's host name for comparison: names do not tell upper from lower case (RFC 4343), and `example.com.` is
+/// `example.com`.
+pub(crate) fn normal(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_is_kept_in_lower_case() {
+        assert_eq!(checked("Example.COM.").as_deref(), Ok("example.com"));
+        assert_eq!(checked("localhost").as_deref(), Ok("localhost"));
+        assert_eq!(checked("[0:0::1]").as_deref(), Ok("[::1]"));
+        assert_eq!(normal("Example.COM."), "example.com");
+    }
+
+    #[test]
+    fn what_is_no_host_name_is_refused() {
+        let long = "a".repeat(64);
+        for name in [
+            "",
+            ".",
+            "..",
+            ".example.com",
+            "a..b",
+            "example.com:80",
+            "https://x",
+            "a b",
+            "a/b",
+            "ü.de",
+            "[::1",
+            "[x]",
+            &long,
+        ] {
+            assert!(checked(name).is_err(), "{name}");
+        }
+    }
+}
