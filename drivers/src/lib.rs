@@ -1,1 +1,22 @@
-//! TODO
+//! The kinds of database that Tenantry opens, one file each: a [`DatabaseDriver`](tenantry_core::DatabaseDriver) over one
+//! connection of sqlx. Pooling is the engine's.
+
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgresql")]
+mod postgresql;
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
+mod server_address;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "mysql", feature = "postgresql", feature = "sqlite"))]
+mod sqlx_connection;
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
+mod tls;
+
+#[cfg(feature = "mysql")]
+pub use mysql::{MysqlConfig, MysqlDriver};
+#[cfg(feature = "postgresql")]
+pub use postgresql::{PostgresqlConfig, PostgresqlDriver};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteConfig, SqliteDriver};

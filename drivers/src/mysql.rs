@@ -1,0 +1,320 @@
+//! MySQL 8, MariaDB 10.6 and later, and Amazon Aurora MySQL.
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use sea_orm::{DbBackend, TransactionOptions, Value};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, MySqlConnection,
+    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode},
+};
+use tenantry_core::{
+    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
+    DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion, TlsMode,
+};
+
+use crate::{
+    server_address::ServerAddress,
+    sqlx_connection::{Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, connect_error},
+    tls::{self, Certificates},
+};
+
+const DEFAULT_PORT: u16 = 3306;
+
+/// MySQL 8, MariaDB 10.6 and later, and Amazon Aurora MySQL.
+///
+/// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 3306 by default. A `host` that begins
+/// with `/` is the path of a Unix socket. `tls.mode` is `prefer` by default; the verifying modes trust the public authorities
+/// and, besides, those of `tls.ca`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MysqlConfig {
+    /// How long a statement may run before the server cancels it; `null` for as long as it likes. MySQL itself cancels only
+    /// reads; another statement that takes longer costs its connection.
+    pub statement_timeout: Option<HumanDuration>,
+}
+
+impl Default for MysqlConfig {
+    fn default() -> Self {
+        Self {
+            statement_timeout: Some(HumanDuration::from_secs(30)),
+        }
+    }
+}
+
+/// Opens connections to MySQL and MariaDB.
+#[derive(Debug)]
+pub struct MysqlDriver {
+    config: MysqlConfig,
+    base_dir: PathBuf,
+}
+
+impl Plugin<dyn DatabaseDriver> for MysqlDriver {
+    const TYPE: &'static str = "mysql";
+    const EXAMPLE: &'static str = "type: mysql\nstatement_timeout: 30s\n";
+    type Config = MysqlConfig;
+
+    async fn build(config: MysqlConfig, context: &BuildContext) -> Result<Self, BuildError> {
+        Ok(Self {
+            config,
+            base_dir: context.base_dir.clone(),
+        })
+    }
+}
+
+impl MysqlDriver {
+    fn statement_timeout(&self) -> Option<Duration> {
+        self.config.statement_timeout.map(Duration::from)
+    }
+
+    fn options(
+        &self,
+        address: &ServerAddress<'_>,
+        config: &DatabaseConfig,
+        certificates: Certificates,
+    ) -> MySqlConnectOptions {
+        let mut options = MySqlConnectOptions::new()
+            .host(address.host)
+            .port(address.port)
+            .database(address.database)
+            .username(address.username)
+            .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
+            .ssl_mode(ssl_mode(config.tls.mode.unwrap_or(TlsMode::Prefer)))
+            // `session` sets all of these, and more, in one round trip.
+            .set_names(false)
+            .timezone(None)
+            .pipes_as_concat(false)
+            .no_engine_substitution(false);
+        if address.host.starts_with('/') {
+            options = options.socket(address.host);
+        }
+        if let Some(password) = &config.password {
+            options = options.password(password.expose_secret());
+        }
+        if let Some(ca) = certificates.ca {
+            options = options.ssl_ca_from_pem(ca);
+        }
+        if let Some((cert, key)) = certificates.client {
+            options = options
+                .ssl_client_cert_from_pem(cert)
+                .ssl_client_key_from_pem(key.expose_secret());
+        }
+        options.disable_statement_logging()
+    }
+}
+
+fn ssl_mode(mode: TlsMode) -> MySqlSslMode {
+    match mode {
+        TlsMode::Disable => MySqlSslMode::Disabled,
+        TlsMode::Prefer => MySqlSslMode::Preferred,
+        TlsMode::Require => MySqlSslMode::Required,
+        TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
+        TlsMode::VerifyFull => MySqlSslMode::VerifyIdentity,
+    }
+}
+
+/// What a session begins with: UTF-8, UTC, and the SQL mode in which no value is cut short, `||` joins texts, and dates exist.
+/// It ends with a query for the version. MariaDB alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
+fn session(statement_timeout: Option<Duration>) -> String {
+    let limit = statement_timeout.map_or(String::new(), |limit| {
+        let (seconds, milliseconds) = (limit.as_secs_f64().max(0.001), limit.as_millis().max(1));
+        format!("/*M! , max_statement_time = {seconds} */ /*!80000 , max_execution_time = {milliseconds} */")
+    });
+    format!(
+        "SET sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION,NO_ZERO_DATE,NO_ZERO_IN_DATE'), \
+         time_zone = '+00:00' {limit}, NAMES utf8mb4; SELECT VERSION()"
+    )
+}
+
+async fn begin_session(
+    connection: &mut MySqlConnection,
+    statement_timeout: Option<Duration>,
+) -> Result<String, sqlx::Error> {
+    let row = sqlx::raw_sql(AssertSqlSafe(session(statement_timeout)))
+        .fetch_one(connection)
+        .await?;
+    sqlx::Row::try_get::<String, _>(&row, 0)
+}
+
+/// `10.11.14-MariaDB-0+deb12u2` and `8.0.36-log` less what their packagers added; MariaDB stays named, for its numbers are
+/// its own.
+fn short_version(version: &str) -> String {
+    let number = version.split(['-', '+']).next().unwrap_or(version);
+    if version.contains("MariaDB") {
+        format!("{number}-MariaDB")
+    } else {
+        number.to_owned()
+    }
+}
+
+#[async_trait]
+impl DatabaseDriver for MysqlDriver {
+    fn aliases(&self) -> &'static [&'static str] {
+        &["mariadb", "aurora-mysql"]
+    }
+
+    fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        ServerAddress::of(config, DEFAULT_PORT)?;
+        tls::validate(&config.tls)
+    }
+
+    async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
+        let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
+        tls::validate(&config.tls).map_err(invalid)?;
+        let certificates = Certificates::read(config, &self.base_dir).await?;
+        let options = self.options(&address, config, certificates);
+        let failed = |error| connect_error(error, connect_kind);
+        let mut connection = options.connect().await.map_err(failed)?;
+        let version = begin_session(&mut connection, self.statement_timeout())
+            .await
+            .map_err(failed)?;
+        let version = ServerVersion(short_version(&version).into());
+        Ok(Box::new(SqlxConnection::<Mysql>::new(
+            connection,
+            (),
+            version,
+            self.statement_timeout(),
+        )))
+    }
+
+    fn backend(&self) -> DbBackend {
+        DbBackend::MySql
+    }
+
+    fn migration_dialect(&self) -> &str {
+        "mysql"
+    }
+
+    fn migration_lock(&self) -> MigrationLock {
+        // Locks have names of at most 64 characters and belong to the server, not to a database.
+        MigrationLock::Session {
+            lock: "SELECT GET_LOCK(CONCAT('tenantry-', MD5(DATABASE())), 0)",
+            prepare: "SET @tenantry = 1 /*M! , @tenantry_limit = @@SESSION.max_statement_time, SESSION max_statement_time = 0 */",
+            unlock: "SET @tenantry = NULL /*M! , SESSION max_statement_time = @tenantry_limit */; \
+                     SELECT RELEASE_LOCK(CONCAT('tenantry-', MD5(DATABASE())))",
+        }
+    }
+}
+
+fn number(error: &dyn sqlx::error::DatabaseError) -> u16 {
+    error
+        .try_downcast_ref::<MySqlDatabaseError>()
+        .map_or(0, MySqlDatabaseError::number)
+}
+
+/// Reads the number of a refused connection (MySQL's and MariaDB's lists of server errors).
+fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
+    match number(error) {
+        // Access denied: by password, to the database, without a password, to a locked account, by an expired password, from here.
+        1044 | 1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 3878 | 4151 => DriverErrorKind::Authentication,
+        1049 => DriverErrorKind::DatabaseMissing,
+        1040 | 1203 | 1226 => DriverErrorKind::TooManyConnections,
+        // Shutting down; this host made too many bad connections.
+        1053 | 1129 | 1927 => DriverErrorKind::Unreachable,
+        // The server takes encrypted connections only, from this user or from anyone.
+        3159 => DriverErrorKind::Tls,
+        _ => DriverErrorKind::Other,
+    }
+}
+
+/// MySQL and MariaDB, as the connection sees them.
+struct Mysql;
+
+impl Dialect for Mysql {
+    type Database = sqlx::MySql;
+    type Watch = ();
+
+    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
+        let number = number(error);
+        Fault {
+            kind: kind(number),
+            // A deadlock, and MariaDB's "record has changed since last read", cost the whole transaction.
+            transaction: match number {
+                1213 | 1020 => Aftermath::Gone,
+                _ => Aftermath::GoesOn,
+            },
+        }
+    }
+
+    /// sqlx sends a time in UTC as a TIMESTAMP, of which MariaDB makes NULL outside the years 1970 to 2038 whatever the column
+    /// is. A DATETIME is the same in a session that speaks UTC.
+    fn bound(value: Value) -> Value {
+        match value {
+            Value::ChronoDateTimeUtc(time) => Value::ChronoDateTime(time.map(|time| time.naive_utc())),
+            Value::ChronoDateTimeLocal(time) => Value::ChronoDateTime(time.map(|time| time.naive_utc())),
+            Value::ChronoDateTimeWithTimeZone(time) => Value::ChronoDateTime(time.map(|time| time.naive_utc())),
+            value => value,
+        }
+    }
+
+    fn begin(options: &TransactionOptions) -> String {
+        let start = match options.access_mode {
+            Some(mode) => format!("START TRANSACTION {mode}"),
+            None => "START TRANSACTION".to_owned(),
+        };
+        match options.isolation_level {
+            Some(level) => format!("SET TRANSACTION ISOLATION LEVEL {level}; {start}"),
+            None => start,
+        }
+    }
+}
+
+/// Reads the number of a failed statement.
+fn kind(number: u16) -> DatabaseErrorKind {
+    use DatabaseErrorKind as Kind;
+    match number {
+        1022 | 1062 | 1169 | 1586 | 1859 => Kind::UniqueViolation,
+        1216 | 1217 | 1451 | 1452 | 1557 | 1761 | 1762 => Kind::ForeignKeyViolation,
+        1048 | 1264 | 1364 | 1406 | 3819 | 4025 => Kind::ConstraintViolation,
+        1213 | 1020 => Kind::Serialization,
+        // Waited too long for a lock; interrupted; ran too long (MySQL, MariaDB); a lock that was not to be waited for.
+        1205 | 1317 | 3024 | 1969 | 3572 => Kind::StatementTimeout,
+        // 4031: the session had been ended for idling before the statement came.
+        4031 => Kind::ConnectionLostWithoutEffect,
+        1053 | 1927 | 2006 | 2013 => Kind::ConnectionLost,
+        1290 | 1836 | 1792 | 1021 => Kind::ReadOnly,
+        1044 | 1142 | 1143 | 1227 | 1370 => Kind::PermissionDenied,
+        1235 | 1295 => Kind::Unsupported,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{AccessMode, IsolationLevel};
+
+    use super::*;
+
+    #[test]
+    fn a_version_loses_its_packager() {
+        assert_eq!(short_version("10.11.14-MariaDB-0+deb12u2"), "10.11.14-MariaDB");
+        assert_eq!(short_version("5.5.5-10.6.1-MariaDB"), "5.5.5-MariaDB");
+        assert_eq!(short_version("8.0.36-log"), "8.0.36");
+    }
+
+    #[test]
+    fn a_session_without_a_limit_sets_none() {
+        assert!(!session(None).contains("max_"));
+        let limited = session(Some(Duration::from_millis(1500)));
+        assert!(limited.contains("max_statement_time = 1.5 "), "{limited}");
+        assert!(limited.contains("max_execution_time = 1500 "), "{limited}");
+    }
+
+    #[test]
+    fn the_isolation_level_comes_before_the_transaction() {
+        assert_eq!(Mysql::begin(&TransactionOptions::default()), "START TRANSACTION");
+        let options = TransactionOptions {
+            isolation_level: Some(IsolationLevel::ReadCommitted),
+            access_mode: Some(AccessMode::ReadOnly),
+            ..Default::default()
+        };
+        assert_eq!(
+            Mysql::begin(&options),
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION READ ONLY"
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! PostgreSQL 12 and later, and Amazon Aurora PostgreSQL.
+
+use std::{path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use sea_orm::{DbBackend, TransactionOptions};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use sqlx::{
+    ConnectOptions as _, PgConnection,
+    postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode},
+};
+use tenantry_core::{
+    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
+    DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion, TlsMode,
+};
+
+use crate::{
+    server_address::ServerAddress,
+    sqlx_connection::{Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, connect_error},
+    tls::{self, Certificates},
+};
+
+const DEFAULT_PORT: u16 = 5432;
+
+/// PostgreSQL 12 and later, and Amazon Aurora PostgreSQL.
+///
+/// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 5432 by default. A `host` that begins
+/// with `/` is the folder of a Unix socket. `tls.mode` is `prefer` by default; the verifying modes trust the public authorities
+/// and, besides, those of `tls.ca`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PostgresqlConfig {
+    /// How long a statement may run before the server cancels it; `null` for as long as it likes. Some connection poolers
+    /// (PgBouncer) refuse the start-up option that sets it: with `null` it is not sent.
+    pub statement_timeout: Option<HumanDuration>,
+    /// The name that the sessions bear in `pg_stat_activity`.
+    pub application_name: String,
+}
+
+impl Default for PostgresqlConfig {
+    fn default() -> Self {
+        Self {
+            statement_timeout: Some(HumanDuration::from_secs(30)),
+            application_name: "tenantry".to_owned(),
+        }
+    }
+}
+
+/// Opens connections to PostgreSQL.
+#[derive(Debug)]
+pub struct PostgresqlDriver {
+    config: PostgresqlConfig,
+    base_dir: PathBuf,
+}
+
+impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
+    const TYPE: &'static str = "postgresql";
+    const EXAMPLE: &'static str = "type: postgresql\nstatement_timeout: 30s\napplication_name: tenantry\n";
+    type Config = PostgresqlConfig;
+
+    async fn build(config: PostgresqlConfig, context: &BuildContext) -> Result<Self, BuildError> {
+        if config.application_name.contains('\0') {
+            return Err(BuildError::key("application_name", "holds a NUL character"));
+        }
+        Ok(Self {
+            config,
+            base_dir: context.base_dir.clone(),
+        })
+    }
+}
+
+impl PostgresqlDriver {
+    fn statement_timeout(&self) -> Option<Duration> {
+        self.config.statement_timeout.map(Duration::from)
+    }
+
+    /// Everything is set, since what is not comes from the process's `PG...` variables.
+    fn options(
+        &self,
+        address: &ServerAddress<'_>,
+        config: &DatabaseConfig,
+        certificates: Certificates,
+    ) -> PgConnectOptions {
+        let password = config.password.as_ref().map_or("", |password| password.expose_secret());
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .host(address.host)
+            .port(address.port)
+            .database(address.database)
+            .username(address.username)
+            .password(password)
+            .application_name(&self.config.application_name)
+            .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
+            .ssl_mode(ssl_mode(config.tls.mode.unwrap_or(TlsMode::Prefer)))
+            .ssl_root_cert_from_pem(certificates.ca.unwrap_or_default());
+        if let Some((cert, key)) = certificates.client {
+            options = options
+                .ssl_client_cert_from_pem(cert)
+                .ssl_client_key_from_pem(key.expose_secret());
+        }
+        if let Some(limit) = self.statement_timeout() {
+            options = options.options([("statement_timeout", limit.as_millis().max(1))]);
+        }
+        options.disable_statement_logging()
+    }
+}
+
+fn ssl_mode(mode: TlsMode) -> PgSslMode {
+    match mode {
+        TlsMode::Disable => PgSslMode::Disable,
+        TlsMode::Prefer => PgSslMode::Prefer,
+        TlsMode::Require => PgSslMode::Require,
+        TlsMode::VerifyCa => PgSslMode::VerifyCa,
+        TlsMode::VerifyFull => PgSslMode::VerifyFull,
+    }
+}
+
+#[async_trait]
+impl DatabaseDriver for PostgresqlDriver {
+    fn aliases(&self) -> &'static [&'static str] {
+        &["postgres", "aurora-postgresql"]
+    }
+
+    fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        ServerAddress::of(config, DEFAULT_PORT)?;
+        tls::validate(&config.tls)
+    }
+
+    async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
+        let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
+        tls::validate(&config.tls).map_err(invalid)?;
+        let certificates = Certificates::read(config, &self.base_dir).await?;
+        let options = self.options(&address, config, certificates);
+        let failed = |error| connect_error(error, connect_kind);
+        let mut connection = options.connect().await.map_err(failed)?;
+        notice_lost_clients(&mut connection).await.map_err(failed)?;
+        let version = ServerVersion(version(&connection).into());
+        Ok(Box::new(SqlxConnection::<Postgresql>::new(
+            connection,
+            (),
+            version,
+            self.statement_timeout(),
+        )))
+    }
+
+    fn backend(&self) -> DbBackend {
+        DbBackend::Postgres
+    }
+
+    fn migration_dialect(&self) -> &str {
+        "postgresql"
+    }
+
+    fn migration_lock(&self) -> MigrationLock {
+        // The key is the bytes of "tenantry"; advisory locks are a database's own.
+        MigrationLock::Session {
+            lock: "SELECT CASE WHEN pg_try_advisory_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
+            prepare: "SET statement_timeout = 0",
+            unlock: "RESET statement_timeout; SELECT pg_advisory_unlock(8387231245791425145)",
+        }
+    }
+}
+
+/// Has the server look, in the middle of a statement, whether its client is still there, so that what a request left behind ends
+/// soon and not at the statement time-out. The setting is there since version 14; a platform that cannot look refuses it.
+async fn notice_lost_clients(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    if connection.server_version_num().is_none_or(|version| version < 140_000) {
+        return Ok(());
+    }
+    match sqlx::raw_sql("SET client_connection_check_interval = '1s'")
+        .execute(connection)
+        .await
+    {
+        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The version that the server told when the session began: no round trip.
+fn version(connection: &PgConnection) -> String {
+    match connection.server_version_num() {
+        Some(number) if number >= 100_000 => format!("{}.{}", number / 10_000, number % 10_000),
+        Some(number) => format!("{}.{}.{}", number / 10_000, number / 100 % 100, number % 100),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// Reads the SQLSTATE (PostgreSQL's documentation, appendix A) of a refused connection.
+fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
+    match error.code().unwrap_or_default().as_ref() {
+        // 42501: this user may not connect to this database.
+        "28P01" | "28000" | "42501" => DriverErrorKind::Authentication,
+        "3D000" => DriverErrorKind::DatabaseMissing,
+        "53300" => DriverErrorKind::TooManyConnections,
+        // Starting up, shutting down, or out of order.
+        "57P01" | "57P02" | "57P03" | "58000" => DriverErrorKind::Unreachable,
+        code if code.starts_with("08") => DriverErrorKind::Unreachable,
+        _ => DriverErrorKind::Other,
+    }
+}
+
+/// PostgreSQL, as the connection sees it.
+struct Postgresql;
+
+impl Dialect for Postgresql {
+    type Database = sqlx::Postgres;
+    type Watch = ();
+
+    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
+        let fatal = error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
+        let kind = if Self::is_stale_plan(error) {
+            DatabaseErrorKind::Serialization
+        } else {
+            kind(error.code().unwrap_or_default().as_ref(), fatal)
+        };
+        Fault {
+            kind,
+            transaction: Aftermath::Failed,
+        }
+    }
+
+    /// "cached plan must not change result type": a migration changed a table under a prepared statement.
+    fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
+        error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery"))
+    }
+
+    fn begin(options: &TransactionOptions) -> String {
+        let mut sql = "BEGIN".to_owned();
+        if let Some(level) = options.isolation_level {
+            sql.push_str(&format!(" ISOLATION LEVEL {level}"));
+        }
+        if let Some(mode) = options.access_mode {
+            sql.push_str(&format!(" {mode}"));
+        }
+        sql
+    }
+}
+
+/// Reads the SQLSTATE of a failed statement.
+fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
+    use DatabaseErrorKind as Kind;
+    match code {
+        "23505" => Kind::UniqueViolation,
+        "23503" | "23001" => Kind::ForeignKeyViolation,
+        "23502" | "23514" | "23P01" | "22001" | "22003" => Kind::ConstraintViolation,
+        "40001" | "40P01" => Kind::Serialization,
+        "57014" | "55P03" => Kind::StatementTimeout,
+        // The session was ended by an operator, or after idling too long: the statement had not begun, or is undone.
+        "57P01" | "57P05" => Kind::ConnectionLostWithoutEffect,
+        "25006" | "53100" => Kind::ReadOnly,
+        "42501" => Kind::PermissionDenied,
+        _ if fatal || code.starts_with("08") => Kind::ConnectionLost,
+        "0A000" => Kind::Unsupported,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{AccessMode, IsolationLevel};
+    use serde_json::{Value, json};
+    use tenantry_core::{Registry, SecretValue};
+
+    use super::*;
+
+    fn secret(value: Value) -> DatabaseConfig {
+        DatabaseConfig::parse(&SecretValue::new(value)).unwrap()
+    }
+
+    async fn driver() -> PostgresqlDriver {
+        let context = BuildContext::for_tests(Registry::new());
+        PostgresqlDriver::build(PostgresqlConfig::default(), &context)
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_secret_without_what_is_needed_names_the_field() {
+        let driver = driver().await;
+        let whole = json!({"type": "postgresql", "host": "h", "database": "d", "username": "u"});
+        assert!(driver.validate(&secret(whole.clone())).is_ok());
+        for field in ["host", "database", "username"] {
+            let mut secret_value = whole.clone();
+            secret_value.as_object_mut().unwrap().remove(field);
+            assert_eq!(driver.validate(&secret(secret_value.clone())).unwrap_err().field, field);
+            secret_value[field] = json!("canary\0user\0postgres");
+            let error = driver.validate(&secret(secret_value)).unwrap_err();
+            assert_eq!(error.field, field);
+            assert!(!error.to_string().contains("canary"));
+        }
+    }
+
+    #[tokio::test]
+    async fn options_say_what_the_secret_says() {
+        let config = secret(json!({
+            "type": "postgres", "host": "h", "port": "6543", "database": "d", "username": "u", "password": "p",
+            "tls": {"mode": "verify-full"}
+        }));
+        let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+        let options = driver().await.options(&address, &config, Certificates::default());
+        assert_eq!((options.get_host(), options.get_port()), ("h", 6543));
+        assert_eq!((options.get_username(), options.get_database()), ("u", Some("d")));
+        assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
+        assert!(options.get_options().unwrap().ends_with("-c statement_timeout=30000"));
+    }
+
+    #[test]
+    fn a_session_that_was_ended_lost_its_connection() {
+        use DatabaseErrorKind as Kind;
+        assert_eq!(kind("57P01", true), Kind::ConnectionLostWithoutEffect);
+        assert_eq!(kind("57P02", true), Kind::ConnectionLost);
+        assert_eq!(kind("57P03", true), Kind::ConnectionLost);
+        assert_eq!(kind("25P03", true), Kind::ConnectionLost);
+        assert_eq!(kind("08006", false), Kind::ConnectionLost);
+        assert_eq!(kind("42P01", false), Kind::Other);
+    }
+
+    #[test]
+    fn a_transaction_begins_as_its_options_say() {
+        assert_eq!(Postgresql::begin(&TransactionOptions::default()), "BEGIN");
+        let options = TransactionOptions {
+            isolation_level: Some(IsolationLevel::Serializable),
+            access_mode: Some(AccessMode::ReadOnly),
+            ..Default::default()
+        };
+        assert_eq!(
+            Postgresql::begin(&options),
+            "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"
+        );
+    }
+}

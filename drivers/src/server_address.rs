@@ -1,0 +1,36 @@
+//! What a secret says of a database server: where it is, which database, as whom.
+
+use tenantry_core::{DatabaseConfig, SecretInvalid};
+
+/// The fields that a database server needs.
+pub(crate) struct ServerAddress<'a> {
+    /// A host name, an address, or the folder (PostgreSQL) or path (MySQL) of a socket where it begins with `/`.
+    pub(crate) host: &'a str,
+    /// The port, the driver's own where the secret names none.
+    pub(crate) port: u16,
+    /// The database.
+    pub(crate) database: &'a str,
+    /// The user.
+    pub(crate) username: &'a str,
+}
+
+impl<'a> ServerAddress<'a> {
+    /// # Errors
+    /// The field that is missing, or that a protocol whose texts end at a NUL could not carry.
+    pub(crate) fn of(config: &'a DatabaseConfig, default_port: u16) -> Result<Self, SecretInvalid> {
+        Ok(Self {
+            host: text("host", config.host.as_deref())?,
+            port: config.port.unwrap_or(default_port),
+            database: text("database", config.database.as_deref())?,
+            username: text("username", config.username.as_deref())?,
+        })
+    }
+}
+
+fn text<'a>(field: &str, value: Option<&'a str>) -> Result<&'a str, SecretInvalid> {
+    match value {
+        None => Err(SecretInvalid::new(field, "is missing")),
+        Some(value) if value.contains('\0') => Err(SecretInvalid::new(field, "holds a NUL character")),
+        Some(value) => Ok(value),
+    }
+}

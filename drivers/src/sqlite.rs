@@ -1,0 +1,431 @@
+//! SQLite: a file for each tenant, below one folder.
+
+use std::{
+    io,
+    path::{Component, Path, PathBuf},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use sea_orm::{AccessMode, DbBackend, TransactionOptions};
+use serde::Deserialize;
+use sqlx::{
+    ConnectOptions as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use tenantry_core::{
+    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
+    DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion,
+};
+use tokio::time::Instant;
+
+use crate::sqlx_connection::{
+    Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error,
+};
+
+/// How long a statement waits for the one writer there may be.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many of SQLite's virtual instructions run between two looks at the clock.
+const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
+
+/// SQLite, built in: a file for each tenant, below one folder.
+///
+/// A secret for it has `path`, a relative one, such as `tenant1.db`; the file and its folders are made where they are missing.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqliteConfig {
+    /// The folder that every tenant's file is in; no path and no symbolic link leads out of it.
+    pub root: PathBuf,
+    /// How long a statement may run before it is cancelled; `null` for as long as it likes.
+    pub statement_timeout: Option<HumanDuration>,
+}
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("data"),
+            statement_timeout: Some(HumanDuration::from_secs(30)),
+        }
+    }
+}
+
+/// Opens SQLite files.
+#[derive(Debug)]
+pub struct SqliteDriver {
+    root: PathBuf,
+    statement_timeout: Option<Duration>,
+}
+
+impl Plugin<dyn DatabaseDriver> for SqliteDriver {
+    const TYPE: &'static str = "sqlite";
+    const EXAMPLE: &'static str = "type: sqlite\nroot: data\nstatement_timeout: 30s\n";
+    type Config = SqliteConfig;
+
+    async fn build(config: SqliteConfig, context: &BuildContext) -> Result<Self, BuildError> {
+        if config.root.as_os_str().is_empty() {
+            return Err(BuildError::key("root", "is empty"));
+        }
+        Ok(Self {
+            root: context.path(config.root),
+            statement_timeout: config.statement_timeout.map(Duration::from),
+        })
+    }
+}
+
+#[async_trait]
+impl DatabaseDriver for SqliteDriver {
+    fn aliases(&self) -> &'static [&'static str] {
+        &["sqlite3"]
+    }
+
+    fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        relative_path(config).map(drop)
+    }
+
+    async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
+        let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        let path = relative_path(config).map_err(invalid)?.to_owned();
+        let root = self.root.clone();
+        let file = tokio::task::spawn_blocking(move || place(&root, &path))
+            .await
+            .map_err(|error| DriverError::new(DriverErrorKind::Other, error))??;
+        let failed = |error| connect_error(error, connect_kind);
+        let mut connection = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
+            .disable_statement_logging()
+            .connect()
+            .await
+            .map_err(failed)?;
+        let version = version(&mut connection).await.map_err(failed)?;
+        let alarm = Alarm::default();
+        let looked_at = alarm.0.clone();
+        connection
+            .lock_handle()
+            .await
+            .map_err(failed)?
+            .set_progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, move || !looked_at.is_due());
+        let version = ServerVersion(version.into());
+        Ok(Box::new(SqlxConnection::<Sqlite>::new(
+            connection,
+            alarm,
+            version,
+            self.statement_timeout,
+        )))
+    }
+
+    fn backend(&self) -> DbBackend {
+        DbBackend::Sqlite
+    }
+
+    fn migration_dialect(&self) -> &str {
+        "sqlite"
+    }
+
+    fn migration_lock(&self) -> MigrationLock {
+        MigrationLock::Transaction
+    }
+}
+
+async fn version(connection: &mut SqliteConnection) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(connection)
+        .await
+}
+
+/// Checks the secret's `path`: one below the root, with no way out of it, that is not a companion of another database.
+fn relative_path(config: &DatabaseConfig) -> Result<&Path, SecretInvalid> {
+    let wrong = |reason| Err(SecretInvalid::new("path", reason));
+    let Some(text) = config.path.as_deref() else {
+        return wrong("is missing");
+    };
+    if text.contains('\0') {
+        return wrong("holds a NUL character");
+    }
+    if text.contains(":memory:") {
+        return wrong("names no file: a database in memory would be another one for each connection");
+    }
+    if text.ends_with('/') {
+        return wrong("names a folder");
+    }
+    if ["-wal", "-shm", "-journal"].iter().any(|end| text.ends_with(end)) {
+        return wrong("is the name of a file that SQLite keeps beside a database");
+    }
+    let path = Path::new(text);
+    if path.components().any(|part| !matches!(part, Component::Normal(_))) {
+        return wrong("is not a relative path without `.` and `..`");
+    }
+    Ok(path)
+}
+
+/// Makes the folders of `path` below `root` and gives the file's true path. Each step is checked before the next is made, so that
+/// a symbolic link that leads out of `root` is not followed.
+fn place(root: &Path, path: &Path) -> Result<PathBuf, DriverError> {
+    let unreachable = |error: io::Error| DriverError::new(DriverErrorKind::Unreachable, error);
+    let outside = || {
+        let error = SecretInvalid::new("path", "leads out of the driver's `root`");
+        DriverError::new(DriverErrorKind::Invalid, error)
+    };
+    std::fs::create_dir_all(root).map_err(unreachable)?;
+    let root = root.canonicalize().map_err(unreachable)?;
+    let mut place = root.clone();
+    if let Some(folders) = path.parent() {
+        for folder in folders.components() {
+            place.push(folder);
+            match std::fs::create_dir(&place) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unreachable(error)),
+                _ => {}
+            }
+            place = place.canonicalize().map_err(unreachable)?;
+            if !place.starts_with(&root) {
+                return Err(outside());
+            }
+        }
+    }
+    let Some(name) = path.file_name() else {
+        return Err(outside());
+    };
+    place.push(name);
+    match std::fs::symlink_metadata(&place) {
+        Ok(found) if found.is_symlink() => {
+            // A link that leads nowhere yet would be made where it leads.
+            let target = place.canonicalize().map_err(|_| outside())?;
+            if target.starts_with(&root) {
+                Ok(target)
+            } else {
+                Err(outside())
+            }
+        }
+        Ok(found) if found.is_dir() => {
+            let error = SecretInvalid::new("path", "names a folder");
+            Err(DriverError::new(DriverErrorKind::Invalid, error))
+        }
+        Ok(_) => Ok(place),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(place),
+        Err(error) => Err(unreachable(error)),
+    }
+}
+
+/// Stops a statement at its deadline, or when nobody waits for it any more.
+#[derive(Default)]
+struct Alarm(Arc<Deadline>);
+
+/// Milliseconds since the process began to count; [`Deadline::NEVER`] where nothing is to be stopped.
+struct Deadline(AtomicU64);
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Self(AtomicU64::new(Self::NEVER))
+    }
+}
+
+impl Deadline {
+    const NEVER: u64 = u64::MAX;
+
+    fn of(moment: Instant) -> u64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(moment.saturating_duration_since(*START).as_millis()).unwrap_or(Self::NEVER)
+    }
+
+    fn is_due(&self) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            Self::NEVER => false,
+            deadline => Self::of(Instant::now()) >= deadline,
+        }
+    }
+}
+
+impl Watch for Alarm {
+    fn begins(&self, deadline: Option<Instant>) {
+        self.0
+            .0
+            .store(deadline.map_or(Deadline::NEVER, Deadline::of), Ordering::Relaxed);
+    }
+
+    fn ends(&self) {
+        self.0.0.store(Deadline::NEVER, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The primary code of an extended one (SQLite's "Result and Error Codes").
+fn codes(error: &dyn sqlx::error::DatabaseError) -> (u32, u32) {
+    let extended: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or_default();
+    (extended & 0xff, extended)
+}
+
+fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
+    match codes(error).0 {
+        // Busy, locked, an input or output error, cannot be opened.
+        5 | 6 | 10 | 14 => DriverErrorKind::Unreachable,
+        _ => DriverErrorKind::Other,
+    }
+}
+
+/// SQLite, as the connection sees it.
+struct Sqlite;
+
+impl Dialect for Sqlite {
+    type Database = sqlx::Sqlite;
+    type Watch = Alarm;
+
+    const OPEN_AFTER_FAILED_COMMIT: bool = true;
+
+    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
+        let (primary, extended) = codes(error);
+        Fault {
+            kind: kind(primary, extended),
+            // <https://www.sqlite.org/lang_transaction.html>: these may roll the whole transaction back.
+            transaction: match primary {
+                7 | 9 | 10 | 11 | 13 => Aftermath::Gone,
+                _ => Aftermath::GoesOn,
+            },
+        }
+    }
+
+    /// SQLite's transactions are serializable, which is no less than any level asks for.
+    fn begin(options: &TransactionOptions) -> String {
+        let begin = match options.sqlite_transaction_mode {
+            Some(mode) => format!("BEGIN {}", mode.sqlite_keyword()),
+            None => "BEGIN".to_owned(),
+        };
+        match options.access_mode {
+            Some(AccessMode::ReadOnly) => format!("{begin}; PRAGMA query_only = 1"),
+            _ => begin,
+        }
+    }
+
+    fn end(options: &TransactionOptions) -> Option<&'static str> {
+        (options.access_mode == Some(AccessMode::ReadOnly)).then_some("PRAGMA query_only = 0")
+    }
+}
+
+fn kind(primary: u32, extended: u32) -> DatabaseErrorKind {
+    use DatabaseErrorKind as Kind;
+    match (primary, extended) {
+        // UNIQUE, PRIMARY KEY, ROWID.
+        (_, 2067 | 1555 | 2579) => Kind::UniqueViolation,
+        // FOREIGN KEY; a foreign key's own trigger (RESTRICT).
+        (_, 787 | 1811) => Kind::ForeignKeyViolation,
+        // Any other constraint, a value that is too big, a type that does not fit.
+        (18..=20, _) => Kind::ConstraintViolation,
+        // BUSY_SNAPSHOT: another connection wrote since this transaction read.
+        (_, 517) => Kind::Serialization,
+        // Busy and locked after waiting; interrupted.
+        (5 | 6 | 9, _) => Kind::StatementTimeout,
+        // Read only; full.
+        (8 | 13, _) => Kind::ReadOnly,
+        // PERM, AUTH.
+        (3 | 23, _) => Kind::PermissionDenied,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tenantry_core::SecretValue;
+
+    use super::*;
+
+    fn check(path: &str) -> Result<(), SecretInvalid> {
+        let config = DatabaseConfig::parse(&SecretValue::new(json!({"type": "sqlite", "path": path}))).unwrap();
+        relative_path(&config).map(drop)
+    }
+
+    #[test]
+    fn a_path_that_could_leave_the_root_is_refused() {
+        for path in [
+            "tenant1.db",
+            "a/b/c.sqlite",
+            "a b.db",
+            "..db",
+            "ünï.db",
+            "file:x.db?mode=memory",
+        ] {
+            assert_eq!(check(path), Ok(()), "{path}");
+        }
+        let bad = [
+            "/etc/x.db",
+            "../x.db",
+            "a/../../x.db",
+            "a/..",
+            ".",
+            "./x.db",
+            "",
+            ":memory:",
+            "a/:memory:",
+            "a/",
+            "x\0.db",
+            "x.db-wal",
+            "x.db-shm",
+            "x.db-journal",
+        ];
+        for path in bad {
+            let error = check(path).unwrap_err();
+            assert_eq!(error.field, "path", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_symbolic_link_out_of_the_root_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (folder.path().join("root"), folder.path().join("elsewhere"));
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::create_dir_all(&elsewhere).unwrap();
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
+        link(&elsewhere, "out");
+        link(&elsewhere.join("absent.db"), "dangling.db");
+        std::fs::write(elsewhere.join("other.db"), "").unwrap();
+        link(&elsewhere.join("other.db"), "other.db");
+        for path in ["out/x.db", "out/new/x.db", "dangling.db", "other.db"] {
+            let error = place(&root, Path::new(path)).unwrap_err();
+            assert_eq!(error.kind, DriverErrorKind::Invalid, "{path}");
+        }
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
+        std::fs::create_dir(root.join("true")).unwrap();
+        link(&root.join("true"), "alias");
+        let inside = place(&root, Path::new("alias/x.db")).unwrap();
+        assert_eq!(inside, root.canonicalize().unwrap().join("true/x.db"));
+    }
+
+    #[test]
+    fn folders_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("data");
+        let file = place(&root, Path::new("a/b/c.db")).unwrap();
+        assert!(file.parent().unwrap().is_dir());
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn an_alarm_is_due_at_its_deadline_and_when_nobody_waits() {
+        let alarm = Alarm::default();
+        let deadline = alarm.0.clone();
+        assert!(!deadline.is_due());
+        alarm.begins(Some(Instant::now() + Duration::from_secs(60)));
+        assert!(!deadline.is_due());
+        alarm.begins(Some(Instant::now()));
+        assert!(deadline.is_due());
+        alarm.ends();
+        assert!(!deadline.is_due());
+        drop(alarm);
+        assert!(deadline.is_due());
+    }
+}

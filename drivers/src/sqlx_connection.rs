@@ -1,0 +1,390 @@
+//! What the drivers on sqlx have in common: one connection that runs SeaORM's statements, keeps its transaction, and tells
+//! its errors by kind.
+
+mod answer;
+mod dialect;
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_query_sqlx::SqlxValues;
+use sqlx::{
+    AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, database::HasStatementCache,
+};
+use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion};
+use tokio::time::{Instant, timeout};
+
+use answer::{All, Execute, First, Mode, prepared};
+pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
+
+/// How many prepared statements one connection keeps.
+pub(crate) const STATEMENT_CACHE_CAPACITY: usize = 100;
+
+/// How much longer than the server's own limit a statement is waited for, so that where the server keeps the limit its answer
+/// comes first and the connection lives on.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// One connection of sqlx.
+pub(crate) struct SqlxConnection<D: Dialect> {
+    watch: D::Watch,
+    connection: <D::Database as Database>::Connection,
+    version: ServerVersion,
+    statement_timeout: Option<Duration>,
+    /// Save points count from 2; 0 is no transaction.
+    depth: usize,
+    /// What ended the transaction before its time.
+    broken: Option<(Aftermath, DatabaseErrorKind)>,
+    /// Runs when the transaction is over.
+    end: Option<&'static str>,
+    /// A future of this connection runs, or was dropped before its end.
+    busy: bool,
+}
+
+impl<D: Dialect> SqlxConnection<D> {
+    /// Takes charge of an open connection.
+    pub(crate) fn new(
+        connection: <D::Database as Database>::Connection,
+        watch: D::Watch,
+        version: ServerVersion,
+        statement_timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            watch,
+            connection,
+            version,
+            statement_timeout,
+            depth: 0,
+            broken: None,
+            end: None,
+            busy: false,
+        }
+    }
+
+    /// Refuses where an earlier future was left in the middle: what the server would answer now belongs to that one.
+    fn enter(&mut self, limit: Option<Duration>) -> Result<(), DatabaseError> {
+        if self.busy {
+            let source = "an earlier statement was left before its end";
+            return Err(DatabaseError::new(DatabaseErrorKind::ConnectionLost).with_source(source));
+        }
+        self.busy = true;
+        self.watch.begins(limit.map(|limit| Instant::now() + limit));
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.busy = false;
+        self.watch.ends();
+    }
+
+    /// Refuses where the server has rolled the transaction back by itself: the statement would stand alone and be kept.
+    fn refuse_outside(&self) -> Result<(), DatabaseError> {
+        match self.broken {
+            Some((Aftermath::Gone, kind)) => Err(DatabaseError::new(kind)
+                .with_source("the database has rolled the transaction back because of an earlier error")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error by its kind, and what it does to the transaction. `rows`: how many had come before it; `None` for a script,
+    /// of which a part may have taken effect.
+    fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
+        let alone = self.depth == 0 && rows == Some(0);
+        let mut code = None;
+        let kind = match &error {
+            sqlx::Error::Database(error) => {
+                let fault = D::fault(&**error);
+                code = error_code(&**error);
+                if self.depth > 0 && fault.transaction != Aftermath::GoesOn {
+                    self.broken = Some((fault.transaction, fault.kind));
+                }
+                fault.kind
+            }
+            // Only writing ends so. A statement takes effect when the last of its bytes has arrived, and that one was not sent.
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                DatabaseErrorKind::ConnectionLostWithoutEffect
+            }
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+                DatabaseErrorKind::ConnectionLost
+            }
+            _ => DatabaseErrorKind::Other,
+        };
+        let kind = match kind {
+            DatabaseErrorKind::ConnectionLostWithoutEffect if !alone => DatabaseErrorKind::ConnectionLost,
+            kind => kind,
+        };
+        let failed = DatabaseError::new(kind).with_source(Arc::new(error));
+        match code {
+            Some(code) => failed.with_code(code),
+            None => failed,
+        }
+    }
+
+    /// Says that the deadline on this side passed. The connection stays busy: its answer is still to come.
+    fn timed_out() -> DatabaseError {
+        DatabaseError::new(DatabaseErrorKind::ConnectionLost)
+            .with_source("the server did not answer within the statement time-out")
+    }
+}
+
+impl<D: Dialect> SqlxConnection<D>
+where
+    D::Database: HasStatementCache,
+    for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
+    SqlxValues: IntoArguments<D::Database>,
+    ExecResult: From<<D::Database as Database>::QueryResult>,
+    QueryResult: From<<D::Database as Database>::Row>,
+    usize: ColumnIndex<<D::Database as Database>::Row>,
+{
+    /// Runs one prepared statement in the way that `mode` says, once more if its plan was stale.
+    async fn run<M: Mode<D::Database>>(&mut self, statement: &Statement) -> Result<M::Output, DatabaseError> {
+        self.refuse_outside()?;
+        self.enter(self.statement_timeout)?;
+        let limit = self.statement_timeout.map(|limit| limit + GRACE);
+        let mut outcome = within(limit, M::run(&mut self.connection, prepared::<D>(statement))).await;
+        if let Some(Err((sqlx::Error::Database(error), 0))) = &outcome
+            && D::is_stale_plan(&**error)
+        {
+            let cleared = within(limit, self.connection.clear_cached_statements()).await;
+            outcome = match cleared {
+                None => None,
+                Some(Err(error)) => Some(Err((error, 0))),
+                Some(Ok(())) if self.depth > 0 => outcome,
+                Some(Ok(())) => within(limit, M::run(&mut self.connection, prepared::<D>(statement))).await,
+            };
+        }
+        let Some(outcome) = outcome else {
+            return Err(Self::timed_out());
+        };
+        self.leave();
+        outcome.map_err(|(error, rows)| self.fail(error, Some(rows)))
+    }
+
+    async fn script(&mut self, sql: &str, limit: Option<Duration>) -> Result<ExecResult, DatabaseError> {
+        self.enter(limit)?;
+        let script = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.connection);
+        let Some(outcome) = within(limit.map(|limit| limit + GRACE), script).await else {
+            return Err(Self::timed_out());
+        };
+        self.leave();
+        match outcome {
+            Ok(result) => Ok(result.into()),
+            Err(error) => Err(self.fail(error, None)),
+        }
+    }
+
+    /// What one of the transaction's own statements needs: `BEGIN`, `COMMIT` and their kin.
+    async fn control(&mut self, sql: &str) -> Result<(), DatabaseError> {
+        self.script(sql, self.statement_timeout).await.map(drop)
+    }
+
+    /// The outermost transaction is over, in whatever way.
+    async fn over(&mut self) -> Result<(), DatabaseError> {
+        self.depth = 0;
+        self.broken = None;
+        match self.end.take() {
+            Some(sql) => self.control(sql).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn rollback_all(&mut self) -> Result<(), DatabaseError> {
+        let gone = matches!(self.broken, Some((Aftermath::Gone, _)));
+        match self.control("ROLLBACK").await {
+            Err(error) if gone && !error.kind.breaks_connection() => self.over().await,
+            Err(error) => Err(error),
+            Ok(()) => self.over().await,
+        }
+    }
+
+    async fn commit_all(&mut self) -> Result<(), DatabaseError> {
+        // PostgreSQL answers the COMMIT of a failed transaction with a roll back and no error.
+        if let Some((_, kind)) = self.broken {
+            self.rollback_all().await?;
+            return Err(DatabaseError::new(kind)
+                .with_source("the transaction was rolled back, since an earlier statement of it had failed"));
+        }
+        match self.control("COMMIT").await {
+            Ok(()) => self.over().await,
+            Err(error) if error.kind.breaks_connection() => Err(error),
+            Err(error) => {
+                if D::OPEN_AFTER_FAILED_COMMIT {
+                    self.rollback_all().await?;
+                } else {
+                    self.over().await?;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<D: Dialect> Connection for SqlxConnection<D>
+where
+    D::Database: HasStatementCache,
+    for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
+    SqlxValues: IntoArguments<D::Database>,
+    ExecResult: From<<D::Database as Database>::QueryResult>,
+    QueryResult: From<<D::Database as Database>::Row>,
+    usize: ColumnIndex<<D::Database as Database>::Row>,
+{
+    async fn execute(&mut self, statement: &Statement) -> Result<ExecResult, DatabaseError> {
+        self.run::<Execute>(statement).await
+    }
+
+    /// A script knows no time-out of its own: its caller has one.
+    async fn execute_script(&mut self, sql: &str) -> Result<ExecResult, DatabaseError> {
+        self.refuse_outside()?;
+        self.script(sql, None).await
+    }
+
+    async fn query(&mut self, statement: &Statement) -> Result<Vec<QueryResult>, DatabaseError> {
+        self.run::<All>(statement).await
+    }
+
+    async fn query_one(&mut self, statement: &Statement) -> Result<Option<QueryResult>, DatabaseError> {
+        self.run::<First>(statement).await
+    }
+
+    async fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
+        self.refuse_outside()?;
+        if self.depth == 0 {
+            self.control(&D::begin(options)).await.map_err(without_effect)?;
+            self.end = D::end(options);
+        } else {
+            if options.isolation_level.is_some() || options.access_mode.is_some() {
+                let source = "a save point has the isolation and the access mode of its transaction";
+                return Err(DatabaseError::new(DatabaseErrorKind::Unsupported).with_source(source));
+            }
+            self.control(&format!("SAVEPOINT {}", SavePoint(self.depth))).await?;
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), DatabaseError> {
+        match self.depth {
+            0 => Err(no_transaction()),
+            1 => self.commit_all().await,
+            depth => {
+                self.refuse_outside()?;
+                self.control(&format!("RELEASE SAVEPOINT {}", SavePoint(depth - 1)))
+                    .await?;
+                self.depth -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    async fn rollback(&mut self) -> Result<(), DatabaseError> {
+        match self.depth {
+            0 => Err(no_transaction()),
+            1 => self.rollback_all().await,
+            depth => {
+                if !matches!(self.broken, Some((Aftermath::Gone, _))) {
+                    self.control(&format!("ROLLBACK TO SAVEPOINT {}", SavePoint(depth - 1)))
+                        .await?;
+                    self.broken = None;
+                }
+                self.depth -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {
+        self.enter(self.statement_timeout)?;
+        let limit = self.statement_timeout.map(|limit| limit + GRACE);
+        let Some(outcome) = within(limit, self.connection.ping()).await else {
+            return Err(Self::timed_out());
+        };
+        self.leave();
+        match outcome {
+            Ok(()) => Ok(self.version.clone()),
+            Err(error) => Err(self.fail(error, None)),
+        }
+    }
+
+    async fn close(self: Box<Self>) {
+        let Self {
+            watch,
+            connection,
+            busy,
+            ..
+        } = *self;
+        // Letting go of the watch stops a statement that was left; a connection at rest keeps it to the end.
+        let mut watch = Some(watch);
+        if busy {
+            watch = None;
+        }
+        if let Err(error) = connection.close().await {
+            // The server is told nothing then and finds out by itself; there is nothing else to be done.
+            tracing::debug!(error = io_kind(&error), "a connection was closed without taking leave");
+        }
+        drop(watch);
+    }
+}
+
+/// Of a transaction that did not begin nothing is kept, however its connection was lost.
+fn without_effect(mut error: DatabaseError) -> DatabaseError {
+    if error.kind == DatabaseErrorKind::ConnectionLost {
+        error.kind = DatabaseErrorKind::ConnectionLostWithoutEffect;
+    }
+    error
+}
+
+fn no_transaction() -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::Other).with_source("there is no transaction")
+}
+
+/// What can be printed of an error whose text may repeat values.
+fn io_kind(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => error.kind().to_string(),
+        sqlx::Error::Database(error) => error_code(&**error).unwrap_or_else(|| "database error".to_owned()),
+        _ => "protocol error".to_owned(),
+    }
+}
+
+/// The database's own code: MySQL's number (its SQLSTATE says less), else what sqlx gives.
+fn error_code(error: &dyn sqlx::error::DatabaseError) -> Option<String> {
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return Some(error.number().to_string());
+    }
+    error.code().map(|code| code.into_owned())
+}
+
+struct SavePoint(usize);
+
+impl fmt::Display for SavePoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tenantry_{}", self.0)
+    }
+}
+
+/// `None` when the limit passed first.
+async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+    match limit {
+        Some(limit) => timeout(limit, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Why a connection could not be opened; `of_server` tells what the server's own errors mean.
+pub(crate) fn connect_error(
+    error: sqlx::Error,
+    of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,
+) -> DriverError {
+    let kind = match &error {
+        sqlx::Error::Database(error) => of_server(&**error),
+        sqlx::Error::Tls(_) => DriverErrorKind::Tls,
+        // What rustls reports of a handshake comes as invalid data.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => DriverErrorKind::Tls,
+        sqlx::Error::Io(_) => DriverErrorKind::Unreachable,
+        sqlx::Error::Configuration(_) => DriverErrorKind::Invalid,
+        _ => DriverErrorKind::Other,
+    };
+    DriverError::new(kind, error)
+}

@@ -1,0 +1,75 @@
+//! What the kinds of database on sqlx differ in.
+
+use sea_orm::{TransactionOptions, Value};
+use sqlx::Database;
+use tenantry_core::DatabaseErrorKind;
+use tokio::time::Instant;
+
+/// What one kind of database has of its own.
+pub(crate) trait Dialect: Send + Sync + 'static {
+    /// sqlx's name for it.
+    type Database: Database;
+
+    /// What watches a running statement on this side.
+    type Watch: Watch;
+
+    /// What an error of the server means.
+    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault;
+
+    /// Whether a prepared statement no longer fits the tables it was prepared for, the statement having had no effect.
+    fn is_stale_plan(_error: &dyn sqlx::error::DatabaseError) -> bool {
+        false
+    }
+
+    /// The value as it is to be bound.
+    fn bound(value: Value) -> Value {
+        value
+    }
+
+    /// The script that begins a transaction.
+    fn begin(options: &TransactionOptions) -> String;
+
+    /// A script to run once a transaction that began with `options` is over.
+    fn end(_options: &TransactionOptions) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether a transaction may still be open after its `COMMIT` failed.
+    const OPEN_AFTER_FAILED_COMMIT: bool = false;
+}
+
+/// Watches the statements of one connection; dropped before the connection is.
+pub(crate) trait Watch: Send + Sync + 'static {
+    /// A statement begins, which is to be stopped at `deadline`.
+    fn begins(&self, _deadline: Option<Instant>) {}
+    /// It is over.
+    fn ends(&self) {}
+}
+
+/// The server itself watches.
+impl Watch for () {}
+
+/// What an error of the server means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// What a caller acts on. [`ConnectionLostWithoutEffect`](DatabaseErrorKind::ConnectionLostWithoutEffect) is believed of a
+    /// single statement outside a transaction that has given no row yet.
+    pub(crate) kind: DatabaseErrorKind,
+    /// What became of the transaction it happened in.
+    pub(crate) transaction: Aftermath,
+}
+
+/// What became of a transaction in which a statement failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "mysql", feature = "postgresql", feature = "sqlite")),
+    allow(dead_code, reason = "no single driver knows all of them")
+)]
+pub(crate) enum Aftermath {
+    /// It goes on as if the statement had not been.
+    GoesOn,
+    /// The server refuses everything until the next roll back, of a save point or of all.
+    Failed,
+    /// The server has rolled all of it back; what came now would stand alone.
+    Gone,
+}

@@ -1,0 +1,192 @@
+//! The driver `mysql` on a real MariaDB.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sea_orm::{DbBackend, Statement};
+use serde_json::{Value, json};
+use tenantry_core::{
+    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, Registry, SecretValue,
+    conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
+};
+use tenantry_drivers::MysqlDriver;
+use tenantry_test_support::{MariadbServer, TenantDb, free_port};
+
+async fn driver() -> Arc<dyn DatabaseDriver> {
+    let mut registry = Registry::new();
+    registry.driver::<MysqlDriver>();
+    let mapping = json!({"type": "mysql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())});
+    registry
+        .build_driver(mapping, &BuildContext::for_tests(Registry::new()))
+        .await
+        .unwrap()
+}
+
+async fn connect(secret: Value) -> Result<Box<dyn Connection>, DriverError> {
+    let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+    driver().await.connect(&config).await
+}
+
+async fn text(connection: &mut Box<dyn Connection>, sql: &str) -> String {
+    let row = connection
+        .query_one(&Statement::from_string(DbBackend::MySql, sql))
+        .await
+        .unwrap()
+        .unwrap();
+    row.try_get_by_index(0).unwrap()
+}
+
+struct Server {
+    server: &'static MariadbServer,
+    tenant: TenantDb,
+    silent: u16,
+}
+
+impl Server {
+    fn with(&self, changes: Value) -> Option<Value> {
+        let mut secret = self.server.secret(&self.tenant);
+        for (name, value) in changes.as_object().unwrap() {
+            secret[name] = value.clone();
+        }
+        Some(secret)
+    }
+}
+
+#[async_trait]
+impl DriverFixture for Server {
+    fn secret(&self) -> Value {
+        self.server.secret(&self.tenant)
+    }
+
+    fn wrong_password(&self) -> Option<Value> {
+        self.with(json!({"password": "canary-wrong"}))
+    }
+
+    fn unreachable(&self) -> Option<Value> {
+        self.with(json!({"port": self.silent}))
+    }
+
+    fn tls_refused(&self) -> Option<Value> {
+        self.with(json!({"tls": {"mode": "require"}}))
+    }
+
+    fn database_missing(&self) -> Option<Value> {
+        None
+    }
+
+    async fn end_sessions(&self) -> bool {
+        let kill = format!("KILL USER '{}'@'%'", self.tenant.user);
+        self.server.sql("mysql", &kill).await.unwrap();
+        true
+    }
+
+    fn slow_statement(&self) -> &'static str {
+        "SELECT SLEEP(30)"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms() {
+    let server = MariadbServer::shared().await;
+    let fixture = Server {
+        server,
+        tenant: server.create_tenant("conformance").await.unwrap(),
+        silent: free_port().unwrap(),
+    };
+    run(driver().await, &fixture).await;
+}
+
+#[tokio::test]
+async fn a_session_is_set_up_as_configured() {
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("session").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let settings = [
+        ("time_zone", "+00:00"),
+        ("character_set_client", "utf8mb4"),
+        ("character_set_connection", "utf8mb4"),
+        ("character_set_results", "utf8mb4"),
+        ("max_statement_time", "2.000000"),
+    ];
+    for (name, value) in settings {
+        let sql = format!("SELECT CAST(@@SESSION.{name} AS char)");
+        assert_eq!(text(&mut connection, &sql).await, value, "{name}");
+    }
+    let mode = text(&mut connection, "SELECT CAST(@@SESSION.sql_mode AS char)").await;
+    for word in ["STRICT_TRANS_TABLES", "PIPES_AS_CONCAT", "NO_ZERO_DATE"] {
+        assert!(mode.contains(word), "{mode}");
+    }
+    let told = connection.ping().await.unwrap();
+    let version = text(&mut connection, "SELECT VERSION()").await;
+    assert!(version.starts_with(&*told.0), "{told} is not {version}");
+    connection.close().await;
+}
+
+#[tokio::test]
+async fn a_missing_database_is_told_to_who_may_know() {
+    let server = MariadbServer::shared().await;
+    let secret = json!({
+        "type": "mariadb", "host": server.host(), "port": server.port(), "username": server.superuser(),
+        "password": server.password(), "database": "absent"
+    });
+    assert_eq!(
+        connect(secret).await.err().unwrap().kind,
+        DriverErrorKind::DatabaseMissing
+    );
+    let tenant = server.create_tenant("missing").await.unwrap();
+    let mut secret = server.secret(&tenant);
+    secret["database"] = json!("absent");
+    assert_eq!(
+        connect(secret).await.err().unwrap().kind,
+        DriverErrorKind::Authentication
+    );
+}
+
+#[tokio::test]
+async fn every_tls_mode_demands_what_it_says() {
+    let server = MariadbServer::start_with_tls().await.unwrap();
+    let tenant = server.create_tenant("tls").await.unwrap();
+    let certificates = server.certificates().unwrap();
+    let (ca, other) = (certificates.ca_pem.as_str(), certificates.other_ca_pem.as_str());
+    let cases = [
+        ("127.0.0.1", json!({"mode": "prefer"}), None),
+        ("127.0.0.1", Value::Null, None),
+        ("127.0.0.1", json!({"mode": "require"}), None),
+        ("127.0.0.1", json!({"mode": "verify-ca", "ca": ca}), None),
+        ("localhost", json!({"mode": "verify-full", "ca": ca}), None),
+        (
+            "127.0.0.1",
+            json!({"mode": "verify-full", "ca": ca}),
+            Some(DriverErrorKind::Tls),
+        ),
+        ("127.0.0.1", json!({"mode": "verify-ca"}), Some(DriverErrorKind::Tls)),
+        (
+            "localhost",
+            json!({"mode": "verify-full", "ca": other}),
+            Some(DriverErrorKind::Tls),
+        ),
+    ];
+    for (host, tls, expected) in cases {
+        let mode = tls["mode"].clone();
+        let mut secret = server.secret(&tenant);
+        secret["host"] = json!(host);
+        secret["tls"] = tls;
+        match (connect(secret).await, expected) {
+            (Ok(mut connection), None) => {
+                let sql =
+                    "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'SSL_VERSION'";
+                let used = text(&mut connection, sql).await;
+                assert!(used.starts_with("TLS"), "{mode} at {host}: {used}");
+                connection.close().await;
+            }
+            (Err(error), Some(kind)) => assert_eq!(error.kind, kind, "{mode} at {host}: {error:?}"),
+            (Ok(_), Some(kind)) => panic!("{mode} at {host} is not {kind:?}"),
+            (Err(error), None) => panic!("{mode} at {host}: {error:?}"),
+        }
+    }
+    let mut secret = server.secret(&tenant);
+    secret["tls"] = json!({"mode": "disable"});
+    assert!(connect(secret).await.is_err());
+}

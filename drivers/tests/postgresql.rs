@@ -1,0 +1,271 @@
+//! The driver `postgresql` on a real server.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sea_orm::{DbBackend, Statement};
+use serde_json::{Value, json};
+use tenantry_core::{
+    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, Registry, SecretValue,
+    conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
+};
+use tenantry_drivers::PostgresqlDriver;
+use tenantry_test_support::{PostgresServer, TenantDb, free_port};
+
+async fn driver() -> Arc<dyn DatabaseDriver> {
+    let mut registry = Registry::new();
+    registry.driver::<PostgresqlDriver>();
+    let mapping = json!({"type": "postgresql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())});
+    registry
+        .build_driver(mapping, &BuildContext::for_tests(Registry::new()))
+        .await
+        .unwrap()
+}
+
+async fn connect(secret: Value) -> Result<Box<dyn Connection>, DriverError> {
+    let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+    driver().await.connect(&config).await
+}
+
+async fn text(connection: &mut Box<dyn Connection>, sql: &str) -> String {
+    let row = connection
+        .query_one(&Statement::from_string(DbBackend::Postgres, sql))
+        .await
+        .unwrap()
+        .unwrap();
+    row.try_get_by_index(0).unwrap()
+}
+
+struct Server {
+    server: &'static PostgresServer,
+    tenant: TenantDb,
+    silent: u16,
+}
+
+impl Server {
+    fn with(&self, changes: Value) -> Option<Value> {
+        let mut secret = self.server.secret(&self.tenant);
+        for (name, value) in changes.as_object().unwrap() {
+            secret[name] = value.clone();
+        }
+        Some(secret)
+    }
+}
+
+#[async_trait]
+impl DriverFixture for Server {
+    fn secret(&self) -> Value {
+        self.server.secret(&self.tenant)
+    }
+
+    fn wrong_password(&self) -> Option<Value> {
+        self.with(json!({"password": "canary-wrong"}))
+    }
+
+    fn unreachable(&self) -> Option<Value> {
+        self.with(json!({"port": self.silent}))
+    }
+
+    fn tls_refused(&self) -> Option<Value> {
+        self.with(json!({"tls": {"mode": "require"}}))
+    }
+
+    fn database_missing(&self) -> Option<Value> {
+        self.with(json!({"database": "no such database"}))
+    }
+
+    async fn end_sessions(&self) -> bool {
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{}'",
+            self.tenant.user
+        );
+        self.server.psql("postgres", &sql).await.unwrap();
+        true
+    }
+
+    fn slow_statement(&self) -> &'static str {
+        "SELECT pg_sleep(30)"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms() {
+    let server = PostgresServer::shared().await;
+    let fixture = Server {
+        server,
+        tenant: server.create_tenant("conformance").await.unwrap(),
+        silent: free_port().unwrap(),
+    };
+    run(driver().await, &fixture).await;
+}
+
+#[tokio::test]
+async fn a_session_is_set_up_as_configured() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("session").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let settings = [
+        ("TimeZone", "UTC"),
+        ("client_encoding", "UTF8"),
+        ("application_name", "tenantry"),
+        ("statement_timeout", "2s"),
+        ("client_connection_check_interval", "1s"),
+    ];
+    for (name, value) in settings {
+        assert_eq!(
+            text(&mut connection, &format!("SELECT current_setting('{name}')")).await,
+            value,
+            "{name}"
+        );
+    }
+    let told = connection.ping().await.unwrap();
+    let version = text(&mut connection, "SHOW server_version").await;
+    assert_eq!(&*told.0, version.split(' ').next().unwrap());
+    connection.close().await;
+}
+
+#[tokio::test]
+async fn a_table_that_changes_under_a_prepared_statement_is_read_anew() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("stale").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let mut other = connect(server.secret(&tenant)).await.unwrap();
+    connection
+        .execute_script("CREATE TABLE t (a integer); INSERT INTO t VALUES (1)")
+        .await
+        .unwrap();
+    let select = Statement::from_string(DbBackend::Postgres, "SELECT * FROM t");
+    for change in ["ADD b text DEFAULT 'b'", "ALTER a TYPE bigint", "DROP b"] {
+        assert_eq!(connection.query(&select).await.unwrap().len(), 1);
+        other.execute_script(&format!("ALTER TABLE t {change}")).await.unwrap();
+        assert_eq!(connection.query(&select).await.unwrap().len(), 1, "{change}");
+    }
+    connection.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
+async fn a_statement_whose_future_is_dropped_stops_running() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("dropped").await.unwrap();
+    let secret = json!({"statement_timeout": null, "type": "postgresql"});
+    let mut registry = Registry::new();
+    registry.driver::<PostgresqlDriver>();
+    let driver = registry
+        .build_driver(secret, &BuildContext::for_tests(Registry::new()))
+        .await
+        .unwrap();
+    let config = DatabaseConfig::parse(&SecretValue::new(server.secret(&tenant))).unwrap();
+    let mut left = driver.connect(&config).await.unwrap();
+    let sleep = Statement::from_string(DbBackend::Postgres, "SELECT pg_sleep(600)");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), left.query(&sleep))
+            .await
+            .is_err()
+    );
+    left.close().await;
+    let count = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'",
+        tenant.user
+    );
+    let gone = async {
+        while server.psql("postgres", &count).await.unwrap().trim() != "0" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), gone)
+        .await
+        .expect("the server goes on with what nobody waits for");
+}
+
+#[tokio::test]
+async fn every_tls_mode_demands_what_it_says() {
+    let server = PostgresServer::start_with_tls().await.unwrap();
+    let tenant = server.create_tenant("tls").await.unwrap();
+    let certificates = server.certificates().unwrap();
+    let (ca, other) = (certificates.ca_pem.as_str(), certificates.other_ca_pem.as_str());
+    let none = Value::Null;
+    let cases = [
+        ("127.0.0.1", json!({"mode": "prefer"}), None),
+        ("127.0.0.1", none, None),
+        ("127.0.0.1", json!({"mode": "require"}), None),
+        ("127.0.0.1", json!({"mode": "verify-ca", "ca": ca}), None),
+        ("localhost", json!({"mode": "verify-full", "ca": ca}), None),
+        (
+            "127.0.0.1",
+            json!({"mode": "verify-full", "ca": ca}),
+            Some(DriverErrorKind::Tls),
+        ),
+        ("127.0.0.1", json!({"mode": "verify-ca"}), Some(DriverErrorKind::Tls)),
+        ("localhost", json!({"mode": "verify-full"}), Some(DriverErrorKind::Tls)),
+        (
+            "localhost",
+            json!({"mode": "verify-full", "ca": other}),
+            Some(DriverErrorKind::Tls),
+        ),
+        (
+            "localhost",
+            json!({"mode": "verify-ca", "ca": other}),
+            Some(DriverErrorKind::Tls),
+        ),
+        // The server takes encrypted connections only and says so as a refused login.
+        (
+            "127.0.0.1",
+            json!({"mode": "disable"}),
+            Some(DriverErrorKind::Authentication),
+        ),
+    ];
+    for (host, tls, expected) in cases {
+        let mode = tls["mode"].clone();
+        let mut secret = server.secret(&tenant);
+        secret["host"] = json!(host);
+        secret["tls"] = tls;
+        match (connect(secret).await, expected) {
+            (Ok(mut connection), None) => {
+                let used = text(
+                    &mut connection,
+                    "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+                )
+                .await;
+                assert_eq!(used, "true", "{mode} at {host}");
+                connection.close().await;
+            }
+            (Err(error), Some(kind)) => assert_eq!(error.kind, kind, "{mode} at {host}: {error:?}"),
+            (Ok(_), Some(kind)) => panic!("{mode} at {host} is not {kind:?}"),
+            (Err(error), None) => panic!("{mode} at {host}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_s_certificate_is_shown_where_it_is_asked_for() {
+    let server = PostgresServer::start_with_tls().await.unwrap();
+    let tenant = server.create_tenant("client").await.unwrap();
+    server
+        .psql("postgres", &format!("GRANT require_client_cert TO \"{}\"", tenant.user))
+        .await
+        .unwrap();
+    let certificates = server.certificates().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("client.key");
+    std::fs::write(&key, &certificates.client_key_pem).unwrap();
+    let mut secret = server.secret(&tenant);
+    secret["tls"] = json!({"mode": "require", "cert": certificates.client_cert_pem, "key": key.to_str().unwrap()});
+    connect(secret.clone()).await.unwrap().close().await;
+    secret["tls"] = json!({"mode": "require"});
+    assert!(connect(secret).await.is_err());
+}
+
+#[tokio::test]
+async fn a_full_server_and_one_that_starts_are_told() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("full").await.unwrap();
+    let limit = format!("ALTER ROLE \"{}\" CONNECTION LIMIT 1", tenant.user);
+    server.psql("postgres", &limit).await.unwrap();
+    let first = connect(server.secret(&tenant)).await.unwrap();
+    let error = connect(server.secret(&tenant)).await.err().unwrap();
+    assert_eq!(error.kind, DriverErrorKind::TooManyConnections);
+    first.close().await;
+}

@@ -1,0 +1,162 @@
+//! The driver `sqlite` on files of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sea_orm::{DbBackend, Statement};
+use serde_json::{Value, json};
+use tenantry_core::{
+    BuildContext, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry, SecretValue,
+    conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
+};
+use tenantry_drivers::SqliteDriver;
+
+async fn driver(root: &Path) -> Arc<dyn DatabaseDriver> {
+    let mut registry = Registry::new();
+    registry.driver::<SqliteDriver>();
+    let mut context = BuildContext::for_tests(Registry::new());
+    context.base_dir = root.to_owned();
+    let mapping = json!({
+        "type": "sqlite", "root": "files", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())
+    });
+    registry.build_driver(mapping, &context).await.unwrap()
+}
+
+fn config(path: &str) -> DatabaseConfig {
+    DatabaseConfig::parse(&SecretValue::new(json!({"type": "sqlite", "path": path}))).unwrap()
+}
+
+struct Files;
+
+#[async_trait]
+impl DriverFixture for Files {
+    fn secret(&self) -> Value {
+        json!({"type": "sqlite", "path": "some/folder/conformance.db"})
+    }
+
+    fn wrong_password(&self) -> Option<Value> {
+        None
+    }
+
+    fn unreachable(&self) -> Option<Value> {
+        // A file stands where a folder would have to be.
+        Some(json!({"type": "sqlite", "path": "some/folder/conformance.db/below.db"}))
+    }
+
+    fn tls_refused(&self) -> Option<Value> {
+        None
+    }
+
+    fn database_missing(&self) -> Option<Value> {
+        None
+    }
+
+    async fn end_sessions(&self) -> bool {
+        false
+    }
+
+    fn slow_statement(&self) -> &'static str {
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    run(driver(folder.path()).await, &Files).await;
+}
+
+#[tokio::test]
+async fn files_lie_below_the_root_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    driver.connect(&config("a/b.db")).await.unwrap().close().await;
+    assert!(folder.path().join("files/a/b.db").is_file());
+    for path in ["../b.db", "/tmp/b.db", ":memory:"] {
+        assert_eq!(driver.validate(&config(path)).unwrap_err().field, "path");
+        assert_eq!(
+            driver.connect(&config(path)).await.err().unwrap().kind,
+            DriverErrorKind::Invalid
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("files")).unwrap();
+    std::fs::write(
+        folder.path().join("files/x.db"),
+        "no database at all, but long enough to have a header".repeat(99),
+    )
+    .unwrap();
+    let error = driver(folder.path())
+        .await
+        .connect(&config("x.db"))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.kind, DriverErrorKind::Other);
+}
+
+#[tokio::test]
+async fn the_file_is_in_wal_mode_and_keeps_foreign_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = driver(folder.path()).await.connect(&config("x.db")).await.unwrap();
+    for (pragma, value) in [
+        ("journal_mode", "wal"),
+        ("foreign_keys", "1"),
+        ("synchronous", "1"),
+        ("busy_timeout", "5000"),
+    ] {
+        let sql = format!("SELECT CAST({pragma} AS text) AS value FROM (SELECT * FROM pragma_{pragma})");
+        let sql = sql.replace("CAST(busy_timeout", "CAST(timeout");
+        let row = connection
+            .query_one(&Statement::from_string(DbBackend::Sqlite, sql))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(row.try_get::<String>("", "value").unwrap(), value, "{pragma}");
+    }
+    connection.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_whose_future_is_dropped_stops_running() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let mut left = driver.connect(&config("x.db")).await.unwrap();
+    left.execute_script("CREATE TABLE t (i integer)").await.unwrap();
+    let endless =
+        "INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0";
+    let running = left.execute_script(endless);
+    assert!(tokio::time::timeout(Duration::from_millis(100), running).await.is_err());
+    // It holds the writer's lock; another writer gets on as soon as it is stopped, well within its own wait.
+    drop(left);
+    let mut next = driver.connect(&config("x.db")).await.unwrap();
+    let write = next.execute_script("INSERT INTO t VALUES (1)");
+    tokio::time::timeout(Duration::from_secs(3), write)
+        .await
+        .unwrap()
+        .unwrap();
+    next.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_waits_for_another_no_longer_than_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let mut one = driver.connect(&config("x.db")).await.unwrap();
+    let mut other = driver.connect(&config("x.db")).await.unwrap();
+    one.execute_script("CREATE TABLE t (i integer); BEGIN IMMEDIATE; INSERT INTO t VALUES (1)")
+        .await
+        .unwrap();
+    let error = other.execute_script("INSERT INTO t VALUES (2)").await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::StatementTimeout);
+    one.close().await;
+    other.execute_script("INSERT INTO t VALUES (2)").await.unwrap();
+    other.close().await;
+}
