@@ -1,2 +1,7 @@
-//! TODO
-fn main() {}
+//! The program: the built-in plugins and APIs, run as the command line says.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tenantry::App::new().main()
+}

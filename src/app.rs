@@ -1,0 +1,97 @@
+//! A program of your own on Tenantry.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use poem_openapi::OpenApi;
+use tenantry_core::Registry;
+use tenantry_openapi::ApiSet;
+
+use crate::{
+    command_line,
+    config::{self, Environment, Faults},
+    installation::Installation,
+    plugins,
+    server::{RunningServer, ServerError},
+};
+
+/// Everything the program is made of before it reads its configuration: the built-in plugins and APIs, and yours.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     tenantry::App::new().main()
+/// }
+/// ```
+pub struct App {
+    pub(crate) registry: Registry,
+    pub(crate) apis: ApiSet,
+}
+
+/// Why an [`App`] could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong, or names what cannot be built.
+    #[error(transparent)]
+    Configuration(#[from] Faults),
+    /// The server could not be put together, or not bound.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The task that reads the configuration was lost.
+    #[error("the configuration could not be read")]
+    Lost(#[from] tokio::task::JoinError),
+}
+
+impl App {
+    /// The built-in resolvers, providers, drivers and APIs.
+    pub fn new() -> Self {
+        let mut registry = Registry::new();
+        plugins::register(&mut registry);
+        Self {
+            registry,
+            apis: ApiSet::new(),
+        }
+    }
+
+    /// Adds plugins: `app.plugins(|registry| { registry.resolver::<MyResolver>(); })`. One of the same type as a built-in one takes its
+    /// place.
+    #[must_use]
+    pub fn plugins(mut self, register: impl FnOnce(&mut Registry)) -> Self {
+        register(&mut self.registry);
+        self
+    }
+
+    /// Adds an API of poem-openapi's. Those of its operations that take a [`Tenant`](crate::Tenant) get that tenant's database; they are
+    /// documented and served like the built-in ones.
+    #[must_use]
+    pub fn api<A: OpenApi + 'static>(mut self, api: A) -> Self {
+        self.apis = self.apis.with(api);
+        self
+    }
+
+    /// Runs what the command line says: `serve`, `check`, `migrate` and the others.
+    pub fn main(self) -> ExitCode {
+        command_line::run(self)
+    }
+
+    /// Starts the server with a configuration file, in the runtime that this is called in; for tests and for programs with a command line
+    /// of their own. The environment's variables count as they do for the program.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(self, file: impl AsRef<Path>) -> Result<RunningServer, StartError> {
+        let Self { registry, apis } = self;
+        let registry = Arc::new(registry);
+        let file = file.as_ref().to_owned();
+        let reading = {
+            let registry = registry.clone();
+            tokio::task::spawn_blocking(move || config::load(Some(&file), &Environment::of_process(), &registry))
+        };
+        let installation = Installation::build(reading.await??, registry).await?;
+        Ok(installation.bind(apis).await?.start())
+    }
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,63 @@
+//! `tenantry check`: is the configuration right, and with `--connect`, is everything there that it names?
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use tenantry_core::{
+    Registry,
+    engine::{TenantSnapshot, TenantStatus},
+};
+use tenantry_openapi::ApiSet;
+
+use super::{DONE, FAILED, Stop, report};
+use crate::{config::Loaded, installation::Installation};
+
+/// How many tenants are reached at once.
+const AT_ONCE: usize = 10;
+
+pub(super) async fn run(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, connect: bool) -> Result<u8, Stop> {
+    let installation = Installation::build(loaded, registry).await?;
+    installation.document(&apis).map_err(|error| Stop::Misuse(report::chain(&error)))?;
+    report::print(format_args!("{}", installation.summary()))?;
+    if !connect {
+        return Ok(DONE);
+    }
+    let tenants = installation.tenants();
+    let unreachable = |error| Stop::Failure(format!("the tenants cannot be listed: {}", report::chain(&error)));
+    let mut ids = tenants.list().await.map_err(unreachable)?;
+    ids.sort_unstable();
+    let progress = report::progress(ids.len(), "connecting");
+    let mut checked: Vec<_> = futures_util::stream::iter(ids)
+        .map(|id| async move { (id, tenants.probe(&id).await) })
+        .buffer_unordered(AT_ONCE)
+        .inspect(|_| progress.inc(1))
+        .collect()
+        .await;
+    progress.finish_and_clear();
+    checked.sort_unstable_by_key(|(id, _)| *id);
+    let mut table = report::table(["tenant", "driver", "outcome", "latency"]);
+    let mut failed = 0;
+    for (id, outcome) in &checked {
+        let (driver, told, latency) = match outcome {
+            Ok(snapshot) => row(snapshot),
+            Err(error) => (String::new(), error.to_string(), String::new()),
+        };
+        if told != "ok" {
+            failed += 1;
+        }
+        table.add_row([id.to_string(), driver, told, latency]);
+    }
+    report::print(&table)?;
+    report::print(format_args!("{} reached, {failed} failed", checked.len() - failed))?;
+    Ok(if failed == 0 { DONE } else { FAILED })
+}
+
+fn row(snapshot: &TenantSnapshot) -> (String, String, String) {
+    let driver = snapshot.driver.clone().unwrap_or_default();
+    let latency = snapshot.latency.map(|latency| format!("{:.1} ms", latency.as_secs_f64() * 1e3));
+    let outcome = match snapshot.status {
+        TenantStatus::Unhealthy => snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned()),
+        _ => "ok".to_owned(),
+    };
+    (driver, outcome, latency.unwrap_or_default())
+}

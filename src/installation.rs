@@ -1,0 +1,183 @@
+//! Everything the configuration names, built: whatever runs, runs on this.
+
+use std::{future::Future, sync::Arc};
+
+use tenantry_core::{
+    BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantResolver, TrustedProxies,
+    engine::{OnConnect, Tenants, TenantsParts},
+};
+use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, Origin, TenantGate};
+
+use crate::{
+    config::{Faults, ListenAddress, Loaded, Network, WarmUp},
+    migrations::{Migrations, MigrationsOnConnect},
+};
+
+/// A configuration with its plugins built and its engine started. Nothing is opened yet, and no socket bound.
+pub struct Installation {
+    loaded: Loaded,
+    resolver: Arc<dyn TenantResolver>,
+    id_pattern: TenantIdPattern,
+    tenants: Tenants,
+    migrations: Arc<Migrations>,
+    /// Who is named in `tenancy.warm_up`.
+    warm_up: Vec<TenantId>,
+}
+
+impl Installation {
+    /// Builds what `loaded` names: providers, drivers, then the resolver. It must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Everything that cannot be built, each at the place where it is written.
+    pub async fn build(loaded: Loaded, registry: Arc<Registry>) -> Result<Self, Faults> {
+        let config = &loaded.config;
+        let id_pattern = config.tenancy.id_pattern();
+        let context = BuildContext {
+            base_dir: loaded.base_dir.clone(),
+            environment: config.app.environment.clone(),
+            id_pattern: id_pattern.clone(),
+            registry: registry.clone(),
+        };
+        let mut faults = Vec::new();
+        let provider = registry.build_provider(config.tenancy.provider.mapping(), &context).await;
+        let provider: Option<Arc<dyn SecretProvider>> = provider
+            .map_err(|error| faults.push(loaded.build_fault(&["tenancy", "provider"], &error)))
+            .ok();
+        let mut drivers: Vec<(String, Arc<dyn DatabaseDriver>)> = Vec::new();
+        for (name, mapping) in config.drivers.enabled(&registry) {
+            match registry.build_driver(mapping, &context).await {
+                Ok(driver) => drivers.push((name.to_owned(), driver)),
+                Err(error) => faults.push(loaded.build_fault(&["drivers", name], &error)),
+            }
+        }
+        let resolver = registry.build_resolver(config.tenancy.resolver.mapping(), &context).await;
+        let resolver = resolver
+            .map_err(|error| faults.push(loaded.build_fault(&["tenancy", "resolver"], &error)))
+            .ok();
+        let migrations = match &config.migrations.dir {
+            None => Migrations::embedded(),
+            Some(dir) => Migrations::load(&loaded.path(dir)).await,
+        };
+        let migrations = migrations
+            .map_err(|error| faults.push(loaded.fault_at(&["migrations", "dir"], error.to_string())))
+            .ok();
+        let mut warm_up = Vec::new();
+        if let WarmUp::Tenants(ids) = &config.tenancy.warm_up {
+            for (index, id) in ids.iter().enumerate() {
+                match id_pattern.parse(id) {
+                    Ok(id) => warm_up.push(id),
+                    Err(error) => {
+                        let path = ["tenancy", "warm_up", &index.to_string()];
+                        faults.push(loaded.fault_at(&path, format!("the tenant id {error}")));
+                    }
+                }
+            }
+        }
+        Faults::check(faults)?;
+        let (Some(provider), Some(resolver), Some(migrations)) = (provider, resolver, migrations) else {
+            return Err(loaded.fault_at(&[], "a part of it could not be built").into());
+        };
+        let migrations = Arc::new(migrations);
+        let on_connect: Option<Arc<dyn OnConnect>> = if config.migrations.on_connect {
+            Some(Arc::new(MigrationsOnConnect::new(migrations.clone(), config.migrations.sample_data)))
+        } else {
+            None
+        };
+        let tenants = Tenants::new(TenantsParts {
+            provider,
+            provider_type: config.tenancy.provider.type_name().to_owned(),
+            drivers,
+            settings: config.tenancy.engine(),
+            on_connect,
+        });
+        Ok(Self {
+            loaded,
+            resolver,
+            id_pattern,
+            tenants,
+            migrations,
+            warm_up,
+        })
+    }
+
+    /// The configuration.
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
+    }
+
+    /// The engine.
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
+    }
+
+    /// The migrations for tenants' databases.
+    pub fn migrations(&self) -> &Migrations {
+        &self.migrations
+    }
+
+    /// The rule for tenant ids.
+    pub fn id_pattern(&self) -> &TenantIdPattern {
+        &self.id_pattern
+    }
+
+    /// The OpenAPI document of the built-in APIs and `apis`, as this configuration serves it.
+    ///
+    /// # Errors
+    /// Two APIs claim the same path or the same name.
+    pub fn document(&self, apis: &ApiSet) -> Result<ApiDocument, ApiConflict> {
+        tenantry_openapi::document(&self.document_settings(), apis)
+    }
+
+    pub(crate) fn document_settings(&self) -> DocumentSettings {
+        let config = &self.loaded.config;
+        let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+        let port = config.server.listen.0.port();
+        DocumentSettings {
+            title: config.app.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            location: self.resolver.location(),
+            id_pattern: self.id_pattern.clone(),
+            origin: Origin {
+                scheme: scheme.to_owned(),
+                port: Some(port).filter(|port| !matches!((scheme, port), ("http", 80) | ("https", 443))),
+            },
+            operator_server: config.server.admin_listen.map(|ListenAddress(address)| format!("{scheme}://{address}")),
+        }
+    }
+
+    /// What was built, in a few words.
+    pub fn summary(&self) -> String {
+        let tenancy = &self.loaded.config.tenancy;
+        format!(
+            "the configuration is valid: resolver `{}`, provider `{}`",
+            tenancy.resolver.type_name(),
+            tenancy.provider.type_name()
+        )
+    }
+
+    /// Opens the tenants of `tenancy.warm_up` ahead of their first request.
+    pub(crate) fn warming(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (tenants, named) = (self.tenants.clone(), self.warm_up.clone());
+        let all = matches!(self.loaded.config.tenancy.warm_up, WarmUp::All);
+        async move {
+            let ids = if all { tenants.list().await } else { Ok(named) };
+            match ids {
+                Ok(ids) if ids.is_empty() => {}
+                Ok(ids) => tenants.warm_up(ids).await,
+                Err(error) => tracing::warn!(%error, "the tenants to be opened ahead cannot be listed"),
+            }
+        }
+    }
+
+    /// What resolves a request's tenant and opens its database.
+    pub(crate) fn gate(&self) -> TenantGate {
+        let trusted = self.loaded.config.server.trusted_proxies.iter().map(|Network(network)| *network).collect();
+        TenantGate {
+            resolver: self.resolver.clone(),
+            tenants: self.tenants.clone(),
+            trusted_proxies: TrustedProxies::new(trusted),
+            id_pattern: self.id_pattern.clone(),
+        }
+    }
+}
+

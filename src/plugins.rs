@@ -1,0 +1,36 @@
+//! Every plugin that this program is built with: the one list there is. A plugin of your own is one more line here, or one call of
+//! [`App::plugins`](crate::App::plugins) in a program of your own.
+
+use tenantry_core::Registry;
+
+/// Adds the built-in resolvers, providers and drivers.
+pub fn register(registry: &mut Registry) {
+    use tenantry_drivers as drivers;
+    use tenantry_providers as providers;
+    use tenantry_resolvers as resolvers;
+
+    registry.resolver::<resolvers::ChainResolver>();
+    registry.resolver::<resolvers::CookieResolver>();
+    registry.resolver::<resolvers::HeaderResolver>();
+    registry.resolver::<resolvers::HostResolver>();
+    #[cfg(feature = "jwt")]
+    registry.resolver::<resolvers::JwtResolver>();
+    registry.resolver::<resolvers::PathResolver>();
+    registry.resolver::<resolvers::QueryResolver>();
+    registry.resolver::<resolvers::StaticResolver>();
+    registry.resolver::<resolvers::SubdomainResolver>();
+
+    #[cfg(feature = "aws")]
+    registry.provider::<providers::AwsSecretsManagerProvider>();
+    registry.provider::<providers::DirectoryProvider>();
+    registry.provider::<providers::EnvProvider>();
+    registry.provider::<providers::FileProvider>();
+    registry.provider::<providers::StaticProvider>();
+
+    #[cfg(feature = "mysql")]
+    registry.driver::<drivers::MysqlDriver>();
+    #[cfg(feature = "postgresql")]
+    registry.driver::<drivers::PostgresqlDriver>();
+    #[cfg(feature = "sqlite")]
+    registry.driver::<drivers::SqliteDriver>();
+}

@@ -1,0 +1,63 @@
+//! How a server stops: told by a signal, in steps that lose no request.
+
+use std::{io, time::Duration};
+
+use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use tokio_util::sync::CancellationToken;
+
+/// Waits for SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When this process may not listen to signals.
+pub(crate) async fn signalled() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// How long the server goes on accepting after readiness turned down, so that load balancers see it before connections are refused.
+pub(crate) fn notice(grace: Duration) -> Duration {
+    (grace / 4).min(Duration::from_secs(2))
+}
+
+/// Asks clients to open no further request on their connections once `draining` began.
+#[derive(Clone)]
+pub(crate) struct CloseWhenDraining(pub(crate) CancellationToken);
+
+impl<E: Endpoint> Middleware<E> for CloseWhenDraining {
+    type Output = CloseWhenDrainingEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        CloseWhenDrainingEndpoint {
+            inner,
+            draining: self.0.clone(),
+        }
+    }
+}
+
+pub(crate) struct CloseWhenDrainingEndpoint<E> {
+    inner: E,
+    draining: CancellationToken,
+}
+
+impl<E: Endpoint> Endpoint for CloseWhenDrainingEndpoint<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Self::Output> {
+        let is_http1 = request.version() <= http::Version::HTTP_11;
+        let mut response = self.inner.call(request).await?.into_response();
+        // HTTP/2 has no such header (RFC 9113 §8.2.2); it is told by GOAWAY.
+        if is_http1 && self.draining.is_cancelled() {
+            let close = http::HeaderValue::from_static("close");
+            response.headers_mut().insert(http::header::CONNECTION, close);
+        }
+        Ok(response)
+    }
+}

@@ -1,0 +1,110 @@
+//! A secret provider that does what a test tells it, and counts.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tenantry_core::{
+    BuildContext, DatabaseDriver, Plugin, ProviderError, Registry, SecretDocument, SecretProvider, TenantId,
+    engine::{EngineSettings, Tenants, TenantsParts},
+};
+use tenantry_drivers::SqliteDriver;
+
+/// Secrets in memory; `down` makes every fetch fail, `delay` slows each one.
+#[derive(Default)]
+pub(crate) struct Scripted {
+    pub(crate) secrets: Mutex<BTreeMap<String, Value>>,
+    pub(crate) fetches: AtomicUsize,
+    pub(crate) down: AtomicBool,
+    pub(crate) delay: Mutex<Duration>,
+}
+
+impl Scripted {
+    pub(crate) fn with(tenants: impl IntoIterator<Item = String>) -> Arc<Self> {
+        let secrets = tenants.into_iter().map(|id| (id.clone(), sqlite(&id))).collect();
+        Arc::new(Self {
+            secrets: Mutex::new(secrets),
+            ..Self::default()
+        })
+    }
+
+    pub(crate) fn put(&self, id: &str, secret: Value) {
+        self.secrets.lock().unwrap().insert(id.to_owned(), secret);
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        self.secrets.lock().unwrap().remove(id);
+    }
+
+    pub(crate) fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl SecretProvider for Scripted {
+    async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        let delay = *self.delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
+        if self.down.load(Ordering::SeqCst) {
+            return Err(ProviderError::Unavailable("told to be down".into()));
+        }
+        let secret = self.secrets.lock().unwrap().get(tenant.as_str()).cloned();
+        secret.map(SecretDocument::from_value).ok_or(ProviderError::NotFound)
+    }
+
+    async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
+        let secrets = self.secrets.lock().unwrap();
+        Ok(secrets.keys().map(|id| id.parse().unwrap()).collect())
+    }
+}
+
+pub(crate) fn sqlite(id: &str) -> Value {
+    json!({"type": "sqlite", "path": format!("{id}.db")})
+}
+
+/// An engine over SQLite files in a folder of its own.
+pub(crate) struct World {
+    pub(crate) tenants: Tenants,
+    pub(crate) provider: Arc<Scripted>,
+    _folder: TempDir,
+}
+
+impl World {
+    pub(crate) async fn new(provider: Arc<Scripted>, settings: EngineSettings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut context = BuildContext::for_tests(Registry::new());
+        context.base_dir = folder.path().to_owned();
+        let config = serde_json::from_value(json!({"root": "data"})).unwrap();
+        let driver = <SqliteDriver as Plugin<dyn DatabaseDriver>>::build(config, &context).await.unwrap();
+        let tenants = Tenants::new(TenantsParts {
+            provider: provider.clone(),
+            provider_type: "scripted".to_owned(),
+            drivers: vec![("sqlite".to_owned(), Arc::new(driver))],
+            settings,
+            on_connect: None,
+        });
+        Self {
+            tenants,
+            provider,
+            _folder: folder,
+        }
+    }
+}
+
+pub(crate) fn id(text: &str) -> TenantId {
+    text.parse().unwrap()
+}

@@ -1,0 +1,259 @@
+//! How long a secret is used, who reads it, and what happens when it cannot be read.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use tenantry_core::{
+    HumanDuration,
+    engine::{AcquireError, EngineSettings, TenantStatus},
+};
+use tokio::time::{advance, sleep};
+
+use crate::scripted::{Scripted, World, id, sqlite};
+
+fn settings() -> EngineSettings {
+    let mut settings = EngineSettings::default();
+    settings.secrets.ttl = HumanDuration::from_secs(60);
+    settings.secrets.jitter = 0.0;
+    settings
+}
+
+/// Lets tasks that were started run to where they wait.
+async fn settle() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_first_requests_of_a_cold_tenant_make_one_fetch_and_one_pool() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    *world.provider.delay.lock().unwrap() = Duration::from_millis(50);
+    let requests = (0..100).map(|_| {
+        let tenants = world.tenants.clone();
+        tokio::spawn(async move { tenants.acquire(&id("t1")).await.map(drop) })
+    });
+    for request in requests.collect::<Vec<_>>() {
+        request.await.unwrap().unwrap();
+    }
+    assert_eq!(world.provider.fetches(), 1);
+    let snapshot = world.tenants.cache_snapshot();
+    assert_eq!(snapshot.pools.open, 1);
+    assert_eq!((snapshot.metrics.misses, snapshot.metrics.hits), (1, 99));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_goes_away_takes_no_one_else_s_answer_with_it() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    *world.provider.delay.lock().unwrap() = Duration::from_millis(50);
+    let tenant = id("t1");
+    let leaves = tokio::time::timeout(Duration::from_millis(10), world.tenants.acquire(&tenant));
+    let (left, stays) = tokio::join!(leaves, world.tenants.acquire(&tenant));
+    assert!(left.is_err());
+    assert!(stays.is_ok());
+    assert_eq!(world.provider.fetches(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_time_a_secret_is_served_while_one_fetch_renews_it() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    // The housekeeping would renew it before anybody asks; the provider is slow enough to be overtaken.
+    *world.provider.delay.lock().unwrap() = Duration::from_secs(3);
+    sleep(Duration::from_millis(61_500)).await;
+    for _ in 0..20 {
+        world.tenants.acquire(&id("t1")).await.unwrap();
+    }
+    assert_eq!(world.provider.fetches(), 2);
+    let metrics = world.tenants.cache_snapshot().metrics;
+    assert_eq!(metrics.stale_served, 20);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.tenants.cache_snapshot().metrics.refreshes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_provider_fails_a_secret_is_served_for_as_long_as_allowed_and_asked_for_ever_more_rarely() {
+    let mut settings = settings();
+    settings.secrets.stale_if_error = HumanDuration::from_secs(600);
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    world.provider.set_down(true);
+    for _ in 0..650 {
+        sleep(Duration::from_secs(1)).await;
+        world.tenants.acquire(&id("t1")).await.unwrap();
+    }
+    // 590 s of failing at 1 + 2 + 4 + ... + 128 + 128 s: some eleven tries, the first fetch and the housekeeping's second of slack.
+    assert!((8..=14).contains(&world.provider.fetches()), "{}", world.provider.fetches());
+    advance(Duration::from_secs(60)).await;
+    let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
+    assert!(matches!(refused, AcquireError::ProviderUnavailable { retry_after, .. } if retry_after > Duration::ZERO));
+    world.provider.set_down(false);
+    sleep(Duration::from_secs(129)).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    settle().await;
+    assert!(!world.tenants.probe(&id("t1")).await.unwrap().secret.unwrap().stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_never_seen_is_refused_at_once_between_tries_while_the_provider_is_down() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    world.provider.set_down(true);
+    for _ in 0..100 {
+        let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
+        assert!(matches!(refused, AcquireError::ProviderUnavailable { .. }));
+    }
+    assert_eq!(world.provider.fetches(), 1);
+    world.provider.set_down(false);
+    sleep(Duration::from_secs(1)).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_hangs_is_given_up_after_five_seconds() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    *world.provider.delay.lock().unwrap() = Duration::from_secs(3600);
+    let started = tokio::time::Instant::now();
+    let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
+    assert!(matches!(refused, AcquireError::ProviderUnavailable { .. }));
+    assert_eq!(started.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_tenant_is_remembered_briefly() {
+    let world = World::new(Scripted::with([]), settings()).await;
+    for _ in 0..10_000 {
+        assert!(matches!(world.tenants.acquire(&id("nobody")).await, Err(AcquireError::Unknown)));
+    }
+    assert_eq!(world.provider.fetches(), 1);
+    assert_eq!(world.tenants.cache_snapshot().metrics.not_found_hits, 9_999);
+    world.provider.put("nobody", sqlite("nobody"));
+    sleep(Duration::from_secs(31)).await;
+    world.tenants.acquire(&id("nobody")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_was_deleted_is_gone_within_one_time_to_live_and_its_pool_closed() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    assert_eq!(world.tenants.cache_snapshot().pools.open, 1);
+    world.provider.remove("t1");
+    sleep(Duration::from_millis(61_100)).await;
+    assert_eq!(world.tenants.cache_snapshot().pools.open, 0);
+    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::Unknown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_cannot_be_used_is_not_kept_as_good_and_names_its_field() {
+    let world = World::new(Scripted::with([]), settings()).await;
+    world.provider.put("t1", json!({"type": "sqlite", "path": "t1.db", "port": "canary"}));
+    let Err(AcquireError::SecretInvalid { source, .. }) = world.tenants.acquire(&id("t1")).await else {
+        panic!("it was taken");
+    };
+    assert_eq!(source.field, "port");
+    assert!(!source.to_string().contains("canary"));
+    assert_eq!(world.tenants.cache_snapshot().metrics.entries, 0);
+    world.provider.put("t1", sqlite("t1"));
+    sleep(Duration::from_secs(1)).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_is_not_there_makes_the_secret_invalid_without_repeating_its_name() {
+    let world = World::new(Scripted::with([]), settings()).await;
+    world.provider.put("t1", json!({"type": "canarydb"}));
+    let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
+    let AcquireError::SecretInvalid { source, .. } = refused else {
+        panic!("it was taken");
+    };
+    assert!(source.field == "type" && !source.to_string().contains("canarydb"), "{source}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clearing_the_cache_reads_anew_and_leaves_the_pool() {
+    let world = World::new(Scripted::with(["t1".to_owned(), "t2".to_owned()]), settings()).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    world.tenants.acquire(&id("t2")).await.unwrap();
+    assert_eq!(world.tenants.clear_secrets(Some(&id("t1"))), 1);
+    assert_eq!(world.tenants.clear_secrets(None), 1);
+    assert_eq!(world.tenants.cache_snapshot().pools.open, 2);
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    let snapshot = world.tenants.cache_snapshot();
+    assert_eq!((world.provider.fetches(), snapshot.pools.rotations), (3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_sees_a_changed_secret_at_once() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    let before = world.tenants.refresh(&id("t1")).await.unwrap().secret.unwrap();
+    world.provider.put("t1", json!({"type": "sqlite", "path": "other.db"}));
+    let after = world.tenants.refresh(&id("t1")).await.unwrap().secret.unwrap();
+    assert_ne!(before.version, after.version);
+    assert_eq!(world.tenants.cache_snapshot().pools.rotations, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_tenants_than_may_be_kept_push_the_least_recently_used_out() {
+    let mut settings = settings();
+    settings.secrets.max_entries = 50;
+    settings.pools.max = 10;
+    let names: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
+    let world = World::new(Scripted::with(names.clone()), settings).await;
+    for name in &names {
+        world.tenants.acquire(&id(name)).await.unwrap();
+        advance(Duration::from_millis(1)).await;
+    }
+    let snapshot = world.tenants.cache_snapshot();
+    assert!(snapshot.metrics.entries <= 50, "{}", snapshot.metrics.entries);
+    assert_eq!((snapshot.pools.open, snapshot.pools.evictions), (10, 190));
+    world.tenants.acquire(&id("t199")).await.unwrap();
+    assert_eq!(world.provider.fetches(), 200, "the last one was still kept");
+    world.tenants.acquire(&id("t0")).await.unwrap();
+    assert_eq!(world.provider.fetches(), 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_tenant_is_refused_until_it_is_resumed() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    world.tenants.suspend(&id("t1")).await.unwrap();
+    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::Suspended)));
+    assert_eq!(world.tenants.health(false).await.unwrap()[0].status, TenantStatus::Suspended);
+    world.tenants.resume(&id("t1")).await.unwrap();
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    assert!(matches!(world.tenants.suspend(&id("nobody")).await, Err(AcquireError::Unknown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_has_no_more_requests_running_than_it_may() {
+    let mut settings = settings();
+    settings.limits.concurrent_requests = 2;
+    settings.limits.requests_per_second = Some(4);
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
+    let first = world.tenants.acquire(&id("t1")).await.unwrap();
+    let _second = world.tenants.acquire(&id("t1")).await.unwrap();
+    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::Busy { .. })));
+    drop(first);
+    drop(world.tenants.acquire(&id("t1")).await.unwrap());
+    drop(world.tenants.acquire(&id("t1")).await.unwrap());
+    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::RateLimited { .. })));
+}
+
+#[tokio::test]
+async fn a_million_reads_over_a_hundred_tenants_make_a_hundred_fetches() {
+    let names: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
+    let world = World::new(Scripted::with(names.clone()), EngineSettings::default()).await;
+    let ids = Arc::new(names.iter().map(|name| id(name)).collect::<Vec<_>>());
+    let readers = (0..10).map(|reader| {
+        let (tenants, ids) = (world.tenants.clone(), ids.clone());
+        tokio::spawn(async move {
+            for n in 0..100_000 {
+                tenants.acquire(&ids[(n + reader) % ids.len()]).await.unwrap();
+            }
+        })
+    });
+    for reader in readers.collect::<Vec<_>>() {
+        reader.await.unwrap();
+    }
+    assert_eq!(world.provider.fetches(), 100);
+    let metrics = world.tenants.cache_snapshot().metrics;
+    assert_eq!(metrics.hits + metrics.misses, 1_000_000);
+    assert!(metrics.hits as f64 / 1_000_000.0 > 0.99);
+}

@@ -1,0 +1,127 @@
+//! Transactions, ended well, badly and not at all.
+
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, Statement, TransactionSession, TransactionTrait};
+use tenantry_core::engine::{EngineSettings, TenantDatabase};
+use tokio::time::sleep;
+
+use crate::scripted::{Scripted, World, id};
+
+async fn database() -> (World, TenantDatabase) {
+    let mut settings = EngineSettings::default();
+    settings.pools.defaults.max_connections = 1;
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
+    let database = world.tenants.acquire(&id("t1")).await.unwrap();
+    database.execute_unprepared("CREATE TABLE t (n INTEGER)").await.unwrap();
+    (world, database)
+}
+
+async fn insert(connection: &impl ConnectionTrait, n: i64) {
+    let statement = Statement::from_sql_and_values(connection.get_database_backend(), "INSERT INTO t VALUES (?)", [n.into()]);
+    connection.execute_raw(statement).await.unwrap();
+}
+
+async fn rows(connection: &impl ConnectionTrait) -> Vec<i64> {
+    let statement = Statement::from_string(connection.get_database_backend(), "SELECT n FROM t ORDER BY n");
+    let rows = connection.query_all_raw(statement).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_commit_keeps_and_a_rollback_undoes() {
+    let (_world, database) = database().await;
+    let transaction = database.begin().await.unwrap();
+    insert(&transaction, 1).await;
+    transaction.commit().await.unwrap();
+    let transaction = database.begin().await.unwrap();
+    insert(&transaction, 2).await;
+    transaction.rollback().await.unwrap();
+    assert_eq!(rows(&database).await, [1]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_is_rolled_back_and_its_connection_used_again() {
+    let (_world, database) = database().await;
+    let transaction = database.begin().await.unwrap();
+    insert(&transaction, 1).await;
+    drop(transaction);
+    assert_eq!(rows(&database).await, [0i64; 0]);
+    assert_eq!(database.pool_status().open, 1);
+}
+
+#[tokio::test]
+async fn save_points_end_by_themselves() {
+    let (_world, database) = database().await;
+    let outer = database.begin().await.unwrap();
+    insert(&outer, 1).await;
+    let kept = outer.begin().await.unwrap();
+    insert(&kept, 2).await;
+    kept.commit().await.unwrap();
+    let undone = outer.begin().await.unwrap();
+    insert(&undone, 3).await;
+    undone.rollback().await.unwrap();
+    let dropped = outer.begin().await.unwrap();
+    insert(&dropped, 4).await;
+    drop(dropped);
+    assert_eq!(rows(&outer).await, [1, 2]);
+    outer.commit().await.unwrap();
+    assert_eq!(rows(&database).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_save_point_that_outlives_its_transaction_can_do_nothing() {
+    let (_world, database) = database().await;
+    let outer = database.begin().await.unwrap();
+    let inner = outer.begin().await.unwrap();
+    drop(outer);
+    assert!(inner.execute_unprepared("INSERT INTO t VALUES (1)").await.is_err());
+    drop(inner);
+    assert_eq!(rows(&database).await, [0i64; 0]);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_an_error() {
+    let (_world, database) = database().await;
+    let script = "CREATE TABLE p (id INTEGER PRIMARY KEY); \
+                  CREATE TABLE c (p INTEGER REFERENCES p (id) DEFERRABLE INITIALLY DEFERRED)";
+    database.execute_unprepared(script).await.unwrap();
+    let transaction = database.begin().await.unwrap();
+    transaction.execute_unprepared("INSERT INTO c VALUES (42)").await.unwrap();
+    assert!(transaction.commit().await.is_err());
+    let orphans = Statement::from_string(database.get_database_backend(), "SELECT p FROM c");
+    assert!(database.query_all_raw(orphans).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_closure_commits_on_ok_and_rolls_back_on_error() {
+    let (_world, database) = database().await;
+    let done = database.transaction::<_, _, sea_orm::DbErr>(|transaction| {
+        Box::pin(async move {
+            insert(transaction, 1).await;
+            Ok(())
+        })
+    });
+    done.await.unwrap();
+    let failed = database.transaction::<_, (), _>(|transaction| {
+        Box::pin(async move {
+            insert(transaction, 2).await;
+            Err(sea_orm::DbErr::Custom("no".to_owned()))
+        })
+    });
+    assert!(failed.await.is_err());
+    assert_eq!(rows(&database).await, [1]);
+}
+
+#[tokio::test]
+async fn a_transaction_cut_off_in_the_middle_leaves_nothing() {
+    let (_world, database) = database().await;
+    let transaction = database.begin().await.unwrap();
+    insert(&transaction, 1).await;
+    let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT COUNT(*) FROM n";
+    let statement = Statement::from_string(transaction.get_database_backend(), long);
+    assert!(tokio::time::timeout(Duration::from_millis(20), transaction.query_one_raw(statement)).await.is_err());
+    drop(transaction);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(rows(&database).await, [0i64; 0]);
+}
