@@ -1,1 +1,47 @@
-//! TODO
+//! The HTTP interfaces of Tenantry and their documentation.
+//!
+//! An API is a poem-openapi `impl OpenApi`; an operation that takes a [`Tenant`] is tenant-scoped, and one that takes an [`Operator`] is
+//! for operators. [`routes`] puts the built-in APIs, and others in an [`ApiSet`], together with the document that describes them all.
+
+mod acquire_problem;
+mod admin;
+mod api_set;
+mod body_limit;
+mod database_problem;
+mod document;
+mod failure;
+mod health;
+mod input;
+mod metrics;
+mod operator;
+mod operator_input;
+mod pages;
+mod problem;
+mod problem_code;
+mod problems;
+mod request_id;
+mod routes;
+mod tags;
+mod tenant;
+mod tenant_health;
+mod tenant_info;
+mod translate;
+pub mod users;
+mod values;
+
+pub use admin::AdminApi;
+pub use api_set::ApiSet;
+pub use body_limit::{BodyLimit, BodyLimitEndpoint};
+pub use document::{ApiConflict, ApiDocument, DocumentSettings, Origin};
+pub use failure::Failure;
+pub use health::{HealthApi, Readiness};
+pub use operator::{Operator, OperatorGate};
+pub use problem::{Fault, PROBLEM_JSON, Problem};
+pub use problem_code::ProblemCode;
+pub use problems::{Problems, ProblemsEndpoint};
+pub use request_id::{RequestId, RequestIds, RequestIdsEndpoint, ResolvedTenant, X_REQUEST_ID};
+pub use routes::{ApiParts, Served, document, routes};
+pub use tenant::{Tenant, TenantGate};
+pub use tenant_info::TenantApi;
+pub use users::UsersApi;
+pub use values::{Nullable, Timestamp};

@@ -1,0 +1,138 @@
+//! What an operator does.
+
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+    types::Example,
+};
+use tenantry_core::{TenantIdPattern, engine::Tenants};
+
+use crate::{
+    Failure, Operator, Problem,
+    input::Given,
+    operator_input::{TenantIdText, read_tenant},
+    tags::ApiTags,
+    tenant_health::TenantHealth,
+};
+
+/// How many secrets were dropped.
+#[derive(Debug, Object)]
+#[oai(example)]
+struct CacheCleared {
+    /// How many.
+    cleared: u64,
+}
+
+impl Example for CacheCleared {
+    fn example() -> Self {
+        Self { cleared: 2 }
+    }
+}
+
+#[derive(ApiResponse)]
+enum Done {
+    /// Done.
+    #[oai(status = 204)]
+    Done,
+}
+
+/// The operations that change something.
+#[derive(Clone)]
+pub struct AdminApi {
+    /// The engine.
+    pub tenants: Tenants,
+    /// The rule for tenant ids.
+    pub id_pattern: TenantIdPattern,
+}
+
+#[OpenApi(prefix_path = "/admin", tag = "ApiTags::Administration")]
+impl AdminApi {
+    /// Drop kept secrets
+    ///
+    /// All of them, or one tenant's; they are read anew when they are needed. Open pools stay until a changed secret is seen.
+    #[oai(path = "/cache/clear", method = "post", operation_id = "clearCache")]
+    async fn clear_cache(
+        &self,
+        _operator: Operator,
+        /// Whose secret; all when absent.
+        tenant: Query<Option<Given<TenantIdText>>>,
+    ) -> Result<Json<CacheCleared>, Failure> {
+        let tenant = match tenant.0 {
+            Some(given) => Some(read_tenant(&self.id_pattern, "tenant", given)?),
+            None => None,
+        };
+        let cleared = self.tenants.clear_secrets(tenant.as_ref()) as u64;
+        tracing::info!(
+            tenant_id = tenant.map(tracing::field::display),
+            cleared,
+            "kept secrets were dropped"
+        );
+        Ok(Json(CacheCleared { cleared }))
+    }
+
+    /// Read a tenant's secret anew
+    ///
+    /// A changed one swaps the tenant's pool.
+    #[oai(path = "/tenants/:id/refresh", method = "post", operation_id = "refreshTenant")]
+    async fn refresh(
+        &self,
+        _operator: Operator,
+        /// The tenant's id.
+        id: Path<Given<TenantIdText>>,
+    ) -> Result<Json<TenantHealth>, Failure<404, 503>> {
+        let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
+        let snapshot = self.tenants.refresh(&tenant).await;
+        Ok(Json(
+            snapshot.map_err(|error| Problem::of_tenant(&tenant, error))?.into(),
+        ))
+    }
+
+    /// Close a tenant's pool
+    ///
+    /// Once the tenant's running requests are done.
+    #[oai(path = "/tenants/:id/pool", method = "delete", operation_id = "closeTenantPool")]
+    async fn close_pool(
+        &self,
+        _operator: Operator,
+        /// The tenant's id.
+        id: Path<Given<TenantIdText>>,
+    ) -> Result<Done, Failure<404, 503>> {
+        let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
+        let closed = self.tenants.close_pool(&tenant).await;
+        closed.map_err(|error| Problem::of_tenant(&tenant, error))?;
+        Ok(Done::Done)
+    }
+
+    /// Suspend a tenant
+    ///
+    /// Its requests are answered 403 from now on; those that run go on to their end.
+    #[oai(path = "/tenants/:id/suspend", method = "post", operation_id = "suspendTenant")]
+    async fn suspend(
+        &self,
+        _operator: Operator,
+        /// The tenant's id.
+        id: Path<Given<TenantIdText>>,
+    ) -> Result<Done, Failure<404, 503>> {
+        let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
+        let suspended = self.tenants.suspend(&tenant).await;
+        suspended.map_err(|error| Problem::of_tenant(&tenant, error))?;
+        Ok(Done::Done)
+    }
+
+    /// Resume a tenant
+    ///
+    /// Its requests are taken again.
+    #[oai(path = "/tenants/:id/resume", method = "post", operation_id = "resumeTenant")]
+    async fn resume(
+        &self,
+        _operator: Operator,
+        /// The tenant's id.
+        id: Path<Given<TenantIdText>>,
+    ) -> Result<Done, Failure<404, 503>> {
+        let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
+        let resumed = self.tenants.resume(&tenant).await;
+        resumed.map_err(|error| Problem::of_tenant(&tenant, error))?;
+        Ok(Done::Done)
+    }
+}

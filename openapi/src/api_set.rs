@@ -1,0 +1,356 @@
+//! APIs of poem-openapi, collected one by one and served as one.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    marker::PhantomData,
+    sync::Arc,
+};
+
+use http::{HeaderValue, Method};
+use poem::{
+    Endpoint, EndpointExt, IntoEndpoint, Request, Response, Result, Route,
+    endpoint::{BoxEndpoint, make_sync},
+};
+use poem_openapi::{
+    OpenApi, OpenApiService,
+    registry::{MetaApi, Registry},
+};
+use serde_json::Value;
+
+use crate::{Problem, translate::PathNames};
+
+type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
+
+/// Any number of poem-openapi's APIs. Its own way to put several together is a tuple, which has to be written where all are known.
+#[derive(Default)]
+pub struct ApiSet {
+    apis: Vec<(Description, Routes)>,
+}
+
+impl ApiSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With one API more. Those of its operations that take a [`Tenant`](crate::Tenant) are tenant-scoped, those that take an
+    /// [`Operator`](crate::Operator) are for operators, and the others are for anyone.
+    #[must_use]
+    pub fn with<A: OpenApi + 'static>(mut self, api: A) -> Self {
+        let mut routes = Routes::new();
+        api.add_routes(&mut routes);
+        self.apis.push((Description::of::<A>(), routes));
+        self
+    }
+
+    /// What the APIs say of themselves.
+    pub(crate) fn descriptions(&self) -> impl Iterator<Item = &Description> {
+        self.apis.iter().map(|(description, _)| description)
+    }
+
+    /// Every route of the set, to be put together with others.
+    pub(crate) fn into_routes(self) -> RouteTable {
+        let mut table = RouteTable::default();
+        for (description, routes) in self.apis {
+            for (path, methods) in routes {
+                let names = description.path_names(&path);
+                for (method, endpoint) in methods {
+                    let names = names.clone();
+                    let endpoint = endpoint.map_err_data(names);
+                    table.add(&path, method, endpoint);
+                }
+            }
+        }
+        table
+    }
+}
+
+/// What one API says of itself, with no need of an instance.
+#[derive(Debug)]
+pub(crate) struct Description {
+    /// Its own OpenAPI document, as poem-openapi writes it.
+    pub(crate) spec: String,
+    /// For each path as documented, its parameters in order.
+    parameters: HashMap<String, PathNames>,
+}
+
+impl Description {
+    pub(crate) fn of<A: OpenApi + 'static>() -> Self {
+        let paths = A::meta().into_iter().flat_map(|api| api.paths);
+        Self {
+            spec: OpenApiService::new(Described::<A>(PhantomData), "", "").spec(),
+            parameters: paths.map(|path| routed(&path.path)).collect(),
+        }
+    }
+
+    fn path_names(&self, routed: &str) -> PathNames {
+        let known = self.parameters.get(routed).cloned();
+        known.unwrap_or_else(|| PathNames(Arc::from([])))
+    }
+}
+
+/// `/users/{id}` as poem-openapi routes it, `/users/:param0`, and the names that this loses.
+fn routed(documented: &str) -> (String, PathNames) {
+    let mut names = Vec::new();
+    let segments: Vec<String> = documented
+        .split('/')
+        .map(
+            |segment| match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+                Some(name) => {
+                    names.push(name.to_owned());
+                    format!(":param{}", names.len() - 1)
+                }
+                None => segment.to_owned(),
+            },
+        )
+        .collect();
+    (segments.join("/"), PathNames(names.into()))
+}
+
+/// An API without an instance: what it says of itself, and no routes.
+struct Described<A>(PhantomData<fn() -> A>);
+
+impl<A: OpenApi> OpenApi for Described<A> {
+    fn meta() -> Vec<MetaApi> {
+        A::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        A::register(registry);
+    }
+
+    fn add_routes(self, _: &mut Routes) {}
+}
+
+/// Gives the errors of an endpoint the names of its path parameters.
+struct Named<E> {
+    inner: E,
+    names: PathNames,
+}
+
+trait MapErrData: Endpoint + Sized {
+    fn map_err_data(self, names: PathNames) -> Named<Self> {
+        Named { inner: self, names }
+    }
+}
+
+impl MapErrData for BoxEndpoint<'static> {}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Named<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let answer = self.inner.call(request).await;
+        answer.map_err(|mut error| {
+            error.set_data(self.names.clone());
+            error
+        })
+    }
+}
+
+type SharedEndpoint = Arc<BoxEndpoint<'static>>;
+
+/// Endpoints by path and method. They are shared, so that one can stand in two routers.
+#[derive(Clone, Default)]
+pub(crate) struct RouteTable(BTreeMap<String, HashMap<Method, SharedEndpoint>>);
+
+impl RouteTable {
+    pub(crate) fn add<E>(&mut self, path: &str, method: Method, endpoint: E)
+    where
+        E: Endpoint<Output = Response> + 'static,
+    {
+        let methods = self.0.entry(path.to_owned()).or_default();
+        methods.insert(method, Arc::new(endpoint.boxed()));
+    }
+
+    /// Adds an endpoint where there is none yet.
+    pub(crate) fn add_new<E>(&mut self, path: &str, method: Method, endpoint: E)
+    where
+        E: Endpoint<Output = Response> + 'static,
+    {
+        let taken = self.0.get(path).is_some_and(|methods| methods.contains_key(&method));
+        if !taken {
+            self.add(path, method, endpoint);
+        }
+    }
+
+    /// With the routes of another, which are known to be none of these.
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (path, methods) in other.0 {
+            self.0.entry(path).or_default().extend(methods);
+        }
+    }
+
+    /// One router for all. A method that a path has not is 405 with `Allow` (RFC 9110 §15.5.6); `HEAD` is answered as `GET` is, less
+    /// the body.
+    ///
+    /// # Errors
+    /// A path that poem cannot route.
+    pub(crate) fn into_router(self) -> Result<Router, poem::error::RouteError> {
+        let mut refusals = Route::new();
+        let mut routes = Routes::new();
+        for (path, mut methods) in self.0 {
+            let refusal = make_sync({
+                let allow = allow(&methods);
+                move |_| Err::<(), poem::Error>(Problem::method_not_allowed(allow.clone()).into())
+            });
+            let refusal: SharedEndpoint = Arc::new(refusal.map_to_response().boxed());
+            for method in STANDARD {
+                // poem answers HEAD from GET by itself.
+                if method != Method::HEAD {
+                    methods.entry(method).or_insert_with(|| refusal.clone());
+                }
+            }
+            refusals = refusals.try_at(&path, refusal)?;
+            let methods = methods.into_iter().map(|(method, endpoint)| (method, endpoint.boxed()));
+            routes.insert(path, methods.collect());
+        }
+        Ok(Router {
+            routes: OpenApiService::new(Merged(routes), "", "").into_endpoint(),
+            refusals,
+        })
+    }
+}
+
+/// The methods of RFC 9110 §9 and RFC 5789.
+const STANDARD: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::CONNECT,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::PATCH,
+];
+
+fn allow(methods: &HashMap<Method, SharedEndpoint>) -> HeaderValue {
+    let mut names: Vec<&str> = methods.keys().map(Method::as_str).collect();
+    if methods.contains_key(&Method::GET) && !methods.contains_key(&Method::HEAD) {
+        names.push("HEAD");
+    }
+    names.sort_unstable();
+    // Names of methods are tokens, which a header may have.
+    HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Routes that exist already, as an API, so that poem-openapi does around them what it does around its own.
+struct Merged(Routes);
+
+impl OpenApi for Merged {
+    fn meta() -> Vec<MetaApi> {
+        Vec::new()
+    }
+
+    fn register(_: &mut Registry) {}
+
+    fn add_routes(self, table: &mut Routes) {
+        table.extend(self.0);
+    }
+}
+
+/// Where a request goes.
+pub(crate) struct Router {
+    routes: BoxEndpoint<'static>,
+    /// For methods that nobody has heard of.
+    refusals: Route,
+}
+
+impl Endpoint for Router {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        if STANDARD.contains(request.method()) {
+            self.routes.call(request).await
+        } else {
+            self.refusals.call(request).await
+        }
+    }
+}
+
+/// `spec` read back.
+pub(crate) fn parse(spec: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::test::TestClient;
+    use poem_openapi::{param::Path, payload::PlainText};
+
+    use super::*;
+    use crate::{Problems, RequestIds};
+
+    struct Colours;
+
+    #[OpenApi]
+    impl Colours {
+        #[oai(path = "/colours/:name/shades/:number", method = "get", operation_id = "getShade")]
+        async fn shade(&self, name: Path<String>, number: Path<u32>) -> PlainText<String> {
+            PlainText(format!("{} {}", name.0, number.0))
+        }
+    }
+
+    struct Sounds;
+
+    #[OpenApi]
+    impl Sounds {
+        #[oai(path = "/sounds", method = "post", method = "delete")]
+        async fn make(&self) -> PlainText<String> {
+            PlainText("moo".to_owned())
+        }
+    }
+
+    fn client() -> TestClient<impl Endpoint> {
+        let set = ApiSet::new().with(Colours).with(Sounds);
+        let router = set.into_routes().into_router().unwrap();
+        TestClient::new(router.with(Problems::default()).with(RequestIds))
+    }
+
+    #[tokio::test]
+    async fn every_api_of_the_set_is_served() {
+        client()
+            .get("/colours/red/shades/2")
+            .send()
+            .await
+            .assert_text("red 2")
+            .await;
+        client().post("/sounds").send().await.assert_text("moo").await;
+        client()
+            .get("/silence")
+            .send()
+            .await
+            .assert_status(http::StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_told_the_right_ones_even_an_unheard_of_one() {
+        for (method, path, allow) in [
+            ("PUT", "/sounds", "DELETE, POST"),
+            ("GET", "/sounds", "DELETE, POST"),
+            ("HEAD", "/sounds", "DELETE, POST"),
+            ("OPTIONS", "/colours/red/shades/2", "GET, HEAD"),
+            ("BREW", "/colours/red/shades/2", "GET, HEAD"),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let response = client().request(method, path).send().await.0;
+            assert_eq!(response.status(), 405);
+            assert_eq!(response.header("allow"), Some(allow));
+            assert_eq!(response.content_type(), Some("application/problem+json"));
+        }
+        let head = client().request(Method::HEAD, "/colours/red/shades/2").send().await.0;
+        assert_eq!(head.status(), 200);
+        let brew = Method::from_bytes(b"BREW").unwrap();
+        assert_eq!(client().request(brew, "/silence").send().await.0.status(), 404);
+    }
+
+    #[tokio::test]
+    async fn a_bad_path_parameter_is_named_as_documented() {
+        let response = client().get("/colours/red/shades/many").send().await.0;
+        let body = response.into_body().into_string().await.unwrap();
+        let problem: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(problem["code"], "request_invalid");
+        assert_eq!(problem["errors"][0]["parameter"], "number");
+    }
+}

@@ -1,0 +1,128 @@
+//! The most bytes that a body may have.
+
+use std::{error::Error as StdError, io};
+
+use bytes::Bytes;
+use futures_util::{TryStreamExt, stream};
+use http::header;
+use poem::{Body, Endpoint, Middleware, Request, Result};
+
+/// Lets no handler read more than this many bytes of a body, whether its length was announced or not: reading further is an error
+/// that is answered 413. Nothing happens before somebody reads, so who may not ask at all is told that first.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit {
+    /// The most bytes.
+    pub bytes: u64,
+}
+
+/// What reading past the limit fails with, inside an [`io::Error`].
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the body is longer than the server takes")]
+pub(crate) struct BodyTooLarge;
+
+impl BodyTooLarge {
+    /// Whether this is why a body could not be read; poem wraps errors of errors.
+    pub(crate) fn is_cause_of(error: &io::Error) -> bool {
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(error) = cause {
+            if error.is::<Self>() {
+                return true;
+            }
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            cause = match inner {
+                Some(inner) => Some(inner),
+                None => error.source(),
+            };
+        }
+        false
+    }
+}
+
+impl<E: Endpoint> Middleware<E> for BodyLimit {
+    type Output = BodyLimitEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        BodyLimitEndpoint { inner, limit: *self }
+    }
+}
+
+/// The endpoint of [`BodyLimit`].
+#[derive(Debug)]
+pub struct BodyLimitEndpoint<E> {
+    inner: E,
+    limit: BodyLimit,
+}
+
+impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
+    type Output = E::Output;
+
+    async fn call(&self, mut request: Request) -> Result<Self::Output> {
+        let announced = request
+            .header(header::CONTENT_LENGTH)
+            .and_then(|length| length.parse::<u64>().ok());
+        let body = request.take_body();
+        let limited = match announced {
+            // hyper reads no further than was announced, so most requests need no wrapping.
+            Some(length) if length <= self.limit.bytes => body,
+            Some(_) => Body::from_bytes_stream(stream::once(async { Err::<Bytes, _>(too_large()) })),
+            None if body.is_empty() => body,
+            None => limited(body, self.limit.bytes),
+        };
+        request.set_body(limited);
+        self.inner.call(request).await
+    }
+}
+
+fn too_large() -> io::Error {
+    io::Error::other(BodyTooLarge)
+}
+
+fn limited(body: Body, limit: u64) -> Body {
+    let mut left = limit;
+    Body::from_bytes_stream(body.into_bytes_stream().and_then(move |chunk| {
+        let taken = left.checked_sub(chunk.len() as u64);
+        left = taken.unwrap_or(0);
+        async move { taken.map(|_| chunk).ok_or_else(too_large) }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::{EndpointExt, endpoint::make, test::TestClient};
+
+    use super::*;
+    use crate::{Problems, RequestIds};
+
+    async fn status(body: Body, length: Option<u64>) -> u16 {
+        let read = make(|request: Request| async move { Ok::<_, poem::Error>(request.into_body().into_vec().await?) });
+        let endpoint = read
+            .with(BodyLimit { bytes: 10 })
+            .with(Problems::default())
+            .with(RequestIds);
+        let client = TestClient::new(endpoint);
+        let mut request = client.post("/").body(body);
+        if let Some(length) = length {
+            request = request.header(header::CONTENT_LENGTH, length);
+        }
+        request.send().await.0.status().as_u16()
+    }
+
+    fn in_pieces(count: usize) -> Body {
+        Body::from_bytes_stream(stream::iter(
+            (0..count).map(|_| Ok::<_, io::Error>(Bytes::from_static(b"12345"))),
+        ))
+    }
+
+    #[tokio::test]
+    async fn a_body_up_to_the_limit_is_read() {
+        assert_eq!(status(Body::from("1234567890"), Some(10)).await, 200);
+        assert_eq!(status(in_pieces(2), None).await, 200);
+        assert_eq!(status(Body::empty(), None).await, 200);
+    }
+
+    #[tokio::test]
+    async fn a_longer_one_is_413_announced_or_not() {
+        assert_eq!(status(Body::from("12345678901"), Some(11)).await, 413);
+        assert_eq!(status(in_pieces(3), None).await, 413);
+    }
+}

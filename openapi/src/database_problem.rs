@@ -1,0 +1,91 @@
+//! What a client is told of a database error.
+
+use std::time::Duration;
+
+use sea_orm::DbErr;
+use tenantry_core::{DatabaseError, DatabaseErrorKind};
+
+use crate::{Problem, ProblemCode};
+
+/// When a database that failed may be asked again, where nothing more exact is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A violated unique value is 409, a wait that was too long 504, a database that cannot be used now 503 (a transaction that was
+/// chosen to lose among them: it had no effect and may be sent again). Everything else is a defect: 500, its kind and the
+/// database's own code in the log, its words nowhere.
+impl From<DbErr> for Problem {
+    fn from(error: DbErr) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&DbErr> for Problem {
+    fn from(error: &DbErr) -> Self {
+        let kind = DatabaseErrorKind::of(error);
+        let problem = match kind {
+            DatabaseErrorKind::UniqueViolation => Self::conflict("A value that must be unique is taken."),
+            DatabaseErrorKind::StatementTimeout => Self::new(
+                ProblemCode::RequestTimeout,
+                "The tenant's database took too long and the statement was cancelled.",
+            ),
+            DatabaseErrorKind::PoolTimeout => Self::new(
+                ProblemCode::PoolTimeout,
+                "No connection to the tenant's database became free in time.",
+            ),
+            DatabaseErrorKind::Serialization => Self::new(
+                ProblemCode::DatabaseUnavailable,
+                "The request collided with another one and had no effect; send it again.",
+            )
+            .with_retry_after(RETRY_AFTER),
+            DatabaseErrorKind::Connect(_)
+            | DatabaseErrorKind::ConnectionLost
+            | DatabaseErrorKind::ConnectionLostWithoutEffect
+            | DatabaseErrorKind::Closed
+            | DatabaseErrorKind::Migration
+            | DatabaseErrorKind::ReadOnly => Self::new(
+                ProblemCode::DatabaseUnavailable,
+                "The tenant's database cannot be used at the moment.",
+            )
+            .with_retry_after(RETRY_AFTER),
+            DatabaseErrorKind::ForeignKeyViolation
+            | DatabaseErrorKind::ConstraintViolation
+            | DatabaseErrorKind::PermissionDenied
+            | DatabaseErrorKind::Unsupported
+            | DatabaseErrorKind::Other => Self::internal(),
+        };
+        if problem.code().status().is_server_error() {
+            let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
+            tracing::error!(kind = kind.as_str(), code, "a statement failed");
+        }
+        problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_core::DriverErrorKind;
+
+    use super::*;
+
+    fn status_of(kind: DatabaseErrorKind) -> (u16, &'static str) {
+        let problem = Problem::from(DatabaseError::new(kind).with_source("canary").into_db_err());
+        assert!(!format!("{problem:?}").contains("canary"));
+        (problem.code().status().as_u16(), problem.code().as_str())
+    }
+
+    #[test]
+    fn each_kind_has_the_answer_of_the_contract() {
+        assert_eq!(status_of(DatabaseErrorKind::UniqueViolation), (409, "conflict"));
+        assert_eq!(status_of(DatabaseErrorKind::PoolTimeout), (504, "pool_timeout"));
+        assert_eq!(status_of(DatabaseErrorKind::StatementTimeout), (504, "request_timeout"));
+        let unavailable = (503, "database_unavailable");
+        assert_eq!(
+            status_of(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable)),
+            unavailable
+        );
+        assert_eq!(status_of(DatabaseErrorKind::ConnectionLost), unavailable);
+        assert_eq!(status_of(DatabaseErrorKind::Migration), unavailable);
+        assert_eq!(status_of(DatabaseErrorKind::Serialization), unavailable);
+        assert_eq!(status_of(DatabaseErrorKind::Other), (500, "internal"));
+    }
+}

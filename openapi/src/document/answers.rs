@@ -1,0 +1,247 @@
+//! The answers of an operation that its handler does not list, because every operation of its sort has them.
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use tenantry_core::TenantLocation;
+
+use super::{
+    Scope,
+    location::{is_fixed, takes_bearer},
+};
+use crate::{PROBLEM_JSON, ProblemCode, health::unhappy_example};
+
+/// The headers that answers refer to.
+pub(super) fn headers() -> Value {
+    json!({
+        "X-Request-ID": {
+            "description": "The request's id: the client's own where it sent one of 1 to 128 letters, digits, `.`, `_` and `-`.",
+            "required": true,
+            "schema": {"type": "string", "example": EXAMPLE_ID},
+        },
+        "Retry-After": {
+            "description": "After how many seconds asking again may help.",
+            "required": true,
+            "schema": {"type": "integer", "minimum": 1, "example": 1},
+        },
+        "WWW-Authenticate": {
+            "description": "How to authenticate (RFC 6750 §3).",
+            "required": true,
+            "schema": {"type": "string", "example": "Bearer"},
+        },
+    })
+}
+
+const EXAMPLE_ID: &str = "019b5f0c-2a51-7c3e-9d4b-0a1f6c8e2b47";
+
+/// Adds the answers that the operation's sort has, and what every answer has.
+pub(super) fn complete(operation: &mut Value, scope: Scope, location: &TenantLocation) {
+    let mut responses = match operation["responses"].take() {
+        Value::Object(responses) => responses,
+        _ => Map::new(),
+    };
+    for (status, codes) in codes(operation, scope, location, &responses) {
+        add_problem(&mut responses, status, &codes);
+    }
+    let id = operation["operationId"].as_str().unwrap_or_default();
+    if let Some((status, example)) = unhappy_example(id) {
+        responses[status]["content"]["application/json; charset=utf-8"]["example"] = example;
+    }
+    for (status, response) in &mut responses {
+        let description = response["description"].as_str().unwrap_or_default();
+        if description.is_empty() {
+            let reason = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+            response["description"] = reason
+                .and_then(|reason| reason.canonical_reason())
+                .unwrap_or("Answer")
+                .into();
+        }
+        // poem-openapi writes the names of headers in upper case or as they are; they are the same either way.
+        let mut headers = Map::new();
+        if let Value::Object(own) = response["headers"].take() {
+            headers.extend(own.into_iter().map(|(name, header)| (canonical(&name), header)));
+        }
+        headers.insert("X-Request-ID".to_owned(), header_ref("X-Request-ID"));
+        let is_problem = response["content"]
+            .as_object()
+            .is_some_and(|content| content.keys().eq([PROBLEM_JSON]));
+        match status.as_str() {
+            "401" => headers.insert("WWW-Authenticate".to_owned(), header_ref("WWW-Authenticate")),
+            "429" => headers.insert("Retry-After".to_owned(), header_ref("Retry-After")),
+            "503" if is_problem => headers.insert("Retry-After".to_owned(), header_ref("Retry-After")),
+            _ => None,
+        };
+        response["headers"] = Value::Object(headers);
+    }
+    responses.sort_keys();
+    operation["responses"] = Value::Object(responses);
+}
+
+fn header_ref(name: &str) -> Value {
+    json!({"$ref": format!("#/components/headers/{name}")})
+}
+
+/// `LOCATION` as `Location`.
+fn canonical(name: &str) -> String {
+    let words = name.split('-').map(|word| match word.split_at_checked(1) {
+        Some((first, rest)) => format!("{}{}", first.to_uppercase(), rest.to_lowercase()),
+        None => String::new(),
+    });
+    words.collect::<Vec<_>>().join("-")
+}
+
+fn codes(
+    operation: &Value,
+    scope: Scope,
+    location: &TenantLocation,
+    declared: &Map<String, Value>,
+) -> Vec<(StatusCode, Vec<ProblemCode>)> {
+    let mut codes = Vec::new();
+    let parameters = operation["parameters"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let has_body = !operation["requestBody"].is_null();
+    if scope == Scope::Tenant {
+        if !is_fixed(location)
+            && *location
+                != (TenantLocation::Bearer {
+                    claim: claim_of(location),
+                })
+        {
+            codes.push(ProblemCode::TenantMissing);
+        }
+        codes.extend([
+            ProblemCode::TenantMalformed,
+            ProblemCode::TenantSuspended,
+            ProblemCode::TenantUnknown,
+        ]);
+        if takes_bearer(location) {
+            codes.push(ProblemCode::Unauthenticated);
+        }
+        if matches!(location, TenantLocation::AllOf(_)) {
+            codes.push(ProblemCode::TenantMismatch);
+        }
+        codes.extend([ProblemCode::TenantBusy, ProblemCode::RateLimited]);
+        codes.extend([
+            ProblemCode::ProviderUnavailable,
+            ProblemCode::DatabaseUnavailable,
+            ProblemCode::SecretInvalid,
+            ProblemCode::ShuttingDown,
+        ]);
+        codes.push(ProblemCode::PoolTimeout);
+    }
+    if scope == Scope::Operator {
+        codes.push(ProblemCode::Unauthenticated);
+        if parameters
+            .iter()
+            .any(|parameter| parameter["schema"]["format"] == crate::operator_input::TENANT_ID_FORMAT)
+        {
+            codes.push(ProblemCode::TenantMalformed);
+        }
+        if declared.contains_key("404") {
+            codes.push(ProblemCode::TenantUnknown);
+        }
+        if declared.contains_key("503") {
+            codes.extend([ProblemCode::ProviderUnavailable, ProblemCode::SecretInvalid]);
+        }
+    }
+    if has_body || !parameters.is_empty() {
+        codes.push(ProblemCode::RequestInvalid);
+    }
+    if has_body {
+        codes.extend([ProblemCode::BodyTooLarge, ProblemCode::UnsupportedMediaType]);
+    }
+    if declared.contains_key("404") && scope != Scope::Operator {
+        codes.push(ProblemCode::NotFound);
+    }
+    if declared.contains_key("409") {
+        codes.push(ProblemCode::Conflict);
+    }
+    codes.extend([ProblemCode::Internal, ProblemCode::RequestTimeout]);
+    let mut by_status: Vec<(StatusCode, Vec<ProblemCode>)> = Vec::new();
+    for code in codes {
+        match by_status.iter_mut().find(|(status, _)| *status == code.status()) {
+            Some((_, codes)) => codes.push(code),
+            None => by_status.push((code.status(), vec![code])),
+        }
+    }
+    by_status
+}
+
+fn claim_of(location: &TenantLocation) -> String {
+    match location {
+        TenantLocation::Bearer { claim } => claim.clone(),
+        _ => String::new(),
+    }
+}
+
+fn add_problem(responses: &mut Map<String, Value>, status: StatusCode, codes: &[ProblemCode]) {
+    let titles: Vec<&str> = codes.iter().map(|code| code.title()).collect();
+    let response = responses
+        .entry(status.as_str())
+        .or_insert_with(|| json!({"description": ""}));
+    if response["description"].as_str().unwrap_or_default().is_empty() {
+        response["description"] = format!("{}.", titles.join(", or: ")).into();
+    }
+    let examples: Map<String, Value> = codes
+        .iter()
+        .map(|code| (code.as_str().to_owned(), example(*code)))
+        .collect();
+    if response["content"].is_null() {
+        response["content"] = json!({});
+    }
+    response["content"][PROBLEM_JSON] = json!({
+        "schema": {"$ref": "#/components/schemas/Problem"},
+        "examples": examples,
+    });
+}
+
+fn example(code: ProblemCode) -> Value {
+    let mut value = json!({
+        "type": "about:blank",
+        "title": code.title(),
+        "status": code.status().as_u16(),
+        "code": code.as_str(),
+        "detail": detail(code),
+        "request_id": EXAMPLE_ID,
+    });
+    match code {
+        ProblemCode::RequestInvalid => {
+            value["errors"] = json!([{"pointer": "/email", "detail": "is not an email address"}]);
+        }
+        ProblemCode::Conflict => value["errors"] = json!([{"pointer": "/email", "detail": "is taken"}]),
+        _ => {}
+    }
+    json!({"summary": code.title(), "value": value})
+}
+
+fn detail(code: ProblemCode) -> &'static str {
+    match code {
+        ProblemCode::TenantMissing => "The request names no tenant.",
+        ProblemCode::TenantMalformed => "The tenant id does not match the pattern for tenant ids.",
+        ProblemCode::RequestInvalid => "The body's `/email` is not an email address.",
+        ProblemCode::Unauthenticated => "The bearer token is missing or not valid.",
+        ProblemCode::TenantMismatch => "The request names more than one tenant.",
+        ProblemCode::TenantSuspended => "The tenant \"tenant1\" is suspended.",
+        ProblemCode::TenantUnknown => "No tenant is named \"acme\".",
+        ProblemCode::NotFound => "There is no such thing.",
+        ProblemCode::Conflict => "A value that must be unique is taken.",
+        ProblemCode::BodyTooLarge => "The body is longer than the server takes.",
+        ProblemCode::UnsupportedMediaType => {
+            "The body's `Content-Type` is missing, or is not one that this operation takes."
+        }
+        ProblemCode::TenantBusy => "The tenant \"tenant1\" has as many requests running as it may.",
+        ProblemCode::RateLimited => "The tenant \"tenant1\" makes more requests a second than it may.",
+        ProblemCode::ProviderUnavailable => {
+            "What says how to reach the tenants' databases cannot be asked at the moment."
+        }
+        ProblemCode::DatabaseUnavailable => "The tenant's database cannot be used at the moment.",
+        ProblemCode::SecretInvalid => "The tenant's secret is not valid.",
+        ProblemCode::ShuttingDown => "The server is shutting down.",
+        ProblemCode::PoolTimeout => "No connection to the tenant's database became free in time.",
+        ProblemCode::RequestTimeout => "The request took longer than the server allows.",
+        ProblemCode::MethodNotAllowed | ProblemCode::Internal | ProblemCode::Other(_) => {
+            "The server failed to answer this request."
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! How a client names its tenant, in the words of OpenAPI.
+
+use serde_json::{Map, Value, json};
+use tenantry_core::TenantLocation;
+
+use super::DocumentSettings;
+use crate::operator_input::tenant_id_schema;
+
+/// How clients reach the server: what the document puts around a host name that stands for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// The port, where it is not the scheme's own.
+    pub port: Option<u16>,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self {
+            scheme: "http".to_owned(),
+            port: Some(8080),
+        }
+    }
+}
+
+/// Where a request's tenant is expected, in words: "the header `X-Tenant-ID`".
+pub(crate) fn describe_location(location: &TenantLocation) -> String {
+    match location {
+        TenantLocation::Header { name } => format!("the header `{name}`"),
+        TenantLocation::Query { name } => format!("the query parameter `{name}`"),
+        TenantLocation::Cookie { name } => format!("the cookie `{name}`"),
+        TenantLocation::Bearer { claim } => format!("the claim `{claim}` of a bearer token"),
+        TenantLocation::Subdomain { domain } => format!("the host name, as `{{tenant}}.{domain}`"),
+        TenantLocation::Host { .. } => "the host name".to_owned(),
+        TenantLocation::Path { prefix } => format!("the path, as `{prefix}/{{tenant}}/...`"),
+        TenantLocation::Fixed => "the server's configuration".to_owned(),
+        TenantLocation::AnyOf(all) => alternatives(all, "or in"),
+        TenantLocation::AllOf(all) => format!(
+            "{}, and where several name it they must agree",
+            alternatives(all, "or in")
+        ),
+    }
+}
+
+fn alternatives(all: &[TenantLocation], conjunction: &str) -> String {
+    let words: Vec<String> = all.iter().map(describe_location).collect();
+    words.join(&format!(" {conjunction} "))
+}
+
+/// The single locations that a location is made of.
+fn leaves(location: &TenantLocation) -> Vec<&TenantLocation> {
+    match location {
+        TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().flat_map(leaves).collect(),
+        single => vec![single],
+    }
+}
+
+/// Whether a bearer token is one of the ways to name a tenant.
+pub(super) fn takes_bearer(location: &TenantLocation) -> bool {
+    leaves(location)
+        .iter()
+        .any(|leaf| matches!(leaf, TenantLocation::Bearer { .. }))
+}
+
+/// Whether a request can go without naming a tenant.
+pub(super) fn is_fixed(location: &TenantLocation) -> bool {
+    leaves(location)
+        .iter()
+        .any(|leaf| matches!(leaf, TenantLocation::Fixed))
+}
+
+/// How the document shows a location.
+///
+/// A single one is exactly what the client needs: a security scheme, a path parameter, or servers. Of several, any one that is present
+/// names the tenant (with [`TenantLocation::AllOf`], all that are present must agree, which is no reason to send more than one): the
+/// schemes are alternatives, a path or a host name is a server with a variable, and beside those no scheme is needed.
+pub(super) struct Plan {
+    /// The security schemes by name.
+    pub(super) schemes: Vec<(String, Value)>,
+    /// Which of them each alternative needs: one, or none.
+    alternatives: Vec<Option<String>>,
+    /// The prefix before a `{tenant}` in the path.
+    pub(super) path_parameter: Option<String>,
+    /// The document's servers.
+    pub(super) servers: Vec<Value>,
+    /// Whether a server's URL has the tenant, so that operators' operations need another.
+    pub(super) names_tenant_in_server: bool,
+}
+
+pub(super) fn plan(settings: &DocumentSettings) -> Plan {
+    let leaves = leaves(&settings.location);
+    let mut plan = Plan {
+        schemes: Vec::new(),
+        alternatives: Vec::new(),
+        path_parameter: None,
+        servers: Vec::new(),
+        names_tenant_in_server: false,
+    };
+    if let [TenantLocation::Path { prefix }] = leaves.as_slice() {
+        plan.path_parameter = Some(prefix.clone());
+        plan.servers.push(json!({"url": "/"}));
+        return plan;
+    }
+    let mut servers = Vec::new();
+    let mut without_scheme = false;
+    for leaf in &leaves {
+        match scheme(leaf) {
+            Some((name, scheme)) => plan.add_scheme(name, scheme),
+            None => {
+                without_scheme = true;
+                servers.extend(tenant_servers(leaf, &settings.origin));
+            }
+        }
+    }
+    plan.names_tenant_in_server = !servers.is_empty();
+    if without_scheme && !plan.alternatives.is_empty() {
+        plan.alternatives.push(None);
+    }
+    if servers.is_empty() || leaves.len() > 1 {
+        plan.servers.push(json!({"url": "/"}));
+    }
+    plan.servers.append(&mut servers);
+    plan
+}
+
+fn scheme(leaf: &TenantLocation) -> Option<(&'static str, Value)> {
+    let key = |place: &str, name: &str| {
+        let description = format!("The tenant's id, in {}.", describe_location(leaf));
+        json!({"type": "apiKey", "in": place, "name": name, "description": description})
+    };
+    Some(match leaf {
+        TenantLocation::Header { name } => ("TenantHeader", key("header", name)),
+        TenantLocation::Query { name } => ("TenantQuery", key("query", name)),
+        TenantLocation::Cookie { name } => ("TenantCookie", key("cookie", name)),
+        TenantLocation::Bearer { claim } => {
+            let description = format!("A token whose claim `{claim}` is the tenant's id.");
+            let scheme = json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": description});
+            ("TenantToken", scheme)
+        }
+        _ => return None,
+    })
+}
+
+/// The servers whose URL names the tenant.
+fn tenant_servers(leaf: &TenantLocation, origin: &Origin) -> Vec<Value> {
+    let port = origin.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let tenant = json!({"default": "tenant1", "description": "The tenant's id."});
+    let scheme = json!({"default": origin.scheme, "enum": ["http", "https"], "description": "The scheme."});
+    let port = json!({"default": port, "description": "A colon and the port; empty for the scheme's own."});
+    match leaf {
+        TenantLocation::Subdomain { domain } => vec![json!({
+            "url": format!("{{scheme}}://{{tenant}}.{domain}{{port}}"),
+            "description": "The tenant's own host name.",
+            "variables": {"scheme": scheme, "tenant": tenant, "port": port},
+        })],
+        TenantLocation::Host { hosts } => hosts
+            .iter()
+            .map(|host| {
+                json!({
+                    "url": format!("{{scheme}}://{host}{{port}}"),
+                    "description": "A tenant's own host name.",
+                    "variables": {"scheme": scheme, "port": port},
+                })
+            })
+            .collect(),
+        TenantLocation::Path { prefix } => vec![json!({
+            "url": format!("{prefix}/{{tenant}}"),
+            "description": "The tenant in the path.",
+            "variables": {"tenant": tenant},
+        })],
+        _ => Vec::new(),
+    }
+}
+
+/// Where the documentation pages must be allowed to send requests, as sources of a Content-Security-Policy: a host name that stands for
+/// a tenant is another origin than the page's.
+pub(crate) fn connect_sources(location: &TenantLocation) -> String {
+    let hosts = leaves(location).into_iter().flat_map(|leaf| match leaf {
+        TenantLocation::Subdomain { domain } => vec![format!("*.{domain}")],
+        TenantLocation::Host { hosts } => hosts.clone(),
+        _ => Vec::new(),
+    });
+    hosts
+        .flat_map(|host| [format!(" http://{host}:*"), format!(" https://{host}:*")])
+        .collect()
+}
+
+impl Plan {
+    fn add_scheme(&mut self, name: &str, scheme: Value) {
+        if self.schemes.iter().any(|(_, known)| *known == scheme) {
+            return;
+        }
+        let alike = self.schemes.iter().filter(|(known, _)| known.starts_with(name)).count();
+        let name = match alike {
+            0 => name.to_owned(),
+            _ => format!("{name}{}", alike + 1),
+        };
+        self.alternatives.push(Some(name.clone()));
+        self.schemes.push((name, scheme));
+    }
+
+    /// The security requirements of a tenant's operation; any one of them will do.
+    pub(super) fn requirements(&self) -> Vec<Map<String, Value>> {
+        let requirement = |scheme: &Option<String>| scheme.iter().map(|name| (name.clone(), json!([]))).collect();
+        self.alternatives.iter().map(requirement).collect()
+    }
+
+    /// A path of a tenant's operations as clients write it.
+    pub(super) fn path_below(&self, path: &str) -> String {
+        match &self.path_parameter {
+            Some(prefix) => format!("{prefix}/{{{}}}{path}", parameter_name(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    pub(super) fn add_path_parameter(&self, path: &str, operation: &mut Value) {
+        let parameter = json!({
+            "name": parameter_name(path), "in": "path", "required": true,
+            "description": "The tenant's id.",
+            "schema": tenant_id_schema(),
+        });
+        match operation["parameters"].as_array_mut() {
+            Some(parameters) => parameters.insert(0, parameter),
+            None => operation["parameters"] = json!([parameter]),
+        }
+    }
+}
+
+/// `tenant`, or another name where the path has a parameter of that name already.
+fn parameter_name(path: &str) -> &'static str {
+    if path.contains("{tenant}") {
+        "tenant_id"
+    } else {
+        "tenant"
+    }
+}

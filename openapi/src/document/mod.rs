@@ -1,0 +1,216 @@
+//! The OpenAPI document: what the APIs say of themselves, put together, with the configured resolver's way to name a tenant.
+
+mod answers;
+mod location;
+mod merge;
+mod tidy;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use tenantry_core::{DEFAULT_TENANT_ID_PATTERN, TenantIdPattern, TenantLocation};
+
+use crate::{api_set::Description, operator::OPERATOR_SCHEME, tenant::TENANT_SCHEME};
+
+pub use location::Origin;
+pub(crate) use location::{connect_sources, describe_location};
+pub use merge::ApiConflict;
+
+/// What the document depends on beside the APIs.
+#[derive(Debug, Clone)]
+pub struct DocumentSettings {
+    /// The title.
+    pub title: String,
+    /// The program's version.
+    pub version: String,
+    /// How a client names its tenant.
+    pub location: TenantLocation,
+    /// The rule for tenant ids.
+    pub id_pattern: TenantIdPattern,
+    /// How a client reaches the server, where the host name is a part of the answer.
+    pub origin: Origin,
+    /// Where operators' operations answer, when it is not where the others do: such as `http://localhost:9090`.
+    pub operator_server: Option<String>,
+}
+
+/// The finished document in both its forms.
+#[derive(Debug, Clone)]
+pub struct ApiDocument {
+    json: Bytes,
+    yaml: Bytes,
+}
+
+impl ApiDocument {
+    /// As JSON.
+    pub fn json(&self) -> &Bytes {
+        &self.json
+    }
+
+    /// As YAML.
+    pub fn yaml(&self) -> &Bytes {
+        &self.yaml
+    }
+}
+
+/// Whose an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Tenant,
+    Operator,
+    Anyone,
+}
+
+/// Puts the document together.
+pub(crate) fn build<'a>(
+    settings: &DocumentSettings,
+    descriptions: impl Iterator<Item = &'a Description>,
+) -> Result<ApiDocument, ApiConflict> {
+    let value = build_value(settings, descriptions)?;
+    let json = serde_json::to_vec_pretty(&value).map_err(ApiConflict::unwritable)?;
+    let yaml = serde_saphyr::to_string(&value).map_err(ApiConflict::unwritable)?;
+    Ok(ApiDocument {
+        json: json.into(),
+        yaml: yaml.into(),
+    })
+}
+
+fn build_value<'a>(
+    settings: &DocumentSettings,
+    descriptions: impl Iterator<Item = &'a Description>,
+) -> Result<Value, ApiConflict> {
+    let mut merged = merge::merge(descriptions)?;
+    let plan = location::plan(settings);
+    let mut paths = Map::new();
+    for (path, methods) in merged.paths {
+        let mut moved = Map::new();
+        let mut stays = Map::new();
+        for (method, mut operation) in methods {
+            let scope = scope_of(&operation);
+            answers::complete(&mut operation, scope, &settings.location);
+            secure(&mut operation, scope, &plan);
+            match scope {
+                Scope::Tenant if plan.path_parameter.is_some() => {
+                    plan.add_path_parameter(&path, &mut operation);
+                    moved.insert(method, operation);
+                }
+                Scope::Operator => {
+                    if let Some(server) = operator_server(settings, &plan) {
+                        operation["servers"] = json!([server]);
+                    }
+                    stays.insert(method, operation);
+                }
+                Scope::Tenant | Scope::Anyone => {
+                    stays.insert(method, operation);
+                }
+            }
+        }
+        for (path, operations) in [(plan.path_below(&path), moved), (path, stays)] {
+            if !operations.is_empty() {
+                paths.insert(path, Value::Object(operations));
+            }
+        }
+    }
+    for (name, scheme) in plan.schemes {
+        merged.security_schemes.insert(name, scheme);
+    }
+    merged.security_schemes.insert(
+        OPERATOR_SCHEME.to_owned(),
+        json!({
+            "type": "http", "scheme": "bearer",
+            "description": "The operator's token, `admin.token` of the configuration. With none configured, requests from the machine itself need none.",
+        }),
+    );
+    let mut document = json!({
+        "openapi": "3.0.3",
+        "info": {
+            "title": settings.title,
+            "description": description(&settings.location),
+            "version": settings.version,
+        },
+        "servers": plan.servers,
+        "tags": merged.tags,
+        "paths": paths,
+        "components": {
+            "schemas": merged.schemas,
+            "headers": answers::headers(),
+            "securitySchemes": merged.security_schemes,
+        },
+    });
+    tidy::tidy(&mut document, &id_pattern(&settings.id_pattern));
+    Ok(document)
+}
+
+fn description(location: &TenantLocation) -> String {
+    format!(
+        "Each tenant's requests run on that tenant's own database. The tenant is named in {}.\n\nEvery error is a problem of RFC 9457; its \
+         `code` tells problems apart. Every answer has `X-Request-ID`.",
+        describe_location(location)
+    )
+}
+
+/// The pattern of tenant ids as JSON Schema has it: anchored only where it says so.
+pub(crate) fn id_pattern(pattern: &TenantIdPattern) -> String {
+    match pattern.pattern() {
+        None => DEFAULT_TENANT_ID_PATTERN.to_owned(),
+        Some(own) => format!("^(?:{own})$"),
+    }
+}
+
+fn scope_of(operation: &Value) -> Scope {
+    let marked = |scheme| {
+        let security = operation["security"].as_array();
+        security.is_some_and(|all| all.iter().any(|requirement| requirement.get(scheme).is_some()))
+    };
+    if marked(TENANT_SCHEME) {
+        Scope::Tenant
+    } else if marked(OPERATOR_SCHEME) {
+        Scope::Operator
+    } else {
+        Scope::Anyone
+    }
+}
+
+/// Puts the resolver's schemes where the extractor's mark is. poem-openapi lists an operation's schemes as alternatives, but a handler
+/// with two of them needs both.
+fn secure(operation: &mut Value, scope: Scope, plan: &location::Plan) {
+    let own: Vec<Map<String, Value>> = operation["security"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .filter(|requirement| !requirement.contains_key(TENANT_SCHEME) && !requirement.contains_key(OPERATOR_SCHEME))
+        .cloned()
+        .collect();
+    let marks: Vec<Map<String, Value>> = match scope {
+        Scope::Tenant => plan.requirements(),
+        Scope::Operator => vec![Map::from_iter([(OPERATOR_SCHEME.to_owned(), json!([]))])],
+        Scope::Anyone => Vec::new(),
+    };
+    let combined = match (marks.is_empty(), own.is_empty()) {
+        (true, _) => own,
+        (false, true) => marks,
+        (false, false) => marks
+            .iter()
+            .flat_map(|mark| {
+                own.iter()
+                    .map(|own| mark.clone().into_iter().chain(own.clone()).collect())
+            })
+            .collect(),
+    };
+    if let Some(members) = operation.as_object_mut() {
+        members.shift_remove("security");
+        if !combined.is_empty() {
+            members.insert("security".to_owned(), json!(combined));
+        }
+    }
+}
+
+/// The server of operators' operations, where it is not simply the document's first.
+fn operator_server(settings: &DocumentSettings, plan: &location::Plan) -> Option<Value> {
+    match &settings.operator_server {
+        Some(url) => Some(json!({"url": url, "description": "The operators' listener."})),
+        None => plan.names_tenant_in_server.then(|| json!({"url": "/"})),
+    }
+}
+
+#[cfg(test)]
+mod tests;

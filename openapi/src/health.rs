@@ -1,0 +1,298 @@
+//! How the server is.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use poem_openapi::{
+    ApiResponse, Enum, Object, OpenApi,
+    param::{Path, Query},
+    payload::{Json, PlainText},
+    types::{Example, ToJSON},
+};
+use serde_json::Value;
+use tenantry_core::{
+    TenantIdPattern,
+    engine::{CacheSnapshot, Tenants},
+};
+
+use crate::{
+    Failure, Operator, Problem,
+    input::{Faults, Given},
+    metrics,
+    operator_input::{Flag, TenantIdText, read_tenant},
+    tags::ApiTags,
+    tenant_health::{Status, TenantHealth, TenantsHealth},
+};
+
+/// Whether the server takes requests. Clones share one answer; it begins as no.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// Answers so from now on.
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    /// The answer.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Up or down.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "lowercase")]
+enum UpOrDown {
+    /// It is.
+    Up,
+    /// It is not.
+    Down,
+}
+
+/// The server, in a word.
+#[derive(Debug, Object)]
+#[oai(example)]
+struct ServerStatus {
+    /// The word.
+    status: UpOrDown,
+}
+
+impl Example for ServerStatus {
+    fn example() -> Self {
+        Self { status: UpOrDown::Up }
+    }
+}
+
+#[derive(ApiResponse)]
+enum Ready {
+    /// The server takes requests.
+    #[oai(status = 200)]
+    Up(Json<ServerStatus>),
+    /// The server is starting, or shutting down.
+    #[oai(status = 503)]
+    Down(Json<ServerStatus>),
+}
+
+#[derive(ApiResponse)]
+enum OneTenant {
+    /// The tenant's database answers, or the tenant is suspended.
+    #[oai(status = 200)]
+    Healthy(Json<TenantHealth>),
+    /// Its secret or its database cannot be had.
+    #[oai(status = 503)]
+    Unhealthy(Json<TenantHealth>),
+}
+
+/// The answers whose example is not that of their type, which is one of health: the operation's id, the status, the example.
+pub(crate) fn unhappy_example(operation_id: &str) -> Option<(&'static str, Value)> {
+    let example = match operation_id {
+        "getReadiness" => ServerStatus { status: UpOrDown::Down }.to_json(),
+        "getTenantHealth" => TenantHealth::unhealthy_example().to_json(),
+        _ => None,
+    };
+    Some(("503", example?))
+}
+
+/// The counters of secrets.
+#[derive(Debug, Object)]
+#[oai(rename = "SecretMetrics")]
+struct SecretCounters {
+    /// Reads that were answered without asking the provider.
+    hits: u64,
+    /// Reads that asked it.
+    misses: u64,
+    /// Hits as a fraction of all reads, 0 before the first.
+    #[oai(validator(minimum(value = "0"), maximum(value = "1")))]
+    hit_rate: f64,
+    /// Secrets that are kept.
+    entries: u64,
+    /// The most that are kept.
+    capacity: u64,
+    /// Secrets that went to make room.
+    evictions: u64,
+    /// Reads that were answered with a secret past its time.
+    stale_served: u64,
+    /// Secrets that were read anew.
+    refreshes: u64,
+    /// Reads of the provider that failed.
+    refresh_failures: u64,
+    /// Requests for unknown tenants that were answered from memory.
+    not_found_hits: u64,
+}
+
+/// The counters of pools.
+#[derive(Debug, Object)]
+#[oai(rename = "PoolMetrics")]
+struct PoolCounters {
+    /// Tenants whose pools are open.
+    open: u64,
+    /// The most that may be.
+    capacity: u64,
+    /// Connections that are open, over all tenants.
+    connections: u64,
+    /// The most that may be.
+    connections_capacity: u64,
+    /// Pools that were closed to make room.
+    evictions: u64,
+    /// Pools that took a changed secret.
+    rotations: u64,
+}
+
+/// What is kept.
+#[derive(Debug, Object)]
+#[oai(example)]
+struct CacheHealth {
+    /// Secrets.
+    metrics: SecretCounters,
+    /// Pools.
+    pools: PoolCounters,
+}
+
+impl From<CacheSnapshot> for CacheHealth {
+    fn from(snapshot: CacheSnapshot) -> Self {
+        let (secrets, pools) = (snapshot.metrics, snapshot.pools);
+        let reads = secrets.hits + secrets.misses;
+        Self {
+            metrics: SecretCounters {
+                hits: secrets.hits,
+                misses: secrets.misses,
+                hit_rate: if reads == 0 {
+                    0.0
+                } else {
+                    secrets.hits as f64 / reads as f64
+                },
+                entries: secrets.entries as u64,
+                capacity: secrets.capacity as u64,
+                evictions: secrets.evictions,
+                stale_served: secrets.stale_served,
+                refreshes: secrets.refreshes,
+                refresh_failures: secrets.refresh_failures,
+                not_found_hits: secrets.not_found_hits,
+            },
+            pools: PoolCounters {
+                open: pools.open as u64,
+                capacity: pools.capacity as u64,
+                connections: pools.connections as u64,
+                connections_capacity: pools.connections_capacity as u64,
+                evictions: pools.evictions,
+                rotations: pools.rotations,
+            },
+        }
+    }
+}
+
+impl Example for CacheHealth {
+    fn example() -> Self {
+        Self {
+            metrics: SecretCounters {
+                hits: 10,
+                misses: 2,
+                hit_rate: 0.83,
+                entries: 2,
+                capacity: 1000,
+                evictions: 0,
+                stale_served: 0,
+                refreshes: 1,
+                refresh_failures: 0,
+                not_found_hits: 0,
+            },
+            pools: PoolCounters {
+                open: 2,
+                capacity: 100,
+                connections: 5,
+                connections_capacity: 200,
+                evictions: 0,
+                rotations: 0,
+            },
+        }
+    }
+}
+
+fn no_probe() -> Given<Flag> {
+    Flag(false).into()
+}
+
+/// The operations that tell how things are.
+#[derive(Clone)]
+pub struct HealthApi {
+    /// The engine.
+    pub tenants: Tenants,
+    /// Whether the server takes requests.
+    pub readiness: Readiness,
+    /// The rule for tenant ids.
+    pub id_pattern: TenantIdPattern,
+}
+
+#[OpenApi(tag = "ApiTags::Health")]
+impl HealthApi {
+    /// Tell whether the process runs
+    #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
+    async fn live(&self) -> Json<ServerStatus> {
+        Json(ServerStatus { status: UpOrDown::Up })
+    }
+
+    /// Tell whether the server takes requests
+    #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
+    async fn ready(&self) -> Ready {
+        if self.readiness.get() {
+            Ready::Up(Json(ServerStatus { status: UpOrDown::Up }))
+        } else {
+            Ready::Down(Json(ServerStatus { status: UpOrDown::Down }))
+        }
+    }
+
+    /// Tell how all tenants are
+    ///
+    /// From what is known already: no connection is opened. With `probe` every tenant's database is asked.
+    #[oai(path = "/health/tenants", method = "get", operation_id = "listTenantsHealth")]
+    async fn tenants(
+        &self,
+        _operator: Operator,
+        /// Whether to ask every tenant's database.
+        #[oai(default = "no_probe")]
+        probe: Query<Given<Flag>>,
+    ) -> Result<Json<TenantsHealth>, Failure<503>> {
+        let mut faults = Faults::default();
+        let Some(Flag(probe)) = faults.parameter("probe", probe.0) else {
+            return Err(faults.into());
+        };
+        let snapshots = self.tenants.health(probe).await.map_err(Problem::of_all_tenants)?;
+        Ok(Json(snapshots.into()))
+    }
+
+    /// Tell how one tenant is
+    ///
+    /// Its database is asked.
+    #[oai(path = "/health/tenant/:id", method = "get", operation_id = "getTenantHealth")]
+    async fn tenant(
+        &self,
+        _operator: Operator,
+        /// The tenant's id.
+        id: Path<Given<TenantIdText>>,
+    ) -> Result<OneTenant, Failure<404>> {
+        let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
+        let snapshot = self.tenants.probe(&tenant).await;
+        let health = TenantHealth::from(snapshot.map_err(|error| Problem::of_tenant(&tenant, error))?);
+        Ok(match health.status {
+            Status::Unhealthy => OneTenant::Unhealthy(Json(health)),
+            Status::Healthy | Status::Idle | Status::Suspended => OneTenant::Healthy(Json(health)),
+        })
+    }
+
+    /// Count what is kept
+    #[oai(path = "/health/cache", method = "get", operation_id = "getCacheHealth")]
+    async fn cache(&self, _operator: Operator) -> Result<Json<CacheHealth>, Failure> {
+        Ok(Json(self.tenants.cache_snapshot().into()))
+    }
+
+    /// Get the metrics
+    ///
+    /// In the text format of Prometheus.
+    #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
+    async fn metrics(&self, _operator: Operator) -> Result<PlainText<String>, Failure> {
+        Ok(PlainText(metrics::render(&self.tenants.cache_snapshot())))
+    }
+}

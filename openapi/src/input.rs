@@ -1,0 +1,216 @@
+//! What a handler is given, read so that every fault of a request can be told at once: a parameter or a body that is wrong does not
+//! end the request by itself, the handler collects what is wrong with all of them.
+
+use std::borrow::Cow;
+
+use poem::{Request, RequestBody, Result};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry},
+    types::{ParseFromParameter, ParseResult, ToJSON, Type},
+};
+use serde_json::Value;
+
+use crate::{
+    Fault, Problem,
+    translate::{unreadable_body, unsupported_media_type},
+};
+
+/// A kind of path or query parameter.
+pub(crate) trait Parameter: Sized + Send + Sync {
+    /// What poem-openapi calls it.
+    const NAME: &'static str;
+
+    /// What the document says of it.
+    fn schema() -> MetaSchema;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong, to follow "the parameter `x`": "is not a whole number".
+    fn read(text: &str) -> Result<Self, String>;
+
+    /// It as a default in the document.
+    fn to_value(&self) -> Value;
+}
+
+/// A parameter as it was given, right or wrong.
+#[derive(Debug, Clone)]
+pub(crate) struct Given<P>(Result<P, String>);
+
+impl<P> From<P> for Given<P> {
+    fn from(value: P) -> Self {
+        Self(Ok(value))
+    }
+}
+
+impl<P: Parameter> Type for Given<P> {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        P::NAME.into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(P::schema()))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl<P: Parameter> ParseFromParameter for Given<P> {
+    fn parse_from_parameter(text: &str) -> ParseResult<Self> {
+        Ok(Self(P::read(text)))
+    }
+
+    fn parse_from_parameters<I: IntoIterator<Item = A>, A: AsRef<str>>(values: I) -> ParseResult<Self> {
+        let mut values = values.into_iter();
+        Ok(Self(match (values.next(), values.next()) {
+            (Some(only), None) => P::read(only.as_ref()),
+            (Some(_), Some(_)) => Err("is given more than once".to_owned()),
+            (None, _) => Err("is missing".to_owned()),
+        }))
+    }
+}
+
+impl<P: Parameter> ToJSON for Given<P> {
+    fn to_json(&self) -> Option<Value> {
+        self.0.as_ref().ok().map(P::to_value)
+    }
+}
+
+/// What a body is read into.
+pub(crate) trait Input: Type {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    fn read(value: Value) -> Result<Self, Vec<Fault>>
+    where
+        Self: Sized;
+}
+
+/// A JSON body as it was given, right or wrong. Only one that is not JSON by its `Content-Type`, or that cannot be read to its end,
+/// ends the request before its handler.
+#[derive(Debug)]
+pub(crate) struct Body<T>(Result<T, Vec<Fault>>);
+
+const JSON: &str = "application/json";
+
+impl<'a, T: Input> ApiExtractor<'a> for Body<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Some(MetaRequest {
+            description: None,
+            content: vec![MetaMediaType {
+                content_type: JSON,
+                schema: T::schema_ref(),
+            }],
+            required: true,
+        })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        if !request.content_type().is_some_and(is_json) {
+            return Err(unsupported_media_type().into());
+        }
+        let bytes = body
+            .take()?
+            .into_bytes()
+            .await
+            .map_err(|error| unreadable_body(&error))?;
+        let value = serde_json::from_slice::<Value>(&bytes)
+            .map_err(|error| vec![Fault::pointer("", format!("is not JSON: {error}"))]);
+        Ok(Self(value.and_then(T::read)))
+    }
+}
+
+/// Whether a content type is `application/json`, with or without parameters, or `application/*+json` (RFC 6839 §3.1).
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let subtype = match essence.split_once('/') {
+        Some((kind, subtype)) if kind.eq_ignore_ascii_case("application") => subtype,
+        _ => return false,
+    };
+    subtype.eq_ignore_ascii_case("json") || subtype.to_ascii_lowercase().ends_with("+json")
+}
+
+/// Everything that is wrong with a request, collected.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// The parameter's value, or `None` and one fault more.
+    pub(crate) fn parameter<P>(&mut self, name: &str, given: Given<P>) -> Option<P> {
+        match given.0 {
+            Ok(value) => Some(value),
+            Err(detail) => {
+                self.0.push(Fault::parameter(name, detail));
+                None
+            }
+        }
+    }
+
+    /// The same for a parameter that may be absent; `None` where it is wrong.
+    pub(crate) fn optional<P>(&mut self, name: &str, given: Option<Given<P>>) -> Option<Option<P>> {
+        match given {
+            Some(given) => self.parameter(name, given).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// The body, or `None` and its faults more.
+    pub(crate) fn body<T>(&mut self, body: Body<T>) -> Option<T> {
+        match body.0 {
+            Ok(value) => Some(value),
+            Err(mut faults) => {
+                self.0.append(&mut faults);
+                None
+            }
+        }
+    }
+}
+
+impl From<Faults> for Problem {
+    fn from(faults: Faults) -> Self {
+        Self::invalid(faults.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_known_by_its_content_type() {
+        for json in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/merge-patch+json",
+        ] {
+            assert!(is_json(json), "{json}");
+        }
+        for other in ["text/json", "application/xml", "json", "application/jsonx", ""] {
+            assert!(!is_json(other), "{other}");
+        }
+    }
+}

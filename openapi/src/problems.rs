@@ -1,0 +1,141 @@
+//! The one place where errors become answers.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use http::{HeaderValue, header};
+use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+
+use crate::{Problem, RequestId, translate::problem_of};
+
+/// Turns every error of what it stands around into a [`Problem`]: poem's own 404 and 405, bodies that cannot be read, panics, and
+/// requests that take too long. An answer that says nothing of caching may not be kept by anyone: a cache knows nothing of tenants,
+/// and the same path has another answer for each.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Problems {
+    /// How long a request may take before it is answered 504 `request_timeout`; `None` for as long as it wants.
+    pub timeout: Option<Duration>,
+}
+
+impl<E: Endpoint> Middleware<E> for Problems {
+    type Output = ProblemsEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        ProblemsEndpoint { inner, settings: *self }
+    }
+}
+
+/// The endpoint of [`Problems`].
+#[derive(Debug)]
+pub struct ProblemsEndpoint<E> {
+    inner: E,
+    settings: Problems,
+}
+
+impl<E: Endpoint> ProblemsEndpoint<E> {
+    async fn answer(&self, request: Request) -> Result<Response> {
+        // A panic leaves behind what unwinding leaves: values owned by this request alone, and locks that recover.
+        let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let outcome = match self.settings.timeout {
+            None => call.await,
+            Some(timeout) => match tokio::time::timeout(timeout, call).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(Problem::request_timeout().into()),
+            },
+        };
+        match outcome {
+            Ok(answer) => answer.map(IntoResponse::into_response),
+            Err(_) => {
+                // What a panic says may repeat a value.
+                tracing::error!("a handler panicked");
+                Err(Problem::internal().into())
+            }
+        }
+    }
+}
+
+impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Self::Output> {
+        let id = request.data::<RequestId>().cloned();
+        let mut response = match self.answer(request).await {
+            Ok(response) => response,
+            // Who made an answer of their own meant it.
+            Err(error) if error.is_from_response() => error.into_response(),
+            Err(error) => {
+                let mut response = problem_of(&error).to_response(&id.unwrap_or_else(RequestId::generate));
+                if let Some(pattern) = error.data::<poem::PathPattern>() {
+                    response.set_data(pattern.clone());
+                }
+                response
+            }
+        };
+        response
+            .headers_mut()
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::{EndpointExt, Route, endpoint::make, get, handler, test::TestClient};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::RequestIds;
+
+    #[handler]
+    fn hello() -> &'static str {
+        "hello"
+    }
+
+    async fn answer(endpoint: impl Endpoint + 'static, method: http::Method) -> (u16, Value) {
+        let timeout = Some(Duration::from_secs(1));
+        let client = TestClient::new(endpoint.with(Problems { timeout }).with(RequestIds));
+        let response = client
+            .request(method, "/x")
+            .header("x-request-id", "abc")
+            .send()
+            .await
+            .0;
+        assert_eq!(response.header("content-type"), Some("application/problem+json"));
+        assert_eq!(response.header("x-request-id"), Some("abc"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        let status = response.status().as_u16();
+        let body: Value = serde_json::from_str(&response.into_body().into_string().await.unwrap()).unwrap();
+        assert_eq!(body["status"], status);
+        assert_eq!(body["request_id"], "abc");
+        (status, body["code"].clone())
+    }
+
+    #[tokio::test]
+    async fn the_router_s_own_errors_are_problems() {
+        let route = || Route::new().at("/x", get(hello));
+        assert_eq!(
+            answer(route(), http::Method::POST).await,
+            (405, "method_not_allowed".into())
+        );
+        assert_eq!(answer(Route::new(), http::Method::GET).await, (404, "not_found".into()));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_says_nothing() {
+        #[handler]
+        fn panics() {
+            panic!("canary")
+        }
+        assert_eq!(answer(panics, http::Method::GET).await, (500, "internal".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_takes_too_long_is_a_problem() {
+        let hangs = make(|_| async {
+            std::future::pending::<()>().await;
+            Ok::<_, poem::Error>(())
+        });
+        assert_eq!(answer(hangs, http::Method::GET).await, (504, "request_timeout".into()));
+    }
+}

@@ -1,0 +1,141 @@
+//! The id that every request has, and which tenant it turned out to be for.
+
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use tenantry_core::TenantId;
+use uuid::Uuid;
+
+/// The header that carries it, both ways.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const MAX_LENGTH: usize = 128;
+
+/// A request's id: the client's own where it sent a well-formed one, which is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a new UUID
+/// version 7. It is in the request's extensions, and in the answer's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// A new one.
+    pub fn generate() -> Self {
+        let mut buffer = Uuid::encode_buffer();
+        Self(Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut buffer)))
+    }
+
+    /// The one in these headers. One that is malformed, or that is there twice, counts as none: it would reach the log.
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(X_REQUEST_ID).iter();
+        let (first, None) = (values.next()?, values.next()) else {
+            return None;
+        };
+        let text = first.to_str().ok()?;
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let well_formed = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(allowed);
+        well_formed.then(|| Self(text.into()))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn to_header(&self) -> HeaderValue {
+        // Every character that an id may have is one that a header may have.
+        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+}
+
+/// Where the extractor `Tenant` notes which tenant a request is for, so that what stands around the handler (the access log) can
+/// name it. It is in the request's extensions, and in the answer's.
+#[derive(Debug, Clone, Default)]
+pub struct ResolvedTenant(Arc<OnceLock<TenantId>>);
+
+impl ResolvedTenant {
+    /// The tenant, once it is known.
+    pub fn get(&self) -> Option<TenantId> {
+        self.0.get().copied()
+    }
+
+    pub(crate) fn set(&self, tenant: TenantId) {
+        // A handler that takes two tenants resolves the same request twice, to the same tenant.
+        self.0.get_or_init(|| tenant);
+    }
+}
+
+/// Gives every request its [`RequestId`] and [`ResolvedTenant`], unless something further out did, and every answer its
+/// `X-Request-ID`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestIds;
+
+impl<E: Endpoint> Middleware<E> for RequestIds {
+    type Output = RequestIdsEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        RequestIdsEndpoint { inner }
+    }
+}
+
+/// The endpoint of [`RequestIds`].
+#[derive(Debug)]
+pub struct RequestIdsEndpoint<E> {
+    inner: E,
+}
+
+impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Self::Output> {
+        let id = match request.data::<RequestId>() {
+            Some(id) => id.clone(),
+            None => RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
+        };
+        let tenant = request.data::<ResolvedTenant>().cloned().unwrap_or_default();
+        request.set_data(id.clone());
+        request.set_data(tenant.clone());
+        let mut response = match self.inner.call(request).await {
+            Ok(response) => response.into_response(),
+            Err(error) => error.into_response(),
+        };
+        response.headers_mut().insert(X_REQUEST_ID, id.to_header());
+        response.set_data(id);
+        response.set_data(tenant);
+        Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::{EndpointExt, endpoint::make_sync, test::TestClient};
+
+    use super::*;
+
+    async fn id_for(inbound: &str) -> String {
+        let client = TestClient::new(make_sync(|_| "x").with(RequestIds));
+        let response = client.get("/").header(X_REQUEST_ID, inbound).send().await;
+        response.0.header(X_REQUEST_ID).unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_well_formed_id_is_kept() {
+        assert_eq!(id_for("a.B_9-").await, "a.B_9-");
+        assert_eq!(id_for(&"x".repeat(128)).await, "x".repeat(128));
+    }
+
+    #[tokio::test]
+    async fn a_malformed_id_is_replaced_by_a_uuid() {
+        for inbound in ["", "a b", "a\"b", "ä", &"x".repeat(129)] {
+            let id = id_for(inbound).await;
+            assert_eq!(Uuid::parse_str(&id).unwrap().get_version_num(), 7, "{inbound:?}");
+        }
+    }
+
+    #[test]
+    fn two_ids_are_none() {
+        let mut headers = HeaderMap::new();
+        headers.append(X_REQUEST_ID, HeaderValue::from_static("a"));
+        headers.append(X_REQUEST_ID, HeaderValue::from_static("a"));
+        assert_eq!(RequestId::from_headers(&headers), None);
+    }
+}

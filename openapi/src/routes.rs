@@ -1,0 +1,201 @@
+//! All of it together: what the server's listeners serve.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Uri, uri::PathAndQuery};
+use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoint};
+
+use crate::{
+    AdminApi, ApiSet, BodyLimit, HealthApi, OperatorGate, Problem, Problems, Readiness, RequestIds, TenantApi,
+    TenantGate, UsersApi,
+    api_set::{Description, RouteTable, Router},
+    document::{self, ApiConflict, ApiDocument, DocumentSettings},
+    pages,
+    tenant::Target,
+};
+
+/// What the interfaces are made of.
+pub struct ApiParts {
+    /// From a request to its tenant's database.
+    pub gate: TenantGate,
+    /// The resolver's `type`, for `TenantInfo`.
+    pub resolver_type: String,
+    /// Who is an operator.
+    pub operator: OperatorGate,
+    /// What `/health/ready` answers.
+    pub readiness: Readiness,
+    /// What the document depends on. With [`operator_server`](DocumentSettings::operator_server) set, operators' operations are served
+    /// apart.
+    pub document: DocumentSettings,
+    /// Whether the document and its pages are served.
+    pub docs: bool,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// The most bytes of a body.
+    pub body_limit: u64,
+}
+
+/// What the listeners serve.
+pub struct Served {
+    /// On the main one.
+    pub main: BoxEndpoint<'static>,
+    /// On the operators', where they have their own.
+    pub operator: Option<BoxEndpoint<'static>>,
+    /// The document.
+    pub document: ApiDocument,
+}
+
+/// The document of these settings, with no server: `tenantry openapi`.
+///
+/// # Errors
+/// Two of the APIs cannot be served as one.
+pub fn document(settings: &DocumentSettings, extra: &ApiSet) -> Result<ApiDocument, ApiConflict> {
+    let ours = [Description::of::<TenantApi>(), Description::of::<UsersApi>()];
+    let operators = [Description::of::<HealthApi>(), Description::of::<AdminApi>()];
+    document::build(settings, ours.iter().chain(extra.descriptions()).chain(&operators))
+}
+
+/// Puts everything together. From the outside in, a request passes: its id; what makes problems of errors and keeps the time; the body's
+/// limit; the tenant in the path; the router; and last, in the operation, the tenant or the operator.
+///
+/// # Errors
+/// Two of the APIs cannot be served as one.
+pub fn routes(parts: ApiParts, extra: ApiSet) -> Result<Served, ApiConflict> {
+    let document = document(&parts.document, &extra)?;
+    let tenants = parts.gate.tenants.clone();
+    let id_pattern = parts.gate.id_pattern.clone();
+    let location = parts.document.location.clone();
+    let mut below_prefix = ApiSet::new()
+        .with(TenantApi {
+            resolver_type: parts.resolver_type.clone(),
+            provider_type: tenants.provider_type().to_owned(),
+        })
+        .with(UsersApi)
+        .into_routes();
+    below_prefix.extend(extra.into_routes());
+    let operator = ApiSet::new()
+        .with(HealthApi {
+            tenants: tenants.clone(),
+            readiness: parts.readiness.clone(),
+            id_pattern: id_pattern.clone(),
+        })
+        .with(AdminApi { tenants, id_pattern })
+        .into_routes();
+
+    let apart = parts.document.operator_server.is_some();
+    let mut main = below_prefix.clone();
+    if !apart {
+        main.extend(operator.clone());
+    }
+    if parts.docs {
+        pages::add_routes(&mut main, &document, &location);
+    }
+    let gates = Gates {
+        tenant: Arc::new(parts.gate),
+        operator: Arc::new(parts.operator),
+        timeout: parts.request_timeout,
+        body_limit: parts.body_limit,
+    };
+    let main = router(main)?;
+    let main = match location.path_prefix() {
+        Some(prefix) => gates.around(PathTenant {
+            prefix: format!("{}/", prefix.trim_end_matches('/')),
+            below: router(below_prefix)?,
+            plain: main,
+        }),
+        None => gates.around(main),
+    };
+    let operator = if apart {
+        Some(gates.around(router(operator)?))
+    } else {
+        None
+    };
+    Ok(Served {
+        main,
+        operator,
+        document,
+    })
+}
+
+fn router(table: RouteTable) -> Result<Router, ApiConflict> {
+    table.into_router().map_err(|error| ApiConflict::Route(error.into()))
+}
+
+struct Gates {
+    tenant: Arc<TenantGate>,
+    operator: Arc<OperatorGate>,
+    timeout: Duration,
+    body_limit: u64,
+}
+
+impl Gates {
+    fn around<E: Endpoint + 'static>(&self, endpoint: E) -> BoxEndpoint<'static> {
+        endpoint
+            .data(self.tenant.clone())
+            .data(self.operator.clone())
+            .with(BodyLimit { bytes: self.body_limit })
+            .with(Problems {
+                timeout: Some(self.timeout),
+            })
+            .with(RequestIds)
+            .boxed()
+    }
+}
+
+/// Takes `{prefix}/{tenant}` off a path. What is found there is the resolver's business, which sees the path as it came; below it there are
+/// the APIs alone, so that who lets nothing but `{prefix}/` through to this server lets no operator's operation through.
+struct PathTenant {
+    /// With a slash at its end.
+    prefix: String,
+    below: Router,
+    plain: Router,
+}
+
+impl Endpoint for PathTenant {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> Result<Response> {
+        match without_tenant(request.uri(), &self.prefix) {
+            Some(uri) => {
+                let target = std::mem::replace(request.uri_mut(), uri?);
+                request.set_data(Target(target));
+                self.below.call(request).await
+            }
+            None => self.plain.call(request).await,
+        }
+    }
+}
+
+/// The target less prefix and tenant; `None` where it has not both, and something after them.
+fn without_tenant(uri: &Uri, prefix: &str) -> Option<Result<Uri, Problem>> {
+    let after = uri.path().strip_prefix(prefix)?;
+    let tenant = after.find('/')?;
+    let target = uri.path_and_query()?.as_str();
+    let rest = target.get(prefix.len() + tenant..)?.parse::<PathAndQuery>();
+    let mut parts = uri.clone().into_parts();
+    let moved = rest.map_err(http::Error::from).and_then(|rest| {
+        parts.path_and_query = Some(rest);
+        Ok(Uri::from_parts(parts)?)
+    });
+    Some(moved.map_err(|_| Problem::not_found("There is no such route.")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_and_tenant_are_taken_off_a_path() {
+        let rest = |uri: &str| {
+            let uri: Uri = uri.parse().unwrap();
+            without_tenant(&uri, "/t/").map(|moved| moved.unwrap().to_string())
+        };
+        assert_eq!(rest("/t/acme/api/v1?x=1").as_deref(), Some("/api/v1?x=1"));
+        assert_eq!(rest("http://h/t/acme/api").as_deref(), Some("http://h/api"));
+        assert_eq!(rest("/t/%2e%2e/").as_deref(), Some("/"));
+        assert_eq!(rest("/t//api").as_deref(), Some("/api"));
+        for plain in ["/t/acme", "/t", "/tt/acme/api", "/api/t/acme", "/"] {
+            assert_eq!(rest(plain), None, "{plain}");
+        }
+    }
+}

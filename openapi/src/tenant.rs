@@ -1,0 +1,128 @@
+//! The extractor that makes an operation a tenant's.
+
+use std::{ops::Deref, sync::Arc};
+
+use http::Uri;
+use poem::{Request, RequestBody, Result};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+use tenantry_core::{
+    RequestHead, Resolution, TenantIdPattern, TenantLocation, TenantResolver, TrustedProxies,
+    engine::{TenantDatabase, Tenants},
+};
+
+use crate::{Problem, ProblemCode, ResolvedTenant, document::describe_location};
+
+/// The name under which the extractor marks operations. The document puts the configured resolver's own scheme in its place.
+pub(crate) const TENANT_SCHEME: &str = "Tenant";
+
+/// The target of a request before the router took the tenant off its path.
+#[derive(Debug, Clone)]
+pub(crate) struct Target(pub(crate) Uri);
+
+/// The target of a request as the client wrote it. (poem's own `original_uri` is known for requests from a socket alone.)
+pub(crate) fn target_of(request: &Request) -> &Uri {
+    request.data::<Target>().map_or(request.uri(), |target| &target.0)
+}
+
+/// What stands between a request and a tenant's database.
+pub struct TenantGate {
+    /// Finds the tenant.
+    pub resolver: Arc<dyn TenantResolver>,
+    /// Has the databases.
+    pub tenants: Tenants,
+    /// Whose forwarded headers are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The rule for tenant ids.
+    pub id_pattern: TenantIdPattern,
+}
+
+impl TenantGate {
+    async fn admit(&self, request: &Request) -> Result<TenantDatabase, Problem> {
+        let head = RequestHead {
+            method: request.method(),
+            uri: target_of(request),
+            headers: request.headers(),
+            peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
+            trusted_proxies: &self.trusted_proxies,
+            id_pattern: &self.id_pattern,
+        };
+        let tenant = match self.resolver.resolve(&head).await? {
+            Resolution::Found(tenant) => tenant,
+            Resolution::Absent => return Err(absent(&self.resolver.location())),
+        };
+        if let Some(resolved) = request.data::<ResolvedTenant>() {
+            resolved.set(tenant);
+        }
+        let acquired = self.tenants.acquire(&tenant).await;
+        acquired.map_err(|error| Problem::of_tenant(&tenant, error))
+    }
+}
+
+fn absent(location: &TenantLocation) -> Problem {
+    let place = describe_location(location);
+    match location {
+        TenantLocation::Bearer { .. } => Problem::unauthenticated(None, format!("the tenant is expected in {place}")),
+        _ => Problem::new(
+            ProblemCode::TenantMissing,
+            format!("The request names no tenant; it is expected in {place}."),
+        ),
+    }
+}
+
+/// The database of the request's tenant. An operation with a parameter of this type is tenant-scoped by that alone: it runs only with a
+/// resolved tenant whose database can be had, and the document shows how a client names the tenant. Write it before the other parameters,
+/// so that who has no tenant is told that first.
+///
+/// It is everything that a [`TenantDatabase`] is, so SeaORM's queries run on `&*tenant`.
+pub struct Tenant(TenantDatabase);
+
+impl Deref for Tenant {
+    type Target = TenantDatabase;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Tenant {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(TENANT_SCHEME, placeholder());
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![TENANT_SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<Self::ParamType>,
+    ) -> Result<Self> {
+        let Some(gate) = request.data::<Arc<TenantGate>>() else {
+            tracing::error!("a tenant's operation is served without a `TenantGate`");
+            return Err(Problem::internal().into());
+        };
+        Ok(Self(gate.admit(request).await?))
+    }
+}
+
+/// A scheme that is replaced before anyone sees it.
+pub(crate) fn placeholder() -> MetaSecurityScheme {
+    MetaSecurityScheme {
+        ty: "http",
+        description: None,
+        name: None,
+        key_in: None,
+        scheme: Some("bearer"),
+        bearer_format: None,
+        flows: None,
+        openid_connect_url: None,
+    }
+}

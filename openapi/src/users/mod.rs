@@ -1,0 +1,288 @@
+//! The users of a tenant.
+
+mod cursor;
+pub mod entity;
+pub(crate) mod store;
+mod user_input;
+
+use poem::Request;
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+    registry::MetaSchema,
+    types::Example,
+};
+use sea_orm::DbErr;
+use serde_json::Value;
+use tenantry_core::DatabaseErrorKind;
+
+use crate::{
+    Failure, Fault, Nullable, Problem, Tenant, Timestamp,
+    input::{Body, Faults, Given, Parameter},
+    tags::ApiTags,
+    tenant::target_of,
+};
+use cursor::Cursor;
+use user_input::UserInput;
+
+/// A user.
+#[derive(Debug, Object)]
+#[oai(example)]
+pub(crate) struct User {
+    /// The number the database gave it.
+    #[oai(validator(minimum(value = "1")))]
+    id: i64,
+    /// The name.
+    name: String,
+    /// The email address, as it was written; no two users of a tenant have the same, whatever its case.
+    email: String,
+    /// When the user was made.
+    created_at: Timestamp,
+    /// When the user was last changed.
+    updated_at: Timestamp,
+}
+
+impl From<entity::Model> for User {
+    fn from(row: entity::Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            email: row.email,
+            created_at: Timestamp(row.created_at),
+            updated_at: Timestamp(row.updated_at),
+        }
+    }
+}
+
+impl Example for User {
+    fn example() -> Self {
+        let time = Timestamp(chrono::DateTime::from_timestamp(1_767_323_045, 0).unwrap_or_default());
+        Self {
+            id: 1,
+            name: "John Doe".to_owned(),
+            email: "john@tenant1.com".to_owned(),
+            created_at: time,
+            updated_at: time,
+        }
+    }
+}
+
+/// One page of users, by their numbers.
+#[derive(Debug, Object)]
+#[oai(example)]
+pub(crate) struct UserPage {
+    /// The users.
+    items: Vec<User>,
+    /// What to give as `after` for the next page; null on the last.
+    next: Nullable<String>,
+}
+
+impl Example for UserPage {
+    fn example() -> Self {
+        Self {
+            items: vec![User::example()],
+            next: Some(Cursor { after: 1 }.to_text()).into(),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum CreatedUser {
+    /// The user that was made.
+    #[oai(status = 201)]
+    Created(
+        Json<User>,
+        /// Where the user is.
+        #[oai(header = "Location")]
+        String,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum DeletedUser {
+    /// The user is gone.
+    #[oai(status = 204)]
+    Deleted,
+}
+
+/// The most users on a page.
+#[derive(Debug, Clone, Copy)]
+struct Limit(u64);
+
+impl Limit {
+    const MAX: u64 = 200;
+}
+
+fn default_limit() -> Given<Limit> {
+    Limit(50).into()
+}
+
+impl Parameter for Limit {
+    const NAME: &'static str = "limit";
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            minimum: Some(1.0),
+            maximum: Some(Self::MAX as f64),
+            example: Some(50.into()),
+            ..MetaSchema::new_with_format("integer", "int32")
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(limit @ 1..=Self::MAX) => Ok(Self(limit)),
+            _ => Err(format!("is not a whole number from 1 to {}", Self::MAX)),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        self.0.into()
+    }
+}
+
+/// A user's number.
+#[derive(Debug, Clone, Copy)]
+struct UserId(i64);
+
+impl Parameter for UserId {
+    const NAME: &'static str = "user_id";
+
+    fn schema() -> MetaSchema {
+        MetaSchema {
+            minimum: Some(1.0),
+            example: Some(1.into()),
+            ..MetaSchema::new_with_format("integer", "int64")
+        }
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(id @ 1..) => Ok(Self(id)),
+            _ => Err("is not a whole number from 1 to 9223372036854775807".to_owned()),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        self.0.into()
+    }
+}
+
+/// The operations on a tenant's users.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UsersApi;
+
+#[OpenApi(prefix_path = "/api/v1/tenant", tag = "ApiTags::Users")]
+impl UsersApi {
+    /// List the users
+    ///
+    /// A page of the tenant's users, by their numbers.
+    #[oai(path = "/users", method = "get", operation_id = "listUsers")]
+    async fn list(
+        &self,
+        tenant: Tenant,
+        /// The most users on the page.
+        #[oai(default = "default_limit")]
+        limit: Query<Given<Limit>>,
+        /// `next` of the page before; none for the first.
+        after: Query<Option<Given<Cursor>>>,
+    ) -> Result<Json<UserPage>, Failure> {
+        let mut faults = Faults::default();
+        let (limit, after) = (faults.parameter("limit", limit.0), faults.optional("after", after.0));
+        let (Some(Limit(limit)), Some(after)) = (limit, after) else {
+            return Err(faults.into());
+        };
+        let page = store::list(&*tenant, after.map(|cursor| cursor.after), limit).await?;
+        let next = page
+            .last()
+            .filter(|_| page.has_more)
+            .map(|last| Cursor { after: last.id }.to_text());
+        Ok(Json(UserPage {
+            items: page.rows.into_iter().map(User::from).collect(),
+            next: next.into(),
+        }))
+    }
+
+    /// Create a user
+    #[oai(path = "/users", method = "post", operation_id = "createUser")]
+    async fn create(
+        &self,
+        tenant: Tenant,
+        request: &Request,
+        body: Body<UserInput>,
+    ) -> Result<CreatedUser, Failure<409>> {
+        let mut faults = Faults::default();
+        let Some(input) = faults.body(body) else {
+            return Err(faults.into());
+        };
+        let user = store::insert(&*tenant, input).await.map_err(email_taken)?;
+        // As the client called it, so that it holds under a path prefix too.
+        let collection = target_of(request).path().trim_end_matches('/');
+        let location = format!("{collection}/{}", user.id);
+        Ok(CreatedUser::Created(Json(user.into()), location))
+    }
+
+    /// Get a user
+    #[oai(path = "/users/:id", method = "get", operation_id = "getUser")]
+    async fn get(
+        &self,
+        tenant: Tenant,
+        /// The user's number.
+        id: Path<Given<UserId>>,
+    ) -> Result<Json<User>, Failure<404>> {
+        let mut faults = Faults::default();
+        let Some(UserId(id)) = faults.parameter("id", id.0) else {
+            return Err(faults.into());
+        };
+        let row = store::find(&*tenant, id).await?;
+        Ok(Json(row.ok_or_else(|| no_such_user(id))?.into()))
+    }
+
+    /// Replace a user
+    #[oai(path = "/users/:id", method = "put", operation_id = "updateUser")]
+    async fn update(
+        &self,
+        tenant: Tenant,
+        /// The user's number.
+        id: Path<Given<UserId>>,
+        body: Body<UserInput>,
+    ) -> Result<Json<User>, Failure<404, 409>> {
+        let mut faults = Faults::default();
+        let (Some(UserId(id)), Some(input)) = (faults.parameter("id", id.0), faults.body(body)) else {
+            return Err(faults.into());
+        };
+        let row = store::update(&*tenant, id, input).await.map_err(email_taken)?;
+        Ok(Json(row.ok_or_else(|| no_such_user(id))?.into()))
+    }
+
+    /// Delete a user
+    #[oai(path = "/users/:id", method = "delete", operation_id = "deleteUser")]
+    async fn delete(
+        &self,
+        tenant: Tenant,
+        /// The user's number.
+        id: Path<Given<UserId>>,
+    ) -> Result<DeletedUser, Failure<404>> {
+        let mut faults = Faults::default();
+        let Some(UserId(id)) = faults.parameter("id", id.0) else {
+            return Err(faults.into());
+        };
+        if !store::delete(&*tenant, id).await? {
+            return Err(no_such_user(id).into());
+        }
+        Ok(DeletedUser::Deleted)
+    }
+}
+
+fn no_such_user(id: i64) -> Problem {
+    Problem::not_found(format!("The tenant has no user {id}."))
+}
+
+fn email_taken(error: DbErr) -> Problem {
+    match DatabaseErrorKind::of(&error) {
+        DatabaseErrorKind::UniqueViolation => Problem::conflict("Another user of the tenant has this email address.")
+            .with_faults(vec![Fault::pointer("/email", "is taken")]),
+        _ => error.into(),
+    }
+}
