@@ -1,6 +1,7 @@
 //! The server: everything is built, then the sockets are bound, then it serves until it is told to stop.
 
 mod acceptor;
+mod compression;
 mod shutdown;
 
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, time::Duration};
@@ -21,6 +22,7 @@ use crate::{
     telemetry::AccessLog,
 };
 use acceptor::PausingAcceptor;
+use compression::Gzip;
 use shutdown::CloseWhenDraining;
 
 /// How long a connection may say nothing before it is closed.
@@ -148,8 +150,9 @@ impl Installation {
             }
         };
         let bound = acceptor.local_addr().into_iter().find_map(|local| local.as_socket_addr().copied());
-        // From the outside in: the access log times everything; what is answered while draining asks for a new connection.
-        let endpoint = endpoint.with(CloseWhenDraining(draining.clone())).with(AccessLog).boxed();
+        // From the outside in: the access log times everything; what is answered while draining asks for a new connection; bodies are
+        // compressed whoever wrote them, problems included.
+        let endpoint = endpoint.with(Gzip).with(CloseWhenDraining(draining.clone())).with(AccessLog).boxed();
         Ok(Door {
             acceptor,
             endpoint,

@@ -1,0 +1,117 @@
+//! Compresses answers for clients that ask for it. poem's own compression also encodes the smallest answers, images and what has a coding
+//! already, takes a coding that the client excludes with `q=0`, and says no `Vary`; so it is not used.
+
+use std::io;
+
+use async_compression::tokio::bufread::GzipEncoder;
+use http::{HeaderMap, HeaderValue, Method, header};
+use http_body::Body as _;
+use http_body_util::combinators::BoxBody;
+use poem::{Body, Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use tokio::io::BufReader;
+
+/// Smaller answers do not become smaller enough to be worth it.
+const SMALLEST: u64 = 1024;
+
+/// Encodes answers with gzip where the client takes it (RFC 9110 §12.5.3), they are text, and not tiny.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gzip;
+
+impl<E: Endpoint> Middleware<E> for Gzip {
+    type Output = GzipEndpoint<E>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        GzipEndpoint { inner }
+    }
+}
+
+pub(crate) struct GzipEndpoint<E> {
+    inner: E,
+}
+
+impl<E: Endpoint> Endpoint for GzipEndpoint<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Self::Output> {
+        let wanted = request.method() != Method::HEAD && accepts_gzip(request.headers());
+        let mut response = self.inner.call(request).await?.into_response();
+        if !is_compressible(response.headers()) {
+            return Ok(response);
+        }
+        let body: BoxBody<bytes::Bytes, io::Error> = response.take_body().into();
+        if body.size_hint().exact().is_some_and(|size| size < SMALLEST) {
+            response.set_body(Body::from(body));
+            return Ok(response);
+        }
+        // Which form an answer has depends on this header, whether it was asked for or not.
+        response
+            .headers_mut()
+            .append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if !wanted {
+            response.set_body(Body::from(body));
+            return Ok(response);
+        }
+        let encoder = GzipEncoder::new(BufReader::new(Body::from(body).into_async_read()));
+        response.set_body(Body::from_async_read(encoder));
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        Ok(response)
+    }
+}
+
+/// Whether `Accept-Encoding` names gzip, or everything, with a weight above 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let mut any = false;
+    let codings = headers.get_all(header::ACCEPT_ENCODING).iter();
+    for coding in codings.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let wanted = weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0));
+        if name.eq_ignore_ascii_case("gzip") {
+            return wanted;
+        }
+        any |= name == "*" && wanted;
+    }
+    any
+}
+
+fn is_compressible(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_text = media_type.is_some_and(|media_type| {
+        media_type.starts_with("text/") || media_type.contains("json") || media_type.contains("yaml")
+    });
+    is_text && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::{EndpointExt, endpoint::make_sync, test::TestClient};
+
+    use super::*;
+
+    async fn coding(size: usize, media_type: &'static str, accept: &'static str) -> (Option<String>, bool) {
+        let endpoint = make_sync(move |_| Response::builder().content_type(media_type).body("a".repeat(size)));
+        let client = TestClient::new(endpoint.with(Gzip));
+        let response = client.get("/").header("accept-encoding", accept).send().await.0;
+        let coding = response.header("content-encoding").map(str::to_owned);
+        let varies = response.header("vary") == Some("accept-encoding");
+        let body = response.into_body().into_bytes().await.unwrap();
+        assert_eq!(body.len() < size, coding.is_some());
+        (coding, varies)
+    }
+
+    #[tokio::test]
+    async fn what_is_large_and_text_is_encoded_for_who_takes_it() {
+        let gzip = Some("gzip".to_owned());
+        for accept in ["gzip", "br, gzip;q=0.5", "*", "GZIP"] {
+            assert_eq!(coding(2_000, "application/json", accept).await, (gzip.clone(), true), "{accept}");
+        }
+        for accept in ["", "br", "gzip;q=0", "*, gzip;q=0", "identity"] {
+            assert_eq!(coding(2_000, "application/json", accept).await, (None, true), "{accept}");
+        }
+        assert_eq!(coding(100, "application/json", "gzip").await, (None, false));
+        assert_eq!(coding(2_000, "image/png", "gzip").await, (None, false));
+    }
+}
