@@ -6,10 +6,10 @@ use tenantry_core::{
     BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantResolver, TrustedProxies,
     engine::{OnConnect, Tenants, TenantsParts},
 };
-use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, Origin, TenantGate};
+use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
 
 use crate::{
-    config::{Faults, ListenAddress, Loaded, Network, WarmUp},
+    config::{Faults, ListenAddress, Loaded, Network, Origin, WarmUp},
     migrations::{Migrations, MigrationsOnConnect},
 };
 
@@ -20,6 +20,8 @@ pub struct Installation {
     id_pattern: TenantIdPattern,
     tenants: Tenants,
     migrations: Arc<Migrations>,
+    /// The types of the drivers that are on.
+    drivers: Vec<String>,
     /// Who is named in `tenancy.warm_up`.
     warm_up: Vec<TenantId>,
 }
@@ -83,6 +85,7 @@ impl Installation {
         } else {
             None
         };
+        let names = drivers.iter().map(|(name, _)| name.clone()).collect();
         let tenants = Tenants::new(TenantsParts {
             provider,
             provider_type: config.tenancy.provider.type_name().to_owned(),
@@ -96,6 +99,7 @@ impl Installation {
             id_pattern,
             tenants,
             migrations,
+            drivers: names,
             warm_up,
         })
     }
@@ -137,7 +141,7 @@ impl Installation {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             location: self.resolver.location(),
             id_pattern: self.id_pattern.clone(),
-            origin: Origin {
+            origin: tenantry_openapi::Origin {
                 scheme: scheme.to_owned(),
                 port: Some(port).filter(|port| !matches!((scheme, port), ("http", 80) | ("https", 443))),
             },
@@ -145,13 +149,19 @@ impl Installation {
         }
     }
 
-    /// What was built, in a few words.
+    /// What was built, in one line.
     pub fn summary(&self) -> String {
+        let file = match &self.loaded.origin {
+            Origin::File(file) => file.display().to_string(),
+            Origin::Shipped => "the configuration inside the program".to_owned(),
+        };
         let tenancy = &self.loaded.config.tenancy;
+        let drivers = self.drivers.iter().map(|driver| format!("`{driver}`")).collect::<Vec<_>>();
         format!(
-            "the configuration is valid: resolver `{}`, provider `{}`",
+            "{file} is valid: resolver `{}`, provider `{}`, drivers {}",
             tenancy.resolver.type_name(),
-            tenancy.provider.type_name()
+            tenancy.provider.type_name(),
+            drivers.join(", ")
         )
     }
 

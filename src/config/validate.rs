@@ -64,8 +64,15 @@ impl Checker<'_> {
                 }
             }
             Wrong::Required { property } => {
-                let path = below(&path, property.as_str().unwrap_or_default());
-                faults.push(Fault::new(self.places.key(&path), &path, "is missing"));
+                let name = property.as_str().unwrap_or_default();
+                let path = below(&path, name);
+                let mut fault = Fault::new(self.places.key(&path), &path, "is missing");
+                // Which keys there may be depends on `type`, so one that is misspelt is not told as unknown.
+                let written = error.instance().as_object().into_iter().flat_map(|object| object.keys());
+                if let Some(typo) = written.filter(|key| nearest(key, [name]).is_some()).next() {
+                    fault.message = format!("is missing; is it the key `{typo}`?");
+                }
+                faults.push(fault);
             }
             Wrong::AnyOf { context } | Wrong::OneOfNotValid { context } => {
                 self.tell_choice(error, context, &path, faults)
