@@ -41,7 +41,9 @@ impl Installation {
             registry: registry.clone(),
         };
         let mut faults = Vec::new();
-        let provider = registry.build_provider(config.tenancy.provider.mapping(), &context).await;
+        let provider = registry
+            .build_provider(config.tenancy.provider.mapping(), &context)
+            .await;
         let provider: Option<Arc<dyn SecretProvider>> = provider
             .map_err(|error| faults.push(loaded.build_fault(&["tenancy", "provider"], &error)))
             .ok();
@@ -52,7 +54,9 @@ impl Installation {
                 Err(error) => faults.push(loaded.build_fault(&["drivers", name], &error)),
             }
         }
-        let resolver = registry.build_resolver(config.tenancy.resolver.mapping(), &context).await;
+        let resolver = registry
+            .build_resolver(config.tenancy.resolver.mapping(), &context)
+            .await;
         let resolver = resolver
             .map_err(|error| faults.push(loaded.build_fault(&["tenancy", "resolver"], &error)))
             .ok();
@@ -81,7 +85,10 @@ impl Installation {
         };
         let migrations = Arc::new(migrations);
         let on_connect: Option<Arc<dyn OnConnect>> = if config.migrations.on_connect {
-            Some(Arc::new(MigrationsOnConnect::new(migrations.clone(), config.migrations.sample_data)))
+            Some(Arc::new(MigrationsOnConnect::new(
+                migrations.clone(),
+                config.migrations.sample_data,
+            )))
         } else {
             None
         };
@@ -145,7 +152,10 @@ impl Installation {
                 scheme: scheme.to_owned(),
                 port: Some(port).filter(|port| !matches!((scheme, port), ("http", 80) | ("https", 443))),
             },
-            operator_server: config.server.admin_listen.map(|ListenAddress(address)| format!("{scheme}://{address}")),
+            operator_server: config
+                .server
+                .admin_listen
+                .map(|ListenAddress(address)| format!("{scheme}://{address}")),
         }
     }
 
@@ -156,7 +166,11 @@ impl Installation {
             Origin::Shipped => "the configuration inside the program".to_owned(),
         };
         let tenancy = &self.loaded.config.tenancy;
-        let drivers = self.drivers.iter().map(|driver| format!("`{driver}`")).collect::<Vec<_>>();
+        let drivers = self
+            .drivers
+            .iter()
+            .map(|driver| format!("`{driver}`"))
+            .collect::<Vec<_>>();
         format!(
             "{file} is valid: resolver `{}`, provider `{}`, drivers {}",
             tenancy.resolver.type_name(),
@@ -181,7 +195,14 @@ impl Installation {
 
     /// What resolves a request's tenant and opens its database.
     pub(crate) fn gate(&self) -> TenantGate {
-        let trusted = self.loaded.config.server.trusted_proxies.iter().map(|Network(network)| *network).collect();
+        let trusted = self
+            .loaded
+            .config
+            .server
+            .trusted_proxies
+            .iter()
+            .map(|Network(network)| *network)
+            .collect();
         TenantGate {
             resolver: self.resolver.clone(),
             tenants: self.tenants.clone(),
@@ -190,4 +211,3 @@ impl Installation {
         }
     }
 }
-

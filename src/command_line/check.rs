@@ -17,7 +17,9 @@ const AT_ONCE: usize = 10;
 
 pub(super) async fn run(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, connect: bool) -> Result<u8, Stop> {
     let installation = Installation::build(loaded, registry).await?;
-    installation.document(&apis).map_err(|error| Stop::Misuse(report::chain(&error)))?;
+    installation
+        .document(&apis)
+        .map_err(|error| Stop::Misuse(report::chain(&error)))?;
     report::print(format_args!("{}", installation.summary()))?;
     if !connect {
         return Ok(DONE);
@@ -54,7 +56,9 @@ pub(super) async fn run(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, c
 
 fn row(snapshot: &TenantSnapshot) -> (String, String, String) {
     let driver = snapshot.driver.clone().unwrap_or_default();
-    let latency = snapshot.latency.map(|latency| format!("{:.1} ms", latency.as_secs_f64() * 1e3));
+    let latency = snapshot
+        .latency
+        .map(|latency| format!("{:.1} ms", latency.as_secs_f64() * 1e3));
     let outcome = match snapshot.status {
         TenantStatus::Unhealthy => snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned()),
         _ => "ok".to_owned(),

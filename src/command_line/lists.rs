@@ -18,7 +18,9 @@ pub(super) fn schema(registry: &Registry) -> Result<u8, Stop> {
 
 pub(super) async fn openapi(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, yaml: bool) -> Result<u8, Stop> {
     let installation = Installation::build(loaded, registry).await?;
-    let document = installation.document(&apis).map_err(|error| Stop::Failure(report::chain(&error)))?;
+    let document = installation
+        .document(&apis)
+        .map_err(|error| Stop::Failure(report::chain(&error)))?;
     let text = if yaml { document.yaml() } else { document.json() };
     report::print(format_args!("{}", String::from_utf8_lossy(text).trim_end()))?;
     Ok(DONE)
@@ -26,7 +28,11 @@ pub(super) async fn openapi(loaded: Loaded, registry: Arc<Registry>, apis: ApiSe
 
 pub(super) async fn tenants(loaded: Loaded, registry: Arc<Registry>, json: bool) -> Result<u8, Stop> {
     let installation = Installation::build(loaded, registry).await?;
-    let mut tenants = installation.tenants().list().await.map_err(|error| Stop::Failure(report::chain(&error)))?;
+    let mut tenants = installation
+        .tenants()
+        .list()
+        .await
+        .map_err(|error| Stop::Failure(report::chain(&error)))?;
     tenants.sort_unstable();
     if json {
         return print_json(&json!(tenants));
@@ -47,11 +53,20 @@ pub(super) fn plugins(registry: &Registry, json: bool) -> Result<u8, Stop> {
     }
     for plugin in &all {
         let text = |key: &str| plugin[key].as_str().unwrap_or_default().to_owned();
-        report::print(format_args!("{:<9} {:<20} {}", text("family"), text("type"), text("summary")))?;
+        report::print(format_args!(
+            "{:<9} {:<20} {}",
+            text("family"),
+            text("type"),
+            text("summary")
+        ))?;
         for key in plugin["keys"].as_array().into_iter().flatten() {
             let name = key["name"].as_str().unwrap_or_default();
             let required = if key["required"] == true { " (required)" } else { "" };
-            report::print(format_args!("{:31}{name}{required}: {}", "", key["summary"].as_str().unwrap_or_default()))?;
+            report::print(format_args!(
+                "{:31}{name}{required}: {}",
+                "",
+                key["summary"].as_str().unwrap_or_default()
+            ))?;
         }
     }
     Ok(DONE)

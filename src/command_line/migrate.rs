@@ -27,11 +27,21 @@ pub(super) async fn run(
         .await;
     progress.finish_and_clear();
     outcomes.sort_unstable_by_key(|(id, _)| *id);
-    let mut table = report::table(["tenant", if dry_run { "would apply" } else { "applied" }, "already there", "outcome"]);
+    let mut table = report::table([
+        "tenant",
+        if dry_run { "would apply" } else { "applied" },
+        "already there",
+        "outcome",
+    ]);
     let mut failed = 0;
     for (id, outcome) in outcomes {
         match outcome {
-            Ok(done) => table.add_row([id.to_string(), done.applied.join(", "), done.already.to_string(), "ok".to_owned()]),
+            Ok(done) => table.add_row([
+                id.to_string(),
+                done.applied.join(", "),
+                done.already.to_string(),
+                "ok".to_owned(),
+            ]),
             Err(error) => {
                 failed += 1;
                 table.add_row([id.to_string(), String::new(), String::new(), error])
@@ -61,9 +71,13 @@ async fn migrate(installation: &Installation, id: &TenantId, dry_run: bool) -> R
     let sample_data = installation.loaded().config.migrations.sample_data;
     let migrations = installation.migrations();
     let done = if dry_run {
-        migrations.pending(&*opened.driver, &mut *opened.connection, sample_data).await
+        migrations
+            .pending(&*opened.driver, &mut *opened.connection, sample_data)
+            .await
     } else {
-        migrations.apply(&*opened.driver, &mut *opened.connection, id, sample_data).await
+        migrations
+            .apply(&*opened.driver, &mut *opened.connection, id, sample_data)
+            .await
     };
     opened.connection.close().await;
     done.map_err(|error| report::chain(&error))

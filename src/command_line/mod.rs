@@ -131,13 +131,18 @@ async fn dispatch(command: Command, loaded: Loaded, registry: Arc<Registry>, api
         Command::Serve => {
             telemetry::start_logging(&loaded.config.logging).map_err(|error| Stop::Misuse(error.to_string()))?;
             let installation = Installation::build(loaded, registry).await?;
-            installation.serve(apis).await.map_err(|error| Stop::Failure(report::chain(&error)))?;
+            installation
+                .serve(apis)
+                .await
+                .map_err(|error| Stop::Failure(report::chain(&error)))?;
             Ok(DONE)
         }
         Command::Check { connect } => check::run(loaded, registry, apis, connect).await,
-        Command::Migrate { tenant, parallel, dry_run } => {
-            migrate::run(loaded, registry, tenant, usize::from(parallel), dry_run).await
-        }
+        Command::Migrate {
+            tenant,
+            parallel,
+            dry_run,
+        } => migrate::run(loaded, registry, tenant, usize::from(parallel), dry_run).await,
         Command::Tenants { json } => lists::tenants(loaded, registry, json).await,
         Command::Openapi { format } => lists::openapi(loaded, registry, apis, format == DocumentFormat::Yaml).await,
         Command::Schema => lists::schema(&registry),

@@ -64,7 +64,10 @@ impl<E: Endpoint> Endpoint for GzipEndpoint<E> {
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let mut any = false;
     let codings = headers.get_all(header::ACCEPT_ENCODING).iter();
-    for coding in codings.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+    for coding in codings
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
@@ -106,10 +109,18 @@ mod tests {
     async fn what_is_large_and_text_is_encoded_for_who_takes_it() {
         let gzip = Some("gzip".to_owned());
         for accept in ["gzip", "br, gzip;q=0.5", "*", "GZIP"] {
-            assert_eq!(coding(2_000, "application/json", accept).await, (gzip.clone(), true), "{accept}");
+            assert_eq!(
+                coding(2_000, "application/json", accept).await,
+                (gzip.clone(), true),
+                "{accept}"
+            );
         }
         for accept in ["", "br", "gzip;q=0", "*, gzip;q=0", "identity"] {
-            assert_eq!(coding(2_000, "application/json", accept).await, (None, true), "{accept}");
+            assert_eq!(
+                coding(2_000, "application/json", accept).await,
+                (None, true),
+                "{accept}"
+            );
         }
         assert_eq!(coding(100, "application/json", "gzip").await, (None, false));
         assert_eq!(coding(2_000, "image/png", "gzip").await, (None, false));

@@ -4,7 +4,14 @@ mod acceptor;
 mod compression;
 mod shutdown;
 
-use std::{future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    pin::Pin,
+    time::Duration,
+};
 
 use poem::{
     EndpointExt, Server,
@@ -17,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::ListenAddress,
+    config::{ListenAddress, Network},
     installation::Installation,
     telemetry::AccessLog,
 };
@@ -71,6 +78,7 @@ pub struct BoundServer {
     warming: Warming,
     grace: Duration,
     draining: CancellationToken,
+    loopback_is_operator_behind_proxy: bool,
 }
 
 struct Door {
@@ -116,6 +124,8 @@ impl Installation {
             warming: Box::pin(self.warming()),
             grace: config.server.shutdown_grace.into(),
             draining,
+            loopback_is_operator_behind_proxy: config.admin.token.is_none()
+                && trusts_loopback(&config.server.trusted_proxies),
         })
     }
 
@@ -149,16 +159,30 @@ impl Installation {
                 listener.into_acceptor().await.map_err(unusable)?.boxed()
             }
         };
-        let bound = acceptor.local_addr().into_iter().find_map(|local| local.as_socket_addr().copied());
+        let bound = acceptor
+            .local_addr()
+            .into_iter()
+            .find_map(|local| local.as_socket_addr().copied());
         // From the outside in: the access log times everything; what is answered while draining asks for a new connection; bodies are
         // compressed whoever wrote them, problems included.
-        let endpoint = endpoint.with(Gzip).with(CloseWhenDraining(draining.clone())).with(AccessLog).boxed();
+        let endpoint = endpoint
+            .with(Gzip)
+            .with(CloseWhenDraining(draining.clone()))
+            .with(AccessLog)
+            .boxed();
         Ok(Door {
             acceptor,
             endpoint,
             address: bound.unwrap_or(address),
         })
     }
+}
+
+fn trusts_loopback(networks: &[Network]) -> bool {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    networks
+        .iter()
+        .any(|Network(network)| loopback.iter().any(|address| network.contains(address)))
 }
 
 async fn pem(path: &PathBuf) -> Result<Vec<u8>, ServerError> {
@@ -189,8 +213,14 @@ impl BoundServer {
             warming,
             grace,
             draining,
+            loopback_is_operator_behind_proxy,
         } = self;
         let closing = CancellationToken::new();
+        if loopback_is_operator_behind_proxy {
+            tracing::warn!(
+                "`admin.token` is not set and a proxy on this machine is trusted: whoever comes through it is an operator"
+            );
+        }
         tracing::info!(
             address = %main.address, operator_address = operator.as_ref().map(|door| tracing::field::display(door.address)), "listening"
         );
@@ -206,7 +236,10 @@ impl BoundServer {
             ended = &mut serving => return ended.map_err(|error| ServerError::Failed(error.into()))?.map(drop).map_err(ServerError::Failed),
         }
         let began = tokio::time::Instant::now();
-        tracing::info!(grace_ms = grace.as_millis() as u64, "stopping: readiness is down, running requests end");
+        tracing::info!(
+            grace_ms = grace.as_millis() as u64,
+            "stopping: readiness is down, running requests end"
+        );
         readiness.set(false);
         draining.cancel();
         warming.abort();
@@ -219,7 +252,11 @@ impl BoundServer {
         if cut_off {
             return Err(ServerError::CutOff);
         }
-        tracing::info!(duration_ms = began.elapsed().as_millis() as u64, every_connection_closed = closed, "stopped");
+        tracing::info!(
+            duration_ms = began.elapsed().as_millis() as u64,
+            every_connection_closed = closed,
+            "stopped"
+        );
         Ok(())
     }
 

@@ -28,7 +28,9 @@ impl<E: Endpoint> Endpoint for AccessLogEndpoint<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Self::Output> {
-        if !tracing::enabled!(target: "tenantry::access", tracing::Level::INFO) || is_probe(request.original_uri().path()) {
+        if !tracing::enabled!(target: "tenantry::access", tracing::Level::INFO)
+            || is_probe(request.original_uri().path())
+        {
             return self.inner.call(request).await.map(IntoResponse::into_response);
         }
         let started = Instant::now();

@@ -52,9 +52,15 @@ pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
     let filter = filter(settings.level.as_str())?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal())).try_init(),
+        LogFormat::Text => registry
+            .with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal()))
+            .try_init(),
         LogFormat::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let layer = fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false);
             registry.with(layer.with_writer(io::stderr)).try_init()
         }
     };
