@@ -1,1 +1,47 @@
-//! Starts the servers that Tenantry is tested against.
+//! Starts the servers that Tenantry is tested against: PostgreSQL, MariaDB, an AWS Secrets Manager server (moto), and the built
+//! `tenantry` program itself.
+//!
+//! Every server is real, listens on loopback only, keeps its files in a temporary folder of its own, and ends with whoever
+//! started it: on drop, and also when the test process dies, however it dies. A server that is dropped while a test panics
+//! leaves its log behind and says where. A program that is missing fails the test and says what to install; nothing skips.
+//!
+//! `./scripts/test` starts one PostgreSQL and one MariaDB for all test programs and names them in [`POSTGRES_URL`] and
+//! [`MARIADB_URL`], which the `shared()` servers use. Without it each test process starts its own.
+//!
+//! The database servers keep their clocks in a zone that is not UTC, and every password made here holds [`CANARY`], so that what
+//! depends on the one or leaks the other shows.
+
+mod certificates;
+mod http;
+mod mariadb;
+mod moto;
+mod ports;
+mod postgres;
+mod process;
+mod programs;
+mod supervisor;
+mod tenant_db;
+mod tenantry;
+
+pub use certificates::Certificates;
+pub use mariadb::MariadbServer;
+pub use moto::MotoServer;
+pub use ports::free_port;
+pub use postgres::PostgresServer;
+pub use tenant_db::{CANARY, TenantDb};
+pub use tenantry::{Finished, TenantryBuilder, TenantryProcess};
+
+/// The environment variable that names a PostgreSQL server for [`PostgresServer::shared`], as its superuser's URL:
+/// `postgres://postgres:password@127.0.0.1:5432/postgres`.
+pub const POSTGRES_URL: &str = "TENANTRY_TEST_POSTGRES_URL";
+
+/// The environment variable that names a MariaDB server for [`MariadbServer::shared`], as its superuser's URL:
+/// `mysql://root:password@127.0.0.1:3306`.
+pub const MARIADB_URL: &str = "TENANTRY_TEST_MARIADB_URL";
+
+/// The environment variable that holds the path of the `moto_server` program.
+pub const MOTO_PROGRAM: &str = "TENANTRY_TEST_MOTO";
+
+/// The environment variable that names the folder for logs of failed tests. Without it they go to `tenantry-test-logs` in the
+/// system's temporary folder.
+pub const LOG_FOLDER: &str = "TENANTRY_TEST_LOGS";

@@ -1,0 +1,61 @@
+//! Finding a port that nobody uses.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+    net::{Ipv4Addr, TcpListener},
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Result, bail};
+
+/// Below the range that systems take outgoing ports from (32768 and up on Linux), so that no client's socket takes the port of a
+/// server that is stopped for a moment.
+const PORTS: Range<u16> = 20_000..32_000;
+
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A TCP port that is free on 127.0.0.1 now, and that this process gives nobody else.
+///
+/// Another process can still take it before it is used, so whoever starts a server on it tries again on another when it is taken.
+///
+/// # Errors
+/// No port of the range is free.
+pub fn free_port() -> Result<u16> {
+    let start = RandomState::new().hash_one("port") as usize;
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for step in 0..PORTS.len() {
+        let Some(port) = PORTS.clone().nth((start % PORTS.len() + step) % PORTS.len()) else {
+            continue;
+        };
+        if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            given.insert(port);
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {} to {}", PORTS.start, PORTS.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_can_be_bound_and_is_given_once() {
+        let ports: BTreeSet<u16> = (0..50).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 50);
+        for port in ports {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_not_given() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port().unwrap())).unwrap();
+        let taken = taken.local_addr().unwrap().port();
+        for _ in 0..50 {
+            assert_ne!(free_port().unwrap(), taken);
+        }
+    }
+}
