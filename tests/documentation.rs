@@ -1,0 +1,89 @@
+//! What the README shows is what is there.
+
+use std::collections::BTreeMap;
+
+use tenantry::{
+    config::{self, Environment},
+    core::Registry,
+};
+
+const README: &str = include_str!("../README.md");
+
+/// The blocks of the README in one language.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    let after = README.split(fence.as_str()).skip(1);
+    after.map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::new();
+    tenantry::plugins::register(&mut registry);
+    registry
+}
+
+#[test]
+fn every_yaml_block_is_a_configuration_that_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = Environment::from([("TENANT2_PASSWORD", "p")]);
+    let blocks = blocks("yaml");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let file = folder.path().join("config.yaml");
+        std::fs::write(&file, block).unwrap();
+        let loaded = config::load(Some(&file), &environment, &registry());
+        assert!(loaded.is_ok(), "{block}\n{}", loaded.unwrap_err());
+    }
+}
+
+#[test]
+fn every_rust_block_is_a_part_of_an_example() {
+    let examples = [include_str!("../examples/custom_api.rs"), include_str!("../examples/custom_plugins.rs")];
+    let blocks = blocks("rust");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        assert!(examples.iter().any(|example| example.contains(block.trim())), "{block}");
+    }
+}
+
+#[test]
+fn every_plugin_and_every_command_is_named() {
+    let registry = registry();
+    let types = registry.resolvers().map(|plugin| plugin.type_name);
+    let types = types.chain(registry.providers().map(|plugin| plugin.type_name));
+    for name in types.chain(registry.drivers().map(|plugin| plugin.type_name)) {
+        assert!(README.contains(&format!("`{name}`")), "{name}");
+    }
+    for command in ["serve", "check", "migrate", "tenants", "openapi", "schema", "plugins"] {
+        assert!(README.contains(&format!("| `{command}")), "{command}");
+    }
+    for (variable, _) in config::WELL_KNOWN {
+        assert!(README.contains(variable), "{variable}");
+    }
+}
+
+#[test]
+fn the_plugins_of_the_tables_are_mappings_that_build() {
+    // Each example between backquotes that begins with `{ type:`.
+    let examples: BTreeMap<&str, ()> = README
+        .split('`')
+        .filter(|text| text.starts_with("{ type:") && !text.contains("..."))
+        .map(|text| (text, ()))
+        .collect();
+    assert!(examples.len() >= 10, "{examples:?}");
+    let folder = tempfile::tempdir().unwrap();
+    for example in examples.keys() {
+        let is_provider = ["static, tenants", "file", "directory", "env", "aws"]
+            .iter()
+            .any(|start| example.starts_with(&format!("{{ type: {start}")));
+        let tenancy = if is_provider {
+            format!("  provider: {example}")
+        } else {
+            format!("  resolver: {example}\n  provider: {{ type: env }}")
+        };
+        let file = folder.path().join("config.yaml");
+        std::fs::write(&file, format!("tenancy:\n{tenancy}\n")).unwrap();
+        let loaded = config::load(Some(&file), &Environment::from([("UNUSED", "")]), &registry());
+        assert!(loaded.is_ok(), "{example}\n{}", loaded.unwrap_err());
+    }
+}
