@@ -2,16 +2,30 @@
 
 use std::{future::Future, sync::Arc};
 
+use serde_json::Value;
 use tenantry_core::{
-    BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantResolver, TrustedProxies,
+    BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation, TenantResolver,
+    TrustedProxies,
     engine::{OnConnect, Tenants, TenantsParts},
 };
 use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
 
 use crate::{
-    config::{Faults, ListenAddress, Loaded, Network, Origin, WarmUp},
+    config::{Fault, Faults, ListenAddress, Loaded, Network, Origin, WarmUp},
     migrations::{Migrations, MigrationsOnConnect},
+    server::Certificate,
 };
+
+/// The first segments of the server's own paths. A prefix before tenants' paths that began with one would take their place.
+const SERVED: [&str; 7] = [
+    "admin",
+    "api",
+    "docs",
+    "health",
+    "metrics",
+    "openapi.json",
+    "openapi.yaml",
+];
 
 /// A configuration with its plugins built and its engine started. Nothing is opened yet, and no socket bound.
 pub struct Installation {
@@ -22,6 +36,8 @@ pub struct Installation {
     migrations: Arc<Migrations>,
     /// The types of the drivers that are on.
     drivers: Vec<String>,
+    /// What the server shows to clients, where it speaks TLS.
+    certificate: Option<Certificate>,
     /// Who is named in `tenancy.warm_up`.
     warm_up: Vec<TenantId>,
 }
@@ -60,6 +76,11 @@ impl Installation {
         let resolver = resolver
             .map_err(|error| faults.push(loaded.build_fault(&["tenancy", "resolver"], &error)))
             .ok();
+        faults.extend(
+            resolver
+                .as_ref()
+                .and_then(|resolver| misplaced_prefix(&loaded, &resolver.location())),
+        );
         let migrations = match &config.migrations.dir {
             None => Migrations::embedded(),
             Some(dir) => Migrations::load(&loaded.path(dir)).await,
@@ -67,6 +88,13 @@ impl Installation {
         let migrations = migrations
             .map_err(|error| faults.push(loaded.fault_at(&["migrations", "dir"], error.to_string())))
             .ok();
+        let certificate = match &config.server.tls {
+            None => None,
+            Some(tls) => Certificate::load(&loaded, tls)
+                .await
+                .map_err(|wrong| faults.extend(wrong))
+                .ok(),
+        };
         let mut warm_up = Vec::new();
         if let WarmUp::Tenants(ids) = &config.tenancy.warm_up {
             for (index, id) in ids.iter().enumerate() {
@@ -107,6 +135,7 @@ impl Installation {
             tenants,
             migrations,
             drivers: names,
+            certificate,
             warm_up,
         })
     }
@@ -124,6 +153,11 @@ impl Installation {
     /// The migrations for tenants' databases.
     pub fn migrations(&self) -> &Migrations {
         &self.migrations
+    }
+
+    /// What the server shows to clients, where it speaks TLS.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
     }
 
     /// The rule for tenant ids.
@@ -210,4 +244,29 @@ impl Installation {
             id_pattern: self.id_pattern.clone(),
         }
     }
+}
+
+/// A prefix before tenants' paths that hides routes of the server.
+fn misplaced_prefix(loaded: &Loaded, location: &TenantLocation) -> Option<Fault> {
+    let first = location.path_prefix()?.trim_start_matches('/').split('/').next()?;
+    let served = SERVED.iter().find(|served| **served == first)?;
+    let mut path = vec!["tenancy".to_owned(), "resolver".to_owned()];
+    path.extend(place_of_prefix(&loaded.config.tenancy.resolver.mapping()).unwrap_or_default());
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    Some(loaded.fault_at(
+        &path,
+        format!("begins with `/{served}`, where the server has routes of its own"),
+    ))
+}
+
+/// Where in a resolver's mapping, or in those of the resolvers it is made of, the prefix is written.
+fn place_of_prefix(mapping: &Value) -> Option<Vec<String>> {
+    if mapping.get("prefix").is_some() {
+        return Some(vec!["prefix".to_owned()]);
+    }
+    let parts = mapping.get("resolvers")?.as_array()?;
+    parts.iter().enumerate().find_map(|(index, part)| {
+        let below = place_of_prefix(part)?;
+        Some([vec!["resolvers".to_owned(), index.to_string()], below].concat())
+    })
 }

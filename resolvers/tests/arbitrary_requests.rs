@@ -1,9 +1,9 @@
 //! Whatever a request holds, no resolver panics, waits for ever, or finds anything but a valid id that the request names.
-//! `PROPTEST_CASES` sets how many requests are tried.
+//! `PROPTEST_CASES` sets how many requests are tried; `./scripts/fuzz` tries a million.
 
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Uri};
 use proptest::{
@@ -158,19 +158,12 @@ struct Subject {
 }
 
 impl Subject {
-    async fn hears(&self, request: &Request<()>, trusted: bool) -> Result<bool, TestCaseError> {
-        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    async fn hears(&self, head: RequestHead<'_>, request: &Request<()>) -> Result<bool, TestCaseError> {
         let head = RequestHead {
-            method: &Method::GET,
-            uri: request.uri(),
-            headers: request.headers(),
-            peer: Some(IpAddr::from([if trusted { 10 } else { 192 }, 0, 2, 1])),
-            trusted_proxies: &proxies,
             id_pattern: &self.pattern,
+            ..head
         };
-        let resolved = tokio::time::timeout(Duration::from_secs(30), self.resolver.resolve(&head)).await;
-        prop_assert!(resolved.is_ok(), "{} waits without a deadline", self.type_name);
-        let Ok(Ok(Resolution::Found(id))) = resolved else {
+        let Ok(Resolution::Found(id)) = self.resolver.resolve(&head).await else {
             return Ok(false);
         };
         prop_assert_eq!(self.pattern.parse(id.as_str()), Ok(id));
@@ -187,57 +180,84 @@ impl Subject {
     }
 }
 
-#[test]
-fn no_request_makes_a_resolver_panic_or_find_what_is_no_tenant() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+/// All resolvers, under the default rule for ids and under one that allows everything that may be allowed.
+async fn subjects() -> Vec<Subject> {
     let mut subjects = Vec::new();
     for pattern in [TenantIdPattern::default(), TenantIdPattern::new("(?s).*").unwrap()] {
         let mut context = BuildContext::for_tests(registry());
         context.id_pattern = pattern.clone();
         for mapping in mappings() {
             let type_name = mapping["type"].as_str().unwrap().to_owned();
-            let resolver = runtime
-                .block_on(context.resolver(mapping))
-                .map_err(|error| error.to_string())
-                .unwrap();
+            let resolver = context.resolver(mapping).await;
             subjects.push(Subject {
                 type_name,
                 pattern: pattern.clone(),
-                resolver,
+                resolver: resolver.map_err(|error| error.to_string()).unwrap(),
             });
         }
     }
-    let found = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    subjects
+}
+
+/// Tries `cases` requests, and gives the types of the resolvers that found a tenant in any of them.
+fn try_requests(cases: u32) -> BTreeSet<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let subjects = runtime.block_on(subjects());
+    let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    let found = RefCell::new(BTreeSet::new());
     let config = Config {
         failure_persistence: None,
+        cases,
         ..Config::default()
     };
-    let is_many = config.cases >= 256;
     let tested = TestRunner::new(config).run(&(request(), any::<bool>()), |(request, trusted)| {
-        for subject in &subjects {
-            if runtime.block_on(subject.hears(&request, trusted))? {
-                found.borrow_mut().insert(subject.type_name.clone());
+        let head = RequestHead {
+            method: &Method::GET,
+            uri: request.uri(),
+            headers: request.headers(),
+            peer: Some(IpAddr::from([if trusted { 10 } else { 192 }, 0, 2, 1])),
+            trusted_proxies: &proxies,
+            id_pattern: &TenantIdPattern::default(),
+        };
+        let every_resolver = async {
+            for subject in &subjects {
+                if subject.hears(head, &request).await? && !found.borrow().contains(&subject.type_name) {
+                    found.borrow_mut().insert(subject.type_name.clone());
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        let heard = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), every_resolver).await });
+        heard.unwrap_or_else(|_| Err(TestCaseError::fail("a resolver waits without a deadline")))
     });
     if let Err(error) = tested {
         panic!("{error}");
     }
-    if !is_many {
+    found.into_inner()
+}
+
+#[test]
+fn no_request_makes_a_resolver_panic_or_find_what_is_no_tenant() {
+    let cases = Config::default().cases;
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    let found: BTreeSet<String> = std::thread::scope(|scope| {
+        let tasks: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| try_requests(cases.div_ceil(threads))))
+            .collect();
+        tasks.into_iter().flat_map(|task| task.join().unwrap()).collect()
+    });
+    // Of few requests, there need be none for each resolver.
+    if cases < 256 {
         return;
     }
-    // Requests that no resolver ever finds a tenant in would prove nothing.
-    for type_name in subjects
-        .iter()
-        .map(|subject| &subject.type_name)
-        .filter(|name| *name != "host")
-    {
+    // Requests that no resolver ever finds a tenant in would prove nothing. That a host is one of the two that are known is rare.
+    for mapping in mappings() {
+        let type_name = mapping["type"].as_str().unwrap();
         assert!(
-            found.borrow().contains(type_name),
+            type_name == "host" || found.contains(type_name),
             "`{type_name}` found no tenant in any request"
         );
     }

@@ -117,6 +117,8 @@ fn choose_within(registry: &Registry, schema: &mut Value, node: Option<&Node>) {
     }
     if let (Some(items), Some(Kind::List(nodes))) = (members.get("items"), node.map(|node| &node.kind))
         && held_family(items).is_some()
+        // `prefixItems` must not be empty (JSON Schema Core 2020-12 §10.3.1.1).
+        && !nodes.is_empty()
     {
         let each = nodes.iter().take(MOST_IN_A_LIST).map(|node| {
             let mut item = items.clone();

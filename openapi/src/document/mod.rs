@@ -1,5 +1,6 @@
 //! The OpenAPI document: what the APIs say of themselves, put together, with the configured resolver's way to name a tenant.
 
+mod answer_schemas;
 mod answers;
 mod location;
 mod merge;
@@ -136,6 +137,7 @@ fn build_value<'a>(
         },
     });
     tidy::tidy(&mut document, &id_pattern(&settings.id_pattern));
+    answer_schemas::open(&mut document);
     Ok(document)
 }
 

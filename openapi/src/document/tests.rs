@@ -344,8 +344,35 @@ fn the_yaml_is_the_json() {
     assert_eq!(json, yaml);
 }
 
+/// Whether an object is described in this place, where a generator must make up a name such as `InlineObject` for it.
+fn has_unnamed_object(schema: &Value) -> bool {
+    let members = schema.as_object().into_iter().flatten();
+    schema.get("properties").is_some()
+        || members
+            .filter(|(key, _)| ["allOf", "anyOf", "oneOf", "items", "additionalProperties"].contains(&key.as_str()))
+            .flat_map(|(_, value)| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice))
+            .any(has_unnamed_object)
+}
+
 #[test]
-fn an_input_that_takes_no_other_members_says_so() {
+fn every_object_has_a_name_that_generated_clients_can_take() {
+    let document = document(header());
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(!has_unnamed_object(schema), "{name} {member}");
+        }
+    }
+    for (method, path, operation) in operations(&document) {
+        let responses = operation["responses"].as_object().unwrap().values();
+        let parts = responses.chain(operation.get("requestBody"));
+        for media in parts.filter_map(|part| part["content"].as_object()).flatten() {
+            assert!(!has_unnamed_object(&media.1["schema"]), "{method} {path} {}", media.0);
+        }
+    }
+}
+
+#[test]
+fn an_input_that_takes_no_other_members_says_so_and_an_answer_says_that_it_may_grow() {
     let document = document(header());
     let input = &document["components"]["schemas"]["UserInput"];
     assert_eq!(input["additionalProperties"], false);
@@ -353,6 +380,12 @@ fn an_input_that_takes_no_other_members_says_so() {
     let page = &document["components"]["schemas"]["UserPage"];
     assert_eq!(page["required"], json!(["items", "next"]));
     assert_eq!(page["properties"]["next"]["nullable"], true);
+    for answer in ["Problem", "Fault", "TenantHealth", "User", "UserPage"] {
+        assert_eq!(
+            document["components"]["schemas"][answer]["additionalProperties"], true,
+            "{answer}"
+        );
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn tidy(document: &mut Value, id_pattern: &str) {
     }
 }
 
-fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
+pub(super) fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut)
 }
@@ -53,7 +53,7 @@ fn add_examples(body: &mut Value, schemas: &Value) {
 }
 
 /// Keys below which there are values of the interfaces, not descriptions.
-const VALUES: [&str; 4] = ["default", "enum", "example", "examples"];
+pub(super) const VALUES: [&str; 4] = ["default", "enum", "example", "examples"];
 
 fn walk(value: &mut Value, id_pattern: &str) {
     match value {

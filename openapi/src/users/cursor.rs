@@ -36,7 +36,8 @@ impl Parameter for Cursor {
             min_length: Some(12),
             max_length: Some(12),
             pattern: Some(PATTERN.to_owned()),
-            example: Some(Self { after: 50 }.to_text().into()),
+            // Swagger UI fills the field with it, and what is then listed begins with the first.
+            example: Some(Self { after: 0 }.to_text().into()),
             ..MetaSchema::new("string")
         }
     }

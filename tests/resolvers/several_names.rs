@@ -1,0 +1,106 @@
+//! Requests that name a tenant more than once, or wrongly where another resolver would find one.
+
+use crate::{
+    http::{USERS, send},
+    tenants::{ISSUER, SECRET, TENANT1, TENANT2, start},
+};
+
+const HEADER: &str = include_str!("configurations/header.yaml");
+
+fn chain(agreement: &str) -> String {
+    format!(
+        "type: chain\nagreement: {agreement}\nresolvers:\n  - type: header\n  - type: jwt\n    issuer: {ISSUER}\n    secret: {SECRET}\n  \
+         - type: subdomain\n    domain: example.com\n"
+    )
+}
+
+#[tokio::test]
+async fn two_headers_that_differ_are_malformed() {
+    let server = start(HEADER).await;
+    let both = [("X-Tenant-ID", "tenant1"), ("x-tenant-id", "tenant2")];
+    let answer = send(&server, "GET", USERS, &both).await;
+    assert_eq!(answer.problem(), (400, "tenant_malformed"));
+    assert!(
+        answer.body["detail"].as_str().unwrap().contains("X-Tenant-ID"),
+        "{}",
+        answer.body
+    );
+
+    let same = [("X-Tenant-ID", "tenant1"), ("x-tenant-id", "tenant1")];
+    assert_eq!(send(&server, "GET", USERS, &same).await.status, 200);
+    let listed = [("X-Tenant-ID", "tenant1, tenant2")];
+    assert_eq!(
+        send(&server, "GET", USERS, &listed).await.problem(),
+        (400, "tenant_malformed")
+    );
+}
+
+#[tokio::test]
+async fn two_host_lines_that_differ_are_malformed() {
+    let server = start(include_str!("configurations/subdomain.yaml")).await;
+    let both = [("Host", "tenant1.example.com"), ("Host", "tenant2.example.com")];
+    let answer = send(&server, "GET", USERS, &both).await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    // RFC 9112 §3.2.2: the target's host replaces the line's. Whoever stands in front may have read the other one.
+    let target = format!("http://tenant2.example.com{USERS}");
+    let answer = send(&server, "GET", &target, &[("Host", "tenant1.example.com")]).await;
+    assert_eq!(answer.problem(), (400, "tenant_malformed"));
+    let answer = send(&server, "GET", &target, &[("Host", "tenant2.example.com")]).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_header_and_a_token_that_disagree_are_a_mismatch_where_all_must_agree() {
+    let server = start(&chain("all")).await;
+    let bearer = format!("Bearer {}", TENANT1.token());
+    let with = |tenant: &'static str| [("X-Tenant-ID", tenant), ("Authorization", bearer.as_str())];
+    let answer = send(&server, "GET", USERS, &with(TENANT2.id)).await;
+    assert_eq!(answer.problem(), (403, "tenant_mismatch"));
+    assert_eq!(send(&server, "GET", USERS, &with(TENANT1.id)).await.status, 200);
+    let host = [("Host", "tenant2.example.com"), ("Authorization", bearer.as_str())];
+    assert_eq!(
+        send(&server, "GET", USERS, &host).await.problem(),
+        (403, "tenant_mismatch")
+    );
+}
+
+#[tokio::test]
+async fn a_bad_token_is_refused_whatever_else_names_a_tenant() {
+    let server = start(&chain("all")).await;
+    let headers = [
+        ("X-Tenant-ID", "tenant1"),
+        ("Authorization", "Bearer x.y.z"),
+        ("Host", "tenant1.example.com"),
+    ];
+    assert_eq!(
+        send(&server, "GET", USERS, &headers).await.problem(),
+        (401, "unauthenticated")
+    );
+}
+
+#[tokio::test]
+async fn a_malformed_name_never_falls_through_to_the_next_resolver() {
+    for agreement in ["first", "all"] {
+        let server = start(&chain(agreement)).await;
+        let good = [("Host", "tenant1.example.com")];
+        assert_eq!(send(&server, "GET", USERS, &good).await.status, 200, "{agreement}");
+        for malformed in ["Tenant1", "../tenant1", "", "tenant1.example.com", "%74enant1"] {
+            let headers = [("X-Tenant-ID", malformed), good[0]];
+            let answer = send(&server, "GET", USERS, &headers).await;
+            assert_eq!(
+                answer.problem(),
+                (400, "tenant_malformed"),
+                "{agreement}: {malformed:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_any_of_a_chain_s_places_is_a_missing_tenant() {
+    let server = start(&chain("first")).await;
+    assert_eq!(
+        send(&server, "GET", USERS, &[]).await.problem(),
+        (400, "tenant_missing")
+    );
+}
