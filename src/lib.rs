@@ -38,7 +38,7 @@ mod telemetry;
 
 pub use app::{App, StartError};
 pub use installation::Installation;
-pub use server::{BoundServer, RunningServer, ServerError};
+pub use server::{BoundServer, RunningServer, ServerError, Stopping};
 pub use telemetry::{AccessLog, LoggingError, start_logging};
 pub use tenantry_core as core;
 pub use tenantry_openapi as openapi;

@@ -243,7 +243,11 @@ fn sqlx_error(error: &DbErr) -> Option<&SqlxError> {
 
 impl From<DriverError> for DatabaseError {
     fn from(error: DriverError) -> Self {
-        Self::new(DatabaseErrorKind::Connect(error.kind)).with_source(error)
+        // The kind is told already, so what comes next is what the driver's error was caused by.
+        Self {
+            source: error.source,
+            ..Self::new(DatabaseErrorKind::Connect(error.kind))
+        }
     }
 }
 

@@ -22,13 +22,16 @@ pub(super) fn print(line: impl fmt::Display) -> Result<(), Stop> {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and what caused it, in one line. Some libraries repeat the cause in the error; it is told once.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let told = cause.to_string();
+        if !text.contains(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
         source = cause.source();
     }
     text

@@ -68,12 +68,12 @@ impl Checker<'_> {
                 let path = below(&path, name);
                 let mut fault = Fault::new(self.places.key(&path), &path, "is missing");
                 // Which keys there may be depends on `type`, so one that is misspelt is not told as unknown.
-                let written = error
+                let mut written = error
                     .instance()
                     .as_object()
                     .into_iter()
                     .flat_map(|object| object.keys());
-                if let Some(typo) = written.filter(|key| nearest(key, [name]).is_some()).next() {
+                if let Some(typo) = written.find(|key| nearest(key, [name]).is_some()) {
                     fault.message = format!("is missing; is it the key `{typo}`?");
                 }
                 faults.push(fault);

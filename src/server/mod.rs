@@ -1,6 +1,7 @@
 //! The server: everything is built, then the sockets are bound, then it serves until it is told to stop.
 
 mod acceptor;
+mod certificate;
 mod compression;
 mod shutdown;
 
@@ -8,7 +9,6 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
     pin::Pin,
     time::Duration,
 };
@@ -16,11 +16,13 @@ use std::{
 use poem::{
     EndpointExt, Server,
     endpoint::BoxEndpoint,
-    listener::{Acceptor as _, AcceptorExt as _, BoxAcceptor, Listener, RustlsCertificate, RustlsConfig, TcpListener},
+    listener::{
+        Acceptor as _, AcceptorExt as _, BoxAcceptor, IntoTlsConfigStream as _, TcpAcceptor,
+    },
 };
 use tenantry_core::engine::Tenants;
 use tenantry_openapi::{ApiConflict, ApiParts, ApiSet, OperatorGate, Readiness};
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,8 +30,11 @@ use crate::{
     installation::Installation,
     telemetry::AccessLog,
 };
-use acceptor::PausingAcceptor;
+use acceptor::{DoorAcceptor, Latch};
+pub(crate) use certificate::Certificate;
 use compression::Gzip;
+pub use shutdown::Stopping;
+
 use shutdown::CloseWhenDraining;
 
 /// How long a connection may say nothing before it is closed.
@@ -50,15 +55,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
-    /// The certificate or its key cannot be used.
-    #[error("the certificate cannot be used: {}", .path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// The certificate cannot be shown to clients.
+    #[error("the certificate cannot be used")]
+    Certificate(#[source] io::Error),
     /// A listener failed while it served.
     #[error("the server failed")]
     Failed(#[source] io::Error),
@@ -83,6 +82,7 @@ pub struct BoundServer {
 
 struct Door {
     acceptor: BoxAcceptor,
+    latch: Latch,
     endpoint: BoxEndpoint<'static>,
     address: SocketAddr,
 }
@@ -145,19 +145,14 @@ impl Installation {
         draining: &CancellationToken,
     ) -> Result<Door, ServerError> {
         let cannot_bind = |source| ServerError::Bind { address, source };
-        let listener = TcpListener::bind(address);
-        let acceptor = match &self.loaded().config.server.tls {
-            None => listener.into_acceptor().await.map_err(cannot_bind)?.boxed(),
-            Some(tls) => {
-                let (cert, key) = (self.loaded().path(&tls.cert), self.loaded().path(&tls.key));
-                let certificate = RustlsCertificate::new().cert(pem(&cert).await?).key(pem(&key).await?);
-                let listener = listener.rustls(RustlsConfig::new().fallback(certificate));
-                let unusable = |source: io::Error| match source.kind() {
-                    io::ErrorKind::Other => ServerError::Certificate { path: cert, source },
-                    _ => ServerError::Bind { address, source },
-                };
-                listener.into_acceptor().await.map_err(unusable)?.boxed()
-            }
+        let tls = self.certificate().map(|certificate| certificate.to_config().into_stream());
+        let tls = tls.transpose().map_err(ServerError::Certificate)?;
+        let listener = TcpListener::bind(address).await.map_err(cannot_bind)?;
+        let latch = Latch::of(&listener).map_err(cannot_bind)?;
+        let acceptor = TcpAcceptor::from_tokio(listener).map_err(cannot_bind)?;
+        let acceptor = match tls {
+            None => acceptor.boxed(),
+            Some(config) => acceptor.rustls(config).boxed(),
         };
         let bound = acceptor
             .local_addr()
@@ -172,6 +167,7 @@ impl Installation {
             .boxed();
         Ok(Door {
             acceptor,
+            latch,
             endpoint,
             address: bound.unwrap_or(address),
         })
@@ -185,26 +181,19 @@ fn trusts_loopback(networks: &[Network]) -> bool {
         .any(|Network(network)| loopback.iter().any(|address| network.contains(address)))
 }
 
-async fn pem(path: &PathBuf) -> Result<Vec<u8>, ServerError> {
-    tokio::fs::read(path).await.map_err(|source| ServerError::Certificate {
-        path: path.clone(),
-        source,
-    })
-}
-
 impl BoundServer {
     /// The address it listens on, the port being the one it got where the configuration said 0.
     pub fn address(&self) -> SocketAddr {
         self.main.address
     }
 
-    /// Serves until `stop` is over. Then, in this order: readiness turns down; for a quarter of `server.shutdown_grace`, at most two
-    /// seconds, requests are still taken, so that load balancers see it; no more connections are taken and the running requests end; the
-    /// pools are closed.
+    /// Serves until `stop` is over. Then, in this order: readiness turns down; [after notice](Stopping::AfterNotice), requests are still
+    /// taken for a quarter of `server.shutdown_grace`, at most two seconds; no more connections are taken and the running requests end;
+    /// the pools are closed.
     ///
     /// # Errors
     /// [`ServerError::Failed`], and [`ServerError::CutOff`] when requests did not end in time.
-    pub async fn run(self, stop: impl Future<Output = io::Result<()>> + Send) -> Result<(), ServerError> {
+    pub async fn run(self, stop: impl Future<Output = io::Result<Stopping>> + Send) -> Result<(), ServerError> {
         let Self {
             main,
             operator,
@@ -225,16 +214,18 @@ impl BoundServer {
             address = %main.address, operator_address = operator.as_ref().map(|door| tracing::field::display(door.address)), "listening"
         );
         let warming = tokio::spawn(warming);
-        let notice = shutdown::notice(grace);
-        let drain_for = grace.saturating_sub(notice).mul_f64(0.75);
-        let mut doors = vec![main.open(closing.clone(), drain_for)];
-        doors.extend(operator.map(|door| door.open(closing.clone(), drain_for)));
+        let settling = acceptor::settling(grace);
+        let longest_notice = shutdown::notice(Stopping::AfterNotice, grace);
+        let drain_for = grace.saturating_sub(longest_notice + settling).mul_f64(0.75);
+        let mut doors = vec![main.open(closing.clone(), settling, drain_for)];
+        doors.extend(operator.map(|door| door.open(closing.clone(), settling, drain_for)));
         let mut serving = tokio::spawn(futures_util::future::try_join_all(doors));
 
-        tokio::select! {
-            stopped = stop => stopped.map_err(ServerError::Failed)?,
+        let stopping = tokio::select! {
+            stopping = stop => stopping.map_err(ServerError::Failed)?,
             ended = &mut serving => return ended.map_err(|error| ServerError::Failed(error.into()))?.map(drop).map_err(ServerError::Failed),
-        }
+        };
+        let notice = shutdown::notice(stopping, grace);
         let began = tokio::time::Instant::now();
         tracing::info!(
             grace_ms = grace.as_millis() as u64,
@@ -246,7 +237,7 @@ impl BoundServer {
         tokio::time::sleep(notice).await;
         closing.cancel();
         let served = serving.await.map_err(|error| ServerError::Failed(error.into()))?;
-        let cut_off = began.elapsed() >= notice + drain_for;
+        let cut_off = began.elapsed() >= notice + settling + drain_for;
         let closed = tenants.shutdown(grace.saturating_sub(began.elapsed())).await;
         served.map_err(ServerError::Failed)?;
         if cut_off {
@@ -268,7 +259,7 @@ impl BoundServer {
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(self.run(async move {
             stopped.await;
-            Ok(())
+            Ok(Stopping::AtOnce)
         }));
         RunningServer {
             address,
@@ -280,10 +271,24 @@ impl BoundServer {
 }
 
 impl Door {
-    fn open(self, closing: CancellationToken, drain_for: Duration) -> impl Future<Output = io::Result<()>> + Send {
-        Server::new_with_acceptor(PausingAcceptor(self.acceptor))
+    fn open(
+        self,
+        closing: CancellationToken,
+        settling: Duration,
+        drain_for: Duration,
+    ) -> impl Future<Output = io::Result<()>> + Send {
+        let closed = CancellationToken::new();
+        let acceptor = DoorAcceptor {
+            inner: self.acceptor,
+            latch: Some(self.latch),
+            closing,
+            closed: closed.clone(),
+            settling,
+            settled: None,
+        };
+        Server::new_with_acceptor(acceptor)
             .idle_timeout(IDLE_TIMEOUT)
-            .run_with_graceful_shutdown(self.endpoint, closing.cancelled_owned(), Some(drain_for))
+            .run_with_graceful_shutdown(self.endpoint, closed.cancelled_owned(), Some(drain_for))
     }
 }
 

@@ -5,26 +5,38 @@ use std::{io, time::Duration};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use tokio_util::sync::CancellationToken;
 
-/// Waits for SIGTERM or Ctrl-C.
+/// How a server is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// Requests are taken a moment longer, so that load balancers see that readiness is down.
+    AfterNotice,
+    /// No request is taken any more; those that run end.
+    AtOnce,
+}
+
+/// Waits for SIGTERM, which an orchestrator sends, or for Ctrl-C, after which a person wants the terminal back.
 ///
 /// # Errors
 /// When this process may not listen to signals.
-pub(crate) async fn signalled() -> io::Result<()> {
+pub(crate) async fn signalled() -> io::Result<Stopping> {
     #[cfg(unix)]
     {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(Stopping::AfterNotice),
+            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Stopping::AtOnce),
         }
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    tokio::signal::ctrl_c().await.map(|()| Stopping::AtOnce)
 }
 
 /// How long the server goes on accepting after readiness turned down, so that load balancers see it before connections are refused.
-pub(crate) fn notice(grace: Duration) -> Duration {
-    (grace / 4).min(Duration::from_secs(2))
+pub(crate) fn notice(stopping: Stopping, grace: Duration) -> Duration {
+    match stopping {
+        Stopping::AfterNotice => (grace / 4).min(Duration::from_secs(2)),
+        Stopping::AtOnce => Duration::ZERO,
+    }
 }
 
 /// Asks clients to open no further request on their connections once `draining` began.

@@ -1,0 +1,233 @@
+//! The commands that look and tell: what they print, and with which code they end.
+
+use serde_json::{Value, json};
+use tenantry_test_support::{CANARY, PostgresServer, free_port};
+
+use crate::{
+    client::Client,
+    databases::{config, program},
+};
+
+fn json_of(stdout: &str) -> Value {
+    serde_json::from_str(stdout).unwrap()
+}
+
+/// The cells of a printed table's rows, its heading first.
+pub(crate) fn table(stdout: &str) -> Vec<Vec<String>> {
+    let rows = stdout.lines().filter(|line| line.starts_with('│'));
+    let cells = |line: &str| {
+        let inner = line.trim_matches(['│', ' ']);
+        inner
+            .split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    rows.map(cells).collect()
+}
+
+#[tokio::test]
+async fn check_says_that_a_configuration_is_valid_and_opens_nothing() {
+    let secrets = json!({"acme": {"type": "postgresql", "host": "127.0.0.1", "port": 1, "database": "d", "username": "u", "password": CANARY}});
+    let checked = program().config(config(&secrets)).run(["check"]).await.unwrap();
+    assert_eq!((checked.code, checked.stderr.as_str()), (0, ""), "{}", checked.stdout);
+    assert_eq!(checked.stdout.lines().count(), 1, "{}", checked.stdout);
+    let told = "/config.yaml is valid: resolver `header`, provider `static`";
+    assert!(checked.stdout.contains(told), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn check_connect_reaches_every_tenant_and_fails_when_one_cannot_be_reached() {
+    let postgres = PostgresServer::shared().await;
+    let up = postgres.secret(&postgres.create_tenant("up").await.unwrap());
+    let mut refused = up.clone();
+    refused["password"] = "canary-wrong".into();
+    let mut down = up.clone();
+    down["port"] = free_port().unwrap().into();
+    let mut broken = up.clone();
+    broken["port"] = "canary-port".into();
+    let good = json!({"lite": {"type": "sqlite", "path": "lite.db"}, "up": up});
+    let checked = program()
+        .config(config(&good))
+        .run(["check", "--connect"])
+        .await
+        .unwrap();
+    assert_eq!(checked.code, 0, "{}", checked.stdout);
+    let outcomes = |stdout: &str| {
+        table(stdout)
+            .into_iter()
+            .skip(1)
+            .map(|row| row[..3].join(" "))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes(&checked.stdout), ["lite sqlite ok", "up postgresql ok"]);
+    assert!(checked.stdout.ends_with("2 reached, 0 failed\n"), "{}", checked.stdout);
+
+    let mixed = json!({"broken": broken, "down": down, "lite": {"type": "sqlite", "path": "lite.db"}, "refused": refused, "up": good["up"]});
+    let checked = program()
+        .config(config(&mixed))
+        .run(["check", "--connect"])
+        .await
+        .unwrap();
+    assert_eq!(checked.code, 1, "{}", checked.stdout);
+    let rows = table(&checked.stdout);
+    let rows: Vec<String> = rows.iter().skip(1).map(|row| row.join(" ")).collect();
+    assert!(rows[0].starts_with("broken ") && rows[0].contains("`port`"), "{rows:?}");
+    assert!(rows[1].starts_with("down postgresql unreachable"), "{rows:?}");
+    assert!(rows[2].starts_with("lite sqlite ok"), "{rows:?}");
+    assert!(rows[3].starts_with("refused postgresql authentication"), "{rows:?}");
+    assert!(rows[4].starts_with("up postgresql ok"), "{rows:?}");
+    assert!(checked.stdout.ends_with("2 reached, 3 failed\n"), "{}", checked.stdout);
+    for text in [&checked.stdout, &checked.stderr] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn tenants_lists_whom_the_provider_knows() {
+    let secrets = json!({"zeta": {"type": "sqlite", "path": "z.db"}, "acme": {"type": "sqlite", "path": "a.db"}});
+    let listed = program().config(config(&secrets)).run(["tenants"]).await.unwrap();
+    assert_eq!((listed.code, listed.stdout.as_str()), (0, "acme\nzeta\n"));
+    let listed = program()
+        .config(config(&secrets))
+        .run(["tenants", "--json"])
+        .await
+        .unwrap();
+    assert_eq!((listed.code, json_of(&listed.stdout)), (0, json!(["acme", "zeta"])));
+    let none = program()
+        .config(config(&json!({})))
+        .run(["tenants", "--json"])
+        .await
+        .unwrap();
+    assert_eq!((none.code, json_of(&none.stdout)), (0, json!([])));
+}
+
+#[tokio::test]
+async fn openapi_prints_the_document_that_is_served() {
+    let config = config(&json!({"acme": {"type": "sqlite", "path": "a.db"}}));
+    let server = program().config(&config).start().await.unwrap();
+    let client = Client::of(&server);
+    let served = client.get("/openapi.json").await.expect(200).json();
+    let printed = program().config(&config).run(["openapi"]).await.unwrap();
+    assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
+    assert_eq!(json_of(&printed.stdout), served);
+    let named = program()
+        .config(&config)
+        .run(["openapi", "--format", "json"])
+        .await
+        .unwrap();
+    assert_eq!(named.stdout, printed.stdout);
+    let yaml = program()
+        .config(&config)
+        .run(["openapi", "--format", "yaml"])
+        .await
+        .unwrap();
+    assert_eq!(yaml.code, 0);
+    let yaml_served = client.get("/openapi.yaml").await.expect(200);
+    assert_eq!(yaml.stdout.trim_end(), yaml_served.text().trim_end());
+    let read: Value = serde_saphyr::from_str(&yaml.stdout).unwrap();
+    assert_eq!(read, served);
+}
+
+#[tokio::test]
+async fn schema_prints_what_accepts_the_shipped_file_and_refuses_a_typo() {
+    let printed = program().run(["schema"]).await.unwrap();
+    assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
+    let schema = json_of(&printed.stdout);
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut shipped: Value = serde_saphyr::from_str(include_str!("../../config.yaml")).unwrap();
+    assert!(
+        validator.is_valid(&shipped),
+        "{:?}",
+        validator
+            .iter_errors(&shipped)
+            .map(|error| error.to_string())
+            .collect::<Vec<_>>()
+    );
+    shipped["server"]["listne"] = "x".into();
+    assert!(!validator.is_valid(&shipped));
+    // A configuration that is wrong, or not there, is no reason not to print it.
+    let printed = program().config("canary: [").run(["schema"]).await.unwrap();
+    assert_eq!((printed.code, json_of(&printed.stdout)), (0, schema));
+}
+
+#[tokio::test]
+async fn plugins_lists_everything_that_is_built_in() {
+    let printed = program().run(["plugins", "--json"]).await.unwrap();
+    assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
+    let plugins = json_of(&printed.stdout);
+    let types = |family: &str| {
+        let all = plugins
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|plugin| plugin["family"] == family);
+        all.map(|plugin| plugin["type"].as_str().unwrap()).collect::<Vec<_>>()
+    };
+    for resolver in [
+        "chain",
+        "cookie",
+        "header",
+        "host",
+        "jwt",
+        "path",
+        "query",
+        "static",
+        "subdomain",
+    ] {
+        assert!(types("resolver").contains(&resolver), "{resolver}");
+    }
+    for provider in ["aws-secrets-manager", "directory", "env", "file", "static"] {
+        assert!(types("provider").contains(&provider), "{provider}");
+    }
+    for driver in ["mysql", "postgresql", "sqlite"] {
+        assert!(types("driver").contains(&driver), "{driver}");
+    }
+    for plugin in plugins.as_array().unwrap() {
+        assert!(!plugin["summary"].as_str().unwrap().is_empty(), "{plugin}");
+        for key in plugin["keys"].as_array().unwrap() {
+            assert!(
+                !key["name"].as_str().unwrap().is_empty() && !key["summary"].as_str().unwrap().is_empty(),
+                "{plugin}"
+            );
+        }
+    }
+    let text = program().run(["plugins"]).await.unwrap();
+    assert_eq!(text.code, 0);
+    for plugin in plugins.as_array().unwrap() {
+        let line = text.stdout.lines().find(|line| {
+            line.split_whitespace()
+                .take(2)
+                .eq([&plugin["family"], &plugin["type"]].map(|word| word.as_str().unwrap()))
+        });
+        assert!(
+            line.is_some_and(|line| line.contains(plugin["summary"].as_str().unwrap())),
+            "{plugin}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn bad_usage_ends_with_two_and_help_with_nought() {
+    for wrong in [
+        vec!["frobnicate"],
+        vec!["serve", "--nope"],
+        vec!["migrate", "--parallel", "0"],
+        vec!["openapi", "--format", "xml"],
+    ] {
+        let ended = program().run(wrong.clone()).await.unwrap();
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{wrong:?}");
+        assert!(ended.stderr.contains("--help"), "{}", ended.stderr);
+    }
+    let help = program().run(["--help"]).await.unwrap();
+    assert_eq!(help.code, 0);
+    for command in ["serve", "check", "migrate", "tenants", "openapi", "schema", "plugins"] {
+        assert!(help.stdout.contains(&format!("\n  {command} ")), "{}", help.stdout);
+    }
+    let version = program().run(["--version"]).await.unwrap();
+    assert_eq!(
+        (version.code, version.stdout),
+        (0, format!("tenantry {}\n", env!("CARGO_PKG_VERSION")))
+    );
+}

@@ -1,0 +1,206 @@
+//! What the program says while it runs, and what it never says.
+
+use serde_json::{Value, json};
+use tenantry_test_support::{CANARY, TenantryProcess};
+
+use crate::{
+    client::{Client, send},
+    databases::{Database, config, program},
+    users::{USERS, user},
+};
+
+const TOKEN: &str = "canary-operator-token";
+
+/// Words that stand in secrets, in statements' parameters and in what clients send.
+const CANARIES: [&str; 4] = [CANARY, TOKEN, "canary-name", "canary-mail"];
+
+async fn start(logging: &str) -> (TenantryProcess, Client) {
+    let mut secrets = Database::Postgresql.secrets(&["acme"]).await;
+    secrets["lite"] = json!({"type": "sqlite", "path": "lite.db", "password": CANARY});
+    secrets["maria"] = Database::Mariadb.secret("maria").await;
+    let mut wrong = secrets["acme"].clone();
+    wrong["password"] = format!("{CANARY}-wrong").into();
+    secrets["wrong"] = wrong;
+    let config = format!("{}admin: {{ token: {TOKEN} }}\nlogging: {logging}\n", config(&secrets));
+    let server = program().config(config).start().await.unwrap();
+    let client = Client::of(&server);
+    (server, client)
+}
+
+/// A bit of everything, what fails included.
+async fn use_everything(client: &Client) {
+    for tenant in ["acme", "lite", "maria"] {
+        let tenant = client.tenant(tenant);
+        let made = tenant
+            .post(USERS, &user("canary-name", "canary-mail@x.example"))
+            .await
+            .expect(201)
+            .json();
+        tenant
+            .post(USERS, &user("canary-name", "canary-mail@x.example"))
+            .await
+            .problem(409, "conflict");
+        tenant
+            .put(
+                &format!("{USERS}/{}", made["id"]),
+                &user("canary-name two", "canary-mail2@x.example"),
+            )
+            .await
+            .expect(200);
+        tenant.get(USERS).await.expect(200);
+        tenant.get("/api/v1/tenant/info").await.expect(200);
+    }
+    client
+        .tenant("acme")
+        .post(
+            USERS,
+            &json!({"name": "canary-name", "email": "canary-mail", "canary-name": 1}),
+        )
+        .await
+        .problem(400, "request_invalid");
+    client
+        .tenant("wrong")
+        .get(USERS)
+        .await
+        .problem(503, "database_unavailable");
+    client
+        .tenant("acme")
+        .get(&format!("{USERS}?limit=canary-name"))
+        .await
+        .problem(400, "request_invalid");
+    client.get("/canary-name?x=canary-mail").await.problem(404, "not_found");
+    client
+        .tenant("canary-name.")
+        .get(USERS)
+        .await
+        .problem(400, "tenant_malformed");
+    let operator = client.token(TOKEN);
+    client
+        .token(&format!("{TOKEN}-wrong"))
+        .get("/metrics")
+        .await
+        .problem(401, "unauthenticated");
+    for path in ["/health/tenants?probe=true", "/health/cache", "/metrics"] {
+        let answer = operator.get(path).await.expect(200);
+        for canary in CANARIES {
+            assert!(!answer.text().contains(canary), "{path}: {}", answer.text());
+        }
+    }
+    operator
+        .post("/admin/tenants/acme/refresh", &json!({}))
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged_at_the_most_talkative_level() {
+    let loudest = "trace,sqlx=trace,sqlx_core=trace,hyper=trace,h2=trace,rustls=trace,sea_orm=trace,poem=trace,tenantry_core=trace";
+    for logging in [
+        "{ level: trace }",
+        "{ level: trace, format: json }",
+        &format!("{{ level: \"{loudest}\" }}"),
+    ] {
+        let (server, client) = start(logging).await;
+        use_everything(&client).await;
+        server.terminate().await.unwrap();
+        assert_eq!(server.wait().await.unwrap(), 0);
+        let logs = server.logs().await.unwrap();
+        assert!(logs.lines().count() > 40, "{logs}");
+        for canary in CANARIES {
+            let line = logs.lines().find(|line| line.contains(canary));
+            assert!(line.is_none(), "{logging}: {canary}: {line:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_line_is_a_json_object_and_each_request_has_one() {
+    let (server, client) = start("{ level: info, format: json }").await;
+    let requests = [
+        ("one", "GET", "acme", USERS, 200, Some("acme"), Some(USERS)),
+        (
+            "two",
+            "GET",
+            "acme",
+            "/api/v1/tenant/users/77",
+            404,
+            Some("acme"),
+            Some("/api/v1/tenant/users/{id}"),
+        ),
+        ("three", "GET", "nobody", USERS, 404, Some("nobody"), Some(USERS)),
+        ("four", "GET", "..", USERS, 400, None, Some(USERS)),
+        ("five", "GET", "acme", "/nope", 404, None, None),
+        ("six", "PATCH", "acme", USERS, 405, None, Some(USERS)),
+        (
+            "seven",
+            "GET",
+            "acme",
+            "/health/cache",
+            401,
+            None,
+            Some("/health/cache"),
+        ),
+    ];
+    for (id, method, tenant, path, status, ..) in requests {
+        let request = client
+            .tenant(tenant)
+            .request(method.parse().unwrap(), path)
+            .header("X-Request-ID", id);
+        send(request).await.expect(status);
+    }
+    for probe in ["/health/live", "/health/ready"] {
+        send(
+            client
+                .request(reqwest::Method::GET, probe)
+                .header("X-Request-ID", "probe"),
+        )
+        .await
+        .expect(200);
+    }
+    let metrics = client
+        .token(TOKEN)
+        .request(reqwest::Method::GET, "/metrics")
+        .header("X-Request-ID", "probe");
+    send(metrics).await.expect(200);
+    server.terminate().await.unwrap();
+    assert_eq!(server.wait().await.unwrap(), 0);
+
+    let logs = server.logs().await.unwrap();
+    let lines: Vec<Value> = logs
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    for line in &lines {
+        for field in ["timestamp", "level", "target"] {
+            assert!(line[field].is_string(), "{line}");
+        }
+    }
+    let of_request = |id: &str| {
+        lines
+            .iter()
+            .filter(|line| line["target"] == "tenantry::access" && line["request_id"] == id)
+            .collect::<Vec<_>>()
+    };
+    for (id, method, _, _, status, tenant, route) in requests {
+        let [line] = of_request(id)[..] else {
+            panic!("{id}: {:?}", of_request(id))
+        };
+        assert_eq!(
+            (&line["method"], &line["status"], &line["level"]),
+            (&json!(method), &json!(status), &json!("INFO")),
+            "{line}"
+        );
+        assert_eq!(line["tenant_id"].as_str(), tenant, "{line}");
+        assert!(
+            line["duration_ms"].as_f64().is_some_and(|duration| duration > 0.0),
+            "{line}"
+        );
+        let logged = line["route"]
+            .as_str()
+            .map(|route| route.replace(":param0", "{id}").replace(":id", "{id}"));
+        assert_eq!(logged.as_deref(), route, "{line}");
+        // The route, never the path that the client wrote.
+        assert!(!line.to_string().contains("/users/77"), "{line}");
+    }
+    assert!(of_request("probe").is_empty(), "{:?}", of_request("probe"));
+}

@@ -1,0 +1,23 @@
+//! Black-box tests of the built program: what a client, an operator and whoever types a command sees of it, against real databases.
+
+#![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
+
+mod broken_tenants;
+mod client;
+mod cold_start;
+mod commands;
+mod configuration;
+mod counting;
+mod databases;
+mod isolation;
+mod logs;
+mod migrations;
+mod operations;
+mod operators;
+mod problems;
+mod shutdown;
+mod start;
+mod tenant_ids;
+mod tenant_reads;
+mod tls;
+mod users;
