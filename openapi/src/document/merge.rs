@@ -97,6 +97,13 @@ pub(super) fn merge<'a>(descriptions: impl Iterator<Item = &'a Description>) -> 
         add_components(&mut merged.security_schemes, schemes, "security scheme")?;
     }
     merged.schemas.sort_keys();
+    // In the order of their operations, so that what the server is for comes before what it is run by.
+    let mut tags = std::mem::take(&mut merged.tags);
+    tags.sort_by_cached_key(|tag| {
+        let mut operations = merged.paths.iter().flat_map(|(_, methods)| methods.values());
+        operations.position(|operation| operation["tags"][0] == tag["name"]).unwrap_or(usize::MAX)
+    });
+    merged.tags = tags;
     Ok(merged)
 }
 
