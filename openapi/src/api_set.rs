@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderValue, Method};
 use poem::{
-    Endpoint, EndpointExt, IntoEndpoint, Request, Response, Result, Route,
+    Endpoint, EndpointExt, IntoEndpoint, PathPattern, Request, Response, Result, Route,
     endpoint::{BoxEndpoint, make_sync},
 };
 use poem_openapi::{
@@ -54,6 +54,7 @@ impl ApiSet {
         for (description, routes) in self.apis {
             for (path, methods) in routes {
                 let names = description.path_names(&path);
+                table.documented.insert(path.clone(), names.documented(&path));
                 for (method, endpoint) in methods {
                     let names = names.clone();
                     let endpoint = endpoint.map_err_data(names);
@@ -152,14 +153,18 @@ type SharedEndpoint = Arc<BoxEndpoint<'static>>;
 
 /// Endpoints by path and method. They are shared, so that one can stand in two routers.
 #[derive(Clone, Default)]
-pub(crate) struct RouteTable(BTreeMap<String, HashMap<Method, SharedEndpoint>>);
+pub(crate) struct RouteTable {
+    paths: BTreeMap<String, HashMap<Method, SharedEndpoint>>,
+    /// Each path as poem routes it, and as it is documented.
+    documented: HashMap<String, Arc<str>>,
+}
 
 impl RouteTable {
     pub(crate) fn add<E>(&mut self, path: &str, method: Method, endpoint: E)
     where
         E: Endpoint<Output = Response> + 'static,
     {
-        let methods = self.0.entry(path.to_owned()).or_default();
+        let methods = self.paths.entry(path.to_owned()).or_default();
         methods.insert(method, Arc::new(endpoint.boxed()));
     }
 
@@ -168,7 +173,10 @@ impl RouteTable {
     where
         E: Endpoint<Output = Response> + 'static,
     {
-        let taken = self.0.get(path).is_some_and(|methods| methods.contains_key(&method));
+        let taken = self
+            .paths
+            .get(path)
+            .is_some_and(|methods| methods.contains_key(&method));
         if !taken {
             self.add(path, method, endpoint);
         }
@@ -176,8 +184,9 @@ impl RouteTable {
 
     /// With the routes of another, which are known to be none of these.
     pub(crate) fn extend(&mut self, other: Self) {
-        for (path, methods) in other.0 {
-            self.0.entry(path).or_default().extend(methods);
+        self.documented.extend(other.documented);
+        for (path, methods) in other.paths {
+            self.paths.entry(path).or_default().extend(methods);
         }
     }
 
@@ -189,7 +198,7 @@ impl RouteTable {
     pub(crate) fn into_router(self) -> Result<Router, poem::error::RouteError> {
         let mut refusals = Route::new();
         let mut routes = Routes::new();
-        for (path, mut methods) in self.0 {
+        for (path, mut methods) in self.paths {
             let refusal = make_sync({
                 let allow = allow(&methods);
                 move |_| Err::<(), poem::Error>(Problem::method_not_allowed(allow.clone()).into())
@@ -208,6 +217,7 @@ impl RouteTable {
         Ok(Router {
             routes: OpenApiService::new(Merged(routes), "", "").into_endpoint(),
             refusals,
+            documented: self.documented,
         })
     }
 }
@@ -255,16 +265,38 @@ pub(crate) struct Router {
     routes: BoxEndpoint<'static>,
     /// For methods that nobody has heard of.
     refusals: Route,
+    documented: HashMap<String, Arc<str>>,
+}
+
+impl Router {
+    /// The route as it is documented, for logs and traces: `/users/{id}` where poem says `/users/:param0`.
+    fn documented(&self, routed: Option<&PathPattern>) -> Option<PathPattern> {
+        self.documented.get(&*routed?.0).cloned().map(PathPattern)
+    }
 }
 
 impl Endpoint for Router {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
-        if STANDARD.contains(request.method()) {
+        let answer = if STANDARD.contains(request.method()) {
             self.routes.call(request).await
         } else {
             self.refusals.call(request).await
+        };
+        match answer {
+            Ok(mut response) => {
+                if let Some(pattern) = self.documented(response.data()) {
+                    response.set_data(pattern);
+                }
+                Ok(response)
+            }
+            Err(mut error) => {
+                if let Some(pattern) = self.documented(error.data()) {
+                    error.set_data(pattern);
+                }
+                Err(error)
+            }
         }
     }
 }
@@ -343,6 +375,15 @@ mod tests {
         assert_eq!(head.status(), 200);
         let brew = Method::from_bytes(b"BREW").unwrap();
         assert_eq!(client().request(brew, "/silence").send().await.0.status(), 404);
+    }
+
+    #[tokio::test]
+    async fn the_route_of_an_answer_is_the_documented_one() {
+        for path in ["/colours/red/shades/2", "/colours/red/shades/many"] {
+            let response = client().get(path).send().await.0;
+            let route = response.data::<PathPattern>().unwrap();
+            assert_eq!(&*route.0, "/colours/{name}/shades/{number}");
+        }
     }
 
     #[tokio::test]

@@ -23,6 +23,15 @@ impl PathNames {
         let index: usize = internal.strip_prefix("param")?.parse().ok()?;
         self.0.get(index).map(String::as_str)
     }
+
+    /// `/users/:param0`, as poem-openapi routes it, as `/users/{id}`, as it is documented.
+    pub(crate) fn documented(&self, routed: &str) -> Arc<str> {
+        let segments = routed.split('/').map(|segment| match segment.strip_prefix(':') {
+            Some(internal) => format!("{{{}}}", self.get(internal).unwrap_or(internal)),
+            None => segment.to_owned(),
+        });
+        segments.collect::<Vec<_>>().join("/").into()
+    }
 }
 
 /// The problem that an error stands for.

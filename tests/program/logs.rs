@@ -197,7 +197,7 @@ async fn each_line_is_a_json_object_and_each_request_has_one() {
         );
         let logged = line["route"]
             .as_str()
-            .map(|route| route.replace(":param0", "{id}").replace(":id", "{id}"));
+            .map(|route| route);
         assert_eq!(logged.as_deref(), route, "{line}");
         // The route, never the path that the client wrote.
         assert!(!line.to_string().contains("/users/77"), "{line}");

@@ -101,7 +101,9 @@ pub(super) fn merge<'a>(descriptions: impl Iterator<Item = &'a Description>) -> 
     let mut tags = std::mem::take(&mut merged.tags);
     tags.sort_by_cached_key(|tag| {
         let mut operations = merged.paths.iter().flat_map(|(_, methods)| methods.values());
-        operations.position(|operation| operation["tags"][0] == tag["name"]).unwrap_or(usize::MAX)
+        operations
+            .position(|operation| operation["tags"][0] == tag["name"])
+            .unwrap_or(usize::MAX)
     });
     merged.tags = tags;
     Ok(merged)
