@@ -15,8 +15,8 @@ use serde_json::json;
 use tenantry::{
     App,
     core::{
-        BuildContext, BuildError, Plugin, ProviderError, RequestHead, Resolution, ResolveError, SecretDocument, SecretProvider,
-        TenantId, TenantLocation, TenantResolver,
+        BuildContext, BuildError, Plugin, ProviderError, RequestHead, Resolution, ResolveError, SecretDocument,
+        SecretProvider, TenantId, TenantLocation, TenantResolver,
     },
 };
 
@@ -99,7 +99,9 @@ impl SecretProvider for OneFolder {
         // An id holds no `/` and no `.`, so this stays in the folder.
         let file = self.path.join(format!("{tenant}.db"));
         match tokio::fs::try_exists(file).await {
-            Ok(true) => Ok(SecretDocument::from_value(json!({"type": "sqlite", "path": format!("{tenant}.db")}))),
+            Ok(true) => Ok(SecretDocument::from_value(
+                json!({"type": "sqlite", "path": format!("{tenant}.db")}),
+            )),
             Ok(false) => Err(ProviderError::NotFound),
             Err(error) => Err(ProviderError::Unavailable(error.into())),
         }
@@ -137,7 +139,9 @@ mod tests {
     async fn a_key_reaches_its_tenant_and_an_unknown_one_none() {
         let folder = tempfile::tempdir().unwrap();
         tokio::fs::create_dir(folder.path().join("data")).await.unwrap();
-        tokio::fs::write(folder.path().join("data/tenant1.db"), "").await.unwrap();
+        tokio::fs::write(folder.path().join("data/tenant1.db"), "")
+            .await
+            .unwrap();
         let file = folder.path().join("config.yaml");
         let config = "
 server: { listen: \"127.0.0.1:0\" }

@@ -173,6 +173,7 @@ impl DatabaseConfig {
             && self.database == other.database
             && self.path == other.path
             && self.option("/oracle/service/name") == other.option("/oracle/service/name")
+            && self.option("/oracle/service/sid") == other.option("/oracle/service/sid")
             && self.option("/oracle/sid") == other.option("/oracle/sid")
     }
 

@@ -134,7 +134,7 @@ impl DatabaseDriver for PostgresqlDriver {
         let certificates = Certificates::read(config, &self.base_dir).await?;
         let options = self.options(&address, config, certificates);
         let failed = |error| connect_error(error, connect_kind);
-        let mut connection = options.connect().await.map_err(failed)?;
+        let mut connection = in_long_steps(options.connect()).await.map_err(failed)?;
         notice_lost_clients(&mut connection).await.map_err(failed)?;
         let version = ServerVersion(version(&connection).into());
         Ok(Box::new(SqlxConnection::<Postgresql>::new(
@@ -161,6 +161,26 @@ impl DatabaseDriver for PostgresqlDriver {
             unlock: "RESET statement_timeout; SELECT pg_advisory_unlock(8387231245791425145)",
         }
     }
+}
+
+/// Lets a login go on for a while before others have their turn. A password is hashed in 4,096 rounds (RFC 5802 §2.2, `Hi`), and sqlx
+/// steps back in the line of all tasks after every five: on a busy server that is hundreds of waits, and seconds.
+async fn in_long_steps<F: Future>(login: F) -> F::Output {
+    /// Of every step; what waits for the server is asked in vain as often.
+    const POLLS: u32 = 300;
+    const LONGEST: Duration = Duration::from_millis(5);
+    let mut login = std::pin::pin!(login);
+    std::future::poll_fn(|context| {
+        let began = std::time::Instant::now();
+        for _ in 1..POLLS {
+            let polled = login.as_mut().poll(context);
+            if polled.is_ready() || began.elapsed() >= LONGEST {
+                return polled;
+            }
+        }
+        login.as_mut().poll(context)
+    })
+    .await
 }
 
 /// Has the server look, in the middle of a statement, whether its client is still there, so that what a request left behind ends
@@ -207,6 +227,9 @@ struct Postgresql;
 impl Dialect for Postgresql {
     type Database = sqlx::Postgres;
     type Watch = ();
+
+    /// See [`notice_lost_clients`].
+    const NOTICED_WITHIN: Duration = Duration::from_millis(1_200);
 
     fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
         let fatal = error

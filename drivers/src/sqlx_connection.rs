@@ -323,6 +323,10 @@ where
             tracing::debug!(error = io_kind(&error), "a connection was closed without taking leave");
         }
         drop(watch);
+        if busy {
+            // The server is still at the statement. The session is not told ended before it is.
+            tokio::time::sleep(D::NOTICED_WITHIN).await;
+        }
     }
 }
 

@@ -21,7 +21,8 @@ async fn one(database: &TenantDatabase, sql: &str) -> Result<i64, DbErr> {
 }
 
 /// Runs for a second or more on SQLite.
-const LONG: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT COUNT(*) FROM n";
+const LONG: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT COUNT(*) FROM n";
 
 #[tokio::test]
 async fn no_more_connections_are_open_than_the_budget_has_and_every_request_is_answered() {
@@ -36,7 +37,13 @@ async fn no_more_connections_are_open_than_the_budget_has_and_every_request_is_a
         async move {
             let mut most = 0;
             while !DONE.load(Ordering::SeqCst) {
-                let open: usize = tenants.health(false).await.unwrap().iter().map(|tenant| tenant.pool.open).sum();
+                let open: usize = tenants
+                    .health(false)
+                    .await
+                    .unwrap()
+                    .iter()
+                    .map(|tenant| tenant.pool.open)
+                    .sum();
                 most = most.max(open);
                 sleep(Duration::from_millis(1)).await;
             }
@@ -69,7 +76,9 @@ async fn one_tenant_uses_the_whole_budget_again_and_again_without_closing_connec
         let tenants = world.tenants.clone();
         tokio::spawn(async move {
             for _ in 0..50 {
-                one(&tenants.acquire(&id("t1")).await.unwrap(), "SELECT 1").await.unwrap();
+                one(&tenants.acquire(&id("t1")).await.unwrap(), "SELECT 1")
+                    .await
+                    .unwrap();
             }
         })
     });
@@ -104,7 +113,10 @@ async fn a_request_that_finds_no_connection_in_time_is_told_so() {
         one(&database, "SELECT 1").await
     });
     assert!(matches!(long, Err(_) | Ok(Ok(_))));
-    assert_eq!(DatabaseErrorKind::of(&waits.unwrap_err()), DatabaseErrorKind::PoolTimeout);
+    assert_eq!(
+        DatabaseErrorKind::of(&waits.unwrap_err()),
+        DatabaseErrorKind::PoolTimeout
+    );
 }
 
 #[tokio::test]
@@ -132,7 +144,9 @@ async fn a_pool_that_is_pushed_out_serves_its_request_to_the_end() {
 #[tokio::test]
 async fn a_shutdown_closes_every_connection_and_lets_no_request_in() {
     let world = World::new(Scripted::with(["t1".to_owned()]), EngineSettings::default()).await;
-    one(&world.tenants.acquire(&id("t1")).await.unwrap(), "SELECT 1").await.unwrap();
+    one(&world.tenants.acquire(&id("t1")).await.unwrap(), "SELECT 1")
+        .await
+        .unwrap();
     assert!(world.tenants.shutdown(Duration::from_secs(5)).await);
     assert_eq!(world.tenants.cache_snapshot().pools.open, 0);
     assert!(world.tenants.acquire(&id("t1")).await.is_err());

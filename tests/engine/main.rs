@@ -1,6 +1,10 @@
 //! The engine of `tenantry-core` with a real driver: secrets, pools and connections from their first use to their end.
 
+// `allow-unwrap-in-tests` does not reach the functions that tests share.
+#![allow(clippy::unwrap_used)]
+
 mod connections;
 mod scripted;
 mod secrets;
 mod transactions;
+mod unknown;

@@ -18,12 +18,14 @@ use tenantry_core::{
 };
 use tenantry_drivers::SqliteDriver;
 
-/// Secrets in memory; `down` makes every fetch fail, `delay` slows each one.
+/// Secrets in memory; `down` makes every fetch fail and `list_down` every list, `delay` slows each fetch.
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) secrets: Mutex<BTreeMap<String, Value>>,
     pub(crate) fetches: AtomicUsize,
     pub(crate) down: AtomicBool,
+    pub(crate) lists: AtomicUsize,
+    pub(crate) list_down: AtomicBool,
     pub(crate) delay: Mutex<Duration>,
 }
 
@@ -48,6 +50,14 @@ impl Scripted {
         self.fetches.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn lists(&self) -> usize {
+        self.lists.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_list_down(&self, down: bool) {
+        self.list_down.store(down, Ordering::SeqCst);
+    }
+
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
@@ -67,6 +77,10 @@ impl SecretProvider for Scripted {
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        if self.list_down.load(Ordering::SeqCst) {
+            return Err(ProviderError::Denied("told to name nobody".into()));
+        }
         let secrets = self.secrets.lock().unwrap();
         Ok(secrets.keys().map(|id| id.parse().unwrap()).collect())
     }
@@ -89,7 +103,9 @@ impl World {
         let mut context = BuildContext::for_tests(Registry::new());
         context.base_dir = folder.path().to_owned();
         let config = serde_json::from_value(json!({"root": "data"})).unwrap();
-        let driver = <SqliteDriver as Plugin<dyn DatabaseDriver>>::build(config, &context).await.unwrap();
+        let driver = <SqliteDriver as Plugin<dyn DatabaseDriver>>::build(config, &context)
+            .await
+            .unwrap();
         let tenants = Tenants::new(TenantsParts {
             provider: provider.clone(),
             provider_type: "scripted".to_owned(),

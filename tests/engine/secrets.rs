@@ -81,7 +81,11 @@ async fn while_the_provider_fails_a_secret_is_served_for_as_long_as_allowed_and_
         world.tenants.acquire(&id("t1")).await.unwrap();
     }
     // 590 s of failing at 1 + 2 + 4 + ... + 128 + 128 s: some eleven tries, the first fetch and the housekeeping's second of slack.
-    assert!((8..=14).contains(&world.provider.fetches()), "{}", world.provider.fetches());
+    assert!(
+        (8..=14).contains(&world.provider.fetches()),
+        "{}",
+        world.provider.fetches()
+    );
     advance(Duration::from_secs(60)).await;
     let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
     assert!(matches!(refused, AcquireError::ProviderUnavailable { retry_after, .. } if retry_after > Duration::ZERO));
@@ -120,7 +124,10 @@ async fn a_provider_that_hangs_is_given_up_after_five_seconds() {
 async fn an_unknown_tenant_is_remembered_briefly() {
     let world = World::new(Scripted::with([]), settings()).await;
     for _ in 0..10_000 {
-        assert!(matches!(world.tenants.acquire(&id("nobody")).await, Err(AcquireError::Unknown)));
+        assert!(matches!(
+            world.tenants.acquire(&id("nobody")).await,
+            Err(AcquireError::Unknown)
+        ));
     }
     assert_eq!(world.provider.fetches(), 1);
     assert_eq!(world.tenants.cache_snapshot().metrics.not_found_hits, 9_999);
@@ -137,13 +144,18 @@ async fn a_tenant_that_was_deleted_is_gone_within_one_time_to_live_and_its_pool_
     world.provider.remove("t1");
     sleep(Duration::from_millis(61_100)).await;
     assert_eq!(world.tenants.cache_snapshot().pools.open, 0);
-    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::Unknown)));
+    assert!(matches!(
+        world.tenants.acquire(&id("t1")).await,
+        Err(AcquireError::Unknown)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_cannot_be_used_is_not_kept_as_good_and_names_its_field() {
     let world = World::new(Scripted::with([]), settings()).await;
-    world.provider.put("t1", json!({"type": "sqlite", "path": "t1.db", "port": "canary"}));
+    world
+        .provider
+        .put("t1", json!({"type": "sqlite", "path": "t1.db", "port": "canary"}));
     let Err(AcquireError::SecretInvalid { source, .. }) = world.tenants.acquire(&id("t1")).await else {
         panic!("it was taken");
     };
@@ -163,7 +175,10 @@ async fn a_driver_that_is_not_there_makes_the_secret_invalid_without_repeating_i
     let AcquireError::SecretInvalid { source, .. } = refused else {
         panic!("it was taken");
     };
-    assert!(source.field == "type" && !source.to_string().contains("canarydb"), "{source}");
+    assert!(
+        source.field == "type" && !source.to_string().contains("canarydb"),
+        "{source}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,11 +229,20 @@ async fn more_tenants_than_may_be_kept_push_the_least_recently_used_out() {
 async fn a_suspended_tenant_is_refused_until_it_is_resumed() {
     let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
     world.tenants.suspend(&id("t1")).await.unwrap();
-    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::Suspended)));
-    assert_eq!(world.tenants.health(false).await.unwrap()[0].status, TenantStatus::Suspended);
+    assert!(matches!(
+        world.tenants.acquire(&id("t1")).await,
+        Err(AcquireError::Suspended)
+    ));
+    assert_eq!(
+        world.tenants.health(false).await.unwrap()[0].status,
+        TenantStatus::Suspended
+    );
     world.tenants.resume(&id("t1")).await.unwrap();
     world.tenants.acquire(&id("t1")).await.unwrap();
-    assert!(matches!(world.tenants.suspend(&id("nobody")).await, Err(AcquireError::Unknown)));
+    assert!(matches!(
+        world.tenants.suspend(&id("nobody")).await,
+        Err(AcquireError::Unknown)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,11 +253,17 @@ async fn a_tenant_has_no_more_requests_running_than_it_may() {
     let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
     let first = world.tenants.acquire(&id("t1")).await.unwrap();
     let _second = world.tenants.acquire(&id("t1")).await.unwrap();
-    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::Busy { .. })));
+    assert!(matches!(
+        world.tenants.acquire(&id("t1")).await,
+        Err(AcquireError::Busy { .. })
+    ));
     drop(first);
     drop(world.tenants.acquire(&id("t1")).await.unwrap());
     drop(world.tenants.acquire(&id("t1")).await.unwrap());
-    assert!(matches!(world.tenants.acquire(&id("t1")).await, Err(AcquireError::RateLimited { .. })));
+    assert!(matches!(
+        world.tenants.acquire(&id("t1")).await,
+        Err(AcquireError::RateLimited { .. })
+    ));
 }
 
 #[tokio::test]

@@ -18,7 +18,11 @@ async fn database() -> (World, TenantDatabase) {
 }
 
 async fn insert(connection: &impl ConnectionTrait, n: i64) {
-    let statement = Statement::from_sql_and_values(connection.get_database_backend(), "INSERT INTO t VALUES (?)", [n.into()]);
+    let statement = Statement::from_sql_and_values(
+        connection.get_database_backend(),
+        "INSERT INTO t VALUES (?)",
+        [n.into()],
+    );
     connection.execute_raw(statement).await.unwrap();
 }
 
@@ -87,7 +91,10 @@ async fn a_commit_that_fails_is_an_error() {
                   CREATE TABLE c (p INTEGER REFERENCES p (id) DEFERRABLE INITIALLY DEFERRED)";
     database.execute_unprepared(script).await.unwrap();
     let transaction = database.begin().await.unwrap();
-    transaction.execute_unprepared("INSERT INTO c VALUES (42)").await.unwrap();
+    transaction
+        .execute_unprepared("INSERT INTO c VALUES (42)")
+        .await
+        .unwrap();
     assert!(transaction.commit().await.is_err());
     let orphans = Statement::from_string(database.get_database_backend(), "SELECT p FROM c");
     assert!(database.query_all_raw(orphans).await.unwrap().is_empty());
@@ -118,9 +125,14 @@ async fn a_transaction_cut_off_in_the_middle_leaves_nothing() {
     let (_world, database) = database().await;
     let transaction = database.begin().await.unwrap();
     insert(&transaction, 1).await;
-    let long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT COUNT(*) FROM n";
+    let long =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT COUNT(*) FROM n";
     let statement = Statement::from_string(transaction.get_database_backend(), long);
-    assert!(tokio::time::timeout(Duration::from_millis(20), transaction.query_one_raw(statement)).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), transaction.query_one_raw(statement))
+            .await
+            .is_err()
+    );
     drop(transaction);
     sleep(Duration::from_millis(10)).await;
     assert_eq!(rows(&database).await, [0i64; 0]);

@@ -1,46 +1,153 @@
-//! The connections that may be open at once over all tenants: a ceiling by construction.
+//! The connections that may be open at once over all tenants: a ceiling by construction, and a fair share of it for each.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, oneshot},
     time::Instant,
 };
 
 /// How long a request for a connection to another database waits before a connection that comes back is closed for its sake though
-/// its own tenant has use for it. Opening a connection costs more than this saves when it is much shorter.
+/// its own tenant has use for it.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a connection stays with a tenant that has use for it though another has none: several times what opening it took, lest all
+/// that is done is opening, and no longer than a request can wait.
+const SHORTEST_TENURE: Duration = Duration::from_millis(250);
+const LONGEST_TENURE: Duration = Duration::from_secs(1);
+/// How long a session may live on that was let go in the middle of its opening.
+const LINGERING: Duration = Duration::from_millis(100);
+
+/// How many connections one pool holds: those that are open and those that are being opened.
+#[derive(Clone, Default)]
+pub(crate) struct Holder(Arc<AtomicUsize>);
+
+impl Holder {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 /// The right to have one connection open, from before it is opened until it is closed.
 pub(crate) struct ConnectionPermit {
-    _permit: OwnedSemaphorePermit,
+    budget: Arc<Budget>,
+    /// Whose it is; nobody's while its connection is being closed.
+    holder: Option<Holder>,
+}
+
+impl ConnectionPermit {
+    fn new(budget: &Arc<Budget>, holder: &Holder) -> Self {
+        holder.0.fetch_add(1, Ordering::AcqRel);
+        Self {
+            budget: budget.clone(),
+            holder: Some(holder.clone()),
+        }
+    }
+
+    /// Its connection is being opened, or is to be used once and let go.
+    pub(crate) fn lingering(self) -> LingeringPermit {
+        LingeringPermit(Some(self))
+    }
+
+    /// Its connection is being closed.
+    pub(crate) fn leave(mut self) -> LeavingPermit {
+        self.let_go();
+        self.budget.leaving.fetch_add(1, Ordering::AcqRel);
+        LeavingPermit(self)
+    }
+
+    fn let_go(&mut self) {
+        if let Some(holder) = self.holder.take() {
+            holder.0.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.let_go();
+        self.budget.give_back();
+    }
+}
+
+/// A permit while its connection is being opened. Where that does not come to an end the server may have the session all the same, until
+/// it notices that nobody is there: so long the permit is kept.
+pub(crate) struct LingeringPermit(Option<ConnectionPermit>);
+
+impl LingeringPermit {
+    /// The permit; it is there once.
+    pub(crate) fn take(&mut self) -> Option<ConnectionPermit> {
+        self.0.take()
+    }
+}
+
+impl Drop for LingeringPermit {
+    fn drop(&mut self) {
+        if let (Some(permit), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                tokio::time::sleep(LINGERING).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// The permit of a connection that is being closed: somebody who waits will soon have it.
+pub(crate) struct LeavingPermit(ConnectionPermit);
+
+impl Drop for LeavingPermit {
+    fn drop(&mut self) {
+        self.0.budget.leaving.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 pub(crate) struct Budget {
-    semaphore: Arc<Semaphore>,
     capacity: usize,
+    state: Mutex<State>,
+    /// How many wait, so that nobody takes the lock to learn that nobody does.
     waiting: AtomicUsize,
-    /// Who waits, in order of arrival: since when, and for which tenant's pool (its address).
-    queue: Mutex<BTreeMap<u64, (Instant, usize)>>,
-    next: AtomicU64,
+    /// Connections that are being closed.
+    leaving: AtomicUsize,
+    given_back: Notify,
+}
+
+struct State {
+    free: usize,
+    /// Who waits, in order of arrival.
+    line: BTreeMap<u64, Waiter>,
+    next: u64,
+}
+
+struct Waiter {
+    since: Instant,
+    holder: Holder,
+    sender: oneshot::Sender<ConnectionPermit>,
 }
 
 impl Budget {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        let state = State {
+            free: capacity,
+            line: BTreeMap::new(),
+            next: 0,
+        };
         Arc::new(Self {
-            semaphore: Arc::new(Semaphore::new(capacity)),
             capacity,
+            state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
-            queue: Mutex::new(BTreeMap::new()),
-            next: AtomicU64::new(0),
+            leaving: AtomicUsize::new(0),
+            given_back: Notify::new(),
         })
     }
 
@@ -50,63 +157,150 @@ impl Budget {
 
     /// Connections that are open, opening or closing.
     pub(crate) fn in_use(&self) -> usize {
-        self.capacity - self.semaphore.available_permits()
+        self.capacity - self.state.lock().free
     }
 
-    /// A permit, where one is free and nobody waits for it.
-    pub(crate) fn try_acquire(&self) -> Option<ConnectionPermit> {
-        let permit = self.semaphore.clone().try_acquire_owned().ok()?;
-        Some(ConnectionPermit { _permit: permit })
+    /// A permit, where one is free and so nobody waits for it.
+    pub(crate) fn try_acquire(self: &Arc<Self>, holder: &Holder) -> Option<ConnectionPermit> {
+        let mut state = self.state.lock();
+        state.free = state.free.checked_sub(1)?;
+        Some(ConnectionPermit::new(self, holder))
     }
 
-    /// Waits for a permit, in order of arrival. `pool` tells whose pool it is for.
-    pub(crate) async fn acquire(self: &Arc<Self>, pool: usize) -> Option<ConnectionPermit> {
-        let _place = Place::new(self, pool);
-        let permit = self.semaphore.clone().acquire_owned().await.ok()?;
-        Some(ConnectionPermit { _permit: permit })
+    /// Takes a place in the line for a permit.
+    pub(crate) fn line_up(self: &Arc<Self>, holder: &Holder) -> Place {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        let number = state.next;
+        state.next += 1;
+        let waiter = Waiter {
+            since: Instant::now(),
+            holder: holder.clone(),
+            sender,
+        };
+        state.line.insert(number, waiter);
+        self.waiting.store(state.line.len(), Ordering::Release);
+        let permit = state.free.checked_sub(1);
+        if let Some(free) = permit {
+            // It came back just before.
+            state.free = free;
+        }
+        drop(state);
+        if permit.is_some() {
+            self.give_back();
+        }
+        Place {
+            budget: self.clone(),
+            number,
+            receiver,
+        }
     }
 
-    /// Whether a connection of `pool` that comes back must be closed for the sake of another: when its own pool has no use for it
-    /// and somebody waits, or when somebody has waited longer than patience allows.
-    pub(crate) fn wants_back(&self, pool: usize, wanted_at_home: impl FnOnce() -> bool) -> bool {
-        if self.waiting.load(Ordering::Acquire) == 0 {
+    /// Whether more wait for a permit than will have one soon.
+    pub(crate) fn is_short(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether a connection of `holder` that comes back must be closed for the sake of another: when its own pool has no use for it
+    /// and somebody waits, or when somebody has waited longer than patience allows who has none, or two less. `opening` is what opening
+    /// it took. Only as many are closed as there are others who wait.
+    pub(crate) fn wants_back(
+        self: &Arc<Self>,
+        holder: &Holder,
+        held_for: Duration,
+        opening: Duration,
+        wanted_at_home: impl FnOnce() -> bool,
+    ) -> bool {
+        if !self.is_short() {
             return false;
         }
-        let queue = self.queue.lock();
-        let Some((since, _)) = queue.values().find(|(_, waiting)| *waiting != pool) else {
+        let leaving = self.leaving.load(Ordering::Acquire);
+        let wanted_at_home = wanted_at_home();
+        if wanted_at_home && held_for < (opening * 4).clamp(SHORTEST_TENURE, LONGEST_TENURE) {
             return false;
-        };
-        since.elapsed() > PATIENCE || !wanted_at_home()
+        }
+        let own = holder.count();
+        let state = self.state.lock();
+        let others = state.line.values().filter(|waiter| !waiter.holder.is(holder));
+        if !wanted_at_home {
+            return others.count() > leaving;
+        }
+        let mut entitled: Vec<&Holder> = Vec::new();
+        for waiter in others.filter(|waiter| waiter.since.elapsed() > PATIENCE) {
+            let theirs = waiter.holder.count();
+            let first = || !entitled.iter().any(|holder| holder.is(&waiter.holder));
+            if (theirs == 0 || theirs + 1 < own) && first() {
+                entitled.push(&waiter.holder);
+                if entitled.len() > leaving {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Waits until every connection is closed.
     pub(crate) async fn drained(&self) {
-        let all = u32::try_from(self.capacity).unwrap_or(u32::MAX);
-        if let Err(closed) = self.semaphore.acquire_many(all).await {
-            tracing::debug!(error = %closed, "the connection budget was closed already");
+        loop {
+            let mut given_back = std::pin::pin!(self.given_back.notified());
+            given_back.as_mut().enable();
+            if self.in_use() == 0 {
+                return;
+            }
+            given_back.await;
+        }
+    }
+
+    /// Gives a permit to whoever has the fewest connections, of those to who came first.
+    fn give_back(self: &Arc<Self>) {
+        let (waiter, permit) = {
+            let mut state = self.state.lock();
+            let neediest = state
+                .line
+                .iter()
+                .min_by_key(|(number, waiter)| (waiter.holder.count(), **number));
+            let Some(number) = neediest.map(|(number, _)| *number) else {
+                state.free += 1;
+                drop(state);
+                self.given_back.notify_waiters();
+                return;
+            };
+            let waiter = state.line.remove(&number);
+            self.waiting.store(state.line.len(), Ordering::Release);
+            // Made under the lock, so that the next one is given by the new count.
+            let permit = waiter
+                .as_ref()
+                .map(|waiter| ConnectionPermit::new(self, &waiter.holder));
+            (waiter, permit)
+        };
+        if let (Some(waiter), Some(permit)) = (waiter, permit) {
+            // Where nobody waits there any more, the permit comes back by being dropped.
+            drop(waiter.sender.send(permit));
         }
     }
 }
 
-/// A place in the queue, given up when the waiting ends, however it ends.
-struct Place<'a> {
-    budget: &'a Budget,
+/// A place in the line, given up when the waiting ends, however it ends.
+pub(crate) struct Place {
+    budget: Arc<Budget>,
     number: u64,
+    receiver: oneshot::Receiver<ConnectionPermit>,
 }
 
-impl<'a> Place<'a> {
-    fn new(budget: &'a Budget, pool: usize) -> Self {
-        let number = budget.next.fetch_add(1, Ordering::Relaxed);
-        budget.queue.lock().insert(number, (Instant::now(), pool));
-        budget.waiting.fetch_add(1, Ordering::AcqRel);
-        Self { budget, number }
+impl Place {
+    /// Waits for a permit.
+    pub(crate) async fn permit(mut self) -> Option<ConnectionPermit> {
+        (&mut self.receiver).await.ok()
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.budget.queue.lock().remove(&self.number);
-        self.budget.waiting.fetch_sub(1, Ordering::AcqRel);
+        let mut state = self.budget.state.lock();
+        let left = state.line.remove(&self.number);
+        self.budget.waiting.store(state.line.len(), Ordering::Release);
+        drop(state);
+        drop(left);
     }
 }
 
@@ -114,25 +308,93 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
+    const QUICK: Duration = Duration::ZERO;
+
+    fn has_waited(budget: &Budget) -> bool {
+        budget.waiting.load(Ordering::Acquire) > 0
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_goes_to_another_tenant_when_it_is_not_wanted_at_home_or_patience_ends() {
         let budget = Budget::new(1);
-        let held = budget.try_acquire().unwrap();
-        assert!(budget.try_acquire().is_none());
-        assert!(!budget.wants_back(1, || false), "nobody waits");
-        let waiter = tokio::spawn({
+        let (own, other) = (Holder::default(), Holder::default());
+        let held = budget.try_acquire(&own).unwrap();
+        assert!(budget.try_acquire(&other).is_none());
+        assert!(
+            !budget.wants_back(&own, LONGEST_TENURE, QUICK, || false),
+            "nobody waits"
+        );
+        let place = budget.line_up(&other);
+        assert!(
+            !budget.wants_back(&other, LONGEST_TENURE, QUICK, || false),
+            "the only one who waits is at home"
+        );
+        assert!(budget.wants_back(&own, QUICK, QUICK, || false));
+        assert!(!budget.wants_back(&own, LONGEST_TENURE, QUICK, || true));
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert!(!budget.wants_back(&own, QUICK, QUICK, || true), "it was just opened");
+        assert!(budget.wants_back(&own, SHORTEST_TENURE, QUICK, || true));
+        assert!(
+            !budget.wants_back(&own, SHORTEST_TENURE, SHORTEST_TENURE, || true),
+            "it was slow to open"
+        );
+        assert!(budget.wants_back(&own, LONGEST_TENURE, LONGEST_TENURE, || true));
+        let leaving = held.leave();
+        assert!(
+            !budget.wants_back(&own, LONGEST_TENURE, QUICK, || false),
+            "a permit is on its way already"
+        );
+        drop(leaving);
+        drop(place.permit().await.unwrap());
+        assert_eq!((budget.in_use(), own.count(), other.count()), (0, 0, 0));
+        assert!(!has_waited(&budget));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_the_fewest_gets_the_next_and_takes_from_who_has_two_more() {
+        let budget = Budget::new(3);
+        let (rich, poor, none) = (Holder::default(), Holder::default(), Holder::default());
+        let first = budget.try_acquire(&rich).unwrap();
+        let _second = budget.try_acquire(&rich).unwrap();
+        let _third = budget.try_acquire(&poor).unwrap();
+        let rich_waits = budget.line_up(&rich);
+        let poor_waits = budget.line_up(&poor);
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert!(
+            !budget.wants_back(&rich, LONGEST_TENURE, QUICK, || true),
+            "one more is no injustice"
+        );
+        let none_waits = budget.line_up(&none);
+        tokio::time::sleep(PATIENCE * 2).await;
+        assert!(budget.wants_back(&rich, LONGEST_TENURE, QUICK, || true));
+        drop(first);
+        let got = none_waits.permit().await.unwrap();
+        drop(got);
+        let got = poor_waits.permit().await.unwrap();
+        drop(rich_waits);
+        drop(got);
+        assert_eq!(budget.in_use(), 2);
+        assert!(!has_waited(&budget));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_permit_for_who_went_away_goes_to_the_next_and_all_come_back() {
+        let budget = Budget::new(1);
+        let (one, other) = (Holder::default(), Holder::default());
+        let held = budget.try_acquire(&one).unwrap();
+        let (gone, stays) = (budget.line_up(&one), budget.line_up(&other));
+        drop(held);
+        // It was given to the first, which never looked.
+        drop(gone);
+        let got = stays.permit().await.unwrap();
+        let drained = tokio::spawn({
             let budget = budget.clone();
-            async move { budget.acquire(2).await.is_some() }
+            async move { budget.drained().await }
         });
         tokio::task::yield_now().await;
-        assert!(!budget.wants_back(2, || false), "the only one who waits is at home");
-        assert!(budget.wants_back(1, || false));
-        assert!(!budget.wants_back(1, || true));
-        tokio::time::sleep(PATIENCE * 2).await;
-        assert!(budget.wants_back(1, || true));
-        drop(held);
-        assert!(waiter.await.unwrap());
+        assert!(!drained.is_finished());
+        drop(got.lingering());
+        drained.await.unwrap();
         assert_eq!(budget.in_use(), 0);
-        assert!(!budget.wants_back(1, || true));
     }
 }

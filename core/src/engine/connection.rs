@@ -12,11 +12,15 @@ use tokio::time::Instant;
 use super::{
     budget::ConnectionPermit,
     pool::{ConnectionManager, PoolShared},
+    secret_cache::Secret,
 };
 use crate::{Connection, DatabaseError, ServerVersion};
 
 /// How long taking leave of a server may take before its connection is just dropped.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The longest that a server is given to end a session it was asked to end.
+const LONGEST_LINGERING: Duration = Duration::from_millis(500);
 
 /// A connection with what the engine must know of it. Dropping it closes it, in the background, and gives its permit back when it is
 /// closed: so there is no way to lose one, and none to have more open than there are permits.
@@ -24,26 +28,32 @@ pub(crate) struct PooledConnection {
     open: Option<(Box<dyn Connection>, ConnectionPermit)>,
     shared: Arc<PoolShared>,
     pub(crate) generation: u64,
+    pub(crate) opened_at: Instant,
+    /// What opening it took.
+    pub(crate) opening: Duration,
     pub(crate) retire_at: Instant,
     pub(crate) used_at: Instant,
 }
 
 impl PooledConnection {
+    /// One that was opened with `secret` from `started` until now.
     pub(crate) fn new(
         connection: Box<dyn Connection>,
         permit: ConnectionPermit,
         shared: Arc<PoolShared>,
-        generation: u64,
-        lifetime: Duration,
+        secret: &Secret,
+        started: Instant,
     ) -> Self {
         shared.open.fetch_add(1, Ordering::AcqRel);
         let now = Instant::now();
         // Connections that were opened together are not closed together.
-        let lifetime = lifetime.mul_f64(1.0 - 0.1 * fastrand::f64());
+        let lifetime = Duration::from(secret.limits.max_lifetime).mul_f64(1.0 - 0.1 * fastrand::f64());
         Self {
             open: Some((connection, permit)),
             shared,
-            generation,
+            generation: secret.generation,
+            opened_at: now,
+            opening: now - started,
             retire_at: now + lifetime,
             used_at: now,
         }
@@ -72,10 +82,15 @@ impl Drop for PooledConnection {
         // Without a runtime there is nothing left to take leave with: the socket closes as it is dropped.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let tenant = self.shared.tenant;
+            // A session ends with less work and fewer round trips than it began.
+            let lingering = self.opening.min(LONGEST_LINGERING);
+            let permit = permit.leave();
             runtime.spawn(async move {
                 if tokio::time::timeout(CLOSE_DEADLINE, connection.close()).await.is_err() {
                     tracing::debug!(tenant_id = %tenant, "a connection did not close in time and was dropped");
                 }
+                // Taking leave is a word without an answer, and until the server has heard it the session counts there.
+                tokio::time::sleep(lingering).await;
                 drop(permit);
             });
         }
@@ -152,11 +167,11 @@ impl Lease {
             Call::Ping => connection.ping().await.map(Answer::Version),
         };
         self.busy = false;
-        if let Err(error) = &answer {
-            if error.kind.breaks_connection() {
-                self.broken = true;
-                self.shared.suspect_idle();
-            }
+        if let Err(error) = &answer
+            && error.kind.breaks_connection()
+        {
+            self.broken = true;
+            self.shared.suspect_idle();
         }
         answer
     }
@@ -178,7 +193,7 @@ impl Drop for Lease {
         };
         self.shared.in_use.fetch_sub(1, Ordering::AcqRel);
         let now = Instant::now();
-        let keep = !self.busy && !self.broken && object.is_current(now) && self.shared.keeps_returned(&object);
+        let keep = !self.busy && !self.broken && object.is_current(now) && self.shared.keeps_returned(&object, now);
         if !keep {
             drop(Object::take(object));
             return;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId};
 
-/// How often a statement is sent again because the connection it would have used was dead.
+/// How often a read is sent whose connection broke while it may have been running: it may be what breaks it.
 const ATTEMPTS: u32 = 3;
 
 /// One tenant's database, for one request. Whatever runs on SeaORM's [`ConnectionTrait`] runs on it, whatever the driver; a connection is
@@ -91,7 +91,10 @@ impl TenantDatabase {
     /// effect.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
         let watch = Stopwatch::new(self.in_flight.entry(), &self.secret);
-        let mut attempt = 1;
+        // What certainly had no effect is repeated for as long as a request waits for a connection, on as many as the pool may have: when
+        // all sessions of a pool are ended one after the other, it may meet every one of them.
+        let give_up = watch.started + self.pool.acquire_timeout();
+        let (mut attempt, mut without_effect) = (1, 0);
         let answered = loop {
             let mut lease = match self.pool.lease().await {
                 Ok(lease) => lease,
@@ -99,6 +102,13 @@ impl TenantDatabase {
             };
             match lease.call(call).await {
                 Ok(answer) => break Ok((lease, answer)),
+                Err(error)
+                    if error.kind == DatabaseErrorKind::ConnectionLostWithoutEffect
+                        && without_effect <= self.pool.status().max
+                        && Instant::now() < give_up =>
+                {
+                    without_effect += 1;
+                }
                 Err(error) if attempt < ATTEMPTS && may_repeat(&error, call) => attempt += 1,
                 Err(error) => break Err(error),
             }
@@ -140,14 +150,13 @@ impl fmt::Debug for TenantDatabase {
 }
 
 fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
-    match error.kind {
-        DatabaseErrorKind::ConnectionLostWithoutEffect => true,
-        DatabaseErrorKind::ConnectionLost => match call {
-            Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
-            Call::Begin(_) | Call::Ping => true,
-            Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
-        },
-        _ => false,
+    if error.kind != DatabaseErrorKind::ConnectionLost {
+        return false;
+    }
+    match call {
+        Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
+        Call::Begin(_) | Call::Ping => true,
+        Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
     }
 }
 

@@ -56,7 +56,11 @@ impl TenantEntry {
     }
 
     pub(crate) fn touch(&self, since_start: Duration) {
-        self.last_used.store(since_start.as_millis() as u64, Ordering::Relaxed);
+        let now = since_start.as_millis() as u64;
+        // Most requests come within the same millisecond as another, and what is not written need not be read again by other cores.
+        if self.last_used.load(Ordering::Relaxed) != now {
+            self.last_used.store(now, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn last_used(&self) -> Duration {
@@ -135,13 +139,14 @@ impl QueryCounters {
 
 /// The generic cell rate algorithm with one second's worth of burst: one number says when the next request conforms.
 #[derive(Default)]
-struct RateLimiter {
+pub(crate) struct RateLimiter {
     /// The theoretical arrival time of the next request, in nanoseconds since the engine started.
     arrival: AtomicU64,
 }
 
 impl RateLimiter {
-    fn take(&self, per_second: u32, since_start: Duration) -> Result<(), Duration> {
+    /// Counts one in; the error is when to come again.
+    pub(crate) fn take(&self, per_second: u32, since_start: Duration) -> Result<(), Duration> {
         const SECOND: u64 = 1_000_000_000;
         let now = since_start.as_nanos() as u64;
         let interval = SECOND / u64::from(per_second.max(1));

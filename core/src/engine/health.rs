@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{
+    budget::Holder,
     entry::TenantEntry,
     pool::{PoolStatus, within},
     secret_cache::Secret,
@@ -173,12 +174,12 @@ impl Tenants {
         let budget = &self.0.pools.parts().budget;
         // Only where there is room at once: a check takes nobody's place.
         let permit = budget
-            .try_acquire()
+            .try_acquire(&Holder::default())
             .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
+        let _permit = permit.lingering();
         let mut connection = secret.driver.connect(&secret.config).await?;
         let answered = connection.ping().await.map(drop);
         connection.close().await;
-        drop(permit);
         answered
     }
 }

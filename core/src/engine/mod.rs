@@ -22,6 +22,7 @@ mod settings;
 mod sql;
 mod tenants;
 mod transaction;
+mod unknown;
 
 pub use database::TenantDatabase;
 pub use entry::QueryStats;

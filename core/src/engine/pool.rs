@@ -21,13 +21,13 @@ use deadpool::{
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::oneshot,
+    sync::{MutexGuard, Semaphore, SemaphorePermit, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     backoff::Backoff,
-    budget::{Budget, ConnectionPermit},
+    budget::{Budget, ConnectionPermit, Holder},
     connection::{Answer, Call, Lease, PooledConnection},
     secret_cache::Secret,
 };
@@ -47,6 +47,8 @@ const FAILURES_TO_BREAK: u32 = 3;
 /// For how long: short, since a database that comes back is to be used at once.
 const BREAK_FIRST: Duration = Duration::from_millis(250);
 const BREAK_LONGEST: Duration = Duration::from_secs(1);
+/// How many connections one tenant opens at once. Many at once are all slow, and the first is needed first.
+const OPENINGS_AT_ONCE: usize = 4;
 /// The waits between tries to connect after the user was refused.
 const REFUSED_FIRST: Duration = Duration::from_millis(100);
 const REFUSED_LONGEST: Duration = Duration::from_secs(1);
@@ -69,8 +71,9 @@ pub trait OnConnect: Send + Sync {
 /// What a pool asks of the rest of the engine.
 #[async_trait]
 pub(crate) trait PoolHost: Send + Sync {
-    /// The user of the secret of this generation was refused: reads the secret anew, if that may be done now.
-    async fn refused(&self, tenant: &TenantId, generation: u64);
+    /// The user of the secret of this generation was refused: reads the secret anew, if that may be done now. Tells whether another try
+    /// to log in is worth while.
+    async fn refused(&self, tenant: &TenantId, generation: u64) -> bool;
     /// Closes the idle connection that is needed least, if there is one.
     fn make_room(&self);
 }
@@ -108,12 +111,14 @@ pub(crate) struct PoolShared {
     /// No longer in the map: what comes back is closed.
     retired: AtomicBool,
     budget: Arc<Budget>,
+    holder: Holder,
     host: Arc<dyn PoolHost>,
     on_connect: Option<Arc<dyn OnConnect>>,
     times: PoolTimes,
     /// Whether the last try to connect succeeded. While it did not, connections are opened one at a time.
     proven: AtomicBool,
-    opening: tokio::sync::Mutex<()>,
+    first: tokio::sync::Mutex<()>,
+    opening: Semaphore,
     /// The secret whose database was prepared.
     prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
     breaker: Mutex<Breaker>,
@@ -146,17 +151,16 @@ impl PoolShared {
     }
 
     /// Whether a healthy connection that comes back stays in the pool.
-    pub(crate) fn keeps_returned(&self, connection: &Object<ConnectionManager>) -> bool {
+    pub(crate) fn keeps_returned(&self, connection: &Object<ConnectionManager>, now: Instant) -> bool {
         let wanted_at_home = || {
             let waiting = Object::pool(connection).map_or(0, |pool| pool.status().waiting);
             waiting > 0 || self.is_wanted()
         };
-        !self.retired.load(Ordering::Acquire) && !self.budget.wants_back(self.address(), wanted_at_home)
-    }
-
-    /// Tells this pool from every other that lives.
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+        let held_for = now - connection.opened_at;
+        !self.retired.load(Ordering::Acquire)
+            && !self
+                .budget
+                .wants_back(&self.holder, held_for, connection.opening, wanted_at_home)
     }
 
     fn check_breaker(&self, now: Instant) -> Result<(), DatabaseError> {
@@ -188,25 +192,32 @@ impl PoolShared {
 
     fn connect_succeeded(&self) {
         if !self.proven.swap(true, Ordering::AcqRel) {
-            let mut breaker = self.breaker.lock();
-            if breaker.failures > 0 {
-                tracing::info!(tenant_id = %self.tenant, failures = breaker.failures, "the database can be reached again");
+            let failures = self.forgive();
+            if failures > 0 {
+                tracing::info!(tenant_id = %self.tenant, failures, "the database can be reached again");
             }
-            breaker.failures = 0;
-            breaker.backoff.succeed();
-            breaker.last = None;
         }
+    }
+
+    /// Closes the breaker; tells how many failures there were.
+    fn forgive(&self) -> u32 {
+        let mut breaker = self.breaker.lock();
+        breaker.backoff.succeed();
+        breaker.last = None;
+        std::mem::take(&mut breaker.failures)
     }
 
     /// Opens one connection under `permit`, with the secret as it is now.
     async fn connect(
         self: &Arc<Self>,
         deadline: Instant,
-        mut permit: Option<ConnectionPermit>,
+        permit: ConnectionPermit,
     ) -> Result<PooledConnection, DatabaseError> {
         let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_LONGEST);
+        let mut permit = permit.lingering();
         loop {
             let secret = self.secret.load_full();
+            let started = Instant::now();
             let opened = timeout(self.times.connect, secret.driver.connect(&secret.config))
                 .await
                 .unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
@@ -215,28 +226,31 @@ impl PoolShared {
                     let Some(permit) = permit.take() else {
                         return Err(DatabaseError::new(DatabaseErrorKind::Closed));
                     };
-                    let lifetime = Duration::from(secret.limits.max_lifetime);
-                    let mut opened =
-                        PooledConnection::new(connection, permit, self.clone(), secret.generation, lifetime);
+                    let mut opened = PooledConnection::new(connection, permit, self.clone(), &secret, started);
                     self.prepare(&secret, &mut opened, deadline).await?;
                     self.connect_succeeded();
                     return Ok(opened);
                 }
                 Err(error) => error,
             };
-            self.connect_failed(&error);
+            let give_up = |error: DriverError| {
+                self.connect_failed(&error);
+                Err(error.into())
+            };
             if error.kind != DriverErrorKind::Authentication {
-                return Err(error.into());
+                return give_up(error);
             }
-            // The password may just be changing: the secret is read anew, and the login tried again until there is no time left.
-            let give_up = || DatabaseError::from(error.clone());
-            timeout_at(deadline, self.host.refused(&self.tenant, secret.generation))
-                .await
-                .map_err(|_| give_up())?;
+            // The password may just be changing: the secret is read anew, and the login tried again for as long as there is hope. Until
+            // then it counts as no failure, so that the requests that come meanwhile wait as well and are not turned away.
+            self.proven.store(false, Ordering::Release);
+            let refreshed = timeout_at(deadline, self.host.refused(&self.tenant, secret.generation)).await;
+            if !matches!(refreshed, Ok(true)) {
+                return give_up(error);
+            }
             if self.generation() == secret.generation {
                 let pause = refused.fail(Instant::now());
                 if Instant::now() + pause >= deadline {
-                    return Err(give_up());
+                    return give_up(error);
                 }
                 tokio::time::sleep(pause).await;
             }
@@ -293,31 +307,53 @@ impl PoolShared {
         None
     }
 
-    /// A permit to open a connection, or a connection of this very pool that came back meanwhile.
-    async fn room(self: &Arc<Self>, idle: impl Fn() -> Option<PooledConnection>) -> Result<Room, DatabaseError> {
-        if let Some(permit) = self.budget.try_acquire() {
-            return Ok(Room::Permit(permit));
-        }
+    /// Takes a place in the line for a connection that comes back.
+    fn want(&self) -> (Wanting<'_>, oneshot::Receiver<PooledConnection>) {
         let (sender, returned) = oneshot::channel();
-        self.wanting.lock().push_back(sender);
-        let _wanting = Wanting::new(&self.wanting_count);
-        // One may have come back between the request's look for an idle one and its place in the queue.
-        if let Some(connection) = idle() {
-            return Ok(Room::Returned(connection));
+        let mut wanting = self.wanting.lock();
+        // Those who went away leave their places behind, and where nothing comes back nobody finds them.
+        if wanting.len() > 16 + 2 * self.wanting_count.load(Ordering::Acquire) {
+            wanting.retain(|sender| !sender.is_closed());
         }
-        self.host.make_room();
+        wanting.push_back(sender);
+        (Wanting::new(&self.wanting_count), returned)
+    }
+
+    /// Waits for the right to open a connection: its turn, and a permit.
+    async fn may_open(self: &Arc<Self>) -> Result<Opening<'_>, DatabaseError> {
         let closed = || DatabaseError::new(DatabaseErrorKind::Closed);
-        tokio::select! {
-            biased;
-            returned = returned => returned.map(Room::Returned).map_err(|_| closed()),
-            permit = self.budget.acquire(self.address()) => permit.map(Room::Permit).ok_or_else(closed),
-        }
+        // A database that was not reached yet, or no longer, is tried by one request at a time, which holds one permit. The others wait
+        // without one, and share its failure.
+        let first = if self.proven.load(Ordering::Acquire) {
+            None
+        } else {
+            let first = self.first.lock().await;
+            self.check_breaker(Instant::now())?;
+            Some(first).filter(|_| !self.proven.load(Ordering::Acquire))
+        };
+        let turn = self.opening.acquire().await.map_err(|_| closed())?;
+        let permit = match self.budget.try_acquire(&self.holder) {
+            Some(permit) => permit,
+            None => {
+                // In the line before the search, so that a connection that comes back during it is seen by one or the other.
+                let place = self.budget.line_up(&self.holder);
+                self.host.make_room();
+                place.permit().await.ok_or_else(closed)?
+            }
+        };
+        Ok(Opening {
+            permit,
+            _turn: turn,
+            _first: first,
+        })
     }
 }
 
-enum Room {
-    Permit(ConnectionPermit),
-    Returned(PooledConnection),
+/// The right to open one connection now.
+struct Opening<'a> {
+    permit: ConnectionPermit,
+    _turn: SemaphorePermit<'a>,
+    _first: Option<MutexGuard<'a, ()>>,
 }
 
 struct Wanting<'a>(&'a AtomicUsize);
@@ -362,26 +398,24 @@ impl Manager for ConnectionManager {
         let deadline = Instant::now() + shared.times.acquire;
         let waited_too_long = |_| DatabaseError::new(DatabaseErrorKind::PoolTimeout);
         shared.check_breaker(Instant::now())?;
-        // A database that was not reached yet, or no longer, is tried by one request at a time, which holds one permit. The others wait
-        // without one, and share its failure.
-        let opening = if shared.proven.load(Ordering::Acquire) {
-            None
-        } else {
-            let gate = timeout_at(deadline, shared.opening.lock())
-                .await
-                .map_err(waited_too_long)?;
-            shared.check_breaker(Instant::now())?;
-            Some(gate).filter(|_| !shared.proven.load(Ordering::Acquire))
+        // Whatever comes back while this request waits for its turn is as good as a new one.
+        let (wanting, mut returned) = shared.want();
+        // One may have come back between the look for an idle one and the place in the line.
+        if let Some(connection) = self.take_idle() {
+            return Ok(connection);
+        }
+        let opening = tokio::select! {
+            biased;
+            Ok(connection) = &mut returned => return Ok(connection),
+            opening = timeout_at(deadline, shared.may_open()) => opening.map_err(waited_too_long)??,
         };
-        let room = timeout_at(deadline, shared.room(|| self.take_idle()))
-            .await
-            .map_err(waited_too_long)??;
-        let connection = match room {
-            Room::Returned(connection) => connection,
-            Room::Permit(permit) => shared.connect(deadline + shared.times.connect, Some(permit)).await?,
-        };
-        drop(opening);
-        Ok(connection)
+        drop(wanting);
+        returned.close();
+        if let Ok(connection) = returned.try_recv() {
+            return Ok(connection);
+        }
+        let Opening { permit, _turn, _first } = opening;
+        shared.connect(deadline + shared.times.connect, permit).await
     }
 
     async fn recycle(&self, connection: &mut PooledConnection, _: &Metrics) -> RecycleResult<DatabaseError> {
@@ -410,6 +444,7 @@ impl Manager for ConnectionManager {
 pub(crate) struct TenantPool {
     shared: Arc<PoolShared>,
     pool: Pool<ConnectionManager>,
+    rotating: Mutex<()>,
 }
 
 /// What all pools of an engine have in common.
@@ -434,11 +469,13 @@ impl TenantPool {
             wanting_count: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             budget: parts.budget.clone(),
+            holder: Holder::default(),
             host: parts.host.clone(),
             on_connect: parts.on_connect.clone(),
             times: parts.times,
             proven: AtomicBool::new(false),
-            opening: tokio::sync::Mutex::new(()),
+            first: tokio::sync::Mutex::new(()),
+            opening: Semaphore::new(OPENINGS_AT_ONCE),
             prepared: tokio::sync::Mutex::new(None),
             breaker: Mutex::new(Breaker {
                 backoff: Backoff::new(BREAK_FIRST, BREAK_LONGEST),
@@ -462,7 +499,16 @@ impl TenantPool {
             .build()
             .map_err(|error| DatabaseError::new(DatabaseErrorKind::Other).with_source(error))?;
         pool.manager().pool.get_or_init(|| pool.weak());
-        Ok(Self { shared, pool })
+        Ok(Self {
+            shared,
+            pool,
+            rotating: Mutex::new(()),
+        })
+    }
+
+    /// How long a request waits for a connection.
+    pub(crate) fn acquire_timeout(&self) -> Duration {
+        self.shared.times.acquire
     }
 
     pub(crate) fn secret(&self) -> Arc<Secret> {
@@ -486,17 +532,30 @@ impl TenantPool {
     }
 
     /// Takes a new secret: connections are opened with it from now on, idle ones of the old are closed now, used ones as they come back.
-    pub(crate) fn rotate(&self, secret: Arc<Secret>) {
+    /// Tells whether it is newer than the one it has.
+    pub(crate) fn rotate(&self, secret: Arc<Secret>) -> bool {
+        let _one_at_a_time = self.rotating.lock();
+        let before = self.shared.secret.load_full();
+        if secret.generation <= before.generation {
+            return false;
+        }
         let max = secret.limits.max_connections;
-        let resized = max != self.shared.secret.load().limits.max_connections;
+        self.shared.secret.store(secret.clone());
         self.shared.generation.store(secret.generation, Ordering::Release);
-        self.shared.secret.store(secret);
         self.shared.version.store(None);
-        if resized {
+        // What was said of the old secret is not said of the new one.
+        self.shared.forgive();
+        if max != before.limits.max_connections {
             self.pool.resize(max);
         }
         let now = Instant::now();
         drop(self.pool.retain(|connection, _| connection.is_current(now)));
+        true
+    }
+
+    /// The generation of its secret.
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.generation()
     }
 
     /// Closes the idle connections now and the used ones as they come back. Whoever holds the pool can use it to the end.

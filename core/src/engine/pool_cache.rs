@@ -64,7 +64,11 @@ impl PoolCache {
     /// The tenant's pool, made where there is none yet: once, however many ask.
     pub(crate) fn get(&self, entry: &Arc<TenantEntry>, secret: &Arc<Secret>) -> Result<Arc<TenantPool>, DatabaseError> {
         if let Some(pool) = entry.pool.load_full() {
-            return Ok(pool);
+            if pool.generation() >= secret.generation {
+                return Ok(pool);
+            }
+            // It was made with a secret that was read just before the change, when there was no pool yet to be told of it.
+            self.rotate(entry, secret);
         }
         let mut open = self.open.lock();
         if let Some(pool) = entry.pool.load_full() {
@@ -90,12 +94,12 @@ impl PoolCache {
         let Some(pool) = entry.pool.load_full() else {
             return;
         };
-        self.rotations.fetch_add(1, Ordering::Relaxed);
-        if pool.secret().driver_type == secret.driver_type {
-            pool.rotate(secret.clone());
-        } else {
+        if pool.secret().driver_type != secret.driver_type {
             self.close(entry);
+        } else if !pool.rotate(secret.clone()) {
+            return;
         }
+        self.rotations.fetch_add(1, Ordering::Relaxed);
         tracing::info!(tenant_id = %entry.id, version = %secret.version, "the pool uses the changed secret");
     }
 
@@ -112,8 +116,11 @@ impl PoolCache {
         }
     }
 
-    /// Closes one idle connection of the least recently used tenant that has one.
+    /// Closes one idle connection of the least recently used tenant that has one, unless as many are closing already as requests wait.
     pub(crate) fn make_room(&self) {
+        if !self.parts.budget.is_short() {
+            return;
+        }
         let mut candidates = self.open();
         candidates.sort_by_key(|entry| entry.last_used());
         for entry in candidates {

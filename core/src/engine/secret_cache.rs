@@ -10,7 +10,6 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use cached::ShardedLruCache;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
@@ -21,6 +20,7 @@ use super::{
     backoff::Backoff,
     entry::TenantEntry,
     settings::{PoolDefaults, SecretsSettings},
+    unknown::{UnknownTenants, Verdict},
 };
 use crate::{
     DatabaseConfig, DatabaseDriver, ProviderError, SecretDocument, SecretInvalid, SecretProvider, SecretVersion,
@@ -29,13 +29,13 @@ use crate::{
 
 /// How long one fetch may take.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the provider may take to name every tenant.
+pub(crate) const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// The most fetches at once, over all tenants.
 const CONCURRENT_FETCHES: usize = 32;
 /// How long the provider is left alone after a failure: from one second, doubling.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(128);
-/// The most tenants that are remembered as unknown.
-const REMEMBERED_UNKNOWN: usize = 10_000;
 
 /// A tenant's secret, read and checked, with the driver that it names.
 pub(crate) struct Secret {
@@ -202,7 +202,7 @@ pub(crate) struct SecretCache {
     drivers: Drivers,
     settings: SecretsSettings,
     pool_defaults: PoolDefaults,
-    unknown: ShardedLruCache<TenantId, Instant>,
+    unknown: Arc<UnknownTenants>,
     fetches: Semaphore,
     listener: Weak<dyn SecretListener>,
     counters: Counters,
@@ -216,12 +216,13 @@ impl SecretCache {
         pool_defaults: PoolDefaults,
         listener: Weak<dyn SecretListener>,
     ) -> Self {
+        let unknown = UnknownTenants::new(provider.clone(), settings.not_found_ttl.into(), LIST_DEADLINE);
         Self {
             provider,
             drivers,
             settings,
             pool_defaults,
-            unknown: ShardedLruCache::new(REMEMBERED_UNKNOWN),
+            unknown: Arc::new(unknown),
             fetches: Semaphore::new(CONCURRENT_FETCHES),
             listener,
             counters: Counters::default(),
@@ -236,9 +237,9 @@ impl SecretCache {
         self.settings.max_entries
     }
 
-    /// Whether it is remembered that the provider knows no such tenant.
+    /// Whether it is known, without asking, that the provider knows no such tenant.
     pub(crate) fn is_known_to_be_unknown(&self, tenant: &TenantId) -> bool {
-        let remembered = self.unknown.get(tenant).is_some_and(|until| Instant::now() < until);
+        let remembered = self.unknown.contains(tenant);
         if remembered {
             self.counters.not_found_hits.fetch_add(1, Ordering::Relaxed);
         }
@@ -247,19 +248,19 @@ impl SecretCache {
 
     pub(crate) fn forget_unknown(&self, tenant: Option<&TenantId>) {
         match tenant {
-            Some(tenant) => drop(self.unknown.remove(tenant)),
-            None => self.unknown.clear(),
+            Some(tenant) => self.unknown.forget(tenant),
+            None => self.unknown.forget_all(),
         }
     }
 
     /// The tenant's secret: at once when it is kept and fresh, or served past its time while one fetch renews it.
     pub(crate) async fn get(self: &Arc<Self>, entry: &Arc<TenantEntry>, now: Instant) -> Outcome {
         let slot = &entry.secret;
-        if let Some(cached) = &*slot.cached.load() {
-            if now < cached.fresh_until {
-                slot.hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(cached.secret.clone());
-            }
+        if let Some(cached) = &*slot.cached.load()
+            && now < cached.fresh_until
+        {
+            slot.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(cached.secret.clone());
         }
         self.get_slowly(entry, now).await
     }
@@ -270,8 +271,10 @@ impl SecretCache {
         let flight = self.renew_unless_backing_off(entry, now, kept.is_none());
         match (kept, flight) {
             // Not used for a time to live and more: it may have changed long ago, so this request waits for the answer, and
-            // gets what is kept only if there is none.
-            (Some(cached), Ok(flight)) if now > cached.fresh_until + Duration::from(self.settings.ttl) => {
+            // gets what is kept only if there is none. Where the last try failed nobody waits for the next.
+            (Some(cached), Ok(flight))
+                if !cached.stale && now > cached.fresh_until + Duration::from(self.settings.ttl) =>
+            {
                 match landed(flight).await {
                     Err(SecretError::Unavailable { .. } | SecretError::Invalid { .. })
                         if self.may_serve(&cached, now) =>
@@ -311,6 +314,17 @@ impl SecretCache {
                 entry.secret.hits.fetch_add(1, Ordering::Relaxed);
             }
             return Ok(flight.clone());
+        }
+        if counted
+            && let Some(landed) = entry
+                .secret
+                .cached
+                .load_full()
+                .filter(|cached| now < cached.fresh_until)
+        {
+            // A fetch landed between the caller's look and this one.
+            entry.secret.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(watch::channel(Some(Ok(landed.secret.clone()))).1);
         }
         if let (Some(left), Some(error)) = (renewal.backoff.remaining(now), &renewal.last_error) {
             return Err(error.clone().retry_after(left));
@@ -359,13 +373,14 @@ impl SecretCache {
     }
 
     /// Reads the secret anew because its user was refused: at once, then after one and after three more seconds, and no more within
-    /// a minute unless it changed meanwhile. Waits for the answer; without one to wait for it returns at once.
-    pub(crate) async fn refresh_after_refusal(self: &Arc<Self>, entry: &Arc<TenantEntry>, refused: u64) {
+    /// a minute unless it changed meanwhile. Waits for the answer; without one to wait for it returns at once. Tells whether another
+    /// try to log in is worth while: not once all that was read in this minute was the secret that is refused.
+    pub(crate) async fn refresh_after_refusal(self: &Arc<Self>, entry: &Arc<TenantEntry>, refused: u64) -> bool {
         const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(1_200), Duration::from_secs(3)];
         let flight = {
             let mut renewal = entry.secret.renewal.lock();
             if renewal.generation != refused {
-                return;
+                return true;
             }
             match &renewal.flight {
                 Some(flight) => flight.clone(),
@@ -373,10 +388,10 @@ impl SecretCache {
                     let now = Instant::now();
                     renewal.fruitless.retain(|at| now - *at < Duration::from_secs(60));
                     let Some(pause) = PAUSES.get(renewal.fruitless.len()) else {
-                        return;
+                        return false;
                     };
                     if renewal.fruitless.last().is_some_and(|last| now - *last < *pause) {
-                        return;
+                        return true;
                     }
                     renewal.fruitless.push(now);
                     self.start(entry, &mut renewal)
@@ -386,6 +401,7 @@ impl SecretCache {
         if let Err(error) = landed(flight).await {
             tracing::warn!(tenant_id = %entry.id, error = %error, "reading the secret anew after a refused login failed");
         }
+        true
     }
 
     fn start(self: &Arc<Self>, entry: &Arc<TenantEntry>, renewal: &mut Renewal) -> Flight {
@@ -404,14 +420,9 @@ impl SecretCache {
 
     async fn fetch(&self, entry: &TenantEntry) -> Outcome {
         let started = Instant::now();
-        let fetched = tokio::time::timeout(FETCH_DEADLINE, async {
-            match self.fetches.acquire().await {
-                Ok(_permit) => self.provider.fetch(&entry.id).await,
-                Err(closed) => Err(ProviderError::Unavailable(closed.into())),
-            }
-        })
-        .await
-        .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into())));
+        let fetched = tokio::time::timeout(FETCH_DEADLINE, self.ask(entry))
+            .await
+            .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into())));
         let now = Instant::now();
         match fetched {
             Ok(document) => match self.read(document) {
@@ -419,7 +430,7 @@ impl SecretCache {
                 Err(source) => Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
             },
             Err(ProviderError::NotFound) => {
-                self.forget(entry, now);
+                self.forget(entry);
                 Err(SecretError::NotFound)
             }
             Err(ProviderError::Invalid { reason }) => {
@@ -432,6 +443,49 @@ impl SecretCache {
                     retry_after,
                     source,
                 }))
+            }
+        }
+    }
+
+    /// Asks the provider, unless this is one of many tenants that were never seen and its list does not name it.
+    async fn ask(&self, entry: &TenantEntry) -> Result<SecretDocument, ProviderError> {
+        loop {
+            let permit = self
+                .fetches
+                .acquire()
+                .await
+                .map_err(|closed| ProviderError::Unavailable(closed.into()))?;
+            let is_new = !entry.secret.is_cached() && entry.pool.load().is_none();
+            let verdict = if is_new {
+                self.unknown.verdict(&entry.id)
+            } else {
+                Verdict::Ask
+            };
+            match verdict {
+                Verdict::Ask => {
+                    let answer = self.provider.fetch(&entry.id).await;
+                    // Counted while the permit is held, so that no more ask in vain than there are permits before it shows.
+                    if matches!(answer, Err(ProviderError::NotFound)) {
+                        self.unknown.remember(&entry.id);
+                    }
+                    return answer;
+                }
+                Verdict::Unknown => {
+                    self.counters.not_found_hits.fetch_add(1, Ordering::Relaxed);
+                    return Err(ProviderError::NotFound);
+                }
+                Verdict::Wait(mut list) => {
+                    drop(permit);
+                    if let Err(lost) = list.wait_for(|read| *read).await {
+                        return Err(ProviderError::Unavailable(lost.into()));
+                    }
+                }
+                Verdict::TooMany(retry_after) => {
+                    return Err(ProviderError::Throttled {
+                        retry_after: Some(retry_after),
+                        source: "too many unknown tenants are asked for at once".into(),
+                    });
+                }
             }
         }
     }
@@ -495,17 +549,13 @@ impl SecretCache {
             tenant_id = %entry.id, driver = %secret.driver_type, version = %secret.version, changed,
             duration_ms = took.as_secs_f64() * 1e3, "secret fetched"
         );
-        if changed {
-            if let Some(listener) = self.listener.upgrade() {
-                listener.changed(entry, &secret);
-            }
+        if changed && let Some(listener) = self.listener.upgrade() {
+            listener.changed(entry, &secret);
         }
         secret
     }
 
-    fn forget(&self, entry: &TenantEntry, now: Instant) {
-        self.unknown
-            .set(entry.id, now + Duration::from(self.settings.not_found_ttl));
+    fn forget(&self, entry: &TenantEntry) {
         let was_kept = entry.secret.cached.swap(None).is_some();
         {
             let mut renewal = entry.secret.renewal.lock();

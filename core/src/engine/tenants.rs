@@ -18,7 +18,7 @@ use super::{
     entry::TenantEntry,
     pool::{OnConnect, PoolHost, PoolParts, PoolTimes, within},
     pool_cache::{PoolCache, PoolMetrics},
-    secret_cache::{Drivers, Secret, SecretCache, SecretError, SecretListener, SecretMetrics},
+    secret_cache::{Drivers, LIST_DEADLINE, Secret, SecretCache, SecretError, SecretListener, SecretMetrics},
     settings::EngineSettings,
 };
 use crate::{
@@ -27,8 +27,6 @@ use crate::{
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How long asking the provider for every tenant may take.
-const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// What an over-busy tenant is told to wait.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
@@ -420,12 +418,14 @@ struct Host(Weak<Engine>);
 
 #[async_trait]
 impl PoolHost for Host {
-    async fn refused(&self, tenant: &TenantId, generation: u64) {
-        if let Some(engine) = self.0.upgrade() {
-            if let Some(entry) = engine.entries.get(tenant) {
-                engine.secrets.refresh_after_refusal(&entry, generation).await;
-            }
-        }
+    async fn refused(&self, tenant: &TenantId, generation: u64) -> bool {
+        let Some(engine) = self.0.upgrade() else {
+            return false;
+        };
+        let Some(entry) = engine.entries.get(tenant) else {
+            return false;
+        };
+        engine.secrets.refresh_after_refusal(&entry, generation).await
     }
 
     fn make_room(&self) {

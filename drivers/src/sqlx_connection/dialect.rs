@@ -1,5 +1,7 @@
 //! What the kinds of database on sqlx differ in.
 
+use std::time::Duration;
+
 use sea_orm::{TransactionOptions, Value};
 use sqlx::Database;
 use tenantry_core::DatabaseErrorKind;
@@ -33,6 +35,9 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     fn end(_options: &TransactionOptions) -> Option<&'static str> {
         None
     }
+
+    /// Within what time the server ends the session of a client that went away in the middle of a statement.
+    const NOTICED_WITHIN: Duration = Duration::ZERO;
 
     /// Whether a transaction may still be open after its `COMMIT` failed.
     const OPEN_AFTER_FAILED_COMMIT: bool = false;

@@ -1,0 +1,16 @@
+//! What goes wrong around the program, and what its clients see of it: passwords change, AWS is down, databases hang, restart or are
+//! too many. Counts and bounds only; `./scripts/faults` measures.
+
+mod ceiling;
+mod cost;
+mod eviction;
+mod load;
+mod neighbour;
+mod provider_gone;
+mod proxy;
+mod restart;
+mod rotation;
+mod world;
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tenantry");
