@@ -29,6 +29,8 @@ pub fn register(registry: &mut Registry) {
 
     #[cfg(feature = "mysql")]
     registry.driver::<drivers::MysqlDriver>();
+    #[cfg(feature = "oracle")]
+    registry.driver::<drivers::OracleDriver>();
     #[cfg(feature = "postgresql")]
     registry.driver::<drivers::PostgresqlDriver>();
     #[cfg(feature = "sqlite")]

@@ -16,6 +16,7 @@ mod provider;
 mod registry;
 mod request;
 mod resolver;
+pub mod rows;
 mod secret;
 mod tenant_id;
 

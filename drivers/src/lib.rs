@@ -3,6 +3,8 @@
 
 #[cfg(feature = "mysql")]
 mod mysql;
+#[cfg(feature = "oracle")]
+mod oracle;
 #[cfg(feature = "postgresql")]
 mod postgresql;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
@@ -14,6 +16,8 @@ mod sqlx_connection;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod tls;
 
+#[cfg(feature = "oracle")]
+pub use crate::oracle::{OracleConfig, OracleDriver};
 #[cfg(feature = "mysql")]
 pub use mysql::{MysqlConfig, MysqlDriver};
 #[cfg(feature = "postgresql")]

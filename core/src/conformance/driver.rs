@@ -165,6 +165,12 @@ impl Suite<'_> {
         self.driver.migration_dialect()
     }
 
+    /// Whether SeaORM's own `sql_err` knows the errors of this kind of database: it knows those of sqlx alone. Who asks
+    /// [`DatabaseErrorKind::of`] is told by every driver.
+    fn is_known_to_sea_orm(&self) -> bool {
+        matches!(self.dialect(), "postgresql" | "mysql" | "sqlite")
+    }
+
     /// A connection by the good secret.
     async fn connect(&self) -> Session {
         let connection = self

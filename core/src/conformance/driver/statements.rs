@@ -23,11 +23,13 @@ pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &
             "the error repeats a value"
         );
         let error = error.into_db_err();
-        assert!(
-            matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))),
-            "{:?}",
-            error.sql_err()
-        );
+        if suite.is_known_to_sea_orm() {
+            assert!(
+                matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))),
+                "{:?}",
+                error.sql_err()
+            );
+        }
         assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::UniqueViolation);
     }
     session.is_usable().await;
@@ -42,11 +44,14 @@ pub(super) async fn a_missing_parent_is_a_foreign_key_violation_also_to_sea_orm(
         .expect_err("the parent is missing");
     assert_eq!(error.kind, DatabaseErrorKind::ForeignKeyViolation);
     let error = error.into_db_err();
-    assert!(
-        matches!(error.sql_err(), Some(SqlErr::ForeignKeyConstraintViolation(_))),
-        "{:?}",
-        error.sql_err()
-    );
+    if suite.is_known_to_sea_orm() {
+        assert!(
+            matches!(error.sql_err(), Some(SqlErr::ForeignKeyConstraintViolation(_))),
+            "{:?}",
+            error.sql_err()
+        );
+    }
+    assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::ForeignKeyViolation);
     session.is_usable().await;
     session.close().await;
 }

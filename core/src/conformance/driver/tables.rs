@@ -51,6 +51,13 @@ fn definition(dialect: &str) -> &'static str {
                float float, double double, text text, bytes blob, at timestamp_with_timezone_text, day date_text, uid uuid_text,
                amount real_decimal, doc json_text);"
         }
+        "oracle" => {
+            "CREATE TABLE conformance_parent (id NUMBER(19) PRIMARY KEY, name VARCHAR2(20 CHAR) NOT NULL UNIQUE);
+             CREATE TABLE conformance_child (id NUMBER(19) PRIMARY KEY, parent NUMBER(19) NOT NULL REFERENCES conformance_parent (id));
+             CREATE TABLE conformance_types (id NUMBER(19) PRIMARY KEY, small NUMBER(5), int NUMBER(10), big NUMBER(19), flag NUMBER(1),
+               \"FLOAT\" BINARY_FLOAT, double BINARY_DOUBLE, text CLOB, bytes BLOB, at TIMESTAMP(6) WITH TIME ZONE, day DATE, \"UID\" RAW(16),
+               amount NUMBER(28, 10), doc CLOB CHECK (doc IS JSON));"
+        }
         other => panic!("the suite has no tables for the dialect `{other}`"),
     }
 }

@@ -1,0 +1,193 @@
+//! Values on their way into Oracle.
+
+use std::io::Write;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, TimeZone, Timelike};
+use oracle::{
+    Connection, Statement,
+    sql_type::{Blob, Clob, OracleType, Timestamp, ToSql},
+};
+use sea_orm::Value;
+use tenantry_core::DatabaseErrorKind;
+
+use super::errors::Failure;
+
+/// The longest text, in bytes, that is no LOB where the database was not set up for longer ones.
+const LONGEST_TEXT: usize = 4000;
+/// The same for bytes.
+const LONGEST_RAW: usize = 2000;
+
+/// Binds a value to a place, which counts from 1. `stored`: it goes into a column as it is. Only there may a LOB stand, which a long
+/// text is, and an empty one: it is kept by a LOB column, and is NULL in every other, while a LOB cannot be compared.
+pub(super) fn bind(
+    statement: &mut Statement,
+    connection: &Connection,
+    place: usize,
+    value: &Value,
+    stored: bool,
+    alone: bool,
+) -> Result<(), Failure> {
+    let mut to = |value: &dyn ToSql| statement.bind(place, value).map_err(|error| Failure::of(error, alone));
+    let failed = |error| Failure::of(error, alone);
+    let mut integer = |value: Option<i64>| match value {
+        Some(value) => to(&(&value, &OracleType::Int64)),
+        None => to(&OracleType::Int64),
+    };
+    match value {
+        Value::Bool(value) => integer(value.map(i64::from)),
+        Value::TinyInt(value) => integer(value.map(i64::from)),
+        Value::SmallInt(value) => integer(value.map(i64::from)),
+        Value::Int(value) => integer(value.map(i64::from)),
+        Value::BigInt(value) => integer(*value),
+        Value::TinyUnsigned(value) => integer(value.map(i64::from)),
+        Value::SmallUnsigned(value) => integer(value.map(i64::from)),
+        Value::Unsigned(value) => integer(value.map(i64::from)),
+        Value::BigUnsigned(Some(value)) => match i64::try_from(*value) {
+            Ok(value) => integer(Some(value)),
+            Err(_) => to(&(&value.to_string(), &OracleType::Number(0, 0))),
+        },
+        Value::BigUnsigned(None) => integer(None),
+        Value::Float(Some(value)) => to(&(value, &OracleType::BinaryFloat)),
+        Value::Float(None) => to(&OracleType::BinaryFloat),
+        Value::Double(Some(value)) => to(&(value, &OracleType::BinaryDouble)),
+        Value::Double(None) => to(&OracleType::BinaryDouble),
+        Value::Decimal(Some(value)) => to(&(&value.to_string(), &OracleType::Number(0, 0))),
+        Value::Decimal(None) => to(&OracleType::Number(0, 0)),
+        Value::Char(value) => text(
+            &mut to,
+            connection,
+            value.map(|c| c.to_string()).as_deref(),
+            stored,
+            &failed,
+        ),
+        Value::String(value) => text(&mut to, connection, value.as_deref(), stored, &failed),
+        Value::Json(value) => {
+            let json = value.as_ref().map(ToString::to_string);
+            text(&mut to, connection, json.as_deref(), stored, &failed)
+        }
+        Value::Bytes(value) => bytes(&mut to, connection, value.as_deref(), stored, &failed),
+        Value::Uuid(Some(value)) => to(&(&value.as_bytes().as_slice(), &OracleType::Raw(16))),
+        Value::Uuid(None) => to(&OracleType::Raw(16)),
+        Value::ChronoDate(Some(value)) => to(&(&day(*value).map_err(failed)?, &OracleType::Date)),
+        Value::ChronoDate(None) => to(&OracleType::Date),
+        Value::ChronoDateTime(Some(value)) => to(&(&local(*value).map_err(failed)?, &OracleType::Timestamp(9))),
+        Value::ChronoDateTime(None) => to(&OracleType::Timestamp(9)),
+        Value::ChronoDateTimeUtc(Some(value)) => to(&(&zoned(value).map_err(failed)?, &OracleType::TimestampTZ(9))),
+        Value::ChronoDateTimeLocal(Some(value)) => to(&(&zoned(value).map_err(failed)?, &OracleType::TimestampTZ(9))),
+        Value::ChronoDateTimeWithTimeZone(Some(value)) => {
+            to(&(&zoned(value).map_err(failed)?, &OracleType::TimestampTZ(9)))
+        }
+        Value::ChronoDateTimeUtc(None) | Value::ChronoDateTimeLocal(None) | Value::ChronoDateTimeWithTimeZone(None) => {
+            to(&OracleType::TimestampTZ(9))
+        }
+        _ => Err(Failure::here(
+            DatabaseErrorKind::Unsupported,
+            "a value of this type cannot be bound on Oracle",
+        )),
+    }
+}
+
+type To<'a> = dyn FnMut(&dyn ToSql) -> Result<(), Failure> + 'a;
+
+fn text(
+    to: &mut To<'_>,
+    connection: &Connection,
+    text: Option<&str>,
+    stored: bool,
+    failed: &dyn Fn(oracle::Error) -> Failure,
+) -> Result<(), Failure> {
+    match text {
+        None => to(&OracleType::Varchar2(1)),
+        Some(text) if stored && (text.is_empty() || text.len() > LONGEST_TEXT) => {
+            let mut clob = Clob::new(connection).map_err(failed)?;
+            fill(&mut clob, text.as_bytes())?;
+            to(&clob)
+        }
+        Some(text) => to(&(&text, &OracleType::Varchar2(room(text.chars().count())))),
+    }
+}
+
+/// How many characters to make room for: a few sizes only, so that a place keeps its buffer from one use to the next.
+fn room(characters: usize) -> u32 {
+    let sizes = [32, 256, 1000, 4000];
+    let size = sizes.into_iter().find(|size| characters <= *size as usize);
+    size.unwrap_or_else(|| u32::try_from(characters).unwrap_or(u32::MAX))
+}
+
+fn bytes(
+    to: &mut To<'_>,
+    connection: &Connection,
+    bytes: Option<&[u8]>,
+    stored: bool,
+    failed: &dyn Fn(oracle::Error) -> Failure,
+) -> Result<(), Failure> {
+    match bytes {
+        None => to(&OracleType::Raw(1)),
+        Some(bytes) if stored && (bytes.is_empty() || bytes.len() > LONGEST_RAW) => {
+            let mut blob = Blob::new(connection).map_err(failed)?;
+            fill(&mut blob, bytes)?;
+            to(&blob)
+        }
+        Some(bytes) => to(&(
+            &bytes,
+            &OracleType::Raw(u32::try_from(bytes.len().max(1)).unwrap_or(u32::MAX)),
+        )),
+    }
+}
+
+/// Writes into a new LOB, in one piece. Writing nothing would be an error, and a new one is empty.
+fn fill(lob: &mut dyn Write, bytes: &[u8]) -> Result<(), Failure> {
+    if bytes.is_empty() {
+        Ok(())
+    } else {
+        lob.write_all(bytes).map_err(Failure::of_lob)
+    }
+}
+
+fn day(day: NaiveDate) -> oracle::Result<Timestamp> {
+    Timestamp::new(day.year(), day.month(), day.day(), 0, 0, 0, 0)
+}
+
+fn local(time: NaiveDateTime) -> oracle::Result<Timestamp> {
+    Timestamp::new(
+        time.year(),
+        time.month(),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        // A leap second counts on to two thousand million; Oracle has none.
+        time.nanosecond().min(999_999_999),
+    )
+}
+
+fn zoned<Tz: TimeZone>(time: &DateTime<Tz>) -> oracle::Result<Timestamp> {
+    local(time.naive_local())?.and_tz_offset(time.offset().fix().local_minus_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_goes_with_its_offset() {
+        let time: DateTime<chrono::FixedOffset> = "2026-01-02T03:04:05.000006-03:30".parse().unwrap();
+        let stamp = zoned(&time).unwrap();
+        assert_eq!((stamp.hour(), stamp.nanosecond()), (3, 6000));
+        assert_eq!((stamp.tz_hour_offset(), stamp.tz_minute_offset()), (-3, -30));
+    }
+
+    #[test]
+    fn a_leap_second_stays_in_its_minute() {
+        let time = NaiveDate::from_ymd_opt(2016, 12, 31)
+            .unwrap()
+            .and_hms_nano_opt(23, 59, 59, 1_500_000_000)
+            .unwrap();
+        assert_eq!(local(time).unwrap().nanosecond(), 999_999_999);
+    }
+
+    #[test]
+    fn a_few_sizes_do_for_every_text() {
+        assert_eq!([0, 32, 33, 1000, 1001, 4001].map(room), [32, 32, 256, 1000, 4000, 4001]);
+    }
+}

@@ -1,0 +1,156 @@
+//! `INSERT ... ON CONFLICT`, for which Oracle has `MERGE`.
+//!
+//! Where another session inserts the same key at the same time, `MERGE` may still find it taken: that is a unique violation then.
+
+use sqlparser::ast::{
+    Assignment, AssignmentTarget, ConflictTarget, Expr, Ident, OnConflict, OnConflictAction, SelectItem, Values,
+};
+
+use super::{
+    Name, Plan, Writer,
+    change::Target,
+    names,
+    refusal::{Result, refuse, refuse_if},
+};
+
+/// What PostgreSQL calls the row that could not be inserted.
+const EXCLUDED: &str = "\"EXCLUDED\"";
+
+pub(super) fn plan(
+    target: &Target<'_>,
+    values: &Values,
+    conflict: &OnConflict,
+    returning: Option<&[SelectItem]>,
+) -> Result<Plan> {
+    let keys = match &conflict.conflict_target {
+        Some(ConflictTarget::Columns {
+            columns,
+            predicate: None,
+        }) if !columns.is_empty() => columns,
+        _ => return refuse("`ON CONFLICT` without a list of columns"),
+    };
+    refuse_if(target.columns.is_empty(), "`ON CONFLICT` without the columns to insert")?;
+    let table = names::quoted(target.table)?;
+    let mut writer = Writer::default();
+    let known_as = Name::of(names::last(target.table)?)?;
+    writer.scopes.push(vec![(known_as.clone(), Some(table.clone()))]);
+    writer.push(&format!("MERGE INTO {table} USING ("));
+    writer.rows(values, &target.columns, true)?;
+    writer.push(&format!(") {EXCLUDED} ON ("));
+    let table_name = known_as.quoted();
+    writer.list(" AND ", keys, |writer, key| {
+        position(target, key)?;
+        let key = Name::of(key)?.quoted();
+        writer.push(&format!("{table_name}.{key} = {EXCLUDED}.{key}"));
+        Ok(())
+    })?;
+    writer.push(")");
+    let updates = match &conflict.action {
+        OnConflictAction::DoNothing => false,
+        OnConflictAction::DoUpdate(update) => {
+            writer.matched(&update.assignments, keys)?;
+            if let Some(condition) = &update.selection {
+                writer.push(" WHERE ");
+                writer.condition(condition)?;
+            }
+            update.selection.is_none()
+        }
+    };
+    writer.push(" WHEN NOT MATCHED THEN INSERT (");
+    writer.names(target.columns.iter().copied())?;
+    writer.push(") VALUES (");
+    writer.list(", ", &target.columns, |writer, column| {
+        let column = Name::of(column)?.quoted();
+        writer.push(&format!("{EXCLUDED}.{column}"));
+        Ok(())
+    })?;
+    writer.push(")");
+    let then = match returning {
+        None => None,
+        Some(items) => Some(read_again(target, values, keys, items)?),
+    };
+    Ok(Plan::Merge {
+        sql: writer.sql,
+        then,
+        only_if_touched: !updates,
+    })
+}
+
+/// Where among the inserted columns a key is.
+fn position(target: &Target<'_>, key: &Ident) -> Result<usize> {
+    let name = Name::of(key)?;
+    for (index, column) in target.columns.iter().enumerate() {
+        if Name::of(column)? == name {
+            return Ok(index);
+        }
+    }
+    refuse("`ON CONFLICT` of a column that is not inserted")
+}
+
+impl Writer {
+    fn matched(&mut self, assignments: &[Assignment], keys: &[Ident]) -> Result<()> {
+        let mut kept = Vec::new();
+        for assignment in assignments {
+            let AssignmentTarget::ColumnName(column) = &assignment.target else {
+                return refuse("`SET` of several columns at once");
+            };
+            let column = names::last(column)?;
+            let is_key = keys.iter().any(|key| names::postgres(key) == names::postgres(column));
+            // ORA-38104: a column of the ON clause cannot be updated. Where it is set to what it is, nothing is lost.
+            if !is_key {
+                kept.push(assignment.clone());
+            } else if !is_excluded(&assignment.value, column) {
+                return refuse("an update of the columns of `ON CONFLICT`");
+            }
+        }
+        if kept.is_empty() {
+            return refuse("`DO UPDATE` of the columns of `ON CONFLICT` only");
+        }
+        self.push(" WHEN MATCHED THEN UPDATE SET ");
+        self.assignments(&kept)
+    }
+}
+
+fn is_excluded(value: &Expr, column: &Ident) -> bool {
+    match value {
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [table, name] => names::postgres(table) == "excluded" && names::postgres(name) == names::postgres(column),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// MERGE gives nothing back: the row is read by its key.
+fn read_again(
+    target: &Target<'_>,
+    values: &Values,
+    keys: &[Ident],
+    items: &[SelectItem],
+) -> Result<(super::Sql, Vec<super::Output>)> {
+    let [row] = values.rows.as_slice() else {
+        return refuse("`ON CONFLICT` of several rows with `RETURNING`");
+    };
+    let table = names::quoted(target.table)?;
+    let mut writer = Writer::default();
+    writer
+        .scopes
+        .push(vec![(Name::of(names::last(target.table)?)?, Some(table.clone()))]);
+    writer.push("SELECT ");
+    let mut columns = Vec::new();
+    writer.list(", ", items, |writer, item| {
+        refuse_if(matches!(item, SelectItem::Wildcard(_)), "`RETURNING *`")?;
+        columns.push(writer.item(item, false)?);
+        Ok(())
+    })?;
+    writer.push(&format!(" FROM {table} WHERE "));
+    writer.list(" AND ", keys, |writer, key| {
+        writer.name(key)?;
+        writer.push(" = ");
+        match row.content.get(position(target, key)?) {
+            Some(value) => writer.value(value),
+            None => refuse("a row with fewer values than columns"),
+        }
+    })?;
+    Ok((writer.sql, columns))
+}

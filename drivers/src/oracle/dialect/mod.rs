@@ -1,0 +1,217 @@
+//! From the statements that SeaORM writes for PostgreSQL to Oracle's.
+//!
+//! A statement is parsed as PostgreSQL's and written anew, clause by clause. What is not known here is refused by its name and never
+//! passed through: a clause that was dropped, or that Oracle reads in another way, would give wrong rows and no error.
+//!
+//! * **Names.** PostgreSQL folds a name that is not quoted to lower case, Oracle to upper case. A name in lower case is therefore
+//!   written in upper case, quoted: the entity `users` finds the table that `CREATE TABLE users` makes on Oracle. A name with an
+//!   upper-case letter in it is written as it is.
+//! * **Parameters.** Each place that uses one has a name of its own, `:p1`, `:p2`, ... in the order of the text.
+//! * **Booleans** are numbers: 1 and 0. A condition that is used as a value becomes a `CASE`, a value that is used as a condition
+//!   is compared with 1.
+//! * **The empty string** is NULL in a `VARCHAR2` column, as always on Oracle: a `NOT NULL` column refuses it, and another one reads
+//!   it as NULL. A `CLOB` keeps it.
+//! * **Types.** `CAST` tells which type a result has where Oracle's own description does not, so `select_as` of SeaORM works.
+
+mod change;
+mod condition;
+mod expression;
+mod function;
+mod merge;
+mod names;
+mod query;
+mod refusal;
+mod schema;
+mod table;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use sqlparser::{
+    ast::{Expr, Statement},
+    dialect::PostgreSqlDialect,
+    parser::Parser,
+};
+
+pub(super) use names::{Name, from_oracle};
+pub(super) use refusal::DialectError;
+use refusal::{Result, refuse};
+use table::Scope;
+
+/// How deep a statement may nest, against a stack that overflows.
+const DEEPEST: usize = 80;
+
+/// What is to be done on Oracle for one statement.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Plan {
+    /// Gives rows.
+    Query {
+        sql: Sql,
+        columns: Vec<Output>,
+        /// Whether it locks rows, and so leaves a transaction to end where there was none.
+        locks: bool,
+    },
+    /// Changes rows by one statement, or by several that stand or fall together, and may give rows.
+    Change {
+        statements: Vec<Sql>,
+        returning: Option<Returning>,
+    },
+    /// Inserts or updates one row, then reads it again.
+    Merge {
+        sql: Sql,
+        then: Option<(Sql, Vec<Output>)>,
+        /// The rows are read only if the first statement touched one.
+        only_if_touched: bool,
+    },
+    /// Changes tables. Oracle commits before and after it.
+    Definition {
+        sql: String,
+        /// The error that means it had been done before, for `IF NOT EXISTS` and `IF EXISTS`.
+        tolerates: Option<i32>,
+    },
+}
+
+/// A statement for Oracle, and what is to be bound in the order of its text.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Sql {
+    pub(super) text: String,
+    pub(super) binds: Vec<Bind>,
+}
+
+/// One place for a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Bind {
+    /// Which of the statement's values, from 0.
+    pub(super) parameter: usize,
+    /// Whether it is written into a column as it is, and is not part of an expression.
+    pub(super) stored: bool,
+}
+
+/// One column of a result.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Output {
+    /// Its name in PostgreSQL; `None` where only Oracle knows it, as behind `*`.
+    pub(super) name: Option<String>,
+    /// Its type, where the statement tells.
+    pub(super) kind: Option<Kind>,
+    /// The table's column that its value comes from, by Oracle's names.
+    pub(super) origin: Option<Origin>,
+    /// Whether it is the sum of that column's values, which PostgreSQL gives in a wider type.
+    pub(super) sum: bool,
+}
+
+/// A column of a table, by Oracle's names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    /// As it is written in a statement, quoted, with its schema if one was given.
+    pub(super) table: String,
+    pub(super) column: Name,
+}
+
+/// The types of values that a statement can tell, as SeaORM has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Bool,
+    SmallInt,
+    Int,
+    BigInt,
+    Decimal,
+    Float,
+    Double,
+    Text,
+    Bytes,
+    Uuid,
+    Date,
+    Timestamp,
+    TimestampTz,
+    Json,
+}
+
+/// What a change gives back, by out binds at the end of its statement.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Returning {
+    pub(super) columns: Vec<Output>,
+    /// A query without rows whose columns are the same: it tells the types that are to be bound.
+    pub(super) describe: String,
+}
+
+/// Writes one statement anew.
+pub(super) fn translate(sql: &str) -> Result<Plan> {
+    let dialect = PostgreSqlDialect {};
+    let mut statements = Parser::new(&dialect)
+        .with_recursion_limit(DEEPEST)
+        .try_with_sql(sql)
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(DialectError::Syntax)?;
+    let statement = match (statements.pop(), statements.len()) {
+        (Some(statement), 0) => statement,
+        (None, _) => return Err(DialectError::Empty),
+        _ => return refuse("several statements at once"),
+    };
+    match &statement {
+        Statement::Query(query) => query::plan(query),
+        Statement::Insert(insert) => change::insert(insert),
+        Statement::Update(update) => change::update(update),
+        Statement::Delete(delete) => change::delete(delete),
+        other => schema::plan(other),
+    }
+}
+
+/// The place of a value, which counts from 1. It begins with a letter: not every parser of Oracle's SQL takes a number.
+fn place(number: usize) -> String {
+    format!(":p{number}")
+}
+
+/// Writes text, and keeps what is to be bound.
+#[derive(Debug, Default)]
+struct Writer {
+    sql: Sql,
+    scopes: Vec<Scope>,
+    /// What `WITH` has named so far: no tables of the database.
+    queries: Vec<Name>,
+}
+
+impl Writer {
+    fn push(&mut self, text: &str) {
+        self.sql.text.push_str(text);
+    }
+
+    fn bind(&mut self, parameter: usize, stored: bool) {
+        self.sql.binds.push(Bind { parameter, stored });
+        let number = self.sql.binds.len();
+        self.push(&place(number));
+    }
+
+    /// Writes items with something between them.
+    fn list<T>(
+        &mut self,
+        between: &str,
+        items: impl IntoIterator<Item = T>,
+        mut write: impl FnMut(&mut Self, T) -> Result<()>,
+    ) -> Result<()> {
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                self.push(between);
+            }
+            write(self, item)?;
+        }
+        Ok(())
+    }
+
+    /// A value that is written into a column.
+    fn stored(&mut self, expr: &Expr) -> Result<()> {
+        match expr {
+            Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default") => {
+                self.push("DEFAULT");
+                Ok(())
+            }
+            _ => match expression::placeholder(expr)? {
+                Some(parameter) => {
+                    self.bind(parameter, true);
+                    Ok(())
+                }
+                None => self.value(expr),
+            },
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Oracle 12.2 and later, through Oracle's own client library.
+//!
+//! SeaORM knows no Oracle. It writes its statements for PostgreSQL; [`dialect`] writes them anew for Oracle, and a
+//! [`session`](session::Session) runs them on a thread of its own, since the client library only has blocking calls.
+
+mod address;
+mod bind;
+mod connection;
+mod dialect;
+mod errors;
+mod migration_lock;
+mod plans;
+mod read;
+mod script;
+mod session;
+mod statement;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ::oracle::{Connector, InitParams};
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use sea_orm::DbBackend;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tenantry_core::{
+    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, HumanDuration,
+    MigrationLock, Plugin, SecretInvalid,
+};
+use tokio::sync::Semaphore;
+
+use address::Address;
+use plans::Plans;
+use session::Session;
+
+/// How many prepared statements one connection keeps.
+const STATEMENT_CACHE_CAPACITY: u32 = 100;
+
+/// Oracle 12.2 and later, through Oracle's client library, which must be on the machine.
+///
+/// A secret for it has `host`, `username` and mostly `password`, and names the database by `oracle.service.name`, by
+/// `oracle.service.sid` or, where neither is there, by `database` as the service; `port` is 1521 by default, 2484 with TLS. `tls.mode`
+/// is `disable` by default, and `prefer` means the same, since a listener has a port for each. The client library takes certificates
+/// from a wallet only (`oracle.wallet.location` in the secret, or `wallet_location` here); it always checks the server's
+/// certificate against it, with `verify-full` the host's name too. `tls.ca`, `tls.cert` and `tls.key` cannot be used.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OracleConfig {
+    /// How long one call to the server may take before it is cancelled, such as a statement; `null` for as long as it likes.
+    pub statement_timeout: Option<HumanDuration>,
+    /// How long opening a connection may take.
+    pub connect_timeout: HumanDuration,
+    /// The folder of Oracle Instant Client; `null` to search where the system looks for libraries.
+    pub client_library: Option<PathBuf>,
+    /// The folder of the wallet with the certificates for TLS, where a tenant's secret names none.
+    pub wallet_location: Option<PathBuf>,
+    /// The most threads, over all tenants. A connection has one from before it is opened until it is closed.
+    pub max_threads: usize,
+}
+
+impl Default for OracleConfig {
+    fn default() -> Self {
+        Self {
+            statement_timeout: Some(HumanDuration::from_secs(30)),
+            connect_timeout: HumanDuration::from_secs(5),
+            client_library: None,
+            wallet_location: None,
+            max_threads: 256,
+        }
+    }
+}
+
+/// Opens connections to Oracle.
+#[derive(Debug)]
+pub struct OracleDriver {
+    statement_timeout: Option<Duration>,
+    connect_timeout: Duration,
+    client_library: Option<PathBuf>,
+    wallet_location: Option<PathBuf>,
+    threads: Arc<Semaphore>,
+    plans: Arc<Plans>,
+    /// Whether it was said already that there is no client library.
+    told: Arc<AtomicBool>,
+}
+
+impl Plugin<dyn DatabaseDriver> for OracleDriver {
+    const TYPE: &'static str = "oracle";
+    const EXAMPLE: &'static str = "type: oracle\nstatement_timeout: 30s\nclient_library: /opt/oracle/instantclient\n";
+    type Config = OracleConfig;
+
+    async fn build(config: OracleConfig, context: &BuildContext) -> Result<Self, BuildError> {
+        if !(1..=10_000).contains(&config.max_threads) {
+            return Err(BuildError::key("max_threads", "is not from 1 to 10000"));
+        }
+        let statement_timeout = config.statement_timeout.map(Duration::from);
+        // The client library counts whole milliseconds, and 0 is no limit to it.
+        if statement_timeout.is_some_and(|limit| limit.as_millis() == 0 || limit.as_millis() > u128::from(u32::MAX)) {
+            return Err(BuildError::key("statement_timeout", "is not from 1ms to 49 days"));
+        }
+        Ok(Self {
+            statement_timeout,
+            connect_timeout: config.connect_timeout.into(),
+            client_library: config.client_library.map(|path| context.path(path)),
+            wallet_location: config.wallet_location.map(|path| context.path(path)),
+            threads: Arc::new(Semaphore::new(config.max_threads)),
+            plans: Arc::default(),
+            told: Arc::default(),
+        })
+    }
+}
+
+/// Loads the client library, once for the whole program.
+fn load_client(folder: Option<&Path>) -> ::oracle::Result<()> {
+    let mut parameters = InitParams::new();
+    if let Some(folder) = folder {
+        parameters.oracle_client_lib_dir(folder)?;
+    }
+    parameters.init().map(drop)
+}
+
+impl OracleDriver {
+    fn address<'a>(&'a self, config: &'a DatabaseConfig) -> Result<Address<'a>, SecretInvalid> {
+        Address::of(config, self.wallet_location.as_deref())
+    }
+}
+
+/// Says once what to install.
+fn tell_missing_client(told: &AtomicBool) {
+    if !told.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            "Oracle's client library was not found: install Oracle Instant Client 18 or later (Basic or Basic Light) and libaio, \
+             and name its folder in `drivers.oracle.client_library` or LD_LIBRARY_PATH; tenants on Oracle are unavailable until then"
+        );
+    }
+}
+
+#[async_trait]
+impl DatabaseDriver for OracleDriver {
+    fn aliases(&self) -> &'static [&'static str] {
+        &["oracle-ee", "oracle-se2"]
+    }
+
+    fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        self.address(config).map(drop)
+    }
+
+    async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
+        let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        let address = self.address(config).map_err(invalid)?;
+        let tls = &config.tls;
+        for (field, given) in [
+            ("tls.ca", tls.ca.is_some()),
+            ("tls.cert", tls.cert.is_some()),
+            ("tls.key", tls.key.is_some()),
+        ] {
+            if given {
+                return Err(invalid(SecretInvalid::new(
+                    field,
+                    "cannot be used: the client library takes a wallet",
+                )));
+            }
+        }
+        let username = address.username.to_owned();
+        let password = config.password.clone().unwrap_or_else(|| SecretString::from(""));
+        let descriptor = address.descriptor(self.connect_timeout);
+        let permit = Arc::clone(&self.threads).acquire_owned().await;
+        let permit = permit.map_err(|error| DriverError::new(DriverErrorKind::Other, error))?;
+        let (folder, told) = (self.client_library.clone(), Arc::clone(&self.told));
+        let connect = move || {
+            let opened = load_client(folder.as_deref()).and_then(|()| {
+                Connector::new(username.as_str(), password.expose_secret(), descriptor.as_str())
+                    .stmt_cache_size(STATEMENT_CACHE_CAPACITY)
+                    .driver_name("tenantry")
+                    .connect()
+            });
+            opened.map_err(|error| {
+                let error = errors::connect_error(error);
+                if error.kind == DriverErrorKind::Unsupported {
+                    tell_missing_client(&told);
+                }
+                error
+            })
+        };
+        let limit = self.statement_timeout;
+        let begin = move |shared| Session::begin_session(shared, limit).map_err(errors::connect_error);
+        let opened = connection::open(connect, begin, Arc::clone(&self.plans), limit, permit).await?;
+        Ok(Box::new(opened))
+    }
+
+    /// SeaORM writes PostgreSQL's statements, which is what the dialect reads.
+    fn backend(&self) -> DbBackend {
+        DbBackend::Postgres
+    }
+
+    fn migration_dialect(&self) -> &str {
+        "oracle"
+    }
+
+    fn migration_lock(&self) -> MigrationLock {
+        migration_lock::LOCK
+    }
+}

@@ -1,0 +1,53 @@
+//! The statements that were translated already.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use tenantry_core::DatabaseError;
+
+use super::dialect::{Plan, translate};
+
+/// How many are kept. Those of a program are few; texts with values in them would come without end.
+const CAPACITY: usize = 1000;
+
+/// What was made of each statement, for all connections of all tenants: it does not depend on them.
+#[derive(Debug, Default)]
+pub(super) struct Plans(RwLock<HashMap<String, Arc<Plan>>>);
+
+impl Plans {
+    /// What to do for this statement.
+    ///
+    /// # Errors
+    /// It is no statement, or Oracle cannot do it.
+    pub(super) fn of(&self, sql: &str) -> Result<Arc<Plan>, DatabaseError> {
+        if let Some(plan) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(sql) {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = Arc::new(translate(sql)?);
+        let mut plans = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if plans.len() >= CAPACITY {
+            plans.clear();
+        }
+        plans.insert(sql.to_owned(), Arc::clone(&plan));
+        Ok(plan)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_translated_once_and_no_more_are_kept_than_there_is_room_for() {
+        let plans = Plans::default();
+        let first = plans.of("SELECT 1").unwrap();
+        assert!(Arc::ptr_eq(&first, &plans.of("SELECT 1").unwrap()));
+        for number in 0..2 * CAPACITY {
+            plans.of(&format!("SELECT {number}")).unwrap();
+            assert!(plans.0.read().unwrap().len() <= CAPACITY);
+        }
+        assert!(plans.of("SELEKT 1").is_err());
+    }
+}

@@ -1,0 +1,338 @@
+//! Values on their way out of Oracle, as exactly the variants that SeaORM decodes.
+
+use std::io::Read;
+
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use oracle::{
+    SqlValue,
+    sql_type::{Blob, Clob, FromSql, OracleType, Timestamp},
+};
+use sea_orm::{
+    JsonValue, Value,
+    prelude::{Decimal, Uuid},
+};
+use tenantry_core::DatabaseErrorKind;
+
+use super::{
+    dialect::{Kind, Output},
+    errors::Failure,
+};
+
+/// How the values of one column are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// As values of this type.
+    Kind(Kind),
+    /// A number without a size: `BigInt` if all of the column's are whole, else `Decimal`.
+    Number,
+    /// A time with its offset, for a column that says `WITH LOCAL TIME ZONE`.
+    Offset,
+}
+
+/// Chooses by what the statement says, and by Oracle's description of the result. `source`: what Oracle says of the table's column
+/// that the values come from, if it was asked.
+pub(super) fn reader(
+    output: &Output,
+    described: &OracleType,
+    source: Option<&OracleType>,
+    json: bool,
+) -> Result<Reader, Failure> {
+    let kind = match described {
+        OracleType::Number(..) | OracleType::Float(_) | OracleType::Int64 | OracleType::UInt64 => {
+            return Ok(number(output, described, source));
+        }
+        OracleType::BinaryFloat => Kind::Float,
+        OracleType::BinaryDouble => Kind::Double,
+        OracleType::Boolean => Kind::Bool,
+        OracleType::Varchar2(_)
+        | OracleType::NVarchar2(_)
+        | OracleType::Char(_)
+        | OracleType::NChar(_)
+        | OracleType::Rowid
+        | OracleType::Long
+        | OracleType::CLOB
+        | OracleType::NCLOB => {
+            if json || output.kind == Some(Kind::Json) {
+                Kind::Json
+            } else {
+                Kind::Text
+            }
+        }
+        OracleType::Raw(16) if output.kind != Some(Kind::Bytes) => Kind::Uuid,
+        OracleType::Raw(_) | OracleType::LongRaw | OracleType::BLOB => {
+            if json || output.kind == Some(Kind::Json) {
+                Kind::Json
+            } else {
+                Kind::Bytes
+            }
+        }
+        OracleType::Date => match output.kind {
+            Some(kind @ (Kind::Timestamp | Kind::TimestampTz)) => kind,
+            _ => Kind::Date,
+        },
+        OracleType::Timestamp(_) => Kind::Timestamp,
+        OracleType::TimestampTZ(_) => Kind::TimestampTz,
+        OracleType::TimestampLTZ(_) => return Ok(Reader::Offset),
+        _ => {
+            return Err(Failure::here(
+                DatabaseErrorKind::Unsupported,
+                "a column of this type cannot be read on Oracle",
+            ));
+        }
+    };
+    Ok(Reader::Kind(kind))
+}
+
+fn number(output: &Output, described: &OracleType, source: Option<&OracleType>) -> Reader {
+    let told = output.kind.filter(|kind| {
+        use Kind::{BigInt, Bool, Decimal, Double, Float, Int, SmallInt};
+        matches!(kind, Bool | SmallInt | Int | BigInt | Decimal | Float | Double)
+    });
+    if let Some(kind) = told {
+        return Reader::Kind(kind);
+    }
+    match sized(described).or_else(|| source.and_then(sized)) {
+        // What PostgreSQL gives for the sum of each.
+        Some(Kind::Bool | Kind::SmallInt | Kind::Int) if output.sum => Reader::Kind(Kind::BigInt),
+        Some(_) if output.sum => Reader::Kind(Kind::Decimal),
+        Some(kind) => Reader::Kind(kind),
+        None => Reader::Number,
+    }
+}
+
+/// The type that a column's digits stand for, as the dialect makes columns.
+fn sized(described: &OracleType) -> Option<Kind> {
+    match described {
+        OracleType::Number(0, _) | OracleType::Float(_) => None,
+        OracleType::Number(1, 0) => Some(Kind::Bool),
+        OracleType::Number(2..=5, 0) => Some(Kind::SmallInt),
+        OracleType::Number(6..=10, 0) => Some(Kind::Int),
+        // Oracle's INTEGER is a NUMBER(38).
+        OracleType::Number(_, 0) => Some(Kind::BigInt),
+        OracleType::Number(..) => Some(Kind::Decimal),
+        OracleType::Int64 => Some(Kind::BigInt),
+        _ => None,
+    }
+}
+
+/// Reads one value.
+pub(super) fn value(reader: Reader, from: &SqlValue<'_>, described: &OracleType) -> Result<Value, Failure> {
+    let kind = match reader {
+        Reader::Number => return Ok(Value::String(get::<String>(from)?)),
+        Reader::Offset => {
+            let time = get::<Timestamp>(from)?.map(|stamp| offset(&stamp)).transpose()?;
+            return Ok(Value::ChronoDateTimeWithTimeZone(time));
+        }
+        Reader::Kind(kind) => kind,
+    };
+    Ok(match kind {
+        Kind::Bool if *described == OracleType::Boolean => Value::Bool(get::<bool>(from)?),
+        Kind::Bool => Value::Bool(get::<i64>(from)?.map(|number| number != 0)),
+        Kind::SmallInt => Value::SmallInt(get::<i16>(from)?),
+        Kind::Int => Value::Int(get::<i32>(from)?),
+        Kind::BigInt => Value::BigInt(get::<i64>(from)?),
+        Kind::Decimal => Value::Decimal(get::<String>(from)?.map(|text| decimal(&text)).transpose()?),
+        Kind::Float => Value::Float(get::<f32>(from)?),
+        Kind::Double => Value::Double(get::<f64>(from)?),
+        Kind::Text => Value::String(text(from, described)?),
+        Kind::Bytes => Value::Bytes(bytes(from, described)?),
+        Kind::Uuid => {
+            let bytes = get::<Vec<u8>>(from)?;
+            let uuid = bytes.map(|bytes| Uuid::from_slice(&bytes)).transpose();
+            Value::Uuid(uuid.map_err(|_| unreadable("a RAW(16) does not hold 16 bytes"))?)
+        }
+        Kind::Json => {
+            let text = match described {
+                OracleType::BLOB | OracleType::Raw(_) | OracleType::LongRaw => bytes(from, described)?
+                    .map(String::from_utf8)
+                    .transpose()
+                    .map_err(|_| unreadable("a column of JSON does not hold UTF-8"))?,
+                _ => text(from, described)?,
+            };
+            let json = text.map(|text| text.parse::<JsonValue>()).transpose();
+            Value::Json(
+                json.map_err(|_| unreadable("a column of JSON does not hold JSON"))?
+                    .map(Box::new),
+            )
+        }
+        Kind::Date => Value::ChronoDate(get::<Timestamp>(from)?.map(|stamp| day(&stamp)).transpose()?),
+        Kind::Timestamp => Value::ChronoDateTime(get::<Timestamp>(from)?.map(|stamp| local(&stamp)).transpose()?),
+        Kind::TimestampTz => {
+            let time = get::<Timestamp>(from)?.map(|stamp| offset(&stamp)).transpose()?;
+            Value::ChronoDateTimeUtc(time.map(|time| time.with_timezone(&Utc)))
+        }
+    })
+}
+
+/// Makes the values of a column of [`Reader::Number`], which were read as texts, what they are: all of one variant.
+pub(super) fn settle_numbers(rows: &mut [Vec<Value>], column: usize) -> Result<(), Failure> {
+    let text = |row: &Vec<Value>| match row.get(column) {
+        Some(Value::String(text)) => text.clone(),
+        _ => None,
+    };
+    let whole = rows.iter().filter_map(text).all(|text| text.parse::<i64>().is_ok());
+    for row in rows {
+        let number = text(row);
+        let value = match (whole, number) {
+            (true, number) => Value::BigInt(number.and_then(|text| text.parse().ok())),
+            (false, number) => Value::Decimal(number.map(|text| decimal(&text)).transpose()?),
+        };
+        if let Some(place) = row.get_mut(column) {
+            *place = value;
+        }
+    }
+    Ok(())
+}
+
+fn get<T: FromSql>(from: &SqlValue<'_>) -> Result<Option<T>, Failure> {
+    from.get::<Option<T>>().map_err(|error| Failure::of(error, false))
+}
+
+fn unreadable(reason: &'static str) -> Failure {
+    Failure::here(DatabaseErrorKind::Other, reason)
+}
+
+fn text(from: &SqlValue<'_>, described: &OracleType) -> Result<Option<String>, Failure> {
+    if !matches!(described, OracleType::CLOB | OracleType::NCLOB) {
+        return get(from);
+    }
+    let Some(mut clob) = get::<Clob>(from)? else {
+        return Ok(None);
+    };
+    // In one piece: the client library counts in halves of UTF-16, and a character may have two.
+    let mut bytes = Vec::new();
+    clob.read_to_end(&mut bytes).map_err(Failure::of_lob)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(unreadable("a CLOB did not come as UTF-8")),
+    }
+}
+
+fn bytes(from: &SqlValue<'_>, described: &OracleType) -> Result<Option<Vec<u8>>, Failure> {
+    if *described != OracleType::BLOB {
+        return get(from);
+    }
+    let Some(mut blob) = get::<Blob>(from)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    blob.read_to_end(&mut bytes).map_err(Failure::of_lob)?;
+    Ok(Some(bytes))
+}
+
+fn decimal(text: &str) -> Result<Decimal, Failure> {
+    Decimal::from_str_exact(text)
+        .or_else(|_| Decimal::from_scientific(text))
+        .map_err(|_| unreadable("a number has more digits than a decimal holds"))
+}
+
+fn day(stamp: &Timestamp) -> Result<NaiveDate, Failure> {
+    NaiveDate::from_ymd_opt(stamp.year(), stamp.month(), stamp.day()).ok_or_else(|| unreadable("a date is none"))
+}
+
+fn local(stamp: &Timestamp) -> Result<NaiveDateTime, Failure> {
+    let time = day(stamp)?.and_hms_nano_opt(stamp.hour(), stamp.minute(), stamp.second(), stamp.nanosecond());
+    time.ok_or_else(|| unreadable("a time is none"))
+}
+
+fn offset(stamp: &Timestamp) -> Result<DateTime<FixedOffset>, Failure> {
+    let time = FixedOffset::east_opt(stamp.tz_offset()).and_then(|zone| Some((zone, local(stamp).ok()?)));
+    time.and_then(|(zone, local)| zone.from_local_datetime(&local).single())
+        .ok_or_else(|| unreadable("a time with a zone is none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: Option<Kind>, described: OracleType) -> Reader {
+        let output = Output {
+            kind,
+            ..Output::default()
+        };
+        let Ok(reader) = reader(&output, &described, None, false) else {
+            panic!("{described} cannot be read")
+        };
+        reader
+    }
+
+    #[test]
+    fn a_number_s_digits_tell_its_type() {
+        let cases = [
+            (OracleType::Number(1, 0), Reader::Kind(Kind::Bool)),
+            (OracleType::Number(5, 0), Reader::Kind(Kind::SmallInt)),
+            (OracleType::Number(10, 0), Reader::Kind(Kind::Int)),
+            (OracleType::Number(19, 0), Reader::Kind(Kind::BigInt)),
+            (OracleType::Number(38, 0), Reader::Kind(Kind::BigInt)),
+            (OracleType::Number(28, 10), Reader::Kind(Kind::Decimal)),
+            (OracleType::Number(0, -127), Reader::Number),
+            (OracleType::Float(126), Reader::Number),
+        ];
+        for (described, expected) in cases {
+            assert_eq!(of(None, described.clone()), expected, "{described}");
+        }
+    }
+
+    #[test]
+    fn a_statement_s_own_word_goes_before_oracle_s() {
+        assert_eq!(of(Some(Kind::Int), OracleType::Number(19, 0)), Reader::Kind(Kind::Int));
+        assert_eq!(of(Some(Kind::Json), OracleType::CLOB), Reader::Kind(Kind::Json));
+        assert_eq!(of(Some(Kind::Bytes), OracleType::Raw(16)), Reader::Kind(Kind::Bytes));
+        assert_eq!(
+            of(Some(Kind::Timestamp), OracleType::Date),
+            Reader::Kind(Kind::Timestamp)
+        );
+        // The average of floating numbers is one too.
+        assert_eq!(
+            of(Some(Kind::Decimal), OracleType::BinaryDouble),
+            Reader::Kind(Kind::Double)
+        );
+    }
+
+    #[test]
+    fn the_greatest_of_a_column_and_its_sum_have_the_column_s_type() {
+        let expression = OracleType::Number(0, -127);
+        let cases = [
+            (OracleType::Number(10, 0), false, Kind::Int),
+            (OracleType::Number(10, 0), true, Kind::BigInt),
+            (OracleType::Number(19, 0), true, Kind::Decimal),
+        ];
+        for (column, sum, kind) in cases {
+            let output = Output {
+                sum,
+                ..Output::default()
+            };
+            let reader = reader(&output, &expression, Some(&column), false).ok();
+            assert_eq!(reader, Some(Reader::Kind(kind)));
+        }
+    }
+
+    #[test]
+    fn numbers_without_a_size_are_all_whole_or_all_decimal() {
+        let column = |texts: &[Option<&str>]| {
+            let mut rows: Vec<Vec<Value>> = texts
+                .iter()
+                .map(|text| vec![Value::String(text.map(str::to_owned))])
+                .collect();
+            assert!(settle_numbers(&mut rows, 0).is_ok());
+            rows.into_iter().flatten().collect::<Vec<_>>()
+        };
+        assert_eq!(
+            column(&[Some("1"), None]),
+            [Value::BigInt(Some(1)), Value::BigInt(None)]
+        );
+        let decimal = |text: &str| Value::Decimal(Some(text.parse().unwrap()));
+        assert_eq!(
+            column(&[Some("1"), Some("2.5"), None]),
+            [decimal("1"), decimal("2.5"), Value::Decimal(None)]
+        );
+        assert_eq!(column(&[Some("9223372036854775808")]), [decimal("9223372036854775808")]);
+    }
+
+    #[test]
+    fn a_decimal_is_exact_or_an_error() {
+        assert_eq!(decimal("-.5").ok(), Some("-0.5".parse().unwrap()));
+        assert_eq!(decimal("1E-5").ok(), Some("0.00001".parse().unwrap()));
+        assert!(decimal("0.12345678901234567890123456789012345678").is_err());
+    }
+}

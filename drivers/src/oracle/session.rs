@@ -1,0 +1,412 @@
+//! One session, as the thread that owns it sees it: blocking calls of the client library.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+
+use oracle::{Connection, Statement, sql_type::OracleType};
+use sea_orm::{AccessMode, IsolationLevel, TransactionOptions, Value};
+use tenantry_core::{DatabaseError, DatabaseErrorKind, ServerVersion};
+
+use super::{
+    dialect::{Origin, Plan},
+    errors::Failure,
+    script,
+};
+
+/// Where a change of several statements begins, within a transaction.
+const UNIT: &str = "tenantry_unit";
+
+/// The connection, shared with who may break it off. Only its own thread changes it, and only between two statements.
+pub(super) type Shared = Arc<RwLock<Connection>>;
+
+/// Names and values of some rows.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Vec<Value>>,
+}
+
+/// What became of a statement.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) rows: Rows,
+    pub(super) touched: u64,
+}
+
+pub(super) struct Session {
+    pub(super) connection: Shared,
+    statement_timeout: Option<Duration>,
+    version: ServerVersion,
+    /// Save points count from 2; 0 is no transaction.
+    pub(super) depth: usize,
+    /// Why the whole transaction was rolled back before its end.
+    gone: Option<DatabaseErrorKind>,
+    /// The types of columns, by the query that was described.
+    pub(super) described: HashMap<String, Arc<Vec<OracleType>>>,
+    pub(super) json: HashMap<Origin, bool>,
+}
+
+impl Session {
+    /// Begins a session: UTC, and texts that compare by their bytes.
+    pub(super) fn begin_session(connection: Shared, statement_timeout: Option<Duration>) -> oracle::Result<Self> {
+        let version = {
+            let open = locked(&connection);
+            open.set_call_timeout(statement_timeout)?;
+            open.execute(
+                "ALTER SESSION SET TIME_ZONE = '+00:00' NLS_COMP = 'BINARY' NLS_SORT = 'BINARY' NLS_NUMERIC_CHARACTERS = '.,'",
+                &[],
+            )?;
+            let (version, _) = open.server_version()?;
+            ServerVersion(format!("{}.{}", version.major(), version.minor()).into())
+        };
+        Ok(Self {
+            connection,
+            statement_timeout,
+            version,
+            depth: 0,
+            gone: None,
+            described: HashMap::new(),
+            json: HashMap::new(),
+        })
+    }
+
+    pub(super) fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {
+        let pinged = locked(&self.connection).ping();
+        pinged.map_err(|error| self.failed(Failure::of(error, false)))?;
+        Ok(self.version.clone())
+    }
+
+    /// Runs what was made of a statement. `one`: only the first row is wanted.
+    pub(super) fn run(&mut self, plan: &Plan, values: &[Value], one: bool) -> Result<Outcome, DatabaseError> {
+        self.refuse_outside()?;
+        match plan {
+            Plan::Query { sql, columns, locks } => {
+                let ends = *locks && self.depth == 0;
+                let rows = self
+                    .query(sql, values, columns, one)
+                    .map_err(|failure| self.failed(failure))?;
+                if ends {
+                    // The locks of a statement that stands alone end with it.
+                    self.settle(true)?;
+                }
+                Ok(Outcome {
+                    touched: rows.rows.len() as u64,
+                    rows,
+                })
+            }
+            Plan::Change { statements, returning } => match statements.as_slice() {
+                [sql] => self
+                    .change(sql, values, returning.as_ref(), self.depth == 0)
+                    .map_err(|failure| self.failed(failure)),
+                several => self.unit(|session| {
+                    let mut outcome = Outcome::default();
+                    for sql in several {
+                        let one = session.change(sql, values, returning.as_ref(), false)?;
+                        outcome.touched += one.touched;
+                        outcome.rows.columns = one.rows.columns;
+                        outcome.rows.rows.extend(one.rows.rows);
+                    }
+                    Ok(outcome)
+                }),
+            },
+            Plan::Merge { sql, then: None, .. } => self
+                .change(sql, values, None, self.depth == 0)
+                .map_err(|failure| self.failed(failure)),
+            Plan::Merge {
+                sql,
+                then: Some((query, columns)),
+                only_if_touched,
+            } => self.unit(|session| {
+                let mut outcome = session.change(sql, values, None, false)?;
+                if outcome.touched > 0 || !only_if_touched {
+                    outcome.rows = session.query(query, values, columns, one)?;
+                }
+                Ok(outcome)
+            }),
+            Plan::Definition { sql, tolerates } => {
+                self.forget();
+                self.native(sql, *tolerates)?;
+                Ok(Outcome::default())
+            }
+        }
+    }
+
+    /// Runs a script in Oracle's own SQL. It knows no time-out of its own: its caller has one.
+    pub(super) fn script(&mut self, text: &str) -> Result<u64, DatabaseError> {
+        self.refuse_outside()?;
+        self.forget();
+        let steps = script::steps(text);
+        if steps.is_empty() {
+            return Ok(0);
+        }
+        self.call_timeout(None)?;
+        let mut touched = 0;
+        let mut outcome = Ok(());
+        for step in steps {
+            match self.native(&step.sql, step.tolerates) {
+                Ok(rows) => touched += rows,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        // A session that is lost has no time-out to restore; what was wrong is told by the statement.
+        let restored = self.call_timeout(self.statement_timeout);
+        outcome?;
+        restored?;
+        Ok(touched)
+    }
+
+    fn call_timeout(&mut self, limit: Option<Duration>) -> Result<(), DatabaseError> {
+        let set = locked(&self.connection).set_call_timeout(limit);
+        set.map_err(|error| self.failed(Failure::of(error, false)))
+    }
+
+    /// Runs one statement of Oracle's own. An error that is tolerated counts as done.
+    pub(super) fn native(&mut self, sql: &str, tolerates: Option<i32>) -> Result<u64, DatabaseError> {
+        self.autocommit(self.depth == 0);
+        let ran = self.prepared(sql, |_, statement| {
+            if statement.is_query() {
+                statement.query(&[]).map(drop)?;
+            } else {
+                statement.execute(&[])?;
+            }
+            if statement.is_dml() {
+                statement.row_count()
+            } else {
+                Ok(0)
+            }
+        });
+        match ran {
+            Ok(rows) => Ok(rows),
+            Err(failure) if tolerates == Some(failure.ora) => Ok(0),
+            Err(failure) => Err(self.failed(failure)),
+        }
+    }
+
+    pub(super) fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
+        self.refuse_outside()?;
+        if self.depth > 0 {
+            if options.isolation_level.is_some() || options.access_mode.is_some() {
+                let source = "a save point has the isolation and the access mode of its transaction";
+                return Err(DatabaseError::new(DatabaseErrorKind::Unsupported).with_source(source));
+            }
+            self.native(&format!("SAVEPOINT tenantry_{}", self.depth), None)?;
+        } else {
+            self.autocommit(false);
+            let begun = self.prepared(set_transaction(options), |_, statement| statement.execute(&[]));
+            // Of a transaction that did not begin nothing is kept, however its connection was lost.
+            begun.map_err(|failure| {
+                let mut error = self.failed(failure);
+                if error.kind == DatabaseErrorKind::ConnectionLost {
+                    error.kind = DatabaseErrorKind::ConnectionLostWithoutEffect;
+                }
+                error
+            })?;
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self) -> Result<(), DatabaseError> {
+        match self.depth {
+            0 => Err(no_transaction()),
+            1 => {
+                self.depth = 0;
+                match self.gone.take() {
+                    Some(kind) => Err(DatabaseError::new(kind)
+                        .with_source("the transaction was rolled back, since an earlier statement of it had failed")),
+                    None => self.settle(true),
+                }
+            }
+            // Oracle's save points need no release.
+            _ => {
+                self.refuse_outside()?;
+                self.depth -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn rollback(&mut self) -> Result<(), DatabaseError> {
+        match self.depth {
+            0 => Err(no_transaction()),
+            1 => {
+                self.depth = 0;
+                match self.gone.take() {
+                    Some(_) => Ok(()),
+                    None => self.settle(false),
+                }
+            }
+            depth => {
+                if self.gone.is_none() {
+                    self.native(&format!("ROLLBACK TO SAVEPOINT tenantry_{}", depth - 1), None)?;
+                }
+                self.depth -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the session. What was not committed is rolled back: Oracle would commit it when a session takes its leave.
+    pub(super) fn end(self) {
+        let open = locked(&self.connection);
+        let left = if self.depth > 0 && self.gone.is_none() {
+            open.rollback()
+        } else {
+            Ok(())
+        };
+        if let Err(error) = left.and_then(|()| open.close()) {
+            // The server finds out by itself; there is nothing else to be done.
+            let code = error.oci_code().or_else(|| error.dpi_code()).unwrap_or_default();
+            tracing::debug!(error = code, "a connection was closed without taking leave");
+        }
+    }
+
+    /// Refuses where the transaction has been rolled back already: the statement would stand alone and be kept.
+    fn refuse_outside(&self) -> Result<(), DatabaseError> {
+        match self.gone {
+            Some(kind) => Err(DatabaseError::new(kind)
+                .with_source("the transaction has been rolled back because of an earlier error")),
+            None => Ok(()),
+        }
+    }
+
+    /// The error as the caller sees it, and what it does to the transaction.
+    fn failed(&mut self, failure: Failure) -> DatabaseError {
+        if failure.ends_transaction && self.depth > 0 && self.gone.is_none() {
+            self.gone = Some(failure.error.kind);
+            // Oracle undoes the statement of a deadlock only, and whoever has won still waits for the rest.
+            if let Err(error) = locked(&self.connection).rollback() {
+                return Failure::of(error, false).error;
+            }
+        }
+        failure.error
+    }
+
+    /// Commits or rolls back.
+    fn settle(&mut self, keep: bool) -> Result<(), DatabaseError> {
+        let open = locked(&self.connection);
+        let settled = if keep { open.commit() } else { open.rollback() };
+        let Err(error) = settled else { return Ok(()) };
+        let failure = Failure::of(error, false);
+        if keep && !failure.error.kind.breaks_connection() {
+            // A commit that failed, as by a deferred constraint, has rolled back; if it has not, this does.
+            if let Err(error) = open.rollback() {
+                return Err(Failure::of(error, false).error);
+            }
+        }
+        Err(failure.error)
+    }
+
+    /// Several statements that stand or fall together.
+    pub(super) fn unit<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, DatabaseError> {
+        self.autocommit(false);
+        let alone = self.depth == 0;
+        if !alone {
+            self.native(&format!("SAVEPOINT {UNIT}"), None)?;
+        }
+        match work(self) {
+            Ok(done) if alone => self.settle(true).map(|()| done),
+            Ok(done) => Ok(done),
+            Err(failure) => {
+                let error = self.failed(failure);
+                if error.kind.breaks_connection() || self.gone.is_some() {
+                    return Err(error);
+                }
+                if alone {
+                    self.settle(false)?;
+                } else {
+                    self.native(&format!("ROLLBACK TO SAVEPOINT {UNIT}"), None)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn autocommit(&self, on: bool) {
+        let is_on = locked(&self.connection).autocommit();
+        if is_on != on {
+            let mut connection = self.connection.write().unwrap_or_else(PoisonError::into_inner);
+            connection.set_autocommit(on);
+        }
+    }
+
+    /// Prepares a statement, or finds it among those of this session, and does something with it.
+    pub(super) fn prepared<T>(
+        &self,
+        sql: &str,
+        work: impl FnOnce(&Connection, &mut Statement) -> oracle::Result<T>,
+    ) -> Result<T, Failure> {
+        let open = locked(&self.connection);
+        let alone = self.depth == 0;
+        let mut statement = open.statement(sql).build().map_err(|error| Failure::of(error, alone))?;
+        work(&open, &mut statement).map_err(|error| Failure::of(error, alone))
+    }
+
+    /// Tables may have changed.
+    fn forget(&mut self) {
+        self.described.clear();
+        self.json.clear();
+    }
+}
+
+pub(super) fn locked(connection: &Shared) -> RwLockReadGuard<'_, Connection> {
+    connection.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn no_transaction() -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::Other).with_source("there is no transaction")
+}
+
+/// The statement that begins a transaction. Oracle's SERIALIZABLE reads what was there at its beginning, which is what REPEATABLE
+/// READ demands, and so does READ ONLY; Oracle takes one of the words only.
+fn set_transaction(options: &TransactionOptions) -> &'static str {
+    match (options.access_mode, options.isolation_level) {
+        (Some(AccessMode::ReadOnly), _) => "SET TRANSACTION READ ONLY",
+        (_, Some(IsolationLevel::RepeatableRead | IsolationLevel::Serializable)) => {
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"
+        }
+        _ => "SET TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_begins_with_one_of_oracle_s_words() {
+        let with = |access_mode, isolation_level| TransactionOptions {
+            access_mode,
+            isolation_level,
+            ..Default::default()
+        };
+        let cases = [
+            (with(None, None), "ISOLATION LEVEL READ COMMITTED"),
+            (
+                with(None, Some(IsolationLevel::ReadUncommitted)),
+                "ISOLATION LEVEL READ COMMITTED",
+            ),
+            (
+                with(None, Some(IsolationLevel::RepeatableRead)),
+                "ISOLATION LEVEL SERIALIZABLE",
+            ),
+            (
+                with(Some(AccessMode::ReadWrite), Some(IsolationLevel::Serializable)),
+                "ISOLATION LEVEL SERIALIZABLE",
+            ),
+            (
+                with(Some(AccessMode::ReadOnly), Some(IsolationLevel::Serializable)),
+                "READ ONLY",
+            ),
+        ];
+        for (options, words) in cases {
+            assert_eq!(set_transaction(&options), format!("SET TRANSACTION {words}"));
+        }
+    }
+}

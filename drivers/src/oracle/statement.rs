@@ -1,0 +1,273 @@
+//! One statement in a session: its values bound, its rows read.
+
+use std::{cell::RefCell, sync::Arc};
+
+use oracle::{Connection, SqlValue, Statement, sql_type::OracleType};
+use sea_orm::Value;
+use tenantry_core::DatabaseErrorKind;
+
+use super::{
+    bind::bind,
+    dialect::{Origin, Output, Returning, Sql, from_oracle},
+    errors::Failure,
+    read::{self, Reader},
+    session::{Outcome, Rows, Session, locked},
+};
+
+/// How many rows come with one round trip.
+const ROWS_AT_ONCE: u32 = 100;
+
+/// How many answers of the database about its own columns are kept.
+const KNOWN_COLUMNS: usize = 1000;
+
+impl Session {
+    pub(super) fn query(
+        &mut self,
+        sql: &Sql,
+        values: &[Value],
+        outputs: &[Output],
+        one: bool,
+    ) -> Result<Rows, Failure> {
+        self.autocommit(false);
+        let connection = Arc::clone(&self.connection);
+        let open = locked(&connection);
+        let alone = self.depth == 0;
+        let failed = |error| Failure::of(error, alone);
+        let at_once = if one { 1 } else { ROWS_AT_ONCE };
+        let mut builder = open.statement(&sql.text);
+        let mut statement = builder
+            .fetch_array_size(at_once)
+            // One more, so that the end is known without another round trip.
+            .prefetch_rows(at_once + 1)
+            .lob_locator()
+            .build()
+            .map_err(failed)?;
+        bind_all(&mut statement, &open, sql, values, alone)?;
+        let results = statement.query(&[]).map_err(failed)?;
+        let described: Vec<OracleType> = results
+            .column_info()
+            .iter()
+            .map(|column| column.oracle_type().clone())
+            .collect();
+        let columns: Vec<String> = results
+            .column_info()
+            .iter()
+            .enumerate()
+            .map(
+                |(index, column)| match outputs.get(index).and_then(|output| output.name.clone()) {
+                    Some(name) => name,
+                    None => from_oracle(column.name()),
+                },
+            )
+            .collect();
+        let readers = self.readers(outputs, &described)?;
+        let mut rows = Vec::new();
+        for row in results {
+            let row = row.map_err(|error| Failure::of(error, alone && rows.is_empty()))?;
+            rows.push(read_row(row.sql_values(), &readers, &described)?);
+            if one {
+                break;
+            }
+        }
+        settle(&mut rows, &readers)?;
+        Ok(Rows { columns, rows })
+    }
+
+    pub(super) fn change(
+        &mut self,
+        sql: &Sql,
+        values: &[Value],
+        returning: Option<&Returning>,
+        autocommit: bool,
+    ) -> Result<Outcome, Failure> {
+        let types = match returning {
+            Some(returning) => Some((returning, self.describe(&returning.describe)?)),
+            None => None,
+        };
+        let readers = match &types {
+            Some((returning, types)) => self.readers(&returning.columns, types)?,
+            None => Vec::new(),
+        };
+        self.autocommit(autocommit);
+        let open = locked(&self.connection);
+        let alone = self.depth == 0;
+        let failed = |error| Failure::of(error, alone);
+        let mut statement = open.statement(&sql.text).build().map_err(failed)?;
+        bind_all(&mut statement, &open, sql, values, alone)?;
+        let first = sql.binds.len() + 1;
+        if let Some((_, types)) = &types {
+            for (place, oracle_type) in (first..).zip(types.iter()) {
+                statement.bind(place, oracle_type).map_err(failed)?;
+            }
+        }
+        statement.execute(&[]).map_err(failed)?;
+        let touched = statement.row_count().map_err(failed)?;
+        let Some((returning, types)) = types else {
+            return Ok(Outcome {
+                touched,
+                rows: Rows::default(),
+            });
+        };
+        // Column by column, for so they come.
+        let mut rows = vec![Vec::with_capacity(types.len()); usize::try_from(touched).unwrap_or_default()];
+        for (index, (reader, oracle_type)) in readers.iter().zip(types.iter()).enumerate() {
+            RETURNED.with_borrow_mut(|how| *how = Some((*reader, oracle_type.clone())));
+            let values: Vec<Returned> = statement
+                .returned_values(first + index)
+                .map_err(|error| Failure::of(error, false))?;
+            for (row, Returned(value)) in rows.iter_mut().zip(values) {
+                row.push(value?);
+            }
+        }
+        settle(&mut rows, &readers)?;
+        let columns = returning
+            .columns
+            .iter()
+            .map(|output| output.name.clone().unwrap_or_default())
+            .collect();
+        Ok(Outcome {
+            touched,
+            rows: Rows { columns, rows },
+        })
+    }
+
+    /// How to read each column of a result.
+    fn readers(&mut self, outputs: &[Output], described: &[OracleType]) -> Result<Vec<Reader>, Failure> {
+        let unknown = Output::default();
+        let mut readers = Vec::with_capacity(described.len());
+        for (index, oracle_type) in described.iter().enumerate() {
+            let output = outputs.get(index).unwrap_or(&unknown);
+            let (mut source, mut json) = (None, false);
+            if let Some(origin) = &output.origin
+                && output.kind.is_none()
+            {
+                match oracle_type {
+                    OracleType::Number(0, _) => source = self.source(origin)?,
+                    OracleType::CLOB | OracleType::NCLOB | OracleType::BLOB => json = self.is_json(origin)?,
+                    _ => {}
+                }
+            }
+            readers.push(read::reader(output, oracle_type, source.as_ref(), json)?);
+        }
+        Ok(readers)
+    }
+
+    /// What Oracle says of a table's column.
+    fn source(&mut self, origin: &Origin) -> Result<Option<OracleType>, Failure> {
+        let sql = format!(
+            "SELECT {}.\"{}\" FROM {} WHERE 1 = 0",
+            origin.table, origin.column.0, origin.table
+        );
+        Ok(self.describe(&sql)?.first().cloned())
+    }
+
+    /// The types of a query's columns.
+    fn describe(&mut self, sql: &str) -> Result<Arc<Vec<OracleType>>, Failure> {
+        if let Some(known) = self.described.get(sql) {
+            return Ok(Arc::clone(known));
+        }
+        self.autocommit(false);
+        let types = self.prepared(sql, |_, statement| {
+            let results = statement.query(&[])?;
+            Ok(results
+                .column_info()
+                .iter()
+                .map(|column| column.oracle_type().clone())
+                .collect::<Vec<_>>())
+        })?;
+        if self.described.len() >= KNOWN_COLUMNS {
+            self.described.clear();
+        }
+        let types = Arc::new(types);
+        self.described.insert(sql.to_owned(), Arc::clone(&types));
+        Ok(types)
+    }
+
+    /// Whether a LOB column holds JSON, which only a constraint of its table says.
+    fn is_json(&mut self, origin: &Origin) -> Result<bool, Failure> {
+        if let Some(known) = self.json.get(origin) {
+            return Ok(*known);
+        }
+        let table = origin.table.trim_matches('"');
+        let count = self.prepared_count(match table.split_once("\".\"") {
+            None => (
+                "SELECT COUNT(*) FROM USER_JSON_COLUMNS WHERE TABLE_NAME = :p1 AND COLUMN_NAME = :p2",
+                vec![table, &origin.column.0],
+            ),
+            Some((owner, table)) => (
+                "SELECT COUNT(*) FROM ALL_JSON_COLUMNS WHERE TABLE_NAME = :p1 AND COLUMN_NAME = :p2 AND OWNER = :p3",
+                vec![table, &origin.column.0, owner],
+            ),
+        })?;
+        if self.json.len() >= KNOWN_COLUMNS {
+            self.json.clear();
+        }
+        self.json.insert(origin.clone(), count > 0);
+        Ok(count > 0)
+    }
+
+    fn prepared_count(&self, (sql, names): (&str, Vec<&str>)) -> Result<i64, Failure> {
+        self.autocommit(false);
+        self.prepared(sql, |_, statement| {
+            for (place, name) in (1..).zip(&names) {
+                statement.bind(place, name)?;
+            }
+            statement.query_row_as::<i64>(&[])
+        })
+    }
+}
+
+fn bind_all(
+    statement: &mut Statement,
+    connection: &Connection,
+    sql: &Sql,
+    values: &[Value],
+    alone: bool,
+) -> Result<(), Failure> {
+    for (place, to_bind) in (1..).zip(&sql.binds) {
+        let Some(value) = values.get(to_bind.parameter) else {
+            return Err(Failure::here(
+                DatabaseErrorKind::Other,
+                "the statement has more parameters than values",
+            ));
+        };
+        bind(statement, connection, place, value, to_bind.stored, alone)?;
+    }
+    Ok(())
+}
+
+fn read_row(values: &[SqlValue<'_>], readers: &[Reader], described: &[OracleType]) -> Result<Vec<Value>, Failure> {
+    let columns = values.iter().zip(readers).zip(described);
+    columns
+        .map(|((value, reader), described)| read::value(*reader, value, described))
+        .collect()
+}
+
+fn settle(rows: &mut [Vec<Value>], readers: &[Reader]) -> Result<(), Failure> {
+    for (column, reader) in readers.iter().enumerate() {
+        if *reader == Reader::Number {
+            read::settle_numbers(rows, column)?;
+        }
+    }
+    Ok(())
+}
+
+thread_local! {
+    /// How [`Returned`] is to read: the crate `oracle` gives what a change returns only through a type, which knows of no column.
+    static RETURNED: RefCell<Option<(Reader, OracleType)>> = const { RefCell::new(None) };
+}
+
+/// A value that a change returned.
+struct Returned(Result<Value, Failure>);
+
+impl oracle::sql_type::FromSql for Returned {
+    fn from_sql(value: &SqlValue<'_>) -> oracle::Result<Self> {
+        RETURNED.with_borrow(|how| match how {
+            Some((reader, described)) => Ok(Self(read::value(*reader, value, described))),
+            None => Err(oracle::Error::new(
+                oracle::ErrorKind::InternalError,
+                "no column to read",
+            )),
+        })
+    }
+}

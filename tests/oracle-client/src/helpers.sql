@@ -1,0 +1,59 @@
+-- What Oracle has and PostgreSQL spells otherwise, for the statements that the stand-in runs.
+CREATE SCHEMA oracle_stand_in;
+
+CREATE FUNCTION oracle_stand_in.decode(anycompatible, anycompatible, int, int) RETURNS int LANGUAGE sql IMMUTABLE
+    AS 'SELECT CASE WHEN $1 IS NOT DISTINCT FROM $2 THEN $3 ELSE $4 END';
+CREATE FUNCTION oracle_stand_in.instr(text, text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT strpos($1, $2)';
+CREATE FUNCTION oracle_stand_in.to_char(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE FUNCTION oracle_stand_in.to_char(numeric) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1::text';
+CREATE FUNCTION oracle_stand_in.trunc(timestamp) RETURNS timestamp(0) LANGUAGE sql IMMUTABLE AS 'SELECT date_trunc(''day'', $1)';
+CREATE FUNCTION oracle_stand_in.trunc(date) RETURNS date LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE FUNCTION oracle_stand_in.sys_guid() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()';
+CREATE FUNCTION oracle_stand_in.bitand(bigint, bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT $1 & $2';
+
+CREATE FUNCTION oracle_stand_in.is_json(value text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN value::json IS NOT NULL OR value IS NULL;
+EXCEPTION WHEN others THEN
+    RETURN false;
+END $$;
+
+CREATE VIEW oracle_stand_in.user_json_columns AS
+    SELECT upper(class.relname) AS table_name, upper(attribute.attname) AS column_name
+      FROM pg_constraint AS rule
+      JOIN pg_class AS class ON class.oid = rule.conrelid
+      JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND attribute.attnum = rule.conkey[1]
+     WHERE rule.contype = 'c' AND pg_get_constraintdef(rule.oid) LIKE '%is_json(%';
+
+-- An empty text in a VARCHAR2 is NULL, also where it comes out of an empty CLOB.
+CREATE FUNCTION oracle_stand_in.empty_is_null() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN jsonb_populate_record(NEW, (
+        SELECT jsonb_object_agg(name, NULL) FROM unnest(TG_ARGV) AS name WHERE to_jsonb(NEW) ->> name = ''));
+END $$;
+
+CREATE FUNCTION oracle_stand_in.watch() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT attrelid::regclass AS name, string_agg(format('NEW.%I = ''''', attname), ' OR ') AS condition,
+               string_agg(quote_literal(attname), ', ') AS columns
+          FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+         WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND atttypid = 'varchar'::regtype AND attnum > 0
+           AND attgenerated = '' AND NOT attisdropped
+           AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = attrelid AND tgname = 'empty_is_null')
+         GROUP BY attrelid
+    LOOP
+        EXECUTE format('CREATE TRIGGER empty_is_null BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (%s)
+                        EXECUTE FUNCTION oracle_stand_in.empty_is_null(%s)', found.name, found.condition, found.columns);
+    END LOOP;
+END $$;
+
+CREATE SCHEMA IF NOT EXISTS dbms_session;
+CREATE FUNCTION dbms_session.unique_session_id() RETURNS text LANGUAGE sql STABLE
+    AS 'SELECT pg_backend_pid() || ''-'' || extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid()';
+CREATE FUNCTION dbms_session.is_session_alive(text) RETURNS boolean LANGUAGE sql STABLE
+    AS 'SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid || ''-'' || extract(epoch FROM backend_start) = $1)';
+
+CREATE TABLE oracle_stand_in.complete ();
