@@ -1,5 +1,8 @@
 //! What the README shows is what is there.
 
+// `allow-unwrap-in-tests` does not reach the functions that tests share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use tenantry::{
@@ -38,7 +41,10 @@ fn every_yaml_block_is_a_configuration_that_loads() {
 
 #[test]
 fn every_rust_block_is_a_part_of_an_example() {
-    let examples = [include_str!("../examples/custom_api.rs"), include_str!("../examples/custom_plugins.rs")];
+    let examples = [
+        include_str!("../examples/custom_api.rs"),
+        include_str!("../examples/custom_plugins.rs"),
+    ];
     let blocks = blocks("rust");
     assert!(!blocks.is_empty());
     for block in blocks {

@@ -1,7 +1,9 @@
 //! The command line: what an operator types.
 
 mod check;
+mod init;
 mod lists;
+mod live;
 mod migrate;
 mod report;
 
@@ -45,7 +47,12 @@ enum Command {
         /// Also reach the provider and every tenant's database
         #[arg(long)]
         connect: bool,
+        /// Ask the running server of this configuration whether it lives, instead; for health checks
+        #[arg(long, conflicts_with = "connect")]
+        live: bool,
     },
+    /// Write a configuration file to begin with, after asking for what no flag says
+    Init(init::Flags),
     /// Apply the migrations to each tenant's database; running it again resumes
     Migrate {
         /// Only this tenant (may be given more than once)
@@ -109,12 +116,13 @@ fn prepare(app: App, arguments: Arguments) -> Result<u8, Stop> {
     let App { registry, apis } = app;
     let registry = Arc::new(registry);
     let command = arguments.command.unwrap_or(Command::Serve);
-    match &command {
-        // These two say what there is, whatever the configuration says.
+    let command = match command {
+        // These need no configuration.
         Command::Schema => return lists::schema(&registry),
-        Command::Plugins { json } => return lists::plugins(&registry, *json),
-        _ => {}
-    }
+        Command::Plugins { json } => return lists::plugins(&registry, json),
+        Command::Init(flags) => return init::run(&registry, flags),
+        command => command,
+    };
     let loaded = config::load(arguments.config.as_deref(), &Environment::of_process(), &registry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -137,7 +145,8 @@ async fn dispatch(command: Command, loaded: Loaded, registry: Arc<Registry>, api
                 .map_err(|error| Stop::Failure(report::chain(&error)))?;
             Ok(DONE)
         }
-        Command::Check { connect } => check::run(loaded, registry, apis, connect).await,
+        Command::Check { live: true, .. } => live::run(&loaded).await,
+        Command::Check { connect, .. } => check::run(loaded, registry, apis, connect).await,
         Command::Migrate {
             tenant,
             parallel,
@@ -147,6 +156,7 @@ async fn dispatch(command: Command, loaded: Loaded, registry: Arc<Registry>, api
         Command::Openapi { format } => lists::openapi(loaded, registry, apis, format == DocumentFormat::Yaml).await,
         Command::Schema => lists::schema(&registry),
         Command::Plugins { json } => lists::plugins(&registry, json),
+        Command::Init(flags) => init::run(&registry, flags),
     }
 }
 

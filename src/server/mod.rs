@@ -16,9 +16,7 @@ use std::{
 use poem::{
     EndpointExt, Server,
     endpoint::BoxEndpoint,
-    listener::{
-        Acceptor as _, AcceptorExt as _, BoxAcceptor, IntoTlsConfigStream as _, TcpAcceptor,
-    },
+    listener::{Acceptor as _, AcceptorExt as _, BoxAcceptor, IntoTlsConfigStream as _, TcpAcceptor},
 };
 use tenantry_core::engine::Tenants;
 use tenantry_openapi::{ApiConflict, ApiParts, ApiSet, OperatorGate, Readiness};
@@ -145,7 +143,9 @@ impl Installation {
         draining: &CancellationToken,
     ) -> Result<Door, ServerError> {
         let cannot_bind = |source| ServerError::Bind { address, source };
-        let tls = self.certificate().map(|certificate| certificate.to_config().into_stream());
+        let tls = self
+            .certificate()
+            .map(|certificate| certificate.to_config().into_stream());
         let tls = tls.transpose().map_err(ServerError::Certificate)?;
         let listener = TcpListener::bind(address).await.map_err(cannot_bind)?;
         let latch = Latch::of(&listener).map_err(cannot_bind)?;
