@@ -7,7 +7,7 @@
 //! * A value must be exactly the [`Value`] that the entity's field decodes: `BigInt` for an `i64`, `Int` for an `i32`. Another one
 //!   reads as NULL. A NULL may be of any variant.
 //! * SeaORM keeps the columns by name, and counts them by the order of their names. Where that is not the order of the columns,
-//!   [`query_result`] adds each value once more under a name that sorts first, so that tuples are right. Such a row shows these
+//!   [`query_results`] adds each value once more under a name that sorts first, so that tuples are right. Such a row shows these
 //!   names too (`\0` and a number) in [`QueryResult::column_names`] and in `into_json`.
 
 use std::collections::BTreeMap;
