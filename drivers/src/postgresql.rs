@@ -189,7 +189,7 @@ async fn notice_lost_clients(connection: &mut PgConnection) -> Result<(), sqlx::
     if connection.server_version_num().is_none_or(|version| version < 140_000) {
         return Ok(());
     }
-    match sqlx::raw_sql("SET client_connection_check_interval = '1s'")
+    match sqlx::raw_sql("SET client_connection_check_interval = '500ms'")
         .execute(connection)
         .await
     {
@@ -229,7 +229,7 @@ impl Dialect for Postgresql {
     type Watch = ();
 
     /// See [`notice_lost_clients`].
-    const NOTICED_WITHIN: Duration = Duration::from_millis(1_200);
+    const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 
     fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
         let fatal = error

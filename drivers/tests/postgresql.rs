@@ -111,7 +111,7 @@ async fn a_session_is_set_up_as_configured() {
         ("client_encoding", "UTF8"),
         ("application_name", "tenantry"),
         ("statement_timeout", "2s"),
-        ("client_connection_check_interval", "1s"),
+        ("client_connection_check_interval", "500ms"),
     ];
     for (name, value) in settings {
         assert_eq!(

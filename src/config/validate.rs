@@ -73,7 +73,9 @@ impl Checker<'_> {
                     .as_object()
                     .into_iter()
                     .flat_map(|object| object.keys());
-                if let Some(typo) = written.find(|key| nearest(key, [name]).is_some()) {
+                if name == "type"
+                    && let Some(typo) = written.find(|key| nearest(key, [name]).is_some())
+                {
                     fault.message = format!("is missing; is it the key `{typo}`?");
                 }
                 faults.push(fault);
