@@ -370,8 +370,10 @@ mod tests {
         drop(first);
         let got = none_waits.permit().await.unwrap();
         drop(got);
+        // Both have one now, so it is whose turn it is.
+        let got = rich_waits.permit().await.unwrap();
+        drop(got);
         let got = poor_waits.permit().await.unwrap();
-        drop(rich_waits);
         drop(got);
         assert_eq!(budget.in_use(), 2);
         assert!(!has_waited(&budget));
