@@ -292,7 +292,7 @@ async fn neighbour(table: &mut Table) -> Result<()> {
     sleep(Duration::from_secs(2)).await;
     let after = phase().await?;
 
-    let base = before.percentile(0.99).max(after.percentile(0.99));
+    let base = (before.percentile(0.99) + after.percentile(0.99)) / 2;
     let moved = with.percentile(0.99).as_secs_f64() / base.as_secs_f64() - 1.0;
     table.none_failed("neighbour", &with);
     table.add(

@@ -352,30 +352,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_the_fewest_gets_the_next_and_takes_from_who_has_two_more() {
-        let budget = Budget::new(3);
+        let budget = Budget::new(4);
         let (rich, poor, none) = (Holder::default(), Holder::default(), Holder::default());
         let first = budget.try_acquire(&rich).unwrap();
-        let _second = budget.try_acquire(&rich).unwrap();
-        let _third = budget.try_acquire(&poor).unwrap();
+        let second = budget.try_acquire(&rich).unwrap();
+        let _third = budget.try_acquire(&rich).unwrap();
+        let fourth = budget.try_acquire(&poor).unwrap();
         let rich_waits = budget.line_up(&rich);
-        let poor_waits = budget.line_up(&poor);
         tokio::time::sleep(PATIENCE * 2).await;
         assert!(
-            !budget.wants_back(&rich, LONGEST_TENURE, QUICK, || true),
-            "one more is no injustice"
+            !budget.wants_back(&poor, LONGEST_TENURE, QUICK, || true),
+            "the rich take nothing"
         );
+        let poor_waits = budget.line_up(&poor);
         let none_waits = budget.line_up(&none);
         tokio::time::sleep(PATIENCE * 2).await;
         assert!(budget.wants_back(&rich, LONGEST_TENURE, QUICK, || true));
         drop(first);
-        let got = none_waits.permit().await.unwrap();
-        drop(got);
-        // Both have one now, so it is whose turn it is.
-        let got = rich_waits.permit().await.unwrap();
-        drop(got);
-        let got = poor_waits.permit().await.unwrap();
-        drop(got);
-        assert_eq!(budget.in_use(), 2);
+        let for_none = none_waits.permit().await.unwrap();
+        assert_eq!((rich.count(), poor.count(), none.count()), (2, 1, 1));
+        assert!(
+            !budget.wants_back(&rich, LONGEST_TENURE, QUICK, || true),
+            "one more is no injustice"
+        );
+        drop(second);
+        // One each, and the rich came first.
+        drop(rich_waits);
+        let for_poor = poor_waits.permit().await.unwrap();
+        drop((for_none, for_poor, fourth));
+        assert_eq!(budget.in_use(), 1);
         assert!(!has_waited(&budget));
     }
 
