@@ -122,7 +122,8 @@ impl PoolCache {
             return;
         }
         let mut candidates = self.open();
-        candidates.sort_by_key(|entry| entry.last_used());
+        // Each key is read once: requests move it meanwhile, and a sort whose order changes under it panics.
+        candidates.sort_by_cached_key(|entry| entry.last_used());
         for entry in candidates {
             if entry.pool.load().as_ref().is_some_and(|pool| pool.close_one_idle()) {
                 return;

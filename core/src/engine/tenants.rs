@@ -370,7 +370,8 @@ impl Engine {
         idle.retain(|entry| {
             entry.id != *newest && entry.in_flight() == 0 && !entry.is_suspended() && entry.pool.load().is_none()
         });
-        idle.sort_by_key(|entry| (entry.secret.is_cached(), entry.last_used()));
+        // Each key is read once: requests move it meanwhile, and a sort whose order changes under it panics.
+        idle.sort_by_cached_key(|entry| (entry.secret.is_cached(), entry.last_used()));
         for entry in idle.into_iter().take(excess) {
             let was_kept = entry.secret.is_cached();
             self.entries.remove(&entry.id);
