@@ -99,6 +99,7 @@ impl World {
             drivers: vec![("sqlite".to_owned(), Arc::new(driver))],
             settings: EngineSettings::default(),
             on_connect: None,
+            observer: None,
         });
         let capacity = NonZeroUsize::new(1_000).ok_or("no capacity")?;
         let client = aws_sdk_secretsmanager::Client::new(&sdk);

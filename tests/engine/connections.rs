@@ -158,7 +158,8 @@ async fn statements_are_counted() {
     let database = world.tenants.acquire(&id("t1")).await.unwrap();
     one(&database, "SELECT 1").await.unwrap();
     one(&database, "SELECT * FROM nothing").await.unwrap_err();
-    let stats = database.query_stats();
-    assert_eq!((stats.total, stats.failed), (2, 1));
-    assert!(stats.mean > Duration::ZERO);
+    let usage = database.usage();
+    assert_eq!((usage.statements.count, usage.statements.failed), (2, 1));
+    assert_eq!(usage.connection_waits.count, 2);
+    assert!(usage.statements.mean() > Duration::ZERO);
 }

@@ -112,6 +112,7 @@ impl World {
             drivers: vec![("sqlite".to_owned(), Arc::new(driver))],
             settings,
             on_connect: None,
+            observer: None,
         });
         Self {
             tenants,

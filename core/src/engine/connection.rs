@@ -13,6 +13,7 @@ use super::{
     budget::ConnectionPermit,
     pool::{ConnectionManager, PoolShared},
     secret_cache::Secret,
+    sql,
 };
 use crate::{Connection, DatabaseError, ServerVersion};
 
@@ -135,6 +136,34 @@ impl Call<'_> {
             Self::Execute(statement) | Self::One(statement) | Self::All(statement) => Some(&statement.sql),
             Self::Script(sql) => Some(sql),
             Self::Begin(_) | Self::Commit | Self::Rollback | Self::Ping => None,
+        }
+    }
+}
+
+impl Call<'_> {
+    /// What it does, in one word of SQL.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self {
+            Self::Begin(_) => "BEGIN",
+            Self::Commit => "COMMIT",
+            Self::Rollback => "ROLLBACK",
+            Self::Ping => "PING",
+            Self::Execute(_) | Self::One(_) | Self::All(_) | Self::Script(_) => {
+                self.sql().map_or("OTHER", sql::operation)
+            }
+        }
+    }
+
+    /// The table it is about, where it is about one that is easily seen.
+    pub(crate) fn collection(&self) -> Option<&str> {
+        self.sql().and_then(sql::collection)
+    }
+
+    /// Operation and table, to call a span by.
+    pub(crate) fn summary(&self) -> String {
+        match self.collection() {
+            Some(collection) => format!("{} {collection}", self.operation()),
+            None => self.operation().to_owned(),
         }
     }
 }

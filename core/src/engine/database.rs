@@ -1,6 +1,6 @@
 //! A tenant's database as handlers hold it.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use sea_orm::{
@@ -8,16 +8,19 @@ use sea_orm::{
     TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
 };
 use tokio::time::Instant;
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     connection::{Answer, Call, Lease},
-    entry::{InFlight, QueryStats, TenantEntry},
-    pool::{PoolStatus, TenantPool},
-    secret_cache::Secret,
+    open_tenants::OpenTenant,
+    pool::PoolStatus,
     sql,
+    stopwatch::{Stopwatch, note_answer, note_error, statement_span},
+    tally::RequestTally,
     transaction::TenantTransaction,
+    usage::TenantUsage,
 };
-use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId};
+use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId, trace::trace_span};
 
 /// How often a read is sent whose connection broke while it may have been running: it may be what breaks it.
 const ATTEMPTS: u32 = 3;
@@ -27,33 +30,29 @@ const ATTEMPTS: u32 = 3;
 ///
 /// It can only be had from [`Tenants::acquire`](super::Tenants::acquire), so there is none without a tenant.
 pub struct TenantDatabase {
-    in_flight: InFlight,
-    pool: Arc<TenantPool>,
-    secret: Arc<Secret>,
+    open: Arc<OpenTenant>,
+    tally: Option<Arc<RequestTally>>,
 }
 
 impl TenantDatabase {
-    pub(crate) fn new(in_flight: InFlight, pool: Arc<TenantPool>, secret: Arc<Secret>) -> Self {
-        Self {
-            in_flight,
-            pool,
-            secret,
-        }
+    /// For a request that is counted in; it is counted out when this is dropped.
+    pub(crate) fn new(open: Arc<OpenTenant>, tally: Option<Arc<RequestTally>>) -> Self {
+        Self { open, tally }
     }
 
     /// Whose it is.
     pub fn tenant(&self) -> &TenantId {
-        &self.in_flight.entry().id
+        &self.open.entry.id
     }
 
     /// The driver's type, such as `postgresql`.
     pub fn driver(&self) -> &str {
-        &self.secret.driver_type
+        &self.open.secret.driver_type
     }
 
     /// The database's name; the path, for a database that is a file.
     pub fn database(&self) -> &str {
-        let config = &self.secret.config;
+        let config = &self.open.secret.config;
         config
             .database
             .as_deref()
@@ -63,12 +62,12 @@ impl TenantDatabase {
 
     /// The connections of the tenant's pool.
     pub fn pool_status(&self) -> PoolStatus {
-        self.pool.status()
+        self.open.pool.status()
     }
 
-    /// The tenant's statements.
-    pub fn query_stats(&self) -> QueryStats {
-        self.in_flight.entry().queries.stats()
+    /// What the tenant used since the server began to know it.
+    pub fn usage(&self) -> TenantUsage {
+        self.open.entry.usage.usage()
     }
 
     /// The server's version; asked once and remembered.
@@ -76,7 +75,7 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn server_version(&self) -> Result<ServerVersion, DatabaseError> {
-        self.pool.server_version().await
+        self.open.pool.server_version().await
     }
 
     /// A round trip to the server.
@@ -84,27 +83,33 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn ping(&self) -> Result<ServerVersion, DatabaseError> {
-        self.pool.ping().await
+        self.open.pool.ping().await
     }
 
     /// Takes a connection and asks it. What failed because the connection was dead is asked again of another, where it certainly had no
     /// effect.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
-        let watch = Stopwatch::new(self.in_flight.entry(), &self.secret);
+        let mut watch = Stopwatch::new(&self.open, self.tally.as_deref());
         // What certainly had no effect is repeated for as long as a request waits for a connection, on as many as the pool may have: when
         // all sessions of a pool are ended one after the other, it may meet every one of them.
-        let give_up = watch.started + self.pool.acquire_timeout();
+        let give_up = watch.started + self.open.pool.acquire_timeout();
         let (mut attempt, mut without_effect) = (1, 0);
         let answered = loop {
-            let mut lease = match self.pool.lease().await {
+            let leased = self.lease().await;
+            watch.waited(leased.as_ref().err());
+            let mut lease = match leased {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            match lease.call(call).await {
+            let span = statement_span(&self.open, call);
+            let answer = lease.call(call).instrument(span.clone()).await;
+            watch.ran();
+            note_answer(&span, &answer);
+            match answer {
                 Ok(answer) => break Ok((lease, answer)),
                 Err(error)
                     if error.kind == DatabaseErrorKind::ConnectionLostWithoutEffect
-                        && without_effect <= self.pool.status().max
+                        && without_effect <= self.open.pool.status().max
                         && Instant::now() < give_up =>
                 {
                     without_effect += 1;
@@ -117,6 +122,20 @@ impl TenantDatabase {
         answered
     }
 
+    async fn lease(&self) -> Result<Lease, DatabaseError> {
+        let span = trace_span!(
+            "acquire connection",
+            otel.status_code = Empty,
+            tenant.id = self.open.entry.id.as_str(),
+            error.type = Empty,
+        );
+        let leased = self.open.pool.lease().instrument(span.clone()).await;
+        if let Err(error) = &leased {
+            note_error(&span, error.kind.as_str());
+        }
+        leased
+    }
+
     async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {
         match self.lease_and_call(call).await {
             Ok((_, answer)) => Ok(answer),
@@ -126,17 +145,19 @@ impl TenantDatabase {
 
     async fn begin_transaction(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
         match self.lease_and_call(Call::Begin(&options)).await {
-            Ok((lease, _)) => Ok(TenantTransaction::new(
-                lease,
-                self.in_flight.entry().clone(),
-                self.secret.clone(),
-            )),
+            Ok((lease, _)) => Ok(TenantTransaction::new(lease, self.open.clone(), self.tally.clone())),
             Err(error) => Err(error.into_db_err()),
         }
     }
 
     fn backend(&self) -> DbBackend {
-        self.secret.driver.backend()
+        self.open.secret.driver.backend()
+    }
+}
+
+impl Drop for TenantDatabase {
+    fn drop(&mut self) {
+        self.open.entry.leave();
     }
 }
 
@@ -157,40 +178,6 @@ fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
         Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
         Call::Begin(_) | Call::Ping => true,
         Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
-    }
-}
-
-/// Times one statement, the wait for its connection included, and tells of it.
-pub(crate) struct Stopwatch<'a> {
-    entry: &'a TenantEntry,
-    threshold: Option<Duration>,
-    started: Instant,
-}
-
-impl<'a> Stopwatch<'a> {
-    pub(crate) fn new(entry: &'a TenantEntry, secret: &Secret) -> Self {
-        Self {
-            entry,
-            threshold: secret.config.query.slow_threshold,
-            started: Instant::now(),
-        }
-    }
-
-    pub(crate) fn stop(self, call: Call<'_>, error: Option<&DatabaseError>) {
-        let elapsed = self.started.elapsed();
-        let slow = self.threshold.is_some_and(|threshold| elapsed >= threshold);
-        self.entry.queries.record(elapsed, slow, error.is_some());
-        if slow {
-            let statement = call.sql().map(sql::normalized).unwrap_or_default();
-            tracing::warn!(
-                tenant_id = %self.entry.id, duration_ms = elapsed.as_secs_f64() * 1e3, statement, "slow statement"
-            );
-        }
-        if let Some(error) = error {
-            tracing::debug!(
-                tenant_id = %self.entry.id, kind = error.kind.as_str(), code = error.code.as_deref(), "a statement failed"
-            );
-        }
     }
 }
 

@@ -9,58 +9,109 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use tokio::time::Instant;
 
-use super::{pool::TenantPool, secret_cache::SecretSlot};
+use super::{observer::EngineObserver, pool::TenantPool, secret_cache::SecretSlot, usage::TenantUsageCounters};
 use crate::TenantId;
 
 /// One tenant: its secret, its pool, and what it is doing. Everything a request touches is here, so requests of different tenants
-/// share nothing but the shard of the map that this was found in.
+/// share nothing.
 pub(crate) struct TenantEntry {
     pub(crate) id: TenantId,
     pub(crate) secret: SecretSlot,
     pub(crate) pool: ArcSwapOption<TenantPool>,
     pub(crate) suspended: AtomicBool,
-    pub(crate) queries: QueryCounters,
+    pub(crate) usage: TenantUsageCounters,
+    pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     in_flight: AtomicUsize,
-    /// Milliseconds since the engine started.
+    /// Rises whenever the secret or the pool is no longer what a request may have been given.
+    epoch: AtomicU64,
+    /// When the engine started.
+    start: Instant,
+    /// Milliseconds since `start`.
     last_used: AtomicU64,
     rate: RateLimiter,
+    /// Takes over the usage when the entry is gone.
+    forgotten: Arc<TenantUsageCounters>,
 }
 
 impl TenantEntry {
-    pub(crate) fn new(id: TenantId) -> Self {
+    /// One that is in use now, in an engine that was started at `start`.
+    pub(crate) fn new(
+        id: TenantId,
+        start: Instant,
+        observer: Option<Arc<dyn EngineObserver>>,
+        forgotten: Arc<TenantUsageCounters>,
+    ) -> Self {
         Self {
             id,
             secret: SecretSlot::default(),
             pool: ArcSwapOption::empty(),
             suspended: AtomicBool::new(false),
-            queries: QueryCounters::default(),
+            usage: TenantUsageCounters::default(),
+            observer,
             in_flight: AtomicUsize::new(0),
-            last_used: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            start,
+            last_used: AtomicU64::new(start.elapsed().as_millis() as u64),
             rate: RateLimiter::default(),
+            forgotten,
         }
     }
 
     /// Counts a request in; `None` when the tenant has as many running as it may.
-    pub(crate) fn enter(self: Arc<Self>, limit: usize) -> Option<InFlight> {
+    pub(crate) fn enter(&self, limit: usize) -> Option<InFlight<'_>> {
         if self.in_flight.fetch_add(1, Ordering::AcqRel) < limit {
             return Some(InFlight(self));
         }
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.leave();
         None
     }
 
-    /// Counts a request against the limit per second; the error is when to come again.
-    pub(crate) fn take_turn(&self, per_second: u32, since_start: Duration) -> Result<(), Duration> {
-        self.rate.take(per_second, since_start)
+    /// Counts a request out.
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn touch(&self, since_start: Duration) {
-        let now = since_start.as_millis() as u64;
-        // Most requests come within the same millisecond as another, and what is not written need not be read again by other cores.
+    /// Counts a request against the limit per second; the error is when to come again.
+    pub(crate) fn take_turn(&self, per_second: u32, now: Instant) -> Result<(), Duration> {
+        self.rate.take(per_second, now.saturating_duration_since(self.start))
+    }
+
+    /// The database is used now, or is about to be.
+    pub(crate) fn touch(&self, now: Instant) {
+        let now = now.saturating_duration_since(self.start).as_millis() as u64;
+        // Most uses come within the same millisecond as another, and what is not written need not be read again by other cores.
         if self.last_used.load(Ordering::Relaxed) != now {
             self.last_used.store(now, Ordering::Relaxed);
         }
+    }
+
+    /// Of what is read between two looks at the same epoch, nothing changed.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// What requests were given so far no longer holds. Called after the change, so that whoever sees the new epoch sees the change.
+    pub(crate) fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends this epoch, unless it has ended.
+    pub(crate) fn end_epoch(&self, epoch: u64) {
+        let ended = self
+            .epoch
+            .compare_exchange(epoch, epoch + 1, Ordering::AcqRel, Ordering::Relaxed);
+        if ended.is_ok() {
+            tracing::trace!(tenant_id = %self.id, "the secret is past its time");
+        }
+    }
+
+    /// Forgets the secret; tells whether there was one.
+    pub(crate) fn clear_secret(&self) -> bool {
+        let was_kept = self.secret.clear();
+        self.next_epoch();
+        was_kept
     }
 
     pub(crate) fn last_used(&self) -> Duration {
@@ -76,64 +127,25 @@ impl TenantEntry {
     }
 }
 
-/// A request that is counted in, until it is dropped.
-pub(crate) struct InFlight(Arc<TenantEntry>);
-
-impl InFlight {
-    pub(crate) fn entry(&self) -> &Arc<TenantEntry> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
+impl Drop for TenantEntry {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.forgotten.add(self.usage.usage());
     }
 }
 
-/// A tenant's statements since its entry was made.
-#[derive(Default)]
-pub(crate) struct QueryCounters {
-    total: AtomicU64,
-    slow: AtomicU64,
-    failed: AtomicU64,
-    nanoseconds: AtomicU64,
-}
+/// A request that is counted in, until it is dropped.
+pub(crate) struct InFlight<'a>(&'a TenantEntry);
 
-/// A tenant's statements since the server began to know it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QueryStats {
-    /// All of them.
-    pub total: u64,
-    /// Those over the tenant's threshold for slow ones.
-    pub slow: u64,
-    /// Those that failed.
-    pub failed: u64,
-    /// How long one took on average, waiting for a connection included.
-    pub mean: Duration,
-}
-
-impl QueryCounters {
-    pub(crate) fn record(&self, elapsed: Duration, slow: bool, failed: bool) {
-        self.total.fetch_add(1, Ordering::Relaxed);
-        self.nanoseconds.fetch_add(elapsed.as_nanos() as u64, Ordering::Relaxed);
-        if slow {
-            self.slow.fetch_add(1, Ordering::Relaxed);
-        }
-        if failed {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-        }
+impl InFlight<'_> {
+    /// Whoever takes the request over counts it out.
+    pub(crate) fn hand_over(self) {
+        std::mem::forget(self);
     }
+}
 
-    pub(crate) fn stats(&self) -> QueryStats {
-        let total = self.total.load(Ordering::Relaxed);
-        let nanoseconds = self.nanoseconds.load(Ordering::Relaxed);
-        QueryStats {
-            total,
-            slow: self.slow.load(Ordering::Relaxed),
-            failed: self.failed.load(Ordering::Relaxed),
-            mean: Duration::from_nanos(nanoseconds.checked_div(total).unwrap_or(0)),
-        }
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
@@ -184,12 +196,12 @@ mod tests {
 
     #[test]
     fn one_request_over_the_limit_is_refused_and_leaves_no_trace() {
-        let entry = Arc::new(TenantEntry::new("tenant1".parse().unwrap()));
-        let first = entry.clone().enter(1);
+        let entry = TenantEntry::new("tenant1".parse().unwrap(), Instant::now(), None, Arc::default());
+        let first = entry.enter(1);
         assert!(first.is_some());
-        assert!(entry.clone().enter(1).is_none());
+        assert!(entry.enter(1).is_none());
         assert_eq!(entry.in_flight(), 1);
         drop(first);
-        assert!(entry.clone().enter(1).is_some());
+        assert!(entry.enter(1).is_some());
     }
 }

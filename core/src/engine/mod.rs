@@ -6,8 +6,9 @@
 //!                                     -> TenantDatabase
 //! ```
 //!
-//! All that belongs to one tenant is in its `TenantEntry`; a request looks it up once, in a sharded map, and from then on shares nothing
-//! with other tenants' requests.
+//! All that belongs to one tenant is in its `TenantEntry`. While its secret is within its time and its pool is open, a request finds all it
+//! needs in one `OpenTenant`, by one look-up without a lock; from then on it shares nothing with other tenants' requests. Whatever changes
+//! the secret or the pool raises the entry's epoch, and what was put together before it no longer holds.
 
 mod backoff;
 mod budget;
@@ -15,21 +16,28 @@ mod connection;
 mod database;
 mod entry;
 mod health;
+mod observer;
+mod open_tenants;
 mod pool;
 mod pool_cache;
 mod secret_cache;
 mod settings;
 mod sql;
+mod stopwatch;
+mod tally;
 mod tenants;
 mod transaction;
 mod unknown;
+mod usage;
 
 pub use database::TenantDatabase;
-pub use entry::QueryStats;
 pub use health::{SecretSnapshot, TenantSnapshot, TenantStatus};
+pub use observer::{EngineObserver, FetchOutcome, StatementEnd};
 pub use pool::{OnConnect, PoolStatus};
 pub use pool_cache::PoolMetrics;
 pub use secret_cache::SecretMetrics;
 pub use settings::{EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings};
+pub use tally::RequestTally;
 pub use tenants::{AcquireError, CacheSnapshot, OpenedConnection, Tenants, TenantsParts};
 pub use transaction::TenantTransaction;
+pub use usage::{KnownTenant, TenantUsage, Usage, UsageSnapshot};

@@ -24,16 +24,20 @@ use tokio::{
     sync::{MutexGuard, Semaphore, SemaphorePermit, oneshot},
     time::{Instant, timeout, timeout_at},
 };
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     backoff::Backoff,
     budget::{Budget, ConnectionPermit, Holder},
     connection::{Answer, Call, Lease, PooledConnection},
+    observer::EngineObserver,
     secret_cache::Secret,
+    stopwatch::note_error,
 };
 use crate::{
     BoxError, Connection, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind,
     ServerVersion, TenantId,
+    trace::{database_system, trace_span},
 };
 
 /// A connection that was not used for this long is checked before it is used again.
@@ -114,6 +118,7 @@ pub(crate) struct PoolShared {
     holder: Holder,
     host: Arc<dyn PoolHost>,
     on_connect: Option<Arc<dyn OnConnect>>,
+    observer: Option<Arc<dyn EngineObserver>>,
     times: PoolTimes,
     /// Whether the last try to connect succeeded. While it did not, connections are opened one at a time.
     proven: AtomicBool,
@@ -218,9 +223,27 @@ impl PoolShared {
         loop {
             let secret = self.secret.load_full();
             let started = Instant::now();
+            let span = trace_span!(
+                "open connection",
+                otel.kind = "client",
+                otel.status_code = Empty,
+                tenant.id = self.tenant.as_str(),
+                db.system.name = database_system(&secret.driver_type),
+                secret.version = %secret.version,
+                error.type = Empty,
+            );
             let opened = timeout(self.times.connect, secret.driver.connect(&secret.config))
+                .instrument(span.clone())
                 .await
                 .unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
+            let refusal = opened.as_ref().err().map(|error| error.kind);
+            if let Some(kind) = refusal {
+                note_error(&span, kind.as_str());
+            }
+            drop(span);
+            if let Some(observer) = &self.observer {
+                observer.connection_opened(&secret.driver_type, started.elapsed(), refusal);
+            }
             let error = match opened {
                 Ok(connection) => {
                     let Some(permit) = permit.take() else {
@@ -452,6 +475,7 @@ pub(crate) struct PoolParts {
     pub(crate) budget: Arc<Budget>,
     pub(crate) host: Arc<dyn PoolHost>,
     pub(crate) on_connect: Option<Arc<dyn OnConnect>>,
+    pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     pub(crate) times: PoolTimes,
 }
 
@@ -472,6 +496,7 @@ impl TenantPool {
             holder: Holder::default(),
             host: parts.host.clone(),
             on_connect: parts.on_connect.clone(),
+            observer: parts.observer.clone(),
             times: parts.times,
             proven: AtomicBool::new(false),
             first: tokio::sync::Mutex::new(()),
@@ -598,6 +623,11 @@ impl TenantPool {
             idle: open - in_use,
             in_use,
         }
+    }
+
+    /// Whether its database is left alone for now after failures to connect.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.shared.check_breaker(Instant::now()).is_err()
     }
 
     /// Why the last try to connect failed, where it did.

@@ -99,6 +99,7 @@ impl PoolCache {
         } else if !pool.rotate(secret.clone()) {
             return;
         }
+        entry.next_epoch();
         self.rotations.fetch_add(1, Ordering::Relaxed);
         tracing::info!(tenant_id = %entry.id, version = %secret.version, "the pool uses the changed secret");
     }
@@ -167,6 +168,7 @@ impl PoolCache {
 fn close(entry: &TenantEntry) -> bool {
     match entry.pool.swap(None) {
         Some(pool) => {
+            entry.next_epoch();
             pool.retire();
             true
         }

@@ -16,17 +16,22 @@ use tokio::{
     time::Instant,
 };
 
+use tracing::{Instrument as _, Span, field::Empty};
+
 use super::{
     backoff::Backoff,
     entry::TenantEntry,
+    observer::FetchOutcome,
     settings::{PoolDefaults, SecretsSettings},
     unknown::{UnknownTenants, Verdict},
 };
 use crate::{
     DatabaseConfig, DatabaseDriver, ProviderError, SecretDocument, SecretInvalid, SecretProvider, SecretVersion,
-    TenantId,
+    TenantId, trace::trace_span,
 };
 
+/// The field of the span around a read that says where the secret came from.
+const CACHE: &str = "secret.cache";
 /// How long one fetch may take.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the provider may take to name every tenant.
@@ -115,6 +120,23 @@ impl SecretSlot {
         self.cached.swap(None).is_some()
     }
 
+    /// Counts a read that was answered without a fetch.
+    pub(crate) fn count_hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the provider is left alone for now after failures.
+    pub(crate) fn is_backing_off(&self) -> bool {
+        self.renewal.lock().backoff.remaining(Instant::now()).is_some()
+    }
+
+    /// Until when this secret is used without a thought; `None` where another is kept by now.
+    pub(crate) fn fresh_until(&self, secret: &Arc<Secret>) -> Option<Instant> {
+        let cached = self.cached.load();
+        let cached = cached.as_ref().filter(|cached| Arc::ptr_eq(&cached.secret, secret))?;
+        Some(cached.fresh_until)
+    }
+
     pub(crate) fn is_cached(&self) -> bool {
         self.cached.load().is_some()
     }
@@ -199,6 +221,7 @@ impl Drivers {
 /// Reads secrets and keeps the rules for how long each may be used; the secrets themselves are in their tenants' entries.
 pub(crate) struct SecretCache {
     provider: Arc<dyn SecretProvider>,
+    provider_type: Arc<str>,
     drivers: Drivers,
     settings: SecretsSettings,
     pool_defaults: PoolDefaults,
@@ -211,6 +234,7 @@ pub(crate) struct SecretCache {
 impl SecretCache {
     pub(crate) fn new(
         provider: Arc<dyn SecretProvider>,
+        provider_type: Arc<str>,
         drivers: Drivers,
         settings: SecretsSettings,
         pool_defaults: PoolDefaults,
@@ -219,6 +243,7 @@ impl SecretCache {
         let unknown = UnknownTenants::new(provider.clone(), settings.not_found_ttl.into(), LIST_DEADLINE);
         Self {
             provider,
+            provider_type,
             drivers,
             settings,
             pool_defaults,
@@ -231,6 +256,10 @@ impl SecretCache {
 
     pub(crate) fn provider(&self) -> &dyn SecretProvider {
         &*self.provider
+    }
+
+    pub(crate) fn provider_type(&self) -> &str {
+        &self.provider_type
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -259,7 +288,8 @@ impl SecretCache {
         if let Some(cached) = &*slot.cached.load()
             && now < cached.fresh_until
         {
-            slot.hits.fetch_add(1, Ordering::Relaxed);
+            slot.count_hit();
+            Span::current().record(CACHE, "hit");
             return Ok(cached.secret.clone());
         }
         self.get_slowly(entry, now).await
@@ -268,6 +298,7 @@ impl SecretCache {
     async fn get_slowly(self: &Arc<Self>, entry: &Arc<TenantEntry>, now: Instant) -> Outcome {
         let slot = &entry.secret;
         let kept = slot.cached.load_full();
+        Span::current().record(CACHE, "miss");
         let flight = self.renew_unless_backing_off(entry, now, kept.is_none());
         match (kept, flight) {
             // Not used for a time to live and more: it may have changed long ago, so this request waits for the answer, and
@@ -295,7 +326,8 @@ impl SecretCache {
     }
 
     fn serve_stale(&self, slot: &SecretSlot, cached: &CachedSecret) -> Outcome {
-        slot.hits.fetch_add(1, Ordering::Relaxed);
+        slot.count_hit();
+        Span::current().record(CACHE, "stale");
         self.counters.stale_served.fetch_add(1, Ordering::Relaxed);
         Ok(cached.secret.clone())
     }
@@ -311,7 +343,7 @@ impl SecretCache {
         let mut renewal = entry.secret.renewal.lock();
         if let Some(flight) = &renewal.flight {
             if counted {
-                entry.secret.hits.fetch_add(1, Ordering::Relaxed);
+                entry.secret.count_hit();
             }
             return Ok(flight.clone());
         }
@@ -323,7 +355,7 @@ impl SecretCache {
                 .filter(|cached| now < cached.fresh_until)
         {
             // A fetch landed between the caller's look and this one.
-            entry.secret.hits.fetch_add(1, Ordering::Relaxed);
+            entry.secret.count_hit();
             return Ok(watch::channel(Some(Ok(landed.secret.clone()))).1);
         }
         if let (Some(left), Some(error)) = (renewal.backoff.remaining(now), &renewal.last_error) {
@@ -369,6 +401,7 @@ impl SecretCache {
                 fresh_until: now.min(cached.fresh_until),
                 stale: cached.stale,
             })));
+            entry.next_epoch();
         }
     }
 
@@ -408,13 +441,23 @@ impl SecretCache {
         let (sender, receiver) = watch::channel(None);
         renewal.flight = Some(receiver.clone());
         let (cache, entry) = (self.clone(), entry.clone());
+        let span = trace_span!(
+            "fetch secret",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            tenant.id = entry.id.as_str(),
+            secret.provider = &*self.provider_type,
+            secret.version = Empty,
+            secret.outcome = Empty,
+        );
         // A task of its own: a request that goes away takes no one else's answer with it.
-        tokio::spawn(async move {
+        let fetch = async move {
             let landing = Landing(entry);
             let outcome = cache.fetch(&landing.0).await;
             drop(landing);
             sender.send_replace(Some(outcome));
-        });
+        };
+        tokio::spawn(fetch.instrument(span));
         receiver
     }
 
@@ -424,27 +467,50 @@ impl SecretCache {
             .await
             .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into())));
         let now = Instant::now();
-        match fetched {
+        let took = now - started;
+        let (outcome, told) = match fetched {
             Ok(document) => match self.read(document) {
-                Ok(secret) => Ok(self.keep(entry, secret, now, now - started)),
-                Err(source) => Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
+                Ok(secret) => {
+                    let (secret, told) = self.keep(entry, secret, now, took);
+                    (Ok(secret), told)
+                }
+                Err(source) => (
+                    Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
+                    FetchOutcome::Invalid,
+                ),
             },
             Err(ProviderError::NotFound) => {
                 self.forget(entry);
-                Err(SecretError::NotFound)
+                (Err(SecretError::NotFound), FetchOutcome::NotFound)
             }
             Err(ProviderError::Invalid { reason }) => {
                 let source = SecretInvalid::new("secret", reason);
-                Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source }))
+                (
+                    Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
+                    FetchOutcome::Invalid,
+                )
             }
             Err(error) => {
+                let told = FetchOutcome::Failed(error.kind());
                 let source = Arc::new(error);
-                Err(self.failed(entry, now, |retry_after| SecretError::Unavailable {
+                let failed = self.failed(entry, now, |retry_after| SecretError::Unavailable {
                     retry_after,
                     source,
-                }))
+                });
+                (Err(failed), told)
             }
+        };
+        entry.usage.secret_fetches.record(took, outcome.is_err());
+        if let Some(observer) = &entry.observer {
+            observer.secret_fetched(took, told);
         }
+        let span = Span::current();
+        span.record("secret.outcome", told.as_str());
+        match &outcome {
+            Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
+            Err(_) => span.record("otel.status_code", "ERROR"),
+        };
+        outcome
     }
 
     /// Asks the provider, unless this is one of many tenants that were never seen and its list does not name it.
@@ -512,7 +578,13 @@ impl SecretCache {
         })
     }
 
-    fn keep(&self, entry: &TenantEntry, mut secret: Secret, now: Instant, took: Duration) -> Arc<Secret> {
+    fn keep(
+        &self,
+        entry: &TenantEntry,
+        mut secret: Secret,
+        now: Instant,
+        took: Duration,
+    ) -> (Arc<Secret>, FetchOutcome) {
         let slot = &entry.secret;
         let pool_secret = entry.pool.load().as_ref().map(|pool| pool.secret());
         let kept = slot
@@ -549,14 +621,23 @@ impl SecretCache {
             tenant_id = %entry.id, driver = %secret.driver_type, version = %secret.version, changed,
             duration_ms = took.as_secs_f64() * 1e3, "secret fetched"
         );
+        if changed {
+            entry.next_epoch();
+        }
         if changed && let Some(listener) = self.listener.upgrade() {
             listener.changed(entry, &secret);
         }
-        secret
+        let outcome = if changed {
+            FetchOutcome::Changed
+        } else {
+            FetchOutcome::Unchanged
+        };
+        (secret, outcome)
     }
 
     fn forget(&self, entry: &TenantEntry) {
         let was_kept = entry.secret.cached.swap(None).is_some();
+        entry.next_epoch();
         {
             let mut renewal = entry.secret.renewal.lock();
             renewal.backoff.succeed();

@@ -13,6 +13,45 @@ fn contains_word(sql: &str, word: &str) -> bool {
         .any(|token| token.eq_ignore_ascii_case(word))
 }
 
+/// What a statement does in one word; `OTHER` where it is none of these, so that the words are few.
+pub(crate) fn operation(sql: &str) -> &'static str {
+    const OPERATIONS: [&str; 12] = [
+        "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",
+    ];
+    let sql = sql.trim_start();
+    let word = sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    let known = OPERATIONS.iter().find(|known| known.eq_ignore_ascii_case(word));
+    known.copied().unwrap_or("OTHER")
+}
+
+/// The first table a statement names, where its name is plain: up to 64 letters, digits and underscores. What may be a literal or a
+/// comment is not looked at.
+pub(crate) fn collection(sql: &str) -> Option<&str> {
+    let end = sql.find(['\'', '$', '#']).unwrap_or(sql.len());
+    let end = [sql.find("--"), sql.find("/*")]
+        .into_iter()
+        .flatten()
+        .fold(end, usize::min);
+    let mut words = sql[..end].split_ascii_whitespace();
+    let before = |word: &str| {
+        ["from", "into", "update"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(word))
+    };
+    let mut quoted = false;
+    words.find(|word| {
+        let found = !quoted && before(word);
+        // Where texts are in double quotes, one may hold any word.
+        quoted ^= word.bytes().filter(|b| *b == b'"').count() % 2 == 1;
+        found
+    })?;
+    let name = words
+        .next()?
+        .trim_matches(|c: char| matches!(c, '"' | '`' | ')' | ',' | ';'));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    ((1..=64).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
+}
+
 /// A statement's text with every literal replaced by `?`, for logs: quoted texts, numbers, dollar-quoted texts; comments go.
 /// Quoted identifiers stay. Bounded to 2,000 characters.
 pub(crate) fn normalized(sql: &str) -> String {
@@ -121,6 +160,25 @@ mod tests {
             assert_eq!(normalized(sql), expected);
         }
         assert!(normalized(&"é".repeat(5_000)).len() < 2_010);
+    }
+
+    #[test]
+    fn a_statement_is_called_by_what_it_does_to_which_table() {
+        let cases = [
+            (r#"SELECT "id" FROM "users" WHERE 1 = 1"#, "SELECT", Some("users")),
+            ("insert into `users` (`id`) values (?)", "INSERT", Some("users")),
+            ("UPDATE users SET a = 'from b'", "UPDATE", Some("users")),
+            ("DELETE FROM users;", "DELETE", Some("users")),
+            ("SELECT COUNT(*) FROM (SELECT 1 FROM \"users\") AS s", "SELECT", None),
+            ("select 'x' || 'a from canary b'", "SELECT", None),
+            ("select \"a from canary b\"", "SELECT", None),
+            ("select 1 -- from canary", "SELECT", None),
+            ("PRAGMA x", "OTHER", None),
+            ("", "OTHER", None),
+        ];
+        for (sql, expected, table) in cases {
+            assert_eq!((operation(sql), collection(sql)), (expected, table), "{sql}");
+        }
     }
 
     #[test]

@@ -11,18 +11,24 @@ use std::{
 use async_trait::async_trait;
 use cached::ShardedUnboundCache;
 use tokio::{sync::watch, time::Instant};
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     budget::Budget,
     database::TenantDatabase,
-    entry::TenantEntry,
+    entry::{InFlight, TenantEntry},
+    observer::EngineObserver,
+    open_tenants::{OpenTenant, OpenTenants},
     pool::{OnConnect, PoolHost, PoolParts, PoolTimes, within},
     pool_cache::{PoolCache, PoolMetrics},
     secret_cache::{Drivers, LIST_DEADLINE, Secret, SecretCache, SecretError, SecretListener, SecretMetrics},
     settings::EngineSettings,
+    tally::RequestTally,
+    usage::{TenantUsageCounters, UsageSnapshot, known_tenant},
 };
 use crate::{
     BoxError, Connection, DatabaseDriver, DatabaseError, ProviderError, SecretInvalid, SecretProvider, TenantId,
+    trace::trace_span,
 };
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
@@ -42,6 +48,8 @@ pub struct TenantsParts {
     pub settings: EngineSettings,
     /// What comes before a tenant's first use.
     pub on_connect: Option<Arc<dyn OnConnect>>,
+    /// Who is told what the engine does.
+    pub observer: Option<Arc<dyn EngineObserver>>,
 }
 
 /// Every tenant's database, opened on demand. Clones share one engine.
@@ -49,11 +57,14 @@ pub struct TenantsParts {
 pub struct Tenants(pub(crate) Arc<Engine>);
 
 pub(crate) struct Engine {
+    open: OpenTenants,
     pub(crate) entries: ShardedUnboundCache<TenantId, Arc<TenantEntry>>,
     pub(crate) secrets: Arc<SecretCache>,
     pub(crate) pools: PoolCache,
     pub(crate) settings: EngineSettings,
-    provider_type: String,
+    observer: Option<Arc<dyn EngineObserver>>,
+    /// What those used that are no longer known.
+    forgotten: Arc<TenantUsageCounters>,
     started: Instant,
     closed: AtomicBool,
 }
@@ -142,6 +153,7 @@ impl Tenants {
             let settings = parts.settings;
             let secrets = SecretCache::new(
                 parts.provider,
+                parts.provider_type.into(),
                 Drivers::new(parts.drivers),
                 settings.secrets.clone(),
                 settings.pools.defaults.clone(),
@@ -151,17 +163,20 @@ impl Tenants {
                 budget: Budget::new(settings.pools.max_connections),
                 host: Arc::new(Host(engine.clone())),
                 on_connect: parts.on_connect,
+                observer: parts.observer.clone(),
                 times: PoolTimes {
                     connect: settings.pools.connect_timeout.into(),
                     acquire: settings.pools.acquire_timeout.into(),
                 },
             };
             Engine {
+                open: OpenTenants::default(),
                 entries: ShardedUnboundCache::new(),
                 secrets: Arc::new(secrets),
                 pools: PoolCache::new(pool_parts, settings.pools.max, settings.pools.idle_timeout.into()),
                 settings,
-                provider_type: parts.provider_type,
+                observer: parts.observer,
+                forgotten: Arc::default(),
                 started: Instant::now(),
                 closed: AtomicBool::new(false),
             }
@@ -175,7 +190,7 @@ impl Tenants {
 
     /// The `type` of the provider.
     pub fn provider_type(&self) -> &str {
-        &self.0.provider_type
+        self.0.secrets.provider_type()
     }
 
     /// A tenant's database, for one request: the request counts as running until it is dropped. Its secret is at hand after the first
@@ -184,32 +199,39 @@ impl Tenants {
     /// # Errors
     /// See [`AcquireError`].
     pub async fn acquire(&self, tenant: &TenantId) -> Result<TenantDatabase, AcquireError> {
+        self.acquire_for(tenant, None).await
+    }
+
+    /// As [`acquire`](Self::acquire), for a request whose `tally` is told what becomes of it.
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    pub async fn acquire_for(
+        &self,
+        tenant: &TenantId,
+        tally: Option<Arc<RequestTally>>,
+    ) -> Result<TenantDatabase, AcquireError> {
         let engine = &*self.0;
         if engine.closed.load(Ordering::Relaxed) {
             return Err(AcquireError::ShuttingDown);
         }
-        let now = Instant::now();
-        let since_start = now - engine.started;
-        let entry = engine.entry(tenant)?;
-        if entry.is_suspended() {
-            return Err(AcquireError::Suspended);
+        // Nearly every request ends here: neither the clock is read, nor anything written that requests of other tenants write.
+        if let Some(open) = engine.open.get(tenant) {
+            // Before it is refused: that is an answer of its tenant's, too.
+            if let Some(tally) = &tally {
+                tally.set_entry(&open.entry);
+            }
+            engine.admit(&open.entry)?.hand_over();
+            open.entry.secret.count_hit();
+            drop(trace_span!(
+                "secret",
+                tenant.id = tenant.as_str(),
+                secret.cache = "hit",
+                secret.version = %open.secret.version,
+            ));
+            return Ok(TenantDatabase::new(open, tally));
         }
-        let limits = &engine.settings.limits;
-        let busy = AcquireError::Busy {
-            retry_after: BUSY_RETRY,
-        };
-        let in_flight = entry.enter(limits.concurrent_requests).ok_or(busy)?;
-        if let Some(per_second) = limits.requests_per_second {
-            let too_many = |retry_after| AcquireError::RateLimited { retry_after };
-            in_flight.entry().take_turn(per_second, since_start).map_err(too_many)?;
-        }
-        in_flight.entry().touch(since_start);
-        let secret = engine.secrets.get(in_flight.entry(), now).await?;
-        let pool = engine
-            .pools
-            .get(in_flight.entry(), &secret)
-            .map_err(AcquireError::Database)?;
-        Ok(TenantDatabase::new(in_flight, pool, secret))
+        engine.open(tenant, tally).await
     }
 
     /// Opens one connection to a tenant's database outside of its pool, for tools that work on one database after another. It is not
@@ -246,8 +268,8 @@ impl Tenants {
         let engine = &*self.0;
         engine.secrets.forget_unknown(tenant);
         match tenant {
-            Some(tenant) => usize::from(engine.entries.get(tenant).is_some_and(|entry| entry.secret.clear())),
-            None => engine.all().iter().filter(|entry| entry.secret.clear()).count(),
+            Some(tenant) => usize::from(engine.entries.get(tenant).is_some_and(|entry| entry.clear_secret())),
+            None => engine.all().iter().filter(|entry| entry.clear_secret()).count(),
         }
     }
 
@@ -296,6 +318,15 @@ impl Tenants {
         }
     }
 
+    /// What every tenant used, and how it is, for metrics. It passes over all that are known.
+    pub fn usage_snapshot(&self) -> UsageSnapshot {
+        let known = self.0.all().iter().map(known_tenant).collect();
+        UsageSnapshot {
+            known,
+            forgotten: self.0.forgotten.usage(),
+        }
+    }
+
     /// Opens a first connection for each of these tenants, a few at a time; failures are logged and stop no other.
     pub async fn warm_up(&self, tenants: Vec<TenantId>) {
         use futures_util::StreamExt as _;
@@ -325,6 +356,7 @@ impl Tenants {
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.0.closed.store(true, Ordering::Release);
         self.0.pools.close_all();
+        self.0.open.clear();
         tokio::time::timeout(grace, self.0.pools.parts().budget.drained())
             .await
             .is_ok()
@@ -342,6 +374,63 @@ impl Tenants {
 }
 
 impl Engine {
+    /// Counts a request in, unless it may not run now. Whoever takes it over counts it out.
+    fn admit<'a>(&self, entry: &'a TenantEntry) -> Result<InFlight<'a>, AcquireError> {
+        if entry.is_suspended() {
+            return Err(AcquireError::Suspended);
+        }
+        let limits = &self.settings.limits;
+        let busy = AcquireError::Busy {
+            retry_after: BUSY_RETRY,
+        };
+        let in_flight = entry.enter(limits.concurrent_requests).ok_or(busy)?;
+        if let Some(per_second) = limits.requests_per_second {
+            let too_many = |retry_after| AcquireError::RateLimited { retry_after };
+            entry.take_turn(per_second, Instant::now()).map_err(too_many)?;
+        }
+        Ok(in_flight)
+    }
+
+    /// [`Tenants::acquire`] where the secret or the pool is not at hand. What it finds is kept for the next request, unless the secret is
+    /// past its time.
+    async fn open(&self, tenant: &TenantId, tally: Option<Arc<RequestTally>>) -> Result<TenantDatabase, AcquireError> {
+        let entry = self.entry(tenant)?;
+        let is_of_tenant = || {
+            if let Some(tally) = &tally {
+                tally.set_entry(&entry);
+            }
+        };
+        let in_flight = self.admit(&entry).inspect_err(|_| is_of_tenant())?;
+        let now = Instant::now();
+        entry.touch(now);
+        let epoch = entry.epoch();
+        let span = trace_span!(
+            "secret",
+            otel.status_code = Empty,
+            tenant.id = tenant.as_str(),
+            secret.cache = Empty,
+            secret.version = Empty,
+        );
+        let read = self.secrets.get(&entry, now).instrument(span.clone()).await;
+        match &read {
+            Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
+            Err(_) => span.record("otel.status_code", "ERROR"),
+        };
+        // What is asked of a tenant that does not exist is nobody's.
+        if !matches!(read, Err(SecretError::NotFound)) {
+            is_of_tenant();
+        }
+        let secret = read?;
+        let pool = self.pools.get(&entry, &secret).map_err(AcquireError::Database)?;
+        let fresh_until = entry.secret.fresh_until(&secret).filter(|until| *until > now);
+        in_flight.hand_over();
+        let open = Arc::new(OpenTenant::new(entry, epoch, pool, secret, fresh_until));
+        if fresh_until.is_some() {
+            self.open.put(&open);
+        }
+        Ok(TenantDatabase::new(open, tally))
+    }
+
     /// The tenant's entry; one is made where there is none, unless it is remembered that there is no such tenant.
     pub(crate) fn entry(&self, tenant: &TenantId) -> Result<Arc<TenantEntry>, AcquireError> {
         if let Some(entry) = self.entries.get(tenant) {
@@ -352,12 +441,16 @@ impl Engine {
         }
         let entry = self
             .entries
-            .get_or_set_with(*tenant, || Arc::new(TenantEntry::new(*tenant)));
-        entry.touch(self.started.elapsed());
+            .get_or_set_with(*tenant, || Arc::new(self.new_entry(*tenant)));
+        entry.touch(Instant::now());
         if self.entries.len() > self.secrets.capacity() {
             self.make_room_for_entries(tenant);
         }
         Ok(entry)
+    }
+
+    fn new_entry(&self, tenant: TenantId) -> TenantEntry {
+        TenantEntry::new(tenant, self.started, self.observer.clone(), self.forgotten.clone())
     }
 
     /// Forgets the least recently used entries, a hundredth of them at once so that this is seldom; those without a secret first, which a
@@ -393,6 +486,7 @@ impl Engine {
         let now = Instant::now();
         let since_start = now - self.started;
         self.pools.sweep(now, since_start);
+        self.open.sweep();
         // A tenant that is deleted at its provider loses its pool, and one whose secret changed gets it, though nobody asks.
         for entry in self.pools.open() {
             self.secrets.renew_if_due(&entry, now);

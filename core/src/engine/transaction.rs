@@ -12,12 +12,13 @@ use std::{
 use async_trait::async_trait;
 use sea_orm::{DbBackend, DbErr, TransactionOptions, TransactionSession};
 use tokio::sync::Mutex;
+use tracing::Instrument as _;
 
 use super::{
     connection::{Answer, Call, Lease},
-    database::Stopwatch,
-    entry::TenantEntry,
-    secret_cache::Secret,
+    open_tenants::OpenTenant,
+    stopwatch::{Stopwatch, note_answer, statement_span},
+    tally::RequestTally,
 };
 use crate::DatabaseError;
 
@@ -36,18 +37,18 @@ struct Shared {
     lease: Mutex<Option<Lease>>,
     /// Save points that were dropped without an end and are still to be rolled back.
     abandoned: AtomicU32,
-    entry: Arc<TenantEntry>,
-    secret: Arc<Secret>,
+    open: Arc<OpenTenant>,
+    tally: Option<Arc<RequestTally>>,
 }
 
 impl TenantTransaction {
     /// On a connection on which it has begun.
-    pub(crate) fn new(lease: Lease, entry: Arc<TenantEntry>, secret: Arc<Secret>) -> Self {
+    pub(crate) fn new(lease: Lease, open: Arc<OpenTenant>, tally: Option<Arc<RequestTally>>) -> Self {
         let shared = Shared {
             lease: Mutex::new(Some(lease)),
             abandoned: AtomicU32::new(0),
-            entry,
-            secret,
+            open,
+            tally,
         };
         Self {
             shared: Arc::new(shared),
@@ -57,7 +58,7 @@ impl TenantTransaction {
     }
 
     pub(crate) fn backend(&self) -> DbBackend {
-        self.shared.secret.driver.backend()
+        self.shared.open.secret.driver.backend()
     }
 
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {
@@ -92,8 +93,11 @@ impl TenantTransaction {
 
 impl Shared {
     async fn call(&self, call: Call<'_>) -> Result<Answer, DatabaseError> {
-        let watch = Stopwatch::new(&self.entry, &self.secret);
-        let answer = self.call_in_order(call).await;
+        let mut watch = Stopwatch::new(&self.open, self.tally.as_deref());
+        let span = statement_span(&self.open, call);
+        let answer = self.call_in_order(call).instrument(span.clone()).await;
+        watch.ran();
+        note_answer(&span, &answer);
         watch.stop(call, answer.as_ref().err());
         answer
     }
@@ -146,7 +150,7 @@ impl Drop for TenantTransaction {
 impl fmt::Debug for TenantTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TenantTransaction")
-            .field("tenant", &self.shared.entry.id)
+            .field("tenant", &self.shared.open.entry.id)
             .field("nested", &self.nested)
             .finish_non_exhaustive()
     }

@@ -1,0 +1,137 @@
+//! Times one statement, the wait for its connection apart, and tells of it.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{Span, field::Empty};
+
+use super::{
+    connection::{Answer, Call},
+    observer::StatementEnd,
+    open_tenants::OpenTenant,
+    sql,
+    tally::RequestTally,
+};
+use crate::{
+    DatabaseError,
+    trace::{database_system, trace_span},
+};
+
+/// One statement of one tenant, from when a connection is wanted for it.
+pub(crate) struct Stopwatch<'a> {
+    open: &'a OpenTenant,
+    tally: Option<&'a RequestTally>,
+    pub(crate) started: Instant,
+    /// The end of the last wait or call.
+    last: Instant,
+    waited: Duration,
+    ran: Duration,
+}
+
+impl<'a> Stopwatch<'a> {
+    pub(crate) fn new(open: &'a OpenTenant, tally: Option<&'a RequestTally>) -> Self {
+        let started = Instant::now();
+        open.entry.touch(started);
+        Self {
+            open,
+            tally,
+            started,
+            last: started,
+            waited: Duration::ZERO,
+            ran: Duration::ZERO,
+        }
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.last, now)
+    }
+
+    /// A connection was had, or could not be.
+    pub(crate) fn waited(&mut self, error: Option<&DatabaseError>) {
+        let waited = self.lap();
+        self.waited += waited;
+        self.open.entry.usage.connection_waits.record(waited, error.is_some());
+        if let Some(observer) = &self.open.entry.observer {
+            observer.connection_acquired(&self.open.secret.driver_type, waited, error.map(|error| error.kind));
+        }
+    }
+
+    /// The connection answered.
+    pub(crate) fn ran(&mut self) {
+        let ran = self.lap();
+        self.ran += ran;
+    }
+
+    pub(crate) fn stop(self, call: Call<'_>, error: Option<&DatabaseError>) {
+        let (entry, secret, elapsed) = (&self.open.entry, &self.open.secret, self.ran);
+        let threshold = secret.config.query.slow_threshold;
+        let slow = threshold.is_some_and(|threshold| elapsed >= threshold);
+        entry.usage.statements.record(elapsed, error.is_some());
+        if let Some(tally) = self.tally {
+            tally.record(self.waited + elapsed, error.is_some());
+        }
+        if let Some(observer) = &entry.observer {
+            observer.statement(&StatementEnd {
+                driver: &secret.driver_type,
+                operation: call.operation(),
+                elapsed,
+                slow,
+                error: error.map(|error| error.kind),
+            });
+        }
+        if slow {
+            entry.usage.slow_statements.fetch_add(1, Ordering::Relaxed);
+            let statement = call.sql().map(sql::normalized).unwrap_or_default();
+            tracing::warn!(
+                tenant_id = %entry.id, duration_ms = elapsed.as_secs_f64() * 1e3,
+                waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
+            );
+        }
+        if let Some(error) = error {
+            tracing::debug!(
+                tenant_id = %entry.id, kind = error.kind.as_str(), code = error.code.as_deref(), "a statement failed"
+            );
+        }
+    }
+}
+
+/// The span of one statement (semantic conventions for database client spans). It holds the text without its values.
+pub(crate) fn statement_span(open: &OpenTenant, call: Call<'_>) -> Span {
+    trace_span!(
+        "statement",
+        otel.name = call.summary(),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        tenant.id = open.entry.id.as_str(),
+        db.system.name = database_system(&open.secret.driver_type),
+        db.operation.name = call.operation(),
+        db.collection.name = call.collection(),
+        db.query.text = call.sql().map(sql::normalized),
+        db.response.returned_rows = Empty,
+        error.type = Empty,
+    )
+}
+
+/// Notes in a statement's span what came of it.
+pub(crate) fn note_answer(span: &Span, answer: &Result<Answer, DatabaseError>) {
+    if span.is_disabled() {
+        return;
+    }
+    match answer {
+        Ok(Answer::All(rows)) => {
+            span.record("db.response.returned_rows", rows.len() as i64);
+        }
+        Ok(Answer::One(row)) => {
+            span.record("db.response.returned_rows", i64::from(row.is_some()));
+        }
+        Ok(_) => {}
+        Err(error) => note_error(span, error.kind.as_str()),
+    }
+}
+
+/// Notes in a span that it failed, with the kind of the error.
+pub(crate) fn note_error(span: &Span, kind: &str) {
+    span.record("error.type", kind);
+    span.record("otel.status_code", "ERROR");
+}
