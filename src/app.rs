@@ -12,6 +12,7 @@ use crate::{
     installation::Installation,
     plugins,
     server::{RunningServer, ServerError},
+    telemetry::{Telemetry, TelemetryError},
 };
 
 /// Everything the program is made of before it reads its configuration: the built-in plugins and APIs, and yours.
@@ -32,6 +33,9 @@ pub enum StartError {
     /// The configuration is wrong, or names what cannot be built.
     #[error(transparent)]
     Configuration(#[from] Faults),
+    /// What is measured could not be set up, or not what sends it.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// The server could not be put together, or not bound.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -85,7 +89,9 @@ impl App {
             let registry = registry.clone();
             tokio::task::spawn_blocking(move || config::load(Some(&file), &Environment::of_process(), &registry))
         };
-        let installation = Installation::build(reading.await??, registry).await?;
+        let loaded = reading.await??;
+        let telemetry = Telemetry::sending(&loaded.config)?;
+        let installation = Installation::build_with(loaded, registry, telemetry).await?;
         Ok(installation.bind(apis).await?.start())
     }
 }

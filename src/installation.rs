@@ -14,6 +14,7 @@ use crate::{
     config::{Fault, Faults, ListenAddress, Loaded, Network, Origin, WarmUp},
     migrations::{Migrations, MigrationsOnConnect},
     server::Certificate,
+    telemetry::Telemetry,
 };
 
 /// The first segments of the server's own paths. A prefix before tenants' paths that began with one would take their place.
@@ -40,6 +41,7 @@ pub struct Installation {
     certificate: Option<Certificate>,
     /// Who is named in `tenancy.warm_up`.
     warm_up: Vec<TenantId>,
+    telemetry: Telemetry,
 }
 
 impl Installation {
@@ -48,6 +50,16 @@ impl Installation {
     /// # Errors
     /// Everything that cannot be built, each at the place where it is written.
     pub async fn build(loaded: Loaded, registry: Arc<Registry>) -> Result<Self, Faults> {
+        let telemetry = Telemetry::silent(&loaded.config);
+        let telemetry = telemetry.map_err(|error| loaded.fault_at(&["observability"], error.to_string()))?;
+        Self::build_with(loaded, registry, telemetry).await
+    }
+
+    /// As [`build`](Self::build), with telemetry that was started before.
+    ///
+    /// # Errors
+    /// Everything that cannot be built, each at the place where it is written.
+    pub async fn build_with(loaded: Loaded, registry: Arc<Registry>, telemetry: Telemetry) -> Result<Self, Faults> {
         let config = &loaded.config;
         let id_pattern = config.tenancy.id_pattern();
         let context = BuildContext {
@@ -127,7 +139,9 @@ impl Installation {
             drivers,
             settings: config.tenancy.engine(),
             on_connect,
+            observer: Some(telemetry.metrics().observer()),
         });
+        telemetry.metrics().watch(&tenants);
         Ok(Self {
             loaded,
             resolver,
@@ -137,6 +151,7 @@ impl Installation {
             drivers: names,
             certificate,
             warm_up,
+            telemetry,
         })
     }
 
@@ -153,6 +168,11 @@ impl Installation {
     /// The migrations for tenants' databases.
     pub fn migrations(&self) -> &Migrations {
         &self.migrations
+    }
+
+    /// What is measured and sent.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// What the server shows to clients, where it speaks TLS.
@@ -239,6 +259,7 @@ impl Installation {
             .collect();
         TenantGate {
             resolver: self.resolver.clone(),
+            resolver_type: self.loaded.config.tenancy.resolver.type_name().into(),
             tenants: self.tenants.clone(),
             trusted_proxies: TrustedProxies::new(trusted),
             id_pattern: self.id_pattern.clone(),

@@ -39,7 +39,9 @@ mod telemetry;
 pub use app::{App, StartError};
 pub use installation::Installation;
 pub use server::{BoundServer, RunningServer, ServerError, Stopping};
-pub use telemetry::{AccessLog, LoggingError, start_logging};
+#[cfg(feature = "otlp")]
+pub use telemetry::ExporterError;
+pub use telemetry::{LoggingError, MetricsError, RequestTelemetry, Telemetry, TelemetryError, start_logging};
 pub use tenantry_core as core;
 pub use tenantry_openapi as openapi;
 pub use tenantry_openapi::{Failure, Operator, Problem, Tenant};

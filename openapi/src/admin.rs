@@ -1,5 +1,7 @@
 //! What an operator does.
 
+use std::sync::Arc;
+
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
@@ -10,7 +12,8 @@ use tenantry_core::{TenantIdPattern, engine::Tenants};
 
 use crate::{
     Failure, Operator, Problem,
-    input::Given,
+    input::{Body, Faults, Given},
+    log_level::{LogControl, LogSettings},
     operator_input::{TenantIdText, read_tenant},
     tags::ApiTags,
     tenant_health::TenantHealth,
@@ -44,6 +47,8 @@ pub struct AdminApi {
     pub tenants: Tenants,
     /// The rule for tenant ids.
     pub id_pattern: TenantIdPattern,
+    /// How much is logged.
+    pub log: Arc<dyn LogControl>,
 }
 
 #[OpenApi(prefix_path = "/admin", tag = "ApiTags::Administration")]
@@ -134,5 +139,26 @@ impl AdminApi {
         let resumed = self.tenants.resume(&tenant).await;
         resumed.map_err(|error| Problem::of_tenant(&tenant, error))?;
         Ok(Done::Done)
+    }
+
+    /// Set the log level
+    ///
+    /// From now on, until the server stops; the configuration is not changed.
+    #[oai(path = "/log-level", method = "put", operation_id = "setLogLevel")]
+    async fn set_log_level(
+        &self,
+        _operator: Operator,
+        settings: Body<LogSettings>,
+    ) -> Result<Json<LogSettings>, Failure> {
+        let mut faults = Faults::default();
+        let Some(settings) = faults.body(settings) else {
+            return Err(faults.into());
+        };
+        self.log.set(settings.level).map_err(|lost| {
+            tracing::error!(error = %lost, "the log level cannot be set");
+            Problem::internal()
+        })?;
+        tracing::warn!(level = settings.level.as_str(), "the log level was set");
+        Ok(Json(settings))
     }
 }

@@ -13,14 +13,13 @@ use poem_openapi::{
 };
 use serde_json::Value;
 use tenantry_core::{
-    TenantIdPattern,
+    BoxError, TenantIdPattern,
     engine::{CacheSnapshot, Tenants},
 };
 
 use crate::{
     Failure, Operator, Problem,
     input::{Faults, Given},
-    metrics,
     operator_input::{Flag, TenantIdText, read_tenant},
     tags::ApiTags,
     tenant_health::{Status, TenantHealth, TenantsHealth},
@@ -215,6 +214,15 @@ fn no_probe() -> Given<Flag> {
     Flag(false).into()
 }
 
+/// Has the metrics.
+pub trait MetricsSource: Send + Sync {
+    /// All of them, in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// They cannot be gathered, or not be written.
+    fn text(&self) -> Result<String, BoxError>;
+}
+
 /// The operations that tell how things are.
 #[derive(Clone)]
 pub struct HealthApi {
@@ -224,6 +232,8 @@ pub struct HealthApi {
     pub readiness: Readiness,
     /// The rule for tenant ids.
     pub id_pattern: TenantIdPattern,
+    /// What `/metrics` answers.
+    pub metrics: Arc<dyn MetricsSource>,
 }
 
 #[OpenApi(tag = "ApiTags::Health")]
@@ -293,6 +303,10 @@ impl HealthApi {
     /// In the text format of Prometheus.
     #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
     async fn metrics(&self, _operator: Operator) -> Result<PlainText<String>, Failure> {
-        Ok(PlainText(metrics::render(&self.tenants.cache_snapshot())))
+        let text = self.metrics.text().map_err(|error| {
+            tracing::error!(error = %error, "the metrics cannot be written");
+            Problem::internal()
+        })?;
+        Ok(PlainText(text))
     }
 }

@@ -9,7 +9,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry},
     types::{ParseFromParameter, ParseResult, ToJSON, Type},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     Fault, Problem,
@@ -96,6 +96,28 @@ pub(crate) trait Input: Type {
     fn read(value: Value) -> Result<Self, Vec<Fault>>
     where
         Self: Sized;
+}
+
+/// Takes a text out of an object's members; one that is missing or is none is a fault.
+pub(crate) fn text(members: &mut Map<String, Value>, key: &str, faults: &mut Vec<Fault>) -> Option<String> {
+    let detail = match members.remove(key) {
+        Some(Value::String(text)) => return Some(text),
+        Some(_) => "is not a string",
+        None => "is missing",
+    };
+    faults.push(Fault::pointer(format!("/{key}"), detail));
+    None
+}
+
+/// The fault of a member that is not known.
+pub(crate) fn unknown(key: &str) -> Fault {
+    // A pointer that is cut off would point elsewhere.
+    if key.len() > 100 {
+        return Fault::pointer("", "has a member that is not known");
+    }
+    // RFC 6901 §3.
+    let escaped = key.replace('~', "~0").replace('/', "~1");
+    Fault::pointer(format!("/{escaped}"), "is not known")
 }
 
 /// A JSON body as it was given, right or wrong. Only one that is not JSON by its `Content-Type`, or that cannot be read to its end,

@@ -1,10 +1,10 @@
-//! The id that every request has, and which tenant it turned out to be for.
+//! The id that every request has, and what is noted of it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
-use tenantry_core::TenantId;
+use tenantry_core::engine::RequestTally;
 use uuid::Uuid;
 
 /// The header that carries it, both ways.
@@ -47,24 +47,19 @@ impl RequestId {
     }
 }
 
-/// Where the extractor `Tenant` notes which tenant a request is for, so that what stands around the handler (the access log) can
-/// name it. It is in the request's extensions, and in the answer's.
+/// What is noted of a request while it runs: which tenant it is for, and what it asked of its database. What stands around the handler
+/// (the access log) reads it. It is in the request's extensions, and in the answer's.
 #[derive(Debug, Clone, Default)]
-pub struct ResolvedTenant(Arc<OnceLock<TenantId>>);
+pub struct Noted(Arc<RequestTally>);
 
-impl ResolvedTenant {
-    /// The tenant, once it is known.
-    pub fn get(&self) -> Option<TenantId> {
-        self.0.get().copied()
-    }
-
-    pub(crate) fn set(&self, tenant: TenantId) {
-        // A handler that takes two tenants resolves the same request twice, to the same tenant.
-        self.0.get_or_init(|| tenant);
+impl Noted {
+    /// What was noted so far.
+    pub fn tally(&self) -> &Arc<RequestTally> {
+        &self.0
     }
 }
 
-/// Gives every request its [`RequestId`] and [`ResolvedTenant`], unless something further out did, and every answer its
+/// Gives every request its [`RequestId`] and [`Noted`], unless something further out did, and every answer its
 /// `X-Request-ID`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestIds;
@@ -91,16 +86,16 @@ impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
             Some(id) => id.clone(),
             None => RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
         };
-        let tenant = request.data::<ResolvedTenant>().cloned().unwrap_or_default();
+        let noted = request.data::<Noted>().cloned().unwrap_or_default();
         request.set_data(id.clone());
-        request.set_data(tenant.clone());
+        request.set_data(noted.clone());
         let mut response = match self.inner.call(request).await {
             Ok(response) => response.into_response(),
             Err(error) => error.into_response(),
         };
         response.headers_mut().insert(X_REQUEST_ID, id.to_header());
         response.set_data(id);
-        response.set_data(tenant);
+        response.set_data(noted);
         Ok(response)
     }
 }

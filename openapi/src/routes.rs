@@ -6,8 +6,8 @@ use http::{Uri, uri::PathAndQuery};
 use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoint};
 
 use crate::{
-    AdminApi, ApiSet, BodyLimit, HealthApi, OperatorGate, Problem, Problems, Readiness, RequestIds, TenantApi,
-    TenantGate, UsersApi,
+    AdminApi, ApiSet, BodyLimit, HealthApi, LogControl, MetricsSource, OperatorGate, Problem, Problems, Readiness,
+    RequestIds, TenantApi, TenantGate, UsersApi,
     api_set::{Description, RouteTable, Router},
     document::{self, ApiConflict, ApiDocument, DocumentSettings},
     pages,
@@ -18,12 +18,14 @@ use crate::{
 pub struct ApiParts {
     /// From a request to its tenant's database.
     pub gate: TenantGate,
-    /// The resolver's `type`, for `TenantInfo`.
-    pub resolver_type: String,
     /// Who is an operator.
     pub operator: OperatorGate,
     /// What `/health/ready` answers.
     pub readiness: Readiness,
+    /// What `/metrics` answers.
+    pub metrics: Arc<dyn MetricsSource>,
+    /// How much is logged.
+    pub log: Arc<dyn LogControl>,
     /// What the document depends on. With [`operator_server`](DocumentSettings::operator_server) set, operators' operations are served
     /// apart.
     pub document: DocumentSettings,
@@ -67,7 +69,7 @@ pub fn routes(parts: ApiParts, extra: ApiSet) -> Result<Served, ApiConflict> {
     let location = parts.document.location.clone();
     let mut below_prefix = ApiSet::new()
         .with(TenantApi {
-            resolver_type: parts.resolver_type.clone(),
+            resolver_type: parts.gate.resolver_type.clone(),
             provider_type: tenants.provider_type().to_owned(),
         })
         .with(UsersApi)
@@ -78,8 +80,13 @@ pub fn routes(parts: ApiParts, extra: ApiSet) -> Result<Served, ApiConflict> {
             tenants: tenants.clone(),
             readiness: parts.readiness.clone(),
             id_pattern: id_pattern.clone(),
+            metrics: parts.metrics,
         })
-        .with(AdminApi { tenants, id_pattern })
+        .with(AdminApi {
+            tenants,
+            id_pattern,
+            log: parts.log,
+        })
         .into_routes();
 
     let apart = parts.document.operator_server.is_some();

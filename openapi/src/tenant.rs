@@ -9,11 +9,12 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 use tenantry_core::{
-    RequestHead, Resolution, TenantIdPattern, TenantLocation, TenantResolver, TrustedProxies,
+    RequestHead, Resolution, TRACE_TARGET, TenantIdPattern, TenantLocation, TenantResolver, TrustedProxies,
     engine::{TenantDatabase, Tenants},
 };
+use tracing::{Instrument as _, field::Empty};
 
-use crate::{Problem, ProblemCode, ResolvedTenant, document::describe_location};
+use crate::{Noted, Problem, ProblemCode, document::describe_location};
 
 /// The name under which the extractor marks operations. The document puts the configured resolver's own scheme in its place.
 pub(crate) const TENANT_SCHEME: &str = "Tenant";
@@ -31,6 +32,8 @@ pub(crate) fn target_of(request: &Request) -> &Uri {
 pub struct TenantGate {
     /// Finds the tenant.
     pub resolver: Arc<dyn TenantResolver>,
+    /// The resolver's `type`, for `TenantInfo` and for traces.
+    pub resolver_type: Arc<str>,
     /// Has the databases.
     pub tenants: Tenants,
     /// Whose forwarded headers are believed.
@@ -49,14 +52,28 @@ impl TenantGate {
             trusted_proxies: &self.trusted_proxies,
             id_pattern: &self.id_pattern,
         };
-        let tenant = match self.resolver.resolve(&head).await? {
+        let span = tracing::info_span!(
+            target: TRACE_TARGET,
+            "resolve tenant",
+            otel.status_code = Empty,
+            tenant.resolver = &*self.resolver_type,
+            tenant.id = Empty,
+        );
+        let resolved = self.resolver.resolve(&head).instrument(span.clone()).await;
+        match &resolved {
+            Ok(Resolution::Found(tenant)) => span.record("tenant.id", tenant.as_str()),
+            Ok(Resolution::Absent) | Err(_) => span.record("otel.status_code", "ERROR"),
+        };
+        drop(span);
+        let tenant = match resolved? {
             Resolution::Found(tenant) => tenant,
             Resolution::Absent => return Err(absent(&self.resolver.location())),
         };
-        if let Some(resolved) = request.data::<ResolvedTenant>() {
-            resolved.set(tenant);
+        let tally = request.data::<Noted>().map(|noted| noted.tally().clone());
+        if let Some(tally) = &tally {
+            tally.set_tenant(tenant);
         }
-        let acquired = self.tenants.acquire(&tenant).await;
+        let acquired = self.tenants.acquire_for(&tenant, tally).await;
         acquired.map_err(|error| Problem::of_tenant(&tenant, error))
     }
 }

@@ -1,7 +1,9 @@
 //! What a tenant may know of itself.
 
+use std::sync::Arc;
+
 use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
-use tenantry_core::engine::{PoolStatus, QueryStats};
+use tenantry_core::engine::{PoolStatus, TenantUsage};
 
 use crate::{Failure, Problem, Tenant, tags::ApiTags, users::store};
 
@@ -81,17 +83,17 @@ struct QueryStatus {
     slow: u64,
     /// Those that failed.
     failed: u64,
-    /// How many milliseconds one took on average.
+    /// How many milliseconds one took on average, the wait for its connection not counted.
     mean_ms: f64,
 }
 
-impl From<QueryStats> for QueryStatus {
-    fn from(stats: QueryStats) -> Self {
+impl From<TenantUsage> for QueryStatus {
+    fn from(usage: TenantUsage) -> Self {
         Self {
-            total: stats.total,
-            slow: stats.slow,
-            failed: stats.failed,
-            mean_ms: milliseconds(stats.mean),
+            total: usage.statements.count,
+            slow: usage.slow_statements,
+            failed: usage.statements.failed,
+            mean_ms: milliseconds(usage.statements.mean()),
         }
     }
 }
@@ -135,7 +137,7 @@ impl Example for TenantStats {
 #[derive(Debug, Clone)]
 pub struct TenantApi {
     /// The resolver's `type`.
-    pub resolver_type: String,
+    pub resolver_type: Arc<str>,
     /// The provider's `type`.
     pub provider_type: String,
 }
@@ -154,7 +156,7 @@ impl TenantApi {
             driver: tenant.driver().to_owned(),
             database: tenant.database().to_owned(),
             server_version: version.to_string(),
-            resolver: self.resolver_type.clone(),
+            resolver: self.resolver_type.to_string(),
             provider: self.provider_type.clone(),
         }))
     }
@@ -167,7 +169,7 @@ impl TenantApi {
             id: tenant.tenant().to_string(),
             users: u64::try_from(users).unwrap_or_default(),
             pool: tenant.pool_status().into(),
-            queries: tenant.query_stats().into(),
+            queries: tenant.usage().into(),
         }))
     }
 }

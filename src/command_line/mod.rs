@@ -17,7 +17,7 @@ use crate::{
     App,
     config::{self, Environment, Loaded},
     installation::Installation,
-    telemetry,
+    telemetry::Telemetry,
 };
 
 /// Everything went well.
@@ -137,8 +137,9 @@ fn prepare(app: App, arguments: Arguments) -> Result<u8, Stop> {
 async fn dispatch(command: Command, loaded: Loaded, registry: Arc<Registry>, apis: ApiSet) -> Result<u8, Stop> {
     match command {
         Command::Serve => {
-            telemetry::start_logging(&loaded.config.logging).map_err(|error| Stop::Misuse(error.to_string()))?;
-            let installation = Installation::build(loaded, registry).await?;
+            let telemetry =
+                Telemetry::of_process(&loaded.config).map_err(|error| Stop::Misuse(report::chain(&error)))?;
+            let installation = Installation::build_with(loaded, registry, telemetry).await?;
             installation
                 .serve(apis)
                 .await

@@ -10,6 +10,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{ListenAddress, Network},
     installation::Installation,
-    telemetry::AccessLog,
+    telemetry::{self, Telemetry},
 };
 use acceptor::{DoorAcceptor, Latch};
 pub(crate) use certificate::Certificate;
@@ -71,6 +72,7 @@ pub struct BoundServer {
     main: Door,
     operator: Option<Door>,
     tenants: Tenants,
+    telemetry: Telemetry,
     readiness: Readiness,
     warming: Warming,
     grace: Duration,
@@ -96,11 +98,12 @@ impl Installation {
         let readiness = Readiness::default();
         let parts = ApiParts {
             gate: self.gate(),
-            resolver_type: config.tenancy.resolver.type_name().to_owned(),
             operator: OperatorGate {
                 token: config.admin.token.clone(),
             },
             readiness: readiness.clone(),
+            metrics: Arc::new(self.telemetry().metrics().clone()),
+            log: telemetry::log_control(),
             document: settings,
             docs: config.docs.enabled,
             request_timeout: config.server.request_timeout.into(),
@@ -118,6 +121,7 @@ impl Installation {
             main,
             operator,
             tenants: self.tenants().clone(),
+            telemetry: self.telemetry().clone(),
             readiness,
             warming: Box::pin(self.warming()),
             grace: config.server.shutdown_grace.into(),
@@ -158,12 +162,12 @@ impl Installation {
             .local_addr()
             .into_iter()
             .find_map(|local| local.as_socket_addr().copied());
-        // From the outside in: the access log times everything; what is answered while draining asks for a new connection; bodies are
+        // From the outside in: telemetry times everything; what is answered while draining asks for a new connection; bodies are
         // compressed whoever wrote them, problems included.
         let endpoint = endpoint
             .with(Gzip)
             .with(CloseWhenDraining(draining.clone()))
-            .with(AccessLog)
+            .with(self.telemetry().requests())
             .boxed();
         Ok(Door {
             acceptor,
@@ -198,6 +202,7 @@ impl BoundServer {
             main,
             operator,
             tenants,
+            telemetry,
             readiness,
             warming,
             grace,
@@ -239,6 +244,7 @@ impl BoundServer {
         let served = serving.await.map_err(|error| ServerError::Failed(error.into()))?;
         let cut_off = began.elapsed() >= notice + settling + drain_for;
         let closed = tenants.shutdown(grace.saturating_sub(began.elapsed())).await;
+        telemetry.shutdown().await;
         served.map_err(ServerError::Failed)?;
         if cut_off {
             return Err(ServerError::CutOff);

@@ -1,8 +1,15 @@
 //! Log lines, on standard error: standard output belongs to what a command prints.
 
-use std::{io, panic};
+use std::{
+    io, panic,
+    sync::{OnceLock, atomic::AtomicU8, atomic::Ordering},
+};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tenantry_core::TRACE_TARGET;
+use tenantry_openapi::{LogControl, LogControlLost, LogLevel};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 use crate::config::{LogFormat, Logging};
 
@@ -30,6 +37,21 @@ const HELD: &[&str] = &[
     "sqlx_mysql",
     "sqlx_postgres",
     "sqlx_sqlite",
+    "tonic",
+    "tower",
+];
+
+/// Parts that repeat with every failure what the exporters' own warning says once.
+const SILENCED: &[&str] = &[
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry-sdk",
+    "opentelemetry_otlp",
+    "opentelemetry-otlp",
+    "opentelemetry_http",
+    "opentelemetry-http",
+    "opentelemetry_prometheus",
+    "opentelemetry-prometheus",
 ];
 
 /// Logging could not be started.
@@ -43,28 +65,56 @@ pub enum LoggingError {
     Started,
 }
 
+/// The log of this process, once it was started: a process has one.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+/// The place in [`LogLevel::ALL`] of the level that was set last, or [`NOT_SET`].
+static LEVEL: AtomicU8 = AtomicU8::new(NOT_SET);
+const NOT_SET: u8 = u8::MAX;
+
 /// Sends every log line of this process to standard error, and what a panic says nowhere: it may repeat a value, so the line that tells
 /// of it names the place alone.
 ///
 /// # Errors
 /// See [`LoggingError`].
 pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
-    let filter = filter(settings.level.as_str())?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let started = match settings.format {
-        LogFormat::Text => registry
-            .with(fmt::layer().with_writer(io::stderr).with_ansi(is_terminal()))
-            .try_init(),
-        LogFormat::Json => {
-            let layer = fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false);
-            registry.with(layer.with_writer(io::stderr)).try_init()
-        }
+    start(settings, None::<NoLayer>)
+}
+
+/// No layer beside the log's.
+pub(crate) type NoLayer = Box<dyn Layer<Logged> + Send + Sync>;
+
+/// Lines as they are filtered: a layer of its own filter, so that what traces are made of does not concern it.
+pub(crate) type Logged = tracing_subscriber::layer::Layered<
+    tracing_subscriber::filter::Filtered<
+        Box<dyn Layer<Registry> + Send + Sync>,
+        reload::Layer<EnvFilter, Registry>,
+        Registry,
+    >,
+    Registry,
+>;
+
+/// As [`start_logging`], with a layer that makes traces.
+pub(super) fn start<L>(settings: &Logging, traces: Option<L>) -> Result<(), LoggingError>
+where
+    L: Layer<Logged> + Send + Sync,
+{
+    let (filter, handle) = reload::Layer::new(filter(settings.level.as_str())?);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match settings.format {
+        LogFormat::Text => fmt::layer().with_writer(io::stderr).with_ansi(is_terminal()).boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_writer(io::stderr)
+            .boxed(),
     };
-    started.map_err(|_| LoggingError::Started)?;
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(traces)
+        .try_init()
+        .map_err(|_| LoggingError::Started)?;
+    FILTER.get_or_init(|| handle);
     panic::set_hook(Box::new(|panicked| {
         let place = panicked.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a panic: this is a defect");
@@ -74,9 +124,36 @@ pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
 
 fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
     let held = HELD.iter().map(|target| format!(",{target}=warn")).collect::<String>();
-    EnvFilter::try_new(format!("{level}{held}")).map_err(|_| LoggingError::Level)
+    let silenced = SILENCED.iter().chain([&TRACE_TARGET]);
+    let silenced = silenced.map(|target| format!(",{target}=off")).collect::<String>();
+    EnvFilter::try_new(format!("{level}{held}{silenced}")).map_err(|_| LoggingError::Level)
 }
+
+/// Whether a span of this target may belong in a trace: those that say what they send and receive do not.
+pub(crate) const TRACED: fn(&str) -> bool = |target| {
+    let part = target.split("::").next().unwrap_or_default();
+    !HELD.contains(&part) && !SILENCED.contains(&part)
+};
 
 fn is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stderr())
+}
+
+/// The log of this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunningLog;
+
+impl LogControl for RunningLog {
+    fn level(&self) -> Option<LogLevel> {
+        LogLevel::ALL.get(usize::from(LEVEL.load(Ordering::Relaxed))).copied()
+    }
+
+    fn set(&self, level: LogLevel) -> Result<(), LogControlLost> {
+        let handle = FILTER.get().ok_or(LogControlLost)?;
+        let filter = filter(level.as_str()).map_err(|_| LogControlLost)?;
+        handle.reload(filter).map_err(|_| LogControlLost)?;
+        let place = LogLevel::ALL.iter().position(|known| *known == level);
+        LEVEL.store(place.map_or(NOT_SET, |place| place as u8), Ordering::Relaxed);
+        Ok(())
+    }
 }

@@ -12,23 +12,31 @@ use crate::{
 const TOKEN: &str = "canary-operator-token";
 
 /// Words that stand in secrets, in statements' parameters and in what clients send.
-const CANARIES: [&str; 4] = [CANARY, TOKEN, "canary-name", "canary-mail"];
+pub(crate) const CANARIES: [&str; 4] = [CANARY, TOKEN, "canary-name", "canary-mail"];
 
-async fn start(logging: &str) -> (TenantryProcess, Client) {
+/// Tenants whose secrets hold canaries, one of them with a wrong password.
+pub(crate) async fn secrets() -> Value {
     let mut secrets = Database::Postgresql.secrets(&["acme"]).await;
     secrets["lite"] = json!({"type": "sqlite", "path": "lite.db", "password": CANARY});
     secrets["maria"] = Database::Mariadb.secret("maria").await;
     let mut wrong = secrets["acme"].clone();
     wrong["password"] = format!("{CANARY}-wrong").into();
     secrets["wrong"] = wrong;
-    let config = format!("{}admin: {{ token: {TOKEN} }}\nlogging: {logging}\n", config(&secrets));
+    secrets
+}
+
+async fn start(logging: &str) -> (TenantryProcess, Client) {
+    let config = format!(
+        "{}admin: {{ token: {TOKEN} }}\nlogging: {logging}\n",
+        config(&secrets().await)
+    );
     let server = program().config(config).start().await.unwrap();
     let client = Client::of(&server);
     (server, client)
 }
 
 /// A bit of everything, what fails included.
-async fn use_everything(client: &Client) {
+pub(crate) async fn use_everything(client: &Client) {
     for tenant in ["acme", "lite", "maria"] {
         let tenant = client.tenant(tenant);
         let made = tenant

@@ -17,6 +17,7 @@ mod operators;
 mod problems;
 mod shutdown;
 mod start;
+mod telemetry;
 mod tenant_ids;
 mod tenant_reads;
 mod tls;

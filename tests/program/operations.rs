@@ -21,7 +21,8 @@ struct Operation {
     path: String,
     /// The names of the schemes of its security.
     schemes: Vec<String>,
-    has_body: bool,
+    /// The document's example of its body, where it takes one.
+    body: Option<Value>,
 }
 
 fn operations(document: &Value) -> Vec<Operation> {
@@ -36,7 +37,9 @@ fn operations(document: &Value) -> Vec<Operation> {
                 schemes: schemes
                     .flat_map(|scheme| scheme.as_object().unwrap().keys().cloned())
                     .collect(),
-                has_body: operation.get("requestBody").is_some(),
+                body: operation
+                    .get("requestBody")
+                    .map(|body| body["content"]["application/json"]["example"].clone()),
             });
         }
     }
@@ -50,8 +53,8 @@ impl Operation {
 
     async fn ask(&self, client: &Client) -> Answer {
         let mut request = client.request(self.method.clone(), &self.path);
-        if self.has_body {
-            request = request.json(&json!({"name": "Ann", "email": "ann@x.example"}));
+        if let Some(body) = &self.body {
+            request = request.json(body);
         }
         send(request).await
     }

@@ -7,9 +7,12 @@ use poem_openapi::{
     registry::{MetaSchema, MetaSchemaRef, Registry},
     types::Type,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::{Fault, input::Input};
+use crate::{
+    Fault,
+    input::{Input, text, unknown},
+};
 
 const MAX_NAME: usize = 200;
 const MAX_EMAIL: usize = 254;
@@ -102,26 +105,6 @@ impl Input for UserInput {
             _ => Err(faults),
         }
     }
-}
-
-fn text(members: &mut Map<String, Value>, key: &str, faults: &mut Vec<Fault>) -> Option<String> {
-    let detail = match members.remove(key) {
-        Some(Value::String(text)) => return Some(text),
-        Some(_) => "is not a string",
-        None => "is missing",
-    };
-    faults.push(Fault::pointer(format!("/{key}"), detail));
-    None
-}
-
-fn unknown(key: &str) -> Fault {
-    // A pointer that is cut off would point elsewhere.
-    if key.len() > 100 {
-        return Fault::pointer("", "has a member that is not known");
-    }
-    // RFC 6901 §3.
-    let escaped = key.replace('~', "~0").replace('/', "~1");
-    Fault::pointer(format!("/{escaped}"), "is not known")
 }
 
 fn check_name(raw: &str, faults: &mut Vec<Fault>) -> Option<String> {

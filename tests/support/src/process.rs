@@ -209,6 +209,12 @@ impl ServerProcess {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// As [`log`](Self::log), without waiting; what cannot be read is not there.
+    pub(crate) fn log_so_far(&self) -> String {
+        let bytes = std::fs::read(log_path(self.folder())).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     async fn log_tail(&self) -> String {
         match self.log().await {
             Ok(log) => {

@@ -15,6 +15,7 @@ use crate::{
     ports::free_port,
     process::{DEADLINE, ServerProcess, Spec},
     programs::{run_any, temporary_folder},
+    tenant_db::CANARY,
 };
 
 /// Settings of the developer's own shell that would change what the program does. Everything else is handed down.
@@ -211,6 +212,19 @@ pub struct TenantryProcess {
     port: u16,
     admin_port: Option<u16>,
     tls: bool,
+}
+
+/// Whatever a test is about, no secret may be in what the program wrote meanwhile.
+impl Drop for TenantryProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let log = self.process.log_so_far();
+        if let Some(line) = log.lines().find(|line| line.contains(CANARY)) {
+            panic!("a secret is in the log of `tenantry`: {line}");
+        }
+    }
 }
 
 impl TenantryProcess {

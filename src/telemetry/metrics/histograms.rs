@@ -1,0 +1,223 @@
+//! How long things take.
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use http::Method;
+use opentelemetry::{
+    KeyValue,
+    metrics::{BoundHistogram, Counter, Histogram, Meter},
+};
+use papaya::HashMap;
+use tenantry_core::{
+    DatabaseErrorKind, DriverErrorKind, database_system,
+    engine::{EngineObserver, FetchOutcome, StatementEnd},
+};
+
+use super::recorder::Recorder;
+
+/// Of a request or a statement, in seconds. Those of the semantic conventions begin at 5 ms, where most statements are done.
+const SECONDS: [f64; 15] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// One histogram, with what it was bound to so far: a look-up without a lock, and no list of attributes made for each measurement.
+struct Bound<K> {
+    histogram: Histogram<f64>,
+    bound: HashMap<K, BoundHistogram<f64>, foldhash::quality::RandomState>,
+}
+
+impl<K: Hash + Eq> Bound<K> {
+    fn new(meter: &Meter, name: &'static str, description: &'static str) -> Self {
+        Self {
+            histogram: meter
+                .f64_histogram(name)
+                .with_description(description)
+                .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
+            bound: HashMap::default(),
+        }
+    }
+
+    /// Keys are few: they are made of routes, statuses and kinds, never of what a client sends.
+    fn record(&self, recorder: &Recorder, key: K, took: Duration, attributes: impl Fn(&K) -> Vec<KeyValue>) {
+        let bound = self.bound.pin();
+        if let Some(histogram) = bound.get(&key) {
+            recorder.record(histogram, took);
+            return;
+        }
+        let histogram = self.histogram.bind(&attributes(&key));
+        recorder.record(&histogram, took);
+        bound.insert(key, histogram);
+    }
+}
+
+/// An answer, as far as it is told apart: by method, route and status.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Route {
+    /// `_OTHER` where it is none of the usual ones (semantic conventions, `http.request.method`).
+    method: &'static str,
+    /// As it is documented; `None` where no route matched.
+    route: Option<Arc<str>>,
+    status: u16,
+}
+
+impl Route {
+    pub(crate) fn new(method: &Method, route: Option<Arc<str>>, status: u16) -> Self {
+        Self {
+            method: method_name(method),
+            route,
+            status,
+        }
+    }
+}
+
+/// A method as the semantic conventions have it.
+pub(crate) fn method_name(method: &Method) -> &'static str {
+    const KNOWN: [Method; 9] = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::PATCH,
+        Method::CONNECT,
+        Method::TRACE,
+    ];
+    const NAMES: [&str; 9] = [
+        "GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE",
+    ];
+    let known = KNOWN.iter().position(|known| known == method);
+    known.map_or("_OTHER", |at| NAMES[at])
+}
+
+/// A driver's type that costs nothing to keep: those that are built in are known, another is kept once.
+type DriverName = Arc<str>;
+
+pub(super) struct Histograms {
+    recorder: Arc<Recorder>,
+    requests: Bound<Route>,
+    statements: Bound<(DriverName, &'static str, Option<DatabaseErrorKind>)>,
+    waits: Bound<(DriverName, Option<DatabaseErrorKind>)>,
+    openings: Bound<(DriverName, Option<DriverErrorKind>)>,
+    fetches: Bound<&'static str>,
+    slow: Counter<u64>,
+    drivers: HashMap<DriverName, DriverName, foldhash::quality::RandomState>,
+}
+
+impl Histograms {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            recorder: Recorder::start(),
+            requests: Bound::new(
+                meter,
+                "http.server.request.duration",
+                "How long requests took to answer.",
+            ),
+            statements: Bound::new(
+                meter,
+                "db.client.operation.duration",
+                "How long statements took, without the wait for their connection.",
+            ),
+            waits: Bound::new(
+                meter,
+                "db.client.connection.wait_time",
+                "How long requests waited for a connection, its opening included.",
+            ),
+            openings: Bound::new(
+                meter,
+                "db.client.connection.create_time",
+                "How long connections took to open.",
+            ),
+            fetches: Bound::new(
+                meter,
+                "tenantry.secret.fetch.duration",
+                "How long the secret provider took to answer.",
+            ),
+            slow: meter
+                .u64_counter("tenantry.statements.slow")
+                .with_description("Statements over their tenant's threshold.")
+                .build(),
+            drivers: HashMap::default(),
+        }
+    }
+
+    /// Writes what was measured and waits.
+    pub(super) fn drain(&self) {
+        self.recorder.drain();
+    }
+
+    pub(super) fn answered(&self, route: Route, took: Duration) {
+        self.requests.record(&self.recorder, route, took, |route| {
+            let mut attributes = vec![
+                KeyValue::new("http.request.method", route.method),
+                KeyValue::new("http.response.status_code", i64::from(route.status)),
+            ];
+            attributes.extend(route.route.clone().map(|route| KeyValue::new("http.route", route)));
+            if route.status >= 500 {
+                attributes.push(KeyValue::new("error.type", route.status.to_string()));
+            }
+            attributes
+        });
+    }
+
+    fn driver(&self, driver: &str) -> DriverName {
+        let drivers = self.drivers.pin();
+        match drivers.get(driver) {
+            Some(known) => known.clone(),
+            None => {
+                let name: DriverName = driver.into();
+                drivers.insert(name.clone(), name.clone());
+                name
+            }
+        }
+    }
+}
+
+fn system(driver: &str) -> KeyValue {
+    KeyValue::new("db.system.name", database_system(driver).to_owned())
+}
+
+fn error(kind: Option<&'static str>) -> Option<KeyValue> {
+    kind.map(|kind| KeyValue::new("error.type", kind))
+}
+
+impl EngineObserver for Histograms {
+    fn statement(&self, statement: &StatementEnd<'_>) {
+        let key = (self.driver(statement.driver), statement.operation, statement.error);
+        self.statements
+            .record(&self.recorder, key, statement.elapsed, |(driver, operation, kind)| {
+                let mut attributes = vec![system(driver), KeyValue::new("db.operation.name", *operation)];
+                attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
+                attributes
+            });
+        if statement.slow {
+            self.slow.add(1, &[system(statement.driver)]);
+        }
+    }
+
+    fn connection_acquired(&self, driver: &str, waited: Duration, kind: Option<DatabaseErrorKind>) {
+        let key = (self.driver(driver), kind);
+        self.waits.record(&self.recorder, key, waited, |(driver, kind)| {
+            let mut attributes = vec![system(driver)];
+            attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
+            attributes
+        });
+    }
+
+    fn connection_opened(&self, driver: &str, took: Duration, kind: Option<DriverErrorKind>) {
+        let key = (self.driver(driver), kind);
+        self.openings.record(&self.recorder, key, took, |(driver, kind)| {
+            let mut attributes = vec![system(driver)];
+            attributes.extend(error(kind.map(DriverErrorKind::as_str)));
+            attributes
+        });
+    }
+
+    fn secret_fetched(&self, took: Duration, outcome: FetchOutcome) {
+        self.fetches.record(&self.recorder, outcome.as_str(), took, |outcome| {
+            vec![KeyValue::new("outcome", *outcome)]
+        });
+    }
+}

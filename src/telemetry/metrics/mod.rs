@@ -1,0 +1,100 @@
+//! What the program counts, for `/metrics` and for a collector: one set of instruments, read by both.
+
+mod engine;
+mod histograms;
+mod recorder;
+mod tenant_labels;
+
+use std::sync::Arc;
+
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
+use prometheus::{Registry, TextEncoder};
+use tenantry_core::{
+    BoxError,
+    engine::{EngineObserver, Tenants},
+};
+use tenantry_openapi::MetricsSource;
+
+use engine::EngineGauges;
+use histograms::Histograms;
+pub(crate) use histograms::{Route, method_name};
+
+/// The name of everything that is measured by this program itself.
+const METER: &str = "tenantry";
+
+/// Every instrument. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    provider: SdkMeterProvider,
+    registry: Registry,
+    histograms: Arc<Histograms>,
+    engine: Arc<EngineGauges>,
+}
+
+/// The instruments cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics cannot be set up")]
+pub struct MetricsError(#[source] pub(super) BoxError);
+
+impl Metrics {
+    /// Those that are read at `/metrics`, and by whoever else `readers` adds. It must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`MetricsError`].
+    pub(super) fn new(
+        resource: Resource,
+        readers: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
+    ) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let prometheus = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .build()
+            .map_err(|error| MetricsError(error.into()))?;
+        let provider = readers(SdkMeterProvider::builder())
+            .with_resource(resource)
+            .with_reader(prometheus)
+            .build();
+        let meter = provider.meter(METER);
+        Ok(Self {
+            histograms: Arc::new(Histograms::new(&meter)),
+            engine: EngineGauges::register(&meter),
+            provider,
+            registry,
+        })
+    }
+
+    /// Reads the engine's counters from now on.
+    pub(crate) fn watch(&self, tenants: &Tenants) {
+        self.engine.watch(tenants);
+    }
+
+    /// What the engine tells of its work to.
+    pub(crate) fn observer(&self) -> Arc<dyn EngineObserver> {
+        self.histograms.clone()
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, route: Route, took: std::time::Duration) {
+        self.histograms.answered(route, took);
+    }
+
+    /// Sends what there is and ends.
+    pub(super) fn shutdown(&self) -> OTelSdkResult {
+        self.histograms.drain();
+        self.provider.shutdown()
+    }
+}
+
+impl MetricsSource for Metrics {
+    fn text(&self) -> Result<String, BoxError> {
+        self.histograms.drain();
+        self.engine.look();
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}

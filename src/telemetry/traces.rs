@@ -1,0 +1,204 @@
+//! Traces: which requests are traced, and how their spans leave the program.
+
+use http::HeaderMap;
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, TextMapPropagator as _},
+    trace::{TraceContextExt as _, TracerProvider as _},
+};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler as SdkSampler, SdkTracer, SdkTracerProvider},
+};
+use tenantry_core::TRACE_TARGET;
+use tracing::{Level, Metadata, Span, Subscriber, level_filters::LevelFilter, subscriber::Interest};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::{
+    Layer,
+    layer::{Context as LayerContext, Filter},
+    registry::LookupSpan,
+};
+
+use super::{
+    exporters::{ExporterError, span_exporter},
+    logging::TRACED,
+};
+use crate::config::Trace;
+
+/// The name of the span around a request, from which traces begin.
+pub(super) const REQUEST: &str = "request";
+
+/// What makes traces and sends them. Clones share it.
+#[derive(Clone)]
+pub(super) struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    rate: f64,
+}
+
+impl Traces {
+    /// It must be called within a tokio runtime.
+    pub(super) fn start(settings: &Trace, resource: Resource) -> Result<Self, ExporterError> {
+        let provider = span_exporter(settings, |exporter| {
+            SdkTracerProvider::builder()
+                .with_resource(resource)
+                // A span is made only where the trace is wanted, so each that is made is sent.
+                .with_sampler(SdkSampler::AlwaysOn)
+                .with_batch_exporter(exporter)
+                .build()
+        })?;
+        Ok(Self {
+            tracer: provider.tracer("tenantry"),
+            provider,
+            rate: settings.sample.rate,
+        })
+    }
+
+    /// Who decides which requests are traced.
+    pub(super) fn sampler(&self) -> TraceSampler {
+        TraceSampler { rate: self.rate }
+    }
+
+    /// Makes traces of `tracing`'s spans.
+    pub(super) fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        tracing_opentelemetry::layer()
+            .with_tracer(self.tracer.clone())
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_level(false)
+            .with_tracked_inactivity(false)
+            .with_context_activation(false)
+            .with_filter(InTrace)
+    }
+
+    pub(super) fn shutdown(&self) {
+        if let Err(error) = self.provider.shutdown() {
+            tracing::debug!(error = %error, "not all spans were sent");
+        }
+    }
+}
+
+/// The spans that are in a trace: a traced request, and what happens within. Where a request is not traced nothing within costs more
+/// than this look. The program's own and those of APIs that are added count, at `info` and above; log lines do not.
+struct InTrace;
+
+impl InTrace {
+    fn may_be(metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && *metadata.level() <= Level::INFO && TRACED(metadata.target())
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for InTrace {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &LayerContext<'_, S>) -> bool {
+        Self::may_be(metadata) && (is_request(metadata) || context.lookup_current().is_some())
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if Self::may_be(metadata) {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::INFO)
+    }
+}
+
+fn is_request(metadata: &Metadata<'_>) -> bool {
+    metadata.name() == REQUEST && metadata.target() == TRACE_TARGET
+}
+
+/// Decides for each request whether it is traced: as its caller did, where the caller says so (W3C Trace Context), else at random.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TraceSampler {
+    rate: f64,
+}
+
+/// What is known of a request's trace before it runs.
+pub(super) struct TraceStart {
+    /// The caller's context; without one the trace begins here.
+    remote: Context,
+    /// The caller's trace, where there is one.
+    trace_id: Option<String>,
+    pub(super) sampled: bool,
+}
+
+impl TraceSampler {
+    pub(super) fn start(self, headers: &HeaderMap) -> TraceStart {
+        let remote = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+        let caller = remote.span().span_context().clone();
+        let sampled = if caller.is_valid() {
+            caller.is_sampled()
+        } else {
+            fastrand::f64() < self.rate
+        };
+        TraceStart {
+            trace_id: caller.is_valid().then(|| caller.trace_id().to_string()),
+            remote,
+            sampled,
+        }
+    }
+}
+
+impl TraceStart {
+    /// The id of the caller's trace, where the request is part of one.
+    pub(super) fn into_trace_id(self) -> Option<String> {
+        self.trace_id
+    }
+
+    /// Puts `span` into the caller's trace, or begins one. The answer is its ids.
+    pub(super) fn enter(self, span: &Span) -> TraceIds {
+        if self.trace_id.is_some()
+            && let Err(error) = span.set_parent(self.remote)
+        {
+            tracing::debug!(error = %error, "the caller's trace cannot be continued");
+        }
+        let context = span.context();
+        let ids = context.span().span_context().clone();
+        TraceIds {
+            trace_id: ids.trace_id().to_string(),
+            traceparent: format!(
+                "00-{}-{}-{:02x}",
+                ids.trace_id(),
+                ids.span_id(),
+                ids.trace_flags().to_u8()
+            ),
+        }
+    }
+}
+
+/// Calls a span that has begun by another name.
+pub(super) fn rename(span: &Span, name: String) {
+    span.context().span().update_name(name);
+}
+
+/// What a trace and its place in it are called.
+pub(super) struct TraceIds {
+    pub(super) trace_id: String,
+    /// The header for whoever goes on with the trace (W3C Trace Context §3.2).
+    pub(super) traceparent: String,
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        // Two of them are none (W3C Trace Context §3.2.1).
+        let mut values = self.0.get_all(key).iter();
+        let (first, None) = (values.next()?, values.next()) else {
+            return None;
+        };
+        first.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
