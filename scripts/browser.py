@@ -1,5 +1,7 @@
 """Opens Swagger UI under each resolver in headless Chromium and reaches a tenant by hand. Run by ./scripts/browser."""
 
+import argparse
+import base64
 import json
 import os
 import pathlib
@@ -18,6 +20,7 @@ import resolver_servers as servers
 TENANT = "tenant2"
 ONE_TENANT = "tenant1"
 WAIT_SECONDS = 30
+WIDTH = 1120
 
 # Names that stand for tenants lead to this machine; no other name leads anywhere.
 RULES = "MAP *.example.com 127.0.0.1, MAP example.org 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -32,7 +35,8 @@ FLAGS = [
     "--disable-sync",
     "--disable-default-apps",
     "--disable-dev-shm-usage",
-    "--window-size=1280,1600",
+    f"--window-size={WIDTH},2000",
+    "--hide-scrollbars",
     f"--host-resolver-rules={RULES}",
 ]
 
@@ -99,16 +103,37 @@ class Page:
                 return
         raise AssertionError(f"no server with {contained}")
 
-    def list_users(self, parameters):
-        """Runs "list users" by Try it out; gives status and body of the answer as the page shows them."""
-        operation = self.one("#operations-Users-listUsers")
+    def try_out(self, operation_id, parameters, body=None):
+        """Runs an operation by Try it out; gives status and body of the answer as the page shows them."""
+        operation = self.one(f"#operations-Users-{operation_id}")
         self.click(".opblock-summary-control", operation)
+        # Where the page opens with the form ready, there is no such button.
+        for button in self.all(".try-out__btn:not(.cancel)", operation):
+            button.click()
         for name, value in parameters.items():
             self.fill(self.one(f"tr[data-param-name={name}] input", operation), value)
+        if body is not None:
+            self.fill(self.one("textarea.body-param__text", operation), json.dumps(body))
         self.click(".execute", operation)
         status = self.one(".live-responses-table tbody .response-col_status", operation)
-        body = self.one(".live-responses-table .highlight-code, .live-responses-table .microlight", operation)
-        return status.text.split()[0], body.text
+        answer = self.one(".live-responses-table .highlight-code, .live-responses-table .microlight", operation)
+        return status.text.split()[0], answer.text
+
+    def fold(self, operation_id):
+        """Closes an operation, so that the next answer is not beside an old one."""
+        self.click(".opblock-summary-control", self.one(f"#operations-Users-{operation_id}"))
+
+    def save_screenshot(self, file):
+        """The page from its head to the end of the answer that it shows; what stands before the users is folded."""
+        self.click("#operations-tag-Tenant")
+        bottom = self.driver.execute_script(
+            "document.activeElement.blur();"
+            "const answer = document.querySelector('.live-responses-table .highlight-code');"
+            "return window.scrollY + answer.getBoundingClientRect().bottom"
+        )
+        clip = {"x": 0, "y": 0, "width": WIDTH, "height": bottom + 4, "scale": 1}
+        picture = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+        file.write_bytes(base64.b64decode(picture["data"]))
 
     def problems(self, hosts):
         """What the console complained about, and requests to anywhere but `hosts`."""
@@ -145,40 +170,51 @@ def steps(resolver):
     return "127.0.0.1", lambda page: None, {"tenant": TENANT} if resolver == "path" else {}
 
 
-def visit(resolver, port, screenshots):
+def visit(resolver, port, screenshot):
+    """Lists the tenant's users, creates one, and gives what was not as it should be."""
     host, step, parameters = steps(resolver)
+    tenant = ONE_TENANT if resolver == "static" else TENANT
+    created = {"name": "Ada Lovelace", "email": f"ada@{tenant}.com"}
+    problems = []
     with tempfile.TemporaryDirectory(prefix="tenantry-browser-", ignore_cleanup_errors=True) as profile:
         page = Page(profile)
         try:
             page.open(f"http://{host}:{port}/docs")
             step(page)
-            status, body = page.list_users(parameters)
-            if screenshots:
-                page.driver.save_screenshot(str(screenshots / f"{resolver}.png"))
-            problems = page.problems({host})
+            status, body = page.try_out("listUsers", parameters)
+            if status != "200" or servers.sample_user(tenant) not in body or created["email"] in body:
+                problems.append(f"listUsers shows {status}: {body[:500]}")
+            if screenshot:
+                page.save_screenshot(screenshot)
+            page.fold("listUsers")
+            status, body = page.try_out("createUser", parameters, created)
+            if status != "201" or created["email"] not in body:
+                problems.append(f"createUser shows {status}: {body[:500]}")
+            problems += page.problems({host})
         finally:
             page.driver.quit()
-    tenant = ONE_TENANT if resolver == "static" else TENANT
-    if status != "200" or servers.sample_user(tenant) not in body:
-        problems.append(f"the page shows {status}: {body[:500]}")
     return problems
 
 
 def main():
     # Selenium would look for a driver elsewhere, and report that it ran.
     os.environ.update(SE_OFFLINE="true", SE_AVOID_STATS="true")
-    arguments = sys.argv[1:]
-    screenshots = None
-    if arguments[:1] == ["--screenshots"]:
-        screenshots = pathlib.Path(arguments[1])
-        screenshots.mkdir(parents=True, exist_ok=True)
-        arguments = arguments[2:]
+    options = argparse.ArgumentParser(prog="browser", description=__doc__)
+    options.add_argument("--screenshot", type=pathlib.Path, metavar="FILE")
+    options.add_argument("--screenshots", type=pathlib.Path, metavar="FOLDER")
+    options.add_argument("resolvers", nargs="*", metavar="RESOLVER")
+    options = options.parse_args()
+    if unknown := set(options.resolvers) - set(servers.names()):
+        raise SystemExit(f"browser: not a resolver: {', '.join(sorted(unknown))}; there are {', '.join(servers.names())}")
+    if options.screenshots:
+        options.screenshots.mkdir(parents=True, exist_ok=True)
     failed = False
-    with servers.running(arguments or None) as ports:
-        for resolver, port in ports.items():
-            problems = visit(resolver, port, screenshots)
+    with servers.running(options.resolvers or None) as ports:
+        for number, (resolver, port) in enumerate(ports.items()):
+            file = options.screenshots and options.screenshots / f"{resolver}.png"
+            problems = visit(resolver, port, options.screenshot if options.screenshot and number == 0 else file)
             failed |= bool(problems)
-            print(f"browser: {resolver}: {'; '.join(problems) or 'reached its tenant'}", flush=True)
+            print(f"browser: {resolver}: {'; '.join(problems) or 'listed and created users'}", flush=True)
     if failed:
         raise SystemExit("browser: failed")
     print(f"browser: Swagger UI reached a tenant under {len(ports)} resolvers")
