@@ -18,7 +18,7 @@ help: ## This list
 
 docker-up: ## Secrets Manager and every tenant's database, with the secrets written
 	docker compose up --detach --wait moto postgres-default postgres-tenant1 postgres-tenant2 oracle-tenant3 mariadb-tenant4
-	docker compose up --no-deps seed
+	docker compose run --rm --no-deps seed
 
 docker-logs: ## What the containers say
 	docker compose --profile '*' logs --follow --tail=100
