@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, Write};
 
+use tenantry_core::nearest;
+
 use super::super::Stop;
 
 /// How often one question is asked before it is given up.
@@ -90,7 +92,8 @@ impl Question {
             }
             writeln!(
                 output,
-                "answer with a number from 1 to {}, or a name",
+                "{}answer with a number from 1 to {}, or a name",
+                self.not_an_option(&words),
                 self.options.len()
             )
             .map_err(unusable)?;
@@ -101,11 +104,26 @@ impl Question {
         )))
     }
 
-    /// By its name or its number.
+    /// By its name, its number, or the beginning of its name where no other begins so.
     fn option(&self, word: &str) -> Option<&'static str> {
         let named = self.options.iter().find(|(name, _)| *name == word);
         let numbered = || self.options.get(word.parse::<usize>().ok()?.checked_sub(1)?);
-        named.or_else(numbered).map(|(name, _)| *name)
+        let begun = || {
+            let mut begun = self.options.iter().filter(|(name, _)| name.starts_with(word));
+            begun.next().filter(|_| begun.next().is_none())
+        };
+        named.or_else(numbered).or_else(begun).map(|(name, _)| *name)
+    }
+
+    /// Which of the words means nothing here, and what may have been meant by it.
+    fn not_an_option(&self, words: &[&str]) -> String {
+        let Some(word) = words.iter().find(|word| self.option(word).is_none()) else {
+            return String::new();
+        };
+        match nearest(word, self.options.iter().map(|(name, _)| *name)) {
+            Some(name) => format!("`{word}` is none of these; did you mean `{name}`? "),
+            None => format!("`{word}` is none of these; "),
+        }
     }
 }
 
@@ -129,7 +147,12 @@ mod tests {
 
     #[test]
     fn a_name_a_number_and_nothing_are_answers() {
-        for (answer, meant) in [("plum\n", "plum"), (" 1 \r\n", "apple"), ("\n", "pear")] {
+        for (answer, meant) in [
+            ("plum\n", "plum"),
+            (" 1 \r\n", "apple"),
+            ("\n", "pear"),
+            ("ap\n", "apple"),
+        ] {
             let (chosen, shown) = one(answer);
             assert!(matches!(chosen, Ok(chosen) if chosen == meant), "{answer:?}");
             assert!(
@@ -146,6 +169,20 @@ mod tests {
         assert_eq!(shown.matches("a number from 1 to 3").count(), 4, "{shown}");
         assert!(one(&"fig\n".repeat(100)).0.is_err());
         assert!(one("fig\n").0.is_err(), "the end of the input is no answer");
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_with_the_nearest_one() {
+        let (chosen, shown) = one("plumb\np\n2\n");
+        assert!(matches!(chosen, Ok("pear")));
+        assert!(
+            shown.contains("`plumb` is none of these; did you mean `plum`? answer"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("`p` is none of these"),
+            "two names begin with it, so it is neither: {shown}"
+        );
     }
 
     #[test]
