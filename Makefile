@@ -23,8 +23,8 @@ docker-up: ## Secrets Manager and every tenant's database, with the secrets writ
 docker-logs: ## What the containers say
 	docker compose --profile '*' logs --follow --tail=100
 
-status: ## The containers, and how the tenants are
-	docker compose --profile '*' ps --all
+status: ## The containers, where there are any, and how the tenants are
+	-docker compose --profile '*' ps --all
 	curl --silent --show-error --max-time 10 -H "Authorization: Bearer $$TENANTRY_ADMIN_TOKEN" 'localhost:$(APP_PORT)/health/tenants?probe=true'; echo
 
 docker-down: ## Stop the containers; their data stays (docker compose down --volumes removes it)
