@@ -3,6 +3,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -14,7 +15,8 @@ use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions, Value};
 use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion, rows};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    time::timeout,
+    task::spawn_blocking,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -30,6 +32,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The stack of a connection's thread, in bytes: a long statement makes a deep tree when it is parsed. What is not used costs nothing.
 pub(super) const STACK: usize = 16 << 20;
 
+/// A break stops the call that runs. One that comes while the statement is still translated, or between two calls, stops nothing, so it
+/// is repeated after each of these pauses, in milliseconds.
+const BREAKS_AFTER: [u64; 8] = [0, 20, 50, 100, 200, 500, 1000, 2000];
+
 type Job = Box<dyn FnOnce(&mut Session) + Send>;
 
 /// One connection.
@@ -39,6 +45,8 @@ pub(super) struct OracleConnection {
     /// Told when the thread has ended.
     ended: Option<oneshot::Receiver<()>>,
     shared: Shared,
+    /// The thread has done its last job, and takes leave.
+    leaves: Arc<AtomicBool>,
     plans: Arc<Plans>,
     statement_timeout: Option<Duration>,
     /// A future of this connection runs, or was dropped before its end.
@@ -57,6 +65,8 @@ pub(super) async fn open(
     let (jobs, work) = sync_channel::<Job>(1);
     let (opened, opening) = oneshot::channel();
     let (end, ended) = oneshot::channel();
+    let leaves = Arc::<AtomicBool>::default();
+    let leaving = Arc::clone(&leaves);
     let run = move || {
         let session = connect().and_then(|connection| {
             let shared = Shared::new(connection.into());
@@ -65,7 +75,7 @@ pub(super) async fn open(
         match session {
             Ok((session, shared)) => {
                 if opened.send(Ok(shared)).is_ok() {
-                    serve(session, &work);
+                    serve(session, &work, &leaving);
                 } else {
                     session.end();
                 }
@@ -97,17 +107,40 @@ pub(super) async fn open(
         jobs: Some(jobs),
         ended: Some(ended),
         shared,
+        leaves,
         plans,
         statement_timeout,
         busy: false,
     })
 }
 
-fn serve(mut session: Session, work: &Receiver<Job>) {
+fn serve(mut session: Session, work: &Receiver<Job>, leaving: &AtomicBool) {
     while let Ok(job) = work.recv() {
         job(&mut session);
     }
+    leaving.store(true, Ordering::Release);
     session.end();
+}
+
+/// Breaks off what runs until the thread has nothing more to do.
+async fn break_until_it_leaves(shared: Shared, leaves: Arc<AtomicBool>) {
+    for pause in BREAKS_AFTER {
+        sleep(Duration::from_millis(pause)).await;
+        if leaves.load(Ordering::Acquire) {
+            return;
+        }
+        let shared = Arc::clone(&shared);
+        if spawn_blocking(move || break_once(&shared)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn break_once(shared: &Shared) {
+    if let Err(error) = locked(shared).break_execution() {
+        let code = error.oci_code().or_else(|| error.dpi_code()).unwrap_or_default();
+        tracing::debug!(error = code, "a statement could not be stopped");
+    }
 }
 
 impl OracleConnection {
@@ -237,16 +270,12 @@ impl OracleConnection {
             return;
         }
         self.busy = false;
-        let shared = Arc::clone(&self.shared);
-        let stop = move || {
-            if let Err(error) = locked(&shared).break_execution() {
-                let code = error.oci_code().or_else(|| error.dpi_code()).unwrap_or_default();
-                tracing::debug!(error = code, "a statement could not be stopped");
-            }
-        };
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(stop)),
-            Err(_) => stop(),
+            Ok(runtime) => {
+                let breaking = break_until_it_leaves(Arc::clone(&self.shared), Arc::clone(&self.leaves));
+                drop(runtime.spawn(breaking));
+            }
+            Err(_) => break_once(&self.shared),
         }
     }
 }

@@ -19,6 +19,8 @@ const DPI_NOT_CONNECTED: i32 = 1010;
 
 /// ORA-00060: the transaction was chosen to lose. Oracle undoes the statement only, and the other side waits until all is undone.
 const DEADLOCK: i32 = 60;
+/// ORA-02091: a commit found a rule broken, and rolled the transaction back. Which rule, a second number in the message says.
+const ROLLED_BACK: i32 = 2091;
 /// ORA-08177: what the transaction wants to change was changed since it began.
 const CANNOT_SERIALIZE: i32 = 8177;
 
@@ -35,6 +37,16 @@ impl Code {
     fn of(error: &oracle::Error) -> Self {
         let dpi = error.dpi_code().unwrap_or_default();
         let ora = match error.oci_code() {
+            Some(ROLLED_BACK) => error
+                .db_error()
+                .and_then(|error| {
+                    error
+                        .message()
+                        .lines()
+                        .filter_map(named)
+                        .find(|code| *code != ROLLED_BACK)
+                })
+                .unwrap_or(ROLLED_BACK),
             Some(code) if dpi == 0 => code,
             // "DPI-1080: connection was closed by ORA-03113"
             _ => error
@@ -251,6 +263,24 @@ mod tests {
             let text = error.to_string();
             assert_eq!(connect_error(error).kind, kind, "{text}");
         }
+    }
+
+    #[test]
+    fn a_commit_that_is_refused_is_told_by_the_rule_it_broke() {
+        let refused = |message: &str| {
+            let error = DbError::new(2091, 0, message.to_owned(), "test", "test");
+            Failure::of(Error::OciError(error), false).error
+        };
+        let orphan = refused("ORA-02091: transaction rolled back\nORA-02291: integrity constraint (A.B) violated");
+        assert_eq!(
+            (orphan.kind, orphan.code.as_deref()),
+            (DatabaseErrorKind::ForeignKeyViolation, Some("ORA-02291"))
+        );
+        let alone = refused("ORA-02091: transaction rolled back");
+        assert_eq!(
+            (alone.kind, alone.code.as_deref()),
+            (DatabaseErrorKind::Other, Some("ORA-02091"))
+        );
     }
 
     #[test]

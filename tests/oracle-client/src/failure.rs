@@ -68,6 +68,14 @@ impl Failure {
         Self::new(code, database.message())
     }
 
+    /// Of a commit: Oracle tells of the roll back first, and of what it found second.
+    pub(crate) fn of_commit(self) -> Self {
+        Self::new(
+            2091,
+            format!("transaction rolled back\nORA-{:05}: {}", self.code, self.message),
+        )
+    }
+
     /// Of a session that did not begin.
     pub(crate) fn of_connect(error: &Error) -> Self {
         let code = match error.code() {

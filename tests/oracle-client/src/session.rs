@@ -118,13 +118,17 @@ impl Session {
     }
 
     pub(crate) fn end_transaction(&self, keep: bool) -> Result<(), Failure> {
-        self.call(|state| {
+        let ended = self.call(|state| {
             if std::mem::take(&mut state.in_transaction) {
                 state.client.batch_execute(if keep { "COMMIT" } else { "ROLLBACK" })
             } else {
                 Ok(())
             }
-        })
+        });
+        match ended {
+            Err(failure) if keep && self.is_alive() => Err(failure.of_commit()),
+            ended => ended,
+        }
     }
 }
 
