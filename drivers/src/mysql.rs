@@ -28,7 +28,7 @@ const DEFAULT_PORT: u16 = 3306;
 ///
 /// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 3306 by default. A `host` that begins
 /// with `/` is the path of a Unix socket. `tls.mode` is `prefer` by default; the verifying modes trust the public authorities
-/// and, besides, those of `tls.ca`.
+/// and, besides, those of `tls.ca`, so use `verify-full`. MySQL's `caching_sha2_password` needs TLS.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MysqlConfig {
@@ -167,7 +167,12 @@ impl DatabaseDriver for MysqlDriver {
         tls::validate(&config.tls).map_err(invalid)?;
         let certificates = Certificates::read(config, &self.base_dir).await?;
         let options = self.options(&address, config, certificates);
-        let failed = |error| connect_error(error, connect_kind);
+        let failed = |error| match error {
+            sqlx::Error::Configuration(cause) if wants_encrypted_password(&*cause) => {
+                DriverError::new(DriverErrorKind::Tls, NoPlainPassword)
+            }
+            error => connect_error(error, connect_kind),
+        };
         let mut connection = options.connect().await.map_err(failed)?;
         let version = begin_session(&mut connection, self.statement_timeout())
             .await
@@ -198,6 +203,22 @@ impl DatabaseDriver for MysqlDriver {
                      SELECT RELEASE_LOCK(CONCAT('tenantry-', MD5(DATABASE())))",
         }
     }
+}
+
+/// The server asks for the password itself, and the connection is not encrypted.
+///
+/// MySQL's clients can encrypt it with a key that they ask the server for, which nobody vouches for: whoever stands in between gets the
+/// password. So that is left out here, and with it the crate `rsa`.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the server asks for the password itself (`caching_sha2_password` or `sha256_password`), which is sent over TLS only: set `tls.mode` \
+     to `verify-full` or at least `require`"
+)]
+struct NoPlainPassword;
+
+/// Whether sqlx refused because it was to encrypt the password without TLS: it has no kind of error for that.
+fn wants_encrypted_password(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.to_string().starts_with("RSA auth backend disabled")
 }
 
 fn number(error: &dyn sqlx::error::DatabaseError) -> u16 {

@@ -28,7 +28,7 @@ const DEFAULT_PORT: u16 = 5432;
 ///
 /// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 5432 by default. A `host` that begins
 /// with `/` is the folder of a Unix socket. `tls.mode` is `prefer` by default; the verifying modes trust the public authorities
-/// and, besides, those of `tls.ca`.
+/// and, besides, those of `tls.ca`, so use `verify-full`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresqlConfig {

@@ -190,3 +190,57 @@ async fn every_tls_mode_demands_what_it_says() {
     secret["tls"] = json!({"mode": "disable"});
     assert!(connect(secret).await.is_err());
 }
+
+/// One packet of MySQL's protocol.
+fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
+    [&length[..3], &[sequence], payload].concat()
+}
+
+/// A server of MySQL 8's protocol without TLS that does what MySQL does with an account of `caching_sha2_password` whose password it has
+/// not in its memory: it asks for the password itself, and gives a key to encrypt it with. Gives whatever the client sends after that.
+async fn asks_for_the_password_itself(listener: tokio::net::TcpListener) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    // Protocol 10, a version, a connection, the salt in two pieces, capabilities (4.1, its passwords, plugins for them, a database).
+    let mut hello = b"\x0a8.0.36\0\x01\0\0\0saltsalt\0".to_vec();
+    hello.extend(b"\x08\xa2\xff\x02\0\x08\0\x15\0\0\0\0\0\0\0\0\0\0saltsaltsalt\0caching_sha2_password\0");
+    stream.write_all(&packet(0, &hello)).await.unwrap();
+    let mut read = async |stream: &mut tokio::net::TcpStream| {
+        let length = stream.read_u32_le().await.unwrap() & 0xff_ff_ff;
+        let mut payload = vec![0; length as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        payload
+    };
+    let login = read(&mut stream).await;
+    assert!(login.windows(4).any(|word| word == b"app\0"), "{login:?}");
+    // Not known: all of the login, please.
+    stream.write_all(&packet(2, &[1, 4])).await.unwrap();
+    assert_eq!(read(&mut stream).await, [2]);
+    let key = b"\x01-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n";
+    stream.write_all(&packet(4, key)).await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    rest
+}
+
+#[tokio::test]
+async fn a_password_is_not_sent_without_tls_where_the_server_asks_for_it_itself() {
+    for mode in ["disable", "prefer"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(asks_for_the_password_itself(listener));
+        let secret = json!({
+            "type": "mysql", "host": "127.0.0.1", "port": port, "database": "d", "username": "app", "password": "canary",
+            "tls": {"mode": mode}
+        });
+        let error = connect(secret).await.err().unwrap();
+        assert_eq!(error.kind, DriverErrorKind::Tls);
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            cause.contains("`tls.mode`") && cause.contains("`caching_sha2_password`"),
+            "{cause}"
+        );
+        assert_eq!(server.await.unwrap(), b"", "something of the password was sent");
+    }
+}
