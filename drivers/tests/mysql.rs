@@ -12,7 +12,7 @@ use tenantry_core::{
     conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::MysqlDriver;
-use tenantry_test_support::{MariadbServer, TenantDb, free_port};
+use tenantry_test_support::{MariadbServer, TenantDb, free_port, record_case};
 
 async fn driver() -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
@@ -95,7 +95,10 @@ async fn it_conforms() {
         tenant: server.create_tenant("conformance").await.unwrap(),
         silent: free_port().unwrap(),
     };
-    run(driver().await, &fixture).await;
+    for case in run(driver().await, &fixture).await {
+        let outcome = if case.applies { "ok" } else { "does not apply" };
+        record_case("mysql", case.group, &case.name, outcome);
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tenantry_core::{
     conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::PostgresqlDriver;
-use tenantry_test_support::{PostgresServer, TenantDb, free_port};
+use tenantry_test_support::{PostgresServer, TenantDb, free_port, record_case};
 
 async fn driver() -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
@@ -98,7 +98,10 @@ async fn it_conforms() {
         tenant: server.create_tenant("conformance").await.unwrap(),
         silent: free_port().unwrap(),
     };
-    run(driver().await, &fixture).await;
+    for case in run(driver().await, &fixture).await {
+        let outcome = if case.applies { "ok" } else { "does not apply" };
+        record_case("postgresql", case.group, &case.name, outcome);
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tenantry_core::{
     conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::SqliteDriver;
+use tenantry_test_support::record_case;
 
 async fn driver(root: &Path) -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
@@ -65,7 +66,10 @@ impl DriverFixture for Files {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    run(driver(folder.path()).await, &Files).await;
+    for case in run(driver(folder.path()).await, &Files).await {
+        let outcome = if case.applies { "ok" } else { "does not apply" };
+        record_case("sqlite", case.group, &case.name, outcome);
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ fn assert_one_of_each(cache: &Value) {
 
 #[tokio::test]
 async fn a_hundred_first_requests_of_a_tenant_fetch_one_secret_and_open_one_pool() {
-    for database in [Database::Sqlite, Database::Postgresql] {
+    for database in Database::ALL {
         let (_server, client) = database.serve(&["cold", "other"]).await;
         all_at_once(&client.tenant("cold")).await;
         assert_one_of_each(&client.cache().await);

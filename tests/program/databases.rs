@@ -1,7 +1,9 @@
 //! The databases that tenants are given, and a server over them.
 
 use serde_json::{Map, Value, json};
-use tenantry_test_support::{MariadbServer, PostgresServer, TenantryBuilder, TenantryProcess};
+use tenantry_test_support::{
+    MariadbServer, OracleServer, PostgresServer, TenantryBuilder, TenantryProcess, record_case,
+};
 
 use crate::client::Client;
 
@@ -11,16 +13,29 @@ pub(crate) enum Database {
     Sqlite,
     Postgresql,
     Mariadb,
+    Oracle,
 }
 
 impl Database {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Sqlite, Self::Postgresql, Self::Mariadb, Self::Oracle];
+
     /// The name of its driver, as `TenantInfo` has it.
     pub(crate) fn driver(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
             Self::Postgresql => "postgresql",
             Self::Mariadb => "mysql",
+            Self::Oracle => "oracle",
         }
+    }
+
+    /// Writes down that a case holds on it; `module` is that of the test.
+    pub(crate) fn passed(self, module: &str, case: &str) {
+        // Without the program before it and the kind of database behind it.
+        let group: Vec<&str> = module.split("::").skip(1).collect();
+        let group = group[..group.len() - 1].join(" ");
+        record_case(self.driver(), &group, &case.replace('_', " "), "ok");
     }
 
     /// The secret of an empty database that nobody else has.
@@ -33,6 +48,10 @@ impl Database {
             }
             Self::Mariadb => {
                 let server = MariadbServer::shared().await;
+                server.secret(&server.create_tenant(tenant).await.unwrap())
+            }
+            Self::Oracle => {
+                let server = OracleServer::shared().await;
                 server.secret(&server.create_tenant(tenant).await.unwrap())
             }
         }
@@ -55,7 +74,7 @@ impl Database {
 
 /// The program.
 pub(crate) fn program() -> TenantryBuilder {
-    TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
+    TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry")).oracle()
 }
 
 /// A configuration with these secrets; JSON is YAML too.

@@ -9,30 +9,36 @@ use serde_json::{Value, json};
 
 pub(crate) const USERS: &str = "/api/v1/tenant/users";
 
-/// Each of these on every kind of database.
+/// Each of these on every kind of database, written down for the table of what holds on which.
 macro_rules! on_every_database {
     ($($case:ident),* $(,)?) => {
         mod sqlite {
-            $(#[tokio::test]
-            async fn $case() {
-                super::$case($crate::databases::Database::Sqlite).await;
-            })*
+            $crate::users::on_database!(Sqlite: $($case),*);
         }
         mod postgresql {
-            $(#[tokio::test]
-            async fn $case() {
-                super::$case($crate::databases::Database::Postgresql).await;
-            })*
+            $crate::users::on_database!(Postgresql: $($case),*);
         }
         mod mariadb {
-            $(#[tokio::test]
-            async fn $case() {
-                super::$case($crate::databases::Database::Mariadb).await;
-            })*
+            $crate::users::on_database!(Mariadb: $($case),*);
+        }
+        mod oracle {
+            $crate::users::on_database!(Oracle: $($case),*);
         }
     };
 }
 pub(crate) use on_every_database;
+
+macro_rules! on_database {
+    ($database:ident: $($case:ident),*) => {
+        $(#[tokio::test]
+        async fn $case() {
+            let database = $crate::databases::Database::$database;
+            super::$case(database).await;
+            database.passed(module_path!(), stringify!($case));
+        })*
+    };
+}
+pub(crate) use on_database;
 
 pub(crate) fn user(name: &str, email: &str) -> Value {
     json!({"name": name, "email": email})

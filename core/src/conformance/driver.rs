@@ -59,18 +59,29 @@ pub trait DriverFixture: Send + Sync {
     fn slow_statement(&self) -> &'static str;
 }
 
-/// Runs every case, each on connections of its own, and prints its name and how it went.
+/// A case that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// What it is about, such as `transactions`.
+    pub group: &'static str,
+    /// What holds.
+    pub name: String,
+    /// Whether there was anything to check on this kind of database.
+    pub applies: bool,
+}
+
+/// Runs every case, each on connections of its own, prints its name and how it went, and gives them all.
 ///
 /// # Panics
 /// When a case failed, with the names of all that did.
-pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) {
+pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -> Vec<Case> {
     let suite = Suite {
         driver,
         fixture,
         applies: AtomicBool::new(true),
     };
     tables::create(&suite).await;
-    let mut failed = Vec::new();
+    let (mut held, mut failed) = (Vec::new(), Vec::new());
     macro_rules! cases {
         ($($module:ident :: { $($case:ident),* $(,)? })*) => {
             $($(
@@ -85,6 +96,8 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) {
                 println!("{}: {name}: {outcome}", suite.driver.migration_dialect());
                 if outcome.starts_with("FAILED") {
                     failed.push(name);
+                } else {
+                    held.push(Case { group: stringify!($module), name, applies: outcome == "ok" });
                 }
             )*)*
         };
@@ -138,6 +151,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) {
         "{}: failed: {failed:#?}",
         suite.driver.migration_dialect()
     );
+    held
 }
 
 mod connecting;

@@ -1,4 +1,5 @@
-//! A stand-in for Oracle's client library, `libclntsh.so`, for machines on which there is no Oracle.
+//! A stand-in for Oracle's client library, `libclntsh.so`, for machines on which there is no Oracle. Tests give it that name in a folder of
+//! its own, which they name in `LD_LIBRARY_PATH`.
 //!
 //! It exports the functions of the Oracle Call Interface that ODPI-C calls for the driver `oracle`, and runs the SQL it is given on a
 //! real PostgreSQL, turning only what Oracle spells otherwise.

@@ -5,16 +5,20 @@
 //! started it: on drop, and also when the test process dies, however it dies. A server that is dropped while a test panics
 //! leaves its log behind and says where. A program that is missing fails the test and says what to install; nothing skips.
 //!
+//! Oracle is the exception: it is real only where [`ORACLE_URL`] names one. Else a stand-in for its client library runs on PostgreSQL.
+//!
 //! `./scripts/test` starts one PostgreSQL and one MariaDB for all test programs and names them in [`POSTGRES_URL`] and
 //! [`MARIADB_URL`], which the `shared()` servers use. Without it each test process starts its own.
 //!
 //! The database servers keep their clocks in a zone that is not UTC, and every password made here holds [`CANARY`], so that what
 //! depends on the one or leaks the other shows.
 
+mod cases;
 mod certificates;
 mod http;
 mod mariadb;
 mod moto;
+mod oracle;
 mod ports;
 mod postgres;
 mod process;
@@ -23,9 +27,11 @@ mod supervisor;
 mod tenant_db;
 mod tenantry;
 
+pub use cases::record_case;
 pub use certificates::Certificates;
 pub use mariadb::MariadbServer;
 pub use moto::MotoServer;
+pub use oracle::OracleServer;
 pub use ports::free_port;
 pub use postgres::PostgresServer;
 pub use tenant_db::{CANARY, TenantDb};
@@ -38,6 +44,16 @@ pub const POSTGRES_URL: &str = "TENANTRY_TEST_POSTGRES_URL";
 /// The environment variable that names a MariaDB server for [`MariadbServer::shared`], as its superuser's URL:
 /// `mysql://root:password@127.0.0.1:3306`.
 pub const MARIADB_URL: &str = "TENANTRY_TEST_MARIADB_URL";
+
+/// The environment variable that names a real Oracle for [`OracleServer::shared`], as the URL of a user who may make users:
+/// `oracle://system:password@127.0.0.1:1521/FREEPDB1`. Without it Oracle's client library is stood in for.
+pub const ORACLE_URL: &str = "TENANTRY_TEST_ORACLE_URL";
+
+/// The environment variable that names the file to which the stand-in appends every statement it is given.
+pub const ORACLE_SQL: &str = "TENANTRY_TEST_ORACLE_SQL";
+
+/// The environment variable that names the file to which [`record_case`] appends.
+pub const CASES: &str = "TENANTRY_TEST_CASES";
 
 /// The environment variable that holds the path of the `moto_server` program.
 pub const MOTO_PROGRAM: &str = "TENANTRY_TEST_MOTO";

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::{fs, net::TcpStream, process::Command};
 
 use crate::{
-    http,
+    http, oracle,
     ports::free_port,
     process::{DEADLINE, ServerProcess, Spec},
     programs::{run_any, temporary_folder},
@@ -63,6 +63,19 @@ impl TenantryBuilder {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// It opens Oracle tenants: it finds the stand-in for Oracle's client library, unless there is a real Oracle.
+    ///
+    /// # Panics
+    /// The stand-in was not built: no test could go on.
+    #[must_use]
+    pub fn oracle(mut self) -> Self {
+        match oracle::environment() {
+            Ok(variables) => self.env.extend(variables),
+            Err(error) => panic!("no Oracle: {error:#}"),
+        }
         self
     }
 
