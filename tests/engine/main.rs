@@ -6,5 +6,6 @@
 mod connections;
 mod scripted;
 mod secrets;
+mod servers;
 mod transactions;
 mod unknown;

@@ -1,0 +1,189 @@
+//! Transactions of a tenant's database on real servers, as handlers hold it.
+
+use std::sync::Arc;
+
+use sea_orm::{ConnectionTrait, Statement, TransactionSession, TransactionTrait};
+use serde_json::{Value, json};
+use tenantry_core::{
+    BuildContext, DatabaseErrorKind, Registry,
+    engine::{EngineSettings, TenantDatabase, Tenants, TenantsParts},
+};
+use tenantry_drivers::{MysqlDriver, OracleDriver, PostgresqlDriver};
+use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb};
+
+use crate::scripted::{Scripted, id};
+
+enum Server {
+    Postgresql(&'static PostgresServer, TenantDb),
+    Mariadb(&'static MariadbServer, TenantDb),
+    Oracle(&'static OracleServer, TenantDb),
+}
+
+impl Server {
+    async fn postgresql() -> Self {
+        let server = PostgresServer::shared().await;
+        Self::Postgresql(server, server.create_tenant("engine").await.unwrap())
+    }
+
+    async fn mariadb() -> Self {
+        let server = MariadbServer::shared().await;
+        Self::Mariadb(server, server.create_tenant("engine").await.unwrap())
+    }
+
+    async fn oracle() -> Self {
+        let server = OracleServer::shared().await;
+        Self::Oracle(server, server.create_tenant("engine").await.unwrap())
+    }
+
+    fn secret(&self) -> Value {
+        match self {
+            Self::Postgresql(server, tenant) => server.secret(tenant),
+            Self::Mariadb(server, tenant) => server.secret(tenant),
+            Self::Oracle(server, tenant) => server.secret(tenant),
+        }
+    }
+
+    async fn end_sessions(&self) {
+        match self {
+            Self::Postgresql(server, tenant) => {
+                let end = format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
+                    tenant.user
+                );
+                server.psql("postgres", &end).await.unwrap();
+            }
+            Self::Mariadb(server, tenant) => {
+                let kill = format!("KILL USER '{}'@'%'", tenant.user);
+                server.sql("mysql", &kill).await.unwrap();
+            }
+            Self::Oracle(server, tenant) => server.end_sessions(tenant).await.unwrap(),
+        }
+    }
+
+    /// The tenant's database, with a table of numbers.
+    async fn database(&self) -> (Tenants, TenantDatabase) {
+        let secret = self.secret();
+        let mut registry = Registry::new();
+        registry
+            .driver::<MysqlDriver>()
+            .driver::<OracleDriver>()
+            .driver::<PostgresqlDriver>();
+        let driver_type = secret["type"].as_str().unwrap().to_owned();
+        let mut mapping = json!({"type": driver_type});
+        if let Self::Oracle(server, _) = self
+            && let Some(folder) = server.client_library()
+        {
+            mapping["client_library"] = json!(folder);
+        }
+        let context = BuildContext::for_tests(Registry::new());
+        let driver = registry.build_driver(mapping, &context).await.unwrap();
+        let provider = Arc::new(Scripted::default());
+        provider.put("acme", secret);
+        let tenants = Tenants::new(TenantsParts {
+            provider,
+            provider_type: "scripted".to_owned(),
+            drivers: vec![(driver_type, driver)],
+            settings: EngineSettings::default(),
+            on_connect: None,
+        });
+        let database = tenants.acquire(&id("acme")).await.unwrap();
+        let create = match self {
+            Self::Oracle(..) => "CREATE TABLE numbers (n NUMBER(19) PRIMARY KEY)",
+            _ => "CREATE TABLE numbers (n BIGINT PRIMARY KEY)",
+        };
+        database.execute_unprepared(create).await.unwrap();
+        (tenants, database)
+    }
+}
+
+async fn run(connection: &impl ConnectionTrait, sql: &str) {
+    let statement = Statement::from_string(connection.get_database_backend(), sql);
+    connection.execute_raw(statement).await.unwrap();
+}
+
+async fn numbers(connection: &impl ConnectionTrait) -> Vec<i64> {
+    let statement = Statement::from_string(connection.get_database_backend(), "SELECT n FROM numbers ORDER BY n");
+    let rows = connection.query_all_raw(statement).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+async fn transactions_see_nothing_of_each_other_before_they_commit(server: Server) {
+    let (_tenants, database) = server.database().await;
+    let (one, other) = (database.begin().await.unwrap(), database.begin().await.unwrap());
+    run(&one, "INSERT INTO numbers (n) VALUES (1)").await;
+    run(&other, "INSERT INTO numbers (n) VALUES (2)").await;
+    assert_eq!((numbers(&one).await, numbers(&other).await), (vec![1], vec![2]));
+    assert_eq!(numbers(&database).await, [0i64; 0]);
+    one.commit().await.unwrap();
+    assert_eq!(numbers(&database).await, [1]);
+    other.rollback().await.unwrap();
+    assert_eq!(numbers(&database).await, [1]);
+}
+
+#[tokio::test]
+async fn transactions_on_postgresql_see_nothing_of_each_other_before_they_commit() {
+    transactions_see_nothing_of_each_other_before_they_commit(Server::postgresql().await).await;
+}
+
+#[tokio::test]
+async fn transactions_on_mariadb_see_nothing_of_each_other_before_they_commit() {
+    transactions_see_nothing_of_each_other_before_they_commit(Server::mariadb().await).await;
+}
+
+#[tokio::test]
+async fn transactions_on_oracle_see_nothing_of_each_other_before_they_commit() {
+    transactions_see_nothing_of_each_other_before_they_commit(Server::oracle().await).await;
+}
+
+/// That whose session ended before its commit is told, keeps nothing, and spoils nothing for the next one.
+async fn a_commit_on_a_lost_connection_is_an_error(server: Server) {
+    let (_tenants, database) = server.database().await;
+    let transaction = database.begin().await.unwrap();
+    run(&transaction, "INSERT INTO numbers (n) VALUES (1)").await;
+    server.end_sessions().await;
+    let error = transaction.commit().await.unwrap_err();
+    assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::ConnectionLost);
+    assert_eq!(numbers(&database).await, [0i64; 0]);
+    assert_eq!(database.pool_status().in_use, 0);
+}
+
+#[tokio::test]
+async fn a_commit_on_a_lost_connection_to_postgresql_is_an_error() {
+    a_commit_on_a_lost_connection_is_an_error(Server::postgresql().await).await;
+}
+
+#[tokio::test]
+async fn a_commit_on_a_lost_connection_to_mariadb_is_an_error() {
+    a_commit_on_a_lost_connection_is_an_error(Server::mariadb().await).await;
+}
+
+#[tokio::test]
+async fn a_commit_on_a_lost_connection_to_oracle_is_an_error() {
+    a_commit_on_a_lost_connection_is_an_error(Server::oracle().await).await;
+}
+
+/// That which breaks a rule that is checked at the end. (MariaDB checks none there.)
+async fn a_commit_that_breaks_a_rule_is_an_error(server: Server, create: &str) {
+    let (_tenants, database) = server.database().await;
+    database.execute_unprepared(create).await.unwrap();
+    let transaction = database.begin().await.unwrap();
+    run(&transaction, "INSERT INTO numbers (n) VALUES (1)").await;
+    run(&transaction, "INSERT INTO orphans (n) VALUES (2)").await;
+    let error = transaction.commit().await.unwrap_err();
+    assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::ForeignKeyViolation);
+    assert_eq!(numbers(&database).await, [0i64; 0]);
+    run(&database, "INSERT INTO numbers (n) VALUES (3)").await;
+    assert_eq!(numbers(&database).await, [3]);
+}
+
+#[tokio::test]
+async fn a_commit_that_breaks_a_rule_of_postgresql_is_an_error() {
+    let create = "CREATE TABLE orphans (n BIGINT REFERENCES numbers (n) DEFERRABLE INITIALLY DEFERRED)";
+    a_commit_that_breaks_a_rule_is_an_error(Server::postgresql().await, create).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_breaks_a_rule_of_oracle_is_an_error() {
+    let create = "CREATE TABLE orphans (n NUMBER(19) REFERENCES numbers (n) DEFERRABLE INITIALLY DEFERRED)";
+    a_commit_that_breaks_a_rule_is_an_error(Server::oracle().await, create).await;
+}
