@@ -165,3 +165,32 @@ async fn a_refused_password_is_an_outage_and_names_nobody() {
     assert_eq!(health["error"], "authentication", "{health}");
     assert!(!server.logs().await.unwrap().contains("canary"));
 }
+
+#[tokio::test]
+async fn an_oracle_tenant_without_the_client_library_is_an_outage_of_its_own_and_the_log_says_what_to_install() {
+    let secrets = json!({
+        "ora": {"type": "oracle", "host": "127.0.0.1", "database": "d", "username": "u", "password": CANARY},
+        "calm": Database::Sqlite.secret("calm").await,
+    });
+    // A folder that has no library, so that none that is installed is found either.
+    let drivers = "drivers: { oracle: { client_library: empty } }\n";
+    let server = program()
+        .config(format!("{}{drivers}", config(&secrets)))
+        .file("empty/readme", "")
+        .start()
+        .await
+        .unwrap();
+    let client = Client::of(&server);
+    for _ in 0..3 {
+        let answer = client.tenant("ora").get(USERS).await;
+        answer.problem(503, "database_unavailable");
+        assert!(!answer.text().contains(CANARY), "{}", answer.text());
+        client.tenant("calm").get(USERS).await.expect(200);
+    }
+    let health = client.get("/health/tenant/ora").await.expect(503).json();
+    assert_eq!(health["error"], "unsupported", "{health}");
+    let logs = server.logs().await.unwrap();
+    // Once, however often it is tried.
+    assert_eq!(logs.matches("install Oracle Instant Client").count(), 1, "{logs}");
+    assert!(logs.contains("DPI-1047") && !logs.contains(CANARY), "{logs}");
+}
