@@ -1,16 +1,25 @@
 //! Connections: how many are open, and what becomes of those that were cut off.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use sea_orm::{ConnectionTrait, DbErr, Statement};
+use async_trait::async_trait;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use tenantry_core::{
-    DatabaseErrorKind, HumanDuration,
-    engine::{EngineSettings, TenantDatabase},
+    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, HumanDuration,
+    MigrationLock, Plugin, Registry, SecretInvalid,
+    engine::{EngineSettings, TenantDatabase, Tenants, TenantsParts},
 };
-use tokio::time::{sleep, timeout};
+use tenantry_drivers::SqliteDriver;
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 use crate::scripted::{Scripted, World, id};
 
@@ -162,4 +171,76 @@ async fn statements_are_counted() {
     assert_eq!((usage.statements.count, usage.statements.failed), (2, 1));
     assert_eq!(usage.connection_waits.count, 2);
     assert!(usage.statements.mean() > Duration::ZERO);
+}
+
+/// Opens connections to SQLite, each when it is told to.
+struct Gated {
+    sqlite: SqliteDriver,
+    asked: Semaphore,
+    open: Semaphore,
+}
+
+#[async_trait]
+impl DatabaseDriver for Gated {
+    fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        self.sqlite.validate(config)
+    }
+
+    async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
+        self.asked.add_permits(1);
+        self.open.acquire().await.unwrap().forget();
+        self.sqlite.connect(config).await
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.sqlite.backend()
+    }
+
+    fn migration_dialect(&self) -> &str {
+        self.sqlite.migration_dialect()
+    }
+
+    fn migration_lock(&self) -> MigrationLock {
+        self.sqlite.migration_lock()
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_next_in_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut context = BuildContext::for_tests(Registry::new());
+    context.base_dir = folder.path().to_owned();
+    let config = serde_json::from_value(serde_json::json!({"root": "data"})).unwrap();
+    let driver = Arc::new(Gated {
+        sqlite: <SqliteDriver as Plugin<dyn DatabaseDriver>>::build(config, &context)
+            .await
+            .unwrap(),
+        asked: Semaphore::new(0),
+        open: Semaphore::new(0),
+    });
+    let tenants = Tenants::new(TenantsParts {
+        provider: Scripted::with(["t1".to_owned()]),
+        provider_type: "scripted".to_owned(),
+        drivers: vec![("sqlite".to_owned(), driver.clone())],
+        settings: EngineSettings::default(),
+        on_connect: None,
+    });
+    let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
+    let request = || {
+        let database = database.clone();
+        tokio::spawn(async move { one(&database, "SELECT 1").await })
+    };
+    let cut_off = request();
+    driver.asked.acquire().await.unwrap().forget();
+    let patient = request();
+    // Tasks take turns on one thread, so by then it stands in line behind the first.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    cut_off.abort();
+    assert!(cut_off.await.unwrap_err().is_cancelled());
+    driver.open.add_permits(1);
+    assert_eq!(patient.await.unwrap().unwrap(), 1);
+    // It was opened once.
+    assert_eq!((driver.asked.available_permits(), database.pool_status().open), (0, 1));
 }

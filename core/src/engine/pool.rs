@@ -21,7 +21,7 @@ use deadpool::{
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::{MutexGuard, Semaphore, SemaphorePermit, oneshot},
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 use tracing::{Instrument as _, field::Empty};
@@ -122,8 +122,8 @@ pub(crate) struct PoolShared {
     times: PoolTimes,
     /// Whether the last try to connect succeeded. While it did not, connections are opened one at a time.
     proven: AtomicBool,
-    first: tokio::sync::Mutex<()>,
-    opening: Semaphore,
+    first: Arc<tokio::sync::Mutex<()>>,
+    opening: Arc<Semaphore>,
     /// The secret whose database was prepared.
     prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
     breaker: Mutex<Breaker>,
@@ -280,6 +280,27 @@ impl PoolShared {
         }
     }
 
+    /// The same in a task of its own: when the request goes away that wanted the connection, it is for the next in line. Otherwise
+    /// requests that are cut off one after the other would have a connection begun for each and none ever finished.
+    async fn open(self: &Arc<Self>, opening: Opening, deadline: Instant) -> Result<PooledConnection, DatabaseError> {
+        let (opened, outcome) = oneshot::channel();
+        let shared = self.clone();
+        let open = async move {
+            // Its turn is over when it is open, not before.
+            let Opening { permit, _turn, _first } = opening;
+            let unwanted = opened.send(shared.connect(deadline, permit).await);
+            if let Err(Ok(connection)) = unwanted
+                && let Some(first) = shared.first_in_line()
+            {
+                drop(first.send(connection));
+            }
+        };
+        tokio::spawn(open.in_current_span());
+        outcome
+            .await
+            .unwrap_or_else(|lost| Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(lost)))
+    }
+
     async fn prepare(
         &self,
         secret: &Arc<Secret>,
@@ -343,18 +364,18 @@ impl PoolShared {
     }
 
     /// Waits for the right to open a connection: its turn, and a permit.
-    async fn may_open(self: &Arc<Self>) -> Result<Opening<'_>, DatabaseError> {
+    async fn may_open(&self) -> Result<Opening, DatabaseError> {
         let closed = || DatabaseError::new(DatabaseErrorKind::Closed);
         // A database that was not reached yet, or no longer, is tried by one request at a time, which holds one permit. The others wait
         // without one, and share its failure.
         let first = if self.proven.load(Ordering::Acquire) {
             None
         } else {
-            let first = self.first.lock().await;
+            let first = self.first.clone().lock_owned().await;
             self.check_breaker(Instant::now())?;
             Some(first).filter(|_| !self.proven.load(Ordering::Acquire))
         };
-        let turn = self.opening.acquire().await.map_err(|_| closed())?;
+        let turn = self.opening.clone().acquire_owned().await.map_err(|_| closed())?;
         let permit = match self.budget.try_acquire(&self.holder) {
             Some(permit) => permit,
             None => {
@@ -373,10 +394,10 @@ impl PoolShared {
 }
 
 /// The right to open one connection now.
-struct Opening<'a> {
+struct Opening {
     permit: ConnectionPermit,
-    _turn: SemaphorePermit<'a>,
-    _first: Option<MutexGuard<'a, ()>>,
+    _turn: OwnedSemaphorePermit,
+    _first: Option<OwnedMutexGuard<()>>,
 }
 
 struct Wanting<'a>(&'a AtomicUsize);
@@ -437,8 +458,7 @@ impl Manager for ConnectionManager {
         if let Ok(connection) = returned.try_recv() {
             return Ok(connection);
         }
-        let Opening { permit, _turn, _first } = opening;
-        shared.connect(deadline + shared.times.connect, permit).await
+        shared.open(opening, deadline + shared.times.connect).await
     }
 
     async fn recycle(&self, connection: &mut PooledConnection, _: &Metrics) -> RecycleResult<DatabaseError> {
@@ -499,8 +519,8 @@ impl TenantPool {
             observer: parts.observer.clone(),
             times: parts.times,
             proven: AtomicBool::new(false),
-            first: tokio::sync::Mutex::new(()),
-            opening: Semaphore::new(OPENINGS_AT_ONCE),
+            first: Arc::default(),
+            opening: Arc::new(Semaphore::new(OPENINGS_AT_ONCE)),
             prepared: tokio::sync::Mutex::new(None),
             breaker: Mutex::new(Breaker {
                 backoff: Backoff::new(BREAK_FIRST, BREAK_LONGEST),
