@@ -94,7 +94,7 @@ fn slow(driver: &str) -> &'static str {
     match driver {
         "postgresql" => "SELECT pg_sleep(0.02)",
         "mysql" => "SELECT SLEEP(0.02)",
-        "sqlite" => "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 50000) SELECT COUNT(*) FROM n",
+        "sqlite" => "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 20000) SELECT COUNT(*) FROM n",
         _ => {
             "WITH d AS (SELECT 1 AS x UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6
                UNION ALL SELECT 7 UNION ALL SELECT 8 UNION ALL SELECT 9 UNION ALL SELECT 10)
