@@ -209,7 +209,7 @@ async fn asks_for_the_password_itself(listener: tokio::net::TcpListener) -> Vec<
     let mut hello = b"\x0a8.0.36\0\x01\0\0\0saltsalt\0".to_vec();
     hello.extend(b"\x08\xa2\xff\x02\0\x08\0\x15\0\0\0\0\0\0\0\0\0\0saltsaltsalt\0caching_sha2_password\0");
     stream.write_all(&packet(0, &hello)).await.unwrap();
-    let mut read = async |stream: &mut tokio::net::TcpStream| {
+    let read = async |stream: &mut tokio::net::TcpStream| {
         let length = stream.read_u32_le().await.unwrap() & 0xff_ff_ff;
         let mut payload = vec![0; length as usize];
         stream.read_exact(&mut payload).await.unwrap();
