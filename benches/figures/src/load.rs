@@ -1,0 +1,96 @@
+//! A load by wrk.
+
+use std::{io::Write, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::server::Server;
+
+/// Clients that send one request after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) path: &'static str,
+    pub(crate) clients: usize,
+    /// Over how many tenants, in turn: `t0`, `t1` and so on.
+    pub(crate) tenants: usize,
+    pub(crate) seconds: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Outcome {
+    /// Answers in a second.
+    pub(crate) rate: f64,
+    /// Processor time of the server for one, in microseconds.
+    pub(crate) cpu_us: f64,
+    /// Time to the answer: half of all, and 99 of a hundred, in milliseconds.
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+}
+
+/// Tells the figures in one line; anything that is not an answer of 2xx or 3xx counts as failed.
+const DONE: &str = r#"
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format("figures %d %d %d %d %d\n", summary.requests, summary.duration,
+    e.connect + e.read + e.write + e.status + e.timeout, latency:percentile(50), latency:percentile(99)))
+end
+"#;
+
+impl Load {
+    fn script(&self) -> String {
+        if self.tenants == 1 {
+            // Without a function `request` wrk sends the same bytes again and again.
+            return format!("wrk.headers['X-Tenant-ID'] = 't0'\n{DONE}");
+        }
+        format!(
+            "local all, turn = {{}}, 0\n\
+             function init(arguments)\n\
+               for n = 1, {} do\n\
+                 wrk.headers['X-Tenant-ID'] = 't' .. (n - 1)\n\
+                 all[n] = wrk.format('GET')\n\
+               end\n\
+             end\n\
+             function request() turn = turn % #all + 1 return all[turn] end\n{DONE}",
+            self.tenants
+        )
+    }
+
+    /// Puts it on a server.
+    pub(crate) fn run(&self, server: &Server) -> Result<Outcome> {
+        let mut script = tempfile::Builder::new().suffix(".lua").tempfile()?;
+        script.write_all(self.script().as_bytes())?;
+        let before = server.cpu()?;
+        let output = Command::new("wrk")
+            .args(["-t1", &format!("-c{}", self.clients), &format!("-d{}s", self.seconds)])
+            .arg("--timeout=20s")
+            .arg("-s")
+            .arg(script.path())
+            .arg(format!("http://127.0.0.1:{}{}", server.port, self.path))
+            .output()
+            .context("can't run wrk")?;
+        let cpu = server.cpu()? - before;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().find_map(|line| line.strip_prefix("figures "));
+        let numbers = line.map(|line| line.split(' ').map(str::parse::<f64>).collect::<Result<Vec<_>, _>>());
+        let Some(Ok(numbers)) = numbers else {
+            anyhow::bail!("wrk: {text}{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let [requests, microseconds, failed, p50, p99] = numbers[..] else {
+            anyhow::bail!("wrk told {} numbers", numbers.len());
+        };
+        ensure!(
+            failed == 0.0,
+            "{failed} of {requests} requests for {} failed\n{}",
+            self.path,
+            server.log()
+        );
+        ensure!(requests > 0.0, "no request was answered");
+        Ok(Outcome {
+            rate: requests / Duration::from_micros(microseconds as u64).as_secs_f64(),
+            cpu_us: cpu.as_secs_f64() * 1e6 / requests,
+            p50_ms: p50 / 1e3,
+            p99_ms: p99 / 1e3,
+        })
+    }
+}

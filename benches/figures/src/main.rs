@@ -1,0 +1,166 @@
+//! Measures the program beside its baselines. `./scripts/bench` builds all of it and runs this.
+
+mod client;
+mod instructions;
+mod load;
+mod parts;
+mod plot;
+mod report;
+mod rest;
+mod server;
+mod throughput;
+mod world;
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use report::Report;
+use throughput::Point;
+use world::{Programs, World};
+
+#[derive(Parser)]
+struct Arguments {
+    /// The built program.
+    #[arg(long)]
+    tenantry: PathBuf,
+    /// The built baselines.
+    #[arg(long)]
+    baseline: PathBuf,
+    /// The built micro-benchmarks.
+    #[arg(long)]
+    parts: PathBuf,
+    /// Shorter rounds, and nothing is written.
+    #[arg(long)]
+    quick: bool,
+    /// The folder for `benchmarks.md` and its plot. They are written when every part was measured.
+    #[arg(long)]
+    write: Option<PathBuf>,
+    /// What to measure; everything where none is named.
+    part: Vec<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Throughput beside the baselines.
+    Throughput,
+    /// A hundred tenants at once.
+    Tenants,
+    /// A hundred thousand known tenants.
+    Known,
+    /// Throughput and latency with tenants and clients.
+    Growth,
+    /// Start-up time and memory.
+    Rest,
+    /// Instructions of one request.
+    Instructions,
+    /// Micro-benchmarks.
+    Parts,
+}
+
+/// How long to measure.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// Rounds in which all servers have their turn.
+    pairs: usize,
+    /// How long one load lasts.
+    seconds: u64,
+    /// How often the program is started.
+    starts: usize,
+    /// Requests under callgrind.
+    counted: u64,
+}
+
+const WHOLE: Effort = Effort {
+    pairs: 7,
+    seconds: 3,
+    starts: 21,
+    counted: 400,
+};
+
+const QUICK: Effort = Effort {
+    pairs: 5,
+    seconds: 1,
+    starts: 11,
+    counted: 100,
+};
+
+fn run(arguments: Arguments) -> Result<bool> {
+    let began = Instant::now();
+    let effort = if arguments.quick { QUICK } else { WHOLE };
+    let world = World::start(Programs {
+        tenantry: fs::canonicalize(&arguments.tenantry).context("`--tenantry`")?,
+        baseline: fs::canonicalize(&arguments.baseline).context("`--baseline`")?,
+        parts: fs::canonicalize(&arguments.parts).context("`--parts`")?,
+    })?;
+    let mut report = Report::default();
+    let mut points = Vec::new();
+    let all = Part::value_variants();
+    let wanted = if arguments.part.is_empty() {
+        all
+    } else {
+        &arguments.part
+    };
+    for part in all.iter().filter(|part| wanted.contains(part)) {
+        let name = part
+            .to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default();
+        eprintln!("bench: {name}, after {} s", began.elapsed().as_secs());
+        if let Err(error) = measure(*part, &world, effort, &mut report, &mut points) {
+            report.failures.push(format!("{name}: {error:#}"));
+        }
+    }
+    println!("{}", report.to_text());
+    for failure in &report.failures {
+        eprintln!("bench: could not be measured: {failure}");
+    }
+    let whole = report.failures.is_empty() && wanted.len() == all.len();
+    if let Some(folder) = arguments.write.filter(|_| whole) {
+        plot::draw(&folder.join("benchmarks.svg"), &report.figures, &points)?;
+        let page = report.to_markdown(&machine(), "benchmarks.svg", began.elapsed());
+        fs::write(folder.join("benchmarks.md"), page)?;
+        eprintln!("bench: written to {}", folder.join("benchmarks.md").display());
+    }
+    Ok(report.failures.is_empty())
+}
+
+fn measure(part: Part, world: &World, effort: Effort, report: &mut Report, points: &mut Vec<Point>) -> Result<()> {
+    match part {
+        Part::Throughput => throughput::against_baselines(world, effort, report),
+        Part::Tenants => throughput::many_tenants(world, effort, report),
+        Part::Known => throughput::many_known(world, effort, report),
+        Part::Growth => throughput::growth(world, effort, report).map(|grown| *points = grown),
+        Part::Rest => rest::start_and_memory(world, effort, report),
+        Part::Instructions => instructions::count(world, effort, report),
+        Part::Parts => parts::measure(world, report),
+    }
+}
+
+/// A sentence on the machine and the day.
+fn machine() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').nth(2).unwrap_or("unknown").to_owned();
+    format!(
+        "The machine has {cores} cores of {model}; the day was {}, and the load average of its last quarter of an hour was {load}.",
+        chrono::Utc::now().format("%Y-%m-%d")
+    )
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What was measured, as a table for the terminal and as Markdown.
+
+use std::{fmt::Write as _, time::Duration};
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+/// The middle of some numbers, and how far they lie apart: what the machine did besides shows there.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+    pub(crate) count: usize,
+}
+
+impl Spread {
+    /// Of at least one number.
+    pub(crate) fn of(mut numbers: Vec<f64>) -> Self {
+        numbers.sort_by(f64::total_cmp);
+        let (count, middle) = (numbers.len(), numbers.len() / 2);
+        let median = match count % 2 {
+            0 => (numbers[middle - 1] + numbers[middle]) / 2.0,
+            _ => numbers[middle],
+        };
+        Self {
+            median,
+            least: numbers[0],
+            most: numbers[count - 1],
+            count,
+        }
+    }
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Ratio,
+    Nanoseconds,
+    Milliseconds,
+    Megabytes,
+    Kilobytes,
+}
+
+impl Unit {
+    fn show(self, value: f64) -> String {
+        match self {
+            Self::Ratio => format!("{value:.2}"),
+            Self::Nanoseconds => format!("{value:.0} ns"),
+            Self::Milliseconds => format!("{value:.1} ms"),
+            Self::Megabytes => format!("{value:.1} MB"),
+            Self::Kilobytes => format!("{value:.1} kB"),
+        }
+    }
+}
+
+/// A figure with its bounds: for [`Unit::Ratio`]s of throughput more is better, which `at_least` says, for all else less.
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) spread: Spread,
+    pub(crate) must: f64,
+    pub(crate) aim: f64,
+    pub(crate) at_least: bool,
+}
+
+impl Figure {
+    fn keeps(&self, bound: f64) -> bool {
+        if self.at_least {
+            self.spread.median >= bound
+        } else {
+            self.spread.median <= bound
+        }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match (self.keeps(self.aim), self.keeps(self.must)) {
+            (true, _) => "reaches the aim",
+            (false, true) => "kept",
+            (false, false) => "**missed**",
+        }
+    }
+}
+
+/// One table besides the figures.
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
+    /// What is measured and how, in Markdown.
+    pub(crate) text: String,
+    pub(crate) head: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Report {
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) sections: Vec<Section>,
+    /// Parts that could not be measured, and why.
+    pub(crate) failures: Vec<String>,
+}
+
+const FIGURES_HEAD: [&str; 6] = ["Figure", "Measured", "Spread", "Must", "Aim", ""];
+
+impl Report {
+    fn figure_rows(&self) -> Vec<Vec<String>> {
+        let rows = self.figures.iter().map(|figure| {
+            let (unit, spread) = (figure.unit, figure.spread);
+            vec![
+                figure.name.to_owned(),
+                unit.show(spread.median),
+                format!(
+                    "{} to {}, {} times",
+                    unit.show(spread.least),
+                    unit.show(spread.most),
+                    spread.count
+                ),
+                unit.show(figure.must),
+                unit.show(figure.aim),
+                figure.verdict().to_owned(),
+            ]
+        });
+        rows.collect()
+    }
+
+    /// For the terminal.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut add = |title: &str, head: &[String], rows: &[Vec<String>]| {
+            let mut table = Table::new();
+            table.load_style(presets::ASCII_NO_BORDERS);
+            table
+                .set_content_arrangement(ContentArrangement::Disabled)
+                .set_header(head);
+            table.add_rows(rows);
+            let plain = table.to_string().replace("**", "").replace('`', "");
+            text.push_str(&format!("\n{title}\n{plain}\n"));
+        };
+        for section in &self.sections {
+            add(section.title, &section.head, &section.rows);
+        }
+        if !self.figures.is_empty() {
+            add("Figures", &FIGURES_HEAD.map(str::to_owned), &self.figure_rows());
+        }
+        text
+    }
+
+    /// The page of the documentation.
+    pub(crate) fn to_markdown(&self, machine: &str, plot: &str, took: Duration) -> String {
+        let mut page = format!(
+            "# Benchmarks\n\n\
+             What `./scripts/bench` measured. {machine} Load generator, servers and database share it, so absolute numbers say little: \
+             the figures are ratios to [bare baselines](../benches/baseline/src/main.rs) measured in turn with the program, in the same \
+             run, on the same databases and with the same answers. A ratio is the median of its pairs; the spread tells what the machine \
+             did besides.\n\n\
+             The baseline is the same HTTP server with hand-written SQL on the same database client, its connections in a pool of the \
+             same kind and size, one tenant written into it: no tenancy, no ORM, no document, no checks, no limits, no log.\n\n"
+        );
+        markdown_table(&mut page, &FIGURES_HEAD.map(str::to_owned), &self.figure_rows());
+        let _ = write!(
+            page,
+            "\n![The figures beside their bounds, and how throughput grows]({plot})\n"
+        );
+        for section in &self.sections {
+            let _ = write!(page, "\n## {}\n\n{}\n\n", section.title, section.text);
+            markdown_table(&mut page, &section.head, &section.rows);
+        }
+        let _ = write!(page, "\nThe run took {} minutes.\n", took.as_secs().div_ceil(60));
+        page
+    }
+}
+
+fn markdown_table(page: &mut String, head: &[String], rows: &[Vec<String>]) {
+    let mut line = |cells: &[String]| {
+        page.push_str(&format!("| {} |\n", cells.join(" | ")));
+    };
+    line(head);
+    line(&vec!["---".to_owned(); head.len()]);
+    for row in rows {
+        line(row);
+    }
+}

@@ -1,0 +1,227 @@
+//! The database server with every tenant's database, and how the measured servers are started on it.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use anyhow::{Result, ensure};
+use serde_json::{Map, Value, json};
+use tenantry_test_support::{PostgresServer, TenantDb};
+use tokio::runtime::Runtime;
+
+use crate::{
+    client::Client,
+    server::{Launch, Server},
+};
+
+/// How many tenants have a database of their own. Where more are known, they share these.
+pub(crate) const DATABASES: usize = 100;
+
+/// How many users each has.
+const USERS: usize = 1_000;
+
+/// The programs that are measured.
+pub(crate) struct Programs {
+    pub(crate) tenantry: PathBuf,
+    pub(crate) baseline: PathBuf,
+    pub(crate) parts: PathBuf,
+}
+
+/// Which baseline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Baseline {
+    /// Hand-written SQL on connections in a deadpool.
+    Deadpool,
+    /// The same on sqlx's own pool.
+    Sqlx,
+    /// SeaORM's entities on connections in a deadpool.
+    Orm,
+}
+
+impl Baseline {
+    fn argument(self) -> &'static str {
+        match self {
+            Self::Deadpool => "deadpool",
+            Self::Sqlx => "sqlx",
+            Self::Orm => "orm",
+        }
+    }
+}
+
+/// How Tenantry is configured where it differs from its defaults.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    /// How many tenants the provider knows.
+    pub(crate) known: usize,
+    pub(crate) level: &'static str,
+    /// The most open pools, and the most secrets that are kept.
+    pub(crate) open: Option<usize>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            known: 10,
+            level: "warn",
+            open: None,
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) programs: Programs,
+    runtime: Runtime,
+    postgres: PostgresServer,
+    tenant: TenantDb,
+}
+
+impl World {
+    /// Starts PostgreSQL. Only the first tenant has a database so far.
+    pub(crate) fn start(programs: Programs) -> Result<Self> {
+        let runtime = Runtime::new()?;
+        let (postgres, tenant) = runtime.block_on(async {
+            let postgres = PostgresServer::start().await?;
+            let tenant = postgres.create_tenant("bench").await?;
+            anyhow::Ok((postgres, tenant))
+        })?;
+        let world = Self {
+            programs,
+            runtime,
+            postgres,
+            tenant,
+        };
+        world.fill()?;
+        Ok(world)
+    }
+
+    /// Has the program make the table, and fills it.
+    fn fill(&self) -> Result<()> {
+        let server = self.tenantry(Settings::default())?;
+        Client::connect(server.port)?.get_ok("/api/v1/tenant/users?limit=1", "t0")?;
+        server.stop()?;
+        let sql = format!(
+            "INSERT INTO users (name, email, created_at, updated_at)
+             SELECT 'John Doe ' || n, 'john.doe.' || n || '@example.com', '2026-01-02 03:04:05.678901+00', '2026-01-02 03:04:05.678901+00'
+             FROM generate_series(1, {USERS}) AS n; VACUUM ANALYZE users;"
+        );
+        self.runtime.block_on(self.postgres.psql(&self.tenant.database, &sql))?;
+        Ok(())
+    }
+
+    /// Gives the other tenants their databases, as copies of the first. Nobody may be connected to that meanwhile.
+    pub(crate) fn open_all_databases(&self) -> Result<()> {
+        let exists = format!(
+            "SELECT count(*) FROM pg_database WHERE datname = '{}'",
+            self.database(1)
+        );
+        if self.runtime.block_on(self.postgres.psql("postgres", &exists))? != "0" {
+            return Ok(());
+        }
+        let TenantDb { database, user, .. } = &self.tenant;
+        let sql: String = (1..DATABASES)
+            .map(|n| {
+                let name = self.database(n);
+                format!("CREATE DATABASE \"{name}\" OWNER \"{user}\" TEMPLATE \"{database}\";\n")
+            })
+            .collect();
+        self.runtime.block_on(self.postgres.psql("postgres", &sql))?;
+        Ok(())
+    }
+
+    fn database(&self, tenant: usize) -> String {
+        match tenant % DATABASES {
+            0 => self.tenant.database.clone(),
+            n => format!("{}_{n}", self.tenant.database),
+        }
+    }
+
+    fn url(&self, tenant: usize) -> String {
+        let TenantDb { user, password, .. } = &self.tenant;
+        let (port, database) = (self.postgres.port(), self.database(tenant));
+        format!("postgres://{user}:{password}@127.0.0.1:{port}/{database}")
+    }
+
+    /// The secrets of `t0`, `t1` and so on, as the provider `file` reads them.
+    fn secrets(&self, known: usize) -> String {
+        let all: Map<String, Value> = (0..known)
+            .map(|n| {
+                // As URLs, since the provider takes no file of more than 16 MiB.
+                (format!("t{n}"), json!({"url": self.url(n)}))
+            })
+            .collect();
+        Value::Object(all).to_string()
+    }
+
+    /// Starts the program.
+    pub(crate) fn tenantry(&self, settings: Settings) -> Result<Server> {
+        self.tenantry_under(Vec::new(), settings)
+    }
+
+    /// Starts the program under another that watches it.
+    pub(crate) fn tenantry_under(&self, wrapper: Vec<OsString>, settings: Settings) -> Result<Server> {
+        let mut config = json!({
+            "tenancy": {"resolver": {"type": "header"}, "provider": {"type": "file", "path": "tenants.json"}},
+            "migrations": {"on_connect": true},
+            "logging": {"level": settings.level},
+        });
+        if let Some(open) = settings.open {
+            config["tenancy"]["pools"] = json!({"max": open});
+            config["tenancy"]["secrets"] = json!({"max_entries": open});
+        }
+        Server::start(|listen| Launch {
+            program: self.programs.tenantry.clone(),
+            arguments: vec!["--config".into(), "config.yaml".into(), "serve".into()],
+            env: vec![("TENANTRY__SERVER__LISTEN", listen)],
+            files: vec![
+                ("config.yaml", config.to_string()),
+                ("tenants.json", self.secrets(settings.known)),
+            ],
+            wrapper,
+        })
+    }
+
+    /// Starts the program with the configuration that is shipped.
+    pub(crate) fn shipped(&self) -> Result<Server> {
+        Server::start(|listen| Launch {
+            program: self.programs.tenantry.clone(),
+            arguments: vec!["serve".into()],
+            env: vec![("TENANTRY__SERVER__LISTEN", listen)],
+            files: Vec::new(),
+            wrapper: Vec::new(),
+        })
+    }
+
+    /// Starts a baseline.
+    pub(crate) fn baseline(&self, kind: Baseline) -> Result<Server> {
+        self.baseline_under(Vec::new(), kind)
+    }
+
+    /// Starts a baseline under another program that watches it.
+    pub(crate) fn baseline_under(&self, wrapper: Vec<OsString>, kind: Baseline) -> Result<Server> {
+        let url = self.url(0);
+        Server::start(|listen| Launch {
+            program: self.programs.baseline.clone(),
+            arguments: ["--pool", kind.argument(), "--listen", &listen]
+                .map(OsString::from)
+                .into(),
+            env: vec![("BASELINE_DATABASE", url)],
+            files: Vec::new(),
+            wrapper,
+        })
+    }
+
+    /// Makes sure that two servers answer the same users, so that they are measured at the same work.
+    pub(crate) fn answer_alike(&self, one: &Server, other: &Server) -> Result<()> {
+        let users = |server: &Server| -> Result<(Value, Value)> {
+            let mut client = Client::connect(server.port)?;
+            let one = serde_json::from_slice(&client.get_ok("/api/v1/tenant/users/500", "t0")?)?;
+            let page: Value = serde_json::from_slice(&client.get_ok("/api/v1/tenant/users?limit=50", "t0")?)?;
+            Ok((one, page["items"].clone()))
+        };
+        let (of_one, of_other) = (users(one)?, users(other)?);
+        ensure!(of_one == of_other, "the servers' answers differ");
+        ensure!(
+            of_one.1.as_array().is_some_and(|items| items.len() == 50),
+            "no page of 50 users"
+        );
+        Ok(())
+    }
+}
