@@ -143,6 +143,7 @@ pub(super) fn span_exporter<T>(settings: &Trace, with: impl FnOnce(SpanSender) -
 
 /// What sends spans.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum SpanSender {
     /// To standard output.
     Stdout(opentelemetry_stdout::SpanExporter),
@@ -174,6 +175,7 @@ impl SpanExporter for SpanSender {
 }
 
 /// What sends metrics.
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum MetricSender {
     /// To standard output.
     Stdout(opentelemetry_stdout::MetricExporter),

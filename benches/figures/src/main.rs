@@ -8,6 +8,7 @@ mod plot;
 mod report;
 mod rest;
 mod server;
+mod telemetry;
 mod throughput;
 mod world;
 
@@ -51,6 +52,8 @@ enum Part {
     Known,
     /// Throughput and latency with tenants and clients.
     Growth,
+    /// What telemetry costs.
+    Telemetry,
     /// Start-up time and memory.
     Rest,
     /// Instructions of one request.
@@ -132,6 +135,7 @@ fn measure(part: Part, world: &World, effort: Effort, report: &mut Report, point
         Part::Tenants => throughput::many_tenants(world, effort, report),
         Part::Known => throughput::many_known(world, effort, report),
         Part::Growth => throughput::growth(world, effort, report).map(|grown| *points = grown),
+        Part::Telemetry => telemetry::cost(world, effort, report),
         Part::Rest => rest::start_and_memory(world, effort, report),
         Part::Instructions => instructions::count(world, effort, report),
         Part::Parts => parts::measure(world, report),

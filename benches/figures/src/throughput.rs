@@ -10,7 +10,7 @@ use crate::{
     world::{Baseline, DATABASES, Settings, World},
 };
 
-const USER: &str = "/api/v1/tenant/users/500";
+pub(crate) const USER: &str = "/api/v1/tenant/users/500";
 const PAGE: &str = "/api/v1/tenant/users?limit=50";
 const LIVE: &str = "/health/live";
 
@@ -19,7 +19,7 @@ const CLIENTS: usize = 16;
 
 /// Puts the same load on all servers, one after the other, so often; every other time in the opposite order. What the machine does besides
 /// for longer than a round is in all of a round.
-fn in_turn(effort: Effort, load: Load, servers: &[&Server]) -> Result<Vec<Vec<Outcome>>> {
+pub(crate) fn in_turn(effort: Effort, load: Load, servers: &[&Server]) -> Result<Vec<Vec<Outcome>>> {
     for server in servers {
         Load { seconds: 1, ..load }.run(server)?;
     }
@@ -37,7 +37,7 @@ fn in_turn(effort: Effort, load: Load, servers: &[&Server]) -> Result<Vec<Vec<Ou
 }
 
 /// The quotients of what was measured in the same rounds.
-fn ratio(one: &[Outcome], other: &[Outcome], of: impl Fn(&Outcome) -> f64) -> Spread {
+pub(crate) fn ratio(one: &[Outcome], other: &[Outcome], of: impl Fn(&Outcome) -> f64) -> Spread {
     Spread::of(one.iter().zip(other).map(|(one, other)| of(one) / of(other)).collect())
 }
 
@@ -45,7 +45,7 @@ fn median(outcomes: &[Outcome], of: impl Fn(&Outcome) -> f64) -> f64 {
     Spread::of(outcomes.iter().map(of).collect()).median
 }
 
-fn row(what: &str, server: &str, outcomes: &[Outcome], against: &[Outcome]) -> Vec<String> {
+pub(crate) fn row(what: &str, server: &str, outcomes: &[Outcome], against: &[Outcome]) -> Vec<String> {
     let [rate, cpu] = [
         ratio(outcomes, against, |o| o.rate),
         ratio(outcomes, against, |o| o.cpu_us),
@@ -62,7 +62,7 @@ fn row(what: &str, server: &str, outcomes: &[Outcome], against: &[Outcome]) -> V
     ]
 }
 
-const HEAD: [&str; 8] = [
+pub(crate) const HEAD: [&str; 8] = [
     "Request",
     "Server",
     "a second",

@@ -47,13 +47,15 @@ impl Baseline {
 }
 
 /// How Tenantry is configured where it differs from its defaults.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// How many tenants the provider knows.
     pub(crate) known: usize,
     pub(crate) level: &'static str,
     /// The most open pools, and the most secrets that are kept.
     pub(crate) open: Option<usize>,
+    /// What is sent where; nothing where it is absent.
+    pub(crate) observability: Option<Value>,
 }
 
 impl Default for Settings {
@@ -62,6 +64,7 @@ impl Default for Settings {
             known: 10,
             level: "warn",
             open: None,
+            observability: None,
         }
     }
 }
@@ -165,6 +168,9 @@ impl World {
         if let Some(open) = settings.open {
             config["tenancy"]["pools"] = json!({"max": open});
             config["tenancy"]["secrets"] = json!({"max_entries": open});
+        }
+        if let Some(observability) = settings.observability {
+            config["observability"] = observability;
         }
         Server::start(|listen| Launch {
             program: self.programs.tenantry.clone(),

@@ -1,0 +1,121 @@
+//! What telemetry costs, with a collector that takes it and with one that is away.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
+use anyhow::Result;
+use serde_json::json;
+use tenantry_test_support::free_port;
+
+use crate::{
+    Effort,
+    load::Load,
+    report::{Figure, Report, Section, Unit},
+    throughput::{HEAD, USER, in_turn, ratio, row},
+    world::{Settings, World},
+};
+
+const CLIENTS: usize = 16;
+/// The share of requests that are traced.
+const RATE: f64 = 0.1;
+
+/// Takes whatever is sent to it over HTTP, until the program ends.
+fn sink() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || take(stream));
+        }
+    });
+    Ok(url)
+}
+
+fn take(stream: TcpStream) -> Result<()> {
+    let mut answers = stream.try_clone()?;
+    let mut requests = BufReader::new(stream);
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if requests.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse()?;
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        requests.read_exact(&mut vec![0; length])?;
+        answers.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
+    }
+}
+
+/// The same load on the program without telemetry, with it, and with a collector that is away.
+pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result<()> {
+    let sending = |endpoint: &str| {
+        let to = json!({"endpoint": endpoint, "protocol": "http"});
+        let mut trace = to.clone();
+        trace["sample"] = json!({"rate": RATE});
+        let mut metrics = to;
+        metrics["interval"] = json!("1s");
+        Settings {
+            observability: Some(json!({"enabled": true, "trace": trace, "metrics": metrics})),
+            ..Settings::default()
+        }
+    };
+    let off = world.tenantry(Settings::default())?;
+    let on = world.tenantry(sending(&sink()?))?;
+    let away = world.tenantry(sending(&format!("http://127.0.0.1:{}", free_port()?)))?;
+    let load = Load {
+        path: USER,
+        clients: CLIENTS,
+        tenants: 1,
+        seconds: effort.seconds,
+    };
+    let outcomes = in_turn(effort, load, &[&on, &off, &away])?;
+    // Whatever had to grow has grown by now; what grows on from here would do so for ever.
+    let before = away.memory()?.anonymous;
+    for _ in 0..effort.pairs {
+        load.run(&away)?;
+    }
+    let grown = away.memory()?.anonymous as f64 / before as f64;
+    report.figures.push(Figure {
+        name: "throughput with metrics and a tenth of the requests traced, over without",
+        unit: Unit::Ratio,
+        spread: ratio(&outcomes[0], &outcomes[1], |o| o.rate),
+        must: 0.95,
+        aim: 0.98,
+        at_least: true,
+    });
+    report.figures.push(Figure {
+        name: "median latency with a collector that is away, over without telemetry",
+        unit: Unit::Ratio,
+        spread: ratio(&outcomes[2], &outcomes[1], |o| o.p50_ms),
+        must: 1.05,
+        aim: 1.02,
+        at_least: false,
+    });
+    report.sections.push(Section {
+        title: "Telemetry",
+        text: format!(
+            "{CLIENTS} clients of one tenant. Traces of a tenth of the requests, and metrics every second, to a collector on the same machine and \
+             to one that is away. Under {} more loads the memory of the server whose collector is away became {grown:.2} times what it was.",
+            effort.pairs
+        ),
+        head: HEAD.map(str::to_owned).into(),
+        rows: vec![
+            row("`GET /users/{id}`", "to a collector", &outcomes[0], &outcomes[1]),
+            row("`GET /users/{id}`", "to a collector that is away", &outcomes[2], &outcomes[1]),
+            row("`GET /users/{id}`", "no telemetry", &outcomes[1], &outcomes[1]),
+        ],
+    });
+    Ok(())
+}
