@@ -203,6 +203,10 @@ async fn requests_that_run_when_the_door_closes_are_answered() {
     let locked = Locked::new().await;
     let server = program()
         .config(config(&json!({"acme": locked.secret})))
+        // On a busy machine it takes a while until each has its connection and waits for the table.
+        .env("TENANTRY__SERVER__REQUEST_TIMEOUT", "90s")
+        .env("TENANTRY__TENANCY__POOLS__ACQUIRE_TIMEOUT", "90s")
+        .env("TENANTRY__DRIVERS__POSTGRESQL__STATEMENT_TIMEOUT", "90s")
         .start()
         .await
         .unwrap();
