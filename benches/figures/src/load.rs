@@ -4,7 +4,7 @@ use std::{io::Write, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::server::Server;
+use crate::{client::Client, server::Server};
 
 /// Clients that send one request after the other.
 #[derive(Clone, Copy)]
@@ -54,6 +54,15 @@ impl Load {
              function request() turn = turn % #all + 1 return all[turn] end\n{DONE}",
             self.tenants
         )
+    }
+
+    /// Opens every tenant, and then puts the load on a server for a second, so that what comes once has come.
+    pub(crate) fn warm_up(self, server: &Server) -> Result<()> {
+        let mut client = Client::connect(server.port)?;
+        for tenant in 0..self.tenants {
+            client.get_ok(self.path, &format!("t{tenant}"))?;
+        }
+        Self { seconds: 1, ..self }.run(server).map(drop)
     }
 
     /// Puts it on a server.

@@ -21,7 +21,7 @@ const CLIENTS: usize = 16;
 /// for longer than a round is in all of a round.
 pub(crate) fn in_turn(effort: Effort, load: Load, servers: &[&Server]) -> Result<Vec<Vec<Outcome>>> {
     for server in servers {
-        Load { seconds: 1, ..load }.run(server)?;
+        load.warm_up(server)?;
     }
     let mut outcomes = vec![Vec::new(); servers.len()];
     for round in 0..effort.pairs {
@@ -259,7 +259,7 @@ pub(crate) fn growth(world: &World, effort: Effort, report: &mut Report) -> Resu
                     tenants: active,
                     seconds: effort.seconds.min(2),
                 };
-                Load { seconds: 1, ..load }.run(&server)?;
+                load.warm_up(&server)?;
                 let outcome = load.run(&server)?;
                 points.push(Point {
                     known,
