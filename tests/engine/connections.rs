@@ -224,6 +224,7 @@ async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_nex
         drivers: vec![("sqlite".to_owned(), driver.clone())],
         settings: EngineSettings::default(),
         on_connect: None,
+        observer: None,
     });
     let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
     let request = || {

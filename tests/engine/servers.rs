@@ -85,6 +85,7 @@ impl Server {
             drivers: vec![(driver_type, driver)],
             settings: EngineSettings::default(),
             on_connect: None,
+            observer: None,
         });
         let database = tenants.acquire(&id("acme")).await.unwrap();
         let create = match self {

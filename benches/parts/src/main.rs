@@ -59,6 +59,7 @@ impl World {
             drivers: vec![("sqlite".to_owned(), driver)],
             settings: EngineSettings::default(),
             on_connect: None,
+            observer: None,
         });
         let id: TenantId = "t0".parse()?;
         runtime.block_on(tenants.acquire(&id))?;
