@@ -5,13 +5,13 @@ use std::sync::Arc;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
-    payload::Json,
     types::Example,
 };
+use serde::Serialize;
 use tenantry_core::{TenantIdPattern, engine::Tenants};
 
 use crate::{
-    Failure, Operator, Problem,
+    Failure, Json, Operator, Problem,
     input::{Body, Faults, Given},
     log_level::{LogControl, LogSettings},
     operator_input::{TenantIdText, read_tenant},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many secrets were dropped.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct CacheCleared {
     /// How many.

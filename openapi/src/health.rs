@@ -8,9 +8,10 @@ use std::sync::{
 use poem_openapi::{
     ApiResponse, Enum, Object, OpenApi,
     param::{Path, Query},
-    payload::{Json, PlainText},
+    payload::PlainText,
     types::{Example, ToJSON},
 };
+use serde::Serialize;
 use serde_json::Value;
 use tenantry_core::{
     BoxError, TenantIdPattern,
@@ -18,7 +19,7 @@ use tenantry_core::{
 };
 
 use crate::{
-    Failure, Operator, Problem,
+    Failure, Json, Operator, Problem,
     input::{Faults, Given},
     operator_input::{Flag, TenantIdText, read_tenant},
     tags::ApiTags,
@@ -42,8 +43,9 @@ impl Readiness {
 }
 
 /// Up or down.
-#[derive(Debug, Clone, Copy, Enum)]
+#[derive(Debug, Clone, Copy, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 enum UpOrDown {
     /// It is.
     Up,
@@ -52,7 +54,7 @@ enum UpOrDown {
 }
 
 /// The server, in a word.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct ServerStatus {
     /// The word.
@@ -96,7 +98,7 @@ pub(crate) fn unhappy_example(operation_id: &str) -> Option<(&'static str, Value
 }
 
 /// The counters of secrets.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(rename = "SecretMetrics")]
 struct SecretCounters {
     /// Reads that were answered without asking the provider.
@@ -123,7 +125,7 @@ struct SecretCounters {
 }
 
 /// The counters of pools.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(rename = "PoolMetrics")]
 struct PoolCounters {
     /// Tenants whose pools are open.
@@ -141,7 +143,7 @@ struct PoolCounters {
 }
 
 /// What is kept.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct CacheHealth {
     /// Secrets.

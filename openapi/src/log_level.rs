@@ -3,6 +3,7 @@
 use std::fmt;
 
 use poem_openapi::{Enum, Object, types::Example};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -27,8 +28,9 @@ pub trait LogControl: Send + Sync {
 pub struct LogControlLost;
 
 /// The least level that is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Nothing.
     Off,
@@ -68,7 +70,7 @@ impl fmt::Display for LogLevel {
 }
 
 /// How much the server logs.
-#[derive(Debug, Clone, Copy, Object)]
+#[derive(Debug, Clone, Copy, Object, Serialize)]
 #[oai(example, deny_unknown_fields)]
 pub(crate) struct LogSettings {
     /// The least level that is logged. It holds until the server stops.

@@ -1,6 +1,7 @@
 //! How a tenant is, as an operator sees it.
 
 use poem_openapi::{Enum, Object, types::Example};
+use serde::Serialize;
 use tenantry_core::engine::{SecretSnapshot, TenantSnapshot, TenantStatus};
 
 use crate::{
@@ -9,8 +10,9 @@ use crate::{
 };
 
 /// How a tenant is, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[oai(rename = "TenantStatus", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Status {
     /// Its database answers.
     Healthy,
@@ -34,7 +36,7 @@ impl From<TenantStatus> for Status {
 }
 
 /// A tenant's secret, less its content.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 struct SecretStatus {
     /// The provider's version id.
     version: String,
@@ -55,7 +57,7 @@ impl From<SecretSnapshot> for SecretStatus {
 }
 
 /// How a tenant is.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub(crate) struct TenantHealth {
     /// The tenant's id.
@@ -124,7 +126,7 @@ impl TenantHealth {
 }
 
 /// How many tenants are how.
-#[derive(Debug, Default, Object)]
+#[derive(Debug, Default, Object, Serialize)]
 struct HealthSummary {
     /// All that are known.
     total: u64,
@@ -139,7 +141,7 @@ struct HealthSummary {
 }
 
 /// How all tenants are.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub(crate) struct TenantsHealth {
     /// In numbers.

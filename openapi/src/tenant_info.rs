@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use poem_openapi::{Object, OpenApi, payload::Json, types::Example};
+use poem_openapi::{Object, OpenApi, types::Example};
+use serde::Serialize;
 use tenantry_core::engine::{PoolStatus, TenantUsage};
 
-use crate::{Failure, Problem, Tenant, tags::ApiTags, users::store};
+use crate::{Failure, Json, Problem, Tenant, tags::ApiTags, users::store};
 
 /// Where a tenant's requests go.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct TenantInfo {
     /// The tenant's id.
@@ -39,7 +40,7 @@ impl Example for TenantInfo {
 }
 
 /// The connections of a tenant's pool.
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(rename = "PoolStatus")]
 pub(crate) struct PoolState {
     /// The most it may have.
@@ -75,7 +76,7 @@ impl Example for PoolState {
 }
 
 /// A tenant's statements since the server started.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 struct QueryStatus {
     /// All of them.
     total: u64,
@@ -104,7 +105,7 @@ pub(crate) fn milliseconds(duration: std::time::Duration) -> f64 {
 }
 
 /// A tenant in numbers.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct TenantStats {
     /// The tenant's id.

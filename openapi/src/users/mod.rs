@@ -9,16 +9,16 @@ use poem::Request;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
-    payload::Json,
     registry::MetaSchema,
     types::Example,
 };
 use sea_orm::DbErr;
+use serde::Serialize;
 use serde_json::Value;
 use tenantry_core::DatabaseErrorKind;
 
 use crate::{
-    Failure, Fault, Nullable, Problem, Tenant, Timestamp,
+    Failure, Fault, Json, Nullable, Problem, Tenant, Timestamp,
     input::{Body, Faults, Given, Parameter},
     tags::ApiTags,
     tenant::target_of,
@@ -27,7 +27,7 @@ use cursor::Cursor;
 use user_input::UserInput;
 
 /// A user.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub(crate) struct User {
     /// The number the database gave it.
@@ -69,7 +69,7 @@ impl Example for User {
 }
 
 /// One page of users, by their numbers.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub(crate) struct UserPage {
     /// The users.
