@@ -46,12 +46,12 @@ impl Users {
 impl crate::Users for Users {
     async fn find(&self, id: i64) -> Result<Option<User>> {
         let mut connection = take(&self.0).await?;
-        Ok(sqlx::query_as(FIND).bind(id).fetch_optional(&mut **connection).await?)
+        Ok(sqlx::query_as(FIND).bind(id).fetch_optional(&mut *connection).await?)
     }
 
     async fn list(&self, after: i64, limit: i64) -> Result<Vec<User>> {
         let mut connection = take(&self.0).await?;
         let query = sqlx::query_as(LIST).bind(after).bind(limit);
-        Ok(query.fetch_all(&mut **connection).await?)
+        Ok(query.fetch_all(&mut *connection).await?)
     }
 }

@@ -20,7 +20,10 @@ use poem::{
     web::{Data, Json, Path, Query},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{
+    FromRow, Row as _,
+    postgres::{PgConnectOptions, PgRow},
+};
 
 /// The most connections of the deadpool: a tenant's default in Tenantry.
 pub const POOL_SIZE: usize = 20;
@@ -57,7 +60,7 @@ trait Users: Send + Sync + 'static {
     fn list(&self, after: i64, limit: i64) -> impl Future<Output = Result<Vec<User>>> + Send;
 }
 
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize)]
 struct User {
     id: i64,
     name: String,
@@ -66,6 +69,18 @@ struct User {
     created_at: DateTime<Utc>,
     #[serde(serialize_with = "rfc3339")]
     updated_at: DateTime<Utc>,
+}
+
+impl FromRow<'_, PgRow> for User {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            email: row.try_get(2)?,
+            created_at: row.try_get(3)?,
+            updated_at: row.try_get(4)?,
+        })
+    }
 }
 
 fn rfc3339<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -63,7 +63,7 @@ impl crate::Users for Users {
     async fn find(&self, id: i64) -> Result<Option<User>> {
         let query = prepared(Entity::find_by_id(id).build(DbBackend::Postgres));
         let mut connection = take(&self.0).await?;
-        let row = query.fetch_optional(&mut **connection).await?;
+        let row = query.fetch_optional(&mut *connection).await?;
         Ok(row.map(|row| read(row.into())).transpose()?)
     }
 
@@ -74,7 +74,7 @@ impl crate::Users for Users {
             .limit(limit as u64);
         let query = prepared(select.build(DbBackend::Postgres));
         let mut connection = take(&self.0).await?;
-        let rows = query.fetch_all(&mut **connection).await?;
+        let rows = query.fetch_all(&mut *connection).await?;
         Ok(rows.into_iter().map(|row| read(row.into())).collect::<Result<_, _>>()?)
     }
 }
