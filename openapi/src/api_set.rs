@@ -54,10 +54,14 @@ impl ApiSet {
         for (description, routes) in self.apis {
             for (path, methods) in routes {
                 let names = description.path_names(&path);
-                table.documented.insert(path.clone(), names.documented(&path));
-                for (method, endpoint) in methods {
-                    let names = names.clone();
-                    let endpoint = endpoint.map_err_data(names);
+                let documented = names.documented(&path);
+                table.documented.insert(path.clone(), documented.clone());
+                for (method, inner) in methods {
+                    let endpoint = Named {
+                        inner,
+                        names: names.clone(),
+                        documented: documented.clone(),
+                    };
                     table.add(&path, method, endpoint);
                 }
             }
@@ -123,29 +127,28 @@ impl<A: OpenApi> OpenApi for Described<A> {
     fn add_routes(self, _: &mut Routes) {}
 }
 
-/// Gives the errors of an endpoint the names of its path parameters.
+/// Gives the answers of an endpoint their route as it is documented, which poem then leaves as it is, and its errors the names of its path
+/// parameters.
 struct Named<E> {
     inner: E,
     names: PathNames,
+    documented: Arc<str>,
 }
-
-trait MapErrData: Endpoint + Sized {
-    fn map_err_data(self, names: PathNames) -> Named<Self> {
-        Named { inner: self, names }
-    }
-}
-
-impl MapErrData for BoxEndpoint<'static> {}
 
 impl<E: Endpoint<Output = Response>> Endpoint for Named<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
-        let answer = self.inner.call(request).await;
-        answer.map_err(|mut error| {
-            error.set_data(self.names.clone());
-            error
-        })
+        match self.inner.call(request).await {
+            Ok(mut response) => {
+                response.set_data(PathPattern(self.documented.clone()));
+                Ok(response)
+            }
+            Err(mut error) => {
+                error.set_data(self.names.clone());
+                Err(error)
+            }
+        }
     }
 }
 
@@ -284,20 +287,12 @@ impl Endpoint for Router {
         } else {
             self.refusals.call(request).await
         };
-        match answer {
-            Ok(mut response) => {
-                if let Some(pattern) = self.documented(response.data()) {
-                    response.set_data(pattern);
-                }
-                Ok(response)
+        answer.map_err(|mut error| {
+            if let Some(pattern) = self.documented(error.data()) {
+                error.set_data(pattern);
             }
-            Err(mut error) => {
-                if let Some(pattern) = self.documented(error.data()) {
-                    error.set_data(pattern);
-                }
-                Err(error)
-            }
-        }
+            error
+        })
     }
 }
 
