@@ -2,6 +2,7 @@
 
 mod cursor;
 pub mod entity;
+mod fixed;
 pub(crate) mod store;
 mod user_input;
 

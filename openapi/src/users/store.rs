@@ -3,13 +3,14 @@
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, TransactionSession,
-    TransactionTrait,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    Select, Statement, TransactionSession, TransactionTrait,
     sea_query::Expr,
 };
 
 use super::{
     entity::{ActiveModel, Column, Entity, Model},
+    fixed::Fixed,
     user_input::UserInput,
 };
 
@@ -27,14 +28,25 @@ impl Page {
 }
 
 pub(super) async fn list<C: ConnectionTrait>(db: &C, after: Option<i64>, limit: u64) -> Result<Page, DbErr> {
-    let mut select = Entity::find().order_by_asc(Column::Id).limit(limit + 1);
-    if let Some(after) = after {
-        select = select.filter(Column::Id.gt(after));
-    }
-    let mut rows = select.all(db).await?;
+    let statement = list_statement(db.get_database_backend(), after, limit + 1);
+    let mut rows = Model::find_by_statement(statement).all(db).await?;
     let has_more = rows.len() as u64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(Page { rows, has_more })
+}
+
+fn list_statement(backend: DbBackend, after: Option<i64>, limit: u64) -> Statement {
+    static LIST: Fixed<Entity> = Fixed::new(|| first(0));
+    static LIST_AFTER: Fixed<Entity> = Fixed::new(|| first(0).filter(Column::Id.gt(0)));
+    match after {
+        None => LIST.with(backend, [limit.into()]),
+        Some(after) => LIST_AFTER.with(backend, [after.into(), limit.into()]),
+    }
+}
+
+/// So many, by their numbers.
+fn first(limit: u64) -> Select<Entity> {
+    Entity::find().order_by_asc(Column::Id).limit(limit)
 }
 
 pub(crate) async fn count<C: ConnectionTrait>(db: &C) -> Result<i64, DbErr> {
@@ -46,7 +58,13 @@ pub(crate) async fn count<C: ConnectionTrait>(db: &C) -> Result<i64, DbErr> {
 }
 
 pub(super) async fn find<C: ConnectionTrait>(db: &C, id: i64) -> Result<Option<Model>, DbErr> {
-    Entity::find_by_id(id).one(db).await
+    let statement = find_statement(db.get_database_backend(), id);
+    Model::find_by_statement(statement).one(db).await
+}
+
+fn find_statement(backend: DbBackend, id: i64) -> Statement {
+    static FIND: Fixed<Entity> = Fixed::new(|| Entity::find_by_id(0).limit(1));
+    FIND.with(backend, [id.into(), 1_u64.into()])
 }
 
 pub(super) async fn insert<C: ConnectionTrait>(db: &C, input: UserInput) -> Result<Model, DbErr> {
@@ -98,4 +116,25 @@ pub(super) async fn delete<C: ConnectionTrait>(db: &C, id: i64) -> Result<bool, 
 fn now() -> DateTime<Utc> {
     let now = Utc::now();
     now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::QueryTrait;
+
+    use super::*;
+
+    #[test]
+    fn kept_statements_are_those_that_seaorm_writes() {
+        for backend in [DbBackend::MySql, DbBackend::Postgres, DbBackend::Sqlite] {
+            for n in 1..3 {
+                let find = Entity::find_by_id(n).limit(1).build(backend);
+                assert_eq!(find_statement(backend, n), find);
+                let list = Entity::find().order_by_asc(Column::Id).limit(n as u64);
+                assert_eq!(list_statement(backend, None, n as u64), list.clone().build(backend));
+                let after = list.filter(Column::Id.gt(n + 1)).build(backend);
+                assert_eq!(list_statement(backend, Some(n + 1), n as u64), after);
+            }
+        }
+    }
 }
