@@ -1,6 +1,6 @@
 //! The one place where errors become answers.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
 
 use futures_util::FutureExt;
 use http::{HeaderValue, header};
@@ -35,10 +35,11 @@ pub struct ProblemsEndpoint<E> {
 impl<E: Endpoint> ProblemsEndpoint<E> {
     async fn answer(&self, request: Request) -> Result<Response> {
         // A panic leaves behind what unwinding leaves: values owned by this request alone, and locks that recover.
-        let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        // It holds everything that happens within, so it stays where it is made.
+        let mut call = pin!(AssertUnwindSafe(self.inner.call(request)).catch_unwind());
         let outcome = match self.settings.timeout {
             None => call.await,
-            Some(timeout) => match tokio::time::timeout(timeout, call).await {
+            Some(timeout) => match tokio::time::timeout(timeout, call.as_mut()).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Err(Problem::request_timeout().into()),
             },

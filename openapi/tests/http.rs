@@ -527,7 +527,7 @@ async fn every_operator_s_operation_needs_the_token() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 9);
+    assert_eq!(checked, 10);
 }
 
 #[tokio::test]

@@ -112,6 +112,7 @@ fn every_route_of_the_contract_is_there_under_its_name() {
         "listUsers get /api/v1/tenant/users",
         "refreshTenant post /admin/tenants/{id}/refresh",
         "resumeTenant post /admin/tenants/{id}/resume",
+        "setLogLevel put /admin/log-level",
         "suspendTenant post /admin/tenants/{id}/suspend",
         "updateUser put /api/v1/tenant/users/{id}",
     ];
