@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
-use tenantry_test_support::TenantryProcess;
+use tenantry_test_support::{CANARY, TenantryProcess};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -118,6 +118,11 @@ pub(crate) fn send(request: RequestBuilder) -> impl Future<Output = Answer> {
         let own = answer.status == 503 && answer.header("content-type").starts_with("application/json");
         let problem = answer.header("content-type") == "application/problem+json";
         assert_eq!(answer.status >= 400 && !own, problem, "{caller}: {answer:?}");
+        // What tells of an error repeats no secret, whatever the test is about.
+        assert!(
+            !problem || !answer.text().contains(CANARY),
+            "{caller}: a secret is in {answer:?}"
+        );
         answer
     }
 }

@@ -90,10 +90,10 @@ pub(crate) fn count(world: &World, effort: Effort, report: &mut Report) -> Resul
         ("sqlx's own pool", &|| world.baseline_under(wrapper(), Baseline::Sqlx)),
         ("bare with SeaORM", &|| world.baseline_under(wrapper(), Baseline::Orm)),
         ("Tenantry, 1,000 known tenants", &|| {
-            world.tenantry_under(wrapper(), many)
+            world.tenantry_under(wrapper(), many.clone())
         }),
         ("Tenantry, a log line a request", &|| {
-            world.tenantry_under(wrapper(), info)
+            world.tenantry_under(wrapper(), info.clone())
         }),
     ];
     let mut counts: Vec<(&str, [f64; 3])> = Vec::new();
