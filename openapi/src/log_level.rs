@@ -1,10 +1,14 @@
 //! How much is logged, and changing it while the server runs.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
-use poem_openapi::{Enum, Object, types::Example};
+use poem_openapi::{
+    Enum,
+    registry::{MetaSchema, MetaSchemaRef, Registry},
+    types::Type,
+};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Fault,
@@ -70,16 +74,43 @@ impl fmt::Display for LogLevel {
 }
 
 /// How much the server logs.
-#[derive(Debug, Clone, Copy, Object, Serialize)]
-#[oai(example, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct LogSettings {
-    /// The least level that is logged. It holds until the server stops.
     pub(crate) level: LogLevel,
 }
 
-impl Example for LogSettings {
-    fn example() -> Self {
-        Self { level: LogLevel::Debug }
+impl Type for LogSettings {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "LogSettings".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Reference(Self::name().into_owned())
+    }
+
+    fn register(registry: &mut Registry) {
+        LogLevel::register(registry);
+        registry.create_schema::<Self, _>(Self::name().into_owned(), |_| MetaSchema {
+            description: Some("How much the server logs, until it stops."),
+            required: vec!["level"],
+            properties: vec![("level", LogLevel::schema_ref())],
+            // As many as are required: no others. The document says it as `additionalProperties: false`.
+            max_properties: Some(1),
+            example: Some(json!({"level": "debug"})),
+            ..MetaSchema::new("object")
+        });
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self::RawElementValueType> + 'a> {
+        Box::new(std::iter::once(self))
     }
 }
 
@@ -108,7 +139,6 @@ impl Input for LogSettings {
 #[cfg(test)]
 mod tests {
     use poem_openapi::types::ToJSON as _;
-    use serde_json::json;
 
     use super::*;
 
