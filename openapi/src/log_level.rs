@@ -17,9 +17,7 @@ use crate::{
 
 /// Sets how much this process logs.
 pub trait LogControl: Send + Sync {
-    /// The level that was set last; `None` while it is the configuration's.
-    fn level(&self) -> Option<LogLevel>;
-    /// Sets another, for everything.
+    /// Sets the level, for everything.
     ///
     /// # Errors
     /// Logging was not started by this program.

@@ -161,10 +161,6 @@ impl MetricsSource for NoMetrics {
 struct NoLog;
 
 impl LogControl for NoLog {
-    fn level(&self) -> Option<LogLevel> {
-        None
-    }
-
     fn set(&self, _level: LogLevel) -> Result<(), LogControlLost> {
         Err(LogControlLost)
     }

@@ -115,10 +115,10 @@ fn endpoint(variable: &str, configured: &str, protocol: OtlpProtocol, path: &str
     }
 }
 
-/// What sends spans, handed to `with`, which puts it where they come from.
-pub(super) fn span_exporter<T>(settings: &Trace, with: impl FnOnce(SpanSender) -> T) -> Result<T, ExporterError> {
+/// What sends spans where the settings say.
+pub(super) fn span_exporter(settings: &Trace) -> Result<SpanSender, ExporterError> {
     let Endpoint::Url(configured) = &settings.endpoint else {
-        return Ok(with(SpanSender::Stdout(opentelemetry_stdout::SpanExporter::default())));
+        return Ok(SpanSender::Stdout(opentelemetry_stdout::SpanExporter::default()));
     };
     let url = endpoint(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -135,10 +135,10 @@ pub(super) fn span_exporter<T>(settings: &Trace, with: impl FnOnce(SpanSender) -
         key: "observability.trace.endpoint",
         source,
     })?;
-    Ok(with(SpanSender::Otlp(Told {
+    Ok(SpanSender::Otlp(Told {
         exporter,
         arrival: Arrival::of("traces"),
-    })))
+    }))
 }
 
 /// What sends spans.

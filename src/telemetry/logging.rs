@@ -1,9 +1,6 @@
 //! Log lines, on standard error: standard output belongs to what a command prints.
 
-use std::{
-    io, panic,
-    sync::{OnceLock, atomic::AtomicU8, atomic::Ordering},
-};
+use std::{io, panic, sync::OnceLock};
 
 use tenantry_core::TRACE_TARGET;
 use tenantry_openapi::{LogControl, LogControlLost, LogLevel};
@@ -67,9 +64,6 @@ pub enum LoggingError {
 
 /// The log of this process, once it was started: a process has one.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
-/// The place in [`LogLevel::ALL`] of the level that was set last, or [`NOT_SET`].
-static LEVEL: AtomicU8 = AtomicU8::new(NOT_SET);
-const NOT_SET: u8 = u8::MAX;
 
 /// Sends every log line of this process to standard error, and what a panic says nowhere: it may repeat a value, so the line that tells
 /// of it names the place alone.
@@ -144,16 +138,9 @@ fn is_terminal() -> bool {
 pub(crate) struct RunningLog;
 
 impl LogControl for RunningLog {
-    fn level(&self) -> Option<LogLevel> {
-        LogLevel::ALL.get(usize::from(LEVEL.load(Ordering::Relaxed))).copied()
-    }
-
     fn set(&self, level: LogLevel) -> Result<(), LogControlLost> {
         let handle = FILTER.get().ok_or(LogControlLost)?;
         let filter = filter(level.as_str()).map_err(|_| LogControlLost)?;
-        handle.reload(filter).map_err(|_| LogControlLost)?;
-        let place = LogLevel::ALL.iter().position(|known| *known == level);
-        LEVEL.store(place.map_or(NOT_SET, |place| place as u8), Ordering::Relaxed);
-        Ok(())
+        handle.reload(filter).map_err(|_| LogControlLost)
     }
 }

@@ -40,14 +40,12 @@ pub(super) struct Traces {
 impl Traces {
     /// It must be called within a tokio runtime.
     pub(super) fn start(settings: &Trace, resource: Resource) -> Result<Self, ExporterError> {
-        let provider = span_exporter(settings, |exporter| {
-            SdkTracerProvider::builder()
-                .with_resource(resource)
-                // A span is made only where the trace is wanted, so each that is made is sent.
-                .with_sampler(SdkSampler::AlwaysOn)
-                .with_batch_exporter(exporter)
-                .build()
-        })?;
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource)
+            // A span is made only where the trace is wanted, so each that is made is sent.
+            .with_sampler(SdkSampler::AlwaysOn)
+            .with_batch_exporter(span_exporter(settings)?)
+            .build();
         Ok(Self {
             tracer: provider.tracer("tenantry"),
             provider,

@@ -12,7 +12,7 @@ use opentelemetry::{
 use parking_lot::Mutex;
 use tenantry_core::{
     TenantId,
-    engine::{CacheSnapshot, KnownTenant, TenantUsage, Tenants, UsageSnapshot},
+    engine::{CacheSnapshot, KnownTenant, TenantUsage, Tenants},
 };
 
 use super::tenant_labels::{OTHERS, TenantLabels};
@@ -58,8 +58,7 @@ fn label(tenant: Option<TenantId>) -> Label {
 
 impl Look {
     fn at(tenants: &Tenants, labels: &mut TenantLabels) -> Self {
-        let UsageSnapshot { known, forgotten } = tenants.usage_snapshot();
-        let snapshot = UsageSnapshot { known, forgotten };
+        let snapshot = tenants.usage_snapshot();
         let usage = labels.look(&snapshot);
         let named = labels.named();
         let mut connections = Vec::new();
