@@ -32,4 +32,4 @@ pub use request::{RequestHead, TrustedProxies};
 pub use resolver::{MalformedReason, Resolution, ResolveError, TenantLocation, TenantResolver};
 pub use secret::{SecretDocument, SecretValue, SecretVersion};
 pub use tenant_id::{DEFAULT_TENANT_ID_PATTERN, MAX_TENANT_ID_BYTES, TenantId, TenantIdError, TenantIdPattern};
-pub use trace::{TRACE_TARGET, database_system};
+pub use trace::{TRACE_TARGET, database_system, is_traced};

@@ -1,13 +1,23 @@
-//! The spans that traces are made of. They are `tracing`'s, with names and fields of OpenTelemetry's conventions; without a subscriber
-//! that wants them they cost nothing.
+//! The spans that traces are made of. They are `tracing`'s, with names and fields of OpenTelemetry's conventions. They are made within
+//! another span alone, which is that of a traced request: whoever wants them opens one around what is to be traced.
 
 /// The target of every span that belongs in a trace, so that logs can leave them out and traces leave out all others.
 pub const TRACE_TARGET: &str = "tenantry::trace";
 
-/// A span of a trace.
+/// Whether what happens now is in a span, and so in a trace. It is asked before a span is made: a subscriber of several layers makes every
+/// span that one of them might want, and asks each of them first, which for a request that is not traced costs more than its statement.
+pub fn is_traced() -> bool {
+    tracing::dispatcher::get_default(|subscriber| subscriber.current_span().id().is_some())
+}
+
+/// A span of a trace; none outside of one.
 macro_rules! trace_span {
     ($($span:tt)*) => {
-        tracing::info_span!(target: $crate::trace::TRACE_TARGET, $($span)*)
+        if $crate::trace::is_traced() {
+            tracing::info_span!(target: $crate::trace::TRACE_TARGET, $($span)*)
+        } else {
+            tracing::Span::none()
+        }
     };
 }
 pub(crate) use trace_span;

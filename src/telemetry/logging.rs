@@ -103,11 +103,13 @@ where
             .with_writer(io::stderr)
             .boxed(),
     };
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .with(traces)
-        .try_init()
-        .map_err(|_| LoggingError::Started)?;
+    let logged = tracing_subscriber::registry().with(lines.with_filter(filter));
+    let started = match traces {
+        Some(traces) => logged.with(traces).try_init(),
+        // Without even an absent layer: one that filters nothing is taken for one that wants everything, so every span would be made.
+        None => logged.try_init(),
+    };
+    started.map_err(|_| LoggingError::Started)?;
     FILTER.get_or_init(|| handle);
     panic::set_hook(Box::new(|panicked| {
         let place = panicked.location().map(ToString::to_string).unwrap_or_default();

@@ -93,7 +93,8 @@ impl InTrace {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for InTrace {
     fn enabled(&self, metadata: &Metadata<'_>, context: &LayerContext<'_, S>) -> bool {
-        Self::may_be(metadata) && (is_request(metadata) || context.lookup_current().is_some())
+        // In this order, since nearly all that ask are in requests that are not traced.
+        (is_request(metadata) || context.lookup_current().is_some()) && Self::may_be(metadata)
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
