@@ -107,7 +107,7 @@ fn a_large_file_full_of_faults_is_told_soon() {
     let yaml: String = (0..45_000).map(|n| format!("unknown-{n}: 1\n")).collect();
     let faults = load_text(&format!("{yaml}{LEAST}"), NOTHING).unwrap_err();
     assert_eq!(faults.iter().count(), 45_000);
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
 #[test]
