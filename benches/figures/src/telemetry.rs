@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_test_support::free_port;
 
 use crate::{
@@ -20,10 +20,10 @@ use crate::{
 
 const CLIENTS: usize = 16;
 /// The share of requests that are traced.
-const RATE: f64 = 0.1;
+pub(crate) const RATE: f64 = 0.1;
 
 /// Takes whatever is sent to it over HTTP, until the program ends.
-fn sink() -> Result<String> {
+pub(crate) fn sink() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);
     thread::spawn(move || {
@@ -58,18 +58,20 @@ fn take(stream: TcpStream) -> Result<()> {
     }
 }
 
+/// Traces of a share of the requests, and metrics, sent to `endpoint`.
+pub(crate) fn sending(endpoint: &str, rate: f64) -> Value {
+    json!({
+        "enabled": true,
+        "trace": {"endpoint": endpoint, "protocol": "http", "sample": {"rate": rate}},
+        "metrics": {"endpoint": endpoint, "protocol": "http", "interval": "1s"},
+    })
+}
+
 /// The same load on the program without telemetry, with it, and with a collector that is away.
 pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result<()> {
-    let sending = |endpoint: &str| {
-        let to = json!({"endpoint": endpoint, "protocol": "http"});
-        let mut trace = to.clone();
-        trace["sample"] = json!({"rate": RATE});
-        let mut metrics = to;
-        metrics["interval"] = json!("1s");
-        Settings {
-            observability: Some(json!({"enabled": true, "trace": trace, "metrics": metrics})),
-            ..Settings::default()
-        }
+    let sending = |endpoint: &str| Settings {
+        observability: Some(sending(endpoint, RATE)),
+        ..Settings::default()
     };
     let off = world.tenantry(Settings::default())?;
     let on = world.tenantry(sending(&sink()?))?;
