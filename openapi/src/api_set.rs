@@ -6,10 +6,11 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
 use poem::{
     Endpoint, EndpointExt, IntoEndpoint, PathPattern, Request, Response, Result, Route,
-    endpoint::{BoxEndpoint, make_sync},
+    endpoint::{BoxEndpoint, DynEndpoint, ToDynEndpoint, make_sync},
 };
 use poem_openapi::{
     OpenApi, OpenApiService,
@@ -62,7 +63,7 @@ impl ApiSet {
                         names: names.clone(),
                         documented: documented.clone(),
                     };
-                    table.add(&path, method, endpoint);
+                    table.insert(&path, method, endpoint);
                 }
             }
         }
@@ -129,32 +130,46 @@ impl<A: OpenApi> OpenApi for Described<A> {
 
 /// Gives the answers of an endpoint their route as it is documented, which poem then leaves as it is, and its errors the names of its path
 /// parameters.
-struct Named<E> {
-    inner: E,
+struct Named {
+    inner: BoxEndpoint<'static>,
     names: PathNames,
     documented: Arc<str>,
 }
 
-impl<E: Endpoint<Output = Response>> Endpoint for Named<E> {
+impl DynEndpoint for Named {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
-        match self.inner.call(request).await {
-            Ok(mut response) => {
-                response.set_data(PathPattern(self.documented.clone()));
-                Ok(response)
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
+        let answer = DynEndpoint::call(&*self.inner, request);
+        Box::pin(async move {
+            match answer.await {
+                Ok(mut response) => {
+                    response.set_data(PathPattern(self.documented.clone()));
+                    Ok(response)
+                }
+                Err(mut error) => {
+                    error.set_data(self.names.clone());
+                    Err(error)
+                }
             }
-            Err(mut error) => {
-                error.set_data(self.names.clone());
-                Err(error)
-            }
-        }
+        })
     }
 }
 
-type SharedEndpoint = Arc<BoxEndpoint<'static>>;
+/// An endpoint that can stand in two routers. As a [`DynEndpoint`] it hands on what it shares, where poem's own way from an `Arc` to a box
+/// takes one box and one move of the request more.
+#[derive(Clone)]
+struct SharedEndpoint(Arc<dyn DynEndpoint<Output = Response>>);
 
-/// Endpoints by path and method. They are shared, so that one can stand in two routers.
+impl DynEndpoint for SharedEndpoint {
+    type Output = Response;
+
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
+        DynEndpoint::call(&*self.0, request)
+    }
+}
+
+/// Endpoints by path and method.
 #[derive(Clone, Default)]
 pub(crate) struct RouteTable {
     paths: BTreeMap<String, HashMap<Method, SharedEndpoint>>,
@@ -167,8 +182,12 @@ impl RouteTable {
     where
         E: Endpoint<Output = Response> + 'static,
     {
+        self.insert(path, method, ToDynEndpoint(endpoint));
+    }
+
+    fn insert(&mut self, path: &str, method: Method, endpoint: impl DynEndpoint<Output = Response> + 'static) {
         let methods = self.paths.entry(path.to_owned()).or_default();
-        methods.insert(method, Arc::new(endpoint.boxed()));
+        methods.insert(method, SharedEndpoint(Arc::new(endpoint)));
     }
 
     /// Adds an endpoint where there is none yet.
@@ -206,20 +225,21 @@ impl RouteTable {
                 let allow = allow(&methods);
                 move |_| Err::<(), poem::Error>(Problem::method_not_allowed(allow.clone()).into())
             });
-            let refusal: SharedEndpoint = Arc::new(refusal.map_to_response().boxed());
+            let refusal = SharedEndpoint(Arc::new(ToDynEndpoint(refusal.map_to_response())));
             for method in STANDARD {
                 // poem answers HEAD from GET by itself.
                 if method != Method::HEAD {
                     methods.entry(method).or_insert_with(|| refusal.clone());
                 }
             }
-            refusals = refusals.try_at(&path, refusal)?;
-            let methods = methods.into_iter().map(|(method, endpoint)| (method, endpoint.boxed()));
+            let boxed = |endpoint: SharedEndpoint| -> BoxEndpoint<'static> { Box::new(endpoint) };
+            refusals = refusals.try_at(&path, boxed(refusal))?;
+            let methods = methods.into_iter().map(|(method, endpoint)| (method, boxed(endpoint)));
             routes.insert(path, methods.collect());
         }
         Ok(Router {
             routes: OpenApiService::new(Merged(routes), "", "").into_endpoint(),
-            refusals,
+            refusals: refusals.boxed(),
             documented: self.documented,
         })
     }
@@ -267,7 +287,7 @@ impl OpenApi for Merged {
 pub(crate) struct Router {
     routes: BoxEndpoint<'static>,
     /// For methods that nobody has heard of.
-    refusals: Route,
+    refusals: BoxEndpoint<'static>,
     documented: HashMap<String, Arc<str>>,
 }
 
@@ -281,18 +301,21 @@ impl Router {
 impl Endpoint for Router {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
-        let answer = if STANDARD.contains(request.method()) {
-            self.routes.call(request).await
+    fn call(&self, request: Request) -> impl Future<Output = Result<Response>> + Send {
+        let endpoint = if STANDARD.contains(request.method()) {
+            &self.routes
         } else {
-            self.refusals.call(request).await
+            &self.refusals
         };
-        answer.map_err(|mut error| {
-            if let Some(pattern) = self.documented(error.data()) {
-                error.set_data(pattern);
-            }
-            error
-        })
+        let answer = DynEndpoint::call(&**endpoint, request);
+        async move {
+            answer.await.map_err(|mut error| {
+                if let Some(pattern) = self.documented(error.data()) {
+                    error.set_data(pattern);
+                }
+                error
+            })
+        }
     }
 }
 

@@ -56,7 +56,8 @@ pub struct BodyLimitEndpoint<E> {
 impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
     type Output = E::Output;
 
-    async fn call(&self, mut request: Request) -> Result<Self::Output> {
+    // Not an `async fn`: what is done first leaves nothing to keep while the endpoint within runs.
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let announced = request
             .header(header::CONTENT_LENGTH)
             .and_then(|length| length.parse::<u64>().ok());
@@ -69,7 +70,7 @@ impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
             None => limited(body, self.limit.bytes),
         };
         request.set_body(limited);
-        self.inner.call(request).await
+        self.inner.call(request)
     }
 }
 

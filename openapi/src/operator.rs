@@ -8,7 +8,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::{Problem, tenant::placeholder};
+use crate::{Problem, routes::Gates, tenant::placeholder};
 
 /// The name under which the extractor marks operations, and under which the document has the operator's bearer token.
 pub(crate) const OPERATOR_SCHEME: &str = "Operator";
@@ -93,12 +93,12 @@ impl<'a> ApiExtractor<'a> for Operator {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let Some(gate) = request.data::<Arc<OperatorGate>>() else {
+        let Some(gates) = request.data::<Arc<Gates>>() else {
             tracing::error!("an operator's operation is served without an `OperatorGate`");
             return Err(Problem::internal().into());
         };
         let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());
-        gate.admit(request.headers(), peer)?;
+        gates.operator.admit(request.headers(), peer)?;
         Ok(Self(()))
     }
 }

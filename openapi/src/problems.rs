@@ -32,25 +32,23 @@ pub struct ProblemsEndpoint<E> {
     settings: Problems,
 }
 
-impl<E: Endpoint> ProblemsEndpoint<E> {
-    async fn answer(&self, request: Request) -> Result<Response> {
-        // A panic leaves behind what unwinding leaves: values owned by this request alone, and locks that recover.
-        // It holds everything that happens within, so it stays where it is made.
-        let mut call = pin!(AssertUnwindSafe(self.inner.call(request)).catch_unwind());
-        let outcome = match self.settings.timeout {
-            None => call.await,
-            Some(timeout) => match tokio::time::timeout(timeout, call.as_mut()).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Err(Problem::request_timeout().into()),
-            },
-        };
-        match outcome {
-            Ok(answer) => answer.map(IntoResponse::into_response),
-            Err(_) => {
-                // What a panic says may repeat a value.
-                tracing::error!("a handler panicked");
-                Err(Problem::internal().into())
-            }
+/// The answer of `call`, unless it takes longer than `timeout` or panics.
+async fn within<T: IntoResponse>(timeout: Option<Duration>, call: impl Future<Output = Result<T>>) -> Result<Response> {
+    // A panic leaves behind what unwinding leaves: values owned by this request alone, and locks that recover.
+    let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+    let outcome = match timeout {
+        None => call.await,
+        Some(timeout) => match tokio::time::timeout(timeout, call.as_mut()).await {
+            Ok(outcome) => outcome,
+            Err(_) => return Err(Problem::request_timeout().into()),
+        },
+    };
+    match outcome {
+        Ok(answer) => answer.map(IntoResponse::into_response),
+        Err(_) => {
+            // What a panic says may repeat a value.
+            tracing::error!("a handler panicked");
+            Err(Problem::internal().into())
         }
     }
 }
@@ -58,25 +56,28 @@ impl<E: Endpoint> ProblemsEndpoint<E> {
 impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Self::Output> {
+    fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let id = request.data::<RequestId>().cloned();
-        let mut response = match self.answer(request).await {
-            Ok(response) => response,
-            // Who made an answer of their own meant it.
-            Err(error) if error.is_from_response() => error.into_response(),
-            Err(error) => {
-                let mut response = problem_of(&error).to_response(&id.unwrap_or_else(RequestId::generate));
-                if let Some(pattern) = error.data::<poem::PathPattern>() {
-                    response.set_data(pattern.clone());
+        let answer = within(self.settings.timeout, self.inner.call(request));
+        async move {
+            let mut response = match answer.await {
+                Ok(response) => response,
+                // Who made an answer of their own meant it.
+                Err(error) if error.is_from_response() => error.into_response(),
+                Err(error) => {
+                    let mut response = problem_of(&error).to_response(&id.unwrap_or_else(RequestId::generate));
+                    if let Some(pattern) = error.data::<poem::PathPattern>() {
+                        response.set_data(pattern.clone());
+                    }
+                    response
                 }
-                response
-            }
-        };
-        response
-            .headers_mut()
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
-        Ok(response)
+            };
+            response
+                .headers_mut()
+                .entry(header::CACHE_CONTROL)
+                .or_insert(HeaderValue::from_static("no-store"));
+            Ok(response)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_LENGTH: usize = 128;
 
 /// A request's id: the client's own where it sent a well-formed one, which is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a new UUID
-/// version 7. It is in the request's extensions, and in the answer's.
+/// version 7. It is in the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(Arc<str>);
 
@@ -29,6 +29,16 @@ impl RequestId {
         let id = Builder::from_unix_timestamp_millis(since_epoch.as_millis() as u64, &random).into_uuid();
         let mut buffer = Uuid::encode_buffer();
         Self(Arc::from(&*id.hyphenated().encode_lower(&mut buffer)))
+    }
+
+    /// The request's: the one in its extensions, else the client's or a new one, which it has there from now on.
+    pub fn of(request: &mut Request) -> Self {
+        if let Some(id) = request.data::<Self>() {
+            return id.clone();
+        }
+        let id = Self::from_headers(request.headers()).unwrap_or_else(Self::generate);
+        request.set_data(id.clone());
+        id
     }
 
     /// The one in these headers. One that is malformed, or that is there twice, counts as none: it would reach the log.
@@ -55,19 +65,28 @@ impl RequestId {
 }
 
 /// What is noted of a request while it runs: which tenant it is for, and what it asked of its database. What stands around the handler
-/// (the access log) reads it. It is in the request's extensions, and in the answer's.
+/// (the access log) reads it. It is in the request's extensions.
 #[derive(Debug, Clone, Default)]
 pub struct Noted(Arc<RequestTally>);
 
 impl Noted {
+    /// The request's: the one in its extensions, else a new one, which it has there from now on.
+    pub fn of(request: &mut Request) -> Self {
+        if let Some(noted) = request.data::<Self>() {
+            return noted.clone();
+        }
+        let noted = Self::default();
+        request.set_data(noted.clone());
+        noted
+    }
+
     /// What was noted so far.
     pub fn tally(&self) -> &Arc<RequestTally> {
         &self.0
     }
 }
 
-/// Gives every request its [`RequestId`] and [`Noted`], unless something further out did, and every answer its
-/// `X-Request-ID`.
+/// Gives every request its [`RequestId`] and [`Noted`], unless something further out did, and every answer its `X-Request-ID`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestIds;
 
@@ -88,22 +107,18 @@ pub struct RequestIdsEndpoint<E> {
 impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
     type Output = Response;
 
-    async fn call(&self, mut request: Request) -> Result<Self::Output> {
-        let id = match request.data::<RequestId>() {
-            Some(id) => id.clone(),
-            None => RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
-        };
-        let noted = request.data::<Noted>().cloned().unwrap_or_default();
-        request.set_data(id.clone());
-        request.set_data(noted.clone());
-        let mut response = match self.inner.call(request).await {
-            Ok(response) => response.into_response(),
-            Err(error) => error.into_response(),
-        };
-        response.headers_mut().insert(X_REQUEST_ID, id.to_header());
-        response.set_data(id);
-        response.set_data(noted);
-        Ok(response)
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
+        let id = RequestId::of(&mut request);
+        Noted::of(&mut request);
+        let answer = self.inner.call(request);
+        async move {
+            let mut response = match answer.await {
+                Ok(response) => response.into_response(),
+                Err(error) => error.into_response(),
+            };
+            response.headers_mut().insert(X_REQUEST_ID, id.to_header());
+            Ok(response)
+        }
     }
 }
 

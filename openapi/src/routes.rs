@@ -97,23 +97,25 @@ pub fn routes(parts: ApiParts, extra: ApiSet) -> Result<Served, ApiConflict> {
     if parts.docs {
         pages::add_routes(&mut main, &document, &location);
     }
-    let gates = Gates {
-        tenant: Arc::new(parts.gate),
-        operator: Arc::new(parts.operator),
+    let outside = Outside {
+        gates: Arc::new(Gates {
+            tenant: parts.gate,
+            operator: parts.operator,
+        }),
         timeout: parts.request_timeout,
         body_limit: parts.body_limit,
     };
     let main = router(main)?;
     let main = match location.path_prefix() {
-        Some(prefix) => gates.around(PathTenant {
+        Some(prefix) => outside.around(PathTenant {
             prefix: format!("{}/", prefix.trim_end_matches('/')),
             below: router(below_prefix)?,
             plain: main,
         }),
-        None => gates.around(main),
+        None => outside.around(main),
     };
     let operator = if apart {
-        Some(gates.around(router(operator)?))
+        Some(outside.around(router(operator)?))
     } else {
         None
     };
@@ -128,24 +130,46 @@ fn router(table: RouteTable) -> Result<Router, ApiConflict> {
     table.into_router().map_err(|error| ApiConflict::Route(error.into()))
 }
 
-struct Gates {
-    tenant: Arc<TenantGate>,
-    operator: Arc<OperatorGate>,
+/// What the operations of tenants and of operators ask whether they may run. It is in the extensions of every request.
+pub(crate) struct Gates {
+    pub(crate) tenant: TenantGate,
+    pub(crate) operator: OperatorGate,
+}
+
+/// What stands around every router.
+struct Outside {
+    gates: Arc<Gates>,
     timeout: Duration,
     body_limit: u64,
 }
 
-impl Gates {
-    fn around<E: Endpoint + 'static>(&self, endpoint: E) -> BoxEndpoint<'static> {
-        endpoint
-            .data(self.tenant.clone())
-            .data(self.operator.clone())
-            .with(BodyLimit { bytes: self.body_limit })
-            .with(Problems {
-                timeout: Some(self.timeout),
-            })
-            .with(RequestIds)
-            .boxed()
+impl Outside {
+    fn around<E: Endpoint + 'static>(&self, inner: E) -> BoxEndpoint<'static> {
+        Gated {
+            inner,
+            gates: self.gates.clone(),
+        }
+        .with(BodyLimit { bytes: self.body_limit })
+        .with(Problems {
+            timeout: Some(self.timeout),
+        })
+        .with(RequestIds)
+        .boxed()
+    }
+}
+
+/// Gives every request the gates. poem's `data` does so too, but keeps the request in two more places while it runs.
+struct Gated<E> {
+    inner: E,
+    gates: Arc<Gates>,
+}
+
+impl<E: Endpoint> Endpoint for Gated<E> {
+    type Output = E::Output;
+
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
+        request.set_data(self.gates.clone());
+        self.inner.call(request)
     }
 }
 
@@ -161,15 +185,18 @@ struct PathTenant {
 impl Endpoint for PathTenant {
     type Output = Response;
 
-    async fn call(&self, mut request: Request) -> Result<Response> {
-        match without_tenant(request.uri(), &self.prefix) {
-            Some(uri) => {
-                let target = std::mem::replace(request.uri_mut(), uri?);
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
+        let router = match without_tenant(request.uri(), &self.prefix) {
+            Some(Ok(uri)) => {
+                let target = std::mem::replace(request.uri_mut(), uri);
                 request.set_data(Target(target));
-                self.below.call(request).await
+                Ok(&self.below)
             }
-            None => self.plain.call(request).await,
-        }
+            Some(Err(problem)) => Err(problem),
+            None => Ok(&self.plain),
+        };
+        let answer = router.map(|router| router.call(request));
+        async move { answer?.await }
     }
 }
 

@@ -9,12 +9,14 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 use tenantry_core::{
-    RequestHead, Resolution, TRACE_TARGET, TenantIdPattern, TenantLocation, TenantResolver, TrustedProxies,
+    RequestHead, Resolution, ResolveError, TRACE_TARGET, TenantIdPattern, TenantLocation, TenantResolver,
+    TrustedProxies,
     engine::{TenantDatabase, Tenants},
+    is_traced,
 };
 use tracing::{Instrument as _, field::Empty};
 
-use crate::{Noted, Problem, ProblemCode, document::describe_location};
+use crate::{Noted, Problem, ProblemCode, document::describe_location, routes::Gates};
 
 /// The name under which the extractor marks operations. The document puts the configured resolver's own scheme in its place.
 pub(crate) const TENANT_SCHEME: &str = "Tenant";
@@ -43,6 +45,22 @@ pub struct TenantGate {
 }
 
 impl TenantGate {
+    async fn resolve_in_span(&self, head: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
+        let span = tracing::info_span!(
+            target: TRACE_TARGET,
+            "resolve tenant",
+            otel.status_code = Empty,
+            tenant.resolver = &*self.resolver_type,
+            tenant.id = Empty,
+        );
+        let resolved = self.resolver.resolve(head).instrument(span.clone()).await;
+        match &resolved {
+            Ok(Resolution::Found(tenant)) => span.record("tenant.id", tenant.as_str()),
+            Ok(Resolution::Absent) | Err(_) => span.record("otel.status_code", "ERROR"),
+        };
+        resolved
+    }
+
     async fn admit(&self, request: &Request) -> Result<TenantDatabase, Problem> {
         let head = RequestHead {
             method: request.method(),
@@ -52,19 +70,11 @@ impl TenantGate {
             trusted_proxies: &self.trusted_proxies,
             id_pattern: &self.id_pattern,
         };
-        let span = tracing::info_span!(
-            target: TRACE_TARGET,
-            "resolve tenant",
-            otel.status_code = Empty,
-            tenant.resolver = &*self.resolver_type,
-            tenant.id = Empty,
-        );
-        let resolved = self.resolver.resolve(&head).instrument(span.clone()).await;
-        match &resolved {
-            Ok(Resolution::Found(tenant)) => span.record("tenant.id", tenant.as_str()),
-            Ok(Resolution::Absent) | Err(_) => span.record("otel.status_code", "ERROR"),
+        let resolved = if is_traced() {
+            self.resolve_in_span(&head).await
+        } else {
+            self.resolver.resolve(&head).await
         };
-        drop(span);
         let tenant = match resolved? {
             Resolution::Found(tenant) => tenant,
             Resolution::Absent => return Err(absent(&self.resolver.location())),
@@ -122,11 +132,11 @@ impl<'a> ApiExtractor<'a> for Tenant {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let Some(gate) = request.data::<Arc<TenantGate>>() else {
+        let Some(gates) = request.data::<Arc<Gates>>() else {
             tracing::error!("a tenant's operation is served without a `TenantGate`");
             return Err(Problem::internal().into());
         };
-        Ok(Self(gate.admit(request).await?))
+        Ok(Self(gates.tenant.admit(request).await?))
     }
 }
 

@@ -11,6 +11,8 @@ use socket2::{SockRef, Socket};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::idle::UntilIdle;
+
 /// How long a failed accept is followed by none: the cause (too many open files) does not go away at once, and trying again without a
 /// pause would keep a core busy.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -73,6 +75,8 @@ pub(crate) struct DoorAcceptor<A> {
     pub(crate) latch: Option<Latch>,
     pub(crate) closing: CancellationToken,
     pub(crate) closed: CancellationToken,
+    /// How long a connection may be unused.
+    pub(crate) idle: Duration,
     /// How long it accepts on after newcomers are turned away.
     pub(crate) settling: Duration,
     /// Until when, once they are.
@@ -80,7 +84,7 @@ pub(crate) struct DoorAcceptor<A> {
 }
 
 impl<A: Acceptor> Acceptor for DoorAcceptor<A> {
-    type Io = A::Io;
+    type Io = UntilIdle<A::Io>;
 
     fn local_addr(&self) -> Vec<LocalAddr> {
         self.inner.local_addr()
@@ -110,7 +114,7 @@ impl<A: Acceptor> Acceptor for DoorAcceptor<A> {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
-            return accepted;
+            return accepted.map(|(io, local, remote, scheme)| (UntilIdle::new(io, self.idle), local, remote, scheme));
         }
     }
 }

@@ -32,39 +32,72 @@ pub(crate) struct GzipEndpoint<E> {
 impl<E: Endpoint> Endpoint for GzipEndpoint<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Self::Output> {
-        let wanted = request.method() != Method::HEAD && accepts_gzip(request.headers());
-        let mut response = self.inner.call(request).await?.into_response();
-        if !is_compressible(response.headers()) {
-            return Ok(response);
-        }
-        let body: BoxBody<bytes::Bytes, io::Error> = response.take_body().into();
-        if body.size_hint().exact().is_some_and(|size| size < SMALLEST) {
-            response.set_body(Body::from(body));
-            return Ok(response);
-        }
-        // Which form an answer has depends on this header, whether it was asked for or not.
-        response
-            .headers_mut()
-            .append(header::VARY, HeaderValue::from_static("accept-encoding"));
-        if !wanted {
-            response.set_body(Body::from(body));
-            return Ok(response);
-        }
-        let encoder = GzipEncoder::new(BufReader::new(Body::from(body).into_async_read()));
-        response.set_body(Body::from_async_read(encoder));
-        let headers = response.headers_mut();
-        headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        Ok(response)
+    fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
+        let takes = Takes::of(&request);
+        let answer = self.inner.call(request);
+        async move { Ok(encoded(answer.await?.into_response(), &takes)) }
     }
 }
 
+/// What a client takes, as it says so: most answers are too small for anyone to read that.
+enum Takes {
+    /// As it is.
+    Plain,
+    /// Codings as `Accept-Encoding` names them.
+    Named(HeaderValue),
+    /// Codings in several such lines.
+    Several(Vec<HeaderValue>),
+}
+
+impl Takes {
+    fn of(request: &Request) -> Self {
+        let mut lines = request.headers().get_all(header::ACCEPT_ENCODING).iter();
+        match (lines.next(), lines.next()) {
+            (Some(_), _) if request.method() == Method::HEAD => Self::Plain,
+            (None, _) => Self::Plain,
+            (Some(line), None) => Self::Named(line.clone()),
+            (Some(first), Some(second)) => Self::Several([first, second].into_iter().chain(lines).cloned().collect()),
+        }
+    }
+
+    fn gzip(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Named(line) => accepts_gzip(std::slice::from_ref(line)),
+            Self::Several(lines) => accepts_gzip(lines),
+        }
+    }
+}
+
+/// The answer as the client takes it.
+fn encoded(mut response: Response, takes: &Takes) -> Response {
+    let body: BoxBody<bytes::Bytes, io::Error> = response.take_body().into();
+    let is_small = body.size_hint().exact().is_some_and(|size| size < SMALLEST);
+    if is_small || !is_compressible(response.headers()) {
+        response.set_body(Body::from(body));
+        return response;
+    }
+    // Which form an answer has depends on this header, whether it was asked for or not.
+    response
+        .headers_mut()
+        .append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if !takes.gzip() {
+        response.set_body(Body::from(body));
+        return response;
+    }
+    let encoder = GzipEncoder::new(BufReader::new(Body::from(body).into_async_read()));
+    response.set_body(Body::from_async_read(encoder));
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+}
+
 /// Whether `Accept-Encoding` names gzip, or everything, with a weight above 0.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+fn accepts_gzip(lines: &[HeaderValue]) -> bool {
     let mut any = false;
-    let codings = headers.get_all(header::ACCEPT_ENCODING).iter();
-    for coding in codings
+    for coding in lines
+        .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
     {

@@ -3,6 +3,7 @@
 mod acceptor;
 mod certificate;
 mod compression;
+mod idle;
 mod shutdown;
 
 use std::{
@@ -10,13 +11,16 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use poem::{
-    EndpointExt, Server,
-    endpoint::BoxEndpoint,
+    Endpoint, EndpointExt, Request, Response, Server,
+    endpoint::{BoxEndpoint, DynEndpoint},
     listener::{Acceptor as _, AcceptorExt as _, BoxAcceptor, IntoTlsConfigStream as _, TcpAcceptor},
 };
 use tenantry_core::engine::Tenants;
@@ -27,17 +31,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{ListenAddress, Network},
     installation::Installation,
-    telemetry::{self, Telemetry},
+    telemetry::{self, RequestTelemetryEndpoint, Telemetry},
 };
 use acceptor::{DoorAcceptor, Latch};
 pub(crate) use certificate::Certificate;
-use compression::Gzip;
+use compression::{Gzip, GzipEndpoint};
 pub use shutdown::Stopping;
 
-use shutdown::CloseWhenDraining;
+use shutdown::{CloseWhenDraining, CloseWhenDrainingEndpoint};
 
-/// How long a connection may say nothing before it is closed.
+/// How long a connection may be unused before it is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How much longer than the longest request, since nothing is read or written while one runs.
+const IDLE_AFTER_REQUEST: Duration = Duration::from_secs(5);
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -76,15 +83,31 @@ pub struct BoundServer {
     readiness: Readiness,
     warming: Warming,
     grace: Duration,
-    draining: CancellationToken,
+    draining: Arc<AtomicBool>,
     loopback_is_operator_behind_proxy: bool,
 }
 
 struct Door {
     acceptor: BoxAcceptor,
     latch: Latch,
-    endpoint: BoxEndpoint<'static>,
+    endpoint: DoorEndpoint,
     address: SocketAddr,
+    idle: Duration,
+}
+
+/// What every request passes, from the outside in: telemetry times everything; what is answered while draining asks for a new connection;
+/// bodies are compressed whoever wrote them, problems included.
+type DoorEndpoint = RequestTelemetryEndpoint<CloseWhenDrainingEndpoint<GzipEndpoint<Routes>>>;
+
+/// What is behind a door. poem's own way to call what is in a box keeps the request in one place more for each step on the way.
+struct Routes(BoxEndpoint<'static>);
+
+impl Endpoint for Routes {
+    type Output = Response;
+
+    fn call(&self, request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
+        DynEndpoint::call(&*self.0, request)
+    }
 }
 
 impl Installation {
@@ -110,7 +133,7 @@ impl Installation {
             body_limit: config.server.body_limit.0,
         };
         let served = tenantry_openapi::routes(parts, apis).map_err(ServerError::Apis)?;
-        let draining = CancellationToken::new();
+        let draining = Arc::new(AtomicBool::new(false));
         let main = self.door(config.server.listen, served.main, &draining).await?;
         let operator = match (config.server.admin_listen, served.operator) {
             (Some(address), Some(endpoint)) => Some(self.door(address, endpoint, &draining).await?),
@@ -144,7 +167,7 @@ impl Installation {
         &self,
         ListenAddress(address): ListenAddress,
         endpoint: BoxEndpoint<'static>,
-        draining: &CancellationToken,
+        draining: &Arc<AtomicBool>,
     ) -> Result<Door, ServerError> {
         let cannot_bind = |source| ServerError::Bind { address, source };
         let tls = self
@@ -162,18 +185,16 @@ impl Installation {
             .local_addr()
             .into_iter()
             .find_map(|local| local.as_socket_addr().copied());
-        // From the outside in: telemetry times everything; what is answered while draining asks for a new connection; bodies are
-        // compressed whoever wrote them, problems included.
-        let endpoint = endpoint
+        let endpoint = Routes(endpoint)
             .with(Gzip)
             .with(CloseWhenDraining(draining.clone()))
-            .with(self.telemetry().requests())
-            .boxed();
+            .with(self.telemetry().requests());
         Ok(Door {
             acceptor,
             latch,
             endpoint,
             address: bound.unwrap_or(address),
+            idle: IDLE_TIMEOUT.max(Duration::from(self.loaded().config.server.request_timeout) + IDLE_AFTER_REQUEST),
         })
     }
 }
@@ -237,7 +258,7 @@ impl BoundServer {
             "stopping: readiness is down, running requests end"
         );
         readiness.set(false);
-        draining.cancel();
+        draining.store(true, Ordering::Relaxed);
         warming.abort();
         tokio::time::sleep(notice).await;
         closing.cancel();
@@ -287,14 +308,17 @@ impl Door {
         let acceptor = DoorAcceptor {
             inner: self.acceptor,
             latch: Some(self.latch),
+            idle: self.idle,
             closing,
             closed: closed.clone(),
             settling,
             settled: None,
         };
-        Server::new_with_acceptor(acceptor)
-            .idle_timeout(IDLE_TIMEOUT)
-            .run_with_graceful_shutdown(self.endpoint, closed.cancelled_owned(), Some(drain_for))
+        Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
+            self.endpoint,
+            closed.cancelled_owned(),
+            Some(drain_for),
+        )
     }
 }
 

@@ -1,9 +1,15 @@
 //! How a server stops: told by a signal, in steps that lose no request.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
-use tokio_util::sync::CancellationToken;
 
 /// How a server is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +45,10 @@ pub(crate) fn notice(stopping: Stopping, grace: Duration) -> Duration {
     }
 }
 
-/// Asks clients to open no further request on their connections once `draining` began.
+/// Asks clients to open no further request on their connections once draining began. (A `CancellationToken` would be locked by every
+/// request that looks at it.)
 #[derive(Clone)]
-pub(crate) struct CloseWhenDraining(pub(crate) CancellationToken);
+pub(crate) struct CloseWhenDraining(pub(crate) Arc<AtomicBool>);
 
 impl<E: Endpoint> Middleware<E> for CloseWhenDraining {
     type Output = CloseWhenDrainingEndpoint<E>;
@@ -56,20 +63,23 @@ impl<E: Endpoint> Middleware<E> for CloseWhenDraining {
 
 pub(crate) struct CloseWhenDrainingEndpoint<E> {
     inner: E,
-    draining: CancellationToken,
+    draining: Arc<AtomicBool>,
 }
 
 impl<E: Endpoint> Endpoint for CloseWhenDrainingEndpoint<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Self::Output> {
+    fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let is_http1 = request.version() <= http::Version::HTTP_11;
-        let mut response = self.inner.call(request).await?.into_response();
-        // HTTP/2 has no such header (RFC 9113 §8.2.2); it is told by GOAWAY.
-        if is_http1 && self.draining.is_cancelled() {
-            let close = http::HeaderValue::from_static("close");
-            response.headers_mut().insert(http::header::CONNECTION, close);
+        let answer = self.inner.call(request);
+        async move {
+            let mut response = answer.await?.into_response();
+            // HTTP/2 has no such header (RFC 9113 §8.2.2); it is told by GOAWAY.
+            if is_http1 && self.draining.load(Ordering::Relaxed) {
+                let close = http::HeaderValue::from_static("close");
+                response.headers_mut().insert(http::header::CONNECTION, close);
+            }
+            Ok(response)
         }
-        Ok(response)
     }
 }

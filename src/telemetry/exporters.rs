@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::ParseIntError,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -213,6 +214,23 @@ impl PushMetricExporter for MetricSender {
     }
 }
 
+/// `OTEL_METRIC_EXPORT_INTERVAL`, in milliseconds, where it is set.
+fn interval_variable() -> Option<Result<Duration, ParseIntError>> {
+    let value = std::env::var("OTEL_METRIC_EXPORT_INTERVAL").ok()?;
+    let value = value.trim();
+    (!value.is_empty()).then(|| value.parse().map(Duration::from_millis))
+}
+
+/// Tells of what is passed over since it makes no sense (specification, environment variables): for when lines can be written.
+pub(super) fn tell_ignored_variables() {
+    if let Some(Err(error)) = interval_variable() {
+        tracing::warn!(
+            error = %error,
+            "OTEL_METRIC_EXPORT_INTERVAL is passed over: it is no number of milliseconds; `observability.metrics.interval` holds"
+        );
+    }
+}
+
 /// What reads the metrics and sends them, every `interval` or as often as `OTEL_METRIC_EXPORT_INTERVAL` says, in milliseconds.
 pub(super) fn metric_reader(settings: &Metrics) -> Result<PeriodicReader<MetricSender>, ExporterError> {
     let sender = if let Endpoint::Url(configured) = &settings.endpoint {
@@ -233,8 +251,7 @@ pub(super) fn metric_reader(settings: &Metrics) -> Result<PeriodicReader<MetricS
     } else {
         MetricSender::Stdout(opentelemetry_stdout::MetricExporter::default())
     };
-    let variable = std::env::var("OTEL_METRIC_EXPORT_INTERVAL").ok();
-    let variable = variable.and_then(|value| value.parse().ok()).map(Duration::from_millis);
+    let variable = interval_variable().and_then(Result::ok);
     let interval = variable.unwrap_or(settings.interval.into());
     Ok(PeriodicReader::builder(sender).with_interval(interval).build())
 }

@@ -22,6 +22,7 @@ pub use logging::{LoggingError, start_logging};
 pub(crate) use metrics::Metrics;
 pub use metrics::MetricsError;
 pub use requests::RequestTelemetry;
+pub(crate) use requests::RequestTelemetryEndpoint;
 
 /// Everything that is measured and sent. Clones share it.
 #[derive(Clone)]
@@ -103,7 +104,12 @@ impl Telemetry {
     pub(crate) fn of_process(config: &Config) -> Result<Self, TelemetryError> {
         let telemetry = Self::sending(config)?;
         #[cfg(feature = "otlp")]
-        logging::start(&config.logging, telemetry.traces.as_ref().map(traces::Traces::layer))?;
+        {
+            logging::start(&config.logging, telemetry.traces.as_ref().map(traces::Traces::layer))?;
+            if config.observability.enabled {
+                exporters::tell_ignored_variables();
+            }
+        }
         #[cfg(not(feature = "otlp"))]
         logging::start(&config.logging, None::<logging::NoLayer>)?;
         Ok(telemetry)

@@ -1,6 +1,6 @@
 //! What is told of each request: a log line, a measurement, and, where it is traced, the span that its trace is made around.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
@@ -38,84 +38,145 @@ pub struct RequestTelemetryEndpoint<E> {
 impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Self::Output> {
-        if is_probe(request.original_uri().path()) {
-            return self.inner.call(request).await.map(IntoResponse::into_response);
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
+        let told = (!is_probe(request.original_uri().path())).then(|| ToldRequest::begin(&mut request));
+        // A probe is never traced.
+        let trace = told.as_ref().and_then(|_| self.telemetry.trace(&request));
+        let answer = self.inner.call(request);
+        async move {
+            let Some(told) = told else {
+                return answer.await.map(IntoResponse::into_response);
+            };
+            let answer = async {
+                match answer.await {
+                    Ok(response) => response.into_response(),
+                    Err(error) => error.into_response(),
+                }
+            };
+            let (response, trace_id) = match trace {
+                None => (answer.await, None),
+                Some(trace) => trace.around(answer, &told).await,
+            };
+            told.end(&response, trace_id, &self.telemetry.metrics);
+            Ok(response)
         }
-        let started = Instant::now();
-        let method = request.method().clone();
-        let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());
-        let (mut response, trace_id) = self.traced(request).await;
-        let elapsed = started.elapsed();
+    }
+}
+
+/// What is told of a request, from when it came.
+struct ToldRequest {
+    started: Instant,
+    id: RequestId,
+    noted: Noted,
+    method: Method,
+    peer: Option<IpAddr>,
+}
+
+impl ToldRequest {
+    fn begin(request: &mut Request) -> Self {
+        Self {
+            started: Instant::now(),
+            id: RequestId::of(request),
+            noted: Noted::of(request),
+            method: request.method().clone(),
+            peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
+        }
+    }
+
+    fn end(self, response: &Response, trace_id: Option<String>, metrics: &Metrics) {
+        let elapsed = self.started.elapsed();
         let status = response.status();
         let route = response.data::<PathPattern>().map(|pattern| pattern.0.clone());
-        let noted = response.data::<Noted>();
-        let (tenant, statements) = match noted {
-            Some(noted) => {
-                noted.tally().answered(elapsed, status.is_server_error());
-                (noted.tally().tenant(), noted.tally().statements())
-            }
-            None => Default::default(),
-        };
+        let tally = self.noted.tally();
+        tally.answered(elapsed, status.is_server_error());
+        let (tenant, statements) = (tally.tenant(), tally.statements());
         tracing::info!(
             target: "tenantry::access",
-            method = method.as_str(),
+            method = self.method.as_str(),
             route = route.as_deref(),
             status = status.as_u16(),
             duration_ms = elapsed.as_secs_f64() * 1e3,
             database_ms = statements.time.as_secs_f64() * 1e3,
             statements = statements.count,
             tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
-            request_id = response.data::<RequestId>().map(RequestId::as_str),
+            request_id = self.id.as_str(),
             trace_id,
-            peer = peer.map(tracing::field::display),
+            peer = self.peer.map(tracing::field::display),
             "request"
         );
-        self.telemetry
-            .metrics
-            .answered(Route::new(&method, route, status.as_u16()), elapsed);
-        // Nobody further out asks for it, and it holds on to the tenant.
-        response.extensions_mut().remove::<Noted>();
-        Ok(response)
+        metrics.answered(Route::new(&self.method, route, status.as_u16()), elapsed);
     }
 }
 
 #[cfg(feature = "otlp")]
-impl<E: Endpoint> RequestTelemetryEndpoint<E> {
-    /// Answers the request, in a span where it is traced; with the id of its trace.
-    async fn traced(&self, request: Request) -> (Response, Option<String>) {
-        use tracing::Instrument as _;
-        let Some(sampler) = self.telemetry.sampler else {
-            return (answer(&self.inner, request).await, None);
-        };
-        let start = sampler.start(request.headers());
+impl RequestTelemetry {
+    /// The trace that the request is part of: `None` where there is none.
+    fn trace(&self, request: &Request) -> Option<Box<RequestTrace>> {
+        let start = self.sampler?.start(request.headers());
         if !start.sampled {
-            return (answer(&self.inner, request).await, start.into_trace_id());
+            let trace_id = start.into_trace_id()?;
+            return Some(Box::new(RequestTrace::Elsewhere { trace_id }));
         }
-        let method = request.method().clone();
-        let path = request.original_uri().path().to_owned();
-        let span = request_span(&request);
-        let ids = start.enter(&span);
-        let mut response = answer(&self.inner, request).instrument(span.clone()).await;
-        finish_span(&span, &method, &path, &response);
-        if let Ok(traceparent) = HeaderValue::from_str(&ids.traceparent) {
-            response.headers_mut().insert(TRACEPARENT, traceparent);
+        let span = request_span(request);
+        Some(Box::new(RequestTrace::Here {
+            path: request.original_uri().path().to_owned(),
+            ids: start.enter(&span),
+            span,
+        }))
+    }
+}
+
+/// A trace that a request is part of.
+#[cfg(feature = "otlp")]
+enum RequestTrace {
+    /// Its caller has one, and wants nothing of it here but the name in the log.
+    Elsewhere { trace_id: String },
+    /// What happens here belongs in it.
+    Here {
+        span: tracing::Span,
+        ids: super::traces::TraceIds,
+        path: String,
+    },
+}
+
+#[cfg(feature = "otlp")]
+impl RequestTrace {
+    /// Answers the request, in its span where it has one; with the id of its trace.
+    async fn around(
+        self: Box<Self>,
+        answer: impl Future<Output = Response>,
+        told: &ToldRequest,
+    ) -> (Response, Option<String>) {
+        use tracing::Instrument as _;
+        match *self {
+            Self::Elsewhere { trace_id } => (answer.await, Some(trace_id)),
+            Self::Here { span, ids, path } => {
+                let mut response = answer.instrument(span.clone()).await;
+                finish_span(&span, told, &path, &response);
+                if let Ok(traceparent) = HeaderValue::from_str(&ids.traceparent) {
+                    response.headers_mut().insert(TRACEPARENT, traceparent);
+                }
+                (response, Some(ids.trace_id))
+            }
         }
-        (response, Some(ids.trace_id))
     }
 }
 
 #[cfg(not(feature = "otlp"))]
-impl<E: Endpoint> RequestTelemetryEndpoint<E> {
-    async fn traced(&self, request: Request) -> (Response, Option<String>) {
-        (answer(&self.inner, request).await, None)
+impl RequestTelemetry {
+    fn trace(&self, _: &Request) -> Option<RequestTrace> {
+        None
     }
 }
 
-async fn answer<E: Endpoint>(inner: &E, request: Request) -> Response {
-    match inner.call(request).await {
-        Ok(response) => response.into_response(),
-        Err(error) => error.into_response(),
+/// A program that sends nothing has no traces.
+#[cfg(not(feature = "otlp"))]
+enum RequestTrace {}
+
+#[cfg(not(feature = "otlp"))]
+impl RequestTrace {
+    async fn around(self, _: impl Future<Output = Response>, _: &ToldRequest) -> (Response, Option<String>) {
+        match self {}
     }
 }
 
@@ -164,18 +225,16 @@ fn protocol_version(version: http::Version) -> &'static str {
 /// Notes in a request's span what it turned out to be. The path is told where a route is known for it: what a client puts elsewhere is
 /// nobody's business.
 #[cfg(feature = "otlp")]
-fn finish_span(span: &tracing::Span, method: &Method, path: &str, response: &Response) {
+fn finish_span(span: &tracing::Span, told: &ToldRequest, path: &str, response: &Response) {
     let status = response.status();
     if let Some(PathPattern(route)) = response.data::<PathPattern>() {
-        super::traces::rename(span, format!("{} {route}", super::metrics::method_name(method)));
+        super::traces::rename(span, format!("{} {route}", super::metrics::method_name(&told.method)));
         span.record("http.route", &**route);
         span.record("url.path", path.get(..LONGEST_PATH).unwrap_or(path));
     }
     span.record("http.response.status_code", i64::from(status.as_u16()));
-    if let Some(id) = response.data::<RequestId>() {
-        span.record("request.id", id.as_str());
-    }
-    if let Some(tenant) = response.data::<Noted>().and_then(|noted| noted.tally().tenant()) {
+    span.record("request.id", told.id.as_str());
+    if let Some(tenant) = told.noted.tally().tenant() {
         span.record("tenant.id", tenant.as_str());
     }
     if status.is_server_error() {
