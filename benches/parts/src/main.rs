@@ -14,11 +14,12 @@ use poem::{Endpoint, Request, endpoint::BoxEndpoint, http::HeaderMap, http::Meth
 use sea_orm::{DbBackend, EntityTrait, QueryOrder, QuerySelect, QueryTrait};
 use serde_json::json;
 use tenantry_core::{
-    BuildContext, Registry, RequestHead, Resolution, TenantId, TenantResolver, TrustedProxies,
+    BoxError, BuildContext, Registry, RequestHead, Resolution, TenantId, TenantResolver, TrustedProxies,
     engine::{EngineSettings, Tenants, TenantsParts},
 };
 use tenantry_openapi::{
-    ApiParts, ApiSet, DocumentSettings, OperatorGate, Origin, Readiness, RequestId, TenantGate, users::entity,
+    ApiParts, ApiSet, DocumentSettings, LogControl, LogControlLost, LogLevel, MetricsSource, OperatorGate, Origin,
+    Readiness, RequestId, TenantGate, users::entity,
 };
 use tokio::runtime::Runtime;
 
@@ -35,6 +36,21 @@ struct World {
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| World::new().expect("the parts can be built"));
+
+/// Operators' sources, which no part that is measured asks.
+struct Untold;
+
+impl MetricsSource for Untold {
+    fn text(&self) -> Result<String, BoxError> {
+        Ok(String::new())
+    }
+}
+
+impl LogControl for Untold {
+    fn set(&self, _: LogLevel) -> Result<(), LogControlLost> {
+        Err(LogControlLost)
+    }
+}
 
 impl World {
     fn new() -> Result<Self, Box<dyn Error>> {
@@ -69,13 +85,15 @@ impl World {
         let parts = ApiParts {
             gate: TenantGate {
                 resolver: resolver.clone(),
+                resolver_type: "header".into(),
                 tenants: tenants.clone(),
                 trusted_proxies: TrustedProxies::default(),
                 id_pattern: context.id_pattern.clone(),
             },
-            resolver_type: "header".to_owned(),
             operator: OperatorGate { token: None },
             readiness: Readiness::default(),
+            metrics: Arc::new(Untold),
+            log: Arc::new(Untold),
             document: DocumentSettings {
                 title: "parts".to_owned(),
                 version: "1".to_owned(),
