@@ -152,7 +152,8 @@ impl Report {
              run, on the same databases and with the same answers. A ratio is the median of its pairs; the spread tells what the machine \
              did besides.\n\n\
              The baseline is the same HTTP server with hand-written SQL on the same database client, its connections in a pool of the \
-             same kind and size, one tenant written into it: no tenancy, no ORM, no document, no checks, no limits, no log.\n\n"
+             same kind and size, one tenant written into it: no tenancy, no ORM, no document, no checks, no limits, no log. \
+             It has the system's allocator, the program has mimalloc.\n\n"
         );
         markdown_table(&mut page, &FIGURES_HEAD.map(str::to_owned), &self.figure_rows());
         let _ = write!(
