@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -20,12 +20,9 @@ pub(crate) struct TenantEntry {
     pub(crate) id: TenantId,
     pub(crate) secret: SecretSlot,
     pub(crate) pool: ArcSwapOption<TenantPool>,
-    pub(crate) suspended: AtomicBool,
     pub(crate) usage: TenantUsageCounters,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
-    in_flight: AtomicUsize,
-    /// Rises whenever the secret or the pool is no longer what a request may have been given.
-    epoch: AtomicU64,
+    hot: Hot,
     /// When the engine started.
     start: Instant,
     /// Milliseconds since `start`.
@@ -33,6 +30,41 @@ pub(crate) struct TenantEntry {
     rate: RateLimiter,
     /// Takes over the usage when the entry is gone.
     forgotten: Arc<TenantUsageCounters>,
+}
+
+/// What each request of the tenant looks at and writes: on one line of the processors' caches, which they hand from one to the other where
+/// several run requests of the same tenant.
+#[derive(Default)]
+#[repr(align(64))]
+struct Hot {
+    /// The requests that run now in the lower [`RUNNING_BITS`]; above them how many ever found their secret and pool at hand.
+    requests: AtomicU64,
+    /// Rises whenever the secret or the pool is no longer what a request may have been given.
+    epoch: AtomicU64,
+    suspended: AtomicBool,
+}
+
+const RUNNING_BITS: u32 = 20;
+const RUNNING: u64 = (1 << RUNNING_BITS) - 1;
+/// Half of what fits, whatever the limit, since those that are over it are counted for a moment.
+const MOST_RUNNING: u64 = 1 << (RUNNING_BITS - 1);
+
+/// How a request comes by its secret and pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// They are at hand, which is counted.
+    Hit,
+    /// They are looked for.
+    Miss,
+}
+
+impl Entrance {
+    const fn counted(self) -> u64 {
+        match self {
+            Self::Hit => 1 + (1 << RUNNING_BITS),
+            Self::Miss => 1,
+        }
+    }
 }
 
 impl TenantEntry {
@@ -47,11 +79,9 @@ impl TenantEntry {
             id,
             secret: SecretSlot::default(),
             pool: ArcSwapOption::empty(),
-            suspended: AtomicBool::new(false),
             usage: TenantUsageCounters::default(),
             observer,
-            in_flight: AtomicUsize::new(0),
-            epoch: AtomicU64::new(0),
+            hot: Hot::default(),
             start,
             last_used: AtomicU64::new(start.elapsed().as_millis() as u64),
             rate: RateLimiter::default(),
@@ -60,17 +90,26 @@ impl TenantEntry {
     }
 
     /// Counts a request in; `None` when the tenant has as many running as it may.
-    pub(crate) fn enter(&self, limit: usize) -> Option<InFlight<'_>> {
-        if self.in_flight.fetch_add(1, Ordering::AcqRel) < limit {
-            return Some(InFlight(self));
-        }
-        self.leave();
-        None
+    pub(crate) fn enter(&self, limit: usize, entrance: Entrance) -> Option<InFlight<'_>> {
+        let running = self.hot.requests.fetch_add(entrance.counted(), Ordering::AcqRel) & RUNNING;
+        // One that may not run leaves as one that does not after all.
+        let in_flight = InFlight { entry: self, entrance };
+        (running < MOST_RUNNING.min(limit as u64)).then_some(in_flight)
     }
 
     /// Counts a request out.
     pub(crate) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.hot.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many requests found their secret and pool at hand.
+    pub(crate) fn hits(&self) -> u64 {
+        self.hot.requests.load(Ordering::Relaxed) >> RUNNING_BITS
+    }
+
+    /// As [`hits`](Self::hits), which begin anew.
+    pub(crate) fn take_hits(&self) -> u64 {
+        self.hot.requests.fetch_and(RUNNING, Ordering::Relaxed) >> RUNNING_BITS
     }
 
     /// Counts a request against the limit per second; the error is when to come again.
@@ -89,17 +128,18 @@ impl TenantEntry {
 
     /// Of what is read between two looks at the same epoch, nothing changed.
     pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        self.hot.epoch.load(Ordering::Acquire)
     }
 
     /// What requests were given so far no longer holds. Called after the change, so that whoever sees the new epoch sees the change.
     pub(crate) fn next_epoch(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.hot.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Ends this epoch, unless it has ended.
     pub(crate) fn end_epoch(&self, epoch: u64) {
         let ended = self
+            .hot
             .epoch
             .compare_exchange(epoch, epoch + 1, Ordering::AcqRel, Ordering::Relaxed);
         if ended.is_ok() {
@@ -119,11 +159,16 @@ impl TenantEntry {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
+        (self.hot.requests.load(Ordering::Acquire) & RUNNING) as usize
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
-        self.suspended.load(Ordering::Relaxed)
+        self.hot.suspended.load(Ordering::Relaxed)
+    }
+
+    /// Refuses its requests from now on, or no longer.
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        self.hot.suspended.store(suspended, Ordering::Relaxed);
     }
 }
 
@@ -134,7 +179,10 @@ impl Drop for TenantEntry {
 }
 
 /// A request that is counted in, until it is dropped.
-pub(crate) struct InFlight<'a>(&'a TenantEntry);
+pub(crate) struct InFlight<'a> {
+    entry: &'a TenantEntry,
+    entrance: Entrance,
+}
 
 impl InFlight<'_> {
     /// Whoever takes the request over counts it out.
@@ -145,7 +193,10 @@ impl InFlight<'_> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.entry
+            .hot
+            .requests
+            .fetch_sub(self.entrance.counted(), Ordering::AcqRel);
     }
 }
 
@@ -197,11 +248,24 @@ mod tests {
     #[test]
     fn one_request_over_the_limit_is_refused_and_leaves_no_trace() {
         let entry = TenantEntry::new("tenant1".parse().unwrap(), Instant::now(), None, Arc::default());
-        let first = entry.enter(1);
+        let first = entry.enter(1, Entrance::Miss);
         assert!(first.is_some());
-        assert!(entry.enter(1).is_none());
-        assert_eq!(entry.in_flight(), 1);
+        assert!(entry.enter(1, Entrance::Hit).is_none());
+        assert_eq!((entry.in_flight(), entry.hits()), (1, 0));
         drop(first);
-        assert!(entry.enter(1).is_some());
+        assert!(entry.enter(1, Entrance::Miss).is_some());
+    }
+
+    #[test]
+    fn hits_are_counted_beside_the_requests_that_run() {
+        let entry = TenantEntry::new("tenant1".parse().unwrap(), Instant::now(), None, Arc::default());
+        for running in 1..=3 {
+            entry.enter(10, Entrance::Hit).unwrap().hand_over();
+            assert_eq!((entry.in_flight(), entry.hits()), (running, running as u64));
+        }
+        entry.leave();
+        assert_eq!((entry.in_flight(), entry.take_hits()), (2, 3));
+        assert_eq!((entry.in_flight(), entry.hits()), (2, 0));
+        assert!(entry.enter(usize::MAX, Entrance::Miss).is_some());
     }
 }

@@ -679,16 +679,15 @@ impl SecretCache {
 
     /// Takes an entry's hits over before it is forgotten.
     pub(crate) fn absorb(&self, entry: &TenantEntry, evicted: bool) {
-        self.counters
-            .hits
-            .fetch_add(entry.secret.hits.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        let hits = entry.secret.hits.swap(0, Ordering::Relaxed) + entry.take_hits();
+        self.counters.hits.fetch_add(hits, Ordering::Relaxed);
         if evicted {
             self.counters.evictions.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn hits_of(entry: &TenantEntry) -> u64 {
-        entry.secret.hits.load(Ordering::Relaxed)
+        entry.secret.hits.load(Ordering::Relaxed) + entry.hits()
     }
 
     /// The counters, with the `entries` that are kept now and their `hits`.

@@ -16,7 +16,7 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     budget::Budget,
     database::TenantDatabase,
-    entry::{InFlight, TenantEntry},
+    entry::{Entrance, InFlight, TenantEntry},
     observer::EngineObserver,
     open_tenants::{OpenTenant, OpenTenants},
     pool::{OnConnect, PoolHost, PoolParts, PoolTimes, within},
@@ -221,8 +221,7 @@ impl Tenants {
             if let Some(tally) = &tally {
                 tally.set_entry(&open.entry);
             }
-            engine.admit(&open.entry)?.hand_over();
-            open.entry.secret.count_hit();
+            engine.admit(&open.entry, Entrance::Hit)?.hand_over();
             drop(trace_span!(
                 "secret",
                 tenant.id = tenant.as_str(),
@@ -288,7 +287,7 @@ impl Tenants {
     /// # Errors
     /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
     pub async fn suspend(&self, tenant: &TenantId) -> Result<(), AcquireError> {
-        self.known_entry(tenant).await?.suspended.store(true, Ordering::Relaxed);
+        self.known_entry(tenant).await?.set_suspended(true);
         tracing::warn!(tenant_id = %tenant, "the tenant is suspended");
         Ok(())
     }
@@ -298,10 +297,7 @@ impl Tenants {
     /// # Errors
     /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
     pub async fn resume(&self, tenant: &TenantId) -> Result<(), AcquireError> {
-        self.known_entry(tenant)
-            .await?
-            .suspended
-            .store(false, Ordering::Relaxed);
+        self.known_entry(tenant).await?.set_suspended(false);
         tracing::info!(tenant_id = %tenant, "the tenant is resumed");
         Ok(())
     }
@@ -375,7 +371,7 @@ impl Tenants {
 
 impl Engine {
     /// Counts a request in, unless it may not run now. Whoever takes it over counts it out.
-    fn admit<'a>(&self, entry: &'a TenantEntry) -> Result<InFlight<'a>, AcquireError> {
+    fn admit<'a>(&self, entry: &'a TenantEntry, entrance: Entrance) -> Result<InFlight<'a>, AcquireError> {
         if entry.is_suspended() {
             return Err(AcquireError::Suspended);
         }
@@ -383,7 +379,7 @@ impl Engine {
         let busy = AcquireError::Busy {
             retry_after: BUSY_RETRY,
         };
-        let in_flight = entry.enter(limits.concurrent_requests).ok_or(busy)?;
+        let in_flight = entry.enter(limits.concurrent_requests, entrance).ok_or(busy)?;
         if let Some(per_second) = limits.requests_per_second {
             let too_many = |retry_after| AcquireError::RateLimited { retry_after };
             entry.take_turn(per_second, Instant::now()).map_err(too_many)?;
@@ -400,7 +396,7 @@ impl Engine {
                 tally.set_entry(&entry);
             }
         };
-        let in_flight = self.admit(&entry).inspect_err(|_| is_of_tenant())?;
+        let in_flight = self.admit(&entry, Entrance::Miss).inspect_err(|_| is_of_tenant())?;
         let now = Instant::now();
         entry.touch(now);
         let epoch = entry.epoch();
