@@ -79,14 +79,14 @@ const WHOLE: Effort = Effort {
     pairs: 7,
     seconds: 3,
     starts: 21,
-    counted: 400,
+    counted: 100,
 };
 
 const QUICK: Effort = Effort {
     pairs: 5,
     seconds: 1,
     starts: 11,
-    counted: 100,
+    counted: 50,
 };
 
 fn run(arguments: Arguments) -> Result<bool> {
