@@ -4,13 +4,14 @@
 use std::{
     future::Future,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
     time::{Instant, Sleep, sleep},
 };
 
@@ -19,8 +20,9 @@ use tokio::{
 pub(crate) struct UntilIdle<T> {
     inner: T,
     idle: Duration,
-    /// Something was read or written since anyone looked at the clock.
-    used: bool,
+    /// Something was read since anyone looked at the clock. Whoever reads goes on until there is nothing more, and is told so here; a
+    /// write may be the last that happens for long.
+    read: bool,
     used_at: Instant,
     timer: Pin<Box<Sleep>>,
     /// Whom the timer wakes.
@@ -32,17 +34,17 @@ impl<T> UntilIdle<T> {
         Self {
             inner,
             idle,
-            used: false,
+            read: false,
             used_at: Instant::now(),
             timer: Box::pin(sleep(idle)),
             waker: None,
         }
     }
 
-    /// Ready when it was not used for too long. Called where there is nothing else to do, so the clock is read once for all that was read
-    /// and written in one go, and the timer is set once in `idle`.
+    /// Ready when it was not used for too long. Called where there is nothing else to do, so the clock is read once for all that was read in
+    /// one go, and the timer is set once in `idle`.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if std::mem::take(&mut self.used) {
+        if std::mem::take(&mut self.read) {
             self.used_at = Instant::now();
         }
         let waits = self
@@ -52,7 +54,8 @@ impl<T> UntilIdle<T> {
         if waits && !self.timer.is_elapsed() {
             return Poll::Pending;
         }
-        while self.timer.as_mut().poll(context).is_ready() {
+        // Whether or not the task has used up its turn: the timer must know whom to wake.
+        while pin!(unconstrained(self.timer.as_mut())).poll(context).is_ready() {
             let end = self.used_at + self.idle;
             if end <= Instant::now() {
                 return Poll::Ready(());
@@ -65,7 +68,7 @@ impl<T> UntilIdle<T> {
 
     fn written<R>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if polled.is_ready() {
-            self.used = true;
+            self.used_at = Instant::now();
             return polled;
         }
         self.poll_idle(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
@@ -80,7 +83,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for UntilIdle<T> {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.inner).poll_read(context, buffer);
         if read.is_ready() {
-            self.used = true;
+            self.read = true;
             return read;
         }
         self.poll_idle(context).map(Ok)
@@ -156,6 +159,18 @@ mod tests {
         }
         assert_eq!(started.elapsed().as_secs(), 5 * 60 + 75);
         drop(asks.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_counts_though_nobody_reads_after_it() {
+        let (_client, server) = duplex(16);
+        let (mut reads, mut writes) = tokio::io::split(UntilIdle::new(server, IDLE));
+        let started = Instant::now();
+        let end = tokio::spawn(async move { reads.read(&mut [0; 16]).await });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        writes.write_all(b"b").await.unwrap();
+        assert_eq!(end.await.unwrap().unwrap(), 0);
+        assert_eq!(started.elapsed().as_secs(), 60 + 75);
     }
 
     #[tokio::test(start_paused = true)]
