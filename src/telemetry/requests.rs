@@ -1,6 +1,6 @@
 //! What is told of each request: a log line, a measurement, and, where it is traced, the span that its trace is made around.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
@@ -39,7 +39,8 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
     type Output = Response;
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        let told = (!is_probe(request.original_uri().path())).then(|| ToldRequest::begin(&mut request));
+        let metrics = &self.telemetry.metrics;
+        let told = (!is_probe(request.original_uri().path())).then(|| ToldRequest::begin(&mut request, metrics));
         // A probe is never traced.
         let trace = told.as_ref().and_then(|_| self.telemetry.trace(&request));
         let answer = self.inner.call(request);
@@ -57,44 +58,56 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
                 None => (answer.await, None),
                 Some(trace) => trace.around(answer, &told).await,
             };
-            told.end(&response, trace_id, &self.telemetry.metrics);
+            told.end(&response, trace_id.as_deref());
             Ok(response)
         }
     }
 }
 
-/// What is told of a request, from when it came.
-struct ToldRequest {
+/// What a request is told to have come to whose client went away before its answer, or that the stopping server had no more time for: nobody
+/// sees it but the operator. nginx made this number known.
+const GIVEN_UP: u16 = 499;
+
+/// What is told of a request, from when it came: at its end, or when it is given up.
+struct ToldRequest<'a> {
     started: Instant,
     id: RequestId,
     noted: Noted,
     method: Method,
     peer: Option<IpAddr>,
+    metrics: &'a Metrics,
+    told: bool,
 }
 
-impl ToldRequest {
-    fn begin(request: &mut Request) -> Self {
+impl<'a> ToldRequest<'a> {
+    fn begin(request: &mut Request, metrics: &'a Metrics) -> Self {
         Self {
             started: Instant::now(),
             id: RequestId::of(request),
             noted: Noted::of(request),
             method: request.method().clone(),
             peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
+            metrics,
+            told: false,
         }
     }
 
-    fn end(self, response: &Response, trace_id: Option<String>, metrics: &Metrics) {
-        let elapsed = self.started.elapsed();
-        let status = response.status();
+    fn end(mut self, response: &Response, trace_id: Option<&str>) {
         let route = response.data::<PathPattern>().map(|pattern| pattern.0.clone());
+        self.tell(response.status().as_u16(), route, trace_id);
+    }
+
+    fn tell(&mut self, status: u16, route: Option<Arc<str>>, trace_id: Option<&str>) {
+        self.told = true;
+        let elapsed = self.started.elapsed();
         let tally = self.noted.tally();
-        tally.answered(elapsed, status.is_server_error());
+        tally.answered(elapsed, status >= 500);
         let (tenant, statements) = (tally.tenant(), tally.statements());
         tracing::info!(
             target: "tenantry::access",
             method = self.method.as_str(),
             route = route.as_deref(),
-            status = status.as_u16(),
+            status,
             duration_ms = elapsed.as_secs_f64() * 1e3,
             database_ms = statements.time.as_secs_f64() * 1e3,
             statements = statements.count,
@@ -104,7 +117,15 @@ impl ToldRequest {
             peer = self.peer.map(tracing::field::display),
             "request"
         );
-        metrics.answered(Route::new(&self.method, route, status.as_u16()), elapsed);
+        self.metrics.answered(Route::new(&self.method, route, status), elapsed);
+    }
+}
+
+impl Drop for ToldRequest<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(GIVEN_UP, None, None);
+        }
     }
 }
 
@@ -145,7 +166,7 @@ impl RequestTrace {
     async fn around(
         self: Box<Self>,
         answer: impl Future<Output = Response>,
-        told: &ToldRequest,
+        told: &ToldRequest<'_>,
     ) -> (Response, Option<String>) {
         use tracing::Instrument as _;
         match *self {
@@ -225,7 +246,7 @@ fn protocol_version(version: http::Version) -> &'static str {
 /// Notes in a request's span what it turned out to be. The path is told where a route is known for it: what a client puts elsewhere is
 /// nobody's business.
 #[cfg(feature = "otlp")]
-fn finish_span(span: &tracing::Span, told: &ToldRequest, path: &str, response: &Response) {
+fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, response: &Response) {
     let status = response.status();
     if let Some(PathPattern(route)) = response.data::<PathPattern>() {
         super::traces::rename(span, format!("{} {route}", super::metrics::method_name(&told.method)));

@@ -20,7 +20,10 @@ use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantD
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::Barrier,
+    runtime,
+    sync::{Barrier, Notify},
+    task::spawn_blocking,
+    time::timeout,
 };
 
 use crate::{
@@ -35,15 +38,33 @@ const KNOWN: usize = 100;
 const AT_ONCE: usize = 48;
 const POOL: usize = 8;
 
-/// How long what happens in the background after a cut may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a handler may take to begin, and what happens in the background after a cut to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the built-in API has no operation for: a transaction of several statements, and a statement that takes its time.
 struct Work {
-    begun: Arc<AtomicUsize>,
-    ended: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
     /// Lets nobody through before each of the pool's connections is in use.
     all_in_use: Arc<Barrier>,
+}
+
+/// How far the requests of [`Work`] came.
+struct Progress {
+    /// Tells the client of each request that its handler runs.
+    begins: Vec<Notify>,
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Progress {
+    fn begin(&self, n: u64) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.begins[n as usize].notify_one();
+    }
+
+    fn end(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[OpenApi]
@@ -51,7 +72,7 @@ impl Work {
     /// Make two users
     #[oai(path = "/api/v1/tenant/pairs/:n", method = "post", operation_id = "makePair")]
     async fn pair(&self, tenant: Tenant, n: Path<u64>) -> Result<Json<bool>, Failure> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.progress.begin(n.0);
         let transaction = tenant.begin().await?;
         for half in ["left", "right"] {
             let email = format!("{half}{}@x.example", n.0);
@@ -63,17 +84,17 @@ impl Work {
             transaction.execute(&insert).await?;
         }
         transaction.commit().await?;
-        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.progress.end();
         Ok(Json(true))
     }
 
     /// Take long
-    #[oai(path = "/api/v1/tenant/slow", method = "get", operation_id = "beSlow")]
-    async fn slow(&self, tenant: Tenant) -> Result<Json<bool>, Failure> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+    #[oai(path = "/api/v1/tenant/slow/:n", method = "get", operation_id = "beSlow")]
+    async fn slow(&self, tenant: Tenant, n: Path<u64>) -> Result<Json<bool>, Failure> {
+        self.progress.begin(n.0);
         let statement = Statement::from_string(tenant.get_database_backend(), slow(tenant.driver()));
         tenant.query_all_raw(statement).await?;
-        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.progress.end();
         Ok(Json(true))
     }
 
@@ -103,8 +124,9 @@ fn slow(driver: &str) -> &'static str {
     }
 }
 
-/// Sends a request and goes away at some moment, which mostly is before its answer.
-async fn cut_off(address: SocketAddr, n: u64, known: Arc<[u64]>) {
+/// Sends a request and goes away: from one of the built-in API at some moment, which mostly is before its answer; from one of [`Work`] at some
+/// moment after its handler began, however long the machine took until then. One in ten stays for its answer.
+async fn cut_off(address: SocketAddr, n: u64, known: &[u64], progress: &Progress) {
     let mut random = fastrand::Rng::with_seed(n);
     let one = known[random.usize(..known.len())];
     let body = format!(r#"{{"name":"User {n}","email":"user{n}@x.example"}}"#);
@@ -115,7 +137,7 @@ async fn cut_off(address: SocketAddr, n: u64, known: Arc<[u64]>) {
         60..70 => ("PUT", format!("{USERS}/{one}"), body.as_str(), 8_000.0),
         70..75 => ("DELETE", format!("{USERS}/{one}"), "", 6_000.0),
         75..93 => ("POST", format!("/api/v1/tenant/pairs/{n}"), "", 12_000.0),
-        _ => ("GET", "/api/v1/tenant/slow".to_owned(), "", 40_000.0),
+        _ => ("GET", format!("/api/v1/tenant/slow/{n}"), "", 40_000.0),
     };
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: acme\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -124,9 +146,31 @@ async fn cut_off(address: SocketAddr, n: u64, known: Arc<[u64]>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = [0; 64];
+    if random.u8(..10) == 0 {
+        assert!(stream.read(&mut answer).await.unwrap() > 0, "{method} {path}");
+        return;
+    }
+    if !path.starts_with(USERS) {
+        let begins = progress.begins[n as usize].notified();
+        timeout(PATIENCE, begins).await.expect("a handler that runs");
+    }
     // Rather early than late: a connection that is left in the middle of a statement has to be opened anew.
     let moment = Duration::from_micros((longest * random.f64().powi(2)) as u64);
-    drop(tokio::time::timeout(moment, stream.read(&mut answer)).await);
+    drop(timeout(moment, stream.read(&mut answer)).await);
+}
+
+/// Sends all the requests, from a thread of their own: in the server's they would go away when it has time for them, which is when they are
+/// answered.
+fn cut_off_all(address: SocketAddr, known: &[u64], progress: &Progress) {
+    let clients = stream::iter(0..REQUESTS)
+        .map(|n| cut_off(address, n, known, progress))
+        .buffer_unordered(AT_ONCE)
+        .for_each(|()| async {});
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(clients);
 }
 
 /// A tenant's database, and what its server says of it.
@@ -226,10 +270,13 @@ async fn requests_that_are_cut_off_leak_nothing(database: Database) {
         "drivers": drivers,
     });
     tokio::fs::write(&file, config.to_string()).await.unwrap();
-    let (begun, ended) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let progress = Arc::new(Progress {
+        begins: (0..REQUESTS).map(|_| Notify::new()).collect(),
+        begun: AtomicUsize::new(0),
+        ended: AtomicUsize::new(0),
+    });
     let work = Work {
-        begun: begun.clone(),
-        ended: ended.clone(),
+        progress: progress.clone(),
         all_in_use: Arc::new(Barrier::new(POOL)),
     };
     let server = App::new().api(work).start(&file).await.unwrap();
@@ -241,15 +288,16 @@ async fn requests_that_are_cut_off_leak_nothing(database: Database) {
         let made = acme.post(USERS, &user("Known", &format!("known{n}@x.example"))).await;
         known.push(made.expect(201).json()["id"].as_u64().unwrap());
     }
-    let known: Arc<[u64]> = known.into();
 
     let before = Instant::now();
-    stream::iter(0..REQUESTS)
-        .map(|n| tokio::spawn(cut_off(address, n, known.clone())))
-        .buffer_unordered(AT_ONCE)
-        .for_each(|cut| async { cut.unwrap() })
-        .await;
-    let (begun, ended) = (begun.load(Ordering::Relaxed), ended.load(Ordering::Relaxed));
+    let counted = progress.clone();
+    spawn_blocking(move || cut_off_all(address, &known, &counted))
+        .await
+        .unwrap();
+    let (begun, ended) = (
+        progress.begun.load(Ordering::Relaxed),
+        progress.ended.load(Ordering::Relaxed),
+    );
     println!(
         "{}: {REQUESTS} requests in {:?}; of {begun} that were counted {} were cut off in the middle",
         database.driver(),

@@ -1,7 +1,13 @@
 //! What the program says while it runs, and what it never says.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tenantry_test_support::{CANARY, TenantryProcess};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     client::{Client, send},
@@ -208,4 +214,38 @@ async fn each_line_is_a_json_object_and_each_request_has_one() {
         assert!(!line.to_string().contains("/users/77"), "{line}");
     }
     assert!(of_request("probe").is_empty(), "{:?}", of_request("probe"));
+}
+
+/// Nobody else would know of it, and its tenant may be the one that is slow.
+#[tokio::test]
+async fn a_request_that_its_client_gave_up_is_told() {
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secrets = json!({"mute": {
+        "type": "postgresql", "host": "127.0.0.1", "port": mute.local_addr().unwrap().port(), "database": "mute", "username": "mute",
+        "password": CANARY, "tls": {"mode": "disable"}}});
+    let config = config(&secrets).replace(
+        "tenancy:\n",
+        "tenancy:\n  pools: { connect_timeout: 60s, acquire_timeout: 60s }\n",
+    );
+    let server = program()
+        .config(format!(
+            "{config}server: {{ request_timeout: 60s }}\nlogging: {{ format: json }}\n"
+        ))
+        .start()
+        .await
+        .unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    let request =
+        format!("GET {USERS} HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: mute\r\nX-Request-ID: given-up\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (_connection, _) = mute.accept().await.unwrap();
+    drop(client);
+    let logs = server.logs_with("given-up", Duration::from_secs(30)).await.unwrap();
+    let line = logs.lines().find(|line| line.contains("given-up")).unwrap();
+    let line: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(
+        (&line["status"], &line["tenant_id"], &line["target"]),
+        (&json!(499), &json!("mute"), &json!("tenantry::access")),
+        "{line}"
+    );
 }
