@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod running;
 mod scripted;
 mod secrets;
 mod servers;

@@ -153,19 +153,6 @@ impl Call<'_> {
             }
         }
     }
-
-    /// The table it is about, where it is about one that is easily seen.
-    pub(crate) fn collection(&self) -> Option<&str> {
-        self.sql().and_then(sql::collection)
-    }
-
-    /// Operation and table, to call a span by.
-    pub(crate) fn summary(&self) -> String {
-        match self.collection() {
-            Some(collection) => format!("{} {collection}", self.operation()),
-            None => self.operation().to_owned(),
-        }
-    }
 }
 
 impl Lease {

@@ -8,7 +8,7 @@ use sea_orm::{
     TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
 };
 use tokio::time::Instant;
-use tracing::{Instrument as _, field::Empty};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     connection::{Answer, Call, Lease},
@@ -32,12 +32,14 @@ const ATTEMPTS: u32 = 3;
 pub struct TenantDatabase {
     open: Arc<OpenTenant>,
     tally: Option<Arc<RequestTally>>,
+    /// Whether it was had within a trace: elsewhere its statements need not ask.
+    traced: bool,
 }
 
 impl TenantDatabase {
     /// For a request that is counted in; it is counted out when this is dropped.
-    pub(crate) fn new(open: Arc<OpenTenant>, tally: Option<Arc<RequestTally>>) -> Self {
-        Self { open, tally }
+    pub(crate) fn new(open: Arc<OpenTenant>, tally: Option<Arc<RequestTally>>, traced: bool) -> Self {
+        Self { open, tally, traced }
     }
 
     /// Whose it is.
@@ -89,7 +91,7 @@ impl TenantDatabase {
     /// Takes a connection and asks it. What failed because the connection was dead is asked again of another, where it certainly had no
     /// effect.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
-        let mut watch = Stopwatch::new(&self.open, self.tally.as_deref());
+        let mut watch = Stopwatch::new(&self.open.entry, &self.open.secret, self.tally.as_deref());
         // What certainly had no effect is repeated for as long as a request waits for a connection, on as many as the pool may have: when
         // all sessions of a pool are ended one after the other, it may meet every one of them.
         let give_up = watch.started + self.open.pool.acquire_timeout();
@@ -101,7 +103,10 @@ impl TenantDatabase {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            let span = statement_span(&self.open, call);
+            let span = match self.traced {
+                true => statement_span(&self.open.entry, &self.open.secret, call),
+                false => Span::none(),
+            };
             let answer = lease.call(call).instrument(span.clone()).await;
             watch.ran();
             note_answer(&span, &answer);
@@ -123,6 +128,9 @@ impl TenantDatabase {
     }
 
     async fn lease(&self) -> Result<Lease, DatabaseError> {
+        if !self.traced {
+            return self.open.pool.lease().await;
+        }
         let span = trace_span!(
             "acquire connection",
             otel.status_code = Empty,
@@ -145,7 +153,12 @@ impl TenantDatabase {
 
     async fn begin_transaction(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
         match self.lease_and_call(Call::Begin(&options)).await {
-            Ok((lease, _)) => Ok(TenantTransaction::new(lease, self.open.clone(), self.tally.clone())),
+            Ok((lease, _)) => Ok(TenantTransaction::new(
+                lease,
+                self.open.entry.clone(),
+                self.open.secret.clone(),
+                self.tally.clone(),
+            )),
             Err(error) => Err(error.into_db_err()),
         }
     }
@@ -157,7 +170,9 @@ impl TenantDatabase {
 
 impl Drop for TenantDatabase {
     fn drop(&mut self) {
-        self.open.entry.leave();
+        if !self.open.is_shared() {
+            self.open.entry.leave_alone();
+        }
     }
 }
 

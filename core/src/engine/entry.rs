@@ -11,7 +11,9 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
-use super::{observer::EngineObserver, pool::TenantPool, secret_cache::SecretSlot, usage::TenantUsageCounters};
+use super::{
+    observer::EngineObserver, pool::TenantPool, running::Running, secret_cache::SecretSlot, usage::TenantUsageCounters,
+};
 use crate::TenantId;
 
 /// One tenant: its secret, its pool, and what it is doing. Everything a request touches is here, so requests of different tenants
@@ -23,6 +25,7 @@ pub(crate) struct TenantEntry {
     pub(crate) usage: TenantUsageCounters,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     hot: Hot,
+    pub(super) running: Running,
     /// When the engine started.
     start: Instant,
     /// Milliseconds since `start`.
@@ -32,39 +35,14 @@ pub(crate) struct TenantEntry {
     forgotten: Arc<TenantUsageCounters>,
 }
 
-/// What each request of the tenant looks at and writes: on one line of the processors' caches, which they hand from one to the other where
-/// several run requests of the same tenant.
+/// What each request of the tenant looks at, and what is seldom written: on a line of the processors' caches of its own, so that no core has to
+/// fetch it because another has counted something.
 #[derive(Default)]
 #[repr(align(64))]
 struct Hot {
-    /// The requests that run now in the lower [`RUNNING_BITS`]; above them how many ever found their secret and pool at hand.
-    requests: AtomicU64,
     /// Rises whenever the secret or the pool is no longer what a request may have been given.
     epoch: AtomicU64,
     suspended: AtomicBool,
-}
-
-const RUNNING_BITS: u32 = 20;
-const RUNNING: u64 = (1 << RUNNING_BITS) - 1;
-/// Half of what fits, whatever the limit, since those that are over it are counted for a moment.
-const MOST_RUNNING: u64 = 1 << (RUNNING_BITS - 1);
-
-/// How a request comes by its secret and pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entrance {
-    /// They are at hand, which is counted.
-    Hit,
-    /// They are looked for.
-    Miss,
-}
-
-impl Entrance {
-    const fn counted(self) -> u64 {
-        match self {
-            Self::Hit => 1 + (1 << RUNNING_BITS),
-            Self::Miss => 1,
-        }
-    }
 }
 
 impl TenantEntry {
@@ -82,34 +60,12 @@ impl TenantEntry {
             usage: TenantUsageCounters::default(),
             observer,
             hot: Hot::default(),
+            running: Running::default(),
             start,
             last_used: AtomicU64::new(start.elapsed().as_millis() as u64),
             rate: RateLimiter::default(),
             forgotten,
         }
-    }
-
-    /// Counts a request in; `None` when the tenant has as many running as it may.
-    pub(crate) fn enter(&self, limit: usize, entrance: Entrance) -> Option<InFlight<'_>> {
-        let running = self.hot.requests.fetch_add(entrance.counted(), Ordering::AcqRel) & RUNNING;
-        // One that may not run leaves as one that does not after all.
-        let in_flight = InFlight { entry: self, entrance };
-        (running < MOST_RUNNING.min(limit as u64)).then_some(in_flight)
-    }
-
-    /// Counts a request out.
-    pub(crate) fn leave(&self) {
-        self.hot.requests.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// How many requests found their secret and pool at hand.
-    pub(crate) fn hits(&self) -> u64 {
-        self.hot.requests.load(Ordering::Relaxed) >> RUNNING_BITS
-    }
-
-    /// As [`hits`](Self::hits), which begin anew.
-    pub(crate) fn take_hits(&self) -> u64 {
-        self.hot.requests.fetch_and(RUNNING, Ordering::Relaxed) >> RUNNING_BITS
     }
 
     /// Counts a request against the limit per second; the error is when to come again.
@@ -159,7 +115,7 @@ impl TenantEntry {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        (self.hot.requests.load(Ordering::Acquire) & RUNNING) as usize
+        self.running.count()
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
@@ -175,28 +131,6 @@ impl TenantEntry {
 impl Drop for TenantEntry {
     fn drop(&mut self) {
         self.forgotten.add(self.usage.usage());
-    }
-}
-
-/// A request that is counted in, until it is dropped.
-pub(crate) struct InFlight<'a> {
-    entry: &'a TenantEntry,
-    entrance: Entrance,
-}
-
-impl InFlight<'_> {
-    /// Whoever takes the request over counts it out.
-    pub(crate) fn hand_over(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.entry
-            .hot
-            .requests
-            .fetch_sub(self.entrance.counted(), Ordering::AcqRel);
     }
 }
 
@@ -243,29 +177,5 @@ mod tests {
         assert_eq!(wait, Duration::from_millis(100));
         assert!(limiter.take(10, start + wait).is_ok());
         assert!(limiter.take(10, start + wait).is_err());
-    }
-
-    #[test]
-    fn one_request_over_the_limit_is_refused_and_leaves_no_trace() {
-        let entry = TenantEntry::new("tenant1".parse().unwrap(), Instant::now(), None, Arc::default());
-        let first = entry.enter(1, Entrance::Miss);
-        assert!(first.is_some());
-        assert!(entry.enter(1, Entrance::Hit).is_none());
-        assert_eq!((entry.in_flight(), entry.hits()), (1, 0));
-        drop(first);
-        assert!(entry.enter(1, Entrance::Miss).is_some());
-    }
-
-    #[test]
-    fn hits_are_counted_beside_the_requests_that_run() {
-        let entry = TenantEntry::new("tenant1".parse().unwrap(), Instant::now(), None, Arc::default());
-        for running in 1..=3 {
-            entry.enter(10, Entrance::Hit).unwrap().hand_over();
-            assert_eq!((entry.in_flight(), entry.hits()), (running, running as u64));
-        }
-        entry.leave();
-        assert_eq!((entry.in_flight(), entry.take_hits()), (2, 3));
-        assert_eq!((entry.in_flight(), entry.hits()), (2, 0));
-        assert!(entry.enter(usize::MAX, Entrance::Miss).is_some());
     }
 }

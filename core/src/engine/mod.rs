@@ -13,6 +13,7 @@
 mod backoff;
 mod budget;
 mod connection;
+mod counter;
 mod database;
 mod entry;
 mod health;
@@ -20,6 +21,7 @@ mod observer;
 mod open_tenants;
 mod pool;
 mod pool_cache;
+mod running;
 mod secret_cache;
 mod settings;
 mod sql;

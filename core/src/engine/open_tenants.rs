@@ -8,10 +8,11 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{entry::TenantEntry, pool::TenantPool, secret_cache::Secret};
+use super::{entry::TenantEntry, pool::TenantPool, running::Kept, secret_cache::Secret};
 use crate::TenantId;
 
-/// What a request needs of its tenant, in one piece, so that it takes one look-up and one count of references.
+/// What a request needs of its tenant, in one piece, so that it takes one look-up and one count of references. Where it is shared, that is
+/// also the count of the requests that run.
 pub(crate) struct OpenTenant {
     pub(crate) entry: Arc<TenantEntry>,
     pub(crate) pool: Arc<TenantPool>,
@@ -48,6 +49,11 @@ impl OpenTenant {
         }
     }
 
+    /// Whether other requests may have it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self._expiry.is_some()
+    }
+
     /// Whether nothing happened since to its secret or its pool.
     pub(crate) fn holds(&self) -> bool {
         self.entry.epoch() == self.epoch
@@ -57,7 +63,7 @@ impl OpenTenant {
 /// How many parts the map has.
 const PARTS: usize = 64;
 
-type Part = HashMap<TenantId, Arc<OpenTenant>, RandomState>;
+type Part = HashMap<TenantId, Arc<Kept>, RandomState>;
 
 /// Read by every request, written when a tenant is opened, and by the housekeeping. A reader writes nothing that another reads: neither a
 /// lock nor a count, and no word beside another thread's. A writer copies the part of the map that it changes, which costs less than
@@ -88,17 +94,19 @@ impl OpenTenants {
     pub(crate) fn get(&self, tenant: &TenantId) -> Option<Arc<OpenTenant>> {
         self.part(tenant)
             .load()
-            .get(tenant)
+            .get(tenant)?
+            .open()
             .filter(|open| open.holds())
             .cloned()
     }
 
-    pub(crate) fn put(&self, open: &Arc<OpenTenant>) {
+    pub(crate) fn put(&self, kept: Kept) {
         let _writing = self.writing.lock();
-        if open.holds() {
-            let part = self.part(&open.entry.id);
+        if let Some(open) = kept.open().filter(|open| open.holds()) {
+            let tenant = open.entry.id;
+            let part = self.part(&tenant);
             let mut changed = Part::clone(&part.load());
-            changed.insert(open.entry.id, open.clone());
+            changed.insert(tenant, Arc::new(kept));
             part.store(Arc::new(changed));
         }
     }
@@ -117,7 +125,7 @@ impl OpenTenants {
             let _writing = self.writing.lock();
             let mut changed = Part::clone(&part.load());
             let before = changed.len();
-            changed.retain(|_, open| keep(open));
+            changed.retain(|_, kept| kept.open().is_some_and(|open| keep(open)));
             if changed.len() < before {
                 part.store(Arc::new(changed));
             }

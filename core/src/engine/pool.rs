@@ -562,17 +562,25 @@ impl TenantPool {
 
     /// Takes a connection, opening one where none is idle.
     pub(crate) async fn lease(&self) -> Result<Lease, DatabaseError> {
-        let timeouts = Timeouts {
-            wait: Some(self.shared.times.acquire),
-            create: None,
-            recycle: None,
-        };
-        match self.pool.timeout_get(&timeouts).await {
-            Ok(object) => Ok(Lease::new(object, self.shared.clone())),
-            Err(PoolError::Timeout(TimeoutType::Wait)) => Err(DatabaseError::new(DatabaseErrorKind::PoolTimeout)),
-            Err(PoolError::Backend(error)) => Err(error),
-            Err(PoolError::Closed) => Err(DatabaseError::new(DatabaseErrorKind::Closed)),
-            Err(error) => Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(error)),
+        // Most requests need not wait, and of those none needs a timer.
+        let mut wait = Duration::ZERO;
+        loop {
+            let timeouts = Timeouts {
+                wait: Some(wait),
+                create: None,
+                recycle: None,
+            };
+            return match self.pool.timeout_get(&timeouts).await {
+                Ok(object) => Ok(Lease::new(object, self.shared.clone())),
+                Err(PoolError::Timeout(TimeoutType::Wait)) if wait < self.shared.times.acquire => {
+                    wait = self.shared.times.acquire;
+                    continue;
+                }
+                Err(PoolError::Timeout(TimeoutType::Wait)) => Err(DatabaseError::new(DatabaseErrorKind::PoolTimeout)),
+                Err(PoolError::Backend(error)) => Err(error),
+                Err(PoolError::Closed) => Err(DatabaseError::new(DatabaseErrorKind::Closed)),
+                Err(error) => Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(error)),
+            };
         }
     }
 

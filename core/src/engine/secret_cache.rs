@@ -20,6 +20,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     backoff::Backoff,
+    counter::StripedCounter,
     entry::TenantEntry,
     observer::FetchOutcome,
     settings::{PoolDefaults, SecretsSettings},
@@ -89,7 +90,6 @@ struct CachedSecret {
 pub(crate) struct SecretSlot {
     cached: ArcSwapOption<CachedSecret>,
     renewal: Mutex<Renewal>,
-    hits: AtomicU64,
 }
 
 struct Renewal {
@@ -118,11 +118,6 @@ impl SecretSlot {
     pub(crate) fn clear(&self) -> bool {
         self.renewal.lock().backoff.succeed();
         self.cached.swap(None).is_some()
-    }
-
-    /// Counts a read that was answered without a fetch.
-    pub(crate) fn count_hit(&self) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether the provider is left alone for now after failures.
@@ -175,8 +170,7 @@ pub struct SecretMetrics {
 
 #[derive(Default)]
 struct Counters {
-    /// Hits of entries that are gone; those of living ones are in their slots, so that hits share no counter.
-    hits: AtomicU64,
+    hits: StripedCounter,
     misses: AtomicU64,
     evictions: AtomicU64,
     stale_served: AtomicU64,
@@ -288,7 +282,7 @@ impl SecretCache {
         if let Some(cached) = &*slot.cached.load()
             && now < cached.fresh_until
         {
-            slot.count_hit();
+            self.count_hit();
             Span::current().record(CACHE, "hit");
             return Ok(cached.secret.clone());
         }
@@ -310,12 +304,12 @@ impl SecretCache {
                     Err(SecretError::Unavailable { .. } | SecretError::Invalid { .. })
                         if self.may_serve(&cached, now) =>
                     {
-                        self.serve_stale(slot, &cached)
+                        self.serve_stale(&cached)
                     }
                     outcome => outcome,
                 }
             }
-            (Some(cached), _) if self.may_serve(&cached, now) => self.serve_stale(slot, &cached),
+            (Some(cached), _) if self.may_serve(&cached, now) => self.serve_stale(&cached),
             (_, Ok(flight)) => landed(flight).await,
             (_, Err(error)) => Err(error),
         }
@@ -325,8 +319,8 @@ impl SecretCache {
         now < cached.fresh_until + Duration::from(self.settings.stale_if_error)
     }
 
-    fn serve_stale(&self, slot: &SecretSlot, cached: &CachedSecret) -> Outcome {
-        slot.count_hit();
+    fn serve_stale(&self, cached: &CachedSecret) -> Outcome {
+        self.count_hit();
         Span::current().record(CACHE, "stale");
         self.counters.stale_served.fetch_add(1, Ordering::Relaxed);
         Ok(cached.secret.clone())
@@ -343,7 +337,7 @@ impl SecretCache {
         let mut renewal = entry.secret.renewal.lock();
         if let Some(flight) = &renewal.flight {
             if counted {
-                entry.secret.count_hit();
+                self.count_hit();
             }
             return Ok(flight.clone());
         }
@@ -355,7 +349,7 @@ impl SecretCache {
                 .filter(|cached| now < cached.fresh_until)
         {
             // A fetch landed between the caller's look and this one.
-            entry.secret.count_hit();
+            self.count_hit();
             return Ok(watch::channel(Some(Ok(landed.secret.clone()))).1);
         }
         if let (Some(left), Some(error)) = (renewal.backoff.remaining(now), &renewal.last_error) {
@@ -677,24 +671,21 @@ impl SecretCache {
         error
     }
 
-    /// Takes an entry's hits over before it is forgotten.
-    pub(crate) fn absorb(&self, entry: &TenantEntry, evicted: bool) {
-        let hits = entry.secret.hits.swap(0, Ordering::Relaxed) + entry.take_hits();
-        self.counters.hits.fetch_add(hits, Ordering::Relaxed);
-        if evicted {
-            self.counters.evictions.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Counts a read that was answered without a fetch.
+    pub(crate) fn count_hit(&self) {
+        self.counters.hits.increment();
     }
 
-    pub(crate) fn hits_of(entry: &TenantEntry) -> u64 {
-        entry.secret.hits.load(Ordering::Relaxed) + entry.hits()
+    /// Counts a kept secret that went to make room.
+    pub(crate) fn count_eviction(&self) {
+        self.counters.evictions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counters, with the `entries` that are kept now and their `hits`.
-    pub(crate) fn metrics(&self, entries: usize, hits: u64) -> SecretMetrics {
+    /// The counters, with the `entries` that are kept now.
+    pub(crate) fn metrics(&self, entries: usize) -> SecretMetrics {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SecretMetrics {
-            hits: read(&self.counters.hits) + hits,
+            hits: self.counters.hits.sum(),
             misses: read(&self.counters.misses),
             entries,
             capacity: self.settings.max_entries,

@@ -1,5 +1,63 @@
 //! What is told of a statement without its values.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
+
+use arc_swap::ArcSwap;
+use foldhash::quality::RandomState;
+
+/// What a trace says of a statement.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Description {
+    /// Operation and table, to call a span by.
+    pub(crate) summary: String,
+    /// The table it is about, where that is easily seen.
+    pub(crate) collection: Option<String>,
+    /// Its text without literals.
+    pub(crate) normalized: String,
+}
+
+impl Description {
+    fn of(sql: &str) -> Self {
+        let (operation, collection) = (operation(sql), collection(sql));
+        Self {
+            summary: collection.map_or_else(
+                || operation.to_owned(),
+                |collection| format!("{operation} {collection}"),
+            ),
+            collection: collection.map(str::to_owned),
+            normalized: normalized(sql),
+        }
+    }
+}
+
+/// How many descriptions are kept. A program has so many statements, unless it writes values into their texts.
+const KEPT: usize = 256;
+/// The longest text whose description is kept, in bytes.
+const LONGEST_KEPT: usize = 4_096;
+
+/// What a trace says of a statement. A text is looked at once: that takes longer than to send the statement, and the texts of a program are
+/// always the same, whoever the tenant. The first ones are kept for good.
+pub(crate) fn described(sql: &str) -> Arc<Description> {
+    type Known = HashMap<String, Arc<Description>, RandomState>;
+    static KNOWN: LazyLock<ArcSwap<Known>> = LazyLock::new(ArcSwap::default);
+    let known = KNOWN.load();
+    if let Some(description) = known.get(sql) {
+        return description.clone();
+    }
+    let description = Arc::new(Description::of(sql));
+    if known.len() < KEPT && sql.len() <= LONGEST_KEPT {
+        KNOWN.rcu(|known| {
+            let mut known = Known::clone(known);
+            known.insert(sql.to_owned(), description.clone());
+            known
+        });
+    }
+    description
+}
+
 /// Whether a statement only reads, so that running it twice does no harm. Anything that is not plainly a read is not one: a
 /// `WITH` may hold a `DELETE`, a `SELECT` may lock or write into a table.
 pub(crate) fn is_read(sql: &str) -> bool {
@@ -160,6 +218,19 @@ mod tests {
             assert_eq!(normalized(sql), expected);
         }
         assert!(normalized(&"é".repeat(5_000)).len() < 2_010);
+    }
+
+    #[test]
+    fn a_description_that_is_kept_is_the_same_as_one_that_is_not() {
+        for n in 0..2 * KEPT {
+            let sql = format!("SELECT \"a\" FROM \"t{n}\" WHERE x = 'canary'");
+            for _ in 0..2 {
+                assert_eq!(*described(&sql), Description::of(&sql));
+            }
+        }
+        let description = described("UPDATE \"users\" SET \"name\" = 'canary'");
+        assert_eq!(description.summary, "UPDATE users");
+        assert_eq!(description.normalized, "UPDATE \"users\" SET \"name\" = ?");
     }
 
     #[test]

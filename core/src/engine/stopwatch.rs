@@ -7,19 +7,21 @@ use tracing::{Span, field::Empty};
 
 use super::{
     connection::{Answer, Call},
+    entry::TenantEntry,
     observer::StatementEnd,
-    open_tenants::OpenTenant,
+    secret_cache::Secret,
     sql,
     tally::RequestTally,
 };
 use crate::{
     DatabaseError,
-    trace::{database_system, trace_span},
+    trace::{database_system, is_traced, trace_span},
 };
 
 /// One statement of one tenant, from when a connection is wanted for it.
 pub(crate) struct Stopwatch<'a> {
-    open: &'a OpenTenant,
+    entry: &'a TenantEntry,
+    secret: &'a Secret,
     tally: Option<&'a RequestTally>,
     pub(crate) started: Instant,
     /// The end of the last wait or call.
@@ -29,11 +31,12 @@ pub(crate) struct Stopwatch<'a> {
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(crate) fn new(open: &'a OpenTenant, tally: Option<&'a RequestTally>) -> Self {
+    pub(crate) fn new(entry: &'a TenantEntry, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Self {
         let started = Instant::now();
-        open.entry.touch(started);
+        entry.touch(started);
         Self {
-            open,
+            entry,
+            secret,
             tally,
             started,
             last: started,
@@ -51,9 +54,9 @@ impl<'a> Stopwatch<'a> {
     pub(crate) fn waited(&mut self, error: Option<&DatabaseError>) {
         let waited = self.lap();
         self.waited += waited;
-        self.open.entry.usage.connection_waits.record(waited, error.is_some());
-        if let Some(observer) = &self.open.entry.observer {
-            observer.connection_acquired(&self.open.secret.driver_type, waited, error.map(|error| error.kind));
+        self.entry.usage.connection_waits.record(waited, error.is_some());
+        if let Some(observer) = &self.entry.observer {
+            observer.connection_acquired(&self.secret.driver_type, waited, error.map(|error| error.kind));
         }
     }
 
@@ -64,7 +67,7 @@ impl<'a> Stopwatch<'a> {
     }
 
     pub(crate) fn stop(self, call: Call<'_>, error: Option<&DatabaseError>) {
-        let (entry, secret, elapsed) = (&self.open.entry, &self.open.secret, self.ran);
+        let (entry, secret, elapsed) = (self.entry, self.secret, self.ran);
         let threshold = secret.config.query.slow_threshold;
         let slow = threshold.is_some_and(|threshold| elapsed >= threshold);
         entry.usage.statements.record(elapsed, error.is_some());
@@ -97,17 +100,22 @@ impl<'a> Stopwatch<'a> {
 }
 
 /// The span of one statement (semantic conventions for database client spans). It holds the text without its values.
-pub(crate) fn statement_span(open: &OpenTenant, call: Call<'_>) -> Span {
+pub(crate) fn statement_span(entry: &TenantEntry, secret: &Secret, call: Call<'_>) -> Span {
+    if !is_traced() {
+        return Span::none();
+    }
+    let description = call.sql().map(sql::described);
+    let description = description.as_deref();
     trace_span!(
         "statement",
-        otel.name = call.summary(),
+        otel.name = description.map_or(call.operation(), |description| &description.summary),
         otel.kind = "client",
         otel.status_code = Empty,
-        tenant.id = open.entry.id.as_str(),
-        db.system.name = database_system(&open.secret.driver_type),
+        tenant.id = entry.id.as_str(),
+        db.system.name = database_system(&secret.driver_type),
         db.operation.name = call.operation(),
-        db.collection.name = call.collection(),
-        db.query.text = call.sql().map(sql::normalized),
+        db.collection.name = description.and_then(|description| description.collection.as_deref()),
+        db.query.text = description.map(|description| description.normalized.as_str()),
         db.response.returned_rows = Empty,
         error.type = Empty,
     )

@@ -16,11 +16,12 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     budget::Budget,
     database::TenantDatabase,
-    entry::{Entrance, InFlight, TenantEntry},
+    entry::TenantEntry,
     observer::EngineObserver,
     open_tenants::{OpenTenant, OpenTenants},
     pool::{OnConnect, PoolHost, PoolParts, PoolTimes, within},
     pool_cache::{PoolCache, PoolMetrics},
+    running::{self, Alone},
     secret_cache::{Drivers, LIST_DEADLINE, Secret, SecretCache, SecretError, SecretListener, SecretMetrics},
     settings::EngineSettings,
     tally::RequestTally,
@@ -28,13 +29,15 @@ use super::{
 };
 use crate::{
     BoxError, Connection, DatabaseDriver, DatabaseError, ProviderError, SecretInvalid, SecretProvider, TenantId,
-    trace::trace_span,
+    trace::{is_traced, trace_span},
 };
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// What an over-busy tenant is told to wait.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// What an over-busy tenant is told.
+const BUSY: AcquireError = AcquireError::Busy {
+    retry_after: Duration::from_secs(1),
+};
 
 /// What an engine is made of.
 pub struct TenantsParts {
@@ -221,14 +224,18 @@ impl Tenants {
             if let Some(tally) = &tally {
                 tally.set_entry(&open.entry);
             }
-            engine.admit(&open.entry, Entrance::Hit)?.hand_over();
-            drop(trace_span!(
-                "secret",
-                tenant.id = tenant.as_str(),
-                secret.cache = "hit",
-                secret.version = %open.secret.version,
-            ));
-            return Ok(TenantDatabase::new(open, tally));
+            let open = engine.admit(open)?;
+            engine.secrets.count_hit();
+            let traced = is_traced();
+            if traced {
+                drop(trace_span!(
+                    "secret",
+                    tenant.id = tenant.as_str(),
+                    secret.cache = "hit",
+                    secret.version = %open.secret.version,
+                ));
+            }
+            return Ok(TenantDatabase::new(open, tally, traced));
         }
         engine.open(tenant, tally).await
     }
@@ -307,9 +314,8 @@ impl Tenants {
         let engine = &*self.0;
         let all = engine.all();
         let kept = all.iter().filter(|entry| entry.secret.is_cached()).count();
-        let hits = all.iter().map(|entry| SecretCache::hits_of(entry)).sum();
         CacheSnapshot {
-            metrics: engine.secrets.metrics(kept, hits),
+            metrics: engine.secrets.metrics(kept),
             pools: engine.pools.metrics(),
         }
     }
@@ -370,21 +376,29 @@ impl Tenants {
 }
 
 impl Engine {
-    /// Counts a request in, unless it may not run now. Whoever takes it over counts it out.
-    fn admit<'a>(&self, entry: &'a TenantEntry, entrance: Entrance) -> Result<InFlight<'a>, AcquireError> {
-        if entry.is_suspended() {
-            return Err(AcquireError::Suspended);
-        }
-        let limits = &self.settings.limits;
-        let busy = AcquireError::Busy {
-            retry_after: BUSY_RETRY,
+    /// Counts a request in that has found its secret and pool, unless it may not run now.
+    fn admit(&self, open: Arc<OpenTenant>) -> Result<Arc<OpenTenant>, AcquireError> {
+        refuse_suspended(&open.entry)?;
+        let open = running::enter(open, self.settings.limits.concurrent_requests).ok_or(BUSY)?;
+        self.take_turn(&open.entry)?;
+        Ok(open)
+    }
+
+    /// Counts a request in that looks for them.
+    fn admit_alone<'a>(&self, entry: &'a TenantEntry) -> Result<Alone<'a>, AcquireError> {
+        refuse_suspended(entry)?;
+        let limit = self.settings.limits.concurrent_requests;
+        let alone = entry.enter_alone(limit).ok_or(BUSY)?;
+        self.take_turn(entry)?;
+        Ok(alone)
+    }
+
+    fn take_turn(&self, entry: &TenantEntry) -> Result<(), AcquireError> {
+        let Some(per_second) = self.settings.limits.requests_per_second else {
+            return Ok(());
         };
-        let in_flight = entry.enter(limits.concurrent_requests, entrance).ok_or(busy)?;
-        if let Some(per_second) = limits.requests_per_second {
-            let too_many = |retry_after| AcquireError::RateLimited { retry_after };
-            entry.take_turn(per_second, Instant::now()).map_err(too_many)?;
-        }
-        Ok(in_flight)
+        let too_many = |retry_after| AcquireError::RateLimited { retry_after };
+        entry.take_turn(per_second, Instant::now()).map_err(too_many)
     }
 
     /// [`Tenants::acquire`] where the secret or the pool is not at hand. What it finds is kept for the next request, unless the secret is
@@ -396,7 +410,7 @@ impl Engine {
                 tally.set_entry(&entry);
             }
         };
-        let in_flight = self.admit(&entry, Entrance::Miss).inspect_err(|_| is_of_tenant())?;
+        let alone = self.admit_alone(&entry).inspect_err(|_| is_of_tenant())?;
         let now = Instant::now();
         entry.touch(now);
         let epoch = entry.epoch();
@@ -419,12 +433,13 @@ impl Engine {
         let secret = read?;
         let pool = self.pools.get(&entry, &secret).map_err(AcquireError::Database)?;
         let fresh_until = entry.secret.fresh_until(&secret).filter(|until| *until > now);
-        in_flight.hand_over();
-        let open = Arc::new(OpenTenant::new(entry, epoch, pool, secret, fresh_until));
-        if fresh_until.is_some() {
-            self.open.put(&open);
+        let open = Arc::new(OpenTenant::new(entry.clone(), epoch, pool, secret, fresh_until));
+        if open.is_shared() {
+            self.open.put(alone.share(&open));
+        } else {
+            alone.hand_over();
         }
-        Ok(TenantDatabase::new(open, tally))
+        Ok(TenantDatabase::new(open, tally, is_traced()))
     }
 
     /// The tenant's entry; one is made where there is none, unless it is remembered that there is no such tenant.
@@ -464,7 +479,9 @@ impl Engine {
         for entry in idle.into_iter().take(excess) {
             let was_kept = entry.secret.is_cached();
             self.entries.remove(&entry.id);
-            self.secrets.absorb(&entry, was_kept);
+            if was_kept {
+                self.secrets.count_eviction();
+            }
         }
     }
 
@@ -490,6 +507,13 @@ impl Engine {
     }
 }
 
+fn refuse_suspended(entry: &TenantEntry) -> Result<(), AcquireError> {
+    if entry.is_suspended() {
+        return Err(AcquireError::Suspended);
+    }
+    Ok(())
+}
+
 impl SecretListener for Engine {
     fn changed(&self, entry: &TenantEntry, secret: &Arc<Secret>) {
         self.pools.rotate(entry, secret);
@@ -499,7 +523,6 @@ impl SecretListener for Engine {
         self.pools.close(entry);
         if !entry.is_suspended() {
             self.entries.remove(&entry.id);
-            self.secrets.absorb(entry, false);
         }
     }
 }

@@ -16,7 +16,8 @@ use tracing::Instrument as _;
 
 use super::{
     connection::{Answer, Call, Lease},
-    open_tenants::OpenTenant,
+    entry::TenantEntry,
+    secret_cache::Secret,
     stopwatch::{Stopwatch, note_answer, statement_span},
     tally::RequestTally,
 };
@@ -37,17 +38,25 @@ struct Shared {
     lease: Mutex<Option<Lease>>,
     /// Save points that were dropped without an end and are still to be rolled back.
     abandoned: AtomicU32,
-    open: Arc<OpenTenant>,
+    // Not the `OpenTenant`, the references to which are the requests that run.
+    entry: Arc<TenantEntry>,
+    secret: Arc<Secret>,
     tally: Option<Arc<RequestTally>>,
 }
 
 impl TenantTransaction {
     /// On a connection on which it has begun.
-    pub(crate) fn new(lease: Lease, open: Arc<OpenTenant>, tally: Option<Arc<RequestTally>>) -> Self {
+    pub(crate) fn new(
+        lease: Lease,
+        entry: Arc<TenantEntry>,
+        secret: Arc<Secret>,
+        tally: Option<Arc<RequestTally>>,
+    ) -> Self {
         let shared = Shared {
             lease: Mutex::new(Some(lease)),
             abandoned: AtomicU32::new(0),
-            open,
+            entry,
+            secret,
             tally,
         };
         Self {
@@ -58,7 +67,7 @@ impl TenantTransaction {
     }
 
     pub(crate) fn backend(&self) -> DbBackend {
-        self.shared.open.secret.driver.backend()
+        self.shared.secret.driver.backend()
     }
 
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {
@@ -93,8 +102,8 @@ impl TenantTransaction {
 
 impl Shared {
     async fn call(&self, call: Call<'_>) -> Result<Answer, DatabaseError> {
-        let mut watch = Stopwatch::new(&self.open, self.tally.as_deref());
-        let span = statement_span(&self.open, call);
+        let mut watch = Stopwatch::new(&self.entry, &self.secret, self.tally.as_deref());
+        let span = statement_span(&self.entry, &self.secret, call);
         let answer = self.call_in_order(call).instrument(span.clone()).await;
         watch.ran();
         note_answer(&span, &answer);
@@ -150,7 +159,7 @@ impl Drop for TenantTransaction {
 impl fmt::Debug for TenantTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TenantTransaction")
-            .field("tenant", &self.shared.open.entry.id)
+            .field("tenant", &self.shared.entry.id)
             .field("nested", &self.nested)
             .finish_non_exhaustive()
     }
