@@ -19,6 +19,7 @@ mod resolver;
 pub mod rows;
 mod secret;
 mod tenant_id;
+mod timer;
 mod trace;
 
 pub use database_config::{DatabaseConfig, PoolOverrides, QueryConfig, TlsConfig, TlsMode};
@@ -32,4 +33,5 @@ pub use request::{RequestHead, TrustedProxies};
 pub use resolver::{MalformedReason, Resolution, ResolveError, TenantLocation, TenantResolver};
 pub use secret::{SecretDocument, SecretValue, SecretVersion};
 pub use tenant_id::{DEFAULT_TENANT_ID_PATTERN, MAX_TENANT_ID_BYTES, TenantId, TenantIdError, TenantIdPattern};
+pub use timer::Timer;
 pub use trace::{TRACE_TARGET, database_system, is_traced};

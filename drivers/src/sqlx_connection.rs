@@ -4,7 +4,12 @@
 mod answer;
 mod dialect;
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
@@ -12,8 +17,8 @@ use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, database::HasStatementCache,
 };
-use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion};
-use tokio::time::{Instant, timeout};
+use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion, Timer};
+use tokio::time::Instant;
 
 use answer::{All, Execute, First, Mode, prepared};
 pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
@@ -31,6 +36,7 @@ pub(crate) struct SqlxConnection<D: Dialect> {
     connection: <D::Database as Database>::Connection,
     version: ServerVersion,
     statement_timeout: Option<Duration>,
+    timer: Timer,
     /// Save points count from 2; 0 is no transaction.
     depth: usize,
     /// What ended the transaction before its time.
@@ -54,6 +60,7 @@ impl<D: Dialect> SqlxConnection<D> {
             connection,
             version,
             statement_timeout,
+            timer: Timer::default(),
             depth: 0,
             broken: None,
             end: None,
@@ -141,16 +148,16 @@ where
         self.refuse_outside()?;
         self.enter(self.statement_timeout)?;
         let limit = self.statement_timeout.map(|limit| limit + GRACE);
-        let mut outcome = within(limit, M::run(&mut self.connection, prepared::<D>(statement))).await;
+        let mut outcome = self.once::<M>(statement, limit).await;
         if let Some(Err((sqlx::Error::Database(error), 0))) = &outcome
             && D::is_stale_plan(&**error)
         {
-            let cleared = within(limit, self.connection.clear_cached_statements()).await;
+            let cleared = within(&mut self.timer, limit, pin!(self.connection.clear_cached_statements())).await;
             outcome = match cleared {
                 None => None,
                 Some(Err(error)) => Some(Err((error, 0))),
                 Some(Ok(())) if self.depth > 0 => outcome,
-                Some(Ok(())) => within(limit, M::run(&mut self.connection, prepared::<D>(statement))).await,
+                Some(Ok(())) => self.once::<M>(statement, limit).await,
             };
         }
         let Some(outcome) = outcome else {
@@ -160,10 +167,21 @@ where
         outcome.map_err(|(error, rows)| self.fail(error, Some(rows)))
     }
 
+    async fn once<M: Mode<D::Database>>(
+        &mut self,
+        statement: &Statement,
+        limit: Option<Duration>,
+    ) -> Option<Result<M::Output, (sqlx::Error, usize)>> {
+        let run = pin!(M::run(&mut self.connection, prepared::<D>(statement)));
+        within(&mut self.timer, limit, run).await
+    }
+
     async fn script(&mut self, sql: &str, limit: Option<Duration>) -> Result<ExecResult, DatabaseError> {
         self.enter(limit)?;
-        let script = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.connection);
-        let Some(outcome) = within(limit.map(|limit| limit + GRACE), script).await else {
+        let script = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let limit = limit.map(|limit| limit + GRACE);
+        let outcome = within(&mut self.timer, limit, pin!(script.execute(&mut self.connection))).await;
+        let Some(outcome) = outcome else {
             return Err(Self::timed_out());
         };
         self.leave();
@@ -296,7 +314,8 @@ where
     async fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {
         self.enter(self.statement_timeout)?;
         let limit = self.statement_timeout.map(|limit| limit + GRACE);
-        let Some(outcome) = within(limit, self.connection.ping()).await else {
+        let outcome = within(&mut self.timer, limit, pin!(self.connection.ping())).await;
+        let Some(outcome) = outcome else {
             return Err(Self::timed_out());
         };
         self.leave();
@@ -369,9 +388,9 @@ impl fmt::Display for SavePoint {
 }
 
 /// `None` when the limit passed first.
-async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+async fn within<F: Future>(timer: &mut Timer, limit: Option<Duration>, future: Pin<&mut F>) -> Option<F::Output> {
     match limit {
-        Some(limit) => timeout(limit, future).await.ok(),
+        Some(limit) => timer.within(limit, future).await,
         None => Some(future.await),
     }
 }

@@ -1,0 +1,98 @@
+//! Deadlines that cost next to nothing as long as they are kept.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// Further away than anybody waits.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Keeps one deadline after another for whoever owns it: a connection, or who takes requests. Tokio's `timeout` makes a timer each time, and
+/// sets it and takes it back under a lock that all tasks share. This one is set once and left: it fires at the deadline that was set first,
+/// finds that another one holds by then, and is set to that. It belongs to the runtime that it is used in.
+#[derive(Debug, Default)]
+pub struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// What `future` comes to; `None` where it does not within `limit`, counted from when it first waits.
+    /// (It takes the future where it is pinned: handed over, it would be kept twice.)
+    pub async fn within<F: Future>(&mut self, limit: Duration, mut future: Pin<&mut F>) -> Option<F::Output> {
+        let mut deadline = None;
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit.min(FAR));
+            let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if sleep.deadline() > deadline {
+                sleep.as_mut().reset(deadline);
+            }
+            // Whether or not the task has used up its turn: the timer must know whom to wake.
+            while pin!(unconstrained(sleep.as_mut())).poll(context).is_ready() {
+                if deadline <= Instant::now() {
+                    return Poll::Ready(None);
+                }
+                sleep.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ends_in_time_is_had_however_often_the_timer_was_used() {
+        let mut timer = Timer::default();
+        for n in 0..100 {
+            let started = Instant::now();
+            assert_eq!(timer.within(SECOND, pin!(ready(n))).await, Some(n));
+            assert_eq!(timer.within(SECOND, pin!(sleep(SECOND * 9 / 10))).await, Some(()));
+            assert_eq!(started.elapsed().as_millis(), 900);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_ends_at_its_own_deadline() {
+        let mut timer = Timer::default();
+        for limit in [5, 1, 3, 3, 2, 60, 1] {
+            // Leaves the timer set to a moment that is none of the next one's.
+            assert_eq!(timer.within(SECOND * 4, pin!(sleep(SECOND / 2))).await, Some(()));
+            let started = Instant::now();
+            assert_eq!(timer.within(SECOND * limit, pin!(pending::<()>())).await, None);
+            // Tokio's timers are exact to a millisecond.
+            assert_eq!(started.elapsed().as_secs(), u64::from(limit));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_future_that_was_dropped_leaves_a_timer_that_holds() {
+        let mut timer = Timer::default();
+        {
+            let never = pin!(pending::<()>());
+            let mut dropped = pin!(timer.within(SECOND, never));
+            assert!(futures_util::poll!(dropped.as_mut()).is_pending());
+        }
+        let started = Instant::now();
+        let other = tokio::spawn(async move { timer.within(SECOND * 3, pin!(pending::<()>())).await });
+        assert_eq!(other.await.unwrap(), None);
+        assert_eq!(started.elapsed().as_secs(), 3);
+    }
+}
