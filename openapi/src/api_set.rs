@@ -6,12 +6,17 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{
+    FutureExt as _,
+    future::{Either, ready},
+};
 use http::{HeaderValue, Method};
 use poem::{
-    Endpoint, EndpointExt, IntoEndpoint, PathPattern, Request, Response, Result, Route,
-    endpoint::{BoxEndpoint, DynEndpoint, ToDynEndpoint, make_sync},
+    Endpoint, PathPattern, Request, Response, Result, Route,
+    endpoint::{BoxEndpoint, DynEndpoint, ToDynEndpoint},
 };
+// Hidden, since it is for the code that poem-openapi's macros write; so is what stands here in their stead.
+use poem_openapi::__private::UrlQuery;
 use poem_openapi::{
     OpenApi, OpenApiService,
     registry::{MetaApi, Registry},
@@ -56,14 +61,13 @@ impl ApiSet {
             for (path, methods) in routes {
                 let names = description.path_names(&path);
                 let documented = names.documented(&path);
-                table.documented.insert(path.clone(), documented.clone());
-                for (method, inner) in methods {
-                    let endpoint = Named {
-                        inner,
+                for (method, endpoint) in methods {
+                    let operation = Operation {
+                        endpoint: endpoint.into(),
                         names: names.clone(),
                         documented: documented.clone(),
                     };
-                    table.insert(&path, method, endpoint);
+                    table.insert(&path, method, operation);
                 }
             }
         }
@@ -128,66 +132,35 @@ impl<A: OpenApi> OpenApi for Described<A> {
     fn add_routes(self, _: &mut Routes) {}
 }
 
-/// Gives the answers of an endpoint their route as it is documented, which poem then leaves as it is, and its errors the names of its path
-/// parameters.
-struct Named {
-    inner: BoxEndpoint<'static>,
+/// What one method of a path does. It can stand in two routers.
+#[derive(Clone)]
+struct Operation {
+    endpoint: Arc<dyn DynEndpoint<Output = Response>>,
+    /// Its path parameters.
     names: PathNames,
+    /// Its path as it is documented, for logs and traces: `/users/{id}` where poem says `/users/:param0`.
     documented: Arc<str>,
 }
 
-impl DynEndpoint for Named {
-    type Output = Response;
-
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
-        let answer = DynEndpoint::call(&*self.inner, request);
-        Box::pin(async move {
-            match answer.await {
-                Ok(mut response) => {
-                    response.set_data(PathPattern(self.documented.clone()));
-                    Ok(response)
-                }
-                Err(mut error) => {
-                    error.set_data(self.names.clone());
-                    Err(error)
-                }
-            }
-        })
-    }
-}
-
-/// An endpoint that can stand in two routers. As a [`DynEndpoint`] it hands on what it shares, where poem's own way from an `Arc` to a box
-/// takes one box and one move of the request more.
-#[derive(Clone)]
-struct SharedEndpoint(Arc<dyn DynEndpoint<Output = Response>>);
-
-impl DynEndpoint for SharedEndpoint {
-    type Output = Response;
-
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
-        DynEndpoint::call(&*self.0, request)
-    }
-}
-
-/// Endpoints by path and method.
+/// Operations by path and method.
 #[derive(Clone, Default)]
-pub(crate) struct RouteTable {
-    paths: BTreeMap<String, HashMap<Method, SharedEndpoint>>,
-    /// Each path as poem routes it, and as it is documented.
-    documented: HashMap<String, Arc<str>>,
-}
+pub(crate) struct RouteTable(BTreeMap<String, HashMap<Method, Operation>>);
 
 impl RouteTable {
     pub(crate) fn add<E>(&mut self, path: &str, method: Method, endpoint: E)
     where
         E: Endpoint<Output = Response> + 'static,
     {
-        self.insert(path, method, ToDynEndpoint(endpoint));
+        let operation = Operation {
+            endpoint: Arc::new(ToDynEndpoint(endpoint)),
+            names: PathNames(Arc::from([])),
+            documented: path.into(),
+        };
+        self.insert(path, method, operation);
     }
 
-    fn insert(&mut self, path: &str, method: Method, endpoint: impl DynEndpoint<Output = Response> + 'static) {
-        let methods = self.paths.entry(path.to_owned()).or_default();
-        methods.insert(method, SharedEndpoint(Arc::new(endpoint)));
+    fn insert(&mut self, path: &str, method: Method, operation: Operation) {
+        self.0.entry(path.to_owned()).or_default().insert(method, operation);
     }
 
     /// Adds an endpoint where there is none yet.
@@ -195,10 +168,7 @@ impl RouteTable {
     where
         E: Endpoint<Output = Response> + 'static,
     {
-        let taken = self
-            .paths
-            .get(path)
-            .is_some_and(|methods| methods.contains_key(&method));
+        let taken = self.0.get(path).is_some_and(|methods| methods.contains_key(&method));
         if !taken {
             self.add(path, method, endpoint);
         }
@@ -206,9 +176,8 @@ impl RouteTable {
 
     /// With the routes of another, which are known to be none of these.
     pub(crate) fn extend(&mut self, other: Self) {
-        self.documented.extend(other.documented);
-        for (path, methods) in other.paths {
-            self.paths.entry(path).or_default().extend(methods);
+        for (path, methods) in other.0 {
+            self.0.entry(path).or_default().extend(methods);
         }
     }
 
@@ -218,104 +187,108 @@ impl RouteTable {
     /// # Errors
     /// A path that poem cannot route.
     pub(crate) fn into_router(self) -> Result<Router, poem::error::RouteError> {
-        let mut refusals = Route::new();
-        let mut routes = Routes::new();
-        for (path, mut methods) in self.paths {
-            let refusal = make_sync({
-                let allow = allow(&methods);
-                move |_| Err::<(), poem::Error>(Problem::method_not_allowed(allow.clone()).into())
-            });
-            let refusal = SharedEndpoint(Arc::new(ToDynEndpoint(refusal.map_to_response())));
-            for method in STANDARD {
-                // poem answers HEAD from GET by itself.
-                if method != Method::HEAD {
-                    methods.entry(method).or_insert_with(|| refusal.clone());
-                }
-            }
-            let boxed = |endpoint: SharedEndpoint| -> BoxEndpoint<'static> { Box::new(endpoint) };
-            refusals = refusals.try_at(&path, boxed(refusal))?;
-            let methods = methods.into_iter().map(|(method, endpoint)| (method, boxed(endpoint)));
-            routes.insert(path, methods.collect());
+        let mut routes = Route::new();
+        for (path, operations) in self.0 {
+            routes = routes.try_at(path, Methods::of(operations))?;
         }
-        Ok(Router {
-            routes: OpenApiService::new(Merged(routes), "", "").into_endpoint(),
-            refusals: refusals.boxed(),
-            documented: self.documented,
-        })
+        Ok(Router(routes))
     }
 }
 
-/// The methods of RFC 9110 §9 and RFC 5789.
-const STANDARD: [Method; 9] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::DELETE,
-    Method::CONNECT,
-    Method::OPTIONS,
-    Method::TRACE,
-    Method::PATCH,
-];
-
-fn allow(methods: &HashMap<Method, SharedEndpoint>) -> HeaderValue {
-    let mut names: Vec<&str> = methods.keys().map(Method::as_str).collect();
-    if methods.contains_key(&Method::GET) && !methods.contains_key(&Method::HEAD) {
-        names.push("HEAD");
-    }
-    names.sort_unstable();
-    // Names of methods are tokens, which a header may have.
-    HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-/// Routes that exist already, as an API, so that poem-openapi does around them what it does around its own.
-struct Merged(Routes);
-
-impl OpenApi for Merged {
-    fn meta() -> Vec<MetaApi> {
-        Vec::new()
-    }
-
-    fn register(_: &mut Registry) {}
-
-    fn add_routes(self, table: &mut Routes) {
-        table.extend(self.0);
-    }
-}
-
-/// Where a request goes.
-pub(crate) struct Router {
-    routes: BoxEndpoint<'static>,
-    /// For methods that nobody has heard of.
-    refusals: BoxEndpoint<'static>,
-    documented: HashMap<String, Arc<str>>,
-}
-
-impl Router {
-    /// The route as it is documented, for logs and traces: `/users/{id}` where poem says `/users/:param0`.
-    fn documented(&self, routed: Option<&PathPattern>) -> Option<PathPattern> {
-        self.documented.get(&*routed?.0).cloned().map(PathPattern)
-    }
-}
+/// Where a request goes. `OpenApiService` makes such a thing of one API, in which a request is kept several times over and handed on by way of
+/// three boxes more.
+pub(crate) struct Router(Route);
 
 impl Endpoint for Router {
     type Output = Response;
 
-    fn call(&self, request: Request) -> impl Future<Output = Result<Response>> + Send {
-        let endpoint = if STANDARD.contains(request.method()) {
-            &self.routes
-        } else {
-            &self.refusals
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
+        // poem-openapi's parameters are read from this. What cannot be read has none.
+        let query = match request.uri().query() {
+            None | Some("") => Vec::new(),
+            Some(_) => request.params().unwrap_or_default(),
         };
-        let answer = DynEndpoint::call(&**endpoint, request);
-        async move {
-            answer.await.map_err(|mut error| {
-                if let Some(pattern) = self.documented(error.data()) {
-                    error.set_data(pattern);
-                }
-                error
-            })
+        request.set_data(UrlQuery(query));
+        // What stands around this hands the future on, and each time a future is handed on it is kept, and moved, once more.
+        Box::pin(self.0.call(request))
+    }
+}
+
+/// What a path does, by method.
+struct Methods {
+    operations: Vec<(Method, Operation)>,
+    /// The path as the first of them documents it.
+    documented: Arc<str>,
+    allow: HeaderValue,
+}
+
+impl Methods {
+    fn of(operations: HashMap<Method, Operation>) -> Self {
+        let mut operations: Vec<_> = operations.into_iter().collect();
+        operations.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        let has = |method| operations.iter().any(|(known, _)| *known == method);
+        let mut names: Vec<&str> = operations.iter().map(|(method, _)| method.as_str()).collect();
+        if has(Method::GET) && !has(Method::HEAD) {
+            names.push("HEAD");
         }
+        names.sort_unstable();
+        Self {
+            // Names of methods are tokens, which a header may have.
+            allow: HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static("")),
+            documented: operations
+                .first()
+                .map(|(_, operation)| operation.documented.clone())
+                .unwrap_or_default(),
+            operations,
+        }
+    }
+
+    fn find(&self, method: &Method) -> Option<&Operation> {
+        let mut operations = self.operations.iter();
+        operations
+            .find(|(known, _)| known == method)
+            .map(|(_, operation)| operation)
+    }
+
+    fn refusal(&self) -> poem::Error {
+        let mut refusal: poem::Error = Problem::method_not_allowed(self.allow.clone()).into();
+        refusal.set_data(PathPattern(self.documented.clone()));
+        refusal
+    }
+}
+
+impl Endpoint for Methods {
+    type Output = Response;
+
+    // Not an `async fn`, which would keep the request beside the operation that has it.
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
+        let method = request.method();
+        let without_body = *method == Method::HEAD && self.find(method).is_none();
+        if without_body {
+            request.set_method(Method::GET);
+        }
+        let Some(operation) = self.find(request.method()) else {
+            return Either::Left(ready(Err(self.refusal())));
+        };
+        let answer = DynEndpoint::call(&*operation.endpoint, request);
+        Either::Right(answer.map(move |answer| {
+            let route = PathPattern(operation.documented.clone());
+            match answer {
+                Ok(mut response) => {
+                    // poem leaves a route that is there as it is.
+                    response.set_data(route);
+                    if without_body {
+                        response.set_body(());
+                    }
+                    Ok(response)
+                }
+                Err(mut error) => {
+                    error.set_data(route);
+                    error.set_data(operation.names.clone());
+                    Err(error)
+                }
+            }
+        }))
     }
 }
 
@@ -326,7 +299,7 @@ pub(crate) fn parse(spec: &str) -> Result<Value, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use poem::test::TestClient;
+    use poem::{EndpointExt, test::TestClient};
     use poem_openapi::{param::Path, payload::PlainText};
 
     use super::*;

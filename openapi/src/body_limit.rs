@@ -4,7 +4,7 @@ use std::{error::Error as StdError, io};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
-use http::header;
+use http::{Version, header};
 use poem::{Body, Endpoint, Middleware, Request, Result};
 
 /// Lets no handler read more than this many bytes of a body, whether its length was announced or not: reading further is an error
@@ -61,17 +61,27 @@ impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
         let announced = request
             .header(header::CONTENT_LENGTH)
             .and_then(|length| length.parse::<u64>().ok());
-        let body = request.take_body();
-        let limited = match announced {
+        match announced {
             // hyper reads no further than was announced, so most requests need no wrapping.
-            Some(length) if length <= self.limit.bytes => body,
-            Some(_) => Body::from_bytes_stream(stream::once(async { Err::<Bytes, _>(too_large()) })),
-            None if body.is_empty() => body,
-            None => limited(body, self.limit.bytes),
-        };
-        request.set_body(limited);
+            Some(length) if length <= self.limit.bytes => {}
+            Some(_) => {
+                request.set_body(Body::from_bytes_stream(stream::once(async {
+                    Err::<Bytes, _>(too_large())
+                })));
+            }
+            None if has_no_body(&request) => {}
+            None => {
+                let body = request.take_body();
+                request.set_body(limited(body, self.limit.bytes));
+            }
+        }
         self.inner.call(request)
     }
+}
+
+/// Whether a request whose length is not announced is one without a body (RFC 9112 §6.3). In HTTP/2 it may have one all the same.
+fn has_no_body(request: &Request) -> bool {
+    request.version() <= Version::HTTP_11 && !request.headers().contains_key(header::TRANSFER_ENCODING)
 }
 
 fn too_large() -> io::Error {
@@ -101,10 +111,11 @@ mod tests {
             .with(Problems::default())
             .with(RequestIds);
         let client = TestClient::new(endpoint);
-        let mut request = client.post("/").body(body);
-        if let Some(length) = length {
-            request = request.header(header::CONTENT_LENGTH, length);
-        }
+        let request = client.post("/").body(body);
+        let request = match length {
+            Some(length) => request.header(header::CONTENT_LENGTH, length),
+            None => request.header(header::TRANSFER_ENCODING, "chunked"),
+        };
         request.send().await.0.status().as_u16()
     }
 

@@ -1,6 +1,6 @@
 //! The extractor that makes an operation an operator's.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use http::{HeaderMap, header};
 use poem::{Request, RequestBody, Result};
@@ -8,7 +8,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::{Problem, routes::Gates, tenant::placeholder};
+use crate::{Noted, Problem, tenant::placeholder};
 
 /// The name under which the extractor marks operations, and under which the document has the operator's bearer token.
 pub(crate) const OPERATOR_SCHEME: &str = "Operator";
@@ -93,7 +93,7 @@ impl<'a> ApiExtractor<'a> for Operator {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let Some(gates) = request.data::<Arc<Gates>>() else {
+        let Some(gates) = request.data::<Noted>().and_then(Noted::gates) else {
             tracing::error!("an operator's operation is served without an `OperatorGate`");
             return Err(Problem::internal().into());
         };

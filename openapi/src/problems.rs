@@ -2,9 +2,11 @@
 
 use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
 
+use crossbeam_queue::ArrayQueue;
 use futures_util::FutureExt;
 use http::{HeaderValue, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use tenantry_core::Timer;
 
 use crate::{Problem, RequestId, translate::problem_of};
 
@@ -21,34 +23,48 @@ impl<E: Endpoint> Middleware<E> for Problems {
     type Output = ProblemsEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        ProblemsEndpoint { inner, settings: *self }
+        ProblemsEndpoint {
+            inner,
+            settings: *self,
+            timers: ArrayQueue::new(TIMERS),
+        }
     }
 }
+
+/// How many timers are kept for the requests to come: as many as seldom run at once.
+const TIMERS: usize = 1024;
 
 /// The endpoint of [`Problems`].
 #[derive(Debug)]
 pub struct ProblemsEndpoint<E> {
     inner: E,
     settings: Problems,
+    timers: ArrayQueue<Timer>,
 }
 
-/// The answer of `call`, unless it takes longer than `timeout` or panics.
-async fn within<T: IntoResponse>(timeout: Option<Duration>, call: impl Future<Output = Result<T>>) -> Result<Response> {
-    // A panic leaves behind what unwinding leaves: values owned by this request alone, and locks that recover.
-    let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
-    let outcome = match timeout {
-        None => call.await,
-        Some(timeout) => match tokio::time::timeout(timeout, call.as_mut()).await {
-            Ok(outcome) => outcome,
-            Err(_) => return Err(Problem::request_timeout().into()),
-        },
-    };
-    match outcome {
-        Ok(answer) => answer.map(IntoResponse::into_response),
-        Err(_) => {
-            // What a panic says may repeat a value.
-            tracing::error!("a handler panicked");
-            Err(Problem::internal().into())
+impl<E> ProblemsEndpoint<E> {
+    /// The answer of `call`, unless it takes too long or panics.
+    async fn within<T: IntoResponse>(&self, call: impl Future<Output = Result<T>>) -> Result<Response> {
+        // A panic leaves behind what unwinding leaves: values owned by this request alone, and locks that recover.
+        let call = pin!(AssertUnwindSafe(call).catch_unwind());
+        let outcome = match self.settings.timeout {
+            None => Some(call.await),
+            Some(timeout) => {
+                let mut timer = self.timers.pop().unwrap_or_default();
+                let outcome = timer.within(timeout, call).await;
+                // Where more are kept than there is place for, this one goes.
+                drop(self.timers.push(timer));
+                outcome
+            }
+        };
+        match outcome {
+            Some(Ok(answer)) => answer.map(IntoResponse::into_response),
+            Some(Err(_)) => {
+                // What a panic says may repeat a value.
+                tracing::error!("a handler panicked");
+                Err(Problem::internal().into())
+            }
+            None => Err(Problem::request_timeout().into()),
         }
     }
 }
@@ -57,10 +73,9 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
     type Output = Response;
 
     fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        let id = request.data::<RequestId>().cloned();
-        let answer = within(self.settings.timeout, self.inner.call(request));
-        async move {
-            let mut response = match answer.await {
+        let id = RequestId::of(&request).cloned();
+        self.within(self.inner.call(request)).map(move |answer| {
+            let mut response = match answer {
                 Ok(response) => response,
                 // Who made an answer of their own meant it.
                 Err(error) if error.is_from_response() => error.into_response(),
@@ -77,7 +92,7 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
                 .entry(header::CACHE_CONTROL)
                 .or_insert(HeaderValue::from_static("no-store"));
             Ok(response)
-        }
+        })
     }
 }
 

@@ -1,14 +1,18 @@
 //! The id that every request has, and what is noted of it.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use tenantry_core::engine::RequestTally;
-use uuid::{Builder, Uuid};
+use uuid::{Builder, fmt::Hyphenated};
+
+use crate::routes::Gates;
 
 /// The header that carries it, both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -16,9 +20,16 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_LENGTH: usize = 128;
 
 /// A request's id: the client's own where it sent a well-formed one, which is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a new UUID
-/// version 7. It is in the request's extensions.
+/// version 7.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(Arc<str>);
+pub struct RequestId(Text);
+
+/// Most ids are made here, and need no memory of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Text {
+    Made([u8; Hyphenated::LENGTH]),
+    Given(Arc<str>),
+}
 
 impl RequestId {
     /// A new one. It is no secret, so its random bits need no call of the system, which costs more than all else of it.
@@ -27,18 +38,14 @@ impl RequestId {
         let mut random = [0; 10];
         fastrand::fill(&mut random);
         let id = Builder::from_unix_timestamp_millis(since_epoch.as_millis() as u64, &random).into_uuid();
-        let mut buffer = Uuid::encode_buffer();
-        Self(Arc::from(&*id.hyphenated().encode_lower(&mut buffer)))
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self(Text::Made(text))
     }
 
-    /// The request's: the one in its extensions, else the client's or a new one, which it has there from now on.
-    pub fn of(request: &mut Request) -> Self {
-        if let Some(id) = request.data::<Self>() {
-            return id.clone();
-        }
-        let id = Self::from_headers(request.headers()).unwrap_or_else(Self::generate);
-        request.set_data(id.clone());
-        id
+    /// The request's, within [`RequestIds`].
+    pub fn of(request: &Request) -> Option<&Self> {
+        request.data::<Noted>().map(Noted::id)
     }
 
     /// The one in these headers. One that is malformed, or that is there twice, counts as none: it would reach the log.
@@ -50,43 +57,83 @@ impl RequestId {
         let text = first.to_str().ok()?;
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let well_formed = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(allowed);
-        well_formed.then(|| Self(text.into()))
+        well_formed.then(|| Self(Text::Given(text.into())))
     }
 
     /// As text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Made(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Text::Given(text) => text,
+        }
     }
 
     fn to_header(&self) -> HeaderValue {
         // Every character that an id may have is one that a header may have.
-        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        HeaderValue::from_str(self.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 }
 
-/// What is noted of a request while it runs: which tenant it is for, and what it asked of its database. What stands around the handler
-/// (the access log) reads it. It is in the request's extensions.
-#[derive(Debug, Clone, Default)]
-pub struct Noted(Arc<RequestTally>);
+/// What is noted of a request while it runs: its id, which tenant it is for, and what it asked of its database. What stands around the handler
+/// (the access log) reads it. It is in the request's extensions, which are a map: all that every request has there is in this one.
+#[derive(Clone)]
+pub struct Noted {
+    id: RequestId,
+    tally: Arc<RequestTally>,
+    gates: Option<Arc<Gates>>,
+}
 
 impl Noted {
-    /// The request's: the one in its extensions, else a new one, which it has there from now on.
+    /// The request's: what is in its extensions, else something new, which it has there from now on, with the client's id or a new one.
     pub fn of(request: &mut Request) -> Self {
         if let Some(noted) = request.data::<Self>() {
             return noted.clone();
         }
-        let noted = Self::default();
+        let noted = Self {
+            id: RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
+            tally: Arc::default(),
+            gates: None,
+        };
         request.set_data(noted.clone());
         noted
     }
 
+    /// The request's id.
+    pub fn id(&self) -> &RequestId {
+        &self.id
+    }
+
     /// What was noted so far.
     pub fn tally(&self) -> &Arc<RequestTally> {
-        &self.0
+        &self.tally
+    }
+
+    /// Lets the operations within ask these whether they may run.
+    pub(crate) fn set_gates(request: &mut Request, gates: &Arc<Gates>) {
+        if request.data::<Self>().is_none() {
+            Self::of(request);
+        }
+        if let Some(noted) = request.extensions_mut().get_mut::<Self>() {
+            noted.gates = Some(gates.clone());
+        }
+    }
+
+    /// What operations ask whether they may run; `None` where they are served without.
+    pub(crate) fn gates(&self) -> Option<&Gates> {
+        self.gates.as_deref()
     }
 }
 
-/// Gives every request its [`RequestId`] and [`Noted`], unless something further out did, and every answer its `X-Request-ID`.
+impl fmt::Debug for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Noted")
+            .field("id", &self.id)
+            .field("tally", &self.tally)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gives every request its [`Noted`], unless something further out did, and every answer its `X-Request-ID`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestIds;
 
@@ -108,23 +155,23 @@ impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
     type Output = Response;
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        let id = RequestId::of(&mut request);
-        Noted::of(&mut request);
-        let answer = self.inner.call(request);
-        async move {
-            let mut response = match answer.await {
+        let id = Noted::of(&mut request).id;
+        self.inner.call(request).map(move |answer| {
+            let mut response = match answer {
                 Ok(response) => response.into_response(),
                 Err(error) => error.into_response(),
             };
             response.headers_mut().insert(X_REQUEST_ID, id.to_header());
             Ok(response)
-        }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use poem::{EndpointExt, endpoint::make_sync, test::TestClient};
+
+    use uuid::Uuid;
 
     use super::*;
 

@@ -6,8 +6,8 @@ use http::{Uri, uri::PathAndQuery};
 use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoint};
 
 use crate::{
-    AdminApi, ApiSet, BodyLimit, HealthApi, LogControl, MetricsSource, OperatorGate, Problem, Problems, Readiness,
-    RequestIds, TenantApi, TenantGate, UsersApi,
+    AdminApi, ApiSet, BodyLimit, HealthApi, LogControl, MetricsSource, Noted, OperatorGate, Problem, Problems,
+    Readiness, RequestIds, TenantApi, TenantGate, UsersApi,
     api_set::{Description, RouteTable, Router},
     document::{self, ApiConflict, ApiDocument, DocumentSettings},
     pages,
@@ -168,7 +168,7 @@ impl<E: Endpoint> Endpoint for Gated<E> {
     type Output = E::Output;
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        request.set_data(self.gates.clone());
+        Noted::set_gates(&mut request, &self.gates);
         self.inner.call(request)
     }
 }

@@ -16,7 +16,7 @@ use tenantry_core::{
 };
 use tracing::{Instrument as _, field::Empty};
 
-use crate::{Noted, Problem, ProblemCode, document::describe_location, routes::Gates};
+use crate::{Noted, Problem, ProblemCode, document::describe_location};
 
 /// The name under which the extractor marks operations. The document puts the configured resolver's own scheme in its place.
 pub(crate) const TENANT_SCHEME: &str = "Tenant";
@@ -61,7 +61,7 @@ impl TenantGate {
         resolved
     }
 
-    async fn admit(&self, request: &Request) -> Result<TenantDatabase, Problem> {
+    async fn admit(&self, request: &Request, noted: &Noted) -> Result<TenantDatabase, Problem> {
         let head = RequestHead {
             method: request.method(),
             uri: target_of(request),
@@ -79,11 +79,8 @@ impl TenantGate {
             Resolution::Found(tenant) => tenant,
             Resolution::Absent => return Err(absent(&self.resolver.location())),
         };
-        let tally = request.data::<Noted>().map(|noted| noted.tally().clone());
-        if let Some(tally) = &tally {
-            tally.set_tenant(tenant);
-        }
-        let acquired = self.tenants.acquire_for(&tenant, tally).await;
+        noted.tally().set_tenant(tenant);
+        let acquired = self.tenants.acquire_for(&tenant, Some(noted.tally().clone())).await;
         acquired.map_err(|error| Problem::of_tenant(&tenant, error))
     }
 }
@@ -132,11 +129,12 @@ impl<'a> ApiExtractor<'a> for Tenant {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let Some(gates) = request.data::<Arc<Gates>>() else {
+        let noted = request.data::<Noted>();
+        let Some((noted, gates)) = noted.and_then(|noted| Some((noted, noted.gates()?))) else {
             tracing::error!("a tenant's operation is served without a `TenantGate`");
             return Err(Problem::internal().into());
         };
-        Ok(Self(gates.tenant.admit(request).await?))
+        Ok(Self(gates.tenant.admit(request, noted).await?))
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
+use futures_util::{FutureExt as _, future::Either};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
-use tenantry_openapi::{Noted, RequestId};
+use tenantry_openapi::Noted;
 
 use super::metrics::{Metrics, Route};
 
@@ -43,23 +44,22 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
         let told = (!is_probe(request.original_uri().path())).then(|| ToldRequest::begin(&mut request, metrics));
         // A probe is never traced.
         let trace = told.as_ref().and_then(|_| self.telemetry.trace(&request));
-        let answer = self.inner.call(request);
-        async move {
-            let Some(told) = told else {
-                return answer.await.map(IntoResponse::into_response);
-            };
-            let answer = async {
-                match answer.await {
-                    Ok(response) => response.into_response(),
-                    Err(error) => error.into_response(),
-                }
-            };
-            let (response, trace_id) = match trace {
-                None => (answer.await, None),
-                Some(trace) => trace.around(answer, &told).await,
-            };
-            told.end(&response, trace_id.as_deref());
-            Ok(response)
+        let answer = self.inner.call(request).map(|answer| match answer {
+            Ok(response) => response.into_response(),
+            Err(error) => error.into_response(),
+        });
+        // Nothing is awaited in an `async` block but in a trace: it would keep, and move, what it awaits once more.
+        match (told, trace) {
+            (None, _) => Either::Left(Either::Left(answer.map(Ok))),
+            (Some(told), None) => Either::Left(Either::Right(answer.map(move |response| {
+                told.end(&response, None);
+                Ok(response)
+            }))),
+            (Some(told), Some(trace)) => Either::Right(Box::pin(async move {
+                let (response, trace_id) = trace.around(answer, &told).await;
+                told.end(&response, trace_id.as_deref());
+                Ok(response)
+            })),
         }
     }
 }
@@ -71,7 +71,6 @@ const GIVEN_UP: u16 = 499;
 /// What is told of a request, from when it came: at its end, or when it is given up.
 struct ToldRequest<'a> {
     started: Instant,
-    id: RequestId,
     noted: Noted,
     method: Method,
     peer: Option<IpAddr>,
@@ -83,7 +82,6 @@ impl<'a> ToldRequest<'a> {
     fn begin(request: &mut Request, metrics: &'a Metrics) -> Self {
         Self {
             started: Instant::now(),
-            id: RequestId::of(request),
             noted: Noted::of(request),
             method: request.method().clone(),
             peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
@@ -112,7 +110,7 @@ impl<'a> ToldRequest<'a> {
             database_ms = statements.time.as_secs_f64() * 1e3,
             statements = statements.count,
             tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
-            request_id = self.id.as_str(),
+            request_id = self.noted.id().as_str(),
             trace_id,
             peer = self.peer.map(tracing::field::display),
             "request"
@@ -254,7 +252,7 @@ fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, respons
         span.record("url.path", path.get(..LONGEST_PATH).unwrap_or(path));
     }
     span.record("http.response.status_code", i64::from(status.as_u16()));
-    span.record("request.id", told.id.as_str());
+    span.record("request.id", told.noted.id().as_str());
     if let Some(tenant) = told.noted.tally().tenant() {
         span.record("tenant.id", tenant.as_str());
     }
