@@ -4,6 +4,7 @@
 use std::io;
 
 use async_compression::tokio::bufread::GzipEncoder;
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body::Body as _;
 use http_body_util::combinators::BoxBody;
@@ -35,7 +36,7 @@ impl<E: Endpoint> Endpoint for GzipEndpoint<E> {
     fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let takes = Takes::of(&request);
         let answer = self.inner.call(request);
-        async move { Ok(encoded(answer.await?.into_response(), &takes)) }
+        answer.map(move |answer| Ok(encoded(answer?.into_response(), &takes)))
     }
 }
 
@@ -70,27 +71,25 @@ impl Takes {
 }
 
 /// The answer as the client takes it.
-fn encoded(mut response: Response, takes: &Takes) -> Response {
-    let body: BoxBody<bytes::Bytes, io::Error> = response.take_body().into();
+fn encoded(response: Response, takes: &Takes) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let body: BoxBody<bytes::Bytes, io::Error> = body.into();
     let is_small = body.size_hint().exact().is_some_and(|size| size < SMALLEST);
-    if is_small || !is_compressible(response.headers()) {
-        response.set_body(Body::from(body));
-        return response;
+    let mut body = Body::from(body);
+    if !is_small && is_compressible(&parts.headers) {
+        // Which form an answer has depends on this header, whether it was asked for or not.
+        parts
+            .headers
+            .append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if takes.gzip() {
+            body = Body::from_async_read(GzipEncoder::new(BufReader::new(body.into_async_read())));
+            parts.headers.remove(header::CONTENT_LENGTH);
+            parts
+                .headers
+                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
     }
-    // Which form an answer has depends on this header, whether it was asked for or not.
-    response
-        .headers_mut()
-        .append(header::VARY, HeaderValue::from_static("accept-encoding"));
-    if !takes.gzip() {
-        response.set_body(Body::from(body));
-        return response;
-    }
-    let encoder = GzipEncoder::new(BufReader::new(Body::from(body).into_async_read()));
-    response.set_body(Body::from_async_read(encoder));
-    let headers = response.headers_mut();
-    headers.remove(header::CONTENT_LENGTH);
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response
+    Response::from_parts(parts, body)
 }
 
 /// Whether `Accept-Encoding` names gzip, or everything, with a weight above 0.

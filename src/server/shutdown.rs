@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 
 /// How a server is to stop.
@@ -71,15 +72,14 @@ impl<E: Endpoint> Endpoint for CloseWhenDrainingEndpoint<E> {
 
     fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let is_http1 = request.version() <= http::Version::HTTP_11;
-        let answer = self.inner.call(request);
-        async move {
-            let mut response = answer.await?.into_response();
+        self.inner.call(request).map(move |answer| {
+            let mut response = answer?.into_response();
             // HTTP/2 has no such header (RFC 9113 §8.2.2); it is told by GOAWAY.
             if is_http1 && self.draining.load(Ordering::Relaxed) {
                 let close = http::HeaderValue::from_static("close");
                 response.headers_mut().insert(http::header::CONNECTION, close);
             }
             Ok(response)
-        }
+        })
     }
 }

@@ -87,7 +87,8 @@ struct InTrace;
 
 impl InTrace {
     fn may_be(metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && *metadata.level() <= Level::INFO && TRACED(metadata.target())
+        let is_ours = metadata.target() == TRACE_TARGET;
+        metadata.is_span() && *metadata.level() <= Level::INFO && (is_ours || TRACED(metadata.target()))
     }
 }
 
