@@ -328,7 +328,7 @@ mod tests {
     fn client() -> TestClient<impl Endpoint> {
         let set = ApiSet::new().with(Colours).with(Sounds);
         let router = set.into_routes().into_router().unwrap();
-        TestClient::new(router.with(Problems::default()).with(RequestIds))
+        TestClient::new(router.with(Problems::default()).with(RequestIds::default()))
     }
 
     #[tokio::test]

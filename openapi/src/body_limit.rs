@@ -109,7 +109,7 @@ mod tests {
         let endpoint = read
             .with(BodyLimit { bytes: 10 })
             .with(Problems::default())
-            .with(RequestIds);
+            .with(RequestIds::default());
         let client = TestClient::new(endpoint);
         let request = client.post("/").body(body);
         let request = match length {

@@ -87,10 +87,10 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
                     response
                 }
             };
-            response
-                .headers_mut()
-                .entry(header::CACHE_CONTROL)
-                .or_insert(HeaderValue::from_static("no-store"));
+            let headers = response.headers_mut();
+            if !headers.contains_key(header::CACHE_CONTROL) {
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
             Ok(response)
         })
     }
@@ -111,7 +111,7 @@ mod tests {
 
     async fn answer(endpoint: impl Endpoint + 'static, method: http::Method) -> (u16, Value) {
         let timeout = Some(Duration::from_secs(1));
-        let client = TestClient::new(endpoint.with(Problems { timeout }).with(RequestIds));
+        let client = TestClient::new(endpoint.with(Problems { timeout }).with(RequestIds::default()));
         let response = client
             .request(method, "/x")
             .header("x-request-id", "abc")

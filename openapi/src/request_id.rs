@@ -89,11 +89,7 @@ impl Noted {
         if let Some(noted) = request.data::<Self>() {
             return noted.clone();
         }
-        let noted = Self {
-            id: RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
-            tally: Arc::default(),
-            gates: None,
-        };
+        let noted = Self::new(request);
         request.set_data(noted.clone());
         noted
     }
@@ -108,13 +104,26 @@ impl Noted {
         &self.tally
     }
 
-    /// Lets the operations within ask these whether they may run.
-    pub(crate) fn set_gates(request: &mut Request, gates: &Arc<Gates>) {
-        if request.data::<Self>().is_none() {
-            Self::of(request);
-        }
+    /// As [`of`](Self::of), and lets the operations within ask `gates` whether they may run; the request's id.
+    fn admitting(request: &mut Request, gates: Option<&Arc<Gates>>) -> RequestId {
         if let Some(noted) = request.extensions_mut().get_mut::<Self>() {
-            noted.gates = Some(gates.clone());
+            noted.gates = gates.cloned();
+            return noted.id.clone();
+        }
+        let noted = Self {
+            gates: gates.cloned(),
+            ..Self::new(request)
+        };
+        let id = noted.id.clone();
+        request.set_data(noted);
+        id
+    }
+
+    fn new(request: &Request) -> Self {
+        Self {
+            id: RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
+            tally: Arc::default(),
+            gates: None,
         }
     }
 
@@ -134,28 +143,40 @@ impl fmt::Debug for Noted {
 }
 
 /// Gives every request its [`Noted`], unless something further out did, and every answer its `X-Request-ID`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RequestIds;
+#[derive(Clone, Default)]
+pub struct RequestIds {
+    gates: Option<Arc<Gates>>,
+}
+
+impl RequestIds {
+    /// As it is by default, and what is within may ask these.
+    pub(crate) fn with_gates(gates: Arc<Gates>) -> Self {
+        Self { gates: Some(gates) }
+    }
+}
 
 impl<E: Endpoint> Middleware<E> for RequestIds {
     type Output = RequestIdsEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        RequestIdsEndpoint { inner }
+        RequestIdsEndpoint {
+            inner,
+            gates: self.gates.clone(),
+        }
     }
 }
 
 /// The endpoint of [`RequestIds`].
-#[derive(Debug)]
 pub struct RequestIdsEndpoint<E> {
     inner: E,
+    gates: Option<Arc<Gates>>,
 }
 
 impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
     type Output = Response;
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        let id = Noted::of(&mut request).id;
+        let id = Noted::admitting(&mut request, self.gates.as_ref());
         self.inner.call(request).map(move |answer| {
             let mut response = match answer {
                 Ok(response) => response.into_response(),
@@ -176,7 +197,7 @@ mod tests {
     use super::*;
 
     async fn id_for(inbound: &str) -> String {
-        let client = TestClient::new(make_sync(|_| "x").with(RequestIds));
+        let client = TestClient::new(make_sync(|_| "x").with(RequestIds::default()));
         let response = client.get("/").header(X_REQUEST_ID, inbound).send().await;
         response.0.header(X_REQUEST_ID).unwrap().to_owned()
     }

@@ -6,8 +6,8 @@ use http::{Uri, uri::PathAndQuery};
 use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoint};
 
 use crate::{
-    AdminApi, ApiSet, BodyLimit, HealthApi, LogControl, MetricsSource, Noted, OperatorGate, Problem, Problems,
-    Readiness, RequestIds, TenantApi, TenantGate, UsersApi,
+    AdminApi, ApiSet, BodyLimit, HealthApi, LogControl, MetricsSource, OperatorGate, Problem, Problems, Readiness,
+    RequestIds, TenantApi, TenantGate, UsersApi,
     api_set::{Description, RouteTable, Router},
     document::{self, ApiConflict, ApiDocument, DocumentSettings},
     pages,
@@ -130,7 +130,7 @@ fn router(table: RouteTable) -> Result<Router, ApiConflict> {
     table.into_router().map_err(|error| ApiConflict::Route(error.into()))
 }
 
-/// What the operations of tenants and of operators ask whether they may run. It is in the extensions of every request.
+/// What the operations of tenants and of operators ask whether they may run. It is in what is noted of every request.
 pub(crate) struct Gates {
     pub(crate) tenant: TenantGate,
     pub(crate) operator: OperatorGate,
@@ -145,31 +145,13 @@ struct Outside {
 
 impl Outside {
     fn around<E: Endpoint + 'static>(&self, inner: E) -> BoxEndpoint<'static> {
-        Gated {
-            inner,
-            gates: self.gates.clone(),
-        }
-        .with(BodyLimit { bytes: self.body_limit })
-        .with(Problems {
-            timeout: Some(self.timeout),
-        })
-        .with(RequestIds)
-        .boxed()
-    }
-}
-
-/// Gives every request the gates. poem's `data` does so too, but keeps the request in two more places while it runs.
-struct Gated<E> {
-    inner: E,
-    gates: Arc<Gates>,
-}
-
-impl<E: Endpoint> Endpoint for Gated<E> {
-    type Output = E::Output;
-
-    fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        Noted::set_gates(&mut request, &self.gates);
-        self.inner.call(request)
+        inner
+            .with(BodyLimit { bytes: self.body_limit })
+            .with(Problems {
+                timeout: Some(self.timeout),
+            })
+            .with(RequestIds::with_gates(self.gates.clone()))
+            .boxed()
     }
 }
 

@@ -1,6 +1,7 @@
 //! How long things take.
 
 use std::{
+    collections::HashMap,
     hash::Hash,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -11,7 +12,6 @@ use opentelemetry::{
     KeyValue,
     metrics::{BoundHistogram, Counter, Histogram, Meter},
 };
-use papaya::HashMap;
 use tenantry_core::{
     DatabaseErrorKind, DriverErrorKind, database_system,
     engine::{EngineObserver, FetchOutcome, StatementEnd},
@@ -24,7 +24,7 @@ const SECONDS: [f64; 15] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// One histogram, with what it was bound to so far: a look-up without a lock, and no list of attributes made for each measurement.
+/// One histogram, with what it was bound to so far: no list of attributes is made for each measurement.
 struct Bound<K> {
     histogram: Histogram<f64>,
     bound: HashMap<K, BoundHistogram<f64>, foldhash::quality::RandomState>,
@@ -44,15 +44,10 @@ impl<K: Hash + Eq> Bound<K> {
     }
 
     /// Keys are few: they are made of routes, statuses and kinds, never of what a client sends.
-    fn record(&self, recorder: &Recorder, key: K, took: Duration, attributes: impl Fn(&K) -> Vec<KeyValue>) {
-        let bound = self.bound.pin();
-        if let Some(histogram) = bound.get(&key) {
-            recorder.record(histogram, took);
-            return;
-        }
-        let histogram = self.histogram.bind(&attributes(&key));
-        recorder.record(&histogram, took);
-        bound.insert(key, histogram);
+    fn record(&mut self, key: K, took: Duration, attributes: impl Fn(&K) -> Vec<KeyValue>) {
+        let bound = self.bound.entry(key);
+        let bound = bound.or_insert_with_key(|key| self.histogram.bind(&attributes(key)));
+        bound.record(took.as_secs_f64());
     }
 }
 
@@ -103,21 +98,27 @@ type DriverName = &'static str;
 const DRIVERS: usize = 16;
 const OTHER_DRIVER: DriverName = "other";
 
-pub(super) struct Histograms {
-    recorder: Arc<Recorder>,
+/// What took some time.
+pub(super) enum Took {
+    Request(Route),
+    Statement(DriverName, &'static str, Option<DatabaseErrorKind>),
+    Wait(DriverName, Option<DatabaseErrorKind>),
+    Opening(DriverName, Option<DriverErrorKind>),
+    Fetch(FetchOutcome),
+}
+
+/// OpenTelemetry's histograms, which take a lock for each measurement.
+pub(super) struct Written {
     requests: Bound<Route>,
     statements: Bound<(DriverName, &'static str, Option<DatabaseErrorKind>)>,
     waits: Bound<(DriverName, Option<DatabaseErrorKind>)>,
     openings: Bound<(DriverName, Option<DriverErrorKind>)>,
     fetches: Bound<&'static str>,
-    slow: Counter<u64>,
-    drivers: [OnceLock<DriverName>; DRIVERS],
 }
 
-impl Histograms {
+impl Written {
     pub(super) fn new(meter: &Meter) -> Self {
         Self {
-            recorder: Recorder::start(),
             requests: Bound::new(
                 meter,
                 "http.server.request.duration",
@@ -143,6 +144,58 @@ impl Histograms {
                 "tenantry.secret.fetch.duration",
                 "How long the secret provider took to answer.",
             ),
+        }
+    }
+
+    pub(super) fn write(&mut self, what: Took, took: Duration) {
+        match what {
+            Took::Request(route) => self.requests.record(route, took, |route| {
+                let mut attributes = vec![
+                    KeyValue::new("http.request.method", route.method),
+                    KeyValue::new("http.response.status_code", i64::from(route.status)),
+                ];
+                attributes.extend(route.route.clone().map(|route| KeyValue::new("http.route", route)));
+                if route.status >= 500 {
+                    attributes.push(KeyValue::new("error.type", route.status.to_string()));
+                }
+                attributes
+            }),
+            Took::Statement(driver, operation, kind) => {
+                let key = (driver, operation, kind);
+                self.statements.record(key, took, |(driver, operation, kind)| {
+                    let mut attributes = vec![system(driver), KeyValue::new("db.operation.name", *operation)];
+                    attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
+                    attributes
+                });
+            }
+            Took::Wait(driver, kind) => self.waits.record((driver, kind), took, |(driver, kind)| {
+                let mut attributes = vec![system(driver)];
+                attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
+                attributes
+            }),
+            Took::Opening(driver, kind) => self.openings.record((driver, kind), took, |(driver, kind)| {
+                let mut attributes = vec![system(driver)];
+                attributes.extend(error(kind.map(DriverErrorKind::as_str)));
+                attributes
+            }),
+            Took::Fetch(outcome) => self.fetches.record(outcome.as_str(), took, |outcome| {
+                vec![KeyValue::new("outcome", *outcome)]
+            }),
+        }
+    }
+}
+
+/// Takes measurements from requests.
+pub(super) struct Histograms {
+    recorder: Arc<Recorder>,
+    slow: Counter<u64>,
+    drivers: [OnceLock<DriverName>; DRIVERS],
+}
+
+impl Histograms {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            recorder: Recorder::start(Written::new(meter)),
             slow: meter
                 .u64_counter("tenantry.statements.slow")
                 .with_description("Statements over their tenant's threshold.")
@@ -157,17 +210,7 @@ impl Histograms {
     }
 
     pub(super) fn answered(&self, route: Route, took: Duration) {
-        self.requests.record(&self.recorder, route, took, |route| {
-            let mut attributes = vec![
-                KeyValue::new("http.request.method", route.method),
-                KeyValue::new("http.response.status_code", i64::from(route.status)),
-            ];
-            attributes.extend(route.route.clone().map(|route| KeyValue::new("http.route", route)));
-            if route.status >= 500 {
-                attributes.push(KeyValue::new("error.type", route.status.to_string()));
-            }
-            attributes
-        });
+        self.recorder.record(Took::Request(route), took);
     }
 
     fn driver(&self, driver: &str) -> DriverName {
@@ -190,39 +233,22 @@ fn error(kind: Option<&'static str>) -> Option<KeyValue> {
 
 impl EngineObserver for Histograms {
     fn statement(&self, statement: &StatementEnd<'_>) {
-        let key = (self.driver(statement.driver), statement.operation, statement.error);
-        self.statements
-            .record(&self.recorder, key, statement.elapsed, |(driver, operation, kind)| {
-                let mut attributes = vec![system(driver), KeyValue::new("db.operation.name", *operation)];
-                attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
-                attributes
-            });
+        let what = Took::Statement(self.driver(statement.driver), statement.operation, statement.error);
+        self.recorder.record(what, statement.elapsed);
         if statement.slow {
             self.slow.add(1, &[system(statement.driver)]);
         }
     }
 
     fn connection_acquired(&self, driver: &str, waited: Duration, kind: Option<DatabaseErrorKind>) {
-        let key = (self.driver(driver), kind);
-        self.waits.record(&self.recorder, key, waited, |(driver, kind)| {
-            let mut attributes = vec![system(driver)];
-            attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
-            attributes
-        });
+        self.recorder.record(Took::Wait(self.driver(driver), kind), waited);
     }
 
     fn connection_opened(&self, driver: &str, took: Duration, kind: Option<DriverErrorKind>) {
-        let key = (self.driver(driver), kind);
-        self.openings.record(&self.recorder, key, took, |(driver, kind)| {
-            let mut attributes = vec![system(driver)];
-            attributes.extend(error(kind.map(DriverErrorKind::as_str)));
-            attributes
-        });
+        self.recorder.record(Took::Opening(self.driver(driver), kind), took);
     }
 
     fn secret_fetched(&self, took: Duration, outcome: FetchOutcome) {
-        self.fetches.record(&self.recorder, outcome.as_str(), took, |outcome| {
-            vec![KeyValue::new("outcome", *outcome)]
-        });
+        self.recorder.record(Took::Fetch(outcome), took);
     }
 }

@@ -6,50 +6,54 @@ use std::{
 };
 
 use crossbeam_queue::ArrayQueue;
-use opentelemetry::metrics::BoundHistogram;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::histograms::{Took, Written};
 
 /// How many measurements may wait. There is a place for what 10,000 requests leave in half a second.
 const CAPACITY: usize = 8_192;
 /// How long one waits at most.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The histograms of OpenTelemetry's SDK take a lock that every request would share. Requests leave their measurements here instead, in a
-/// queue without one, and a task of its own writes them into the histograms. Nothing is lost: a request that finds no place writes its
-/// measurement by itself.
+/// The histograms of OpenTelemetry's SDK take a lock that every request would share, and which of them a measurement belongs to has to be looked
+/// up. Requests leave their measurements here instead, in a queue without a lock, and a task of its own writes them into the histograms.
+/// Nothing is lost: a request that finds no place makes some.
 pub(super) struct Recorder {
-    queue: ArrayQueue<(BoundHistogram<f64>, f64)>,
+    queue: ArrayQueue<(Took, Duration)>,
     filling: Notify,
+    written: Mutex<Written>,
 }
 
 impl Recorder {
     /// One whose task lives as long as it does. It must be called within a tokio runtime.
-    pub(super) fn start() -> Arc<Self> {
+    pub(super) fn start(written: Written) -> Arc<Self> {
         let recorder = Arc::new(Self {
             queue: ArrayQueue::new(CAPACITY),
             filling: Notify::new(),
+            written: Mutex::new(written),
         });
         tokio::spawn(write(Arc::downgrade(&recorder)));
         recorder
     }
 
-    /// Notes a duration, in seconds.
-    pub(super) fn record(&self, histogram: &BoundHistogram<f64>, duration: Duration) {
-        let measurement = (histogram.clone(), duration.as_secs_f64());
-        if let Err((histogram, seconds)) = self.queue.push(measurement) {
-            histogram.record(seconds);
-        }
-        if self.queue.len() == CAPACITY / 2 {
+    /// Notes how long something took.
+    pub(super) fn record(&self, what: Took, took: Duration) {
+        if let Err((what, took)) = self.queue.push((what, took)) {
+            self.written.lock().write(what, took);
+            self.drain();
+        } else if self.queue.len() == CAPACITY / 2 {
             self.filling.notify_one();
         }
     }
 
     /// Writes what waits.
     pub(super) fn drain(&self) {
+        let mut written = self.written.lock();
         // No more than there can be: whoever records meanwhile must not hold this up for ever.
         for _ in 0..CAPACITY {
             match self.queue.pop() {
-                Some((histogram, seconds)) => histogram.record(seconds),
+                Some((what, took)) => written.write(what, took),
                 None => return,
             }
         }
@@ -70,10 +74,11 @@ async fn write(recorder: Weak<Recorder>) {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::{KeyValue, metrics::MeterProvider as _};
+    use http::Method;
+    use opentelemetry::metrics::MeterProvider as _;
     use opentelemetry_sdk::metrics::SdkMeterProvider;
 
-    use super::*;
+    use super::{super::Route, *};
 
     #[tokio::test]
     async fn nothing_is_lost_when_more_comes_than_there_is_room_for() {
@@ -83,15 +88,14 @@ mod tests {
             .build()
             .unwrap();
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
-        let histogram = provider.meter("test").f64_histogram("h").build();
-        let bound = histogram.bind(&[KeyValue::new("a", "b")]);
-        let recorder = Recorder::start();
+        let recorder = Recorder::start(Written::new(&provider.meter("test")));
         let writers: Vec<_> = (0..4)
             .map(|_| {
-                let (recorder, bound) = (recorder.clone(), bound.clone());
+                let recorder = recorder.clone();
                 std::thread::spawn(move || {
                     for _ in 0..10_000 {
-                        recorder.record(&bound, Duration::from_millis(1));
+                        let route = Route::new(&Method::GET, Some("/a".into()), 200);
+                        recorder.record(Took::Request(route), Duration::from_millis(1));
                     }
                 })
             })
@@ -103,7 +107,7 @@ mod tests {
         let families = registry.gather();
         let count = families
             .iter()
-            .find(|family| family.name() == "h")
+            .find(|family| family.name() == "http_server_request_duration_seconds")
             .map(|family| family.get_metric()[0].get_histogram().get_sample_count());
         assert_eq!(count, Some(40_000));
     }
