@@ -3,7 +3,9 @@
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use futures_util::{FutureExt as _, future::Either};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::Method;
+#[cfg(feature = "otlp")]
+use http::{HeaderValue, StatusCode};
 use poem::{Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
 use tenantry_openapi::Noted;
 
@@ -173,7 +175,7 @@ impl RequestTrace {
                 let mut response = answer.instrument(span.clone()).await;
                 finish_span(&span, told, &path, &response);
                 if let Ok(traceparent) = HeaderValue::from_str(&ids.traceparent) {
-                    response.headers_mut().insert(TRACEPARENT, traceparent);
+                    response.headers_mut().insert(super::traces::TRACEPARENT, traceparent);
                 }
                 (response, Some(ids.trace_id))
             }
@@ -202,9 +204,6 @@ impl RequestTrace {
 /// The longest path that a span holds.
 #[cfg(feature = "otlp")]
 const LONGEST_PATH: usize = 256;
-/// How a trace is named to whoever goes on with it.
-#[cfg(feature = "otlp")]
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The span around a request (semantic conventions for HTTP server spans).
 #[cfg(feature = "otlp")]

@@ -1,6 +1,6 @@
 //! Traces: which requests are traced, and how their spans leave the program.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use opentelemetry::{
     Context,
     propagation::{Extractor, TextMapPropagator as _},
@@ -25,6 +25,9 @@ use super::{
     logging::TRACED,
 };
 use crate::config::Trace;
+
+/// How a trace is named to whoever goes on with it (W3C Trace Context §3.2).
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The name of the span around a request, from which traces begin.
 pub(super) const REQUEST: &str = "request";
@@ -124,39 +127,37 @@ pub(super) struct TraceSampler {
 /// What is known of a request's trace before it runs.
 pub(super) struct TraceStart {
     /// The caller's context; without one the trace begins here.
-    remote: Context,
-    /// The caller's trace, where there is one.
-    trace_id: Option<String>,
+    remote: Option<Context>,
     pub(super) sampled: bool,
 }
 
 impl TraceSampler {
     pub(super) fn start(self, headers: &HeaderMap) -> TraceStart {
-        let remote = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
-        let caller = remote.span().span_context().clone();
-        let sampled = if caller.is_valid() {
-            caller.is_sampled()
-        } else {
-            fastrand::f64() < self.rate
+        // Most requests say nothing of a trace, and nothing is made for them.
+        let remote = headers.contains_key(TRACEPARENT).then(|| {
+            let propagator = TraceContextPropagator::new();
+            propagator.extract_with_context(&Context::new(), &Headers(headers))
+        });
+        let remote = remote.filter(|remote| remote.span().span_context().is_valid());
+        let sampled = match &remote {
+            Some(remote) => remote.span().span_context().is_sampled(),
+            None => fastrand::f64() < self.rate,
         };
-        TraceStart {
-            trace_id: caller.is_valid().then(|| caller.trace_id().to_string()),
-            remote,
-            sampled,
-        }
+        TraceStart { remote, sampled }
     }
 }
 
 impl TraceStart {
     /// The id of the caller's trace, where the request is part of one.
     pub(super) fn into_trace_id(self) -> Option<String> {
-        self.trace_id
+        let remote = self.remote?;
+        Some(remote.span().span_context().trace_id().to_string())
     }
 
     /// Puts `span` into the caller's trace, or begins one. The answer is its ids.
     pub(super) fn enter(self, span: &Span) -> TraceIds {
-        if self.trace_id.is_some()
-            && let Err(error) = span.set_parent(self.remote)
+        if let Some(remote) = self.remote
+            && let Err(error) = span.set_parent(remote)
         {
             tracing::debug!(error = %error, "the caller's trace cannot be continued");
         }

@@ -53,6 +53,8 @@ const BREAK_FIRST: Duration = Duration::from_millis(250);
 const BREAK_LONGEST: Duration = Duration::from_secs(1);
 /// How many connections one tenant opens at once. Many at once are all slow, and the first is needed first.
 const OPENINGS_AT_ONCE: usize = 4;
+/// How long a request waits at most for a connection of its own tenant before it takes one from another tenant.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(50);
 /// The waits between tries to connect after the user was refused.
 const REFUSED_FIRST: Duration = Duration::from_millis(100);
 const REFUSED_LONGEST: Duration = Duration::from_secs(1);
@@ -109,6 +111,8 @@ pub(crate) struct PoolShared {
     generation: AtomicU64,
     pub(crate) open: AtomicUsize,
     pub(crate) in_use: AtomicUsize,
+    /// What the last opening took.
+    opening_micros: AtomicU64,
     /// Requests that wait for a permit to open a connection, in order of arrival: one that comes back is handed to the first.
     wanting: Mutex<VecDeque<oneshot::Sender<PooledConnection>>>,
     wanting_count: AtomicUsize,
@@ -250,6 +254,8 @@ impl PoolShared {
                         return Err(DatabaseError::new(DatabaseErrorKind::Closed));
                     };
                     let mut opened = PooledConnection::new(connection, permit, self.clone(), &secret, started);
+                    let micros = opened.opening.as_micros() as u64;
+                    self.opening_micros.store(micros, Ordering::Relaxed);
                     self.prepare(&secret, &mut opened, deadline).await?;
                     self.connect_succeeded();
                     return Ok(opened);
@@ -363,6 +369,23 @@ impl PoolShared {
         (Wanting::new(&self.wanting_count), returned)
     }
 
+    /// Waits for a permit that another tenant gives up, which costs both of them an opening. Where this one has connections in use, they are
+    /// waited for first, as long as an opening takes: one most probably comes back before. (Otherwise, with as many tenants as there are
+    /// permits, each opening would make a neighbour slow, whose requests then meet at its only connection and want another.)
+    async fn permit_of_another(&self) -> Option<ConnectionPermit> {
+        if self.open.load(Ordering::Acquire) > 0 {
+            let opening = Duration::from_micros(self.opening_micros.load(Ordering::Relaxed));
+            tokio::time::sleep(opening.min(LONGEST_PATIENCE)).await;
+            if let Some(permit) = self.budget.try_acquire(&self.holder) {
+                return Some(permit);
+            }
+        }
+        // In the line before the search, so that a connection that comes back during it is seen by one or the other.
+        let place = self.budget.line_up(&self.holder);
+        self.host.make_room();
+        place.permit().await
+    }
+
     /// Waits for the right to open a connection: its turn, and a permit.
     async fn may_open(&self) -> Result<Opening, DatabaseError> {
         let closed = || DatabaseError::new(DatabaseErrorKind::Closed);
@@ -378,12 +401,7 @@ impl PoolShared {
         let turn = self.opening.clone().acquire_owned().await.map_err(|_| closed())?;
         let permit = match self.budget.try_acquire(&self.holder) {
             Some(permit) => permit,
-            None => {
-                // In the line before the search, so that a connection that comes back during it is seen by one or the other.
-                let place = self.budget.line_up(&self.holder);
-                self.host.make_room();
-                place.permit().await.ok_or_else(closed)?
-            }
+            None => self.permit_of_another().await.ok_or_else(closed)?,
         };
         Ok(Opening {
             permit,
@@ -509,6 +527,7 @@ impl TenantPool {
             secret: ArcSwap::new(secret),
             open: AtomicUsize::new(0),
             in_use: AtomicUsize::new(0),
+            opening_micros: AtomicU64::new(0),
             wanting: Mutex::new(VecDeque::new()),
             wanting_count: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
