@@ -92,11 +92,11 @@ async fn of_many_at_once_as_many_run_as_may() {
         let (barrier, admitted) = (barrier.clone(), admitted.clone());
         thread::spawn(move || {
             for round in 0..ROUNDS {
-                // Now and then what is kept for the next request changes while they come.
-                if thread == 0 && round % 10 == 0 {
+                barrier.wait();
+                // Every other time what is kept for the next request changes while they come.
+                if thread == 0 && round % 2 == 0 {
                     tenants.clear_secrets(None);
                 }
-                barrier.wait();
                 let acquired = runtime.block_on(tenants.acquire(&id("t1")));
                 if acquired.is_ok() {
                     admitted[round].fetch_add(1, Ordering::Relaxed);

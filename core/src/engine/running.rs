@@ -14,7 +14,7 @@ use super::{entry::TenantEntry, open_tenants::OpenTenant};
 /// is what it costs.
 #[derive(Default)]
 pub(crate) struct Running {
-    /// How many hold something else, or may. While there are any, whoever counts takes the lock.
+    /// Not 0 where the references to the one that is kept may not be all: whoever counts then takes the lock.
     elsewhere: AtomicUsize,
     counts: Mutex<Counts>,
 }
@@ -53,10 +53,10 @@ struct Counting<'a> {
 impl Drop for Counting<'_> {
     fn drop(&mut self) {
         self.counts.shared.retain(|shared| shared.kept || shared.running() > 0);
-        let past = self.counts.shared.iter().filter(|shared| !shared.kept).count();
-        self.running
-            .elsewhere
-            .store(self.counts.alone + past, Ordering::Release);
+        // Two may be kept for a moment, while one takes the place of the other.
+        let is_one = matches!(&self.counts.shared[..], [] | [Shared { kept: true, .. }]);
+        let elsewhere = self.counts.alone + usize::from(!is_one);
+        self.running.elsewhere.store(elsewhere, Ordering::Release);
     }
 }
 
@@ -77,6 +77,9 @@ impl TenantEntry {
     /// Counts a request in that has nothing yet; `None` when the tenant has as many running as it may.
     pub(crate) fn enter_alone(&self, limit: usize) -> Option<Alone<'_>> {
         let mut counting = self.running.lock();
+        // Who finds its secret and pool meanwhile sees this, or is seen here: one of the two looks after the other's count.
+        self.running.elsewhere.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
         (counting.counts.running() < limit).then(|| {
             counting.counts.alone += 1;
             Alone(self)
@@ -148,7 +151,8 @@ impl Drop for Kept {
 pub(crate) fn enter(open: Arc<OpenTenant>, limit: usize) -> Option<Arc<OpenTenant>> {
     // This request's own reference, and the one by which it was found.
     let others = Arc::strong_count(&open).saturating_sub(2);
-    fence(Ordering::Acquire);
+    // After its own reference, for who enters alone; after the count, for who takes the one away by which it was found.
+    fence(Ordering::SeqCst);
     if others < limit && open.entry.running.elsewhere.load(Ordering::Acquire) == 0 {
         return Some(open);
     }
