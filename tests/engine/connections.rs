@@ -9,7 +9,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, TransactionTrait};
+use tempfile::TempDir;
 use tenantry_core::{
     BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, HumanDuration,
     MigrationLock, Plugin, Registry, SecretInvalid,
@@ -205,8 +206,8 @@ impl DatabaseDriver for Gated {
     }
 }
 
-#[tokio::test]
-async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_next_in_line() {
+/// An engine whose connections are opened when the driver is told to.
+async fn gated(tenants: &[&str], settings: EngineSettings) -> (Tenants, Arc<Gated>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut context = BuildContext::for_tests(Registry::new());
     context.base_dir = folder.path().to_owned();
@@ -219,13 +220,26 @@ async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_nex
         open: Semaphore::new(0),
     });
     let tenants = Tenants::new(TenantsParts {
-        provider: Scripted::with(["t1".to_owned()]),
+        provider: Scripted::with(tenants.iter().map(|&id| id.to_owned())),
         provider_type: "scripted".to_owned(),
         drivers: vec![("sqlite".to_owned(), driver.clone())],
-        settings: EngineSettings::default(),
+        settings,
         on_connect: None,
         observer: None,
     });
+    (tenants, driver, folder)
+}
+
+/// Tasks take turns on one thread, so by then each has come as far as it can.
+async fn settled() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_next_in_line() {
+    let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
     let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
     let request = || {
         let database = database.clone();
@@ -234,14 +248,94 @@ async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_nex
     let cut_off = request();
     driver.asked.acquire().await.unwrap().forget();
     let patient = request();
-    // Tasks take turns on one thread, so by then it stands in line behind the first.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+    settled().await;
     cut_off.abort();
     assert!(cut_off.await.unwrap_err().is_cancelled());
     driver.open.add_permits(1);
     assert_eq!(patient.await.unwrap().unwrap(), 1);
     // It was opened once.
     assert_eq!((driver.asked.available_permits(), database.pool_status().open), (0, 1));
+}
+
+#[tokio::test]
+async fn a_request_takes_what_comes_back_while_a_connection_is_opened_for_it_and_that_one_is_kept() {
+    let mut settings = EngineSettings::default();
+    settings.pools.defaults.max_connections = 2;
+    let (tenants, driver, _folder) = gated(&["t1"], settings).await;
+    let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
+    let begin = || {
+        let database = database.clone();
+        tokio::spawn(async move { database.begin().await.unwrap() })
+    };
+    driver.open.add_permits(1);
+    let first = begin().await.unwrap();
+    let second = begin();
+    settled().await;
+    assert_eq!(driver.asked.available_permits(), 2, "one is being opened");
+    drop(first);
+    let _second = second.await.unwrap();
+    let third = begin();
+    settled().await;
+    assert_eq!(driver.asked.available_permits(), 2, "two is all it may have");
+    assert!(!third.is_finished());
+    driver.open.add_permits(1);
+    let _third = third.await.unwrap();
+    assert_eq!(database.pool_status().open, 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_waits_for_any_more_when_it_is_open_is_for_the_next_who_comes() {
+    let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
+    let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
+    driver.open.add_permits(1);
+    let first = database.begin().await.unwrap();
+    let second = tokio::spawn({
+        let database = database.clone();
+        async move { database.begin().await.unwrap() }
+    });
+    settled().await;
+    drop(first);
+    let second = second.await.unwrap();
+    driver.open.add_permits(1);
+    let opened = async {
+        while database.pool_status().open < 2 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), opened).await.unwrap();
+    let third = database.begin().await.unwrap();
+    let status = database.pool_status();
+    assert_eq!((status.open, status.in_use, status.idle), (2, 2, 0));
+    assert_eq!(driver.asked.available_permits(), 2, "no third was opened");
+
+    drop((second, third, database));
+    assert!(tenants.shutdown(Duration::from_secs(10)).await);
+    assert_eq!(tenants.cache_snapshot().pools.connections, 0);
+}
+
+#[tokio::test]
+async fn room_is_made_by_the_connection_whose_last_use_is_longest_ago() {
+    let mut settings = EngineSettings::default();
+    settings.pools.max_connections = 3;
+    let names = ["t1", "t2", "t3"];
+    let world = World::new(Scripted::with(names.map(str::to_owned)), settings).await;
+    let [first, second, third] = futures_util::future::join_all(names.map(|name| {
+        let tenants = world.tenants.clone();
+        async move { tenants.acquire(&id(name)).await.unwrap() }
+    }))
+    .await
+    .try_into()
+    .unwrap();
+    // A burst leaves the first with two, of which it uses one again later than the second uses its only one.
+    let burst = (first.begin().await.unwrap(), first.begin().await.unwrap());
+    drop(burst);
+    while first.pool_status().idle < 2 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    one(&second, "SELECT 1").await.unwrap();
+    one(&first, "SELECT 1").await.unwrap();
+    assert_eq!(world.tenants.cache_snapshot().pools.connections, 3);
+    one(&third, "SELECT 1").await.unwrap();
+    let open = [&first, &second, &third].map(|database| database.pool_status().open);
+    assert_eq!(open, [1, 1, 1]);
 }

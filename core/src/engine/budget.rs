@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// that is done is opening, and no longer than a request can wait.
 const SHORTEST_TENURE: Duration = Duration::from_millis(250);
 const LONGEST_TENURE: Duration = Duration::from_secs(1);
+/// The shortest time between two looks for idle connections by those who wait.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// How long a session may live on that was let go in the middle of its opening.
 const LINGERING: Duration = Duration::from_millis(100);
 
@@ -30,7 +32,7 @@ const LINGERING: Duration = Duration::from_millis(100);
 pub(crate) struct Holder(Arc<AtomicUsize>);
 
 impl Holder {
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Acquire)
     }
 
@@ -48,7 +50,9 @@ pub(crate) struct ConnectionPermit {
 
 impl ConnectionPermit {
     fn new(budget: &Arc<Budget>, holder: &Holder) -> Self {
-        holder.0.fetch_add(1, Ordering::AcqRel);
+        if holder.0.fetch_add(1, Ordering::AcqRel) == 0 {
+            budget.holders.fetch_add(1, Ordering::AcqRel);
+        }
         Self {
             budget: budget.clone(),
             holder: Some(holder.clone()),
@@ -68,8 +72,10 @@ impl ConnectionPermit {
     }
 
     fn let_go(&mut self) {
-        if let Some(holder) = self.holder.take() {
-            holder.0.fetch_sub(1, Ordering::AcqRel);
+        if let Some(holder) = self.holder.take()
+            && holder.0.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            self.budget.holders.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
@@ -94,7 +100,9 @@ impl LingeringPermit {
 
 impl Drop for LingeringPermit {
     fn drop(&mut self) {
-        if let (Some(permit), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(mut permit), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            // Its tenant has nothing of it, and may have another meanwhile.
+            permit.let_go();
             runtime.spawn(async move {
                 tokio::time::sleep(LINGERING).await;
                 drop(permit);
@@ -119,6 +127,10 @@ pub(crate) struct Budget {
     waiting: AtomicUsize,
     /// Connections that are being closed.
     leaving: AtomicUsize,
+    /// Pools that have any.
+    holders: AtomicUsize,
+    /// When somebody who waits looked again for a connection that is idle.
+    looked: Mutex<Option<Instant>>,
     given_back: Notify,
 }
 
@@ -147,6 +159,8 @@ impl Budget {
             state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
+            holders: AtomicUsize::new(0),
+            looked: Mutex::new(None),
             given_back: Notify::new(),
         })
     }
@@ -196,17 +210,30 @@ impl Budget {
         }
     }
 
+    /// Whether one of those who wait may look again for a connection that is idle: not all of them at once, since each looks through every
+    /// pool.
+    pub(crate) fn may_look_again(&self) -> bool {
+        let (mut looked, now) = (self.looked.lock(), Instant::now());
+        let may = looked.is_none_or(|last| now - last >= BETWEEN_LOOKS);
+        if may {
+            *looked = Some(now);
+        }
+        may
+    }
+
     /// Whether more wait for a permit than will have one soon.
     pub(crate) fn is_short(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > self.leaving.load(Ordering::Acquire)
     }
 
-    /// Whether a connection of `holder` that comes back must be closed for the sake of another: when its own pool has no use for it
-    /// and somebody waits, or when somebody has waited longer than patience allows who has none, or two less. `opening` is what opening
+    /// Whether a connection of `holder`, which has `open`, must be closed for the sake of another when it comes back: where it is not the
+    /// only one, when its own pool has no use for it and somebody waits; where it is, when no pool has several, or somebody who has none has
+    /// waited longer than patience allows; and though there is use for it when such a one has none, or two less. `opening` is what opening
     /// it took. Only as many are closed as there are others who wait.
     pub(crate) fn wants_back(
         self: &Arc<Self>,
         holder: &Holder,
+        open: usize,
         held_for: Duration,
         opening: Duration,
         wanted_at_home: impl FnOnce() -> bool,
@@ -223,7 +250,13 @@ impl Budget {
         let state = self.state.lock();
         let others = state.line.values().filter(|waiter| !waiter.holder.is(holder));
         if !wanted_at_home {
-            return others.count() > leaving;
+            let held = self.capacity - state.free;
+            let one_each = held <= leaving + self.holders.load(Ordering::Acquire);
+            let needier = others.filter(|waiter| {
+                let needs_it = waiter.holder.count() == 0 && (one_each || waiter.since.elapsed() > PATIENCE);
+                open > 1 || needs_it
+            });
+            return needier.count() > leaving;
         }
         let mut entitled: Vec<&Holder> = Vec::new();
         for waiter in others.filter(|waiter| waiter.since.elapsed() > PATIENCE) {
@@ -289,7 +322,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Waits for a permit.
-    pub(crate) async fn permit(mut self) -> Option<ConnectionPermit> {
+    pub(crate) async fn permit(&mut self) -> Option<ConnectionPermit> {
         (&mut self.receiver).await.ok()
     }
 }
@@ -321,27 +354,28 @@ mod tests {
         let held = budget.try_acquire(&own).unwrap();
         assert!(budget.try_acquire(&other).is_none());
         assert!(
-            !budget.wants_back(&own, LONGEST_TENURE, QUICK, || false),
+            !budget.wants_back(&own, 1, LONGEST_TENURE, QUICK, || false),
             "nobody waits"
         );
-        let place = budget.line_up(&other);
+        let mut place = budget.line_up(&other);
         assert!(
-            !budget.wants_back(&other, LONGEST_TENURE, QUICK, || false),
+            !budget.wants_back(&other, 0, LONGEST_TENURE, QUICK, || false),
             "the only one who waits is at home"
         );
-        assert!(budget.wants_back(&own, QUICK, QUICK, || false));
-        assert!(!budget.wants_back(&own, LONGEST_TENURE, QUICK, || true));
+        assert!(budget.wants_back(&own, 2, QUICK, QUICK, || false));
+        assert!(budget.wants_back(&own, 1, QUICK, QUICK, || false), "nobody has two");
+        assert!(!budget.wants_back(&own, 1, LONGEST_TENURE, QUICK, || true));
         tokio::time::sleep(PATIENCE * 2).await;
-        assert!(!budget.wants_back(&own, QUICK, QUICK, || true), "it was just opened");
-        assert!(budget.wants_back(&own, SHORTEST_TENURE, QUICK, || true));
+        assert!(!budget.wants_back(&own, 1, QUICK, QUICK, || true), "it was just opened");
+        assert!(budget.wants_back(&own, 1, SHORTEST_TENURE, QUICK, || true));
         assert!(
-            !budget.wants_back(&own, SHORTEST_TENURE, SHORTEST_TENURE, || true),
+            !budget.wants_back(&own, 1, SHORTEST_TENURE, SHORTEST_TENURE, || true),
             "it was slow to open"
         );
-        assert!(budget.wants_back(&own, LONGEST_TENURE, LONGEST_TENURE, || true));
+        assert!(budget.wants_back(&own, 1, LONGEST_TENURE, LONGEST_TENURE, || true));
         let leaving = held.leave();
         assert!(
-            !budget.wants_back(&own, LONGEST_TENURE, QUICK, || false),
+            !budget.wants_back(&own, 1, LONGEST_TENURE, QUICK, || false),
             "a permit is on its way already"
         );
         drop(leaving);
@@ -361,18 +395,27 @@ mod tests {
         let rich_waits = budget.line_up(&rich);
         tokio::time::sleep(PATIENCE * 2).await;
         assert!(
-            !budget.wants_back(&poor, LONGEST_TENURE, QUICK, || true),
+            !budget.wants_back(&poor, 1, LONGEST_TENURE, QUICK, || true),
             "the rich take nothing"
         );
-        let poor_waits = budget.line_up(&poor);
-        let none_waits = budget.line_up(&none);
+        assert!(
+            !budget.wants_back(&poor, 1, LONGEST_TENURE, QUICK, || false),
+            "nor the only one that it does not use just now"
+        );
+        let mut poor_waits = budget.line_up(&poor);
+        let mut none_waits = budget.line_up(&none);
+        assert!(
+            !budget.wants_back(&poor, 1, LONGEST_TENURE, QUICK, || false),
+            "the rich can spare one sooner"
+        );
         tokio::time::sleep(PATIENCE * 2).await;
-        assert!(budget.wants_back(&rich, LONGEST_TENURE, QUICK, || true));
+        assert!(budget.wants_back(&poor, 1, LONGEST_TENURE, QUICK, || false));
+        assert!(budget.wants_back(&rich, 3, LONGEST_TENURE, QUICK, || true));
         drop(first);
         let for_none = none_waits.permit().await.unwrap();
         assert_eq!((rich.count(), poor.count(), none.count()), (2, 1, 1));
         assert!(
-            !budget.wants_back(&rich, LONGEST_TENURE, QUICK, || true),
+            !budget.wants_back(&rich, 3, LONGEST_TENURE, QUICK, || true),
             "one more is no injustice"
         );
         drop(second);
@@ -389,7 +432,7 @@ mod tests {
         let budget = Budget::new(1);
         let (one, other) = (Holder::default(), Holder::default());
         let held = budget.try_acquire(&one).unwrap();
-        let (gone, stays) = (budget.line_up(&one), budget.line_up(&other));
+        let (gone, mut stays) = (budget.line_up(&one), budget.line_up(&other));
         drop(held);
         // It was given to the first, which never looked.
         drop(gone);

@@ -215,9 +215,11 @@ impl Drop for Lease {
             return;
         }
         object.used_at = now;
-        if let Some(first) = self.shared.first_in_line() {
-            // Whoever went away just now leaves the connection to be closed; the next in line gets the next.
-            drop(first.send(Object::take(object)));
+        if let Some(first) = self.shared.first_in_line()
+            && let Err(unwanted) = first.send(Object::take(object))
+        {
+            // Who was first went away just now.
+            self.shared.give(unwanted);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     future::Future,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -53,8 +53,18 @@ const BREAK_FIRST: Duration = Duration::from_millis(250);
 const BREAK_LONGEST: Duration = Duration::from_secs(1);
 /// How many connections one tenant opens at once. Many at once are all slow, and the first is needed first.
 const OPENINGS_AT_ONCE: usize = 4;
-/// How long a request waits at most for a connection of its own tenant before it takes one from another tenant.
-const LONGEST_PATIENCE: Duration = Duration::from_millis(50);
+/// How long a request waits at most for a connection of its own tenant before it takes one that another tenant has not used for
+/// `SPARE_AFTER`.
+const SHORT_PATIENCE: Duration = Duration::from_millis(50);
+/// How long before it takes one that another tenant used just now: several times what an opening takes, since both tenants pay for one.
+const LEAST_PATIENCE: Duration = Duration::from_millis(250);
+const MOST_PATIENCE: Duration = Duration::from_secs(1);
+/// A connection that was not used for this long is one that its tenant can do without.
+const SPARE_AFTER: Duration = Duration::from_secs(1);
+/// How often a request that waits for a permit looks again for a connection that nobody uses.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often a request looks again whose pool has as many connections as it may, some of which may still be opened.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
 /// The waits between tries to connect after the user was refused.
 const REFUSED_FIRST: Duration = Duration::from_millis(100);
 const REFUSED_LONGEST: Duration = Duration::from_secs(1);
@@ -80,8 +90,9 @@ pub(crate) trait PoolHost: Send + Sync {
     /// The user of the secret of this generation was refused: reads the secret anew, if that may be done now. Tells whether another try
     /// to log in is worth while.
     async fn refused(&self, tenant: &TenantId, generation: u64) -> bool;
-    /// Closes the idle connection that is needed least, if there is one.
-    fn make_room(&self);
+    /// Closes the idle connection that is missed least, if it was unused for `unused`, for a tenant that has `none` or some; tells whether one
+    /// is closed now or was being closed already.
+    fn make_room(&self, unused: Duration, none: bool) -> bool;
 }
 
 /// How long things may take.
@@ -116,6 +127,7 @@ pub(crate) struct PoolShared {
     /// Requests that wait for a permit to open a connection, in order of arrival: one that comes back is handed to the first.
     wanting: Mutex<VecDeque<oneshot::Sender<PooledConnection>>>,
     wanting_count: AtomicUsize,
+    spares: Weak<Spares>,
     /// No longer in the map: what comes back is closed.
     retired: AtomicBool,
     budget: Arc<Budget>,
@@ -165,11 +177,11 @@ impl PoolShared {
             let waiting = Object::pool(connection).map_or(0, |pool| pool.status().waiting);
             waiting > 0 || self.is_wanted()
         };
-        let held_for = now - connection.opened_at;
+        let (open, held_for) = (self.open.load(Ordering::Acquire), now - connection.opened_at);
         !self.retired.load(Ordering::Acquire)
             && !self
                 .budget
-                .wants_back(&self.holder, held_for, connection.opening, wanted_at_home)
+                .wants_back(&self.holder, open, held_for, connection.opening, wanted_at_home)
     }
 
     fn check_breaker(&self, now: Instant) -> Result<(), DatabaseError> {
@@ -286,8 +298,8 @@ impl PoolShared {
         }
     }
 
-    /// The same in a task of its own: when the request goes away that wanted the connection, it is for the next in line. Otherwise
-    /// requests that are cut off one after the other would have a connection begun for each and none ever finished.
+    /// The same in a task of its own: when the request that wanted the connection has had another meanwhile, or has gone away, it is for the
+    /// next in line. Otherwise requests that are cut off one after the other would have a connection begun for each and none ever finished.
     async fn open(self: &Arc<Self>, opening: Opening, deadline: Instant) -> Result<PooledConnection, DatabaseError> {
         let (opened, outcome) = oneshot::channel();
         let shared = self.clone();
@@ -295,10 +307,8 @@ impl PoolShared {
             // Its turn is over when it is open, not before.
             let Opening { permit, _turn, _first } = opening;
             let unwanted = opened.send(shared.connect(deadline, permit).await);
-            if let Err(Ok(connection)) = unwanted
-                && let Some(first) = shared.first_in_line()
-            {
-                drop(first.send(connection));
+            if let Err(Ok(connection)) = unwanted {
+                shared.give(connection);
             }
         };
         tokio::spawn(open.in_current_span());
@@ -357,6 +367,38 @@ impl PoolShared {
         None
     }
 
+    /// Hands a connection that nobody holds to the first in line, or keeps it for the next who comes.
+    pub(crate) fn give(&self, connection: PooledConnection) {
+        let Some(spares) = self.spares.upgrade() else {
+            return;
+        };
+        let Some(connection) = self.hand_on(connection) else {
+            return;
+        };
+        spares.put(connection);
+        // Somebody may have come, or the pool may have ended, between the look and now.
+        if self.is_wanted()
+            && let Some(connection) = spares.take()
+            && let Some(connection) = self.hand_on(connection)
+        {
+            spares.put(connection);
+        }
+        if self.retired.load(Ordering::Acquire) {
+            spares.retain(|_| false);
+        }
+    }
+
+    /// Hands a connection to the first in line; it comes back where there is none.
+    fn hand_on(&self, mut connection: PooledConnection) -> Option<PooledConnection> {
+        while let Some(first) = self.first_in_line() {
+            match first.send(connection) {
+                Ok(()) => return None,
+                Err(unwanted) => connection = unwanted,
+            }
+        }
+        Some(connection)
+    }
+
     /// Takes a place in the line for a connection that comes back.
     fn want(&self) -> (Wanting<'_>, oneshot::Receiver<PooledConnection>) {
         let (sender, returned) = oneshot::channel();
@@ -369,21 +411,41 @@ impl PoolShared {
         (Wanting::new(&self.wanting_count), returned)
     }
 
-    /// Waits for a permit that another tenant gives up, which costs both of them an opening. Where this one has connections in use, they are
-    /// waited for first, as long as an opening takes: one most probably comes back before. (Otherwise, with as many tenants as there are
-    /// permits, each opening would make a neighbour slow, whose requests then meet at its only connection and want another.)
+    /// Waits for a permit that another tenant gives up, which costs one of them an opening and mostly both. So a tenant that has
+    /// connections in use waits for them first, and takes what others have used lately only when they stay away: otherwise, where there
+    /// are as many tenants as permits, each opening makes a neighbour slow, whose requests meet and want another in turn.
     async fn permit_of_another(&self) -> Option<ConnectionPermit> {
         if self.open.load(Ordering::Acquire) > 0 {
             let opening = Duration::from_micros(self.opening_micros.load(Ordering::Relaxed));
-            tokio::time::sleep(opening.min(LONGEST_PATIENCE)).await;
+            let longest = self.times.acquire / 4;
+            let short = opening.min(SHORT_PATIENCE).min(longest);
+            tokio::time::sleep(short).await;
+            if let Some(permit) = self.budget.try_acquire(&self.holder) {
+                return Some(permit);
+            }
+            let mut place = self.budget.line_up(&self.holder);
+            if self.host.make_room(SPARE_AFTER, false) {
+                return place.permit().await;
+            }
+            // Not in the line meanwhile: what others use and give back would be closed for this one.
+            drop(place);
+            tokio::time::sleep((opening * 4).clamp(LEAST_PATIENCE, MOST_PATIENCE).min(longest) - short).await;
             if let Some(permit) = self.budget.try_acquire(&self.holder) {
                 return Some(permit);
             }
         }
         // In the line before the search, so that a connection that comes back during it is seen by one or the other.
-        let place = self.budget.line_up(&self.holder);
-        self.host.make_room();
-        place.permit().await
+        let mut place = self.budget.line_up(&self.holder);
+        self.host.make_room(Duration::ZERO, self.holder.count() == 0);
+        loop {
+            if let Ok(permit) = timeout(LOOK_AGAIN, place.permit()).await {
+                return permit;
+            }
+            // What came back meanwhile may have stayed where it was: only who looks again finds it idle.
+            if self.budget.may_look_again() {
+                self.host.make_room(Duration::ZERO, self.holder.count() == 0);
+            }
+        }
     }
 
     /// Waits for the right to open a connection: its turn, and a permit.
@@ -399,15 +461,22 @@ impl PoolShared {
             Some(first).filter(|_| !self.proven.load(Ordering::Acquire))
         };
         let turn = self.opening.clone().acquire_owned().await.map_err(|_| closed())?;
-        let permit = match self.budget.try_acquire(&self.holder) {
-            Some(permit) => permit,
-            None => self.permit_of_another().await.ok_or_else(closed)?,
-        };
-        Ok(Opening {
-            permit,
-            _turn: turn,
-            _first: first,
-        })
+        loop {
+            let permit = match self.budget.try_acquire(&self.holder) {
+                Some(permit) => permit,
+                None => self.permit_of_another().await.ok_or_else(closed)?,
+            };
+            // Those count that were begun for requests which have had another connection since: they are in no lease and in no pool yet.
+            if self.holder.count() <= self.secret.load().limits.max_connections {
+                return Ok(Opening {
+                    permit,
+                    _turn: turn,
+                    _first: first,
+                });
+            }
+            drop(permit);
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
     }
 }
 
@@ -416,6 +485,29 @@ struct Opening {
     permit: ConnectionPermit,
     _turn: OwnedSemaphorePermit,
     _first: Option<OwnedMutexGuard<()>>,
+}
+
+/// Connections that were opened for requests which had another one before: idle, as those in the pool, which takes none from outside.
+#[derive(Default)]
+struct Spares(Mutex<Vec<PooledConnection>>);
+
+impl Spares {
+    fn put(&self, connection: PooledConnection) {
+        self.0.lock().push(connection);
+    }
+
+    fn take(&self) -> Option<PooledConnection> {
+        self.0.lock().pop()
+    }
+
+    fn retain(&self, keep: impl FnMut(&mut PooledConnection) -> bool) {
+        // Closed when the lock is free again.
+        let closed: Vec<_> = {
+            let mut keep = keep;
+            self.0.lock().extract_if(.., |spare| !keep(spare)).collect()
+        };
+        drop(closed);
+    }
 }
 
 struct Wanting<'a>(&'a AtomicUsize);
@@ -438,6 +530,7 @@ pub(crate) struct ConnectionManager {
     shared: Arc<PoolShared>,
     /// The pool itself, for a request that waits for room and may as well take what comes back.
     pool: std::sync::OnceLock<deadpool::managed::WeakPool<ConnectionManager>>,
+    spares: Arc<Spares>,
 }
 
 impl ConnectionManager {
@@ -449,6 +542,23 @@ impl ConnectionManager {
             pool.retain(|connection, _| taken || !connection.is_current(now) || !std::mem::replace(&mut taken, true));
         removed.removed.into_iter().next()
     }
+
+    async fn take_spare(&self) -> Option<PooledConnection> {
+        while let Some(mut spare) = self.spares.take() {
+            if self.recycle(&mut spare, &Metrics::default()).await.is_ok() {
+                return Some(spare);
+            }
+        }
+        None
+    }
+
+    /// Opens a connection once that is allowed.
+    async fn open(&self, deadline: Instant) -> Result<PooledConnection, DatabaseError> {
+        let opening = timeout_at(deadline, self.shared.may_open())
+            .await
+            .map_err(|_| DatabaseError::new(DatabaseErrorKind::PoolTimeout))??;
+        self.shared.open(opening, deadline + self.shared.times.connect).await
+    }
 }
 
 impl Manager for ConnectionManager {
@@ -458,25 +568,31 @@ impl Manager for ConnectionManager {
     async fn create(&self) -> Result<PooledConnection, DatabaseError> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.times.acquire;
-        let waited_too_long = |_| DatabaseError::new(DatabaseErrorKind::PoolTimeout);
         shared.check_breaker(Instant::now())?;
-        // Whatever comes back while this request waits for its turn is as good as a new one.
+        if let Some(spare) = self.take_spare().await {
+            return Ok(spare);
+        }
+        // Whatever comes back while this request waits for its turn, or for the server, is as good as a new one.
         let (wanting, mut returned) = shared.want();
         // One may have come back between the look for an idle one and the place in the line.
         if let Some(connection) = self.take_idle() {
             return Ok(connection);
         }
-        let opening = tokio::select! {
+        let opened = tokio::select! {
             biased;
             Ok(connection) = &mut returned => return Ok(connection),
-            opening = timeout_at(deadline, shared.may_open()) => opening.map_err(waited_too_long)??,
+            opened = self.open(deadline) => opened,
         };
         drop(wanting);
         returned.close();
-        if let Ok(connection) = returned.try_recv() {
-            return Ok(connection);
+        match (returned.try_recv(), opened) {
+            (Ok(connection), Ok(opened)) => {
+                shared.give(opened);
+                Ok(connection)
+            }
+            (Ok(connection), Err(_)) => Ok(connection),
+            (Err(_), opened) => opened,
         }
-        shared.open(opening, deadline + shared.times.connect).await
     }
 
     async fn recycle(&self, connection: &mut PooledConnection, _: &Metrics) -> RecycleResult<DatabaseError> {
@@ -505,6 +621,7 @@ impl Manager for ConnectionManager {
 pub(crate) struct TenantPool {
     shared: Arc<PoolShared>,
     pool: Pool<ConnectionManager>,
+    spares: Arc<Spares>,
     rotating: Mutex<()>,
 }
 
@@ -521,8 +638,10 @@ impl TenantPool {
     /// A pool without any connection yet.
     pub(crate) fn new(tenant: TenantId, secret: Arc<Secret>, parts: &PoolParts) -> Result<Self, DatabaseError> {
         let max = secret.limits.max_connections;
+        let spares = Arc::new(Spares::default());
         let shared = Arc::new(PoolShared {
             tenant,
+            spares: Arc::downgrade(&spares),
             generation: AtomicU64::new(secret.generation),
             secret: ArcSwap::new(secret),
             open: AtomicUsize::new(0),
@@ -553,6 +672,7 @@ impl TenantPool {
         let manager = ConnectionManager {
             shared: shared.clone(),
             pool: std::sync::OnceLock::new(),
+            spares: spares.clone(),
         };
         let mut config = PoolConfig::new(max);
         // The last one used is used next, so that those not needed grow old and go.
@@ -566,6 +686,7 @@ impl TenantPool {
         Ok(Self {
             shared,
             pool,
+            spares,
             rotating: Mutex::new(()),
         })
     }
@@ -621,7 +742,7 @@ impl TenantPool {
             self.pool.resize(max);
         }
         let now = Instant::now();
-        drop(self.pool.retain(|connection, _| connection.is_current(now)));
+        self.retain_idle(|connection| connection.is_current(now));
         true
     }
 
@@ -633,13 +754,29 @@ impl TenantPool {
     /// Closes the idle connections now and the used ones as they come back. Whoever holds the pool can use it to the end.
     pub(crate) fn retire(&self) {
         self.shared.retired.store(true, Ordering::Release);
-        drop(self.pool.retain(|_, _| false));
+        self.retain_idle(|_| false);
     }
 
-    /// Closes the idle connection that was not used for the longest time; tells whether there was one.
-    pub(crate) fn close_one_idle(&self) -> bool {
+    /// Closes the idle connections that are not to be kept.
+    fn retain_idle(&self, mut keep: impl FnMut(&PooledConnection) -> bool) {
+        self.spares.retain(|connection| keep(connection));
+        drop(self.pool.retain(|connection, _| keep(connection)));
+    }
+
+    /// When the idle connection was used last whose last use is longest ago.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let mut longest = None;
+        self.retain_idle(|connection| {
+            longest = longest.into_iter().chain([connection.used_at]).min();
+            true
+        });
+        longest
+    }
+
+    /// Closes an idle connection that was not used after `since`; tells whether there was one.
+    pub(crate) fn close_idle_since(&self, since: Instant) -> bool {
         let mut closed = false;
-        drop(self.pool.retain(|_, _| std::mem::replace(&mut closed, true)));
+        self.retain_idle(|connection| closed || connection.used_at > since || std::mem::replace(&mut closed, true));
         closed
     }
 
@@ -647,7 +784,7 @@ impl TenantPool {
     pub(crate) fn sweep(&self, now: Instant) {
         let limits = self.shared.secret.load().limits.clone();
         let mut excess = self.status().idle.saturating_sub(limits.idle_connections);
-        let removed = self.pool.retain(|connection, _| {
+        self.retain_idle(|connection| {
             let idle = now.saturating_duration_since(connection.used_at);
             if !connection.is_current(now) || idle >= Duration::from(limits.idle_time) {
                 return false;
@@ -658,7 +795,6 @@ impl TenantPool {
             }
             true
         });
-        drop(removed);
     }
 
     pub(crate) fn status(&self) -> PoolStatus {

@@ -18,6 +18,9 @@ use super::{
 };
 use crate::DatabaseError;
 
+/// A tenant's only connection that was not used for this long goes to others that have some, too.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
 /// The counters of `/health/cache`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolMetrics {
@@ -117,19 +120,32 @@ impl PoolCache {
         }
     }
 
-    /// Closes one idle connection of the least recently used tenant that has one, unless as many are closing already as requests wait.
-    pub(crate) fn make_room(&self) {
-        if !self.parts.budget.is_short() {
-            return;
-        }
-        let mut candidates = self.open();
-        // Each key is read once: requests move it meanwhile, and a sort whose order changes under it panics.
-        candidates.sort_by_cached_key(|entry| entry.last_used());
-        for entry in candidates {
-            if entry.pool.load().as_ref().is_some_and(|pool| pool.close_one_idle()) {
-                return;
+    /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as many are closing already as requests wait.
+    /// Tells whether one is closed.
+    ///
+    /// That is the one whose last use is longest ago, of tenants that have several first: the next request of a tenant whose only one was
+    /// closed would have to take one from somebody else in turn. Unless whoever wants it has `none`, an only one is closed when it seems
+    /// forgotten, not before.
+    pub(crate) fn make_room(&self, unused: Duration, none: bool) -> bool {
+        // What is found may be taken by a request meanwhile, and then the next one is looked for.
+        while self.parts.budget.is_short() {
+            let now = Instant::now();
+            let idle = self.open().into_iter().filter_map(|entry| {
+                let pool = entry.pool.load_full()?;
+                let since = pool.idle_since()?;
+                let idle = now.saturating_duration_since(since);
+                let several = pool.status().open > 1;
+                let least = if several || none { unused } else { FORGOTTEN_AFTER };
+                (idle >= least).then_some((several, idle, since, pool))
+            });
+            let Some((_, _, since, pool)) = idle.max_by_key(|(several, idle, ..)| (*several, *idle)) else {
+                return false;
+            };
+            if pool.close_idle_since(since) {
+                return true;
             }
         }
+        true
     }
 
     /// Closes connections that are worn out and pools that nobody uses.

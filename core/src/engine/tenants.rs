@@ -542,10 +542,10 @@ impl PoolHost for Host {
         engine.secrets.refresh_after_refusal(&entry, generation).await
     }
 
-    fn make_room(&self) {
-        if let Some(engine) = self.0.upgrade() {
-            engine.pools.make_room();
-        }
+    fn make_room(&self, unused: Duration, none: bool) -> bool {
+        self.0
+            .upgrade()
+            .is_some_and(|engine| engine.pools.make_room(unused, none))
     }
 }
 
