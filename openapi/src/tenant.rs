@@ -1,6 +1,6 @@
 //! The extractor that makes an operation a tenant's.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, pin::pin, sync::Arc};
 
 use http::Uri;
 use poem::{Request, RequestBody, Result};
@@ -53,7 +53,9 @@ impl TenantGate {
             tenant.resolver = &*self.resolver_type,
             tenant.id = Empty,
         );
-        let resolved = self.resolver.resolve(head).instrument(span.clone()).await;
+        let mut resolving = pin!(self.resolver.resolve(head).instrument(span));
+        let resolved = resolving.as_mut().await;
+        let span = resolving.span();
         match &resolved {
             Ok(Resolution::Found(tenant)) => span.record("tenant.id", tenant.as_str()),
             Ok(Resolution::Absent) | Err(_) => span.record("otel.status_code", "ERROR"),

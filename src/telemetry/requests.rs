@@ -172,12 +172,15 @@ impl RequestTrace {
         match *self {
             Self::Elsewhere { trace_id } => (answer.await, Some(trace_id)),
             Self::Here { span, ids, path } => {
-                let mut response = answer.instrument(span.clone()).await;
-                finish_span(&span, told, &path, &response);
-                if let Ok(traceparent) = HeaderValue::from_str(&ids.traceparent) {
+                // Its span is left in it: each clone of one is a look-up of its own.
+                let mut answer = std::pin::pin!(answer.instrument(span));
+                let mut response = answer.as_mut().await;
+                finish_span(answer.span(), told, &path, &response);
+                let (traceparent, trace_id) = (HeaderValue::from_str(&ids.traceparent), ids.trace_id());
+                if let Ok(traceparent) = traceparent {
                     response.headers_mut().insert(super::traces::TRACEPARENT, traceparent);
                 }
-                (response, Some(ids.trace_id))
+                (response, Some(trace_id.to_owned()))
             }
         }
     }
@@ -245,20 +248,23 @@ fn protocol_version(version: http::Version) -> &'static str {
 #[cfg(feature = "otlp")]
 fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, response: &Response) {
     let status = response.status();
-    if let Some(PathPattern(route)) = response.data::<PathPattern>() {
-        super::traces::rename(span, format!("{} {route}", super::metrics::method_name(&told.method)));
-        span.record("http.route", &**route);
-        span.record("url.path", path.get(..LONGEST_PATH).unwrap_or(path));
+    let route = response.data::<PathPattern>().map(|PathPattern(route)| &**route);
+    if let Some(route) = route {
+        super::traces::rename(span, [super::metrics::method_name(&told.method), route].join(" "));
     }
-    span.record("http.response.status_code", i64::from(status.as_u16()));
-    span.record("request.id", told.noted.id().as_str());
-    if let Some(tenant) = told.noted.tally().tenant() {
-        span.record("tenant.id", tenant.as_str());
-    }
-    if status.is_server_error() {
-        span.record("error.type", StatusCode::as_str(&status));
-        span.record("otel.status_code", "ERROR");
-    }
+    let failed = status.is_server_error();
+    let tenant = told.noted.tally().tenant();
+    // All at once, since each time the span is looked up by every layer.
+    tracing::record_all!(
+        span,
+        http.route = route,
+        url.path = route.map(|_| path.get(..LONGEST_PATH).unwrap_or(path)),
+        http.response.status_code = i64::from(status.as_u16()),
+        request.id = told.noted.id().as_str(),
+        tenant.id = tenant.as_ref().map(|tenant| tenant.as_str()),
+        error.type = failed.then(|| StatusCode::as_str(&status)),
+        otel.status_code = failed.then_some("ERROR"),
+    );
 }
 
 fn is_probe(path: &str) -> bool {

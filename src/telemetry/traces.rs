@@ -1,5 +1,7 @@
 //! Traces: which requests are traced, and how their spans leave the program.
 
+use std::ops::Range;
+
 use http::{HeaderMap, HeaderName};
 use opentelemetry::{
     Context,
@@ -164,7 +166,6 @@ impl TraceStart {
         let context = span.context();
         let ids = context.span().span_context().clone();
         TraceIds {
-            trace_id: ids.trace_id().to_string(),
             traceparent: format!(
                 "00-{}-{}-{:02x}",
                 ids.trace_id(),
@@ -182,10 +183,19 @@ pub(super) fn rename(span: &Span, name: String) {
 
 /// What a trace and its place in it are called.
 pub(super) struct TraceIds {
-    pub(super) trace_id: String,
     /// The header for whoever goes on with the trace (W3C Trace Context §3.2).
     pub(super) traceparent: String,
 }
+
+impl TraceIds {
+    /// What the trace is called.
+    pub(super) fn trace_id(&self) -> &str {
+        self.traceparent.get(TRACE_ID).unwrap_or_default()
+    }
+}
+
+/// Where the trace's id is in the header.
+const TRACE_ID: Range<usize> = 3..35;
 
 struct Headers<'a>(&'a HeaderMap);
 

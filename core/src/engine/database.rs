@@ -1,6 +1,11 @@
 //! A tenant's database as handlers hold it.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use sea_orm::{
@@ -107,9 +112,14 @@ impl TenantDatabase {
                 true => statement_span(&self.open.entry, &self.open.secret, call),
                 false => Span::none(),
             };
-            let answer = lease.call(call).instrument(span.clone()).await;
-            watch.ran();
-            note_answer(&span, &answer);
+            let answer = {
+                // Its span is left in it: each clone of one is a look-up of its own.
+                let mut called = pin!(lease.call(call).instrument(span));
+                let answer = called.as_mut().await;
+                watch.ran();
+                note_answer(called.span(), &answer);
+                answer
+            };
             match answer {
                 Ok(answer) => break Ok((lease, answer)),
                 Err(error)
@@ -137,9 +147,10 @@ impl TenantDatabase {
             tenant.id = self.open.entry.id.as_str(),
             error.type = Empty,
         );
-        let leased = self.open.pool.lease().instrument(span.clone()).await;
+        let mut leasing = pin!(self.open.pool.lease().instrument(span));
+        let leased = leasing.as_mut().await;
         if let Err(error) = &leased {
-            note_error(&span, error.kind.as_str());
+            note_error(leasing.span(), error.kind.as_str());
         }
         leased
     }

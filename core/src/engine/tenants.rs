@@ -1,6 +1,7 @@
 //! The door to the engine: from a tenant's name to its database.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -421,7 +422,9 @@ impl Engine {
             secret.cache = Empty,
             secret.version = Empty,
         );
-        let read = self.secrets.get(&entry, now).instrument(span.clone()).await;
+        let mut reading = pin!(self.secrets.get(&entry, now).instrument(span));
+        let read = reading.as_mut().await;
+        let span = reading.span();
         match &read {
             Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
             Err(_) => span.record("otel.status_code", "ERROR"),
