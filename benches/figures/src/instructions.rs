@@ -8,25 +8,26 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     Effort,
     client::Client,
+    layout,
     report::{Report, Section},
     server::Server,
     telemetry,
     world::{Baseline, Settings, World},
 };
 
-const ROUTES: [(&str, &str); 3] = [
+pub(crate) const ROUTES: [(&str, &str); 3] = [
     ("`GET /users/{id}`", "/api/v1/tenant/users/500"),
     ("`GET /users?limit=50`", "/api/v1/tenant/users?limit=50"),
     ("`GET /health/live`", "/health/live"),
 ];
 
 /// A server under callgrind.
-struct Counted {
-    server: Server,
+pub(crate) struct Counted {
+    pub(crate) server: Server,
     dumps: usize,
 }
 
-fn wrapper() -> Vec<OsString> {
+pub(crate) fn wrapper() -> Vec<OsString> {
     // The file is below the server's own working directory.
     [
         "valgrind",
@@ -39,12 +40,12 @@ fn wrapper() -> Vec<OsString> {
 }
 
 impl Counted {
-    fn of(server: Server) -> Self {
+    pub(crate) fn of(server: Server) -> Self {
         Self { server, dumps: 0 }
     }
 
-    /// The instructions since the last look.
-    fn take(&mut self) -> Result<u64> {
+    /// What was counted since the last look, as callgrind writes it.
+    pub(crate) fn dump(&mut self) -> Result<String> {
         let output = Command::new("callgrind_control")
             .arg("--dump")
             .arg(self.server.pid().to_string())
@@ -57,7 +58,12 @@ impl Counted {
         );
         self.dumps += 1;
         let file: PathBuf = self.server.folder().join(format!("callgrind.out.{}", self.dumps));
-        let dump = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
+        fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))
+    }
+
+    /// The instructions since the last look.
+    fn take(&mut self) -> Result<u64> {
+        let dump = self.dump()?;
         let total = dump.lines().find_map(|line| line.strip_prefix("totals: "));
         Ok(total.context("a dump without totals")?.trim().parse()?)
     }
@@ -133,11 +139,15 @@ pub(crate) fn count(world: &World, effort: Effort, report: &mut Report) -> Resul
         std::iter::once((*name).to_owned()).chain(cells).collect()
     });
     let head = ["Server"].into_iter().chain(ROUTES.map(|(name, _)| name));
+    let script = include_str!("../../../link/hot.ld");
+    let (named, found) = layout::found(&world.programs.tenantry, script)?;
     report.sections.push(Section {
         title: "Instructions of one request",
-        text: "Counted by callgrind, in the server and not in the kernel, with one client and one request at a time; in parentheses the \
-               ratio to the bare baseline. `bare with SeaORM` differs from `bare` in nothing but SeaORM's entities, so it is what SeaORM costs."
-            .to_owned(),
+        text: format!(
+            "Counted by callgrind, in the server and not in the kernel, with one client and one request at a time; in parentheses the \
+             ratio to the bare baseline. `bare with SeaORM` differs from `bare` in nothing but SeaORM's entities, so it is what SeaORM costs. \
+             {found} of the {named} functions that the linker puts together (`link/hot.ld`) are in the program."
+        ),
         head: head.map(str::to_owned).collect(),
         rows: rows.collect(),
     });
