@@ -14,7 +14,7 @@ fn main() {
 
 /// The linker's script that puts the functions together which requests run (`link/hot.ld`, written by `./scripts/bench layout`). They are
 /// names without versions: those that are not there, or are called otherwise by another compiler, are passed over, and cost only the time
-/// that they were to save. It is left out where it may not be understood: ld and lld of Linux take it, others were not tried.
+/// that they were to save. It is left out where it may not be understood: GNU ld and lld take it, gold does not.
 fn layout() -> Option<String> {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     let linux = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu");
