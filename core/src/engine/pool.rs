@@ -525,6 +525,11 @@ impl Drop for Wanting<'_> {
     }
 }
 
+/// Whether this is the first that fits, of those that are asked about in turn.
+fn is_first(fits: bool, found: &mut bool) -> bool {
+    fits && !std::mem::replace(found, true)
+}
+
 /// What deadpool calls to open and check connections.
 pub(crate) struct ConnectionManager {
     shared: Arc<PoolShared>,
@@ -538,8 +543,7 @@ impl ConnectionManager {
         let pool = self.pool.get()?.upgrade()?;
         let mut taken = false;
         let now = Instant::now();
-        let removed =
-            pool.retain(|connection, _| taken || !connection.is_current(now) || !std::mem::replace(&mut taken, true));
+        let removed = pool.retain(|connection, _| !is_first(connection.is_current(now), &mut taken));
         removed.removed.into_iter().next()
     }
 
@@ -776,7 +780,7 @@ impl TenantPool {
     /// Closes an idle connection that was not used after `since`; tells whether there was one.
     pub(crate) fn close_idle_since(&self, since: Instant) -> bool {
         let mut closed = false;
-        self.retain_idle(|connection| closed || connection.used_at > since || std::mem::replace(&mut closed, true));
+        self.retain_idle(|connection| !is_first(connection.used_at <= since, &mut closed));
         closed
     }
 
@@ -845,4 +849,17 @@ pub(crate) async fn within<T>(
     timeout(deadline, future).await.unwrap_or_else(|elapsed| {
         Err(DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable)).with_source(elapsed))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_those_that_fit_one_is_taken_and_the_others_stay() {
+        let mut found = false;
+        let mut idle = vec![1, 2, 3, 2];
+        let taken: Vec<_> = idle.extract_if(.., |n| is_first(*n == 2, &mut found)).collect();
+        assert_eq!((taken, idle, found), (vec![2], vec![1, 3, 2], true));
+    }
 }
