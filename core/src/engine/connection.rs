@@ -17,6 +17,9 @@ use super::{
 };
 use crate::{Connection, DatabaseError, ServerVersion};
 
+/// How long an idle connection has to show that it still works.
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+
 /// How long taking leave of a server may take before its connection is just dropped.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -66,6 +69,16 @@ impl PooledConnection {
             Some((connection, _)) => Ok(&mut **connection),
             None => Err(DatabaseError::new(crate::DatabaseErrorKind::Closed)),
         }
+    }
+
+    /// Whether the server answers on it; if so it counts as used just now.
+    pub(crate) async fn is_alive(&mut self) -> bool {
+        let Ok(connection) = self.connection() else {
+            return false;
+        };
+        let answered = tokio::time::timeout(CHECK_DEADLINE, connection.ping()).await;
+        self.used_at = Instant::now();
+        matches!(answered, Ok(Ok(_)))
     }
 
     /// Whether it may be used (again) at all.
@@ -215,7 +228,7 @@ impl Drop for Lease {
             return;
         }
         object.used_at = now;
-        if let Some(first) = self.shared.first_in_line()
+        if let Some(first) = self.shared.line.first()
             && let Err(unwanted) = first.send(Object::take(object))
         {
             // Who was first went away just now.

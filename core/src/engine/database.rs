@@ -138,9 +138,13 @@ impl TenantDatabase {
     }
 
     async fn lease(&self) -> Result<Lease, DatabaseError> {
-        if !self.traced {
-            return self.open.pool.lease().await;
+        match self.traced {
+            false => self.open.pool.lease().await,
+            true => Box::pin(self.lease_in_span()).await,
         }
+    }
+
+    async fn lease_in_span(&self) -> Result<Lease, DatabaseError> {
         let span = trace_span!(
             "acquire connection",
             otel.status_code = Empty,

@@ -11,14 +11,17 @@
 //! the secret or the pool raises the entry's epoch, and what was put together before it no longer holds.
 
 mod backoff;
+mod breaker;
 mod budget;
 mod connection;
 mod counter;
 mod database;
 mod entry;
 mod health;
+mod line;
 mod observer;
 mod open_tenants;
+mod opening;
 mod pool;
 mod pool_cache;
 mod running;
@@ -35,7 +38,8 @@ mod usage;
 pub use database::TenantDatabase;
 pub use health::{SecretSnapshot, TenantSnapshot, TenantStatus};
 pub use observer::{EngineObserver, FetchOutcome, StatementEnd};
-pub use pool::{OnConnect, PoolStatus};
+pub use opening::OnConnect;
+pub use pool::PoolStatus;
 pub use pool_cache::PoolMetrics;
 pub use secret_cache::SecretMetrics;
 pub use settings::{EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings};

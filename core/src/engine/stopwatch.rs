@@ -84,22 +84,33 @@ impl<'a> Stopwatch<'a> {
             });
         }
         if slow {
-            entry.usage.slow_statements.fetch_add(1, Ordering::Relaxed);
-            let statement = call.sql().map(sql::normalized).unwrap_or_default();
-            tracing::warn!(
-                tenant_id = %entry.id, duration_ms = elapsed.as_secs_f64() * 1e3,
-                waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
-            );
+            self.tell_slow(call);
         }
         if let Some(error) = error {
-            tracing::debug!(
-                tenant_id = %entry.id, kind = error.kind.as_str(), code = error.code.as_deref(), "a statement failed"
-            );
+            self.tell_failed(error);
         }
+    }
+
+    #[cold]
+    fn tell_slow(&self, call: Call<'_>) {
+        self.entry.usage.slow_statements.fetch_add(1, Ordering::Relaxed);
+        let statement = call.sql().map(sql::normalized).unwrap_or_default();
+        tracing::warn!(
+            tenant_id = %self.entry.id, duration_ms = self.ran.as_secs_f64() * 1e3,
+            waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
+        );
+    }
+
+    #[cold]
+    fn tell_failed(&self, error: &DatabaseError) {
+        tracing::debug!(
+            tenant_id = %self.entry.id, kind = error.kind.as_str(), code = error.code.as_deref(), "a statement failed"
+        );
     }
 }
 
 /// The span of one statement (semantic conventions for database client spans). It holds the text without its values.
+#[cold]
 pub(crate) fn statement_span(entry: &TenantEntry, secret: &Secret, call: Call<'_>) -> Span {
     if !is_traced() {
         return Span::none();
@@ -123,9 +134,13 @@ pub(crate) fn statement_span(entry: &TenantEntry, secret: &Secret, call: Call<'_
 
 /// Notes in a statement's span what came of it.
 pub(crate) fn note_answer(span: &Span, answer: &Result<Answer, DatabaseError>) {
-    if span.is_disabled() {
-        return;
+    if !span.is_disabled() {
+        note_in(span, answer);
     }
+}
+
+#[cold]
+fn note_in(span: &Span, answer: &Result<Answer, DatabaseError>) {
     match answer {
         Ok(Answer::All(rows)) => {
             span.record("db.response.returned_rows", rows.len() as i64);
