@@ -6,6 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use arrayvec::ArrayString;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
@@ -27,7 +28,7 @@ pub struct RequestId(Text);
 /// Most ids are made here, and need no memory of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Text {
-    Made([u8; Hyphenated::LENGTH]),
+    Made(ArrayString<{ Hyphenated::LENGTH }>),
     Given(Arc<str>),
 }
 
@@ -39,8 +40,8 @@ impl RequestId {
         fastrand::fill(&mut random);
         let id = Builder::from_unix_timestamp_millis(since_epoch.as_millis() as u64, &random).into_uuid();
         let mut text = [0; Hyphenated::LENGTH];
-        id.hyphenated().encode_lower(&mut text);
-        Self(Text::Made(text))
+        let text = &*id.hyphenated().encode_lower(&mut text);
+        Self(Text::Made(ArrayString::from(text).unwrap_or_default()))
     }
 
     /// The request's, within [`RequestIds`].
@@ -63,7 +64,7 @@ impl RequestId {
     /// As text.
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            Text::Made(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Text::Made(text) => text,
             Text::Given(text) => text,
         }
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
     Select, Statement, TransactionSession, TransactionTrait,
     sea_query::Expr,
 };
@@ -29,7 +29,8 @@ impl Page {
 
 pub(super) async fn list<C: ConnectionTrait>(db: &C, after: Option<i64>, limit: u64) -> Result<Page, DbErr> {
     let statement = list_statement(db.get_database_backend(), after, limit + 1);
-    let mut rows = Model::find_by_statement(statement).all(db).await?;
+    let rows = db.query_all_raw(statement).await?;
+    let mut rows: Vec<_> = rows.iter().map(read).collect::<Result<_, _>>()?;
     let has_more = rows.len() as u64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(Page { rows, has_more })
@@ -59,7 +60,20 @@ pub(crate) async fn count<C: ConnectionTrait>(db: &C) -> Result<i64, DbErr> {
 
 pub(super) async fn find<C: ConnectionTrait>(db: &C, id: i64) -> Result<Option<Model>, DbErr> {
     let statement = find_statement(db.get_database_backend(), id);
-    Model::find_by_statement(statement).one(db).await
+    let row = db.query_one_raw(statement).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Reads a row of a [`Fixed`] statement, whose columns are the entity's in their order: by place, since by name each is looked up in a map.
+fn read(row: &QueryResult) -> Result<Model, DbErr> {
+    let (id, name, email, created_at, updated_at) = row.try_get_many_by_index()?;
+    Ok(Model {
+        id,
+        name,
+        email,
+        created_at,
+        updated_at,
+    })
 }
 
 fn find_statement(backend: DbBackend, id: i64) -> Statement {
