@@ -69,26 +69,43 @@ enum Part {
 /// How long to measure.
 #[derive(Clone, Copy)]
 struct Effort {
-    /// Rounds in which all servers have their turn.
-    pairs: usize,
-    /// How long one load lasts.
+    /// How often the servers that are compared are started. What memory and which processor a process is given makes it some percent faster or
+    /// slower for as long as it lives.
+    launches: usize,
+    /// Rounds for each launch, in which all servers have their turn.
+    rounds: usize,
+    /// How long one load lasts, in seconds. Many short ones, not few long ones: what else the machine does lasts for seconds, and falls on all
+    /// servers of a short round or on none.
     seconds: u64,
+    /// How long one lasts that is put on once.
+    once: u64,
     /// How often the program is started.
     starts: usize,
     /// Requests under callgrind.
     counted: u64,
 }
 
+impl Effort {
+    /// How many pairs of loads a ratio is the median of.
+    fn pairs(self) -> usize {
+        self.launches * self.rounds
+    }
+}
+
 const WHOLE: Effort = Effort {
-    pairs: 7,
-    seconds: 3,
+    launches: 10,
+    rounds: 2,
+    seconds: 1,
+    once: 2,
     starts: 21,
     counted: 100,
 };
 
 const QUICK: Effort = Effort {
-    pairs: 5,
+    launches: 3,
+    rounds: 2,
     seconds: 1,
+    once: 1,
     starts: 11,
     counted: 50,
 };

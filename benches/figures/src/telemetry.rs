@@ -14,7 +14,7 @@ use crate::{
     Effort,
     load::Load,
     report::{Figure, Report, Section, Unit},
-    throughput::{HEAD, USER, in_turn, ratio, row},
+    throughput::{HEAD, USER, add, in_turn, ratio, row},
     world::{Settings, World},
 };
 
@@ -73,22 +73,29 @@ pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result
         observability: Some(sending(endpoint, RATE)),
         ..Settings::default()
     };
-    let off = world.tenantry(Settings::default())?;
-    let on = world.tenantry(sending(&sink()?))?;
-    let away = world.tenantry(sending(&format!("http://127.0.0.1:{}", free_port()?)))?;
     let load = Load {
         path: USER,
         clients: CLIENTS,
         tenants: 1,
         seconds: effort.seconds,
     };
-    let outcomes = in_turn(effort, load, &[&on, &off, &away])?;
-    // Whatever had to grow has grown by now; what grows on from here would do so for ever.
-    let before = away.memory()?.anonymous;
-    for _ in 0..effort.pairs {
-        load.run(&away)?;
+    let (collector, nobody) = (sink()?, format!("http://127.0.0.1:{}", free_port()?));
+    let mut outcomes = Vec::new();
+    let mut grown = 0.0;
+    for launch in 1..=effort.launches {
+        let on = world.tenantry(sending(&collector))?;
+        let off = world.tenantry(Settings::default())?;
+        let away = world.tenantry(sending(&nobody))?;
+        add(&mut outcomes, in_turn(effort.rounds, load, &[&on, &off, &away])?);
+        if launch == effort.launches {
+            let more = || (0..effort.pairs()).try_for_each(|_| load.run(&away).map(drop));
+            more()?;
+            // Whatever had to grow has grown by now; what grows on from here would do so for ever.
+            let before = away.memory()?.anonymous;
+            more()?;
+            grown = away.memory()?.anonymous as f64 / before as f64;
+        }
     }
-    let grown = away.memory()?.anonymous as f64 / before as f64;
     report.figures.push(Figure {
         name: "throughput with metrics and a tenth of the requests traced, over without",
         unit: Unit::Ratio,
@@ -110,7 +117,7 @@ pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result
         text: format!(
             "{CLIENTS} clients of one tenant. Traces of a tenth of the requests, and metrics every second, to a collector on the same machine and \
              to one that is away. Under {} more loads the memory of the server whose collector is away became {grown:.2} times what it was.",
-            effort.pairs
+            effort.pairs()
         ),
         head: HEAD.map(str::to_owned).into(),
         rows: vec![

@@ -19,12 +19,12 @@ const CLIENTS: usize = 16;
 
 /// Puts the same load on all servers, one after the other, so often; every other time in the opposite order. What the machine does besides
 /// for longer than a round is in all of a round.
-pub(crate) fn in_turn(effort: Effort, load: Load, servers: &[&Server]) -> Result<Vec<Vec<Outcome>>> {
+pub(crate) fn in_turn(rounds: usize, load: Load, servers: &[&Server]) -> Result<Vec<Vec<Outcome>>> {
     for server in servers {
         load.warm_up(server)?;
     }
     let mut outcomes = vec![Vec::new(); servers.len()];
-    for round in 0..effort.pairs {
+    for round in 0..rounds {
         let mut order: Vec<usize> = (0..servers.len()).collect();
         if round % 2 == 1 {
             order.reverse();
@@ -73,28 +73,42 @@ pub(crate) const HEAD: [&str; 8] = [
     "p99 ms",
 ];
 
+/// Adds what was measured of the same servers after another launch.
+pub(crate) fn add(all: &mut Vec<Vec<Outcome>>, more: Vec<Vec<Outcome>>) {
+    all.resize(more.len(), Vec::new());
+    for (all, more) in all.iter_mut().zip(more) {
+        all.extend(more);
+    }
+}
+
 /// The same requests to the program and to its baselines.
 pub(crate) fn against_baselines(world: &World, effort: Effort, report: &mut Report) -> Result<()> {
-    let tenantry = world.tenantry(Settings::default())?;
-    let logging = world.tenantry(Settings {
-        level: "info",
-        ..Settings::default()
-    })?;
-    let bare = world.baseline(Baseline::Deadpool)?;
-    let pool = world.baseline(Baseline::Sqlx)?;
-    world.answer_alike(&tenantry, &bare)?;
-    world.answer_alike(&tenantry, &pool)?;
     let load = |path| Load {
         path,
         clients: CLIENTS,
         tenants: 1,
         seconds: effort.seconds,
     };
+    let (mut user, mut page, mut live) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..effort.launches {
+        let tenantry = world.tenantry(Settings::default())?;
+        let logging = world.tenantry(Settings {
+            level: "info",
+            ..Settings::default()
+        })?;
+        let bare = world.baseline(Baseline::Deadpool)?;
+        let pool = world.baseline(Baseline::Sqlx)?;
+        world.answer_alike(&tenantry, &bare)?;
+        world.answer_alike(&tenantry, &pool)?;
+        let rounds = effort.rounds;
+        add(
+            &mut user,
+            in_turn(rounds, load(USER), &[&tenantry, &bare, &pool, &logging])?,
+        );
+        add(&mut page, in_turn(rounds, load(PAGE), &[&tenantry, &bare, &pool])?);
+        add(&mut live, in_turn(rounds, load(LIVE), &[&tenantry, &bare])?);
+    }
     let mut rows = Vec::new();
-
-    let user = in_turn(effort, load(USER), &[&tenantry, &bare, &pool, &logging])?;
-    let page = in_turn(effort, load(PAGE), &[&tenantry, &bare, &pool])?;
-    let live = in_turn(effort, load(LIVE), &[&tenantry, &bare])?;
     let names = ["Tenantry", "bare", "sqlx's own pool", "Tenantry, a log line a request"];
     for (what, outcomes) in [
         ("`GET /users/{id}`", &user),
@@ -143,11 +157,13 @@ pub(crate) fn against_baselines(world: &World, effort: Effort, report: &mut Repo
     report.sections.push(Section {
         title: "Throughput beside the baselines",
         text: format!(
-            "{CLIENTS} clients of one tenant, each with one request at a time; {} rounds of {} s for each server, in turn. Ratios are to the \
-             bare baseline, whose database connections are pooled as Tenantry's are; a ratio of processor time below 1 is cheaper. \
+            "{CLIENTS} clients of one tenant, each with one request at a time; {} rounds of {} s for each server, in turn, and all servers \
+             started anew after every {}. Ratios are to the bare baseline, whose database connections are pooled as Tenantry's are; a ratio of processor time below 1 is cheaper. \
              `logging.level` is `warn`, as the baselines log nothing; the last line of the first request has the shipped level `info`, \
              which writes a line for each request.",
-            effort.pairs, effort.seconds
+            effort.pairs(),
+            effort.seconds,
+            effort.rounds
         ),
         head: HEAD.map(str::to_owned).into(),
         rows,
@@ -169,7 +185,7 @@ pub(crate) fn many_tenants(world: &World, effort: Effort, report: &mut Report) -
         tenants: DATABASES,
         seconds: effort.seconds + 1,
     };
-    let outcomes = in_turn(effort, load, &[&tenantry, &bare])?;
+    let outcomes = in_turn(effort.pairs(), load, &[&tenantry, &bare])?;
     report.figures.push(Figure {
         name: "p99 with 64 clients over 100 tenants, over the baseline's with 1",
         unit: Unit::Ratio,
@@ -208,7 +224,7 @@ pub(crate) fn many_known(world: &World, effort: Effort, report: &mut Report) -> 
         tenants: 10,
         seconds: effort.seconds,
     };
-    let outcomes = in_turn(effort, load, &[&many, &few])?;
+    let outcomes = in_turn(effort.pairs(), load, &[&many, &few])?;
     report.figures.push(Figure {
         name: "cost per request with 100,000 known tenants over with 10",
         unit: Unit::Ratio,
@@ -257,7 +273,7 @@ pub(crate) fn growth(world: &World, effort: Effort, report: &mut Report) -> Resu
                     path: USER,
                     clients,
                     tenants: active,
-                    seconds: effort.seconds.min(2),
+                    seconds: effort.once,
                 };
                 load.warm_up(&server)?;
                 let outcome = load.run(&server)?;
