@@ -183,9 +183,9 @@ pub(crate) fn many_tenants(world: &World, effort: Effort, report: &mut Report) -
         path: USER,
         clients: 64,
         tenants: DATABASES,
-        seconds: effort.seconds + 1,
+        seconds: effort.tail,
     };
-    let outcomes = in_turn(effort.pairs(), load, &[&tenantry, &bare])?;
+    let outcomes = in_turn(effort.launches, load, &[&tenantry, &bare])?;
     report.figures.push(Figure {
         name: "p99 with 64 clients over 100 tenants, over the baseline's with 1",
         unit: Unit::Ratio,
