@@ -33,7 +33,7 @@ struct Arguments {
     /// The built micro-benchmarks.
     #[arg(long)]
     parts: PathBuf,
-    /// Shorter rounds, and nothing is written.
+    /// Fewer rounds, and nothing is written.
     #[arg(long)]
     quick: bool,
     /// The folder for `benchmarks.md` and its plot. They are written when every part was measured.
@@ -149,7 +149,7 @@ fn run(arguments: Arguments) -> Result<bool> {
         eprintln!("bench: could not be measured: {failure}");
     }
     let whole = report.failures.is_empty() && wanted.len() == all.len();
-    if let Some(folder) = arguments.write.filter(|_| whole) {
+    if let Some(folder) = arguments.write.filter(|_| whole && !arguments.quick) {
         plot::draw(&folder.join("benchmarks.svg"), &report.figures, &points)?;
         let page = report.to_markdown(&machine(), "benchmarks.svg", began.elapsed());
         fs::write(folder.join("benchmarks.md"), page)?;
