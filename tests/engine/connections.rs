@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, TransactionSession, TransactionTrait};
 use tempfile::TempDir;
 use tenantry_core::{
     BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, HumanDuration,
@@ -311,6 +311,27 @@ async fn a_connection_that_nobody_waits_for_any_more_when_it_is_open_is_for_the_
     drop((second, third, database));
     assert!(tenants.shutdown(Duration::from_secs(10)).await);
     assert_eq!(tenants.cache_snapshot().pools.connections, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_handed_to_a_request_which_was_cut_off_is_for_the_next_who_comes() {
+    let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
+    let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
+    driver.open.add_permits(1);
+    let first = database.begin().await.unwrap();
+    let cut_off = tokio::spawn({
+        let database = database.clone();
+        async move { database.begin().await.unwrap() }
+    });
+    settled().await;
+    assert_eq!(driver.asked.available_permits(), 2, "one is being opened");
+    // What it used is handed on when this is over, and the other has no turn before it is cut off.
+    first.commit().await.unwrap();
+    cut_off.abort();
+    assert!(cut_off.await.unwrap_err().is_cancelled());
+    let third = timeout(Duration::from_secs(10), database.begin()).await.unwrap();
+    let _third = third.unwrap();
+    assert_eq!((driver.asked.available_permits(), database.pool_status().open), (2, 1));
 }
 
 #[tokio::test]

@@ -77,8 +77,11 @@ impl PooledConnection {
             return false;
         };
         let answered = tokio::time::timeout(CHECK_DEADLINE, connection.ping()).await;
-        self.used_at = Instant::now();
-        matches!(answered, Ok(Ok(_)))
+        let alive = matches!(answered, Ok(Ok(_)));
+        if alive {
+            self.used_at = Instant::now();
+        }
+        alive
     }
 
     /// Whether it may be used (again) at all.
