@@ -81,21 +81,19 @@ pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result
     };
     let (collector, nobody) = (sink()?, format!("http://127.0.0.1:{}", free_port()?));
     let mut outcomes = Vec::new();
-    let mut grown = 0.0;
-    for launch in 1..=effort.launches {
+    for _ in 0..effort.launches {
         let on = world.tenantry(sending(&collector))?;
         let off = world.tenantry(Settings::default())?;
         let away = world.tenantry(sending(&nobody))?;
         add(&mut outcomes, in_turn(effort.rounds, load, &[&on, &off, &away])?);
-        if launch == effort.launches {
-            let more = || (0..effort.pairs()).try_for_each(|_| load.run(&away).map(drop));
-            more()?;
-            // Whatever had to grow has grown by now; what grows on from here would do so for ever.
-            let before = away.memory()?.anonymous;
-            more()?;
-            grown = away.memory()?.anonymous as f64 / before as f64;
-        }
     }
+    let away = world.tenantry(sending(&nobody))?;
+    let loads = || (0..effort.pairs()).try_for_each(|_| load.run(&away).map(drop));
+    loads()?;
+    // Whatever had to grow has grown by now; what grows on from here would do so for ever.
+    let before = away.memory()?.anonymous;
+    loads()?;
+    let grown = away.memory()?.anonymous as f64 / before as f64;
     report.figures.push(Figure {
         name: "throughput with metrics and a tenth of the requests traced, over without",
         unit: Unit::Ratio,

@@ -158,7 +158,8 @@ pub(crate) fn against_baselines(world: &World, effort: Effort, report: &mut Repo
         title: "Throughput beside the baselines",
         text: format!(
             "{CLIENTS} clients of one tenant, each with one request at a time; {} rounds of {} s for each server, in turn, and all servers \
-             started anew after every {}. Ratios are to the bare baseline, whose database connections are pooled as Tenantry's are; a ratio of processor time below 1 is cheaper. \
+             started anew after every {}. Ratios are to the bare baseline, whose database connections are pooled as Tenantry's are; a ratio \
+             of processor time below 1 is cheaper. \
              `logging.level` is `warn`, as the baselines log nothing; the last line of the first request has the shipped level `info`, \
              which writes a line for each request.",
             effort.pairs(),
