@@ -36,6 +36,8 @@ pub enum DriverErrorKind {
     Unreachable,
     /// The handshake failed, or the server does not offer what `tls.mode` demands.
     Tls,
+    /// The server was there and ended the session before it could be used, as when an operator ends all of a user's: the engine tries again.
+    SessionEnded,
     /// The server has no connection left.
     TooManyConnections,
     /// The server is there, but the database is not.
@@ -55,6 +57,7 @@ impl DriverErrorKind {
             Self::Authentication => "authentication",
             Self::Unreachable => "unreachable",
             Self::Tls => "tls",
+            Self::SessionEnded => "session_ended",
             Self::TooManyConnections => "too_many_connections",
             Self::DatabaseMissing => "database_missing",
             Self::Invalid => "invalid",

@@ -18,7 +18,9 @@ use tenantry_core::{
 
 use crate::{
     server_address::ServerAddress,
-    sqlx_connection::{Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, connect_error},
+    sqlx_connection::{
+        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error,
+    },
     tls::{self, Certificates},
 };
 
@@ -176,7 +178,7 @@ impl DatabaseDriver for MysqlDriver {
         let mut connection = options.connect().await.map_err(failed)?;
         let version = begin_session(&mut connection, self.statement_timeout())
             .await
-            .map_err(failed)?;
+            .map_err(|error| begin_error(error, connect_kind))?;
         let version = ServerVersion(short_version(&version).into());
         Ok(Box::new(SqlxConnection::<Mysql>::new(
             connection,
@@ -235,7 +237,8 @@ fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
         1049 => DriverErrorKind::DatabaseMissing,
         1040 | 1203 | 1226 => DriverErrorKind::TooManyConnections,
         // Shutting down; this host made too many bad connections.
-        1053 | 1129 | 1927 => DriverErrorKind::Unreachable,
+        1053 | 1129 => DriverErrorKind::Unreachable,
+        1927 => DriverErrorKind::SessionEnded,
         // The server takes encrypted connections only, from this user or from anyone.
         3159 => DriverErrorKind::Tls,
         _ => DriverErrorKind::Other,

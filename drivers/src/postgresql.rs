@@ -18,7 +18,9 @@ use tenantry_core::{
 
 use crate::{
     server_address::ServerAddress,
-    sqlx_connection::{Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, connect_error},
+    sqlx_connection::{
+        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error,
+    },
     tls::{self, Certificates},
 };
 
@@ -135,7 +137,9 @@ impl DatabaseDriver for PostgresqlDriver {
         let options = self.options(&address, config, certificates);
         let failed = |error| connect_error(error, connect_kind);
         let mut connection = in_long_steps(options.connect()).await.map_err(failed)?;
-        notice_lost_clients(&mut connection).await.map_err(failed)?;
+        notice_lost_clients(&mut connection)
+            .await
+            .map_err(|error| begin_error(error, connect_kind))?;
         let version = ServerVersion(version(&connection).into());
         Ok(Box::new(SqlxConnection::<Postgresql>::new(
             connection,
@@ -193,9 +197,16 @@ async fn notice_lost_clients(connection: &mut PgConnection) -> Result<(), sqlx::
         .execute(connection)
         .await
     {
-        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(()),
-        Err(error) => Err(error),
+        Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => Ok(()),
+        outcome => outcome.map(drop),
     }
+}
+
+/// Whether the error ends the session.
+fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// The version that the server told when the session began: no round trip.
@@ -214,8 +225,9 @@ fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
         "28P01" | "28000" | "42501" => DriverErrorKind::Authentication,
         "3D000" => DriverErrorKind::DatabaseMissing,
         "53300" => DriverErrorKind::TooManyConnections,
+        "57P01" => DriverErrorKind::SessionEnded,
         // Starting up, shutting down, or out of order.
-        "57P01" | "57P02" | "57P03" | "58000" => DriverErrorKind::Unreachable,
+        "57P02" | "57P03" | "58000" => DriverErrorKind::Unreachable,
         code if code.starts_with("08") => DriverErrorKind::Unreachable,
         _ => DriverErrorKind::Other,
     }
@@ -232,13 +244,10 @@ impl Dialect for Postgresql {
     const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 
     fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
-        let fatal = error
-            .try_downcast_ref::<PgDatabaseError>()
-            .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
         let kind = if Self::is_stale_plan(error) {
             DatabaseErrorKind::Serialization
         } else {
-            kind(error.code().unwrap_or_default().as_ref(), fatal)
+            kind(error.code().unwrap_or_default().as_ref(), is_fatal(error))
         };
         Fault {
             kind,

@@ -395,6 +395,18 @@ async fn within<F: Future>(timer: &mut Timer, limit: Option<Duration>, future: P
     }
 }
 
+/// Why a session could not be made ready: where it was lost, the server had been there until just now.
+pub(crate) fn begin_error(
+    error: sqlx::Error,
+    of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,
+) -> DriverError {
+    let mut error = connect_error(error, of_server);
+    if error.kind == DriverErrorKind::Unreachable {
+        error.kind = DriverErrorKind::SessionEnded;
+    }
+    error
+}
+
 /// Why a connection could not be opened; `of_server` tells what the server's own errors mean.
 pub(crate) fn connect_error(
     error: sqlx::Error,

@@ -13,6 +13,10 @@ use tenantry_core::{
 };
 use tenantry_drivers::PostgresqlDriver;
 use tenantry_test_support::{PostgresServer, TenantDb, free_port, record_case};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 async fn driver() -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
@@ -271,4 +275,39 @@ async fn a_full_server_and_one_that_starts_are_told() {
     let error = connect(server.secret(&tenant)).await.err().unwrap();
     assert_eq!(error.kind, DriverErrorKind::TooManyConnections);
     first.close().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_before_it_can_be_used_is_told_and_not_given_out() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("ended").await.unwrap();
+    let mut secret = server.secret(&tenant);
+    let relay = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let upstream = secret["port"].as_u64().unwrap() as u16;
+    secret["port"] = json!(relay.local_addr().unwrap().port());
+    let ends_the_session = async {
+        let (client, _) = relay.accept().await.unwrap();
+        let server_side = TcpStream::connect(("127.0.0.1", upstream)).await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server_side.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            let sent = &buffer[..length];
+            // The login is over, and what the driver sets first is on its way.
+            if sent.windows(4).any(|word| word == b"SET ") {
+                let end = format!(
+                    "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE usename = '{}'",
+                    tenant.user
+                );
+                assert_eq!(server.psql("postgres", &end).await.unwrap().trim(), "1");
+            }
+            to_server.write_all(sent).await.ok();
+        }
+    };
+    let error = tokio::select! {
+        connected = connect(secret) => connected.err().unwrap(),
+        () = ends_the_session => panic!("the driver went away"),
+    };
+    assert_eq!(error.kind, DriverErrorKind::SessionEnded);
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, TransactionSession, TransactionTrait};
 use tempfile::TempDir;
 use tenantry_core::{
-    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, HumanDuration,
-    MigrationLock, Plugin, Registry, SecretInvalid,
+    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
+    HumanDuration, MigrationLock, Plugin, Registry, SecretInvalid,
     engine::{EngineSettings, TenantDatabase, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
@@ -179,6 +179,8 @@ struct Gated {
     sqlite: SqliteDriver,
     asked: Semaphore,
     open: Semaphore,
+    /// How many sessions are ended before they can be used.
+    to_end: AtomicUsize,
 }
 
 #[async_trait]
@@ -190,6 +192,14 @@ impl DatabaseDriver for Gated {
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         self.asked.add_permits(1);
         self.open.acquire().await.unwrap().forget();
+        let left = |left: usize| left.checked_sub(1);
+        if self
+            .to_end
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, left)
+            .is_ok()
+        {
+            return Err(DriverError::new(DriverErrorKind::SessionEnded, "told to end it"));
+        }
         self.sqlite.connect(config).await
     }
 
@@ -218,6 +228,7 @@ async fn gated(tenants: &[&str], settings: EngineSettings) -> (Tenants, Arc<Gate
             .unwrap(),
         asked: Semaphore::new(0),
         open: Semaphore::new(0),
+        to_end: AtomicUsize::new(0),
     });
     let tenants = Tenants::new(TenantsParts {
         provider: Scripted::with(tenants.iter().map(|&id| id.to_owned())),
@@ -332,6 +343,27 @@ async fn a_connection_that_was_handed_to_a_request_which_was_cut_off_is_for_the_
     let third = timeout(Duration::from_secs(10), database.begin()).await.unwrap();
     let _third = third.unwrap();
     assert_eq!((driver.asked.available_permits(), database.pool_status().open), (2, 1));
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_before_it_can_be_used_is_opened_again_and_not_for_ever() {
+    let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
+    let database = tenants.acquire(&id("t1")).await.unwrap();
+    driver.open.add_permits(100);
+    driver.to_end.store(3, Ordering::SeqCst);
+    assert_eq!(one(&database, "SELECT 1").await.unwrap(), 1);
+    assert_eq!((driver.asked.available_permits(), database.pool_status().open), (4, 1));
+
+    drop(database);
+    tenants.close_pool(&id("t1")).await.unwrap();
+    let database = tenants.acquire(&id("t1")).await.unwrap();
+    driver.to_end.store(usize::MAX, Ordering::SeqCst);
+    let error = one(&database, "SELECT 1").await.unwrap_err();
+    assert_eq!(
+        DatabaseErrorKind::of(&error),
+        DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded)
+    );
+    assert_eq!(driver.asked.available_permits(), 8);
 }
 
 #[tokio::test]

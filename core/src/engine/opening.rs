@@ -38,6 +38,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 /// The waits between tries to connect after the user was refused.
 const REFUSED_FIRST: Duration = Duration::from_millis(100);
 const REFUSED_LONGEST: Duration = Duration::from_secs(1);
+/// How often a request tries again whose session was ended before it could be used.
+const ENDED_TRIES: u32 = 3;
 
 /// What is done on a tenant's first connection to a database, before anything else: migrations.
 #[async_trait]
@@ -148,6 +150,7 @@ impl PoolShared {
         permit: ConnectionPermit,
     ) -> Result<PooledConnection, DatabaseError> {
         let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_LONGEST);
+        let mut ended = 0;
         let mut permit = permit.lingering();
         loop {
             let secret = self.secret.load_full();
@@ -191,8 +194,14 @@ impl PoolShared {
                 self.breaker.failed(&error);
                 Err(error.into())
             };
-            if error.kind != DriverErrorKind::Authentication {
-                return give_up(error);
+            match error.kind {
+                // Who ends a user's sessions, as after a rotation, meets those that are just being opened as well.
+                DriverErrorKind::SessionEnded if ended < ENDED_TRIES && Instant::now() < deadline => {
+                    ended += 1;
+                    continue;
+                }
+                DriverErrorKind::Authentication => {}
+                _ => return give_up(error),
             }
             // The password may just be changing: the secret is read anew, and the login tried again for as long as there is hope. Until
             // then it counts as no failure, so that the requests that come meanwhile wait as well and are not turned away.

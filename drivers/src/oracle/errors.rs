@@ -87,6 +87,7 @@ fn connect_kind(code: &Code) -> DriverErrorKind {
         (_, 1004 | 1005 | 1017 | 1045 | 1988 | 28000 | 28001 | 28007 | 28040) => Kind::Authentication,
         // The listener knows no such service, SID or instance.
         (_, 12505 | 12514 | 12521) => Kind::DatabaseMissing,
+        (_, 28) => Kind::SessionEnded,
         (_, 18 | 20 | 2391 | 12516 | 12518 | 12519 | 12520) => Kind::TooManyConnections,
         (_, 12154 | 12162 | 12533) => Kind::Invalid,
         (_, 28750..=28868 | 29000..=29143) => Kind::Tls,
@@ -252,6 +253,7 @@ mod tests {
             (ora(28860), Kind::Tls),
             (ora(29024), Kind::Tls),
             (ora(12519), Kind::TooManyConnections),
+            (ora(28), Kind::SessionEnded),
             (ora(12154), Kind::Invalid),
             (
                 dpi("DPI-1047: Cannot locate a 64-bit Oracle Client library"),
