@@ -247,10 +247,9 @@ impl Deadline {
 }
 
 impl Watch for Alarm {
-    fn begins(&self, deadline: Option<Instant>) {
-        self.0
-            .0
-            .store(deadline.map_or(Deadline::NEVER, Deadline::of), Ordering::Relaxed);
+    fn begins(&self, limit: Option<Duration>) {
+        let deadline = limit.map_or(Deadline::NEVER, |limit| Deadline::of(Instant::now() + limit));
+        self.0.0.store(deadline, Ordering::Relaxed);
     }
 
     fn ends(&self) {
@@ -419,9 +418,9 @@ mod tests {
         let alarm = Alarm::default();
         let deadline = alarm.0.clone();
         assert!(!deadline.is_due());
-        alarm.begins(Some(Instant::now() + Duration::from_secs(60)));
+        alarm.begins(Some(Duration::from_secs(60)));
         assert!(!deadline.is_due());
-        alarm.begins(Some(Instant::now()));
+        alarm.begins(Some(Duration::ZERO));
         assert!(deadline.is_due());
         alarm.ends();
         assert!(!deadline.is_due());

@@ -18,7 +18,6 @@ use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, database::HasStatementCache,
 };
 use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion, Timer};
-use tokio::time::Instant;
 
 use answer::{All, Execute, First, Mode, prepared};
 pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
@@ -75,7 +74,7 @@ impl<D: Dialect> SqlxConnection<D> {
             return Err(DatabaseError::new(DatabaseErrorKind::ConnectionLost).with_source(source));
         }
         self.busy = true;
-        self.watch.begins(limit.map(|limit| Instant::now() + limit));
+        self.watch.begins(limit);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, io};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
-use http::{Version, header};
+use http::header;
 use poem::{Body, Endpoint, Middleware, Request, Result};
 
 /// Lets no handler read more than this many bytes of a body, whether its length was announced or not: reading further is an error
@@ -58,30 +58,25 @@ impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
 
     // Not an `async fn`: what is done first leaves nothing to keep while the endpoint within runs.
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        let announced = request
-            .header(header::CONTENT_LENGTH)
-            .and_then(|length| length.parse::<u64>().ok());
-        match announced {
-            // hyper reads no further than was announced, so most requests need no wrapping.
-            Some(length) if length <= self.limit.bytes => {}
-            Some(_) => {
-                request.set_body(Body::from_bytes_stream(stream::once(async {
-                    Err::<Bytes, _>(too_large())
-                })));
+        let body = request.take_body();
+        let body = if body.is_empty() {
+            // As most are, and no header need be looked for.
+            body
+        } else {
+            match announced(&request) {
+                // hyper reads no further than was announced, so what has a length needs no wrapping.
+                Some(length) if length <= self.limit.bytes => body,
+                Some(_) => Body::from_bytes_stream(stream::once(async { Err::<Bytes, _>(too_large()) })),
+                None => limited(body, self.limit.bytes),
             }
-            None if has_no_body(&request) => {}
-            None => {
-                let body = request.take_body();
-                request.set_body(limited(body, self.limit.bytes));
-            }
-        }
+        };
+        request.set_body(body);
         self.inner.call(request)
     }
 }
 
-/// Whether a request whose length is not announced is one without a body (RFC 9112 §6.3). In HTTP/2 it may have one all the same.
-fn has_no_body(request: &Request) -> bool {
-    request.version() <= Version::HTTP_11 && !request.headers().contains_key(header::TRANSFER_ENCODING)
+fn announced(request: &Request) -> Option<u64> {
+    request.header(header::CONTENT_LENGTH)?.parse().ok()
 }
 
 fn too_large() -> io::Error {

@@ -3,8 +3,11 @@
 use std::{
     fmt,
     num::ParseIntError,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
@@ -14,6 +17,7 @@ use opentelemetry_sdk::{
     metrics::{PeriodicReader, Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
     trace::{SpanData, SpanExporter},
 };
+use parking_lot::Mutex;
 
 use crate::config::{Endpoint, Metrics, OtlpProtocol, Trace};
 
@@ -26,29 +30,77 @@ pub struct ExporterError {
     source: ExporterBuildError,
 }
 
+/// For how long no request is traced after spans did not arrive, though the exporter tried several times: short, since a collector that comes
+/// back is to be told of everything again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Longer than all tries of one batch take together.
+const LONGEST_EXPORT: Duration = Duration::from_secs(60);
+
 /// Whether telemetry arrives. Told once when it no longer does, and once when it does again: the exporter tries again and again.
-struct Arrival {
+pub(super) struct Arrival {
     what: &'static str,
-    failing: AtomicBool,
+    created: Instant,
+    /// In milliseconds since `created`; 0 where nothing failed. Requests look at it.
+    paused_until: AtomicU64,
+    state: Mutex<ArrivalState>,
+}
+
+#[derive(Default)]
+struct ArrivalState {
+    is_failing: bool,
+    /// Spans since then.
+    lost: usize,
 }
 
 impl Arrival {
-    const fn of(what: &'static str) -> Self {
-        Self {
+    fn of(what: &'static str) -> Arc<Self> {
+        Arc::new(Self {
             what,
-            failing: AtomicBool::new(false),
+            created: Instant::now(),
+            paused_until: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Whether what is made now would be lost: a batch did not arrive just now, or another is being tried since then.
+    pub(super) fn is_paused(&self) -> bool {
+        match self.paused_until.load(Ordering::Relaxed) {
+            // The clock is not looked at where all is well.
+            0 => false,
+            until => self.created.elapsed().as_millis() < u128::from(until),
         }
     }
 
-    fn note(&self, sent: &OTelSdkResult) {
+    fn pause(&self, pause: Duration) {
+        let until = self.created.elapsed() + pause;
+        self.paused_until.store(until.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// A batch is about to be sent.
+    fn tries(&self) {
+        if self.state.lock().is_failing {
+            self.pause(LONGEST_EXPORT);
+        }
+    }
+
+    fn note(&self, sent: &OTelSdkResult, spans: usize) {
+        let mut state = self.state.lock();
         match sent {
-            Err(error) if !self.failing.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(what = self.what, error = %error, "telemetry does not arrive; requests go on as before");
+            Ok(()) if !state.is_failing => {}
+            Ok(()) => {
+                let before = std::mem::take(&mut *state);
+                self.paused_until.store(0, Ordering::Relaxed);
+                let spans_lost = (before.lost > 0).then_some(before.lost);
+                tracing::info!(what = self.what, spans_lost, "telemetry arrives again");
             }
-            Ok(()) if self.failing.swap(false, Ordering::Relaxed) => {
-                tracing::info!(what = self.what, "telemetry arrives again");
+            Err(error) => {
+                if !state.is_failing {
+                    tracing::warn!(what = self.what, error = %error, "telemetry does not arrive; requests go on as before");
+                }
+                state.is_failing = true;
+                state.lost += spans;
+                self.pause(PAUSE);
             }
-            _ => {}
         }
     }
 }
@@ -56,7 +108,7 @@ impl Arrival {
 /// An exporter that tells when it fails.
 pub(super) struct Told<E> {
     exporter: E,
-    arrival: Arrival,
+    arrival: Arc<Arrival>,
 }
 
 impl<E> fmt::Debug for Told<E> {
@@ -68,8 +120,10 @@ impl<E> fmt::Debug for Told<E> {
 
 impl<E: SpanExporter> SpanExporter for Told<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        self.arrival.tries();
         let sent = self.exporter.export(batch).await;
-        self.arrival.note(&sent);
+        self.arrival.note(&sent, spans);
         sent
     }
 
@@ -89,7 +143,7 @@ impl<E: SpanExporter> SpanExporter for Told<E> {
 impl<E: PushMetricExporter> PushMetricExporter for Told<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let sent = self.exporter.export(metrics).await;
-        self.arrival.note(&sent);
+        self.arrival.note(&sent, 0);
         sent
     }
 
@@ -150,6 +204,16 @@ pub(super) enum SpanSender {
     Stdout(opentelemetry_stdout::SpanExporter),
     /// To a collector.
     Otlp(Told<opentelemetry_otlp::SpanExporter>),
+}
+
+impl SpanSender {
+    /// Whether what it sends arrives; `None` where that is no question.
+    pub(super) fn arrival(&self) -> Option<Arc<Arrival>> {
+        match self {
+            Self::Stdout(_) => None,
+            Self::Otlp(told) => Some(told.arrival.clone()),
+        }
+    }
 }
 
 impl SpanExporter for SpanSender {
@@ -254,4 +318,71 @@ pub(super) fn metric_reader(settings: &Metrics) -> Result<PeriodicReader<MetricS
     let variable = interval_variable().and_then(Result::ok);
     let interval = variable.unwrap_or(settings.interval.into());
     Ok(PeriodicReader::builder(sender).with_interval(interval).build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use opentelemetry_sdk::error::OTelSdkError;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Collector {
+        is_there: AtomicBool,
+    }
+
+    impl SpanExporter for Collector {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            match self.is_there.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(OTelSdkError::InternalFailure("away".to_owned())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_for_a_collector_that_is_away_but_now_and_then() {
+        let told = Told {
+            exporter: Collector {
+                is_there: AtomicBool::new(true),
+            },
+            arrival: Arrival::of("traces"),
+        };
+        let is_paused = || told.arrival.is_paused();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        told.export(Vec::new()).await.unwrap();
+        assert!(!is_paused());
+
+        told.exporter.is_there.store(false, Ordering::SeqCst);
+        assert!(told.export(Vec::new()).await.is_err());
+        assert!(is_paused());
+        told.arrival.paused_until.store(1, Ordering::SeqCst);
+        assert!(
+            !is_paused(),
+            "the pause is over, so that something is there to try with"
+        );
+        told.arrival.tries();
+        assert!(is_paused(), "it is being tried");
+        assert!(told.export(Vec::new()).await.is_err());
+        assert!(is_paused());
+
+        told.exporter.is_there.store(true, Ordering::SeqCst);
+        told.export(Vec::new()).await.unwrap();
+        assert!(!is_paused());
+        told.arrival.tries();
+        assert!(!is_paused());
+    }
+
+    #[test]
+    fn what_was_lost_is_counted_until_something_arrives() {
+        let arrival = Arrival::of("traces");
+        for _ in 0..2 {
+            arrival.note(&Err(OTelSdkError::InternalFailure("away".to_owned())), 6);
+        }
+        assert_eq!(arrival.state.lock().lost, 12);
+        arrival.note(&Ok(()), 5);
+        assert_eq!(arrival.state.lock().lost, 0);
+    }
 }

@@ -133,7 +133,7 @@ impl Drop for ToldRequest<'_> {
 impl RequestTelemetry {
     /// The trace that the request is part of: `None` where there is none.
     fn trace(&self, request: &Request) -> Option<Box<RequestTrace>> {
-        let start = self.sampler?.start(request.headers());
+        let start = self.sampler.as_ref()?.start(request.headers());
         if !start.sampled {
             let trace_id = start.into_trace_id()?;
             return Some(Box::new(RequestTrace::Elsewhere { trace_id }));

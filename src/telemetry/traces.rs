@@ -1,6 +1,6 @@
 //! Traces: which requests are traced, and how their spans leave the program.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::{
@@ -23,7 +23,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    exporters::{ExporterError, span_exporter},
+    exporters::{Arrival, ExporterError, span_exporter},
     logging::TRACED,
 };
 use crate::config::Trace;
@@ -39,28 +39,33 @@ pub(super) const REQUEST: &str = "request";
 pub(super) struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-    rate: f64,
+    sampler: TraceSampler,
 }
 
 impl Traces {
     /// It must be called within a tokio runtime.
     pub(super) fn start(settings: &Trace, resource: Resource) -> Result<Self, ExporterError> {
+        let exporter = span_exporter(settings)?;
+        let sampler = TraceSampler {
+            rate: settings.sample.rate,
+            arrival: exporter.arrival(),
+        };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
             // A span is made only where the trace is wanted, so each that is made is sent.
             .with_sampler(SdkSampler::AlwaysOn)
-            .with_batch_exporter(span_exporter(settings)?)
+            .with_batch_exporter(exporter)
             .build();
         Ok(Self {
             tracer: provider.tracer("tenantry"),
             provider,
-            rate: settings.sample.rate,
+            sampler,
         })
     }
 
     /// Who decides which requests are traced.
     pub(super) fn sampler(&self) -> TraceSampler {
-        TraceSampler { rate: self.rate }
+        self.sampler.clone()
     }
 
     /// Makes traces of `tracing`'s spans.
@@ -120,10 +125,12 @@ fn is_request(metadata: &Metadata<'_>) -> bool {
     metadata.name() == REQUEST && metadata.target() == TRACE_TARGET
 }
 
-/// Decides for each request whether it is traced: as its caller did, where the caller says so (W3C Trace Context), else at random.
-#[derive(Debug, Clone, Copy)]
+/// Decides for each request whether it is traced: as its caller did, where the caller says so (W3C Trace Context), else at random. While
+/// the collector is away none is, but for now and then a moment that tells whether it is back: a trace that nobody takes costs as much.
+#[derive(Clone)]
 pub(super) struct TraceSampler {
     rate: f64,
+    arrival: Option<Arc<Arrival>>,
 }
 
 /// What is known of a request's trace before it runs.
@@ -134,17 +141,18 @@ pub(super) struct TraceStart {
 }
 
 impl TraceSampler {
-    pub(super) fn start(self, headers: &HeaderMap) -> TraceStart {
+    pub(super) fn start(&self, headers: &HeaderMap) -> TraceStart {
         // Most requests say nothing of a trace, and nothing is made for them.
         let remote = headers.contains_key(TRACEPARENT).then(|| {
             let propagator = TraceContextPropagator::new();
             propagator.extract_with_context(&Context::new(), &Headers(headers))
         });
         let remote = remote.filter(|remote| remote.span().span_context().is_valid());
-        let sampled = match &remote {
+        let wanted = match &remote {
             Some(remote) => remote.span().span_context().is_sampled(),
             None => fastrand::f64() < self.rate,
         };
+        let sampled = wanted && !self.arrival.as_ref().is_some_and(|arrival| arrival.is_paused());
         TraceStart { remote, sampled }
     }
 }

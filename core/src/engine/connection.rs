@@ -39,6 +39,9 @@ pub(crate) struct PooledConnection {
     pub(crate) used_at: Instant,
 }
 
+/// The same as it changes hands, a dozen times for each request: as a pointer.
+pub(crate) type Pooled = Box<PooledConnection>;
+
 impl PooledConnection {
     /// One that was opened with `secret` from `started` until now.
     pub(crate) fn new(
@@ -47,12 +50,12 @@ impl PooledConnection {
         shared: Arc<PoolShared>,
         secret: &Secret,
         started: Instant,
-    ) -> Self {
+    ) -> Pooled {
         shared.open.fetch_add(1, Ordering::AcqRel);
         let now = Instant::now();
         // Connections that were opened together are not closed together.
         let lifetime = Duration::from(secret.limits.max_lifetime).mul_f64(1.0 - 0.1 * fastrand::f64());
-        Self {
+        Box::new(Self {
             open: Some((connection, permit)),
             shared,
             generation: secret.generation,
@@ -60,7 +63,7 @@ impl PooledConnection {
             opening: now - started,
             retire_at: now + lifetime,
             used_at: now,
-        }
+        })
     }
 
     /// The connection; it is there until this is dropped.

@@ -25,7 +25,7 @@ use super::{
     transaction::TenantTransaction,
     usage::TenantUsage,
 };
-use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId, trace::trace_span};
+use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId, trace::TRACE_TARGET};
 
 /// How often a read is sent whose connection broke while it may have been running: it may be what breaks it.
 const ATTEMPTS: u32 = 3;
@@ -112,14 +112,11 @@ impl TenantDatabase {
                 true => statement_span(&self.open.entry, &self.open.secret, call),
                 false => Span::none(),
             };
-            let answer = {
-                // Its span is left in it: each clone of one is a look-up of its own.
-                let mut called = pin!(lease.call(call).instrument(span));
-                let answer = called.as_mut().await;
-                watch.ran();
-                note_answer(called.span(), &answer);
-                answer
-            };
+            // The span is held and not entered: a connection makes none within, and each time a span is entered every layer looks it up.
+            let answer = lease.call(call).await;
+            watch.ran();
+            note_answer(&span, &answer);
+            drop(span);
             match answer {
                 Ok(answer) => break Ok((lease, answer)),
                 Err(error)
@@ -145,7 +142,8 @@ impl TenantDatabase {
     }
 
     async fn lease_in_span(&self) -> Result<Lease, DatabaseError> {
-        let span = trace_span!(
+        let span = tracing::info_span!(
+            target: TRACE_TARGET,
             "acquire connection",
             otel.status_code = Empty,
             tenant.id = self.open.entry.id.as_str(),

@@ -13,7 +13,11 @@ use tokio::{
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    backoff::Backoff, budget::ConnectionPermit, connection::PooledConnection, pool::PoolShared, secret_cache::Secret,
+    backoff::Backoff,
+    budget::ConnectionPermit,
+    connection::{Pooled, PooledConnection},
+    pool::PoolShared,
+    secret_cache::Secret,
     stopwatch::note_error,
 };
 use crate::{
@@ -144,11 +148,7 @@ impl PoolShared {
     }
 
     /// Opens one connection under `permit`, with the secret as it is now.
-    async fn connect(
-        self: &Arc<Self>,
-        deadline: Instant,
-        permit: ConnectionPermit,
-    ) -> Result<PooledConnection, DatabaseError> {
+    async fn connect(self: &Arc<Self>, deadline: Instant, permit: ConnectionPermit) -> Result<Pooled, DatabaseError> {
         let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_LONGEST);
         let mut ended = 0;
         let mut permit = permit.lingering();
@@ -222,11 +222,7 @@ impl PoolShared {
 
     /// The same in a task of its own: when the request that wanted the connection has had another meanwhile, or has gone away, it is for the
     /// next in line. Otherwise requests that are cut off one after the other would have a connection begun for each and none ever finished.
-    pub(super) async fn open(
-        self: &Arc<Self>,
-        opening: Opening,
-        deadline: Instant,
-    ) -> Result<PooledConnection, DatabaseError> {
+    pub(super) async fn open(self: &Arc<Self>, opening: Opening, deadline: Instant) -> Result<Pooled, DatabaseError> {
         let (opened, outcome) = oneshot::channel();
         let shared = self.clone();
         let open = async move {

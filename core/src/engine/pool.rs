@@ -26,7 +26,7 @@ use tokio::{
 use super::{
     breaker::Breaker,
     budget::{Budget, Holder},
-    connection::{Answer, Call, Lease, PooledConnection},
+    connection::{Answer, Call, Lease, Pooled, PooledConnection},
     line::{InLine, Line, Spares, is_first},
     observer::EngineObserver,
     opening::{OPENINGS_AT_ONCE, OnConnect, PoolHost},
@@ -69,8 +69,8 @@ pub(crate) struct PoolShared {
     /// What the last opening took.
     pub(super) opening_micros: AtomicU64,
     /// Requests that wait for a connection to be opened or to come back.
-    pub(super) line: Line<PooledConnection>,
-    spares: Weak<Spares<PooledConnection>>,
+    pub(super) line: Line<Pooled>,
+    spares: Weak<Spares<Pooled>>,
     /// No longer in the map: what comes back is closed.
     retired: AtomicBool,
     pub(super) budget: Arc<Budget>,
@@ -121,7 +121,7 @@ impl PoolShared {
     }
 
     /// Hands a connection that nobody holds to the first in line, or keeps it for the next who comes.
-    pub(crate) fn give(&self, connection: PooledConnection) {
+    pub(crate) fn give(&self, connection: Pooled) {
         let Some(spares) = self.spares.upgrade() else {
             return;
         };
@@ -145,7 +145,7 @@ impl PoolShared {
 /// A request's place in the line. What was handed to it and is not taken goes to the next, however its waiting ends.
 struct Place<'a> {
     shared: &'a PoolShared,
-    returned: oneshot::Receiver<PooledConnection>,
+    returned: oneshot::Receiver<Pooled>,
     _in_line: InLine<'a>,
 }
 
@@ -160,7 +160,7 @@ impl<'a> Place<'a> {
     }
 
     /// Leaves the line, with what was handed to this place.
-    fn leave(&mut self) -> Option<PooledConnection> {
+    fn leave(&mut self) -> Option<Pooled> {
         self.returned.close();
         self.returned.try_recv().ok()
     }
@@ -179,11 +179,11 @@ pub(crate) struct ConnectionManager {
     shared: Arc<PoolShared>,
     /// The pool itself, for a request that waits for room and may as well take what comes back.
     pool: std::sync::OnceLock<deadpool::managed::WeakPool<ConnectionManager>>,
-    spares: Arc<Spares<PooledConnection>>,
+    spares: Arc<Spares<Pooled>>,
 }
 
 impl ConnectionManager {
-    fn take_idle(&self) -> Option<PooledConnection> {
+    fn take_idle(&self) -> Option<Pooled> {
         let pool = self.pool.get()?.upgrade()?;
         let mut taken = false;
         let now = Instant::now();
@@ -191,7 +191,7 @@ impl ConnectionManager {
         removed.removed.into_iter().next()
     }
 
-    async fn take_spare(&self) -> Option<PooledConnection> {
+    async fn take_spare(&self) -> Option<Pooled> {
         while let Some(mut spare) = self.spares.take() {
             if self.recycle(&mut spare, &Metrics::default()).await.is_ok() {
                 return Some(spare);
@@ -201,7 +201,7 @@ impl ConnectionManager {
     }
 
     /// A connection for who found none idle: a spare one, one that comes back, or a new one, whichever is first.
-    async fn find_or_open(&self) -> Result<PooledConnection, DatabaseError> {
+    async fn find_or_open(&self) -> Result<Pooled, DatabaseError> {
         let shared = &self.shared;
         let deadline = Instant::now() + shared.times.acquire;
         shared.breaker.check(Instant::now())?;
@@ -230,7 +230,7 @@ impl ConnectionManager {
     }
 
     /// Opens a connection once that is allowed.
-    async fn open(&self, deadline: Instant) -> Result<PooledConnection, DatabaseError> {
+    async fn open(&self, deadline: Instant) -> Result<Pooled, DatabaseError> {
         let opening = timeout_at(deadline, self.shared.may_open())
             .await
             .map_err(|_| DatabaseError::new(DatabaseErrorKind::PoolTimeout))??;
@@ -239,15 +239,15 @@ impl ConnectionManager {
 }
 
 impl Manager for ConnectionManager {
-    type Type = PooledConnection;
+    type Type = Pooled;
     type Error = DatabaseError;
 
-    async fn create(&self) -> Result<PooledConnection, DatabaseError> {
+    async fn create(&self) -> Result<Pooled, DatabaseError> {
         // Large, and seldom needed: a request that finds an idle connection does not carry it along.
         Box::pin(self.find_or_open()).await
     }
 
-    async fn recycle(&self, connection: &mut PooledConnection, _: &Metrics) -> RecycleResult<DatabaseError> {
+    async fn recycle(&self, connection: &mut Pooled, _: &Metrics) -> RecycleResult<DatabaseError> {
         let now = Instant::now();
         let worn = |reason: &'static str| Err(RecycleError::message(reason));
         if !connection.is_current(now) {
@@ -269,7 +269,7 @@ impl Manager for ConnectionManager {
 pub(crate) struct TenantPool {
     shared: Arc<PoolShared>,
     pool: Pool<ConnectionManager>,
-    spares: Arc<Spares<PooledConnection>>,
+    spares: Arc<Spares<Pooled>>,
     rotating: Mutex<()>,
 }
 

@@ -76,10 +76,15 @@ pub(crate) fn operation(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 12] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",
     ];
-    let sql = sql.trim_start();
-    let word = sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    let known = OPERATIONS.iter().find(|known| known.eq_ignore_ascii_case(word));
-    known.copied().unwrap_or("OTHER")
+    let sql = sql.trim_start().as_bytes();
+    let begins_with = |word: &str| {
+        let (word, after) = (word.as_bytes(), sql.get(word.len()));
+        sql.get(..word.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(word))
+            && !after.is_some_and(u8::is_ascii_alphabetic)
+    };
+    let known = OPERATIONS.into_iter().find(|known| begins_with(known));
+    known.unwrap_or("OTHER")
 }
 
 /// The first table a statement names, where its name is plain: up to 64 letters, digits and underscores. What may be a literal or a
@@ -245,6 +250,9 @@ mod tests {
             ("select \"a from canary b\"", "SELECT", None),
             ("select 1 -- from canary", "SELECT", None),
             ("PRAGMA x", "OTHER", None),
+            ("SELECTED x", "OTHER", None),
+            ("SE", "OTHER", None),
+            ("set", "SET", None),
             ("", "OTHER", None),
         ];
         for (sql, expected, table) in cases {

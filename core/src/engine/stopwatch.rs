@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     DatabaseError,
-    trace::{database_system, is_traced, trace_span},
+    trace::{TRACE_TARGET, database_system},
 };
 
 /// One statement of one tenant, from when a connection is wanted for it.
@@ -109,15 +109,13 @@ impl<'a> Stopwatch<'a> {
     }
 }
 
-/// The span of one statement (semantic conventions for database client spans). It holds the text without its values.
+/// The span of one statement in a trace (semantic conventions for database client spans). It holds the text without its values.
 #[cold]
 pub(crate) fn statement_span(entry: &TenantEntry, secret: &Secret, call: Call<'_>) -> Span {
-    if !is_traced() {
-        return Span::none();
-    }
     let description = call.sql().map(sql::described);
     let description = description.as_deref();
-    trace_span!(
+    tracing::info_span!(
+        target: TRACE_TARGET,
         "statement",
         otel.name = description.map_or(call.operation(), |description| &description.summary),
         otel.kind = "client",

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     BoxError, Connection, DatabaseDriver, DatabaseError, ProviderError, SecretInvalid, SecretProvider, TenantId,
-    trace::{is_traced, trace_span},
+    trace::{TRACE_TARGET, is_traced, trace_span},
 };
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
@@ -230,16 +230,18 @@ impl Tenants {
             engine.secrets.count_hit();
             let traced = is_traced();
             if traced {
-                drop(trace_span!(
+                drop(tracing::info_span!(
+                    target: TRACE_TARGET,
                     "secret",
                     tenant.id = tenant.as_str(),
                     secret.cache = "hit",
-                    secret.version = %open.secret.version,
+                    secret.version = open.secret.version.as_str(),
                 ));
             }
             return Ok(TenantDatabase::new(open, tally, traced));
         }
-        engine.open(tenant, tally).await
+        // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
+        Box::pin(engine.open(tenant, tally)).await
     }
 
     /// Opens one connection to a tenant's database outside of its pool, for tools that work on one database after another. It is not

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use sea_orm::{DbBackend, DbErr, TransactionOptions, TransactionSession};
 use tokio::sync::Mutex;
-use tracing::Instrument as _;
+use tracing::Span;
 
 use super::{
     connection::{Answer, Call, Lease},
@@ -21,7 +21,7 @@ use super::{
     stopwatch::{Stopwatch, note_answer, statement_span},
     tally::RequestTally,
 };
-use crate::DatabaseError;
+use crate::{DatabaseError, trace::is_traced};
 
 /// How long rolling back a transaction that was dropped may take before its connection is closed instead.
 const ROLLBACK_DEADLINE: Duration = Duration::from_secs(2);
@@ -103,10 +103,14 @@ impl TenantTransaction {
 impl Shared {
     async fn call(&self, call: Call<'_>) -> Result<Answer, DatabaseError> {
         let mut watch = Stopwatch::new(&self.entry, &self.secret, self.tally.as_deref());
-        let span = statement_span(&self.entry, &self.secret, call);
-        let answer = self.call_in_order(call).instrument(span.clone()).await;
+        let span = match is_traced() {
+            true => statement_span(&self.entry, &self.secret, call),
+            false => Span::none(),
+        };
+        let answer = self.call_in_order(call).await;
         watch.ran();
         note_answer(&span, &answer);
+        drop(span);
         watch.stop(call, answer.as_ref().err());
         answer
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use sea_orm::{TransactionOptions, Value};
 use sqlx::Database;
 use tenantry_core::DatabaseErrorKind;
-use tokio::time::Instant;
 
 /// What one kind of database has of its own.
 pub(crate) trait Dialect: Send + Sync + 'static {
@@ -45,8 +44,8 @@ pub(crate) trait Dialect: Send + Sync + 'static {
 
 /// Watches the statements of one connection; dropped before the connection is.
 pub(crate) trait Watch: Send + Sync + 'static {
-    /// A statement begins, which is to be stopped at `deadline`.
-    fn begins(&self, _deadline: Option<Instant>) {}
+    /// A statement begins, which is to be stopped after `limit`.
+    fn begins(&self, _limit: Option<Duration>) {}
     /// It is over.
     fn ends(&self) {}
 }
