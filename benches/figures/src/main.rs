@@ -74,6 +74,8 @@ struct Effort {
     launches: usize,
     /// Rounds for each launch, in which all servers have their turn.
     rounds: usize,
+    /// How often where the same servers stay, or where each start takes long.
+    few: usize,
     /// How long one load lasts, in seconds. Many short ones, not few long ones: what else the machine does lasts for seconds, and falls on all
     /// servers of a short round or on none.
     seconds: u64,
@@ -95,8 +97,9 @@ impl Effort {
 }
 
 const WHOLE: Effort = Effort {
-    launches: 10,
+    launches: 20,
     rounds: 2,
+    few: 10,
     seconds: 1,
     once: 2,
     tail: 4,
@@ -107,6 +110,7 @@ const WHOLE: Effort = Effort {
 const QUICK: Effort = Effort {
     launches: 3,
     rounds: 2,
+    few: 3,
     seconds: 1,
     once: 1,
     tail: 2,

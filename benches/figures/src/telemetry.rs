@@ -88,7 +88,7 @@ pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result
         add(&mut outcomes, in_turn(effort.rounds, load, &[&on, &off, &away])?);
     }
     let away = world.tenantry(sending(&nobody))?;
-    let loads = || (0..effort.pairs()).try_for_each(|_| load.run(&away).map(drop));
+    let loads = || (0..effort.few * effort.rounds).try_for_each(|_| load.run(&away).map(drop));
     loads()?;
     // Whatever had to grow has grown by now; what grows on from here would do so for ever.
     let before = away.memory()?.anonymous;
@@ -115,7 +115,7 @@ pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result
         text: format!(
             "{CLIENTS} clients of one tenant. Traces of a tenth of the requests, and metrics every second, to a collector on the same machine and \
              to one that is away. Under {} more loads the memory of the server whose collector is away became {grown:.2} times what it was.",
-            effort.pairs()
+            effort.few * effort.rounds
         ),
         head: HEAD.map(str::to_owned).into(),
         rows: vec![
