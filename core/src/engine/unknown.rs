@@ -85,15 +85,21 @@ impl UnknownTenants {
     /// Whether it is known without asking that there is no such tenant.
     pub(crate) fn contains(&self, tenant: &TenantId) -> bool {
         let now = Instant::now();
-        if self.remembered.get(tenant).is_some_and(|until| now < until) {
-            return true;
-        }
-        self.are_many(now) && self.roll(now).is_some_and(|roll| !roll.names.read().contains(tenant))
+        self.is_remembered(tenant, now)
+            || self.are_many(now) && self.roll(now).is_some_and(|roll| !roll.names.read().contains(tenant))
+    }
+
+    fn is_remembered(&self, tenant: &TenantId, now: Instant) -> bool {
+        self.remembered.get(tenant).is_some_and(|until| now < until)
     }
 
     /// Whether to ask for this tenant, of which nothing is kept.
     pub(crate) fn verdict(self: &Arc<Self>, tenant: &TenantId) -> Verdict {
         let now = Instant::now();
+        // Another request may have asked and been told just now, after this one looked.
+        if self.is_remembered(tenant, now) {
+            return Verdict::Unknown;
+        }
         if !self.are_many(now) {
             return Verdict::Ask;
         }
@@ -213,5 +219,42 @@ impl Drop for Landing {
         }
         drop(reading);
         self.sender.send_replace(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{ProviderError, SecretDocument};
+
+    struct Nobody;
+
+    #[async_trait]
+    impl SecretProvider for Nobody {
+        async fn fetch(&self, _: &TenantId) -> Result<SecretDocument, ProviderError> {
+            Err(ProviderError::NotFound)
+        }
+
+        async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_told_unknown_just_now_is_not_asked_for_again() {
+        const TTL: Duration = Duration::from_secs(30);
+        let unknown = Arc::new(UnknownTenants::new(Arc::new(Nobody), TTL, Duration::from_secs(5)));
+        let tenant = "nobody".parse().unwrap();
+        assert!(matches!(unknown.verdict(&tenant), Verdict::Ask));
+        unknown.remember(&tenant);
+        assert!(unknown.contains(&tenant) && matches!(unknown.verdict(&tenant), Verdict::Unknown));
+        // An operator who has its secret read anew has it asked for.
+        unknown.forget(&tenant);
+        assert!(matches!(unknown.verdict(&tenant), Verdict::Ask));
+        unknown.remember(&tenant);
+        tokio::time::advance(TTL).await;
+        assert!(matches!(unknown.verdict(&tenant), Verdict::Ask));
     }
 }
