@@ -119,9 +119,63 @@ impl<A: Acceptor> Acceptor for DoorAcceptor<A> {
     }
 }
 
+/// An acceptor that lets whoever has it do first what is ready to be done. poem's TLS reads its certificate in turn with the connections, and
+/// throws away one that it comes upon before.
+pub(crate) struct YieldsFirst<A> {
+    inner: A,
+    began: bool,
+}
+
+impl<A> YieldsFirst<A> {
+    pub(crate) fn new(inner: A) -> Self {
+        Self { inner, began: false }
+    }
+}
+
+impl<A: Acceptor> Acceptor for YieldsFirst<A> {
+    type Io = A::Io;
+
+    fn local_addr(&self) -> Vec<LocalAddr> {
+        self.inner.local_addr()
+    }
+
+    async fn accept(&mut self) -> io::Result<(Self::Io, LocalAddr, RemoteAddr, Scheme)> {
+        if !self.began {
+            self.began = true;
+            tokio::task::yield_now().await;
+        }
+        self.inner.accept().await
+    }
+}
+
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::listener::{AcceptorExt as _, IntoTlsConfigStream as _, RustlsCertificate, RustlsConfig, TcpAcceptor};
+    use tenantry_test_support::Certificates;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_connects_before_the_certificate_is_loaded_is_not_thrown_away() {
+        let certificates = Certificates::make().unwrap();
+        for _ in 0..20 {
+            let certificate = RustlsCertificate::new()
+                .cert(&*certificates.server_cert_pem)
+                .key(&*certificates.server_key_pem);
+            let config = RustlsConfig::new().fallback(certificate);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let _early = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let tcp = YieldsFirst::new(TcpAcceptor::from_tokio(listener).unwrap());
+            let mut acceptor = tcp.rustls(config.into_stream().unwrap());
+            assert!(acceptor.accept().await.is_ok());
+        }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     installation::Installation,
     telemetry::{self, RequestTelemetryEndpoint, Telemetry},
 };
-use acceptor::{DoorAcceptor, Latch};
+use acceptor::{DoorAcceptor, Latch, YieldsFirst};
 pub(crate) use certificate::Certificate;
 use compression::{Gzip, GzipEndpoint};
 pub use shutdown::Stopping;
@@ -179,7 +179,7 @@ impl Installation {
         let acceptor = TcpAcceptor::from_tokio(listener).map_err(cannot_bind)?;
         let acceptor = match tls {
             None => acceptor.boxed(),
-            Some(config) => acceptor.rustls(config).boxed(),
+            Some(config) => YieldsFirst::new(acceptor).rustls(config).boxed(),
         };
         let bound = acceptor
             .local_addr()
