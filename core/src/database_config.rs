@@ -30,6 +30,10 @@ pub struct DatabaseConfig {
     pub pool: PoolOverrides,
     /// What the secret says of statements.
     pub query: QueryConfig,
+    /// What the tenant may ask for at once.
+    pub limits: LimitOverrides,
+    /// Whether a connection pooler stands between the engine and the server.
+    pub pooler: Pooler,
     /// How the connection is encrypted.
     pub tls: TlsConfig,
     /// The whole secret, for what only one driver knows, such as `oracle.service.name`.
@@ -49,9 +53,31 @@ pub struct PoolOverrides {
     pub max_lifetime: Option<Duration>,
 }
 
+/// A tenant's own limits; what is `None` comes from `tenancy.limits`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LimitOverrides {
+    /// `limits.concurrent_requests`: the most requests that run at once.
+    pub concurrent_requests: Option<usize>,
+    /// `limits.requests_per_second`: the most requests per second.
+    pub requests_per_second: Option<u32>,
+}
+
+/// A connection pooler between the engine and the server (`pooler`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pooler {
+    /// None, or one that gives each connection a server session of its own.
+    #[default]
+    None,
+    /// One that gives each transaction another server session (PgBouncer's transaction mode, Amazon RDS Proxy): no
+    /// named statements, no session settings, no session locks.
+    Transaction,
+}
+
 /// What is noticed of statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueryConfig {
+    /// `query.timeout`: how long a statement may run; `None` for the driver's own setting.
+    pub timeout: Option<Duration>,
     /// From when on a statement counts as slow; `None` when `query.slow.enabled` is false.
     pub slow_threshold: Option<Duration>,
 }
@@ -59,6 +85,7 @@ pub struct QueryConfig {
 impl Default for QueryConfig {
     fn default() -> Self {
         Self {
+            timeout: None,
             slow_threshold: Some(Duration::from_millis(200)),
         }
     }
@@ -146,6 +173,8 @@ impl DatabaseConfig {
             password: fields.text("password")?.map(SecretString::from),
             pool: PoolOverrides::parse(&fields)?,
             query: QueryConfig::parse(&fields)?,
+            limits: LimitOverrides::parse(&fields)?,
+            pooler: Pooler::parse(&fields)?,
             tls: TlsConfig::parse(&fields)?,
             document: secret.clone(),
         };
@@ -259,6 +288,13 @@ impl QueryConfig {
             object: query,
             at: "query.",
         };
+        config.timeout = query.duration("timeout")?;
+        if config.timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
+            return Err(SecretInvalid::new(
+                "query.timeout",
+                "is below one millisecond: is a unit missing?",
+            ));
+        }
         let Some(slow) = query.object("slow")? else {
             return Ok(config);
         };
@@ -273,6 +309,34 @@ impl QueryConfig {
             config.slow_threshold = None;
         }
         Ok(config)
+    }
+}
+
+impl LimitOverrides {
+    fn parse(fields: &Fields<'_>) -> Result<Self, SecretInvalid> {
+        let Some(object) = fields.object("limits")? else {
+            return Ok(Self::default());
+        };
+        let limits = Fields { object, at: "limits." };
+        let limit = |name: &str| match limits.integer(name)?.map(u32::try_from) {
+            None => Ok(None),
+            Some(Ok(limit)) if limit > 0 => Ok(Some(limit)),
+            Some(_) => limits.wrong(name, "is not a whole number from 1 to 4294967295"),
+        };
+        Ok(Self {
+            concurrent_requests: limit("concurrent_requests")?.map(|limit| limit as usize),
+            requests_per_second: limit("requests_per_second")?,
+        })
+    }
+}
+
+impl Pooler {
+    fn parse(fields: &Fields<'_>) -> Result<Self, SecretInvalid> {
+        match fields.text("pooler")?.as_deref() {
+            None | Some("none") => Ok(Self::None),
+            Some("transaction") => Ok(Self::Transaction),
+            Some(_) => fields.wrong("pooler", "is neither `none` nor `transaction`"),
+        }
     }
 }
 

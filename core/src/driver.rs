@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sea_orm::{DbBackend, ExecResult, QueryResult, Statement, TransactionOptions};
 
 use crate::{DatabaseConfig, DatabaseError, DriverError, SecretInvalid};
@@ -60,6 +61,9 @@ pub enum MigrationLock {
     Transaction,
 }
 
+/// The rows of a statement, as they arrive.
+pub type RowStream<'a> = BoxStream<'a, Result<QueryResult, DatabaseError>>;
+
 /// One open connection. A future of it that is dropped before its end leaves the connection in an unknown state: the engine
 /// closes such a connection and never uses it again.
 #[async_trait]
@@ -88,6 +92,18 @@ pub trait Connection: Send {
     /// As [`execute`](Self::execute).
     async fn query_one(&mut self, statement: &Statement) -> Result<Option<QueryResult>, DatabaseError> {
         Ok(self.query(statement).await?.into_iter().next())
+    }
+
+    /// Runs a statement and returns its rows as they arrive. By default all of them are read first.
+    ///
+    /// A stream that is dropped before its end leaves the connection in an unknown state, as a dropped future does.
+    fn stream<'a>(&'a mut self, statement: &'a Statement) -> RowStream<'a> {
+        let rows = async move {
+            self.query(statement)
+                .await
+                .map(|rows| futures_util::stream::iter(rows).map(Ok))
+        };
+        futures_util::stream::once(rows).try_flatten().boxed()
     }
 
     /// Begins a transaction; within one, a save point.

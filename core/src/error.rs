@@ -104,6 +104,12 @@ pub enum DatabaseErrorKind {
     ConnectionLost,
     /// The connection broke, and the statement certainly had no effect.
     ConnectionLostWithoutEffect,
+    /// The server did not answer within the statement's time. The connection is unusable; the statement may have taken effect.
+    NoAnswer,
+    /// The connection was lost, or did not answer, while a write or a commit was under way: it may have taken effect.
+    OutcomeUnknown,
+    /// The answer is larger than the driver's `max_answer`. The connection is closed, since the rest of the answer is unread.
+    AnswerTooLarge,
     /// No connection could be opened.
     Connect(DriverErrorKind),
     /// No connection became free in time.
@@ -116,6 +122,8 @@ pub enum DatabaseErrorKind {
     PermissionDenied,
     /// The migrations that come before a tenant's first use failed.
     Migration,
+    /// The migrations that come before a tenant's first use are still running.
+    Migrating,
     /// This kind of database cannot do it.
     Unsupported,
     /// Anything else: a syntax error, a missing table.
@@ -133,12 +141,16 @@ impl DatabaseErrorKind {
             Self::StatementTimeout => "statement_timeout",
             Self::ConnectionLost => "connection_lost",
             Self::ConnectionLostWithoutEffect => "connection_lost_without_effect",
+            Self::NoAnswer => "no_answer",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::AnswerTooLarge => "answer_too_large",
             Self::Connect(kind) => kind.as_str(),
             Self::PoolTimeout => "pool_timeout",
             Self::Closed => "closed",
             Self::ReadOnly => "read_only",
             Self::PermissionDenied => "permission_denied",
             Self::Migration => "migration",
+            Self::Migrating => "migrating",
             Self::Unsupported => "unsupported",
             Self::Other => "other",
         }
@@ -146,7 +158,10 @@ impl DatabaseErrorKind {
 
     /// Whether the connection it happened on must not be used again.
     pub fn breaks_connection(self) -> bool {
-        matches!(self, Self::ConnectionLost | Self::ConnectionLostWithoutEffect)
+        matches!(
+            self,
+            Self::ConnectionLost | Self::ConnectionLostWithoutEffect | Self::NoAnswer | Self::AnswerTooLarge
+        )
     }
 
     /// The kind of an error that came back through SeaORM.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::{BoxError, SecretDocument, TenantId};
+use crate::{BoxError, Lease, SecretDocument, TenantId};
 
 /// Holds every tenant's secret.
 ///
@@ -28,6 +28,22 @@ pub trait SecretProvider: Send + Sync {
     /// # Errors
     /// See [`ProviderError`].
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError>;
+
+    /// Extends a lease; returns for how long the secret may be used from now on. By default no lease can be renewed.
+    ///
+    /// # Errors
+    /// See [`ProviderError`]. The engine then reads the secret anew before the lease ends.
+    async fn renew(&self, _lease: &Lease) -> Result<Duration, ProviderError> {
+        Err(ProviderError::Unavailable("this provider renews no leases".into()))
+    }
+
+    /// Gives a lease back once nothing uses its secret any more. By default there is nothing to do.
+    ///
+    /// # Errors
+    /// See [`ProviderError`]. The engine logs what it could not release.
+    async fn release(&self, _lease: Lease) -> Result<(), ProviderError> {
+        Ok(())
+    }
 
     /// For a provider that learns of changes by itself: a channel whose value moves with each one. The engine then reads the
     /// secrets it holds anew, without waiting for their time to live.

@@ -4,6 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -82,6 +83,19 @@ pub struct SecretDocument {
     pub value: SecretValue,
     /// Its version.
     pub version: SecretVersion,
+    /// For a secret that expires: its lease.
+    pub lease: Option<Lease>,
+}
+
+/// The right to use a secret for a limited time, such as a lease of Vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The provider's own id of the lease. It is no secret, but names one.
+    pub id: Arc<str>,
+    /// For how long the secret may be used, from when it was read or last renewed.
+    pub duration: Duration,
+    /// Whether [`SecretProvider::renew`](crate::SecretProvider::renew) can extend it.
+    pub renewable: bool,
 }
 
 impl SecretDocument {
@@ -90,6 +104,7 @@ impl SecretDocument {
         Self {
             version: SecretVersion::of_content(&value),
             value: SecretValue::new(value),
+            lease: None,
         }
     }
 }

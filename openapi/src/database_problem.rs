@@ -40,6 +40,7 @@ impl From<&DbErr> for Problem {
             DatabaseErrorKind::Connect(_)
             | DatabaseErrorKind::ConnectionLost
             | DatabaseErrorKind::ConnectionLostWithoutEffect
+            | DatabaseErrorKind::NoAnswer
             | DatabaseErrorKind::Closed
             | DatabaseErrorKind::Migration
             | DatabaseErrorKind::ReadOnly => Self::new(
@@ -47,10 +48,21 @@ impl From<&DbErr> for Problem {
                 "The tenant's database cannot be used at the moment.",
             )
             .with_retry_after(RETRY_AFTER),
+            DatabaseErrorKind::Migrating => Self::new(
+                ProblemCode::TenantMigrating,
+                "The tenant's database is being migrated; try again later.",
+            )
+            .with_retry_after(RETRY_AFTER),
+            // No `Retry-After`: a client that repeats the request may do twice what was done already.
+            DatabaseErrorKind::OutcomeUnknown => Self::new(
+                ProblemCode::OutcomeUnknown,
+                "The connection was lost while a write was under way; it may have been done. Read before you repeat it.",
+            ),
             DatabaseErrorKind::ForeignKeyViolation
             | DatabaseErrorKind::ConstraintViolation
             | DatabaseErrorKind::PermissionDenied
             | DatabaseErrorKind::Unsupported
+            | DatabaseErrorKind::AnswerTooLarge
             | DatabaseErrorKind::Other => Self::internal(),
         };
         if problem.code().status().is_server_error() {
@@ -86,6 +98,15 @@ mod tests {
         assert_eq!(status_of(DatabaseErrorKind::ConnectionLost), unavailable);
         assert_eq!(status_of(DatabaseErrorKind::Migration), unavailable);
         assert_eq!(status_of(DatabaseErrorKind::Serialization), unavailable);
+        assert_eq!(status_of(DatabaseErrorKind::Migrating), (503, "tenant_migrating"));
+        assert_eq!(status_of(DatabaseErrorKind::OutcomeUnknown), (503, "outcome_unknown"));
+        let unknown = Problem::from(DatabaseError::new(DatabaseErrorKind::OutcomeUnknown).into_db_err());
+        assert!(
+            poem::error::ResponseError::as_response(&unknown)
+                .headers()
+                .get("retry-after")
+                .is_none()
+        );
         assert_eq!(status_of(DatabaseErrorKind::Other), (500, "internal"));
     }
 }

@@ -41,8 +41,12 @@ pub enum ProblemCode {
     DatabaseUnavailable,
     /// 503: the tenant's secret cannot be used.
     SecretInvalid,
+    /// 503: the tenant's database is still being migrated.
+    TenantMigrating,
     /// 503: the server is being stopped.
     ShuttingDown,
+    /// 503: the connection was lost while a write or a commit was under way, which may have happened.
+    OutcomeUnknown,
     /// 504: no connection became free in time.
     PoolTimeout,
     /// 504: the request's time ran out.
@@ -65,9 +69,12 @@ impl ProblemCode {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TenantBusy | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::ProviderUnavailable | Self::DatabaseUnavailable | Self::SecretInvalid | Self::ShuttingDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::ProviderUnavailable
+            | Self::DatabaseUnavailable
+            | Self::SecretInvalid
+            | Self::TenantMigrating
+            | Self::ShuttingDown
+            | Self::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::PoolTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Other(status) => status,
         }
@@ -94,7 +101,9 @@ impl ProblemCode {
             Self::ProviderUnavailable => "provider_unavailable",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::SecretInvalid => "secret_invalid",
+            Self::TenantMigrating => "tenant_migrating",
             Self::ShuttingDown => "shutting_down",
+            Self::OutcomeUnknown => "outcome_unknown",
             Self::PoolTimeout => "pool_timeout",
             Self::RequestTimeout => "request_timeout",
             Self::Other(status) => match status {
@@ -133,7 +142,9 @@ impl ProblemCode {
             Self::ProviderUnavailable => "Secret provider unavailable",
             Self::DatabaseUnavailable => "Database unavailable",
             Self::SecretInvalid => "Secret invalid",
+            Self::TenantMigrating => "Tenant is being migrated",
             Self::ShuttingDown => "Shutting down",
+            Self::OutcomeUnknown => "Outcome unknown",
             Self::PoolTimeout => "No connection in time",
             Self::RequestTimeout => "Request timed out",
             Self::Other(status) => status.canonical_reason().unwrap_or("Error"),

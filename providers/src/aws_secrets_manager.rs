@@ -235,6 +235,7 @@ impl SecretProvider for AwsSecretsManagerProvider {
             Some(version) => SecretDocument {
                 value: SecretValue::new(value),
                 version: SecretVersion::new(version),
+                lease: None,
             },
             None => SecretDocument::from_value(value),
         })

@@ -69,7 +69,14 @@ tenants:
                 .map_err(|error| BuildError::key(name, error.to_string()).below(["tenants".to_owned()]))?;
             let value = secret.into_inner();
             let version = SecretVersion::of_content(value.expose());
-            tenants.insert(id, SecretDocument { value, version });
+            tenants.insert(
+                id,
+                SecretDocument {
+                    value,
+                    version,
+                    lease: None,
+                },
+            );
         }
         Ok(Self { tenants })
     }

@@ -126,7 +126,9 @@ fn codes(
             ProblemCode::ProviderUnavailable,
             ProblemCode::DatabaseUnavailable,
             ProblemCode::SecretInvalid,
+            ProblemCode::TenantMigrating,
             ProblemCode::ShuttingDown,
+            ProblemCode::OutcomeUnknown,
         ]);
         codes.push(ProblemCode::PoolTimeout);
     }
@@ -237,6 +239,10 @@ fn detail(code: ProblemCode) -> &'static str {
         }
         ProblemCode::DatabaseUnavailable => "The tenant's database cannot be used at the moment.",
         ProblemCode::SecretInvalid => "The tenant's secret is not valid.",
+        ProblemCode::TenantMigrating => "The tenant's database is being migrated; try again later.",
+        ProblemCode::OutcomeUnknown => {
+            "The connection was lost while a write was under way; it may have been done. Read before you repeat it."
+        }
         ProblemCode::ShuttingDown => "The server is shutting down.",
         ProblemCode::PoolTimeout => "No connection to the tenant's database became free in time.",
         ProblemCode::RequestTimeout => "The request took longer than the server allows.",
