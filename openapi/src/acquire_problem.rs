@@ -49,7 +49,7 @@ impl Problem {
         match error {
             AcquireError::ProviderUnavailable { retry_after, .. } => Self::new(
                 ProblemCode::ProviderUnavailable,
-                "What says how to reach the tenants' databases cannot be asked at the moment.",
+                "The secret provider is unavailable; try again later.",
             )
             .with_retry_after(retry_after),
             AcquireError::SecretInvalid { retry_after, .. } => Self::new(

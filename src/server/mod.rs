@@ -70,6 +70,9 @@ pub enum ServerError {
     /// Requests were still running when the time for stopping was over.
     #[error("some requests were cut off: they did not end within `server.shutdown_grace`")]
     CutOff,
+    /// A second Ctrl-C ended the server while it was draining.
+    #[error("interrupted a second time: the requests that still ran were cut off")]
+    Interrupted,
 }
 
 type Warming = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -154,13 +157,26 @@ impl Installation {
         })
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then drains.
+    /// Serves until SIGTERM or Ctrl-C, then drains. A Ctrl-C while it drains ends it at once.
     ///
     /// # Errors
     /// See [`ServerError`].
     pub async fn serve(self, apis: ApiSet) -> Result<(), ServerError> {
         let server = self.bind(apis).await?;
-        server.run(shutdown::signalled()).await
+        let stopping = CancellationToken::new();
+        let stop = async {
+            let signalled = shutdown::signalled().await;
+            stopping.cancel();
+            signalled
+        };
+        let interrupted = async {
+            stopping.cancelled().await;
+            tokio::signal::ctrl_c().await
+        };
+        tokio::select! {
+            ended = server.run(stop) => ended,
+            again = interrupted => Err(again.map_or_else(ServerError::Failed, |()| ServerError::Interrupted)),
+        }
     }
 
     async fn door(

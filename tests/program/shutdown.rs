@@ -267,3 +267,29 @@ async fn an_interrupt_stops_a_server_as_well_and_an_idle_one_stops_soon() {
         drop((client, silent));
     }
 }
+
+#[tokio::test]
+async fn a_second_ctrl_c_ends_the_server_at_once() {
+    let locked = Locked::new().await;
+    let config = format!(
+        "{}server: {{ shutdown_grace: 50s, request_timeout: 50s }}\n",
+        config(&json!({"acme": locked.secret}))
+    );
+    let server = program().config(config).start().await.unwrap();
+    let waiting = locked.fill(&server, 2).await;
+    server.signal("INT").await.unwrap();
+    until("draining", || async {
+        server.logs().await.unwrap().contains("stopping: readiness is down")
+    })
+    .await;
+    let began = Instant::now();
+    server.signal("INT").await.unwrap();
+    let code = timeout(Duration::from_secs(20), server.wait()).await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert_eq!(code, 1);
+    assert!(server.logs().await.unwrap().contains("interrupted a second time"));
+    for request in waiting {
+        assert!(request.await.unwrap().is_err());
+    }
+    locked.release().await;
+}

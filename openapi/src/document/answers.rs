@@ -234,9 +234,7 @@ fn detail(code: ProblemCode) -> &'static str {
         }
         ProblemCode::TenantBusy => "The tenant \"tenant1\" has as many requests running as it may.",
         ProblemCode::RateLimited => "The tenant \"tenant1\" makes more requests a second than it may.",
-        ProblemCode::ProviderUnavailable => {
-            "What says how to reach the tenants' databases cannot be asked at the moment."
-        }
+        ProblemCode::ProviderUnavailable => "The secret provider is unavailable; try again later.",
         ProblemCode::DatabaseUnavailable => "The tenant's database cannot be used at the moment.",
         ProblemCode::SecretInvalid => "The tenant's secret is not valid.",
         ProblemCode::TenantMigrating => "The tenant's database is being migrated; try again later.",
