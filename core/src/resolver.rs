@@ -73,7 +73,7 @@ pub enum TenantLocation {
     Fixed,
     /// In any one of these, the first that is present.
     AnyOf(Vec<TenantLocation>),
-    /// In every one of these that is present, all agreeing.
+    /// In every one of these, all agreeing.
     AllOf(Vec<TenantLocation>),
 }
 
@@ -106,6 +106,13 @@ pub enum ResolveError {
         error: Option<&'static str>,
         /// What is wrong, for the client's developer; never a part of the credential.
         description: String,
+    },
+    /// Every one of several resolvers must find the tenant, and one of them did not. Answered 401 with `WWW-Authenticate` if it
+    /// reads a token, else 400 `tenant_missing`.
+    #[error("the request names its tenant in some of the places where it must, and not in all")]
+    Incomplete {
+        /// Where no tenant was found.
+        missing: TenantLocation,
     },
     /// Two resolvers found different tenants. Answered 403 `tenant_mismatch`.
     #[error("the request names more than one tenant")]

@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
-use tenantry_core::{ResolveError, TenantId, engine::AcquireError};
+use tenantry_core::{ResolveError, TenantId, TenantLocation, engine::AcquireError};
 
-use crate::{Fault, Problem, ProblemCode, problem::sentence};
+use crate::{
+    Fault, Problem, ProblemCode,
+    document::{describe_location, needs_bearer},
+    problem::sentence,
+};
 
 impl Problem {
+    /// 401 if every way to name the tenant there needs a token, else 400 `tenant_missing`.
+    pub(crate) fn tenant_missing(location: &TenantLocation) -> Self {
+        let place = describe_location(location);
+        if needs_bearer(location) {
+            return Self::unauthenticated(None, format!("the tenant is expected in {place}"));
+        }
+        let detail = format!("The request names no tenant; it is expected in {place}.");
+        Self::new(ProblemCode::TenantMissing, detail)
+    }
+
     /// 404 `tenant_unknown`.
     pub(crate) fn tenant_unknown(tenant: &TenantId) -> Self {
         Self::new(ProblemCode::TenantUnknown, format!("No tenant is named \"{tenant}\"."))
@@ -76,6 +90,7 @@ impl From<ResolveError> for Problem {
         match error {
             ResolveError::Malformed { .. } => Self::new(ProblemCode::TenantMalformed, sentence(&error.to_string())),
             ResolveError::Unauthenticated { error, description } => Self::unauthenticated(error, description),
+            ResolveError::Incomplete { missing } => Self::tenant_missing(&missing),
             ResolveError::Mismatch => Self::new(ProblemCode::TenantMismatch, sentence(&error.to_string())),
             ResolveError::Unavailable { retry_after, source } => {
                 tracing::warn!(error = %source, "the tenant of a request cannot be determined");

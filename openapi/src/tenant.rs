@@ -9,14 +9,13 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 use tenantry_core::{
-    RequestHead, Resolution, ResolveError, TRACE_TARGET, TenantIdPattern, TenantLocation, TenantResolver,
-    TrustedProxies,
+    RequestHead, Resolution, ResolveError, TRACE_TARGET, TenantIdPattern, TenantResolver, TrustedProxies,
     engine::{TenantDatabase, Tenants},
     is_traced,
 };
 use tracing::{Instrument as _, field::Empty};
 
-use crate::{Noted, Problem, ProblemCode, document::describe_location};
+use crate::{Noted, Problem};
 
 /// The name under which the extractor marks operations. The document puts the configured resolver's own scheme in its place.
 pub(crate) const TENANT_SCHEME: &str = "Tenant";
@@ -79,22 +78,11 @@ impl TenantGate {
         };
         let tenant = match resolved? {
             Resolution::Found(tenant) => tenant,
-            Resolution::Absent => return Err(absent(&self.resolver.location())),
+            Resolution::Absent => return Err(Problem::tenant_missing(&self.resolver.location())),
         };
         noted.tally().set_tenant(tenant);
         let acquired = self.tenants.acquire_for(&tenant, Some(noted.tally().clone())).await;
         acquired.map_err(|error| Problem::of_tenant(&tenant, error))
-    }
-}
-
-fn absent(location: &TenantLocation) -> Problem {
-    let place = describe_location(location);
-    match location {
-        TenantLocation::Bearer { .. } => Problem::unauthenticated(None, format!("the tenant is expected in {place}")),
-        _ => Problem::new(
-            ProblemCode::TenantMissing,
-            format!("The request names no tenant; it is expected in {place}."),
-        ),
     }
 }
 

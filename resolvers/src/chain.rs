@@ -1,4 +1,4 @@
-//! The resolver `chain`: several resolvers, asked in order.
+//! The resolver `chain`: several resolvers, asked in order. The first that finds a tenant decides, or all must find the same one.
 
 use std::{fmt, sync::Arc};
 
@@ -13,10 +13,13 @@ use tenantry_core::{
 /// How many chains may stand within one another.
 const MAX_DEPTH: usize = 8;
 
+/// How many sets of credentials the OpenAPI document may have to offer for a chain.
+const MAX_COMBINATIONS: usize = 64;
+
 /// How many resolvers one chain may have.
 const MAX_RESOLVERS: usize = 32;
 
-/// Asks several resolvers in order, and takes the first answer or demands that all answers agree.
+/// Asks several resolvers in order, and takes the first answer or demands the same answer from every one.
 ///
 /// A malformed name or a bad token in any resolver that is asked refuses the request; the next one is not asked in its place.
 #[derive(Deserialize, JsonSchema)]
@@ -25,12 +28,12 @@ pub struct ChainConfig {
     /// The resolvers in their order, each a mapping with its `type`. A chain may hold another.
     #[schemars(length(min = 1, max = 32), extend("items" = {"x-tenantry-plugin": "resolver"}))]
     pub resolvers: Vec<Value>,
-    /// What happens when more than one of them finds a tenant.
+    /// Whether one of them is enough, or every one must find the tenant.
     #[serde(default)]
     pub agreement: Agreement,
 }
 
-/// What happens when more than one resolver finds a tenant.
+/// How many resolvers must find the tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Agreement {
@@ -38,7 +41,8 @@ pub enum Agreement {
     /// believed in what a later one reads: a token is no protection where a header comes after it.
     #[default]
     First,
-    /// Every one is asked, and all that find a tenant must find the same.
+    /// Every one is asked, and every one must find a tenant, and the same: with a `jwt` among them, a request without a token is
+    /// refused.
     All,
 }
 
@@ -91,8 +95,13 @@ resolvers:
             resolvers,
             agreement: config.agreement,
         };
-        if paths(&chain.location()) > 1 {
+        let location = chain.location();
+        if paths(&location) > 1 {
             return Err(BuildError::key("resolvers", "has more than one that reads the path"));
+        }
+        if combinations(&location) > MAX_COMBINATIONS {
+            let reason = format!("can be satisfied in more than {MAX_COMBINATIONS} ways");
+            return Err(BuildError::key("resolvers", reason));
         }
         Ok(chain)
     }
@@ -122,23 +131,54 @@ fn paths(location: &TenantLocation) -> usize {
     }
 }
 
+/// In how many ways a client can name its tenant: one location of each, or all of them together.
+fn combinations(location: &TenantLocation) -> usize {
+    match location {
+        TenantLocation::AnyOf(all) => all.iter().map(combinations).fold(0, usize::saturating_add),
+        TenantLocation::AllOf(all) => all.iter().map(combinations).fold(1, usize::saturating_mul),
+        _ => 1,
+    }
+}
+
+impl ChainResolver {
+    async fn first(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
+        for resolver in &self.resolvers {
+            let found = resolver.resolve(request).await?;
+            if found != Resolution::Absent {
+                return Ok(found);
+            }
+        }
+        Ok(Resolution::Absent)
+    }
+
+    /// A tenant only if every resolver finds it. A request in which none finds one is absent, so that a chain around this one can
+    /// go on; one that names its tenant in some of the places is refused.
+    async fn all(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
+        let mut agreed = Resolution::Absent;
+        let mut missing = Vec::new();
+        for resolver in &self.resolvers {
+            match resolver.resolve(request).await? {
+                Resolution::Absent => missing.push(resolver.location()),
+                found if agreed == Resolution::Absent || agreed == found => agreed = found,
+                _ => return Err(ResolveError::Mismatch),
+            }
+        }
+        if agreed == Resolution::Absent || missing.is_empty() {
+            return Ok(agreed);
+        }
+        Err(ResolveError::Incomplete {
+            missing: TenantLocation::AllOf(missing),
+        })
+    }
+}
+
 #[async_trait]
 impl TenantResolver for ChainResolver {
     async fn resolve(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
-        let mut agreed = Resolution::Absent;
-        for resolver in &self.resolvers {
-            let found = resolver.resolve(request).await?;
-            match (agreed, found) {
-                (_, Resolution::Absent) => {}
-                (Resolution::Absent, found) => agreed = found,
-                (first, second) if first == second => {}
-                _ => return Err(ResolveError::Mismatch),
-            }
-            if self.agreement == Agreement::First && agreed != Resolution::Absent {
-                break;
-            }
+        match self.agreement {
+            Agreement::First => self.first(request).await,
+            Agreement::All => self.all(request).await,
         }
-        Ok(agreed)
     }
 
     fn location(&self) -> TenantLocation {
@@ -214,19 +254,24 @@ mod tests {
 
     #[tokio::test]
     async fn it_keeps_what_every_resolver_keeps() {
-        for agreement in ["first", "all"] {
-            ResolverCase::new(mapping(agreement))
-                .with(others)
-                .names(|raw| with("x-tenant-id", [raw]))
-                .names_two(|first, second| with("x-tenant-id", [first, second]))
-                .names_none(plain())
-                .finds(request(&[COOKIE]), "tenant2")
-                .finds(request(&[HOST]), "tenant1")
-                .finds(request(&[HEADER, HOST]), "tenant1")
-                .refuses(request(&[("cookie", "tenant=../x"), HOST]))
-                .run::<ChainResolver>()
-                .await;
-        }
+        ResolverCase::new(mapping("first"))
+            .with(others)
+            .names(|raw| with("x-tenant-id", [raw]))
+            .names_two(|first, second| with("x-tenant-id", [first, second]))
+            .names_none(plain())
+            .finds(request(&[COOKIE]), "tenant2")
+            .finds(request(&[HOST]), "tenant1")
+            .finds(request(&[HEADER, HOST]), "tenant1")
+            .refuses(request(&[("cookie", "tenant=../x"), HOST]))
+            .run::<ChainResolver>()
+            .await;
+        ResolverCase::new(mapping("all"))
+            .with(others)
+            .names_none(plain())
+            .finds(request(&[HEADER, HOST]), "tenant1")
+            .refuses(request(&[HEADER, ("cookie", "tenant=../x")]))
+            .run::<ChainResolver>()
+            .await;
     }
 
     #[tokio::test]
@@ -238,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_find_a_tenant_must_agree() {
+    async fn every_one_must_find_the_same_tenant() {
         let mismatch = resolve("all", &[HEADER, COOKIE]).await;
         assert!(matches!(mismatch, Err(ResolveError::Mismatch)), "{mismatch:?}");
         let malformed = resolve("all", &[HEADER, ("cookie", "tenant=../x")]).await;
@@ -246,7 +291,17 @@ mod tests {
             matches!(malformed, Err(ResolveError::Malformed { .. })),
             "{malformed:?}"
         );
-        assert!(resolve("all", &[HEADER, HOST]).await.is_ok());
+        let found = resolve("all", &[HEADER, HOST]).await.unwrap();
+        assert_eq!(found, Resolution::Found("tenant1".parse().unwrap()));
+        for (present, absent) in [(HEADER, "AnyOf"), (HOST, "Header"), (COOKIE, "Header")] {
+            match resolve("all", &[present]).await {
+                Err(ResolveError::Incomplete {
+                    missing: TenantLocation::AllOf(missing),
+                }) => assert!(format!("{missing:?}").starts_with(&format!("[{absent}")), "{missing:?}"),
+                other => panic!("{present:?}: {other:?}"),
+            }
+        }
+        assert_eq!(resolve("all", &[]).await.unwrap(), Resolution::Absent);
     }
 
     #[tokio::test]
@@ -303,5 +358,9 @@ mod tests {
         assert!(build(nested(MAX_DEPTH)).await.is_ok());
         assert_eq!(build(nested(MAX_DEPTH + 1)).await.err().unwrap().path, ["resolvers"]);
         assert!(build(nested(60)).await.is_err());
+        let either = json!({"type": "chain", "resolvers": [{"type": "header"}, {"type": "cookie"}]});
+        let all = |of| json!({"type": "chain", "agreement": "all", "resolvers": vec![either.clone(); of]});
+        assert!(build(all(6)).await.is_ok());
+        assert_eq!(build(all(7)).await.err().unwrap().path, ["resolvers"]);
     }
 }

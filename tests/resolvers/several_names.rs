@@ -50,17 +50,50 @@ async fn two_host_lines_that_differ_are_malformed() {
 }
 
 #[tokio::test]
-async fn a_header_and_a_token_that_disagree_are_a_mismatch_where_all_must_agree() {
+async fn names_that_disagree_are_a_mismatch_if_all_must_agree() {
     let server = start(&chain("all")).await;
     let bearer = format!("Bearer {}", TENANT1.token());
-    let with = |tenant: &'static str| [("X-Tenant-ID", tenant), ("Authorization", bearer.as_str())];
-    let answer = send(&server, "GET", USERS, &with(TENANT2.id)).await;
-    assert_eq!(answer.problem(), (403, "tenant_mismatch"));
-    assert_eq!(send(&server, "GET", USERS, &with(TENANT1.id)).await.status, 200);
-    let host = [("Host", "tenant2.example.com"), ("Authorization", bearer.as_str())];
+    let names = |header: &'static str, host: &'static str| {
+        [
+            ("X-Tenant-ID", header),
+            ("Host", host),
+            ("Authorization", bearer.as_str()),
+        ]
+    };
+    let (host1, host2) = ("tenant1.example.com", "tenant2.example.com");
+    assert_eq!(send(&server, "GET", USERS, &names(TENANT1.id, host1)).await.status, 200);
+    for headers in [
+        names(TENANT2.id, host1),
+        names(TENANT1.id, host2),
+        names(TENANT2.id, host2),
+    ] {
+        let answer = send(&server, "GET", USERS, &headers).await;
+        assert_eq!(answer.problem(), (403, "tenant_mismatch"), "{headers:?}");
+    }
+}
+
+/// An attacker who has no token, or leaves out any other of the names, reads nothing.
+#[tokio::test]
+async fn a_request_without_one_of_all_names_is_refused() {
+    let server = start(&chain("all")).await;
+    let bearer = format!("Bearer {}", TENANT1.token());
+    let (header, host) = (("X-Tenant-ID", "tenant1"), ("Host", "tenant1.example.com"));
+    let token = ("Authorization", bearer.as_str());
+    for method in ["GET", "POST"] {
+        for headers in [vec![header, host], vec![header], vec![host], vec![]] {
+            let answer = send(&server, method, USERS, &headers).await;
+            assert_eq!(answer.problem(), (401, "unauthenticated"), "{headers:?}");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{headers:?}");
+        }
+        for headers in [vec![token, host], vec![token, header], vec![token]] {
+            let answer = send(&server, method, USERS, &headers).await;
+            assert_eq!(answer.problem(), (400, "tenant_missing"), "{headers:?}");
+        }
+    }
+    let other_scheme = [header, host, ("Authorization", "Basic dGVuYW50MTp4")];
     assert_eq!(
-        send(&server, "GET", USERS, &host).await.problem(),
-        (403, "tenant_mismatch")
+        send(&server, "GET", USERS, &other_scheme).await.problem(),
+        (401, "unauthenticated")
     );
 }
 
@@ -82,10 +115,12 @@ async fn a_bad_token_is_refused_whatever_else_names_a_tenant() {
 async fn a_malformed_name_never_falls_through_to_the_next_resolver() {
     for agreement in ["first", "all"] {
         let server = start(&chain(agreement)).await;
-        let good = [("Host", "tenant1.example.com")];
-        assert_eq!(send(&server, "GET", USERS, &good).await.status, 200, "{agreement}");
+        let bearer = format!("Bearer {}", TENANT1.token());
+        let good = [("Host", "tenant1.example.com"), ("Authorization", bearer.as_str())];
+        let named = [("X-Tenant-ID", "tenant1"), good[0], good[1]];
+        assert_eq!(send(&server, "GET", USERS, &named).await.status, 200, "{agreement}");
         for malformed in ["Tenant1", "../tenant1", "", "tenant1.example.com", "%74enant1"] {
-            let headers = [("X-Tenant-ID", malformed), good[0]];
+            let headers = [("X-Tenant-ID", malformed), good[0], good[1]];
             let answer = send(&server, "GET", USERS, &headers).await;
             assert_eq!(
                 answer.problem(),

@@ -35,17 +35,14 @@ pub(crate) fn describe_location(location: &TenantLocation) -> String {
         TenantLocation::Host { .. } => "the host name".to_owned(),
         TenantLocation::Path { prefix } => format!("the path, as `{prefix}/{{tenant}}/...`"),
         TenantLocation::Fixed => "the server's configuration".to_owned(),
-        TenantLocation::AnyOf(all) => alternatives(all, "or in"),
-        TenantLocation::AllOf(all) => format!(
-            "{}, and where several name it they must agree",
-            alternatives(all, "or in")
-        ),
+        TenantLocation::AnyOf(all) => joined(all, " or in "),
+        TenantLocation::AllOf(all) => joined(all, " and in "),
     }
 }
 
-fn alternatives(all: &[TenantLocation], conjunction: &str) -> String {
+fn joined(all: &[TenantLocation], conjunction: &str) -> String {
     let words: Vec<String> = all.iter().map(describe_location).collect();
-    words.join(&format!(" {conjunction} "))
+    words.join(conjunction)
 }
 
 /// The single locations that a location is made of.
@@ -53,6 +50,16 @@ fn leaves(location: &TenantLocation) -> Vec<&TenantLocation> {
     match location {
         TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().flat_map(leaves).collect(),
         single => vec![single],
+    }
+}
+
+/// Whether a request can name no tenant there without a bearer token.
+pub(crate) fn needs_bearer(location: &TenantLocation) -> bool {
+    match location {
+        TenantLocation::Bearer { .. } => true,
+        TenantLocation::AllOf(all) => all.iter().any(needs_bearer),
+        TenantLocation::AnyOf(all) => !all.is_empty() && all.iter().all(needs_bearer),
+        _ => false,
     }
 }
 
@@ -65,21 +72,24 @@ pub(super) fn takes_bearer(location: &TenantLocation) -> bool {
 
 /// Whether a request can go without naming a tenant.
 pub(super) fn is_fixed(location: &TenantLocation) -> bool {
-    leaves(location)
-        .iter()
-        .any(|leaf| matches!(leaf, TenantLocation::Fixed))
+    match location {
+        TenantLocation::Fixed => true,
+        TenantLocation::AnyOf(all) => all.iter().any(is_fixed),
+        TenantLocation::AllOf(all) => all.iter().all(is_fixed),
+        _ => false,
+    }
 }
 
 /// How the document shows a location.
 ///
-/// A single one is exactly what the client needs: a security scheme, a path parameter, or servers. Of several, any one that is present
-/// names the tenant (with [`TenantLocation::AllOf`], all that are present must agree, which is no reason to send more than one): the
-/// schemes are alternatives, a path or a host name is a server with a variable, and beside those no scheme is needed.
+/// A single one is exactly what the client needs: a security scheme, a path parameter, or servers. Of [`TenantLocation::AnyOf`], each
+/// is an alternative of its own; those of [`TenantLocation::AllOf`] are together one requirement, so that a generated client sends all
+/// of them. A path or a host name is a server with a variable and needs no scheme.
 pub(super) struct Plan {
     /// The security schemes by name.
     pub(super) schemes: Vec<(String, Value)>,
-    /// Which of them each alternative needs: one, or none.
-    alternatives: Vec<Option<String>>,
+    /// Which of them each alternative needs.
+    alternatives: Vec<Vec<String>>,
     /// The prefix before a `{tenant}` in the path.
     pub(super) path_parameter: Option<String>,
     /// The document's servers.
@@ -102,22 +112,23 @@ pub(super) fn plan(settings: &DocumentSettings) -> Plan {
         plan.servers.push(json!({"url": "/"}));
         return plan;
     }
-    let mut servers = Vec::new();
-    let mut without_scheme = false;
-    for leaf in &leaves {
-        match scheme(leaf) {
-            Some((name, scheme)) => plan.add_scheme(name, scheme),
-            None => {
-                without_scheme = true;
-                servers.extend(tenant_servers(leaf, &settings.origin));
-            }
+    let mut servers: Vec<Value> = leaves
+        .iter()
+        .flat_map(|leaf| tenant_servers(leaf, &settings.origin))
+        .collect();
+    plan.names_tenant_in_server = !servers.is_empty();
+    let ways = plan.ways(&settings.location);
+    for (schemes, _) in &ways {
+        if !plan.alternatives.contains(schemes) {
+            plan.alternatives.push(schemes.clone());
         }
     }
-    plan.names_tenant_in_server = !servers.is_empty();
-    if without_scheme && !plan.alternatives.is_empty() {
-        plan.alternatives.push(None);
+    // An alternative without a scheme comes last: clients take the first that they can satisfy.
+    plan.alternatives.sort_by_key(Vec::is_empty);
+    if plan.alternatives.iter().all(Vec::is_empty) {
+        plan.alternatives.clear();
     }
-    if servers.is_empty() || leaves.len() > 1 {
+    if servers.is_empty() || ways.iter().any(|(_, in_server)| !in_server) {
         plan.servers.push(json!({"url": "/"}));
     }
     plan.servers.append(&mut servers);
@@ -186,23 +197,56 @@ pub(crate) fn connect_sources(location: &TenantLocation) -> String {
         .collect()
 }
 
+/// The schemes that one way to name a tenant needs, and whether it needs a server whose URL names the tenant.
+type Way = (Vec<String>, bool);
+
 impl Plan {
-    fn add_scheme(&mut self, name: &str, scheme: Value) {
-        if self.schemes.iter().any(|(_, known)| *known == scheme) {
-            return;
+    /// Every way to name a tenant at `location`.
+    fn ways(&mut self, location: &TenantLocation) -> Vec<Way> {
+        match location {
+            TenantLocation::AnyOf(all) => all.iter().flat_map(|one| self.ways(one)).collect(),
+            TenantLocation::AllOf(all) => all.iter().fold(vec![(Vec::new(), false)], |ways, one| {
+                let more = self.ways(one);
+                let together = |(schemes, in_server): &Way| -> Vec<Way> {
+                    let both = more.iter().map(|(others, other_in_server)| {
+                        let mut schemes = schemes.clone();
+                        schemes.extend(
+                            others
+                                .iter()
+                                .filter(|name| !schemes.contains(name))
+                                .cloned()
+                                .collect::<Vec<_>>(),
+                        );
+                        (schemes, *in_server || *other_in_server)
+                    });
+                    both.collect()
+                };
+                ways.iter().flat_map(together).collect()
+            }),
+            single => match scheme(single) {
+                Some((name, scheme)) => vec![(vec![self.add_scheme(name, scheme)], false)],
+                None => vec![(Vec::new(), !matches!(single, TenantLocation::Fixed))],
+            },
+        }
+    }
+
+    /// Adds a scheme unless it is there already; returns its name.
+    fn add_scheme(&mut self, name: &str, scheme: Value) -> String {
+        if let Some((name, _)) = self.schemes.iter().find(|(_, known)| *known == scheme) {
+            return name.clone();
         }
         let alike = self.schemes.iter().filter(|(known, _)| known.starts_with(name)).count();
         let name = match alike {
             0 => name.to_owned(),
             _ => format!("{name}{}", alike + 1),
         };
-        self.alternatives.push(Some(name.clone()));
-        self.schemes.push((name, scheme));
+        self.schemes.push((name.clone(), scheme));
+        name
     }
 
     /// The security requirements of a tenant's operation; any one of them will do.
     pub(super) fn requirements(&self) -> Vec<Map<String, Value>> {
-        let requirement = |scheme: &Option<String>| scheme.iter().map(|name| (name.clone(), json!([]))).collect();
+        let requirement = |schemes: &Vec<String>| schemes.iter().map(|name| (name.clone(), json!([]))).collect();
         self.alternatives.iter().map(requirement).collect()
     }
 

@@ -13,7 +13,7 @@ use tenantry_core::{DEFAULT_TENANT_ID_PATTERN, TenantIdPattern, TenantLocation};
 use crate::{api_set::Description, operator::OPERATOR_SCHEME, tenant::TENANT_SCHEME};
 
 pub use location::Origin;
-pub(crate) use location::{connect_sources, describe_location};
+pub(crate) use location::{connect_sources, describe_location, needs_bearer};
 pub use merge::ApiConflict;
 
 /// What the document depends on beside the APIs.

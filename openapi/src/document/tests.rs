@@ -297,10 +297,7 @@ fn of_several_places_any_one_will_do() {
     );
     let agreeing = document(TenantLocation::AllOf(vec![header(), bearer()]));
     let operation = list_users(&agreeing);
-    assert_eq!(
-        operation["security"],
-        json!([{"TenantHeader": []}, {"TenantToken": []}])
-    );
+    assert_eq!(operation["security"], json!([{"TenantHeader": [], "TenantToken": []}]));
     let refusals = &operation["responses"]["403"]["content"]["application/problem+json"]["examples"];
     assert!(refusals.get("tenant_mismatch").is_some());
 
@@ -310,6 +307,20 @@ fn of_several_places_any_one_will_do() {
     let servers = mixed["servers"].as_array().unwrap();
     let urls: Vec<&Value> = servers.iter().map(|server| &server["url"]).collect();
     assert_eq!(urls, ["/", "{scheme}://{tenant}.example.com{port}", "/t/{tenant}"]);
+    let with_host = document(TenantLocation::AllOf(vec![subdomain(), bearer()]));
+    assert_eq!(list_users(&with_host)["security"], json!([{"TenantToken": []}]));
+    let servers: Vec<&Value> = with_host["servers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|server| &server["url"])
+        .collect();
+    assert_eq!(servers, ["{scheme}://{tenant}.example.com{port}"]);
+    let either = TenantLocation::AnyOf(vec![header(), subdomain()]);
+    assert_eq!(
+        security(TenantLocation::AllOf(vec![either, bearer()])),
+        json!([{"TenantHeader": [], "TenantToken": []}, {"TenantToken": []}])
+    );
     let nested = TenantLocation::AnyOf(vec![TenantLocation::AnyOf(vec![header()]), header()]);
     assert_eq!(security(nested), json!([{"TenantHeader": []}]));
 }
