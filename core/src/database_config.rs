@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::{HumanDuration, SecretInvalid, SecretValue};
+use crate::{HumanDuration, SecretInvalid, SecretValue, UNIT_MISSING, is_bare_number};
 
 /// How to reach one tenant's database. It prints neither password nor key.
 #[derive(Debug, Clone)]
@@ -289,11 +289,8 @@ impl QueryConfig {
             at: "query.",
         };
         config.timeout = query.duration("timeout")?;
-        if config.timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
-            return Err(SecretInvalid::new(
-                "query.timeout",
-                "is below one millisecond: is a unit missing?",
-            ));
+        if config.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(SecretInvalid::new("query.timeout", "is 0"));
         }
         let Some(slow) = query.object("slow")? else {
             return Ok(config);
@@ -453,10 +450,15 @@ impl<'a> Fields<'a> {
     fn duration(&self, name: &str) -> Result<Option<Duration>, SecretInvalid> {
         let duration = match self.get(name) {
             None => return Ok(None),
+            Some(Value::String(text)) if is_bare_number(text) => return self.wrong(name, UNIT_MISSING),
             Some(Value::String(text)) => HumanDuration::parse(text).map(Duration::from),
             Some(value) => value.as_u64().map(Duration::from_nanos),
         };
         match duration {
+            Some(duration) if !duration.is_zero() && duration < Duration::from_millis(1) => self.wrong(
+                name,
+                "is below one millisecond, as a number without a unit is: write `30s`",
+            ),
             Some(duration) => Ok(Some(duration)),
             None => self.wrong(name, "is not a duration such as `30m`, nor whole nanoseconds"),
         }
@@ -547,6 +549,24 @@ mod tests {
                 json!({"type": "postgresql", "query": {"slow": {"threshold": canary}}}),
                 "query.slow.threshold",
             ),
+            (
+                json!({"type": "postgresql", "query": {"timeout": "30"}}),
+                "query.timeout",
+            ),
+            (json!({"type": "postgresql", "query": {"timeout": 30}}), "query.timeout"),
+            (
+                json!({"type": "postgresql", "query": {"timeout": "0s"}}),
+                "query.timeout",
+            ),
+            (
+                json!({"type": "postgresql", "limits": {"concurrent_requests": 0}}),
+                "limits.concurrent_requests",
+            ),
+            (
+                json!({"type": "postgresql", "limits": {"requests_per_second": canary}}),
+                "limits.requests_per_second",
+            ),
+            (json!({"type": "postgresql", "pooler": canary}), "pooler"),
             (json!({"type": "postgresql", "tls": {"mode": canary}}), "tls.mode"),
             (json!({"url": format!("no url {canary}")}), "url"),
         ];

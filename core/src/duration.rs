@@ -5,7 +5,8 @@ use std::{borrow::Cow, fmt, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time in configuration and secrets: a text such as `30m`, `200ms` or `1h 30m`, or whole nanoseconds.
+/// A length of time as the configuration writes it: a text such as `30m`, `200ms` or `1h 30m`. A bare number is refused, since its
+/// unit is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HumanDuration(pub Duration);
 
@@ -19,6 +20,15 @@ impl HumanDuration {
     pub fn parse(text: &str) -> Option<Self> {
         humantime::parse_duration(text.trim()).ok().map(Self)
     }
+}
+
+/// What is wrong with a duration that is a bare number.
+pub const UNIT_MISSING: &str = "has no unit: write `30s` for 30 seconds, or `200ms`";
+
+/// Whether a text is a number and no more, so that a duration's unit is missing. `0` needs none.
+pub fn is_bare_number(text: &str) -> bool {
+    let text = text.trim();
+    text != "0" && text.parse::<f64>().is_ok()
 }
 
 impl From<HumanDuration> for Duration {
@@ -46,21 +56,28 @@ impl<'de> Deserialize<'de> for HumanDuration {
             type Value = HumanDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as `30m`, or whole nanoseconds")
+                f.write_str("a duration such as `30m`")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanDuration, E> {
-                HumanDuration::parse(text).ok_or_else(|| E::custom("is not a duration such as `30m` or `200ms`"))
+                let wrong = if is_bare_number(text) {
+                    UNIT_MISSING
+                } else {
+                    "is not a duration such as `30m` or `200ms`"
+                };
+                HumanDuration::parse(text).ok_or_else(|| E::custom(wrong))
             }
 
-            fn visit_u64<E: de::Error>(self, nanoseconds: u64) -> Result<HumanDuration, E> {
-                Ok(HumanDuration(Duration::from_nanos(nanoseconds)))
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<HumanDuration, E> {
+                Err(E::custom(UNIT_MISSING))
             }
 
-            fn visit_i64<E: de::Error>(self, nanoseconds: i64) -> Result<HumanDuration, E> {
-                u64::try_from(nanoseconds)
-                    .map(|n| HumanDuration(Duration::from_nanos(n)))
-                    .map_err(|_| E::custom("is a negative duration"))
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<HumanDuration, E> {
+                Err(E::custom(UNIT_MISSING))
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<HumanDuration, E> {
+                Err(E::custom(UNIT_MISSING))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -78,10 +95,9 @@ impl JsonSchema for HumanDuration {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A duration: a text such as `30m` or `200ms`, or whole nanoseconds.",
-            "type": ["string", "integer"],
-            "pattern": r"^\s*(\d+\s*[a-zA-Zµ]+\s*)+$",
-            "minimum": 0
+            "description": "A duration with its unit, such as `30m` or `200ms`.",
+            "type": "string",
+            "pattern": r"^\s*(\d+\s*[a-zA-Zµ]+\s*)+$"
         })
     }
 }
@@ -91,12 +107,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_and_nanoseconds_are_read() {
+    fn a_text_with_units_is_read_and_a_bare_number_is_refused() {
         let read = |json: &str| serde_json::from_str::<HumanDuration>(json);
         assert_eq!(read("\"30m\"").unwrap(), HumanDuration::from_secs(1800));
         assert_eq!(read("\"1h30m\"").unwrap(), HumanDuration::from_secs(5400));
-        assert_eq!(read("200000000").unwrap().0, Duration::from_millis(200));
-        assert!(read("-1").is_err());
+        for bare in ["200000000", "-1", "30", "1.5", "\"30\"", "\" 1e3 \""] {
+            let error = read(bare).unwrap_err().to_string();
+            assert!(error.contains("has no unit"), "{bare}: {error}");
+        }
     }
 
     #[test]

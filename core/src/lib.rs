@@ -24,7 +24,7 @@ mod trace;
 
 pub use database_config::{DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, QueryConfig, TlsConfig, TlsMode};
 pub use driver::{Connection, DatabaseDriver, MigrationLock, RowStream, ServerVersion};
-pub use duration::HumanDuration;
+pub use duration::{HumanDuration, UNIT_MISSING, is_bare_number};
 pub use error::{BoxError, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid};
 pub use plugin::{BuildContext, BuildError, Plugin};
 pub use provider::{ProviderError, SecretProvider};

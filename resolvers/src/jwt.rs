@@ -211,7 +211,6 @@ fn check_claim(claim: &str) -> Result<(), BuildError> {
 fn leeway(leeway: HumanDuration) -> Result<u64, BuildError> {
     let seconds = leeway.0.as_secs();
     if leeway.0.subsec_nanos() != 0 {
-        // `leeway: 30` is 30 nanoseconds, and was meant as seconds.
         return Err(BuildError::key("leeway", "is not of whole seconds, such as `30s`"));
     }
     if seconds > MAX_LEEWAY_SECONDS {

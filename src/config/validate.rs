@@ -9,10 +9,11 @@ use jsonschema::{
 };
 use schemars::SchemaGenerator;
 use serde_json::Value;
-use tenantry_core::{HumanDuration, nearest};
+use tenantry_core::{HumanDuration, UNIT_MISSING, is_bare_number, nearest};
 
 use super::{
     fault::{Fault, Step, below},
+    schema,
     tree::{Kind, Node, Places},
     values::FORMS,
 };
@@ -80,6 +81,7 @@ impl Checker<'_> {
                 }
                 faults.push(fault);
             }
+            _ if self.lacks_unit(error) => faults.push(self.wrong_value(&path, UNIT_MISSING.to_owned())),
             Wrong::AnyOf { context } | Wrong::OneOfNotValid { context } => {
                 self.tell_choice(error, context, &path, faults)
             }
@@ -89,6 +91,21 @@ impl Checker<'_> {
             }
             _ => faults.push(self.wrong_value(&path, words(error))),
         }
+    }
+
+    /// Whether the value is a bare number at the place of a duration.
+    fn lacks_unit(&self, error: &ValidationError<'_>) -> bool {
+        let bare = match error.instance().as_ref() {
+            Value::Number(_) => true,
+            Value::String(text) => is_bare_number(text),
+            _ => false,
+        };
+        let pointer = error.schema_path().to_string();
+        let outer = pointer
+            .rsplit_once('/')
+            .and_then(|(outer, _)| self.schema.pointer(outer));
+        let takes_duration = |schema: &Value| schema["pattern"].as_str().is_some_and(is_duration);
+        bare && outer.is_some_and(|outer| takes_duration(outer) || schema::branches(outer).any(takes_duration))
     }
 
     /// A choice that failed is told as the branch that was meant: one of several constants, or the only branch whose type

@@ -88,7 +88,7 @@ fn a_wrong_type_says_what_was_expected_and_what_was_found() {
         ),
         (
             "server: { request_timeout: [canary] }",
-            "1:28: server.request_timeout: expected a whole number or a string, found a list",
+            "1:28: server.request_timeout: expected a string, found a list",
         ),
         (
             "server: { request_timeout: 30 lightyears }",
@@ -269,4 +269,20 @@ fn keys_that_are_no_plain_words_cannot_forge_a_line() {
             "config.yaml:2:1: \"x/~1\": unknown key"
         ]
     );
+}
+
+#[test]
+fn a_duration_without_a_unit_is_refused_with_a_hint() {
+    let unitless = "has no unit: write `30s` for 30 seconds, or `200ms`";
+    for written in ["30", "\"30\"", "1.5", "-1", "1000000000000"] {
+        let yaml = format!(
+            "server: {{ request_timeout: {written} }}\ntenancy:\n  provider: {{ type: static, tenants: {{}} }}\n  \
+             pools: {{ defaults: {{ idle_time: {written} }} }}\n"
+        );
+        let expected = [
+            format!("config.yaml:1:28: server.request_timeout: {unitless}"),
+            format!("config.yaml:4:36: tenancy.pools.defaults.idle_time: {unitless}"),
+        ];
+        assert_eq!(faults_of(&yaml, NOTHING), expected, "{written}");
+    }
 }
