@@ -1,6 +1,6 @@
 //! MySQL 8, MariaDB 10.6 and later, and Amazon Aurora MySQL.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use sea_orm::{DbBackend, TransactionOptions, Value};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, MySqlConnection,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, Row as _,
     mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode},
 };
 use tenantry_core::{
@@ -19,7 +19,7 @@ use tenantry_core::{
 use crate::{
     server_address::ServerAddress,
     sqlx_connection::{
-        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error,
+        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, begin_error, connect_error, io_kind,
     },
     tls::{self, Certificates},
 };
@@ -35,7 +35,8 @@ const DEFAULT_PORT: u16 = 3306;
 #[serde(deny_unknown_fields, default)]
 pub struct MysqlConfig {
     /// How long a statement may run before the server cancels it; `null` for as long as it likes. MySQL itself cancels only
-    /// reads; another statement that takes longer costs its connection.
+    /// reads; another statement that takes longer costs its connection. A statement whose request went away is ended with its
+    /// session, over a connection of its own, of which there is one at a time beside those that `pools.max_connections` counts.
     pub statement_timeout: Option<HumanDuration>,
 }
 
@@ -52,6 +53,8 @@ impl Default for MysqlConfig {
 pub struct MysqlDriver {
     config: MysqlConfig,
     base_dir: PathBuf,
+    /// Held by the one connection that ends abandoned sessions.
+    control: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Plugin<dyn DatabaseDriver> for MysqlDriver {
@@ -63,6 +66,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
         Ok(Self {
             config,
             base_dir: context.base_dir.clone(),
+            control: Arc::default(),
         })
     }
 }
@@ -118,8 +122,12 @@ fn ssl_mode(mode: TlsMode) -> MySqlSslMode {
     }
 }
 
+/// Tells one server from another behind the same address: a session's number is its server's own.
+const SERVER: &str = "CONCAT_WS(':', @@hostname, @@port, @@server_id)";
+
 /// What a session begins with: UTF-8, UTC, and the SQL mode in which no value is cut short, `||` joins texts, and dates exist.
-/// It ends with a query for the version. MariaDB alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
+/// It ends with a query for the version, the session's number and
+/// the server's identity. MariaDB alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
 fn session(statement_timeout: Option<Duration>) -> String {
     let limit = statement_timeout.map_or(String::new(), |limit| {
         let (seconds, milliseconds) = (limit.as_secs_f64().max(0.001), limit.as_millis().max(1));
@@ -127,18 +135,113 @@ fn session(statement_timeout: Option<Duration>) -> String {
     });
     format!(
         "SET sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION,NO_ZERO_DATE,NO_ZERO_IN_DATE'), \
-         time_zone = '+00:00' {limit}, NAMES utf8mb4; SELECT VERSION()"
+         time_zone = '+00:00' {limit}, NAMES utf8mb4; SELECT VERSION(), CONNECTION_ID(), {SERVER}"
     )
 }
 
 async fn begin_session(
     connection: &mut MySqlConnection,
     statement_timeout: Option<Duration>,
-) -> Result<String, sqlx::Error> {
+) -> Result<(String, SessionId), sqlx::Error> {
     let row = sqlx::raw_sql(AssertSqlSafe(session(statement_timeout)))
         .fetch_one(connection)
         .await?;
-    sqlx::Row::try_get::<String, _>(&row, 0)
+    let id = SessionId {
+        number: row.try_get(1)?,
+        server: row.try_get(2)?,
+    };
+    Ok((row.try_get(0)?, id))
+}
+
+/// One session of one server.
+struct SessionId {
+    number: u64,
+    server: String,
+}
+
+/// Ends a session whose statement was left before its end. MySQL and MariaDB do not notice that a client has gone before they
+/// want to answer it.
+struct EndsSession {
+    options: MySqlConnectOptions,
+    id: SessionId,
+    control: Arc<tokio::sync::Mutex<()>>,
+    /// How long the session can live on at most if it cannot be ended.
+    statement_timeout: Option<Duration>,
+}
+
+/// The longest that a statement without a time-out is waited for once its session should be ended.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(60);
+/// The waits between tries to end a session.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest one try may take, the login included.
+const ONE_TRY: Duration = Duration::from_secs(5);
+
+impl Watch for EndsSession {
+    async fn end_session(&self) {
+        let limit = self.statement_timeout.unwrap_or(LONGEST_STATEMENT) + Duration::from_secs(1);
+        let ended = async {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let tried = {
+                    let _one_at_a_time = self.control.lock().await;
+                    tokio::time::timeout(ONE_TRY, self.try_to_end()).await
+                };
+                match tried {
+                    Ok(Ok(true)) => return,
+                    Ok(Ok(false)) | Err(_) => {}
+                    Ok(Err(error)) => tracing::debug!(error = io_kind(&error), "an abandoned session is not ended yet"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        };
+        if tokio::time::timeout(limit, ended).await.is_err() {
+            tracing::debug!("an abandoned session could not be ended");
+        }
+    }
+}
+
+impl EndsSession {
+    /// Ends the session; returns whether it is gone from the server.
+    async fn try_to_end(&self) -> Result<bool, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
+        let ended = self.end_over(&mut connection).await;
+        connection.close().await?;
+        ended
+    }
+
+    async fn end_over(&self, connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        let number = self.id.number;
+        let is_there =
+            format!("SELECT {SERVER}, EXISTS (SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {number})");
+        // Without a pause there is one look before the KILL and one soon after it.
+        for pause in [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100)] {
+            tokio::time::sleep(pause).await;
+            let row = sqlx::raw_sql(AssertSqlSafe(is_there.clone()))
+                .fetch_one(&mut *connection)
+                .await?;
+            // Behind one address there may be several servers, and on another one the number is another session's.
+            if row.try_get::<String, _>(0)? != self.id.server {
+                return Ok(false);
+            }
+            if row.try_get::<i64, _>(1)? == 0 {
+                return Ok(true);
+            }
+            if pause.is_zero() {
+                let killed = sqlx::raw_sql(AssertSqlSafe(format!("KILL {number}")))
+                    .execute(&mut *connection)
+                    .await;
+                match killed {
+                    Ok(_) => {}
+                    // No such session any more.
+                    Err(sqlx::Error::Database(error)) if number_of(&*error) == 1094 => return Ok(true),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// `10.11.14-MariaDB-0+deb12u2` and `8.0.36-log` less what their packagers added; MariaDB stays named, for its numbers are
@@ -176,13 +279,19 @@ impl DatabaseDriver for MysqlDriver {
             error => connect_error(error, connect_kind),
         };
         let mut connection = options.connect().await.map_err(failed)?;
-        let version = begin_session(&mut connection, self.statement_timeout())
+        let (version, id) = begin_session(&mut connection, self.statement_timeout())
             .await
             .map_err(|error| begin_error(error, connect_kind))?;
+        let ends_session = EndsSession {
+            options,
+            id,
+            control: self.control.clone(),
+            statement_timeout: self.statement_timeout(),
+        };
         let version = ServerVersion(short_version(&version).into());
         Ok(Box::new(SqlxConnection::<Mysql>::new(
             connection,
-            (),
+            ends_session,
             version,
             self.statement_timeout(),
         )))
@@ -223,7 +332,7 @@ fn wants_encrypted_password(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.to_string().starts_with("RSA auth backend disabled")
 }
 
-fn number(error: &dyn sqlx::error::DatabaseError) -> u16 {
+fn number_of(error: &dyn sqlx::error::DatabaseError) -> u16 {
     error
         .try_downcast_ref::<MySqlDatabaseError>()
         .map_or(0, MySqlDatabaseError::number)
@@ -231,7 +340,7 @@ fn number(error: &dyn sqlx::error::DatabaseError) -> u16 {
 
 /// Reads the number of a refused connection (MySQL's and MariaDB's lists of server errors).
 fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
-    match number(error) {
+    match number_of(error) {
         // Access denied: by password, to the database, without a password, to a locked account, by an expired password, from here.
         1044 | 1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 3878 | 4151 => DriverErrorKind::Authentication,
         1049 => DriverErrorKind::DatabaseMissing,
@@ -250,10 +359,10 @@ struct Mysql;
 
 impl Dialect for Mysql {
     type Database = sqlx::MySql;
-    type Watch = ();
+    type Watch = EndsSession;
 
     fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
-        let number = number(error);
+        let number = number_of(error);
         Fault {
             kind: kind(number),
             // A deadlock, and MariaDB's "record has changed since last read", cost the whole transaction.

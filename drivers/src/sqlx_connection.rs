@@ -128,7 +128,7 @@ impl<D: Dialect> SqlxConnection<D> {
 
     /// Says that the deadline on this side passed. The connection stays busy: its answer is still to come.
     fn timed_out() -> DatabaseError {
-        DatabaseError::new(DatabaseErrorKind::ConnectionLost)
+        DatabaseError::new(DatabaseErrorKind::NoAnswer)
             .with_source("the server did not answer within the statement time-out")
     }
 }
@@ -333,8 +333,8 @@ where
         } = *self;
         // Letting go of the watch stops a statement that was left; a connection at rest keeps it to the end.
         let mut watch = Some(watch);
-        if busy {
-            watch = None;
+        if busy && let Some(watch) = watch.take() {
+            watch.end_session().await;
         }
         if let Err(error) = connection.close().await {
             // The server is told nothing then and finds out by itself; there is nothing else to be done.
@@ -361,7 +361,7 @@ fn no_transaction() -> DatabaseError {
 }
 
 /// What can be printed of an error whose text may repeat values.
-fn io_kind(error: &sqlx::Error) -> String {
+pub(crate) fn io_kind(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Io(error) => error.kind().to_string(),
         sqlx::Error::Database(error) => error_code(&**error).unwrap_or_else(|| "database error".to_owned()),

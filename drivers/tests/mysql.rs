@@ -15,9 +15,12 @@ use tenantry_drivers::MysqlDriver;
 use tenantry_test_support::{MariadbServer, TenantDb, free_port, record_case};
 
 async fn driver() -> Arc<dyn DatabaseDriver> {
+    driver_with(json!({"type": "mysql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())})).await
+}
+
+async fn driver_with(mapping: Value) -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
     registry.driver::<MysqlDriver>();
-    let mapping = json!({"type": "mysql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())});
     registry
         .build_driver(mapping, &BuildContext::for_tests(Registry::new()))
         .await
@@ -246,4 +249,30 @@ async fn a_password_is_not_sent_without_tls_where_the_server_asks_for_it_itself(
         );
         assert_eq!(server.await.unwrap(), b"", "something of the password was sent");
     }
+}
+
+#[tokio::test]
+async fn a_statement_that_was_left_ends_with_its_session() {
+    use futures_util::future::join_all;
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("left").await.unwrap();
+    let driver = driver_with(json!({"type": "mysql"})).await;
+    let config = DatabaseConfig::parse(&SecretValue::new(server.secret(&tenant))).unwrap();
+    let mut connections = join_all((0..5).map(|_| async { driver.connect(&config).await.unwrap() })).await;
+    let slow = Statement::from_string(DbBackend::MySql, "SELECT SLEEP(20)");
+    for connection in &mut connections {
+        let left = tokio::time::timeout(std::time::Duration::from_millis(100), connection.query(&slow)).await;
+        assert!(left.is_err());
+    }
+    let began = std::time::Instant::now();
+    join_all(connections.into_iter().map(|connection| connection.close())).await;
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    let mut observer = connect(server.secret(&tenant)).await.unwrap();
+    let others = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND DB = DATABASE()";
+    assert_eq!(text(&mut observer, others).await, "0");
+    observer.close().await;
 }

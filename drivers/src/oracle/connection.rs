@@ -174,7 +174,10 @@ impl OracleConnection {
             }
             Ok(Err(_)) => Err(lost("the thread of the connection ended in the middle of a statement")),
             // It stays busy: its answer is still to come.
-            Err(_) => Err(lost("the server did not answer within the statement time-out")),
+            Err(_) => {
+                let source = "the server did not answer within the statement time-out";
+                Err(DatabaseError::new(DatabaseErrorKind::NoAnswer).with_source(source))
+            }
         }
     }
 

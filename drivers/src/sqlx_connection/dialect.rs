@@ -48,6 +48,11 @@ pub(crate) trait Watch: Send + Sync + 'static {
     fn begins(&self, _limit: Option<Duration>) {}
     /// It is over.
     fn ends(&self) {}
+    /// Ends the session whose statement was left before its end; returns once the server has ended it, or when that cannot be
+    /// seen in a bounded time.
+    fn end_session(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// The server itself watches.

@@ -297,7 +297,7 @@ async fn a_configuration_that_cannot_work_is_refused_at_its_key() {
         ),
         (json!({"secret": "x", "issuer": ""}), "issuer"),
         (json!({"secret": "x", "audience": []}), "audience"),
-        (json!({"secret": "x", "leeway": 30}), "leeway"),
+        (json!({"secret": "x", "leeway": "1500ms"}), "leeway"),
         (json!({"secret": "x", "leeway": "1h"}), "leeway"),
         (json!({"public_key": "no/such/file.pem"}), "public_key"),
         (json!({"public_key": RSA}), "public_key"),

@@ -281,7 +281,7 @@ fn a_duration_without_a_unit_is_refused_with_a_hint() {
         );
         let expected = [
             format!("config.yaml:1:28: server.request_timeout: {unitless}"),
-            format!("config.yaml:4:36: tenancy.pools.defaults.idle_time: {unitless}"),
+            format!("config.yaml:4:35: tenancy.pools.defaults.idle_time: {unitless}"),
         ];
         assert_eq!(faults_of(&yaml, NOTHING), expected, "{written}");
     }
