@@ -27,6 +27,8 @@ pub(crate) struct Scripted {
     pub(crate) lists: AtomicUsize,
     pub(crate) list_down: AtomicBool,
     pub(crate) delay: Mutex<Duration>,
+    /// How long an answer is on its way after the value was read.
+    pub(crate) reads_late: Mutex<Duration>,
 }
 
 impl Scripted {
@@ -73,6 +75,8 @@ impl SecretProvider for Scripted {
             return Err(ProviderError::Unavailable("told to be down".into()));
         }
         let secret = self.secrets.lock().unwrap().get(tenant.as_str()).cloned();
+        let late = *self.reads_late.lock().unwrap();
+        tokio::time::sleep(late).await;
         secret.map(SecretDocument::from_value).ok_or(ProviderError::NotFound)
     }
 

@@ -287,3 +287,104 @@ async fn a_million_reads_over_a_hundred_tenants_make_a_hundred_fetches() {
     assert_eq!(metrics.hits + metrics.misses, 1_000_000);
     assert!(metrics.hits as f64 / 1_000_000.0 > 0.99);
 }
+
+/// What a fetch that began before the refresh reads is the old value, so the refresh waits for another one.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_stores_no_value_read_before_it() {
+    let world = Arc::new(World::new(Scripted::with(["t1".to_owned()]), settings()).await);
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    let kept = async || world.tenants.health(false).await.unwrap()[0].secret.clone().unwrap();
+    let before = kept().await;
+    *world.provider.reads_late.lock().unwrap() = Duration::from_secs(1);
+    // The housekeeping's fetch has read the old value and is on its way back.
+    sleep(Duration::from_millis(60_200)).await;
+    world.provider.put("t1", json!({"type": "sqlite", "path": "other.db"}));
+    let after = world.tenants.refresh(&id("t1")).await.unwrap().secret.unwrap();
+    assert_ne!(before.version, after.version);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(kept().await.version, after.version);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clear_is_not_undone_by_a_fetch_that_ran() {
+    let world = Arc::new(World::new(Scripted::with(["t1".to_owned()]), settings()).await);
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    *world.provider.reads_late.lock().unwrap() = Duration::from_secs(1);
+    sleep(Duration::from_millis(60_200)).await;
+    let fetches = world.provider.fetches();
+    assert_eq!(world.tenants.clear_secrets(Some(&id("t1"))), 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.tenants.cache_snapshot().metrics.entries, 0);
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    assert_eq!(world.provider.fetches(), fetches + 1);
+}
+
+/// Each new tenant is used for the first time by two threads at once: one fetch, and one pool that an operator reaches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_first_requests_at_once_find_one_tenant() {
+    const TENANTS: usize = 5_000;
+    let names: Vec<String> = (0..TENANTS).map(|n| format!("t{n}")).collect();
+    let mut settings = settings();
+    settings.secrets.max_entries = 2 * TENANTS;
+    settings.pools.max = 2 * TENANTS;
+    let world = World::new(Scripted::with(names.clone()), settings).await;
+    let barrier = Arc::new(std::sync::Barrier::new(2));
+    let names = Arc::new(names);
+    let threads = (0..2).map(|_| {
+        let (tenants, barrier, names) = (world.tenants.clone(), barrier.clone(), names.clone());
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::spawn(move || {
+            for name in &*names {
+                barrier.wait();
+                runtime.block_on(tenants.acquire(&id(name))).unwrap();
+            }
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| thread.join().unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(world.provider.fetches(), TENANTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspension_survives_the_eviction_of_other_tenants() {
+    let mut settings = settings();
+    settings.secrets.max_entries = 10;
+    settings.pools.max = 2;
+    let names: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
+    let world = World::new(Scripted::with(names.clone()), settings).await;
+    world.tenants.suspend(&id("t0")).await.unwrap();
+    for name in &names[1..] {
+        world.tenants.acquire(&id(name)).await.unwrap();
+        advance(Duration::from_millis(1)).await;
+    }
+    assert!(matches!(
+        world.tenants.acquire(&id("t0")).await,
+        Err(AcquireError::Suspended)
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_sets_its_tenant_s_own_limits() {
+    let world = World::new(Scripted::with(["t2".to_owned()]), settings()).await;
+    let own = json!({"concurrent_requests": 1, "requests_per_second": 3});
+    world
+        .provider
+        .put("t1", json!({"type": "sqlite", "path": "t1.db", "limits": own}));
+    let first = world.tenants.acquire(&id("t1")).await.unwrap();
+    assert!(matches!(
+        world.tenants.acquire(&id("t1")).await,
+        Err(AcquireError::Busy { .. })
+    ));
+    drop(first);
+    let mut limited = 0;
+    for _ in 0..10 {
+        limited += usize::from(matches!(
+            world.tenants.acquire(&id("t1")).await,
+            Err(AcquireError::RateLimited { .. })
+        ));
+        world.tenants.acquire(&id("t2")).await.unwrap();
+    }
+    assert!(limited >= 7, "{limited}");
+}

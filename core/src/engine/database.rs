@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     connection::{Answer, Call, Lease},
-    open_tenants::OpenTenant,
+    entry::OpenTenant,
     pool::PoolStatus,
     sql,
     stopwatch::{Stopwatch, note_answer, note_error, statement_span},
@@ -35,7 +35,7 @@ const ATTEMPTS: u32 = 3;
 ///
 /// It can only be had from [`Tenants::acquire`](super::Tenants::acquire), so there is none without a tenant.
 pub struct TenantDatabase {
-    open: Arc<OpenTenant>,
+    open: OpenTenant,
     tally: Option<Arc<RequestTally>>,
     /// Whether it was had within a trace: elsewhere its statements need not ask.
     traced: bool,
@@ -43,7 +43,7 @@ pub struct TenantDatabase {
 
 impl TenantDatabase {
     /// For a request that is counted in; it is counted out when this is dropped.
-    pub(crate) fn new(open: Arc<OpenTenant>, tally: Option<Arc<RequestTally>>, traced: bool) -> Self {
+    pub(crate) fn new(open: OpenTenant, tally: Option<Arc<RequestTally>>, traced: bool) -> Self {
         Self { open, tally, traced }
     }
 
@@ -178,14 +178,6 @@ impl TenantDatabase {
 
     fn backend(&self) -> DbBackend {
         self.open.secret.driver.backend()
-    }
-}
-
-impl Drop for TenantDatabase {
-    fn drop(&mut self) {
-        if !self.open.is_shared() {
-            self.open.entry.leave_alone();
-        }
     }
 }
 

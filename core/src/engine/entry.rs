@@ -1,9 +1,10 @@
 //! What the engine keeps of one tenant.
 
 use std::{
+    ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -12,9 +13,14 @@ use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use super::{
-    observer::EngineObserver, pool::TenantPool, running::Running, secret_cache::SecretSlot, usage::TenantUsageCounters,
+    observer::EngineObserver,
+    pool::TenantPool,
+    secret_cache::{Secret, SecretSlot},
+    settings::LimitsSettings,
+    tenant::{Admission, Admits, RateLimiter, Refused},
+    usage::TenantUsageCounters,
 };
-use crate::TenantId;
+use crate::{LimitOverrides, TenantId};
 
 /// One tenant: its secret, its pool, and what it is doing. Everything a request touches is here, so requests of different tenants
 /// share nothing.
@@ -24,8 +30,10 @@ pub(crate) struct TenantEntry {
     pub(crate) pool: ArcSwapOption<TenantPool>,
     pub(crate) usage: TenantUsageCounters,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
-    hot: Hot,
-    pub(super) running: Running,
+    admission: Admission,
+    /// The limits of its secret; 0 for those of the configuration.
+    concurrent_requests: AtomicUsize,
+    requests_per_second: AtomicU32,
     /// When the engine started.
     start: Instant,
     /// Milliseconds since `start`.
@@ -33,16 +41,6 @@ pub(crate) struct TenantEntry {
     rate: RateLimiter,
     /// Takes over the usage when the entry is gone.
     forgotten: Arc<TenantUsageCounters>,
-}
-
-/// What each request of the tenant looks at, and what is seldom written: on a line of the processors' caches of its own, so that no core has to
-/// fetch it because another has counted something.
-#[derive(Default)]
-#[repr(align(64))]
-struct Hot {
-    /// Rises whenever the secret or the pool is no longer what a request may have been given.
-    epoch: AtomicU64,
-    suspended: AtomicBool,
 }
 
 impl TenantEntry {
@@ -59,8 +57,9 @@ impl TenantEntry {
             pool: ArcSwapOption::empty(),
             usage: TenantUsageCounters::default(),
             observer,
-            hot: Hot::default(),
-            running: Running::default(),
+            admission: Admission::default(),
+            concurrent_requests: AtomicUsize::new(0),
+            requests_per_second: AtomicU32::new(0),
             start,
             last_used: AtomicU64::new(start.elapsed().as_millis() as u64),
             rate: RateLimiter::default(),
@@ -68,9 +67,24 @@ impl TenantEntry {
         }
     }
 
-    /// Counts a request against the limit per second; the error is when to come again.
-    pub(crate) fn take_turn(&self, per_second: u32, now: Instant) -> Result<(), Duration> {
-        self.rate.take(per_second, now.saturating_duration_since(self.start))
+    /// Counts a request against its tenant's limit per second, if there is one; the error is when to come again.
+    pub(crate) fn take_turn(&self, limits: &LimitsSettings) -> Result<(), Duration> {
+        let per_second = match self.requests_per_second.load(Ordering::Relaxed) {
+            0 => limits.requests_per_second,
+            own => Some(own),
+        };
+        match per_second {
+            Some(per_second) => self.rate.take(per_second, self.start.elapsed()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the limits that its secret sets.
+    pub(crate) fn set_limits(&self, own: LimitOverrides) {
+        let concurrent = own.concurrent_requests.unwrap_or(0);
+        self.concurrent_requests.store(concurrent, Ordering::Relaxed);
+        let per_second = own.requests_per_second.unwrap_or(0);
+        self.requests_per_second.store(per_second, Ordering::Relaxed);
     }
 
     /// The database is used now, or is about to be.
@@ -82,49 +96,33 @@ impl TenantEntry {
         }
     }
 
-    /// Of what is read between two looks at the same epoch, nothing changed.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.hot.epoch.load(Ordering::Acquire)
-    }
-
-    /// What requests were given so far no longer holds. Called after the change, so that whoever sees the new epoch sees the change.
-    pub(crate) fn next_epoch(&self) {
-        self.hot.epoch.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Ends this epoch, unless it has ended.
-    pub(crate) fn end_epoch(&self, epoch: u64) {
-        let ended = self
-            .hot
-            .epoch
-            .compare_exchange(epoch, epoch + 1, Ordering::AcqRel, Ordering::Relaxed);
-        if ended.is_ok() {
-            tracing::trace!(tenant_id = %self.id, "the secret is past its time");
-        }
-    }
-
-    /// Forgets the secret; tells whether there was one.
-    pub(crate) fn clear_secret(&self) -> bool {
-        let was_kept = self.secret.clear();
-        self.next_epoch();
-        was_kept
-    }
-
     pub(crate) fn last_used(&self) -> Duration {
         Duration::from_millis(self.last_used.load(Ordering::Relaxed))
     }
 
+    /// How many of its requests are running.
     pub(crate) fn in_flight(&self) -> usize {
-        self.running.count()
+        self.admission.running()
+    }
+
+    /// Whether nothing uses it and it is not suspended.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.admission.is_idle()
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
-        self.hot.suspended.load(Ordering::Relaxed)
+        self.admission.is_suspended()
     }
 
     /// Refuses its requests from now on, or no longer.
-    pub(crate) fn set_suspended(&self, suspended: bool) {
-        self.hot.suspended.store(suspended, Ordering::Relaxed);
+    pub(crate) fn set_suspended(&self, suspended: bool) -> Result<(), Refused> {
+        self.admission.set_suspended(suspended)
+    }
+}
+
+impl Admits for TenantEntry {
+    fn admission(&self) -> &Admission {
+        &self.admission
     }
 }
 
@@ -134,48 +132,63 @@ impl Drop for TenantEntry {
     }
 }
 
-/// The generic cell rate algorithm with one second's worth of burst: one number says when the next request conforms.
-#[derive(Default)]
-pub(crate) struct RateLimiter {
-    /// The theoretical arrival time of the next request, in nanoseconds since the engine started.
-    arrival: AtomicU64,
-}
+/// A tenant in which one request is counted as running until this is dropped.
+pub(crate) struct Admitted(Arc<TenantEntry>);
 
-impl RateLimiter {
-    /// Counts one in; the error is when to come again.
-    pub(crate) fn take(&self, per_second: u32, since_start: Duration) -> Result<(), Duration> {
-        const SECOND: u64 = 1_000_000_000;
-        let now = since_start.as_nanos() as u64;
-        let interval = SECOND / u64::from(per_second.max(1));
-        let mut arrival = self.arrival.load(Ordering::Relaxed);
-        loop {
-            let next = arrival.max(now) + interval;
-            if next > now + SECOND.max(interval) {
-                return Err(Duration::from_nanos(next - now - SECOND.max(interval)));
-            }
-            match self
-                .arrival
-                .compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(()),
-                Err(current) => arrival = current,
-            }
-        }
+impl Admitted {
+    /// Counts a request in, unless it may not run now.
+    pub(crate) fn enter(entry: Arc<TenantEntry>, limits: &LimitsSettings) -> Result<Self, Refused> {
+        let limit = match entry.concurrent_requests.load(Ordering::Relaxed) {
+            0 => limits.concurrent_requests,
+            own => own,
+        };
+        entry.admission.enter(limit)?;
+        Ok(Self(entry))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Deref for Admitted {
+    type Target = Arc<TenantEntry>;
 
-    #[test]
-    fn a_second_s_worth_may_come_at_once_and_then_one_an_interval() {
-        let limiter = RateLimiter::default();
-        let start = Duration::from_secs(100);
-        assert!((0..10).all(|_| limiter.take(10, start).is_ok()));
-        let wait = limiter.take(10, start).unwrap_err();
-        assert_eq!(wait, Duration::from_millis(100));
-        assert!(limiter.take(10, start + wait).is_ok());
-        assert!(limiter.take(10, start + wait).is_err());
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.admission.leave();
+    }
+}
+
+/// A tenant that is not forgotten until this is dropped.
+pub(crate) struct Held(Arc<TenantEntry>);
+
+impl Held {
+    /// Holds a tenant, unless it is forgotten already.
+    pub(crate) fn new(entry: Arc<TenantEntry>) -> Result<Self, Refused> {
+        entry.admission.hold()?;
+        Ok(Self(entry))
+    }
+}
+
+impl Deref for Held {
+    type Target = Arc<TenantEntry>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.admission.release();
+    }
+}
+
+/// What a request needs of its tenant.
+pub(crate) struct OpenTenant {
+    pub(crate) entry: Admitted,
+    pub(crate) secret: Arc<Secret>,
+    pub(crate) pool: Arc<TenantPool>,
 }

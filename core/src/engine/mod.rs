@@ -6,9 +6,9 @@
 //!                                     -> TenantDatabase
 //! ```
 //!
-//! All that belongs to one tenant is in its `TenantEntry`. While its secret is within its time and its pool is open, a request finds all it
-//! needs in one `OpenTenant`, by one look-up without a lock; from then on it shares nothing with other tenants' requests. Whatever changes
-//! the secret or the pool raises the entry's epoch, and what was put together before it no longer holds.
+//! All that belongs to one tenant is in its `TenantEntry`, which the directory creates once. While its secret is fresh and its pool is
+//! open, a request takes one look-up in the directory, one atomic count in the tenant's admission and one read of the clock; from then
+//! on it shares nothing with other tenants' requests.
 
 mod backoff;
 mod breaker;
@@ -20,16 +20,15 @@ mod entry;
 mod health;
 mod line;
 mod observer;
-mod open_tenants;
 mod opening;
 mod pool;
 mod pool_cache;
-mod running;
 mod secret_cache;
 mod settings;
 mod sql;
 mod stopwatch;
 mod tally;
+mod tenant;
 mod tenants;
 mod transaction;
 mod unknown;

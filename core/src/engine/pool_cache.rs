@@ -102,7 +102,6 @@ impl PoolCache {
         } else if !pool.rotate(secret.clone()) {
             return;
         }
-        entry.next_epoch();
         self.rotations.fetch_add(1, Ordering::Relaxed);
         tracing::info!(tenant_id = %entry.id, version = %secret.version, "the pool uses the changed secret");
     }
@@ -184,7 +183,6 @@ impl PoolCache {
 fn close(entry: &TenantEntry) -> bool {
     match entry.pool.swap(None) {
         Some(pool) => {
-            entry.next_epoch();
             pool.retire();
             true
         }

@@ -21,7 +21,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 use super::{
     backoff::Backoff,
     counter::StripedCounter,
-    entry::TenantEntry,
+    entry::{Held, TenantEntry},
     observer::FetchOutcome,
     settings::{PoolDefaults, SecretsSettings},
     unknown::{UnknownTenants, Verdict},
@@ -37,6 +37,8 @@ const CACHE: &str = "secret.cache";
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the provider may take to name every tenant.
 pub(crate) const LIST_DEADLINE: Duration = Duration::from_secs(30);
+/// How often a caller waits for another fetch because a refresh made the one before it too old.
+const MOST_SUPERSEDED: u32 = 16;
 /// The most fetches at once, over all tenants.
 const CONCURRENT_FETCHES: usize = 32;
 /// How long the provider is left alone after a failure: from one second, doubling.
@@ -66,6 +68,9 @@ pub(crate) enum SecretError {
         #[source]
         source: Arc<ProviderError>,
     },
+    /// A value was read that a refresh no longer allows; it is read again, and no caller sees this.
+    #[error("a newer value was asked for while the secret was read")]
+    Superseded,
     #[error("the secret cannot be used")]
     Invalid {
         retry_after: Duration,
@@ -93,7 +98,11 @@ pub(crate) struct SecretSlot {
 }
 
 struct Renewal {
-    flight: Option<Flight>,
+    /// The running fetch, and the epoch in which it began.
+    flight: Option<(u64, Flight)>,
+    /// Rises with each request for a value that is read from now on: a refresh, a clear, a change signal. A fetch that began in an
+    /// earlier epoch stores nothing.
+    epoch: u64,
     backoff: Backoff,
     last_error: Option<SecretError>,
     /// When the secret was read anew for nothing because its user was refused, since it last changed.
@@ -105,6 +114,7 @@ impl Default for Renewal {
     fn default() -> Self {
         Self {
             flight: None,
+            epoch: 0,
             backoff: Backoff::new(FIRST_BACKOFF, LONGEST_BACKOFF),
             last_error: None,
             fruitless: Vec::new(),
@@ -116,7 +126,9 @@ impl Default for Renewal {
 impl SecretSlot {
     /// Forgets the secret; tells whether there was one. A running fetch goes on.
     pub(crate) fn clear(&self) -> bool {
-        self.renewal.lock().backoff.succeed();
+        let mut renewal = self.renewal.lock();
+        renewal.epoch += 1;
+        renewal.backoff.succeed();
         self.cached.swap(None).is_some()
     }
 
@@ -125,11 +137,11 @@ impl SecretSlot {
         self.renewal.lock().backoff.remaining(Instant::now()).is_some()
     }
 
-    /// Until when this secret is used without a thought; `None` where another is kept by now.
-    pub(crate) fn fresh_until(&self, secret: &Arc<Secret>) -> Option<Instant> {
+    /// The secret, if it is within its time to live.
+    pub(crate) fn fresh(&self, now: Instant) -> Option<Arc<Secret>> {
         let cached = self.cached.load();
-        let cached = cached.as_ref().filter(|cached| Arc::ptr_eq(&cached.secret, secret))?;
-        Some(cached.fresh_until)
+        let cached = cached.as_ref().filter(|cached| now < cached.fresh_until)?;
+        Some(cached.secret.clone())
     }
 
     pub(crate) fn is_cached(&self) -> bool {
@@ -300,7 +312,7 @@ impl SecretCache {
             (Some(cached), Ok(flight))
                 if !cached.stale && now > cached.fresh_until + Duration::from(self.settings.ttl) =>
             {
-                match landed(flight).await {
+                match self.landed(entry, flight).await {
                     Err(SecretError::Unavailable { .. } | SecretError::Invalid { .. })
                         if self.may_serve(&cached, now) =>
                     {
@@ -310,7 +322,7 @@ impl SecretCache {
                 }
             }
             (Some(cached), _) if self.may_serve(&cached, now) => self.serve_stale(&cached),
-            (_, Ok(flight)) => landed(flight).await,
+            (_, Ok(flight)) => self.landed(entry, flight).await,
             (_, Err(error)) => Err(error),
         }
     }
@@ -335,7 +347,7 @@ impl SecretCache {
         counted: bool,
     ) -> Result<Flight, SecretError> {
         let mut renewal = entry.secret.renewal.lock();
-        if let Some(flight) = &renewal.flight {
+        if let Some((_, flight)) = &renewal.flight {
             if counted {
                 self.count_hit();
             }
@@ -365,12 +377,32 @@ impl SecretCache {
     pub(crate) async fn refresh(self: &Arc<Self>, entry: &Arc<TenantEntry>) -> Outcome {
         let flight = {
             let mut renewal = entry.secret.renewal.lock();
+            // A fetch that runs already may have read the old value: it is waited for, and another one follows.
+            renewal.epoch += 1;
             match &renewal.flight {
-                Some(flight) => flight.clone(),
+                Some((_, flight)) => flight.clone(),
                 None => self.start(entry, &mut renewal),
             }
         };
-        landed(flight).await
+        self.landed(entry, flight).await
+    }
+
+    /// Waits for a fetch; if it began before a refresh was requested, for the next one.
+    async fn landed(self: &Arc<Self>, entry: &Arc<TenantEntry>, mut flight: Flight) -> Outcome {
+        for _ in 0..MOST_SUPERSEDED {
+            match landed(flight).await {
+                Err(SecretError::Superseded) => {}
+                outcome => return outcome,
+            }
+            let mut renewal = entry.secret.renewal.lock();
+            flight = match &renewal.flight {
+                Some((_, flight)) => flight.clone(),
+                None => self.start(entry, &mut renewal),
+            };
+        }
+        Err(SecretError::lost(
+            "the secret was refreshed again and again while it was read",
+        ))
     }
 
     /// Renews a kept secret whose time is over, in the background.
@@ -388,6 +420,8 @@ impl SecretCache {
 
     /// Lets every kept secret be read anew at its next use: the provider said that something changed.
     pub(crate) fn expire(&self, entry: &TenantEntry, now: Instant) {
+        let mut renewal = entry.secret.renewal.lock();
+        renewal.epoch += 1;
         if let Some(cached) = entry.secret.cached.load_full() {
             entry.secret.cached.store(Some(Arc::new(CachedSecret {
                 secret: cached.secret.clone(),
@@ -395,7 +429,6 @@ impl SecretCache {
                 fresh_until: now.min(cached.fresh_until),
                 stale: cached.stale,
             })));
-            entry.next_epoch();
         }
     }
 
@@ -410,7 +443,7 @@ impl SecretCache {
                 return true;
             }
             match &renewal.flight {
-                Some(flight) => flight.clone(),
+                Some((_, flight)) => flight.clone(),
                 None => {
                     let now = Instant::now();
                     renewal.fruitless.retain(|at| now - *at < Duration::from_secs(60));
@@ -425,7 +458,7 @@ impl SecretCache {
                 }
             }
         };
-        if let Err(error) = landed(flight).await {
+        if let Err(error) = self.landed(entry, flight).await {
             tracing::warn!(tenant_id = %entry.id, error = %error, "reading the secret anew after a refused login failed");
         }
         true
@@ -433,8 +466,14 @@ impl SecretCache {
 
     fn start(self: &Arc<Self>, entry: &Arc<TenantEntry>, renewal: &mut Renewal) -> Flight {
         let (sender, receiver) = watch::channel(None);
-        renewal.flight = Some(receiver.clone());
-        let (cache, entry) = (self.clone(), entry.clone());
+        let epoch = renewal.epoch;
+        // The caller has entered the tenant or holds it.
+        let Ok(held) = Held::new(entry.clone()) else {
+            sender.send_replace(Some(Err(SecretError::lost("the tenant is forgotten"))));
+            return receiver;
+        };
+        renewal.flight = Some((epoch, receiver.clone()));
+        let cache = self.clone();
         let span = trace_span!(
             "fetch secret",
             otel.kind = "client",
@@ -446,8 +485,8 @@ impl SecretCache {
         );
         // A task of its own: a request that goes away takes no one else's answer with it.
         let fetch = async move {
-            let landing = Landing(entry);
-            let outcome = cache.fetch(&landing.0).await;
+            let landing = Landing(held);
+            let outcome = cache.fetch(&landing.0, epoch).await;
             drop(landing);
             sender.send_replace(Some(outcome));
         };
@@ -455,26 +494,43 @@ impl SecretCache {
         receiver
     }
 
-    async fn fetch(&self, entry: &TenantEntry) -> Outcome {
+    async fn fetch(&self, entry: &TenantEntry, epoch: u64) -> Outcome {
+        // Waiting for a turn is no failure of the provider: nothing is noted, and the next request tries again.
+        let crowded = |_| Err(SecretError::lost("too many secrets are being read at once"));
+        let turn = tokio::time::timeout(FETCH_DEADLINE, self.may_ask(entry)).await;
+        let turn = turn.unwrap_or_else(crowded)?;
         let started = Instant::now();
-        let fetched = tokio::time::timeout(FETCH_DEADLINE, self.ask(entry))
-            .await
-            .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into())));
+        let fetched = match &turn {
+            Turn::Ask(_permit) => tokio::time::timeout(FETCH_DEADLINE, self.provider.fetch(&entry.id))
+                .await
+                .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into()))),
+            Turn::Unknown => Err(ProviderError::NotFound),
+        };
+        // Counted while the permit is held, so that no more ask in vain than there are permits before it shows.
+        if matches!((&turn, &fetched), (Turn::Ask(_), Err(ProviderError::NotFound))) {
+            self.unknown.remember(&entry.id);
+        }
+        drop(turn);
+        if entry.secret.renewal.lock().epoch != epoch {
+            return Err(SecretError::Superseded);
+        }
         let now = Instant::now();
         let took = now - started;
         let (outcome, told) = match fetched {
             Ok(document) => match self.read(document) {
-                Ok(secret) => {
-                    let (secret, told) = self.keep(entry, secret, now, took);
-                    (Ok(secret), told)
-                }
+                Ok(secret) => match self.keep(entry, secret, epoch, now, took) {
+                    Some((secret, told)) => (Ok(secret), told),
+                    None => return Err(SecretError::Superseded),
+                },
                 Err(source) => (
                     Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
                     FetchOutcome::Invalid,
                 ),
             },
             Err(ProviderError::NotFound) => {
-                self.forget(entry);
+                if !self.forget(entry, epoch) {
+                    return Err(SecretError::Superseded);
+                }
                 (Err(SecretError::NotFound), FetchOutcome::NotFound)
             }
             Err(ProviderError::Invalid { reason }) => {
@@ -507,14 +563,11 @@ impl SecretCache {
         outcome
     }
 
-    /// Asks the provider, unless this is one of many tenants that were never seen and its list does not name it.
-    async fn ask(&self, entry: &TenantEntry) -> Result<SecretDocument, ProviderError> {
+    /// Waits for the turn to ask the provider, unless this is one of many tenants that were never seen and its list does not name it.
+    async fn may_ask(&self, entry: &TenantEntry) -> Result<Turn<'_>, SecretError> {
         loop {
-            let permit = self
-                .fetches
-                .acquire()
-                .await
-                .map_err(|closed| ProviderError::Unavailable(closed.into()))?;
+            let permit = self.fetches.acquire().await;
+            let permit = permit.map_err(|_| SecretError::lost("the engine is closed"))?;
             let is_new = !entry.secret.is_cached() && entry.pool.load().is_none();
             let verdict = if is_new {
                 self.unknown.verdict(&entry.id)
@@ -522,29 +575,23 @@ impl SecretCache {
                 Verdict::Ask
             };
             match verdict {
-                Verdict::Ask => {
-                    let answer = self.provider.fetch(&entry.id).await;
-                    // Counted while the permit is held, so that no more ask in vain than there are permits before it shows.
-                    if matches!(answer, Err(ProviderError::NotFound)) {
-                        self.unknown.remember(&entry.id);
-                    }
-                    return answer;
-                }
+                Verdict::Ask => return Ok(Turn::Ask(permit)),
                 Verdict::Unknown => {
                     self.counters.not_found_hits.fetch_add(1, Ordering::Relaxed);
-                    return Err(ProviderError::NotFound);
+                    return Ok(Turn::Unknown);
                 }
                 Verdict::Wait(mut list) => {
                     drop(permit);
-                    if let Err(lost) = list.wait_for(|read| *read).await {
-                        return Err(ProviderError::Unavailable(lost.into()));
-                    }
+                    let read = list.wait_for(|read| *read).await;
+                    read.map_err(|_| SecretError::lost("the provider's list was abandoned"))?;
                 }
                 Verdict::TooMany(retry_after) => {
-                    return Err(ProviderError::Throttled {
+                    let source = ProviderError::Throttled {
                         retry_after: Some(retry_after),
                         source: "too many unknown tenants are asked for at once".into(),
-                    });
+                    };
+                    let source = Arc::new(source);
+                    return Err(SecretError::Unavailable { retry_after, source });
                 }
             }
         }
@@ -576,9 +623,10 @@ impl SecretCache {
         &self,
         entry: &TenantEntry,
         mut secret: Secret,
+        epoch: u64,
         now: Instant,
         took: Duration,
-    ) -> (Arc<Secret>, FetchOutcome) {
+    ) -> Option<(Arc<Secret>, FetchOutcome)> {
         let slot = &entry.secret;
         let pool_secret = entry.pool.load().as_ref().map(|pool| pool.secret());
         let kept = slot
@@ -588,25 +636,30 @@ impl SecretCache {
             .or(pool_secret);
         let known = kept.filter(|kept| kept.version == secret.version);
         let changed = known.is_none();
-        let secret = {
+        let ttl =
+            Duration::from(self.settings.ttl).mul_f64(1.0 - self.settings.jitter.clamp(0.0, 1.0) * fastrand::f64());
+        let (secret, replaced) = {
             let mut renewal = slot.renewal.lock();
+            if renewal.epoch != epoch {
+                return None;
+            }
             renewal.backoff.succeed();
             renewal.last_error = None;
-            known.unwrap_or_else(|| {
+            let secret = known.unwrap_or_else(|| {
                 renewal.generation += 1;
                 renewal.fruitless.clear();
                 secret.generation = renewal.generation;
                 Arc::new(secret)
-            })
+            });
+            let replaced = slot.cached.swap(Some(Arc::new(CachedSecret {
+                secret: secret.clone(),
+                fetched_at: now,
+                fresh_until: now + ttl,
+                stale: false,
+            })));
+            (secret, replaced)
         };
-        let ttl =
-            Duration::from(self.settings.ttl).mul_f64(1.0 - self.settings.jitter.clamp(0.0, 1.0) * fastrand::f64());
-        let replaced = slot.cached.swap(Some(Arc::new(CachedSecret {
-            secret: secret.clone(),
-            fetched_at: now,
-            fresh_until: now + ttl,
-            stale: false,
-        })));
+        entry.set_limits(secret.config.limits);
         if replaced.is_some() {
             self.counters.refreshes.fetch_add(1, Ordering::Relaxed);
         }
@@ -615,9 +668,6 @@ impl SecretCache {
             tenant_id = %entry.id, driver = %secret.driver_type, version = %secret.version, changed,
             duration_ms = took.as_secs_f64() * 1e3, "secret fetched"
         );
-        if changed {
-            entry.next_epoch();
-        }
         if changed && let Some(listener) = self.listener.upgrade() {
             listener.changed(entry, &secret);
         }
@@ -626,23 +676,27 @@ impl SecretCache {
         } else {
             FetchOutcome::Unchanged
         };
-        (secret, outcome)
+        Some((secret, outcome))
     }
 
-    fn forget(&self, entry: &TenantEntry) {
-        let was_kept = entry.secret.cached.swap(None).is_some();
-        entry.next_epoch();
-        {
+    /// Forgets a secret that the provider no longer has, unless a refresh was requested meanwhile; returns whether it did.
+    fn forget(&self, entry: &TenantEntry, epoch: u64) -> bool {
+        let was_kept = {
             let mut renewal = entry.secret.renewal.lock();
+            if renewal.epoch != epoch {
+                return false;
+            }
             renewal.backoff.succeed();
             renewal.last_error = None;
-        }
+            entry.secret.cached.swap(None).is_some()
+        };
         if was_kept || entry.pool.load().is_some() {
             tracing::warn!(tenant_id = %entry.id, "the provider no longer knows this tenant; its pool is closed");
         }
         if let Some(listener) = self.listener.upgrade() {
             listener.gone(entry);
         }
+        true
     }
 
     fn failed(&self, entry: &TenantEntry, now: Instant, error: impl FnOnce(Duration) -> SecretError) -> SecretError {
@@ -651,16 +705,16 @@ impl SecretCache {
             let mut renewal = entry.secret.renewal.lock();
             let error = error(renewal.backoff.fail(now));
             renewal.last_error = Some(error.clone());
+            if let Some(cached) = entry.secret.cached.load_full() {
+                entry.secret.cached.store(Some(Arc::new(CachedSecret {
+                    secret: cached.secret.clone(),
+                    fetched_at: cached.fetched_at,
+                    fresh_until: cached.fresh_until,
+                    stale: true,
+                })));
+            }
             (error, renewal.backoff.failures())
         };
-        if let Some(cached) = entry.secret.cached.load_full() {
-            entry.secret.cached.store(Some(Arc::new(CachedSecret {
-                secret: cached.secret.clone(),
-                fetched_at: cached.fetched_at,
-                fresh_until: cached.fresh_until,
-                stale: true,
-            })));
-        }
         let cause = std::error::Error::source(&error)
             .map(ToString::to_string)
             .unwrap_or_default();
@@ -698,7 +752,22 @@ impl SecretCache {
     }
 }
 
+/// The right to ask the provider for a secret.
+enum Turn<'a> {
+    Ask(tokio::sync::SemaphorePermit<'a>),
+    /// It is known that there is no such tenant.
+    Unknown,
+}
+
 impl SecretError {
+    /// A secret that was not read for a reason that is not the provider's.
+    pub(crate) fn lost(reason: &'static str) -> Self {
+        Self::Unavailable {
+            retry_after: FIRST_BACKOFF,
+            source: Arc::new(ProviderError::Unavailable(reason.into())),
+        }
+    }
+
     fn retry_after(mut self, left: Duration) -> Self {
         if let Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } = &mut self {
             *retry_after = left;
@@ -708,14 +777,14 @@ impl SecretError {
 
     fn delay(&self) -> Duration {
         match self {
-            Self::NotFound => Duration::ZERO,
+            Self::NotFound | Self::Superseded => Duration::ZERO,
             Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } => *retry_after,
         }
     }
 }
 
 /// Takes the flight off its slot when the fetch is over, even by a panic of the provider: the next request starts another.
-struct Landing(Arc<TenantEntry>);
+struct Landing(Held);
 
 impl Drop for Landing {
     fn drop(&mut self) {
@@ -725,10 +794,7 @@ impl Drop for Landing {
 
 /// Waits for a fetch. It always lands: the fetch has a deadline of its own.
 async fn landed(mut flight: Flight) -> Outcome {
-    let lost = || SecretError::Unavailable {
-        retry_after: FIRST_BACKOFF,
-        source: Arc::new(ProviderError::Unavailable("the fetch was abandoned".into())),
-    };
+    let lost = || SecretError::lost("the fetch was abandoned");
     match flight.wait_for(Option::is_some).await {
         Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(lost())),
         // The task is gone without an answer: the runtime shuts down, or the provider panicked.

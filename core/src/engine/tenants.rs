@@ -1,7 +1,6 @@
 //! The door to the engine: from a tenant's name to its database.
 
 use std::{
-    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -10,23 +9,22 @@ use std::{
 };
 
 use async_trait::async_trait;
-use cached::ShardedUnboundCache;
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
     budget::Budget,
     database::TenantDatabase,
-    entry::TenantEntry,
+    entry::{Admitted, Held, OpenTenant, TenantEntry},
     observer::EngineObserver,
-    open_tenants::{OpenTenant, OpenTenants},
     opening::{OnConnect, PoolHost},
     pool::{PoolParts, PoolTimes, within},
     pool_cache::{PoolCache, PoolMetrics},
-    running::{self, Alone},
     secret_cache::{Drivers, LIST_DEADLINE, Secret, SecretCache, SecretError, SecretListener, SecretMetrics},
     settings::EngineSettings,
     tally::RequestTally,
+    tenant::{Directory, Refused},
     usage::{TenantUsageCounters, UsageSnapshot, known_tenant},
 };
 use crate::{
@@ -62,8 +60,9 @@ pub struct TenantsParts {
 pub struct Tenants(pub(crate) Arc<Engine>);
 
 pub(crate) struct Engine {
-    open: OpenTenants,
-    pub(crate) entries: ShardedUnboundCache<TenantId, Arc<TenantEntry>>,
+    pub(crate) entries: Directory<TenantEntry>,
+    /// Tenants that the provider does not know, to be taken from the directory once nothing uses them.
+    gone: Mutex<Vec<TenantId>>,
     pub(crate) secrets: Arc<SecretCache>,
     pub(crate) pools: PoolCache,
     pub(crate) settings: EngineSettings,
@@ -133,6 +132,7 @@ impl From<SecretError> for AcquireError {
     fn from(error: SecretError) -> Self {
         match error {
             SecretError::NotFound => Self::Unknown,
+            SecretError::Superseded => SecretError::lost("the secret was refreshed while it was read").into(),
             SecretError::Unavailable { retry_after, source } => Self::ProviderUnavailable { retry_after, source },
             SecretError::Invalid { retry_after, source } => Self::SecretInvalid { retry_after, source },
         }
@@ -175,8 +175,8 @@ impl Tenants {
                 },
             };
             Engine {
-                open: OpenTenants::default(),
-                entries: ShardedUnboundCache::new(),
+                entries: Directory::default(),
+                gone: Mutex::default(),
                 secrets: Arc::new(secrets),
                 pools: PoolCache::new(pool_parts, settings.pools.max, settings.pools.idle_timeout.into()),
                 settings,
@@ -220,13 +220,16 @@ impl Tenants {
         if engine.closed.load(Ordering::Relaxed) {
             return Err(AcquireError::ShuttingDown);
         }
-        // Nearly every request ends here: neither the clock is read, nor anything written that requests of other tenants write.
-        if let Some(open) = engine.open.get(tenant) {
-            // Before it is refused: that is an answer of its tenant's, too.
+        let entry = engine.admit(tenant, tally.as_ref())?;
+        let now = Instant::now();
+        // Nearly every request ends here. Nothing was written that requests of other tenants write.
+        if let Some(secret) = entry.secret.fresh(now)
+            && let Some(pool) = entry.pool.load_full()
+            && pool.generation() == secret.generation
+        {
             if let Some(tally) = &tally {
-                tally.set_entry(&open.entry);
+                tally.set_entry(&entry);
             }
-            let open = engine.admit(open)?;
             engine.secrets.count_hit();
             let traced = is_traced();
             if traced {
@@ -235,13 +238,13 @@ impl Tenants {
                     "secret",
                     tenant.id = tenant.as_str(),
                     secret.cache = "hit",
-                    secret.version = open.secret.version.as_str(),
+                    secret.version = secret.version.as_str(),
                 ));
             }
-            return Ok(TenantDatabase::new(open, tally, traced));
+            return Ok(TenantDatabase::new(OpenTenant { entry, secret, pool }, tally, traced));
         }
         // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
-        Box::pin(engine.open(tenant, tally)).await
+        Box::pin(engine.open(entry, now, tally)).await
     }
 
     /// Opens one connection to a tenant's database outside of its pool, for tools that work on one database after another. It is not
@@ -278,8 +281,8 @@ impl Tenants {
         let engine = &*self.0;
         engine.secrets.forget_unknown(tenant);
         match tenant {
-            Some(tenant) => usize::from(engine.entries.get(tenant).is_some_and(|entry| entry.clear_secret())),
-            None => engine.all().iter().filter(|entry| entry.clear_secret()).count(),
+            Some(tenant) => usize::from(engine.entries.get(tenant).is_some_and(|entry| entry.secret.clear())),
+            None => engine.all().iter().filter(|entry| entry.secret.clear()).count(),
         }
     }
 
@@ -298,7 +301,7 @@ impl Tenants {
     /// # Errors
     /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
     pub async fn suspend(&self, tenant: &TenantId) -> Result<(), AcquireError> {
-        self.known_entry(tenant).await?.set_suspended(true);
+        self.set_suspended(tenant, true).await?;
         tracing::warn!(tenant_id = %tenant, "the tenant is suspended");
         Ok(())
     }
@@ -308,7 +311,7 @@ impl Tenants {
     /// # Errors
     /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
     pub async fn resume(&self, tenant: &TenantId) -> Result<(), AcquireError> {
-        self.known_entry(tenant).await?.set_suspended(false);
+        self.set_suspended(tenant, false).await?;
         tracing::info!(tenant_id = %tenant, "the tenant is resumed");
         Ok(())
     }
@@ -362,14 +365,19 @@ impl Tenants {
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.0.closed.store(true, Ordering::Release);
         self.0.pools.close_all();
-        self.0.open.clear();
         tokio::time::timeout(grace, self.0.pools.parts().budget.drained())
             .await
             .is_ok()
     }
 
+    async fn set_suspended(&self, tenant: &TenantId, suspended: bool) -> Result<(), AcquireError> {
+        // It is held, so it is not forgotten and the answer is always yes.
+        let changed = self.known_entry(tenant).await?.set_suspended(suspended);
+        changed.map_err(|_| AcquireError::Unknown)
+    }
+
     /// The entry of a tenant that exists: one that is kept, else one whose secret can be read.
-    pub(crate) async fn known_entry(&self, tenant: &TenantId) -> Result<Arc<TenantEntry>, AcquireError> {
+    pub(crate) async fn known_entry(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
         let engine = &*self.0;
         let entry = engine.entry(tenant)?;
         if entry.pool.load().is_none() && !entry.secret.is_cached() && !entry.is_suspended() {
@@ -380,90 +388,107 @@ impl Tenants {
 }
 
 impl Engine {
-    /// Counts a request in that has found its secret and pool, unless it may not run now.
-    fn admit(&self, open: Arc<OpenTenant>) -> Result<Arc<OpenTenant>, AcquireError> {
-        refuse_suspended(&open.entry)?;
-        let open = running::enter(open, self.settings.limits.concurrent_requests).ok_or(BUSY)?;
-        self.take_turn(&open.entry)?;
-        Ok(open)
-    }
-
-    /// Counts a request in that looks for them.
-    fn admit_alone<'a>(&self, entry: &'a TenantEntry) -> Result<Alone<'a>, AcquireError> {
-        refuse_suspended(entry)?;
-        let limit = self.settings.limits.concurrent_requests;
-        let alone = entry.enter_alone(limit).ok_or(BUSY)?;
-        self.take_turn(entry)?;
-        Ok(alone)
-    }
-
-    fn take_turn(&self, entry: &TenantEntry) -> Result<(), AcquireError> {
-        let Some(per_second) = self.settings.limits.requests_per_second else {
-            return Ok(());
-        };
-        let too_many = |retry_after| AcquireError::RateLimited { retry_after };
-        entry.take_turn(per_second, Instant::now()).map_err(too_many)
-    }
-
-    /// [`Tenants::acquire`] where the secret or the pool is not at hand. What it finds is kept for the next request, unless the secret is
-    /// past its time.
-    async fn open(&self, tenant: &TenantId, tally: Option<Arc<RequestTally>>) -> Result<TenantDatabase, AcquireError> {
-        let entry = self.entry(tenant)?;
-        let is_of_tenant = || {
-            if let Some(tally) = &tally {
+    /// Counts a request in, unless it may not run now.
+    fn admit(&self, tenant: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Admitted, AcquireError> {
+        loop {
+            let entry = self.find_or_create(tenant)?;
+            let refused = match Admitted::enter(entry.clone(), &self.settings.limits) {
+                Ok(admitted) => match admitted.take_turn(&self.settings.limits) {
+                    Ok(()) => return Ok(admitted),
+                    Err(retry_after) => AcquireError::RateLimited { retry_after },
+                },
+                Err(Refused::Suspended) => AcquireError::Suspended,
+                Err(Refused::Busy) => BUSY,
+                Err(Refused::Forgotten) => continue,
+            };
+            // A refusal is an answer of its tenant's, too.
+            if let Some(tally) = tally {
                 tally.set_entry(&entry);
             }
-        };
-        let alone = self.admit_alone(&entry).inspect_err(|_| is_of_tenant())?;
-        let now = Instant::now();
+            return Err(refused);
+        }
+    }
+
+    /// [`Tenants::acquire`] if the secret or the pool is not at hand.
+    async fn open(
+        &self,
+        entry: Admitted,
+        now: Instant,
+        tally: Option<Arc<RequestTally>>,
+    ) -> Result<TenantDatabase, AcquireError> {
         entry.touch(now);
-        let epoch = entry.epoch();
         let span = trace_span!(
             "secret",
             otel.status_code = Empty,
-            tenant.id = tenant.as_str(),
+            tenant.id = entry.id.as_str(),
             secret.cache = Empty,
             secret.version = Empty,
         );
-        let mut reading = pin!(self.secrets.get(&entry, now).instrument(span));
-        let read = reading.as_mut().await;
-        let span = reading.span();
+        let read = self.secrets.get(&entry, now).instrument(span.clone()).await;
         match &read {
             Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
             Err(_) => span.record("otel.status_code", "ERROR"),
         };
         // What is asked of a tenant that does not exist is nobody's.
-        if !matches!(read, Err(SecretError::NotFound)) {
-            is_of_tenant();
+        if let Some(tally) = &tally
+            && !matches!(read, Err(SecretError::NotFound))
+        {
+            tally.set_entry(&entry);
         }
-        let secret = read?;
+        let secret = match read {
+            Ok(secret) => secret,
+            Err(error) => {
+                let tenant = entry.id;
+                drop(entry);
+                if matches!(error, SecretError::NotFound) {
+                    self.forget_if_gone(&tenant);
+                }
+                return Err(error.into());
+            }
+        };
         let pool = self.pools.get(&entry, &secret).map_err(AcquireError::Database)?;
-        let fresh_until = entry.secret.fresh_until(&secret).filter(|until| *until > now);
-        let open = Arc::new(OpenTenant::new(entry.clone(), epoch, pool, secret, fresh_until));
-        if open.is_shared() {
-            self.open.put(alone.share(&open));
+        // A newer secret may have reached the pool meanwhile; an older one is never handed out with it.
+        let secret = if pool.generation() > secret.generation {
+            pool.secret()
         } else {
-            alone.hand_over();
-        }
-        Ok(TenantDatabase::new(open, tally, is_traced()))
+            secret
+        };
+        Ok(TenantDatabase::new(
+            OpenTenant { entry, secret, pool },
+            tally,
+            is_traced(),
+        ))
     }
 
-    /// The tenant's entry; one is made where there is none, unless it is remembered that there is no such tenant.
-    pub(crate) fn entry(&self, tenant: &TenantId) -> Result<Arc<TenantEntry>, AcquireError> {
+    /// The tenant's entry, which is not forgotten while it is held.
+    pub(crate) fn entry(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
+        loop {
+            if let Ok(held) = Held::new(self.find_or_create(tenant)?) {
+                return Ok(held);
+            }
+        }
+    }
+
+    /// The tenant's entry; one is created if there is none, unless it is remembered that there is no such tenant.
+    fn find_or_create(&self, tenant: &TenantId) -> Result<Arc<TenantEntry>, AcquireError> {
         if let Some(entry) = self.entries.get(tenant) {
             return Ok(entry);
         }
         if self.secrets.is_known_to_be_unknown(tenant) {
             return Err(AcquireError::Unknown);
         }
-        let entry = self
-            .entries
-            .get_or_set_with(*tenant, || Arc::new(self.new_entry(*tenant)));
+        let entry = self.entries.get_or_create(tenant, || self.new_entry(*tenant));
         entry.touch(Instant::now());
         if self.entries.len() > self.secrets.capacity() {
             self.make_room_for_entries(tenant);
         }
         Ok(entry)
+    }
+
+    /// Takes a tenant that the provider does not know from the directory, unless something uses it or it is suspended.
+    fn forget_if_gone(&self, tenant: &TenantId) {
+        let is_known = |entry: &TenantEntry| entry.secret.is_cached() || entry.pool.load().is_some();
+        self.entries.forget(tenant, is_known);
     }
 
     fn new_entry(&self, tenant: TenantId) -> TenantEntry {
@@ -477,47 +502,36 @@ impl Engine {
         let capacity = self.secrets.capacity();
         let mut idle: Vec<Arc<TenantEntry>> = self.all();
         let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
-        idle.retain(|entry| {
-            entry.id != *newest && entry.in_flight() == 0 && !entry.is_suspended() && entry.pool.load().is_none()
-        });
+        idle.retain(|entry| entry.id != *newest && entry.is_idle() && entry.pool.load().is_none());
         // Each key is read once: requests move it meanwhile, and a sort whose order changes under it panics.
         idle.sort_by_cached_key(|entry| (entry.secret.is_cached(), entry.last_used()));
         for entry in idle.into_iter().take(excess) {
             let was_kept = entry.secret.is_cached();
-            self.entries.remove(&entry.id);
-            if was_kept {
+            // A request, an operator or a pool may have come to it meanwhile.
+            let forgotten = self.entries.forget(&entry.id, |entry| entry.pool.load().is_some());
+            if forgotten && was_kept {
                 self.secrets.count_eviction();
             }
         }
     }
 
-    /// Every entry. It passes over the map shard by shard; nothing that a request waits for.
+    /// Every entry.
     pub(crate) fn all(&self) -> Vec<Arc<TenantEntry>> {
-        let mut all = Vec::with_capacity(self.entries.len());
-        self.entries.retain(|_, entry| {
-            all.push(entry.clone());
-            true
-        });
-        all
+        self.entries.all()
     }
 
     fn sweep(&self) {
         let now = Instant::now();
         let since_start = now - self.started;
         self.pools.sweep(now, since_start);
-        self.open.sweep();
+        for tenant in std::mem::take(&mut *self.gone.lock()) {
+            self.forget_if_gone(&tenant);
+        }
         // A tenant that is deleted at its provider loses its pool, and one whose secret changed gets it, though nobody asks.
         for entry in self.pools.open() {
             self.secrets.renew_if_due(&entry, now);
         }
     }
-}
-
-fn refuse_suspended(entry: &TenantEntry) -> Result<(), AcquireError> {
-    if entry.is_suspended() {
-        return Err(AcquireError::Suspended);
-    }
-    Ok(())
 }
 
 impl SecretListener for Engine {
@@ -526,9 +540,9 @@ impl SecretListener for Engine {
     }
 
     fn gone(&self, entry: &TenantEntry) {
-        self.pools.close(entry);
-        if !entry.is_suspended() {
-            self.entries.remove(&entry.id);
+        // What still uses it now leaves it for the housekeeping; a client that makes names up is cleared away by its own request.
+        if self.pools.close(entry) || entry.in_flight() == 0 {
+            self.gone.lock().push(entry.id);
         }
     }
 }

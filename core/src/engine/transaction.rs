@@ -38,7 +38,7 @@ struct Shared {
     lease: Mutex<Option<Lease>>,
     /// Save points that were dropped without an end and are still to be rolled back.
     abandoned: AtomicU32,
-    // Not the `OpenTenant`, the references to which are the requests that run.
+    // Not the `OpenTenant`, which counts as a running request.
     entry: Arc<TenantEntry>,
     secret: Arc<Secret>,
     tally: Option<Arc<RequestTally>>,

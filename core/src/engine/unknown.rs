@@ -8,7 +8,7 @@ use cached::ShardedLruCache;
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::watch, time::Instant};
 
-use super::{backoff::Backoff, entry::RateLimiter};
+use super::{backoff::Backoff, tenant::RateLimiter};
 use crate::{SecretProvider, TenantId};
 
 /// The most tenants that are remembered as unknown one by one.
@@ -16,7 +16,7 @@ const REMEMBERED: usize = 10_000;
 /// How many tenants, within one `not_found_ttl`, the provider is asked for in vain before its list is read instead.
 const IN_VAIN: u32 = 16;
 /// How many tenants a second are looked for while they are many and the list cannot be had.
-const UNLISTED_PER_SECOND: u32 = 10;
+const UNLISTED_PER_SECOND: u32 = 100;
 /// How long the list is left alone after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(128);

@@ -1,0 +1,177 @@
+//! Whether a request may enter its tenant: suspended, forgotten, or as many requests running as may.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Set while an operator has suspended the tenant.
+const SUSPENDED: u64 = 1 << 63;
+/// Set once the tenant was taken from the directory: what still refers to it looks its id up again.
+const FORGOTTEN: u64 = 1 << 62;
+/// One hold: something other than a request that uses the tenant, such as a fetch of its secret or an operator's action.
+const ONE_HOLD: u64 = 1 << 32;
+const REQUESTS: u64 = ONE_HOLD - 1;
+
+/// Why a request may not enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// An operator suspended the tenant.
+    Suspended,
+    /// As many requests are running as may.
+    Busy,
+    /// The tenant was taken from the directory meanwhile: look its id up again.
+    Forgotten,
+}
+
+/// Everything that decides whether a tenant may be entered or forgotten, in one atomic word, so that each decision and its effect
+/// are one step: a tenant that is in use or suspended cannot be forgotten, and one that is forgotten cannot be entered.
+#[derive(Debug, Default)]
+pub(crate) struct Admission(AtomicU64);
+
+impl Admission {
+    /// Counts a request in; [`leave`](Self::leave) counts it out.
+    pub(crate) fn enter(&self, limit: usize) -> Result<(), Refused> {
+        let limit = u64::try_from(limit).unwrap_or(REQUESTS).min(REQUESTS);
+        self.change(|word| {
+            if word & FORGOTTEN != 0 {
+                Err(Refused::Forgotten)
+            } else if word & SUSPENDED != 0 {
+                Err(Refused::Suspended)
+            } else if word & REQUESTS >= limit {
+                Err(Refused::Busy)
+            } else {
+                Ok(word + 1)
+            }
+        })
+    }
+
+    /// Counts a request out.
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Keeps the tenant from being forgotten until [`release`](Self::release). A suspended tenant can be held.
+    pub(crate) fn hold(&self) -> Result<(), Refused> {
+        self.change(|word| match word & FORGOTTEN {
+            0 => Ok(word + ONE_HOLD),
+            _ => Err(Refused::Forgotten),
+        })
+    }
+
+    /// Ends a hold.
+    pub(crate) fn release(&self) {
+        self.0.fetch_sub(ONE_HOLD, Ordering::AcqRel);
+    }
+
+    /// Suspends or resumes the tenant; running requests go on.
+    pub(crate) fn set_suspended(&self, suspended: bool) -> Result<(), Refused> {
+        self.change(|word| match word & FORGOTTEN {
+            0 if suspended => Ok(word | SUSPENDED),
+            0 => Ok(word & !SUSPENDED),
+            _ => Err(Refused::Forgotten),
+        })
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.0.load(Ordering::Acquire) & SUSPENDED != 0
+    }
+
+    /// How many requests are running.
+    pub(crate) fn running(&self) -> usize {
+        (self.0.load(Ordering::Acquire) & REQUESTS) as usize
+    }
+
+    /// Whether nothing uses the tenant and it is not suspended.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+
+    /// Forgets the tenant if nothing uses it and it is not suspended; returns whether it did.
+    pub(super) fn forget(&self) -> bool {
+        let forgotten = self
+            .0
+            .compare_exchange(0, FORGOTTEN, Ordering::AcqRel, Ordering::Acquire);
+        forgotten.is_ok()
+    }
+
+    fn change(&self, next: impl Fn(u64) -> Result<u64, Refused>) -> Result<(), Refused> {
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            let changed = next(word)?;
+            match self
+                .0
+                .compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return Ok(()),
+                Err(current) => word = current,
+            }
+        }
+    }
+}
+
+/// The generic cell rate algorithm with one second's worth of burst: one number says when the next request conforms.
+#[derive(Default)]
+pub(crate) struct RateLimiter {
+    /// The theoretical arrival time of the next request, in nanoseconds since the engine started.
+    arrival: AtomicU64,
+}
+
+impl RateLimiter {
+    /// Counts one in; the error is when to come again.
+    pub(crate) fn take(&self, per_second: u32, since_start: Duration) -> Result<(), Duration> {
+        const SECOND: u64 = 1_000_000_000;
+        let now = since_start.as_nanos() as u64;
+        let interval = SECOND / u64::from(per_second.max(1));
+        let mut arrival = self.arrival.load(Ordering::Relaxed);
+        loop {
+            let next = arrival.max(now) + interval;
+            if next > now + SECOND.max(interval) {
+                return Err(Duration::from_nanos(next - now - SECOND.max(interval)));
+            }
+            match self
+                .arrival
+                .compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return Ok(()),
+                Err(current) => arrival = current,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_s_worth_may_come_at_once_and_then_one_an_interval() {
+        let limiter = RateLimiter::default();
+        let start = Duration::from_secs(100);
+        assert!((0..10).all(|_| limiter.take(10, start).is_ok()));
+        let wait = limiter.take(10, start).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(100));
+        assert!(limiter.take(10, start + wait).is_ok());
+        assert!(limiter.take(10, start + wait).is_err());
+    }
+
+    #[test]
+    fn a_tenant_in_use_or_suspended_is_not_forgotten() {
+        let admission = Admission::default();
+        admission.enter(1).unwrap();
+        assert_eq!(admission.enter(1), Err(Refused::Busy));
+        assert!(!admission.forget());
+        admission.hold().unwrap();
+        admission.leave();
+        assert!(!admission.forget());
+        admission.set_suspended(true).unwrap();
+        admission.release();
+        assert_eq!(admission.enter(1), Err(Refused::Suspended));
+        assert!(!admission.forget() && admission.is_suspended());
+        admission.set_suspended(false).unwrap();
+        assert!(admission.forget());
+        assert_eq!(admission.enter(1), Err(Refused::Forgotten));
+        assert_eq!(admission.hold(), Err(Refused::Forgotten));
+        assert_eq!(admission.set_suspended(true), Err(Refused::Forgotten));
+    }
+}

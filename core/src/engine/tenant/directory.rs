@@ -1,0 +1,238 @@
+//! Every tenant that is known, by its id.
+
+use std::{collections::HashMap, hash::BuildHasher as _, sync::Arc};
+
+use foldhash::quality::RandomState;
+use parking_lot::RwLock;
+
+use super::Admission;
+use crate::TenantId;
+
+/// How many parts the map has: tenants in different parts never wait for each other.
+const PARTS: usize = 64;
+
+/// What the directory holds: something with an [`Admission`].
+pub(crate) trait Admits {
+    fn admission(&self) -> &Admission;
+}
+
+type Part<T> = RwLock<HashMap<TenantId, Arc<T>, RandomState>>;
+
+/// A map from ids to tenants. A tenant is created exactly once, and it is taken out only while nothing uses it: creating and taking
+/// out are each one step under the lock of the tenant's part.
+pub(crate) struct Directory<T> {
+    parts: Vec<Part<T>>,
+    hasher: RandomState,
+}
+
+impl<T> Default for Directory<T> {
+    fn default() -> Self {
+        Self {
+            parts: (0..PARTS).map(|_| Part::default()).collect(),
+            hasher: RandomState::default(),
+        }
+    }
+}
+
+impl<T: Admits> Directory<T> {
+    fn part(&self, tenant: &TenantId) -> &Part<T> {
+        // The upper bits: the maps themselves use the lower ones.
+        &self.parts[(self.hasher.hash_one(tenant) >> 56) as usize % PARTS]
+    }
+
+    pub(crate) fn get(&self, tenant: &TenantId) -> Option<Arc<T>> {
+        self.part(tenant).read().get(tenant).cloned()
+    }
+
+    /// The tenant, created by `create` if there is none; however many ask at once, it is created once.
+    pub(crate) fn get_or_create(&self, tenant: &TenantId, create: impl FnOnce() -> T) -> Arc<T> {
+        if let Some(found) = self.get(tenant) {
+            return found;
+        }
+        let mut part = self.part(tenant).write();
+        part.entry(*tenant).or_insert_with(|| Arc::new(create())).clone()
+    }
+
+    /// Takes a tenant out unless something uses it, it is suspended, or `keep` says so; returns whether it is out. What still refers
+    /// to it then looks the id up again.
+    pub(crate) fn forget(&self, tenant: &TenantId, keep: impl FnOnce(&T) -> bool) -> bool {
+        let mut part = self.part(tenant).write();
+        let forgotten = part
+            .get(tenant)
+            .is_some_and(|found| !keep(found) && found.admission().forget());
+        if forgotten {
+            part.remove(tenant);
+        }
+        forgotten
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.read().len()).sum()
+    }
+
+    /// Every tenant. It passes over the map part by part.
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            all.extend(part.read().values().cloned());
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Barrier,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use super::{super::Refused, *};
+
+    struct Tenant {
+        serial: usize,
+        admission: Admission,
+    }
+
+    impl Admits for Tenant {
+        fn admission(&self) -> &Admission {
+            &self.admission
+        }
+    }
+
+    #[derive(Default)]
+    struct Model {
+        created: usize,
+        /// Serial, running requests, holds and whether it is suspended, by tenant.
+        known: BTreeMap<u8, (usize, usize, usize, bool)>,
+    }
+
+    fn id(n: u8) -> TenantId {
+        format!("t{n}").parse().unwrap()
+    }
+
+    const LIMIT: usize = 3;
+
+    /// One random history of requests, holds, suspensions and evictions, each step of which may use a reference that was looked up
+    /// any number of steps before.
+    fn history(seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let directory = Directory::<Tenant>::default();
+        let mut model = Model::default();
+        let mut looked_up: Vec<(u8, Arc<Tenant>)> = Vec::new();
+        for step in 0..random.usize(5..60) {
+            let tenant = random.u8(0..3);
+            let context = || format!("seed {seed}, step {step}");
+            let at = (!looked_up.is_empty()).then(|| random.usize(0..looked_up.len()));
+            match (random.u8(0..8), at) {
+                (0 | 1, _) => {
+                    let serial = model.created;
+                    let found = directory.get_or_create(&id(tenant), || Tenant {
+                        serial,
+                        admission: Admission::default(),
+                    });
+                    let known = model.known.entry(tenant).or_insert_with(|| {
+                        model.created += 1;
+                        (serial, 0, 0, false)
+                    });
+                    assert_eq!(found.serial, known.0, "{}: another one was created", context());
+                    looked_up.push((tenant, found));
+                }
+                (2, _) => {
+                    let idle = model
+                        .known
+                        .get(&tenant)
+                        .is_some_and(|(_, running, holds, suspended)| *running == 0 && *holds == 0 && !suspended);
+                    assert_eq!(directory.forget(&id(tenant), |_| false), idle, "{}", context());
+                    if idle {
+                        model.known.remove(&tenant);
+                    }
+                }
+                (action, Some(at)) => {
+                    let (tenant, found) = &looked_up[at];
+                    let known = model.known.get_mut(tenant).filter(|known| known.0 == found.serial);
+                    let admission = &found.admission;
+                    match (action, known) {
+                        (3, None) => assert_eq!(admission.enter(LIMIT), Err(Refused::Forgotten), "{}", context()),
+                        (3, Some(known)) => {
+                            let expected = match *known {
+                                (.., true) => Err(Refused::Suspended),
+                                (_, running, ..) if running >= LIMIT => Err(Refused::Busy),
+                                _ => Ok(()),
+                            };
+                            assert_eq!(admission.enter(LIMIT), expected, "{}", context());
+                            known.1 += usize::from(expected.is_ok());
+                        }
+                        (4, Some(known)) if known.1 > 0 => {
+                            admission.leave();
+                            known.1 -= 1;
+                        }
+                        (5, None) => assert_eq!(admission.hold(), Err(Refused::Forgotten), "{}", context()),
+                        (5, Some(known)) => {
+                            assert_eq!(admission.hold(), Ok(()), "{}", context());
+                            known.2 += 1;
+                        }
+                        (6, Some(known)) if known.2 > 0 => {
+                            admission.release();
+                            known.2 -= 1;
+                        }
+                        (7, known) => {
+                            let suspended = random.bool();
+                            let expected = known.is_some();
+                            assert_eq!(admission.set_suspended(suspended).is_ok(), expected, "{}", context());
+                            if let Some(known) = known {
+                                known.3 = suspended;
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                (_, None) => {}
+            }
+            assert_eq!(directory.len(), model.known.len(), "{}", context());
+            for (tenant, (serial, running, _, suspended)) in &model.known {
+                let found = directory.get(&id(*tenant)).unwrap();
+                let seen = (found.serial, found.admission.running(), found.admission.is_suspended());
+                assert_eq!(seen, (*serial, *running, *suspended), "{}", context());
+            }
+        }
+    }
+
+    #[test]
+    fn random_histories_match_the_model() {
+        let histories = std::env::var("TENANTRY_HISTORIES").ok().and_then(|n| n.parse().ok());
+        for seed in 0..histories.unwrap_or(100_000) {
+            history(seed);
+        }
+    }
+
+    /// Two threads that look a new id up at the same moment find the same tenant.
+    #[test]
+    fn of_two_threads_one_creates_a_tenant() {
+        const ROUNDS: usize = 20_000;
+        let directory = Directory::<Tenant>::default();
+        let created = AtomicUsize::new(0);
+        let barrier = Barrier::new(2);
+        let run = || -> Vec<usize> {
+            let of_round = |round: usize| {
+                let id: TenantId = format!("t{round}").parse().unwrap();
+                barrier.wait();
+                let found = directory.get_or_create(&id, || Tenant {
+                    serial: created.fetch_add(1, Ordering::Relaxed),
+                    admission: Admission::default(),
+                });
+                found.serial
+            };
+            (0..ROUNDS).map(of_round).collect()
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let other = scope.spawn(run);
+            (run(), other.join().unwrap())
+        });
+        assert_eq!(first, second);
+        assert_eq!(created.load(Ordering::Relaxed), ROUNDS);
+    }
+}
