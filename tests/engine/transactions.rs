@@ -1,10 +1,10 @@
 //! Transactions, ended well, badly and not at all.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, Statement, TransactionSession, TransactionTrait};
 use tenantry_core::engine::{EngineSettings, TenantDatabase};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::scripted::{Scripted, World, id};
 
@@ -136,4 +136,98 @@ async fn a_transaction_cut_off_in_the_middle_leaves_nothing() {
     drop(transaction);
     sleep(Duration::from_millis(10)).await;
     assert_eq!(rows(&database).await, [0i64; 0]);
+}
+
+const LONG: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000000) SELECT COUNT(*) FROM n";
+
+/// What another session sees of the table.
+async fn committed(world: &World) -> Vec<i64> {
+    let mut opened = world.tenants.open_connection(&id("t1")).await.unwrap();
+    let statement = Statement::from_string(opened.driver.backend(), "SELECT n FROM t ORDER BY n");
+    let rows = opened.connection.query(&statement).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+}
+
+/// A later transaction on the same pool, of one connection, is a transaction of its own.
+async fn a_later_commit_is_kept(world: &World, database: &TenantDatabase) {
+    let transaction = timeout(Duration::from_secs(10), database.begin())
+        .await
+        .unwrap()
+        .unwrap();
+    insert(&transaction, 7).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(committed(world).await, [7]);
+}
+
+#[tokio::test]
+async fn a_failed_script_leaves_no_transaction_behind() {
+    let (world, database) = database().await;
+    let script = "BEGIN; INSERT INTO t VALUES (1); INSERT INTO nothing VALUES (1); COMMIT";
+    assert!(database.execute_unprepared(script).await.is_err());
+    a_later_commit_is_kept(&world, &database).await;
+}
+
+#[tokio::test]
+async fn a_script_that_only_begins_leaves_no_transaction_behind() {
+    let (world, database) = database().await;
+    database.execute_unprepared("BEGIN").await.unwrap();
+    insert(&database, 1).await;
+    assert_eq!(committed(&world).await, [1]);
+    database.execute_unprepared("DELETE FROM t").await.unwrap();
+    a_later_commit_is_kept(&world, &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_cut_off_while_it_waits_leaves_no_transaction_behind() {
+    let (world, database) = database().await;
+    let outer = database.begin().await.unwrap();
+    insert(&outer, 1).await;
+    let inner = Arc::new(outer.begin().await.unwrap());
+    let running = tokio::spawn({
+        let inner = inner.clone();
+        async move {
+            let statement = Statement::from_string(inner.get_database_backend(), LONG);
+            inner.query_one_raw(statement).await.map(drop)
+        }
+    });
+    sleep(Duration::from_millis(30)).await;
+    assert!(timeout(Duration::from_millis(10), outer.commit()).await.is_err());
+    running.await.unwrap().unwrap();
+    assert!(inner.execute_unprepared("INSERT INTO t VALUES (2)").await.is_err());
+    drop(inner);
+    a_later_commit_is_kept(&world, &database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_dropped_while_a_save_point_works_is_rolled_back() {
+    let (world, database) = database().await;
+    let outer = database.begin().await.unwrap();
+    insert(&outer, 1).await;
+    let inner = outer.begin().await.unwrap();
+    let running = tokio::spawn(async move {
+        let statement = Statement::from_string(inner.get_database_backend(), LONG);
+        inner.query_one_raw(statement).await.map(drop)
+    });
+    sleep(Duration::from_millis(30)).await;
+    drop(outer);
+    running.await.unwrap().unwrap();
+    a_later_commit_is_kept(&world, &database).await;
+}
+
+#[tokio::test]
+async fn a_commit_rolls_back_save_points_that_have_not_ended() {
+    let (world, database) = database().await;
+    let outer = database.begin().await.unwrap();
+    insert(&outer, 7).await;
+    let inner = outer.begin().await.unwrap();
+    insert(&inner, 8).await;
+    let innermost = inner.begin().await.unwrap();
+    insert(&innermost, 9).await;
+    outer.commit().await.unwrap();
+    assert!(inner.execute_unprepared("INSERT INTO t VALUES (10)").await.is_err());
+    assert!(innermost.commit().await.is_err());
+    drop(inner);
+    assert_eq!(committed(&world).await, [7]);
+    assert_eq!(database.pool_status().open, 1);
 }

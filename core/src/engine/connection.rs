@@ -20,8 +20,9 @@ use crate::{Connection, DatabaseError, ServerVersion};
 /// How long an idle connection has to show that it still works.
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long taking leave of a server may take before its connection is just dropped.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a connection may take to close before it is just dropped. A driver returns at once for a connection at rest; if a
+/// statement was left in the middle, it returns once the server has ended the session.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The longest that a server is given to end a session it was asked to end.
 const LONGEST_LINGERING: Duration = Duration::from_millis(500);
@@ -123,7 +124,10 @@ pub(crate) struct Lease {
     shared: Arc<PoolShared>,
     /// A call has begun and did not end: its future was dropped, so what the server does now nobody knows.
     busy: bool,
+    /// Not to be used again.
     broken: bool,
+    /// How many transactions and save points are open.
+    depth: usize,
 }
 
 /// What is asked of a connection.
@@ -182,6 +186,7 @@ impl Lease {
             shared,
             busy: false,
             broken: false,
+            depth: 0,
         }
     }
 
@@ -202,13 +207,28 @@ impl Lease {
             Call::Ping => connection.ping().await.map(Answer::Version),
         };
         self.busy = false;
-        if let Err(error) = &answer
-            && error.kind.breaks_connection()
-        {
-            self.broken = true;
-            self.shared.suspect_idle();
+        match (&answer, call) {
+            (Ok(_), Call::Begin(_)) => self.depth += 1,
+            (Ok(_), Call::Commit | Call::Rollback) => self.depth = self.depth.saturating_sub(1),
+            (Ok(_), Call::Script(script)) if self.depth == 0 && sql::leaves_session_state(script) => self.broken = true,
+            // A part of it may have run, such as a `BEGIN`.
+            (Err(_), Call::Script(_)) => self.broken = true,
+            _ => {}
+        }
+        if let Err(error) = &answer {
+            if error.kind.breaks_connection() {
+                self.shared.suspect_idle();
+            }
+            self.broken |= error.kind.breaks_connection() || self.is_unfit_after(error);
         }
         answer
+    }
+
+    /// Whether the session cannot serve the next request, though the server answers on it: it became read-only in a failover, or is in
+    /// a transaction that the engine knows nothing of.
+    fn is_unfit_after(&self, error: &DatabaseError) -> bool {
+        let in_transaction = matches!(error.code.as_deref(), Some("25P01" | "25P02"));
+        error.kind == crate::DatabaseErrorKind::ReadOnly || (in_transaction && self.depth == 0)
     }
 
     /// Closes the connection when the lease ends.
@@ -228,7 +248,11 @@ impl Drop for Lease {
         };
         self.shared.in_use.fetch_sub(1, Ordering::AcqRel);
         let now = Instant::now();
-        let keep = !self.busy && !self.broken && object.is_current(now) && self.shared.keeps_returned(&object, now);
+        let keep = !self.busy
+            && !self.broken
+            && self.depth == 0
+            && object.is_current(now)
+            && self.shared.keeps_returned(&object, now);
         if !keep {
             drop(Object::take(object));
             return;

@@ -130,6 +130,7 @@ impl TenantDatabase {
                 Err(error) => break Err(error),
             }
         };
+        let answered = answered.map_err(|error| unknown_outcome(error, call));
         watch.stop(call, answered.as_ref().err());
         answered
     }
@@ -190,15 +191,31 @@ impl fmt::Debug for TenantDatabase {
     }
 }
 
-fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
-    if error.kind != DatabaseErrorKind::ConnectionLost {
-        return false;
-    }
+/// Whether the call certainly changes nothing, outside of a transaction.
+fn changes_nothing(call: Call<'_>) -> bool {
     match call {
         Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
         Call::Begin(_) | Call::Ping => true,
         Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
     }
+}
+
+/// A time-out is never repeated: the database may be busy with the first one still.
+fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
+    error.kind == DatabaseErrorKind::ConnectionLost && changes_nothing(call)
+}
+
+/// What was lost in the middle of a call that may change something may have happened: that is an answer of its own, since a client
+/// that repeats the request could do it twice.
+pub(super) fn unknown_outcome(mut error: DatabaseError, call: Call<'_>) -> DatabaseError {
+    let lost = matches!(
+        error.kind,
+        DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::NoAnswer
+    );
+    if lost && !changes_nothing(call) {
+        error.kind = DatabaseErrorKind::OutcomeUnknown;
+    }
+    error
 }
 
 /// SeaORM's traits, for what has a `call`, a `begin_transaction` and a `backend`: a database and a transaction differ in no more.
