@@ -137,7 +137,7 @@ impl Installation {
             provider,
             provider_type: config.tenancy.provider.type_name().to_owned(),
             drivers,
-            settings: config.tenancy.engine(),
+            settings: config.tenancy.engine(config.migrations.timeout),
             on_connect,
             observer: Some(telemetry.metrics().observer()),
         });

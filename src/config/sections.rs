@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 use tenantry_core::{
     HumanDuration,
-    engine::{EngineSettings, LimitsSettings, PoolsSettings, SecretsSettings},
+    engine::{DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolsSettings, SecretsSettings},
 };
 
 use super::{
@@ -159,12 +159,13 @@ pub struct Tenancy {
 }
 
 impl Tenancy {
-    /// The engine's part.
-    pub fn engine(&self) -> EngineSettings {
+    /// The engine's part, with `migrations.timeout`.
+    pub fn engine(&self, migrations_timeout: HumanDuration) -> EngineSettings {
         EngineSettings {
             secrets: self.secrets.clone(),
             pools: self.pools.clone(),
             limits: self.limits.clone(),
+            migrations_timeout,
         }
     }
 
@@ -175,7 +176,7 @@ impl Tenancy {
 }
 
 /// What is applied to tenants' databases.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Migrations {
     /// The folder that holds `<driver>/NNNN_name.sql`; `null` for the migrations inside the program.
@@ -184,6 +185,20 @@ pub struct Migrations {
     pub on_connect: bool,
     /// Whether sample rows are written as well.
     pub sample_data: bool,
+    /// How long the migrations of one tenant may take on its first connection. Requests do not wait for them that long: they get 503
+    /// `tenant_migrating` meanwhile.
+    pub timeout: HumanDuration,
+}
+
+impl Default for Migrations {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            on_connect: false,
+            sample_data: false,
+            timeout: DEFAULT_MIGRATIONS_TIMEOUT,
+        }
+    }
 }
 
 /// What is logged, and how.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod pools;
 mod running;
 mod scripted;
 mod secrets;

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
@@ -24,6 +24,8 @@ const SHORTEST_TENURE: Duration = Duration::from_millis(250);
 const LONGEST_TENURE: Duration = Duration::from_secs(1);
 /// The shortest time between two looks for idle connections by those who wait.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+/// Which part of all connections may be probes of databases that failed before.
+const PROBES_PART: usize = 4;
 /// How long a session may live on that was let go in the middle of its opening.
 const LINGERING: Duration = Duration::from_millis(100);
 
@@ -120,8 +122,13 @@ impl Drop for LeavingPermit {
     }
 }
 
+/// The right to try a database that failed before.
+pub(crate) type ProbePermit = OwnedSemaphorePermit;
+
 pub(crate) struct Budget {
     capacity: usize,
+    /// How many databases that failed before may be tried at once: what hangs on them is then a part of all connections.
+    probes: Arc<Semaphore>,
     state: Mutex<State>,
     /// How many wait, so that nobody takes the lock to learn that nobody does.
     waiting: AtomicUsize,
@@ -156,6 +163,7 @@ impl Budget {
         };
         Arc::new(Self {
             capacity,
+            probes: Arc::new(Semaphore::new((capacity / PROBES_PART).max(1))),
             state: Mutex::new(state),
             waiting: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
@@ -163,6 +171,11 @@ impl Budget {
             looked: Mutex::new(None),
             given_back: Notify::new(),
         })
+    }
+
+    /// The right to try a database that failed before, if no more are tried than may be.
+    pub(crate) fn try_probe(&self) -> Option<ProbePermit> {
+        self.probes.clone().try_acquire_owned().ok()
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -18,7 +18,7 @@ use super::{
 use crate::{Connection, DatabaseError, ServerVersion};
 
 /// How long an idle connection has to show that it still works.
-const CHECK_DEADLINE: Duration = Duration::from_secs(2);
+const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a connection may take to close before it is just dropped. A driver returns at once for a connection at rest; if a
 /// statement was left in the middle, it returns once the server has ended the session.

@@ -41,7 +41,9 @@ pub use opening::OnConnect;
 pub use pool::PoolStatus;
 pub use pool_cache::PoolMetrics;
 pub use secret_cache::SecretMetrics;
-pub use settings::{EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings};
+pub use settings::{
+    DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
+};
 pub use tally::RequestTally;
 pub use tenants::{AcquireError, CacheSnapshot, OpenedConnection, Tenants, TenantsParts};
 pub use transaction::TenantTransaction;

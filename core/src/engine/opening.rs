@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot},
     time::{Instant, timeout, timeout_at},
@@ -14,6 +15,7 @@ use tracing::{Instrument as _, field::Empty};
 
 use super::{
     backoff::Backoff,
+    breaker::Probe,
     budget::ConnectionPermit,
     connection::{Pooled, PooledConnection},
     pool::PoolShared,
@@ -71,11 +73,28 @@ pub(crate) trait PoolHost: Send + Sync {
     fn make_room(&self, unused: Duration, none: bool) -> bool;
 }
 
+/// When the preparation of a database began that runs now.
+pub(super) struct Preparing<'a>(&'a Mutex<Option<Instant>>);
+
+impl<'a> Preparing<'a> {
+    fn begin(since: &'a Mutex<Option<Instant>>) -> Self {
+        *since.lock() = Some(Instant::now());
+        Self(since)
+    }
+}
+
+impl Drop for Preparing<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
 /// The right to open one connection now.
 pub(crate) struct Opening {
     permit: ConnectionPermit,
     _turn: OwnedSemaphorePermit,
     _first: Option<OwnedMutexGuard<()>>,
+    _probe: Option<Probe>,
 }
 
 impl PoolShared {
@@ -117,7 +136,7 @@ impl PoolShared {
     }
 
     /// Waits for the right to open a connection: its turn, and a permit.
-    pub(super) async fn may_open(&self) -> Result<Opening, DatabaseError> {
+    pub(super) async fn may_open(&self, probe: Option<Probe>) -> Result<Opening, DatabaseError> {
         let closed = || DatabaseError::new(DatabaseErrorKind::Closed);
         // A database that was not reached yet, or no longer, is tried by one request at a time, which holds one permit. The others wait
         // without one, and share its failure.
@@ -125,7 +144,9 @@ impl PoolShared {
             None
         } else {
             let first = self.first.clone().lock_owned().await;
-            self.breaker.check(Instant::now())?;
+            if probe.is_none() {
+                self.breaker.check()?;
+            }
             Some(first).filter(|_| !self.breaker.is_proven())
         };
         let turn = self.turns.clone().acquire_owned().await.map_err(|_| closed())?;
@@ -140,6 +161,7 @@ impl PoolShared {
                     permit,
                     _turn: turn,
                     _first: first,
+                    _probe: probe,
                 });
             }
             drop(permit);
@@ -176,6 +198,7 @@ impl PoolShared {
             if let Some(observer) = &self.observer {
                 observer.connection_opened(&secret.driver_type, started.elapsed(), refusal);
             }
+            let timed_out = started.elapsed() >= self.times.connect;
             let error = match opened {
                 Ok(connection) => {
                     let Some(permit) = permit.take() else {
@@ -184,14 +207,15 @@ impl PoolShared {
                     let mut opened = PooledConnection::new(connection, permit, self.clone(), &secret, started);
                     let micros = opened.opening.as_micros() as u64;
                     self.opening_micros.store(micros, Ordering::Relaxed);
-                    self.prepare(&secret, &mut opened, deadline).await?;
+                    let prepared = self.prepare(&secret, &mut opened).await;
+                    prepared.inspect_err(|error| self.breaker.not_prepared(error))?;
                     self.breaker.succeeded();
                     return Ok(opened);
                 }
                 Err(error) => error,
             };
             let give_up = |error: DriverError| {
-                self.breaker.failed(&error);
+                self.breaker.failed(&error, timed_out);
                 Err(error.into())
             };
             match error.kind {
@@ -227,7 +251,12 @@ impl PoolShared {
         let shared = self.clone();
         let open = async move {
             // Its turn is over when it is open, not before.
-            let Opening { permit, _turn, _first } = opening;
+            let Opening {
+                permit,
+                _turn,
+                _first,
+                _probe,
+            } = opening;
             let unwanted = opened.send(shared.connect(deadline, permit).await);
             if let Err(Ok(connection)) = unwanted {
                 shared.give(connection);
@@ -239,12 +268,7 @@ impl PoolShared {
             .unwrap_or_else(|lost| Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(lost)))
     }
 
-    async fn prepare(
-        &self,
-        secret: &Arc<Secret>,
-        connection: &mut PooledConnection,
-        deadline: Instant,
-    ) -> Result<(), DatabaseError> {
+    async fn prepare(&self, secret: &Arc<Secret>, connection: &mut PooledConnection) -> Result<(), DatabaseError> {
         let Some(on_connect) = &self.on_connect else {
             return Ok(());
         };
@@ -257,6 +281,7 @@ impl PoolShared {
             {
                 return Ok(());
             }
+            let _preparing = Preparing::begin(&self.preparing);
             on_connect
                 .prepare(&self.tenant, &*secret.driver, connection.connection()?)
                 .await
@@ -264,8 +289,8 @@ impl PoolShared {
             *prepared = Some(secret.clone());
             Ok(())
         };
-        // Migrations may take longer than a request has; the next one waits for the lock and finds them done or does them.
-        timeout_at(deadline, preparing)
+        // Migrations may take longer than a request has, so its deadline is not theirs.
+        timeout(self.times.prepare, preparing)
             .await
             .map_err(|elapsed| failed(elapsed.into()))?
     }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -13,8 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use deadpool::{
     Runtime,
     managed::{
-        Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType,
-        Timeouts,
+        Manager, Metrics, Object, Pool, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts,
     },
 };
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    backoff::Backoff,
     breaker::Breaker,
     budget::{Budget, Holder},
     connection::{Answer, Call, Lease, Pooled, PooledConnection},
@@ -32,18 +33,26 @@ use super::{
     opening::{OPENINGS_AT_ONCE, OnConnect, PoolHost},
     secret_cache::Secret,
 };
-use crate::{DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion, TenantId};
+use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId};
 
 /// A connection that was not used for this long is checked before it is used again.
 const CHECK_AFTER: Duration = Duration::from_secs(1);
 /// Connections beyond `idle_connections` are kept this long, so that a burst does not open them again and again.
 const EXCESS_KEPT: Duration = Duration::from_secs(10);
 
+/// The pauses between openings that fail while the tenant has other connections, or while the server has none left.
+const OPEN_AGAIN_FIRST: Duration = Duration::from_millis(250);
+const OPEN_AGAIN_LONGEST: Duration = Duration::from_secs(1);
+/// How often a tenant without a connection tries again while the server has none left.
+const FULL_TRIES: u32 = 3;
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolTimes {
     pub(crate) connect: Duration,
     pub(crate) acquire: Duration,
+    /// Preparing a database, its migrations.
+    pub(crate) prepare: Duration,
 }
 
 /// How many connections a pool has.
@@ -79,7 +88,9 @@ pub(crate) struct PoolShared {
     pub(super) on_connect: Option<Arc<dyn OnConnect>>,
     pub(super) observer: Option<Arc<dyn EngineObserver>>,
     pub(super) times: PoolTimes,
-    pub(super) breaker: Breaker,
+    pub(super) breaker: Arc<Breaker>,
+    /// Since when the database is being prepared.
+    pub(super) preparing: Mutex<Option<Instant>>,
     /// Held by the one that tries a database which is not proven to be reached.
     pub(super) first: Arc<tokio::sync::Mutex<()>>,
     pub(super) turns: Arc<Semaphore>,
@@ -94,6 +105,29 @@ pub(crate) struct PoolShared {
 impl PoolShared {
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Refuses a request that would wait for migrations that run for longer than a request waits.
+    fn refuse_while_preparing(&self, now: Instant) -> Result<(), DatabaseError> {
+        let since = *self.preparing.lock();
+        match since {
+            Some(since) if now - since >= self.times.acquire => Err(DatabaseError::new(DatabaseErrorKind::Migrating)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a request got no connection by its deadline.
+    fn gave_up(&self) -> DatabaseError {
+        if self.preparing.lock().is_some() {
+            return DatabaseError::new(DatabaseErrorKind::Migrating);
+        }
+        // It holds a permit and has no connection: the server has not answered.
+        if self.open.load(Ordering::Acquire) == 0 && self.holder.count() > 0 {
+            let error = self.breaker.last_error();
+            let unreachable = DatabaseErrorKind::Connect(DriverErrorKind::Unreachable);
+            return error.unwrap_or_else(|| DatabaseError::new(unreachable));
+        }
+        DatabaseError::new(DatabaseErrorKind::PoolTimeout)
     }
 
     /// After a connection broke, every idle one may be broken too: the server restarted, or sessions were ended.
@@ -191,6 +225,14 @@ impl ConnectionManager {
         removed.removed.into_iter().next()
     }
 
+    /// Closes the idle connections that were used last at `used_at` or before: what became of one that was idle as long is true of them.
+    fn drop_idle_since(&self, used_at: Instant) {
+        self.spares.retain(|connection| connection.used_at > used_at);
+        if let Some(pool) = self.pool.get().and_then(deadpool::managed::WeakPool::upgrade) {
+            drop(pool.retain(|connection, _| connection.used_at > used_at));
+        }
+    }
+
     async fn take_spare(&self) -> Option<Pooled> {
         while let Some(mut spare) = self.spares.take() {
             if self.recycle(&mut spare, &Metrics::default()).await.is_ok() {
@@ -203,38 +245,61 @@ impl ConnectionManager {
     /// A connection for who found none idle: a spare one, one that comes back, or a new one, whichever is first.
     async fn find_or_open(&self) -> Result<Pooled, DatabaseError> {
         let shared = &self.shared;
-        let deadline = Instant::now() + shared.times.acquire;
-        shared.breaker.check(Instant::now())?;
         if let Some(spare) = self.take_spare().await {
             return Ok(spare);
         }
+        shared.refuse_while_preparing(Instant::now())?;
         // Whatever comes back while this request waits for its turn, or for the server, is as good as a new one.
         let mut place = Place::new(shared);
         // One may have come back between the look for an idle one and the place in the line.
         if let Some(connection) = self.take_idle() {
             return Ok(connection);
         }
-        let opened = tokio::select! {
-            biased;
-            Ok(connection) = &mut place.returned => return Ok(connection),
-            opened = self.open(deadline) => opened,
-        };
-        match (place.leave(), opened) {
-            (Some(connection), Ok(opened)) => {
-                shared.give(opened);
-                Ok(connection)
+        let mut failures = Backoff::new(OPEN_AGAIN_FIRST, OPEN_AGAIN_LONGEST);
+        loop {
+            let opened = tokio::select! {
+                biased;
+                Ok(connection) = &mut place.returned => return Ok(connection),
+                opened = self.open() => opened,
+            };
+            let error = match (place.leave(), opened) {
+                (Some(connection), Ok(opened)) => {
+                    shared.give(opened);
+                    return Ok(connection);
+                }
+                (Some(connection), Err(_)) => return Ok(connection),
+                (None, Ok(opened)) => return Ok(opened),
+                (None, Err(error)) => error,
+            };
+            // While the tenant has a connection, that another one cannot be opened is no reason to fail: one comes back, or an opening
+            // succeeds later. A server that has none left may have one again soon.
+            let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+            let pause = failures.fail(Instant::now());
+            if shared.open.load(Ordering::Acquire) == 0 && !(full && failures.failures() <= FULL_TRIES) {
+                return Err(error);
             }
-            (Some(connection), Err(_)) => Ok(connection),
-            (None, opened) => opened,
+            place = Place::new(shared);
+            if let Some(connection) = self.take_idle() {
+                return Ok(connection);
+            }
+            tokio::select! {
+                biased;
+                Ok(connection) = &mut place.returned => return Ok(connection),
+                () = tokio::time::sleep(pause) => {}
+            }
         }
     }
 
-    /// Opens a connection once that is allowed.
-    async fn open(&self, deadline: Instant) -> Result<Pooled, DatabaseError> {
-        let opening = timeout_at(deadline, self.shared.may_open())
-            .await
-            .map_err(|_| DatabaseError::new(DatabaseErrorKind::PoolTimeout))??;
-        self.shared.open(opening, deadline + self.shared.times.connect).await
+    /// Opens a connection once that is allowed. If the tenant has another one, the breaker does not matter.
+    async fn open(&self) -> Result<Pooled, DatabaseError> {
+        let shared = &self.shared;
+        let probe = match shared.breaker.admit(Instant::now(), || shared.budget.try_probe()) {
+            Err(error) if shared.open.load(Ordering::Acquire) == 0 => return Err(error),
+            admitted => admitted.unwrap_or_default(),
+        };
+        let opening = shared.may_open(probe).await?;
+        let login_until = Instant::now() + shared.times.acquire;
+        shared.open(opening, login_until).await
     }
 }
 
@@ -259,6 +324,7 @@ impl Manager for ConnectionManager {
         }
         if self.shared.is_suspect(connection, now) && !Box::pin(connection.is_alive()).await {
             self.shared.suspect_idle();
+            self.drop_idle_since(connection.used_at);
             return worn("found dead");
         }
         Ok(())
@@ -303,7 +369,8 @@ impl TenantPool {
             on_connect: parts.on_connect.clone(),
             observer: parts.observer.clone(),
             times: parts.times,
-            breaker: Breaker::new(tenant),
+            breaker: Arc::new(Breaker::new(tenant)),
+            preparing: Mutex::default(),
             first: Arc::default(),
             turns: Arc::new(Semaphore::new(OPENINGS_AT_ONCE)),
             prepared: tokio::sync::Mutex::new(None),
@@ -342,27 +409,25 @@ impl TenantPool {
         self.shared.secret.load_full()
     }
 
-    /// Takes a connection, opening one where none is idle.
+    /// Takes a connection, opening one if none is idle. It waits until one deadline, whatever it waits for.
     pub(crate) async fn lease(&self) -> Result<Lease, DatabaseError> {
+        let deadline = Instant::now() + self.shared.times.acquire;
+        let mut getting = pin!(self.get());
         // Most requests need not wait, and of those none needs a timer.
-        let mut wait = Duration::ZERO;
-        loop {
-            let timeouts = Timeouts {
-                wait: Some(wait),
-                create: None,
-                recycle: None,
-            };
-            return match self.pool.timeout_get(&timeouts).await {
-                Ok(object) => Ok(Lease::new(object, self.shared.clone())),
-                Err(PoolError::Timeout(TimeoutType::Wait)) if wait < self.shared.times.acquire => {
-                    wait = self.shared.times.acquire;
-                    continue;
-                }
-                Err(PoolError::Timeout(TimeoutType::Wait)) => Err(DatabaseError::new(DatabaseErrorKind::PoolTimeout)),
-                Err(PoolError::Backend(error)) => Err(error),
-                Err(PoolError::Closed) => Err(DatabaseError::new(DatabaseErrorKind::Closed)),
-                Err(error) => Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(error)),
-            };
+        if let Some(leased) = futures_util::future::poll_immediate(getting.as_mut()).await {
+            return leased;
+        }
+        timeout_at(deadline, getting)
+            .await
+            .unwrap_or_else(|_| Err(self.shared.gave_up()))
+    }
+
+    async fn get(&self) -> Result<Lease, DatabaseError> {
+        match self.pool.timeout_get(&Timeouts::new()).await {
+            Ok(object) => Ok(Lease::new(object, self.shared.clone())),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Closed) => Err(DatabaseError::new(DatabaseErrorKind::Closed)),
+            Err(error) => Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(error)),
         }
     }
 
@@ -452,11 +517,11 @@ impl TenantPool {
 
     /// Whether its database is left alone for now after failures to connect.
     pub(crate) fn is_broken(&self) -> bool {
-        self.shared.breaker.check(Instant::now()).is_err()
+        self.shared.breaker.check().is_err()
     }
 
     /// Why the last try to connect failed, where it did.
-    pub(crate) fn last_error(&self) -> Option<DriverError> {
+    pub(crate) fn last_error(&self) -> Option<DatabaseError> {
         self.shared.breaker.last_error()
     }
 

@@ -117,7 +117,7 @@ impl Default for LimitsSettings {
 }
 
 /// All of the engine's settings.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EngineSettings {
     /// `tenancy.secrets`.
     pub secrets: SecretsSettings,
@@ -125,4 +125,20 @@ pub struct EngineSettings {
     pub pools: PoolsSettings,
     /// `tenancy.limits`.
     pub limits: LimitsSettings,
+    /// `migrations.timeout`: how long preparing one tenant's database may take.
+    pub migrations_timeout: HumanDuration,
+}
+
+/// The default of `migrations.timeout`.
+pub const DEFAULT_MIGRATIONS_TIMEOUT: HumanDuration = HumanDuration::from_secs(10 * 60);
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            secrets: SecretsSettings::default(),
+            pools: PoolsSettings::default(),
+            limits: LimitsSettings::default(),
+            migrations_timeout: DEFAULT_MIGRATIONS_TIMEOUT,
+        }
+    }
 }

@@ -172,6 +172,7 @@ impl Tenants {
                 times: PoolTimes {
                     connect: settings.pools.connect_timeout.into(),
                     acquire: settings.pools.acquire_timeout.into(),
+                    prepare: settings.migrations_timeout.into(),
                 },
             };
             Engine {

@@ -17,7 +17,10 @@ fn the_shipped_file_says_the_defaults() {
     assert_eq!(shipped.app, defaults.app);
     assert_eq!(shipped.server, defaults.server);
     assert!(shipped.admin.token.is_none() && defaults.admin.token.is_none());
-    assert_eq!(shipped.tenancy.engine(), defaults.tenancy.engine());
+    assert_eq!(
+        shipped.tenancy.engine(shipped.migrations.timeout),
+        defaults.tenancy.engine(defaults.migrations.timeout)
+    );
     assert_eq!(shipped.tenancy.warm_up, defaults.tenancy.warm_up);
     assert_eq!(shipped.tenancy.resolver.mapping(), defaults.tenancy.resolver.mapping());
     assert!(shipped.tenancy.id_pattern.is_none() && defaults.tenancy.id_pattern.is_none());

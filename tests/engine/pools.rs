@@ -1,0 +1,453 @@
+//! Pools while servers are full, silent or slow: a scripted server under paused time.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions, TransactionSession,
+    TransactionTrait,
+};
+use serde_json::json;
+use tenantry_core::{
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
+    DriverErrorKind, MigrationLock, SecretInvalid, ServerVersion, TenantId,
+    engine::{EngineSettings, OnConnect, TenantDatabase, Tenants, TenantsParts},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::scripted::{Scripted, id};
+
+/// What the server does.
+#[derive(Clone, Copy)]
+struct Script {
+    /// How many sessions it takes.
+    sessions: usize,
+    /// Whether a login is answered.
+    answers_logins: bool,
+    /// How long a statement takes.
+    statement: Duration,
+    /// Sessions up to this number are not answered any more.
+    forgotten: usize,
+}
+
+struct Server {
+    script: Mutex<Script>,
+    open: AtomicUsize,
+    /// How many logins were begun, and how many are under way.
+    logins: AtomicUsize,
+    logging_in: AtomicUsize,
+    most_logging_in: AtomicUsize,
+}
+
+impl Server {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::new(Script {
+                sessions: usize::MAX,
+                answers_logins: true,
+                statement: Duration::from_millis(10),
+                forgotten: 0,
+            }),
+            open: AtomicUsize::new(0),
+            logins: AtomicUsize::new(0),
+            logging_in: AtomicUsize::new(0),
+            most_logging_in: AtomicUsize::new(0),
+        })
+    }
+
+    fn now(&self) -> Script {
+        *self.script.lock().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.script.lock().unwrap());
+    }
+
+    fn logins(&self) -> usize {
+        self.logins.load(Ordering::SeqCst)
+    }
+}
+
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Driver(Arc<Server>);
+
+#[async_trait]
+impl DatabaseDriver for Driver {
+    fn validate(&self, _: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        Ok(())
+    }
+
+    async fn connect(&self, _: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
+        let server = &self.0;
+        let number = server.logins.fetch_add(1, Ordering::SeqCst) + 1;
+        let logging_in = server.logging_in.fetch_add(1, Ordering::SeqCst) + 1;
+        server.most_logging_in.fetch_max(logging_in, Ordering::SeqCst);
+        let _counted = Counted(&server.logging_in);
+        sleep(Duration::from_millis(5)).await;
+        if !server.now().answers_logins {
+            std::future::pending::<()>().await;
+        }
+        if server.open.fetch_add(1, Ordering::SeqCst) >= server.now().sessions {
+            server.open.fetch_sub(1, Ordering::SeqCst);
+            return Err(DriverError::new(DriverErrorKind::TooManyConnections, "full"));
+        }
+        Ok(Box::new(Session {
+            server: server.clone(),
+            number,
+        }))
+    }
+
+    fn backend(&self) -> DbBackend {
+        DbBackend::Sqlite
+    }
+
+    fn migration_dialect(&self) -> &str {
+        "sqlite"
+    }
+
+    fn migration_lock(&self) -> MigrationLock {
+        MigrationLock::Transaction
+    }
+}
+
+struct Session {
+    server: Arc<Server>,
+    number: usize,
+}
+
+impl Session {
+    async fn answer(&self) {
+        let script = self.server.now();
+        if self.number <= script.forgotten {
+            std::future::pending::<()>().await;
+        }
+        sleep(script.statement).await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.server.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Connection for Session {
+    async fn execute(&mut self, _: &Statement) -> Result<ExecResult, DatabaseError> {
+        Err(DatabaseError::new(DatabaseErrorKind::Unsupported))
+    }
+
+    async fn execute_script(&mut self, _: &str) -> Result<ExecResult, DatabaseError> {
+        self.answer().await;
+        Err(DatabaseError::new(DatabaseErrorKind::Other))
+    }
+
+    async fn query(&mut self, _: &Statement) -> Result<Vec<QueryResult>, DatabaseError> {
+        self.answer().await;
+        Ok(Vec::new())
+    }
+
+    async fn begin(&mut self, _: &TransactionOptions) -> Result<(), DatabaseError> {
+        self.answer().await;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), DatabaseError> {
+        self.answer().await;
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<(), DatabaseError> {
+        self.answer().await;
+        Ok(())
+    }
+
+    async fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {
+        self.answer().await;
+        Ok(ServerVersion("1".into()))
+    }
+
+    async fn close(self: Box<Self>) {}
+}
+
+fn engine(
+    server: &Arc<Server>,
+    names: impl IntoIterator<Item = String>,
+    settings: EngineSettings,
+    on_connect: Option<Arc<dyn OnConnect>>,
+) -> Tenants {
+    let provider = Scripted::with(None);
+    for name in names {
+        provider.put(&name, json!({"type": "scripted", "host": "h", "database": name}));
+    }
+    Tenants::new(TenantsParts {
+        provider,
+        provider_type: "scripted".to_owned(),
+        drivers: vec![("scripted".to_owned(), Arc::new(Driver(server.clone())))],
+        settings,
+        on_connect,
+        observer: None,
+    })
+}
+
+async fn read(database: &TenantDatabase) -> Result<(), DbErr> {
+    let statement = Statement::from_string(DbBackend::Sqlite, "SELECT 1".to_owned());
+    database.query_all_raw(statement).await.map(drop)
+}
+
+fn kind(outcome: Result<(), DbErr>) -> Option<DatabaseErrorKind> {
+    outcome.err().map(|error| DatabaseErrorKind::of(&error))
+}
+
+async fn database(tenants: &Tenants) -> Arc<TenantDatabase> {
+    Arc::new(tenants.acquire(&id("t1")).await.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_server_slows_requests_and_fails_none() {
+    let server = Server::new();
+    server.change(|script| script.sessions = 3);
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
+    let database = database(&tenants).await;
+    let clients = (0..12).map(|_| {
+        let database = database.clone();
+        tokio::spawn(async move {
+            let mut failures = 0;
+            for _ in 0..200 {
+                failures += usize::from(read(&database).await.is_err());
+            }
+            failures
+        })
+    });
+    let mut failures = 0;
+    for client in clients.collect::<Vec<_>>() {
+        failures += client.await.unwrap();
+    }
+    assert_eq!((failures, database.pool_status().open), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_server_fails_no_request_while_a_connection_lives() {
+    let server = Server::new();
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
+    let database = database(&tenants).await;
+    read(&database).await.unwrap();
+    server.change(|script| script.answers_logins = false);
+    let start = Instant::now();
+    let clients = (0..12).map(|_| {
+        let database = database.clone();
+        tokio::spawn(async move { read(&database).await })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.unwrap().unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+/// Takes its time, then succeeds or fails.
+struct Slow {
+    takes: Duration,
+    fails: bool,
+    begun: AtomicUsize,
+    done: AtomicUsize,
+}
+
+impl Slow {
+    fn new(takes: Duration, fails: bool) -> Arc<Self> {
+        Arc::new(Self {
+            takes,
+            fails,
+            begun: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+        })
+    }
+}
+
+#[async_trait]
+impl OnConnect for Slow {
+    async fn prepare(&self, _: &TenantId, _: &dyn DatabaseDriver, _: &mut dyn Connection) -> Result<(), BoxError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        sleep(self.takes).await;
+        self.done.fetch_add(1, Ordering::SeqCst);
+        match self.fails {
+            true => Err("told to fail".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_migration_runs_once_and_to_its_end() {
+    let server = Server::new();
+    let slow = Slow::new(Duration::from_secs(14), false);
+    let tenants = engine(
+        &server,
+        ["t1".to_owned()],
+        EngineSettings::default(),
+        Some(slow.clone()),
+    );
+    let database = database(&tenants).await;
+    let start = Instant::now();
+    for _ in 0..3 {
+        let clients = (0..4).map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move { read(&database).await })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            let kind = kind(client.await.unwrap());
+            let expected = (start.elapsed() < Duration::from_secs(14)).then_some(DatabaseErrorKind::Migrating);
+            assert_eq!(kind, expected, "after {:?}", start.elapsed());
+        }
+    }
+    sleep(Duration::from_secs(15).saturating_sub(start.elapsed())).await;
+    read(&database).await.unwrap();
+    assert_eq!(
+        (slow.begun.load(Ordering::SeqCst), slow.done.load(Ordering::SeqCst)),
+        (1, 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_migration_is_left_alone_for_a_while() {
+    let server = Server::new();
+    let slow = Slow::new(Duration::from_millis(100), true);
+    let tenants = engine(
+        &server,
+        ["t1".to_owned()],
+        EngineSettings::default(),
+        Some(slow.clone()),
+    );
+    let database = database(&tenants).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) {
+        let kind = kind(read(&database).await);
+        assert_eq!(kind, Some(DatabaseErrorKind::Migration), "after {:?}", start.elapsed());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let begun = slow.begun.load(Ordering::SeqCst);
+    assert!((2..=6).contains(&begun), "it ran {begun} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nine_forgotten_connections_cost_one_check() {
+    let server = Server::new();
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
+    let database = database(&tenants).await;
+    let burst = (0..9).map(|_| database.begin());
+    let burst = futures_util::future::try_join_all(burst).await.unwrap();
+    for transaction in burst {
+        transaction.rollback().await.unwrap();
+    }
+    assert_eq!(database.pool_status().idle, 9);
+    // The sweep would close some of them after ten seconds.
+    sleep(Duration::from_secs(5)).await;
+    server.change(|script| script.forgotten = 9);
+    let start = Instant::now();
+    assert_eq!(kind(read(&database).await), None);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_a_connection_ends_at_its_one_deadline() {
+    let server = Server::new();
+    let mut settings = EngineSettings::default();
+    settings.pools.defaults.max_connections = 2;
+    let tenants = engine(&server, ["t1".to_owned()], settings, None);
+    let database = database(&tenants).await;
+    let (held, idle) = tokio::join!(database.begin(), database.begin());
+    let (_held, idle) = (held.unwrap(), idle.unwrap());
+    idle.rollback().await.unwrap();
+    sleep(Duration::from_secs(5)).await;
+    // The idle one is dead, and no other can be opened.
+    server.change(|script| {
+        script.forgotten = 2;
+        script.answers_logins = false;
+    });
+    let start = Instant::now();
+    assert_eq!(kind(read(&database).await), Some(DatabaseErrorKind::PoolTimeout));
+    let waited = start.elapsed();
+    assert!(waited <= Duration::from_millis(5010), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_makes_one_request_wait_at_a_time() {
+    let server = Server::new();
+    server.change(|script| script.answers_logins = false);
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
+    let database = database(&tenants).await;
+    let unreachable = Some(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable));
+    assert_eq!(kind(read(&database).await), unreachable);
+    let clients: Vec<_> = (0..60)
+        .map(|n| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(100) * n).await;
+                let start = Instant::now();
+                (kind(read(&database).await), start.elapsed())
+            })
+        })
+        .collect();
+    let mut slow = 0;
+    for client in clients {
+        let (kind, waited) = client.await.unwrap();
+        assert_eq!(kind, unreachable);
+        slow += usize::from(waited > Duration::from_millis(100));
+    }
+    assert!(slow <= 2, "{slow} of 60 requests waited");
+    // It comes back, and is used again at once.
+    server.change(|script| script.answers_logins = true);
+    let back = async {
+        while read(&database).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(7), back).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_hosts_are_probed_by_a_quarter_of_the_budget() {
+    let server = Server::new();
+    server.change(|script| script.answers_logins = false);
+    let mut settings = EngineSettings::default();
+    settings.pools.max_connections = 8;
+    settings.pools.acquire_timeout = tenantry_core::HumanDuration::from_secs(60);
+    let names: Vec<String> = (0..30).map(|n| format!("t{n}")).collect();
+    let tenants = engine(&server, names.clone(), settings, None);
+    let once = |measured: bool| {
+        let requests = names.iter().map(|name| {
+            let (tenants, name) = (tenants.clone(), name.clone());
+            tokio::spawn(async move {
+                let database = tenants.acquire(&id(&name)).await.unwrap();
+                let start = Instant::now();
+                assert!(read(&database).await.is_err());
+                usize::from(measured && start.elapsed() > Duration::from_millis(100))
+            })
+        });
+        requests.collect::<Vec<_>>()
+    };
+    for request in once(false) {
+        request.await.unwrap();
+    }
+    sleep(Duration::from_secs(2)).await;
+    server.most_logging_in.store(0, Ordering::SeqCst);
+    let mut slow = 0;
+    for request in once(true) {
+        slow += request.await.unwrap();
+    }
+    assert!(slow <= 2, "{slow} of 30 requests waited");
+    assert!(server.most_logging_in.load(Ordering::SeqCst) <= 2);
+    assert!(server.logins() >= 30);
+}
