@@ -17,7 +17,7 @@ use serde_json::json;
 use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
     DriverErrorKind, MigrationLock, SecretInvalid, ServerVersion, TenantId,
-    engine::{EngineSettings, OnConnect, TenantDatabase, Tenants, TenantsParts},
+    engine::{EngineSettings, OnConnect, TenantDatabase, TenantStatus, Tenants, TenantsParts},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -222,6 +222,8 @@ async fn a_full_server_slows_requests_and_fails_none() {
     server.change(|script| script.sessions = 3);
     let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
     let database = database(&tenants).await;
+    let status = async || tenants.health(false).await.unwrap()[0].status;
+    assert_eq!(status().await, TenantStatus::Idle, "it never connected");
     let clients = (0..12).map(|_| {
         let database = database.clone();
         tokio::spawn(async move {
@@ -237,6 +239,7 @@ async fn a_full_server_slows_requests_and_fails_none() {
         failures += client.await.unwrap();
     }
     assert_eq!((failures, database.pool_status().open), (0, 3));
+    assert_eq!(status().await, TenantStatus::Healthy, "it serves");
 }
 
 #[tokio::test(start_paused = true)]

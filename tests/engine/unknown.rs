@@ -170,3 +170,19 @@ async fn waiting_for_a_turn_at_the_provider_is_no_failure_of_it() {
     }
     assert_eq!(world.tenants.cache_snapshot().metrics.refresh_failures, 0);
 }
+
+/// A fetch that runs reads "not found" before the tenant is made; the operator's refresh is not answered by it.
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_not_answered_by_an_older_not_found() {
+    let world = Arc::new(World::new(Scripted::with([]), EngineSettings::default()).await);
+    *world.provider.reads_late.lock().unwrap() = Duration::from_secs(1);
+    let early = tokio::spawn({
+        let world = world.clone();
+        async move { world.tenants.acquire(&id("new")).await.is_ok() }
+    });
+    sleep(Duration::from_millis(100)).await;
+    world.provider.put("new", sqlite("new"));
+    world.tenants.refresh(&id("new")).await.unwrap();
+    assert!(early.await.unwrap(), "it waited for the newer value, too");
+    world.tenants.acquire(&id("new")).await.unwrap();
+}

@@ -27,7 +27,7 @@ pub enum TenantStatus {
     Healthy,
     /// Its secret or its database cannot be had.
     Unhealthy,
-    /// It is known, and no pool is open.
+    /// It is known, and no pool is open or none has connected yet.
     Idle,
     /// An operator suspended it.
     Suspended,
@@ -191,8 +191,11 @@ fn snapshot_of(entry: &TenantEntry) -> TenantSnapshot {
     let status = match (&pool, &failure) {
         _ if entry.is_suspended() => TenantStatus::Suspended,
         (None, _) => TenantStatus::Idle,
+        // With a connection the tenant is served, though the server may refuse another one.
+        (Some(pool), _) if pool.status().open > 0 => TenantStatus::Healthy,
         (Some(_), Some(_)) => TenantStatus::Unhealthy,
-        (Some(_), None) => TenantStatus::Healthy,
+        (Some(pool), None) if pool.is_proven() => TenantStatus::Healthy,
+        (Some(_), None) => TenantStatus::Idle,
     };
     let driver = kept.as_ref().map(|(secret, ..)| secret.driver_type.to_string());
     TenantSnapshot {

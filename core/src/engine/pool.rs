@@ -520,6 +520,11 @@ impl TenantPool {
         self.shared.breaker.check().is_err()
     }
 
+    /// Whether the last try to connect succeeded.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.shared.breaker.is_proven()
+    }
+
     /// Why the last try to connect failed, where it did.
     pub(crate) fn last_error(&self) -> Option<DatabaseError> {
         self.shared.breaker.last_error()

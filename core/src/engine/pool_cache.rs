@@ -108,7 +108,8 @@ impl PoolCache {
 
     /// Closes the tenant's pool once its running requests are done; tells whether one was open.
     pub(crate) fn close(&self, entry: &TenantEntry) -> bool {
-        self.open.lock().retain(|other| !std::ptr::eq(&**other, entry));
+        let mut open = self.open.lock();
+        open.retain(|other| !std::ptr::eq(&**other, entry));
         close(entry)
     }
 

@@ -379,6 +379,7 @@ impl SecretCache {
             let mut renewal = entry.secret.renewal.lock();
             // A fetch that runs already may have read the old value: it is waited for, and another one follows.
             renewal.epoch += 1;
+            self.unknown.forget(&entry.id);
             match &renewal.flight {
                 Some((_, flight)) => flight.clone(),
                 None => self.start(entry, &mut renewal),
@@ -506,14 +507,17 @@ impl SecretCache {
                 .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into()))),
             Turn::Unknown => Err(ProviderError::NotFound),
         };
-        // Counted while the permit is held, so that no more ask in vain than there are permits before it shows.
-        if matches!((&turn, &fetched), (Turn::Ask(_), Err(ProviderError::NotFound))) {
-            self.unknown.remember(&entry.id);
+        {
+            let renewal = entry.secret.renewal.lock();
+            if renewal.epoch != epoch {
+                return Err(SecretError::Superseded);
+            }
+            // Counted while the permit is held, so that no more ask in vain than there are permits before it shows.
+            if matches!((&turn, &fetched), (Turn::Ask(_), Err(ProviderError::NotFound))) {
+                self.unknown.remember(&entry.id);
+            }
         }
         drop(turn);
-        if entry.secret.renewal.lock().epoch != epoch {
-            return Err(SecretError::Superseded);
-        }
         let now = Instant::now();
         let took = now - started;
         let (outcome, told) = match fetched {
@@ -523,7 +527,10 @@ impl SecretCache {
                     None => return Err(SecretError::Superseded),
                 },
                 Err(source) => (
-                    Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
+                    Err(self.failed(entry, epoch, now, |retry_after| SecretError::Invalid {
+                        retry_after,
+                        source,
+                    })),
                     FetchOutcome::Invalid,
                 ),
             },
@@ -536,14 +543,17 @@ impl SecretCache {
             Err(ProviderError::Invalid { reason }) => {
                 let source = SecretInvalid::new("secret", reason);
                 (
-                    Err(self.failed(entry, now, |retry_after| SecretError::Invalid { retry_after, source })),
+                    Err(self.failed(entry, epoch, now, |retry_after| SecretError::Invalid {
+                        retry_after,
+                        source,
+                    })),
                     FetchOutcome::Invalid,
                 )
             }
             Err(error) => {
                 let told = FetchOutcome::Failed(error.kind());
                 let source = Arc::new(error);
-                let failed = self.failed(entry, now, |retry_after| SecretError::Unavailable {
+                let failed = self.failed(entry, epoch, now, |retry_after| SecretError::Unavailable {
                     retry_after,
                     source,
                 });
@@ -699,10 +709,19 @@ impl SecretCache {
         true
     }
 
-    fn failed(&self, entry: &TenantEntry, now: Instant, error: impl FnOnce(Duration) -> SecretError) -> SecretError {
+    fn failed(
+        &self,
+        entry: &TenantEntry,
+        epoch: u64,
+        now: Instant,
+        error: impl FnOnce(Duration) -> SecretError,
+    ) -> SecretError {
         self.counters.refresh_failures.fetch_add(1, Ordering::Relaxed);
         let (error, failures) = {
             let mut renewal = entry.secret.renewal.lock();
+            if renewal.epoch != epoch {
+                return SecretError::Superseded;
+            }
             let error = error(renewal.backoff.fail(now));
             renewal.last_error = Some(error.clone());
             if let Some(cached) = entry.secret.cached.load_full() {

@@ -280,11 +280,13 @@ impl Tenants {
     /// Drops the kept secret of one tenant, or of all; tells how many there were. Pools stay until a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
-        engine.secrets.forget_unknown(tenant);
-        match tenant {
+        let cleared = match tenant {
             Some(tenant) => usize::from(engine.entries.get(tenant).is_some_and(|entry| entry.secret.clear())),
             None => engine.all().iter().filter(|entry| entry.secret.clear()).count(),
-        }
+        };
+        // After, so that a fetch that runs does not make it remembered again.
+        engine.secrets.forget_unknown(tenant);
+        cleared
     }
 
     /// Closes a tenant's pool once its running requests are done. The next request opens another.
@@ -588,10 +590,13 @@ async fn follow_changes(engine: Weak<Engine>, mut changes: watch::Receiver<u64>)
             return;
         };
         let now = Instant::now();
+        let all = engine.all();
+        for entry in &all {
+            engine.secrets.expire(entry, now);
+        }
         engine.secrets.forget_unknown(None);
-        for entry in engine.all() {
-            engine.secrets.expire(&entry, now);
-            engine.secrets.renew_if_due(&entry, now);
+        for entry in &all {
+            engine.secrets.renew_if_due(entry, now);
         }
     }
 }
