@@ -130,19 +130,52 @@ async fn a_request_that_finds_no_connection_in_time_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_pool_that_is_pushed_out_serves_its_request_to_the_end() {
+async fn more_tenants_than_may_keep_connections_are_served_and_the_least_recently_used_loses_its_own() {
     let mut settings = EngineSettings::default();
-    settings.pools.max = 1;
-    let world = World::new(Scripted::with(["t1".to_owned(), "t2".to_owned()]), settings).await;
+    settings.pools.max = 2;
+    let names = ["t1", "t2", "t3", "t4"].map(str::to_owned);
+    let world = World::new(Scripted::with(names), settings).await;
     let first = world.tenants.acquire(&id("t1")).await.unwrap();
-    one(&first, "SELECT 1").await.unwrap();
-    let second = world.tenants.acquire(&id("t2")).await.unwrap();
-    assert_eq!(one(&second, "SELECT 2").await.unwrap(), 2);
-    assert_eq!(one(&first, "SELECT 3").await.unwrap(), 3);
-    assert_eq!(world.tenants.cache_snapshot().pools.open, 1);
-    drop((first, second));
-    world.tenants.close_pool(&id("t2")).await.unwrap();
-    for _ in 0..200 {
+    let running = first.begin().await.unwrap();
+    for other in ["t2", "t3", "t4"] {
+        let other = world.tenants.acquire(&id(other)).await.unwrap();
+        assert_eq!(one(&other, "SELECT 2").await.unwrap(), 2);
+    }
+    // A tenant in the middle of something keeps what it has.
+    running.commit().await.unwrap();
+    let evicted = async {
+        loop {
+            let pools = world.tenants.cache_snapshot().pools;
+            if (pools.open, pools.evictions) == (2, 2) {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), evicted).await.unwrap();
+    assert_eq!(first.pool_status().open, 1);
+    drop(first);
+    for tenant in ["t1", "t4"] {
+        world.tenants.close_pool(&id(tenant)).await.unwrap();
+    }
+    all_are_closed(&world).await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_was_deleted_loses_its_connections() {
+    let mut settings = EngineSettings::default();
+    settings.secrets.ttl = HumanDuration::from_secs(1);
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
+    let database = world.tenants.acquire(&id("t1")).await.unwrap();
+    one(&database, "SELECT 1").await.unwrap();
+    drop(database);
+    world.provider.remove("t1");
+    all_are_closed(&world).await;
+    assert!(world.tenants.acquire(&id("t1")).await.is_err());
+}
+
+async fn all_are_closed(world: &World) {
+    for _ in 0..1_000 {
         if world.tenants.cache_snapshot().pools.connections == 0 {
             return;
         }

@@ -16,12 +16,11 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
-    connection::{Answer, Call, Lease},
-    entry::OpenTenant,
-    pool::PoolStatus,
+    pool::{Answer, Call, Lease, PoolStatus},
     sql,
     stopwatch::{Stopwatch, note_answer, note_error, statement_span},
     tally::RequestTally,
+    tenant::OpenTenant,
     transaction::TenantTransaction,
     usage::TenantUsage,
 };
@@ -49,7 +48,7 @@ impl TenantDatabase {
 
     /// Whose it is.
     pub fn tenant(&self) -> &TenantId {
-        &self.open.entry.id
+        &self.open.tenant.id
     }
 
     /// The driver's type, such as `postgresql`.
@@ -74,7 +73,7 @@ impl TenantDatabase {
 
     /// What the tenant used since the server began to know it.
     pub fn usage(&self) -> TenantUsage {
-        self.open.entry.usage.usage()
+        self.open.tenant.usage.usage()
     }
 
     /// The server's version; asked once and remembered.
@@ -96,7 +95,7 @@ impl TenantDatabase {
     /// Takes a connection and asks it. What failed because the connection was dead is asked again of another, where it certainly had no
     /// effect.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
-        let mut watch = Stopwatch::new(&self.open.entry, &self.open.secret, self.tally.as_deref());
+        let mut watch = Stopwatch::new(&self.open.tenant, &self.open.secret, self.tally.as_deref());
         // What certainly had no effect is repeated for as long as a request waits for a connection, on as many as the pool may have: when
         // all sessions of a pool are ended one after the other, it may meet every one of them.
         let give_up = watch.started + self.open.pool.acquire_timeout();
@@ -109,7 +108,7 @@ impl TenantDatabase {
                 Err(error) => break Err(error),
             };
             let span = match self.traced {
-                true => statement_span(&self.open.entry, &self.open.secret, call),
+                true => statement_span(&self.open.tenant, &self.open.secret, call),
                 false => Span::none(),
             };
             // The span is held and not entered: a connection makes none within, and each time a span is entered every layer looks it up.
@@ -137,7 +136,7 @@ impl TenantDatabase {
 
     async fn lease(&self) -> Result<Lease, DatabaseError> {
         match self.traced {
-            false => self.open.pool.lease().await,
+            false => self.open.pool.lease(self.open.pool.acquire_timeout()).await,
             true => Box::pin(self.lease_in_span()).await,
         }
     }
@@ -147,10 +146,10 @@ impl TenantDatabase {
             target: TRACE_TARGET,
             "acquire connection",
             otel.status_code = Empty,
-            tenant.id = self.open.entry.id.as_str(),
+            tenant.id = self.open.tenant.id.as_str(),
             error.type = Empty,
         );
-        let mut leasing = pin!(self.open.pool.lease().instrument(span));
+        let mut leasing = pin!(self.open.pool.lease(self.open.pool.acquire_timeout()).instrument(span));
         let leased = leasing.as_mut().await;
         if let Err(error) = &leased {
             note_error(leasing.span(), error.kind.as_str());
@@ -169,7 +168,7 @@ impl TenantDatabase {
         match self.lease_and_call(Call::Begin(&options)).await {
             Ok((lease, _)) => Ok(TenantTransaction::new(
                 lease,
-                self.open.entry.clone(),
+                self.open.tenant.clone(),
                 self.open.secret.clone(),
                 self.tally.clone(),
             )),

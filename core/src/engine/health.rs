@@ -7,18 +7,20 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{
-    budget::Holder,
-    entry::TenantEntry,
-    pool::{PoolStatus, within},
-    secret_cache::Secret,
+    budget::ConnectionPermit,
+    pool::PoolStatus,
+    secrets::Secret,
+    tenant::Tenant,
     tenants::{AcquireError, Tenants},
 };
-use crate::{BoxError, DatabaseError, DatabaseErrorKind, TenantId};
+use crate::{BoxError, DatabaseError, DatabaseErrorKind, DriverErrorKind, TenantId};
 
 /// How long one tenant's check may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// How many tenants are checked at once.
 const PROBES_AT_ONCE: usize = 10;
+/// How long the session of a check may live on at the server.
+const LINGERING: Duration = Duration::from_millis(100);
 
 /// How a tenant is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Tenants {
             source: Arc::new(source),
         };
         let mut ids = self.list().await.map_err(unavailable)?;
-        ids.extend(self.0.pools.open().iter().map(|entry| entry.id));
+        ids.extend(self.0.pools.budget.pools().iter().map(|pool| pool.tenant()));
         ids.sort_unstable();
         ids.dedup();
         if !probe {
@@ -108,11 +110,11 @@ impl Tenants {
     /// [`AcquireError::Unknown`] for no such tenant; one whose secret or database cannot be had is a snapshot that says so.
     pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
-        let entry = engine.entry(tenant)?;
+        let held = engine.hold(tenant)?;
         let started = Instant::now();
         let asked = async {
-            let secret = engine.secrets.get(&entry, started).await?;
-            Ok::<_, AcquireError>(match entry.pool.load_full() {
+            let secret = held.secret(&engine.secrets, started).await?;
+            Ok::<_, AcquireError>(match held.pool().filter(|pool| pool.is_open()) {
                 Some(pool) => within(PROBE_DEADLINE, pool.ping()).await.map(drop),
                 None => within(PROBE_DEADLINE, self.ask_once(&secret)).await,
             })
@@ -123,7 +125,7 @@ impl Tenants {
             Ok(Ok(answered)) => answered.map_err(|error| error.kind.as_str().to_owned()),
             Err(_) => Err("timeout".to_owned()),
         };
-        let mut snapshot = snapshot_of(&entry);
+        let mut snapshot = snapshot_of(&held);
         snapshot.checked_at = Some(Utc::now());
         if snapshot.status != TenantStatus::Suspended {
             snapshot.status = if outcome.is_ok() {
@@ -149,14 +151,14 @@ impl Tenants {
     pub async fn refresh(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
         engine.secrets.forget_unknown(Some(tenant));
-        let entry = engine.entry(tenant)?;
-        engine.secrets.refresh(&entry).await?;
-        Ok(snapshot_of(&entry))
+        let held = engine.hold(tenant)?;
+        held.refresh(&engine.secrets).await?;
+        Ok(snapshot_of(&held))
     }
 
     fn passive(&self, tenant: &TenantId) -> TenantSnapshot {
-        match self.0.entries.get(tenant) {
-            Some(entry) => snapshot_of(&entry),
+        match self.0.tenants.get(tenant) {
+            Some(known) => snapshot_of(&known),
             None => TenantSnapshot {
                 id: *tenant,
                 status: TenantStatus::Idle,
@@ -171,12 +173,12 @@ impl Tenants {
     }
 
     async fn ask_once(&self, secret: &Secret) -> Result<(), DatabaseError> {
-        let budget = &self.0.pools.parts().budget;
-        // Only where there is room at once: a check takes nobody's place.
+        let budget = &self.0.pools.budget;
+        // Only if there is room at once: a check takes nobody's place.
         let permit = budget
-            .try_acquire(&Holder::default())
+            .try_acquire_alone()
             .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
-        let _permit = permit.lingering();
+        let _permit = Lingering(Some(permit));
         let mut connection = secret.driver.connect(&secret.config).await?;
         let answered = connection.ping().await.map(drop);
         connection.close().await;
@@ -184,22 +186,46 @@ impl Tenants {
     }
 }
 
-fn snapshot_of(entry: &TenantEntry) -> TenantSnapshot {
-    let pool = entry.pool.load_full();
-    let kept = entry.secret.peek();
+/// The permit of a check, given back a little later: until then the server may count the session.
+struct Lingering(Option<ConnectionPermit>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if let Some(permit) = self.0.take() {
+            permit.give_back_after(LINGERING);
+        }
+    }
+}
+
+/// Runs `future` to its end or to `deadline`, whichever is first.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    future: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    tokio::time::timeout(deadline, future).await.unwrap_or_else(|elapsed| {
+        Err(DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable)).with_source(elapsed))
+    })
+}
+
+fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
+    let (pool, kept) = {
+        let holdings = tenant.holdings();
+        let kept = holdings.secret.peek(Instant::now());
+        let kept = kept.map(|(secret, age, stale)| (secret.clone(), age, stale));
+        (holdings.pool.clone(), kept)
+    };
     let failure = pool.as_ref().and_then(|pool| pool.last_error());
     let status = match (&pool, &failure) {
-        _ if entry.is_suspended() => TenantStatus::Suspended,
+        _ if tenant.is_suspended() => TenantStatus::Suspended,
         (None, _) => TenantStatus::Idle,
         // With a connection the tenant is served, though the server may refuse another one.
         (Some(pool), _) if pool.status().open > 0 => TenantStatus::Healthy,
         (Some(_), Some(_)) => TenantStatus::Unhealthy,
-        (Some(pool), None) if pool.is_proven() => TenantStatus::Healthy,
         (Some(_), None) => TenantStatus::Idle,
     };
     let driver = kept.as_ref().map(|(secret, ..)| secret.driver_type.to_string());
     TenantSnapshot {
-        id: entry.id,
+        id: tenant.id,
         status,
         driver: driver.or_else(|| pool.as_ref().map(|pool| pool.secret().driver_type.to_string())),
         latency: None,

@@ -1,29 +1,29 @@
 //! Between a tenant's name and its database: secrets are cached, pools opened and closed, connections counted.
 //!
 //! ```text
-//! TenantId -> Tenants::acquire -+- SecretCache   time to live, one fetch at a time, served while stale, unknown remembered
-//!                               +- PoolCache     pools in order of use, a budget of connections over all of them
-//!                                     -> TenantDatabase
+//! TenantId -> Tenants::acquire -> Tenant -+- secrets   time to live, one fetch at a time, served while
+//!                                         |            it is renewed, unknown tenants remembered
+//!                                         +- pool      idle connections, who waits, openings
+//!                                              `- budget   the ceiling over all pools
+//!                -> TenantDatabase
 //! ```
 //!
-//! All that belongs to one tenant is in its `TenantEntry`, which the directory creates once. While its secret is fresh and its pool is
-//! open, a request takes one look-up in the directory, one atomic count in the tenant's admission and one read of the clock; from then
-//! on it shares nothing with other tenants' requests.
+//! Each piece of state has one owner and one lock: the [directory](tenant::Directory) of tenants, a
+//! tenant's secret and pool, a pool's connections, the budget's account. Locks are taken in this
+//! order. The states are plain data structures, tested against models; the code around them does
+//! what they say.
+//!
+//! While a tenant's secret is fresh and its pool is there, a request takes one look-up in the
+//! directory, one atomic count in the tenant's admission and one read of the clock; from then on it
+//! shares nothing with other tenants' requests.
 
-mod backoff;
-mod breaker;
 mod budget;
-mod connection;
-mod counter;
 mod database;
-mod entry;
 mod health;
-mod line;
 mod observer;
-mod opening;
+mod pace;
 mod pool;
-mod pool_cache;
-mod secret_cache;
+mod secrets;
 mod settings;
 mod sql;
 mod stopwatch;
@@ -31,20 +31,27 @@ mod tally;
 mod tenant;
 mod tenants;
 mod transaction;
-mod unknown;
 mod usage;
 
 pub use database::TenantDatabase;
 pub use health::{SecretSnapshot, TenantSnapshot, TenantStatus};
 pub use observer::{EngineObserver, FetchOutcome, StatementEnd};
-pub use opening::OnConnect;
-pub use pool::PoolStatus;
-pub use pool_cache::PoolMetrics;
-pub use secret_cache::SecretMetrics;
+pub use pool::{OnConnect, PoolStatus};
+pub use secrets::SecretMetrics;
 pub use settings::{
     DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
 };
 pub use tally::RequestTally;
-pub use tenants::{AcquireError, CacheSnapshot, OpenedConnection, Tenants, TenantsParts};
+pub use tenants::{AcquireError, CacheSnapshot, OpenedConnection, PoolMetrics, Tenants, TenantsParts};
 pub use transaction::TenantTransaction;
 pub use usage::{KnownTenant, TenantUsage, Usage, UsageSnapshot};
+
+/// Runs random histories against a model: as many as `TENANTRY_HISTORIES` says, 100,000 by default.
+/// A history that fails names its seed.
+#[cfg(test)]
+fn histories(history: fn(u64)) {
+    let count = std::env::var("TENANTRY_HISTORIES")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    (0..count.unwrap_or(100_000)).for_each(history);
+}

@@ -43,6 +43,8 @@ pub enum FetchOutcome {
     NotFound,
     /// It was read and cannot be used.
     Invalid,
+    /// It was read, and a newer answer was asked for meanwhile: it is read once more.
+    Superseded,
     /// The provider could not be asked, or refused; its kind in one word.
     Failed(&'static str),
 }
@@ -55,6 +57,7 @@ impl FetchOutcome {
             Self::Changed => "changed",
             Self::NotFound => "not_found",
             Self::Invalid => "invalid",
+            Self::Superseded => "superseded",
             Self::Failed(kind) => kind,
         }
     }

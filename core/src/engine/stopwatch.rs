@@ -6,12 +6,12 @@ use tokio::time::Instant;
 use tracing::{Span, field::Empty};
 
 use super::{
-    connection::{Answer, Call},
-    entry::TenantEntry,
     observer::StatementEnd,
-    secret_cache::Secret,
+    pool::{Answer, Call},
+    secrets::Secret,
     sql,
     tally::RequestTally,
+    tenant::Tenant,
 };
 use crate::{
     DatabaseError,
@@ -20,7 +20,7 @@ use crate::{
 
 /// One statement of one tenant, from when a connection is wanted for it.
 pub(crate) struct Stopwatch<'a> {
-    entry: &'a TenantEntry,
+    entry: &'a Tenant,
     secret: &'a Secret,
     tally: Option<&'a RequestTally>,
     pub(crate) started: Instant,
@@ -31,7 +31,7 @@ pub(crate) struct Stopwatch<'a> {
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(crate) fn new(entry: &'a TenantEntry, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Self {
+    pub(crate) fn new(entry: &'a Tenant, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Self {
         let started = Instant::now();
         entry.touch(started);
         Self {
@@ -111,7 +111,7 @@ impl<'a> Stopwatch<'a> {
 
 /// The span of one statement in a trace (semantic conventions for database client spans). It holds the text without its values.
 #[cold]
-pub(crate) fn statement_span(entry: &TenantEntry, secret: &Secret, call: Call<'_>) -> Span {
+pub(crate) fn statement_span(entry: &Tenant, secret: &Secret, call: Call<'_>) -> Span {
     let description = call.sql().map(sql::described);
     let description = description.as_deref();
     tracing::info_span!(

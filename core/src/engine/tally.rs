@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use super::{entry::TenantEntry, usage::Usage};
+use super::{tenant::Tenant, usage::Usage};
 use crate::TenantId;
 
 /// Filled by the engine while a request runs, read by whoever tells of the request when it has been answered.
 #[derive(Default)]
 pub struct RequestTally {
     tenant: OnceLock<TenantId>,
-    entry: OnceLock<Arc<TenantEntry>>,
+    entry: OnceLock<Arc<Tenant>>,
     statements: AtomicU32,
     failed: AtomicU32,
     nanoseconds: AtomicU64,
@@ -48,7 +48,7 @@ impl RequestTally {
         }
     }
 
-    pub(crate) fn set_entry(&self, entry: &Arc<TenantEntry>) {
+    pub(crate) fn set_entry(&self, entry: &Arc<Tenant>) {
         self.entry.get_or_init(|| entry.clone());
     }
 

@@ -9,23 +9,20 @@ use std::{
 };
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
     budget::Budget,
     database::TenantDatabase,
-    entry::{Admitted, Held, OpenTenant, TenantEntry},
+    health::within,
     observer::EngineObserver,
-    opening::{OnConnect, PoolHost},
-    pool::{PoolParts, PoolTimes, within},
-    pool_cache::{PoolCache, PoolMetrics},
-    secret_cache::{Drivers, LIST_DEADLINE, Secret, SecretCache, SecretError, SecretListener, SecretMetrics},
+    pool::{OnConnect, PoolParts, PoolTimes, SecretSource},
+    secrets::{Drivers, LIST_DEADLINE, SecretError, SecretMetrics, Secrets, count},
     settings::EngineSettings,
     tally::RequestTally,
-    tenant::{Directory, Refused},
-    usage::{TenantUsageCounters, UsageSnapshot, known_tenant},
+    tenant::{Admitted, Directory, Held, OpenTenant, Refused, Tenant},
+    usage::{KnownTenant, TenantUsageCounters, UsageSnapshot},
 };
 use crate::{
     BoxError, Connection, DatabaseDriver, DatabaseError, ProviderError, SecretInvalid, SecretProvider, TenantId,
@@ -60,11 +57,9 @@ pub struct TenantsParts {
 pub struct Tenants(pub(crate) Arc<Engine>);
 
 pub(crate) struct Engine {
-    pub(crate) entries: Directory<TenantEntry>,
-    /// Tenants that the provider does not know, to be taken from the directory once nothing uses them.
-    gone: Mutex<Vec<TenantId>>,
-    pub(crate) secrets: Arc<SecretCache>,
-    pub(crate) pools: PoolCache,
+    pub(crate) tenants: Directory<Tenant>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) pools: Arc<PoolParts>,
     pub(crate) settings: EngineSettings,
     observer: Option<Arc<dyn EngineObserver>>,
     /// What those used that are no longer known.
@@ -132,11 +127,27 @@ impl From<SecretError> for AcquireError {
     fn from(error: SecretError) -> Self {
         match error {
             SecretError::NotFound => Self::Unknown,
-            SecretError::Superseded => SecretError::lost("the secret was refreshed while it was read").into(),
             SecretError::Unavailable { retry_after, source } => Self::ProviderUnavailable { retry_after, source },
             SecretError::Invalid { retry_after, source } => Self::SecretInvalid { retry_after, source },
         }
     }
+}
+
+/// The counters of `/health/cache`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolMetrics {
+    /// Tenants that have connections.
+    pub open: usize,
+    /// The most that keep some without using them.
+    pub capacity: usize,
+    /// Connections that are open, opening or closing, over all tenants.
+    pub connections: usize,
+    /// The most that may be.
+    pub connections_capacity: usize,
+    /// Pools that were closed to make room.
+    pub evictions: u64,
+    /// Pools that took a changed secret while they were open.
+    pub rotations: u64,
 }
 
 /// The counters of `/health/cache`.
@@ -154,19 +165,17 @@ impl Tenants {
     pub fn new(parts: TenantsParts) -> Self {
         let changes = parts.provider.changes();
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
-            let listener: Weak<dyn SecretListener> = engine.clone();
             let settings = parts.settings;
-            let secrets = SecretCache::new(
+            let secrets = Secrets::new(
                 parts.provider,
                 parts.provider_type.into(),
                 Drivers::new(parts.drivers),
                 settings.secrets.clone(),
                 settings.pools.defaults.clone(),
-                listener,
             );
-            let pool_parts = PoolParts {
-                budget: Budget::new(settings.pools.max_connections),
-                host: Arc::new(Host(engine.clone())),
+            let pools = PoolParts {
+                budget: Budget::new(settings.pools.max_connections, settings.pools.max),
+                secrets: Arc::new(Host(engine.clone())),
                 on_connect: parts.on_connect,
                 observer: parts.observer.clone(),
                 times: PoolTimes {
@@ -176,10 +185,9 @@ impl Tenants {
                 },
             };
             Engine {
-                entries: Directory::default(),
-                gone: Mutex::default(),
+                tenants: Directory::default(),
                 secrets: Arc::new(secrets),
-                pools: PoolCache::new(pool_parts, settings.pools.max, settings.pools.idle_timeout.into()),
+                pools: Arc::new(pools),
                 settings,
                 observer: parts.observer,
                 forgotten: Arc::default(),
@@ -221,17 +229,14 @@ impl Tenants {
         if engine.closed.load(Ordering::Relaxed) {
             return Err(AcquireError::ShuttingDown);
         }
-        let entry = engine.admit(tenant, tally.as_ref())?;
+        let admitted = engine.admit(tenant, tally.as_ref())?;
         let now = Instant::now();
         // Nearly every request ends here. Nothing was written that requests of other tenants write.
-        if let Some(secret) = entry.secret.fresh(now)
-            && let Some(pool) = entry.pool.load_full()
-            && pool.generation() == secret.generation
-        {
+        if let Some((secret, pool)) = admitted.at_hand(now) {
             if let Some(tally) = &tally {
-                tally.set_entry(&entry);
+                tally.set_entry(&admitted);
             }
-            engine.secrets.count_hit();
+            count(&admitted.usage.secret_hits);
             let traced = is_traced();
             if traced {
                 drop(tracing::info_span!(
@@ -242,10 +247,15 @@ impl Tenants {
                     secret.version = secret.version.as_str(),
                 ));
             }
-            return Ok(TenantDatabase::new(OpenTenant { entry, secret, pool }, tally, traced));
+            let open = OpenTenant {
+                tenant: admitted,
+                secret,
+                pool,
+            };
+            return Ok(TenantDatabase::new(open, tally, traced));
         }
         // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
-        Box::pin(engine.open(entry, now, tally)).await
+        Box::pin(engine.open(admitted, now, tally)).await
     }
 
     /// Opens one connection to a tenant's database outside of its pool, for tools that work on one database after another. It is not
@@ -255,8 +265,8 @@ impl Tenants {
     /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in `connect_timeout`.
     pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
-        let entry = engine.entry(tenant)?;
-        let secret = engine.secrets.get(&entry, Instant::now()).await?;
+        let held = engine.hold(tenant)?;
+        let secret = held.secret(&engine.secrets, Instant::now()).await?;
         let opening = async { Ok(secret.driver.connect(&secret.config).await?) };
         let connection = within(engine.settings.pools.connect_timeout.into(), opening)
             .await
@@ -280,9 +290,10 @@ impl Tenants {
     /// Drops the kept secret of one tenant, or of all; tells how many there were. Pools stay until a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
+        let clear = |tenant: &Arc<Tenant>| tenant.holdings().secret.clear();
         let cleared = match tenant {
-            Some(tenant) => usize::from(engine.entries.get(tenant).is_some_and(|entry| entry.secret.clear())),
-            None => engine.all().iter().filter(|entry| entry.secret.clear()).count(),
+            Some(tenant) => usize::from(engine.tenants.get(tenant).is_some_and(|found| clear(&found))),
+            None => engine.tenants.all().iter().filter(|found| clear(found)).count(),
         };
         // After, so that a fetch that runs does not make it remembered again.
         engine.secrets.forget_unknown(tenant);
@@ -294,8 +305,9 @@ impl Tenants {
     /// # Errors
     /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
     pub async fn close_pool(&self, tenant: &TenantId) -> Result<(), AcquireError> {
-        let entry = self.known_entry(tenant).await?;
-        self.0.pools.close(&entry);
+        if let Some(pool) = self.known(tenant).await?.pool() {
+            pool.close();
+        }
         Ok(())
     }
 
@@ -322,17 +334,29 @@ impl Tenants {
     /// The counters of secrets and pools.
     pub fn cache_snapshot(&self) -> CacheSnapshot {
         let engine = &*self.0;
-        let all = engine.all();
-        let kept = all.iter().filter(|entry| entry.secret.is_cached()).count();
+        let all = engine.tenants.all();
+        let kept = all
+            .iter()
+            .filter(|tenant| tenant.holdings().secret.kept().is_some())
+            .count();
+        let hits = all.iter().map(|tenant| tenant.usage.secret_hits()).sum::<u64>() + engine.forgotten.secret_hits();
+        let budget = &engine.pools.budget;
         CacheSnapshot {
-            metrics: engine.secrets.metrics(kept),
-            pools: engine.pools.metrics(),
+            metrics: engine.secrets.metrics(kept, hits),
+            pools: PoolMetrics {
+                open: budget.holders(),
+                capacity: budget.most_holders(),
+                connections: budget.in_use(),
+                connections_capacity: budget.capacity(),
+                evictions: budget.evictions(),
+                rotations: engine.secrets.counters.rotations.load(Ordering::Relaxed),
+            },
         }
     }
 
     /// What every tenant used, and how it is, for metrics. It passes over all that are known.
     pub fn usage_snapshot(&self) -> UsageSnapshot {
-        let known = self.0.all().iter().map(known_tenant).collect();
+        let known = self.0.tenants.all().iter().map(known_tenant).collect();
         UsageSnapshot {
             known,
             forgotten: self.0.forgotten.usage(),
@@ -367,35 +391,38 @@ impl Tenants {
     /// [`AcquireError::ShuttingDown`]. Tells whether all were closed in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.0.closed.store(true, Ordering::Release);
-        self.0.pools.close_all();
-        tokio::time::timeout(grace, self.0.pools.parts().budget.drained())
-            .await
-            .is_ok()
+        for tenant in self.0.tenants.all() {
+            if let Some(pool) = tenant.pool() {
+                pool.close();
+            }
+        }
+        tokio::time::timeout(grace, self.0.pools.budget.drained()).await.is_ok()
     }
 
     async fn set_suspended(&self, tenant: &TenantId, suspended: bool) -> Result<(), AcquireError> {
         // It is held, so it is not forgotten and the answer is always yes.
-        let changed = self.known_entry(tenant).await?.set_suspended(suspended);
+        let changed = self.known(tenant).await?.set_suspended(suspended);
         changed.map_err(|_| AcquireError::Unknown)
     }
 
-    /// The entry of a tenant that exists: one that is kept, else one whose secret can be read.
-    pub(crate) async fn known_entry(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
+    /// A tenant that exists: one that is known, else one whose secret can be read.
+    async fn known(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
         let engine = &*self.0;
-        let entry = engine.entry(tenant)?;
-        if entry.pool.load().is_none() && !entry.secret.is_cached() && !entry.is_suspended() {
-            engine.secrets.get(&entry, Instant::now()).await?;
+        let held = engine.hold(tenant)?;
+        let is_known = held.is_suspended() || held.holdings().is_known();
+        if !is_known {
+            held.secret(&engine.secrets, Instant::now()).await?;
         }
-        Ok(entry)
+        Ok(held)
     }
 }
 
 impl Engine {
     /// Counts a request in, unless it may not run now.
-    fn admit(&self, tenant: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Admitted, AcquireError> {
+    fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Admitted, AcquireError> {
         loop {
-            let entry = self.find_or_create(tenant)?;
-            let refused = match Admitted::enter(entry.clone(), &self.settings.limits) {
+            let tenant = self.find_or_create(id)?;
+            let refused = match Admitted::enter(tenant.clone(), &self.settings.limits) {
                 Ok(admitted) => match admitted.take_turn(&self.settings.limits) {
                     Ok(()) => return Ok(admitted),
                     Err(retry_after) => AcquireError::RateLimited { retry_after },
@@ -406,7 +433,7 @@ impl Engine {
             };
             // A refusal is an answer of its tenant's, too.
             if let Some(tally) = tally {
-                tally.set_entry(&entry);
+                tally.set_entry(&tenant);
             }
             return Err(refused);
         }
@@ -415,19 +442,19 @@ impl Engine {
     /// [`Tenants::acquire`] if the secret or the pool is not at hand.
     async fn open(
         &self,
-        entry: Admitted,
+        tenant: Admitted,
         now: Instant,
         tally: Option<Arc<RequestTally>>,
     ) -> Result<TenantDatabase, AcquireError> {
-        entry.touch(now);
+        tenant.touch(now);
         let span = trace_span!(
             "secret",
             otel.status_code = Empty,
-            tenant.id = entry.id.as_str(),
+            tenant.id = tenant.id.as_str(),
             secret.cache = Empty,
             secret.version = Empty,
         );
-        let read = self.secrets.get(&entry, now).instrument(span.clone()).await;
+        let read = tenant.secret(&self.secrets, now).instrument(span.clone()).await;
         match &read {
             Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
             Err(_) => span.record("otel.status_code", "ERROR"),
@@ -436,116 +463,110 @@ impl Engine {
         if let Some(tally) = &tally
             && !matches!(read, Err(SecretError::NotFound))
         {
-            tally.set_entry(&entry);
+            tally.set_entry(&tenant);
         }
         let secret = match read {
             Ok(secret) => secret,
             Err(error) => {
-                let tenant = entry.id;
-                drop(entry);
+                let id = tenant.id;
+                drop(tenant);
                 if matches!(error, SecretError::NotFound) {
-                    self.forget_if_gone(&tenant);
+                    self.forget_if_gone(&id);
                 }
                 return Err(error.into());
             }
         };
-        let pool = self.pools.get(&entry, &secret).map_err(AcquireError::Database)?;
-        // A newer secret may have reached the pool meanwhile; an older one is never handed out with it.
-        let secret = if pool.generation() > secret.generation {
-            pool.secret()
-        } else {
-            secret
-        };
-        Ok(TenantDatabase::new(
-            OpenTenant { entry, secret, pool },
-            tally,
-            is_traced(),
-        ))
+        let (secret, pool) = tenant.open_pool(secret, &self.pools);
+        let open = OpenTenant { tenant, secret, pool };
+        Ok(TenantDatabase::new(open, tally, is_traced()))
     }
 
-    /// The tenant's entry, which is not forgotten while it is held.
-    pub(crate) fn entry(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
+    /// The tenant, which is not forgotten while it is held.
+    pub(crate) fn hold(&self, id: &TenantId) -> Result<Held, AcquireError> {
         loop {
-            if let Ok(held) = Held::new(self.find_or_create(tenant)?) {
+            if let Ok(held) = Held::new(self.find_or_create(id)?) {
                 return Ok(held);
             }
         }
     }
 
-    /// The tenant's entry; one is created if there is none, unless it is remembered that there is no such tenant.
-    fn find_or_create(&self, tenant: &TenantId) -> Result<Arc<TenantEntry>, AcquireError> {
-        if let Some(entry) = self.entries.get(tenant) {
-            return Ok(entry);
+    /// The tenant; it is created if it is not known, unless it is remembered that it does not exist.
+    fn find_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, AcquireError> {
+        if let Some(tenant) = self.tenants.get(id) {
+            return Ok(tenant);
         }
-        if self.secrets.is_known_to_be_unknown(tenant) {
+        if self.secrets.is_known_to_be_unknown(id) {
             return Err(AcquireError::Unknown);
         }
-        let entry = self.entries.get_or_create(tenant, || self.new_entry(*tenant));
-        entry.touch(Instant::now());
-        if self.entries.len() > self.secrets.capacity() {
-            self.make_room_for_entries(tenant);
+        let create = || Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone());
+        let tenant = self.tenants.get_or_create(id, create);
+        tenant.touch(Instant::now());
+        if self.tenants.len() > self.secrets.capacity() {
+            self.make_room(id);
         }
-        Ok(entry)
+        Ok(tenant)
     }
 
-    /// Takes a tenant that the provider does not know from the directory, unless something uses it or it is suspended.
-    fn forget_if_gone(&self, tenant: &TenantId) {
-        let is_known = |entry: &TenantEntry| entry.secret.is_cached() || entry.pool.load().is_some();
-        self.entries.forget(tenant, is_known);
+    /// Forgets a tenant that the provider does not know, unless something uses it or it is suspended.
+    fn forget_if_gone(&self, id: &TenantId) {
+        self.tenants.forget(id, |tenant| tenant.holdings().is_known());
     }
 
-    fn new_entry(&self, tenant: TenantId) -> TenantEntry {
-        TenantEntry::new(tenant, self.started, self.observer.clone(), self.forgotten.clone())
-    }
-
-    /// Forgets the least recently used entries, a hundredth of them at once so that this is seldom; those without a secret first, which a
-    /// flood of made-up names leaves behind while the provider is down. One whose pool is open or whose request is running is not
-    /// forgotten, so there may be as many more as there are such, nor is the `newest`, for whose sake it is done.
-    fn make_room_for_entries(&self, newest: &TenantId) {
+    /// Forgets the least recently used tenants, a hundredth of them at once so that this is seldom;
+    /// those without a secret first, which a flood of made-up names leaves behind while the provider
+    /// is down. One that has connections or a running request is not forgotten, so there may be more
+    /// by as many, nor is the `newest`, for whose sake it is done.
+    fn make_room(&self, newest: &TenantId) {
         let capacity = self.secrets.capacity();
-        let mut idle: Vec<Arc<TenantEntry>> = self.all();
+        let mut idle = self.tenants.all();
         let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
-        idle.retain(|entry| entry.id != *newest && entry.is_idle() && entry.pool.load().is_none());
-        // Each key is read once: requests move it meanwhile, and a sort whose order changes under it panics.
-        idle.sort_by_cached_key(|entry| (entry.secret.is_cached(), entry.last_used()));
-        for entry in idle.into_iter().take(excess) {
-            let was_kept = entry.secret.is_cached();
-            // A request, an operator or a pool may have come to it meanwhile.
-            let forgotten = self.entries.forget(&entry.id, |entry| entry.pool.load().is_some());
+        idle.retain(|tenant| tenant.id != *newest && tenant.is_idle() && !tenant.holdings().is_open());
+        let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
+        // Each key is read once: requests move it meanwhile, and a sort whose order changes under it
+        // panics.
+        idle.sort_by_cached_key(|tenant| (is_kept(tenant), tenant.last_used()));
+        for tenant in idle.into_iter().take(excess) {
+            let was_kept = is_kept(&tenant);
+            // A request, an operator or a connection may have come to it meanwhile.
+            let forgotten = self.tenants.forget(&tenant.id, |tenant| tenant.holdings().is_open());
             if forgotten && was_kept {
-                self.secrets.count_eviction();
+                count(&self.secrets.counters.evictions);
             }
         }
     }
 
-    /// Every entry.
-    pub(crate) fn all(&self) -> Vec<Arc<TenantEntry>> {
-        self.entries.all()
-    }
-
+    /// Looks after connections and secrets that nobody asks for.
     fn sweep(&self) {
         let now = Instant::now();
-        let since_start = now - self.started;
-        self.pools.sweep(now, since_start);
-        for tenant in std::mem::take(&mut *self.gone.lock()) {
-            self.forget_if_gone(&tenant);
+        let idle_timeout = Duration::from(self.settings.pools.idle_timeout);
+        for pool in self.pools.budget.pools() {
+            pool.sweep(now);
+            let tenant = self.tenants.get(&pool.tenant());
+            let is_current = |tenant: &Arc<Tenant>| {
+                let current = tenant.pool();
+                current.is_some_and(|current| std::ptr::addr_eq(Arc::as_ptr(&current), Arc::as_ptr(&pool)))
+            };
+            match tenant.filter(is_current) {
+                // A tenant that is deleted at its provider loses its pool, and one whose secret changed
+                // gets it, though nobody asks.
+                Some(tenant) => {
+                    tenant.renew_if_due(&self.secrets, now);
+                    if let Some(since) = now.checked_sub(idle_timeout)
+                        && tenant.in_flight() == 0
+                        && pool.close_unused(since)
+                    {
+                        tracing::debug!(tenant_id = %tenant.id, "a pool that nobody used is closed");
+                    }
+                }
+                // Another kind of database has taken its place.
+                None => {
+                    pool.close_unused(now);
+                }
+            }
         }
-        // A tenant that is deleted at its provider loses its pool, and one whose secret changed gets it, though nobody asks.
-        for entry in self.pools.open() {
-            self.secrets.renew_if_due(&entry, now);
-        }
-    }
-}
-
-impl SecretListener for Engine {
-    fn changed(&self, entry: &TenantEntry, secret: &Arc<Secret>) {
-        self.pools.rotate(entry, secret);
-    }
-
-    fn gone(&self, entry: &TenantEntry) {
-        // What still uses it now leaves it for the housekeeping; a client that makes names up is cleared away by its own request.
-        if self.pools.close(entry) || entry.in_flight() == 0 {
-            self.gone.lock().push(entry.id);
+        self.pools.budget.trim();
+        for id in std::mem::take(&mut *self.secrets.gone.lock()) {
+            self.forget_if_gone(&id);
         }
     }
 }
@@ -554,21 +575,30 @@ impl SecretListener for Engine {
 struct Host(Weak<Engine>);
 
 #[async_trait]
-impl PoolHost for Host {
-    async fn refused(&self, tenant: &TenantId, generation: u64) -> bool {
+impl SecretSource for Host {
+    async fn refused(&self, id: &TenantId, generation: u64) -> bool {
         let Some(engine) = self.0.upgrade() else {
             return false;
         };
-        let Some(entry) = engine.entries.get(tenant) else {
-            return false;
-        };
-        engine.secrets.refresh_after_refusal(&entry, generation).await
+        match engine.tenants.get(id).map(Held::new) {
+            Some(Ok(held)) => held.refresh_after_refusal(&engine.secrets, generation).await,
+            _ => false,
+        }
     }
+}
 
-    fn make_room(&self, unused: Duration, none: bool) -> bool {
-        self.0
-            .upgrade()
-            .is_some_and(|engine| engine.pools.make_room(unused, none))
+/// A tenant as metrics show it.
+fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
+    let (pool, secret_breaker_open) = {
+        let holdings = tenant.holdings();
+        (holdings.pool.clone(), holdings.secret.is_backing_off(Instant::now()))
+    };
+    KnownTenant {
+        id: tenant.id,
+        usage: tenant.usage.usage(),
+        pool: pool.as_ref().filter(|pool| pool.is_open()).map(|pool| pool.status()),
+        secret_breaker_open,
+        connection_breaker_open: pool.is_some_and(|pool| pool.is_broken()),
     }
 }
 
@@ -590,13 +620,13 @@ async fn follow_changes(engine: Weak<Engine>, mut changes: watch::Receiver<u64>)
             return;
         };
         let now = Instant::now();
-        let all = engine.all();
-        for entry in &all {
-            engine.secrets.expire(entry, now);
+        let all = engine.tenants.all();
+        for tenant in &all {
+            tenant.holdings().secret.expire(now);
         }
         engine.secrets.forget_unknown(None);
-        for entry in &all {
-            engine.secrets.renew_if_due(entry, now);
+        for tenant in &all {
+            tenant.renew_if_due(&engine.secrets, now);
         }
     }
 }

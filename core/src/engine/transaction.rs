@@ -15,12 +15,12 @@ use tokio::sync::Mutex;
 use tracing::Span;
 
 use super::{
-    connection::{Answer, Call, Lease},
     database::unknown_outcome,
-    entry::TenantEntry,
-    secret_cache::Secret,
+    pool::{Answer, Call, Lease},
+    secrets::Secret,
     stopwatch::{Stopwatch, note_answer, statement_span},
     tally::RequestTally,
+    tenant::Tenant,
 };
 use crate::{DatabaseError, DatabaseErrorKind, trace::is_traced};
 
@@ -43,7 +43,7 @@ struct Shared {
     abandoned: parking_lot::Mutex<Vec<u64>>,
     next_serial: AtomicU64,
     // Not the `OpenTenant`, which counts as a running request.
-    entry: Arc<TenantEntry>,
+    entry: Arc<Tenant>,
     secret: Arc<Secret>,
     tally: Option<Arc<RequestTally>>,
 }
@@ -116,12 +116,7 @@ impl Session {
 
 impl TenantTransaction {
     /// On a connection on which it has begun.
-    pub(crate) fn new(
-        lease: Lease,
-        entry: Arc<TenantEntry>,
-        secret: Arc<Secret>,
-        tally: Option<Arc<RequestTally>>,
-    ) -> Self {
+    pub(crate) fn new(lease: Lease, entry: Arc<Tenant>, secret: Arc<Secret>, tally: Option<Arc<RequestTally>>) -> Self {
         let session = Session {
             lease: Some(lease),
             levels: vec![OUTERMOST],

@@ -2,14 +2,11 @@
 
 use std::{
     ops::AddAssign,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use super::{entry::TenantEntry, pool::PoolStatus};
+use super::pool::PoolStatus;
 use crate::TenantId;
 
 /// How often something was done, and for how long.
@@ -77,6 +74,8 @@ impl UsageCounter {
 pub struct TenantUsage {
     /// Requests that were answered; those answered 500 and above failed.
     pub requests: Usage,
+    /// Requests that found the secret at hand.
+    pub secret_hits: u64,
     /// Reads of the secret at its provider.
     pub secret_fetches: Usage,
     /// Waits for a connection, its opening included.
@@ -90,6 +89,7 @@ pub struct TenantUsage {
 impl AddAssign for TenantUsage {
     fn add_assign(&mut self, more: Self) {
         self.requests += more.requests;
+        self.secret_hits += more.secret_hits;
         self.secret_fetches += more.secret_fetches;
         self.connection_waits += more.connection_waits;
         self.statements += more.statements;
@@ -101,6 +101,7 @@ impl AddAssign for TenantUsage {
 #[derive(Default)]
 pub(crate) struct TenantUsageCounters {
     pub(crate) requests: UsageCounter,
+    pub(crate) secret_hits: AtomicU64,
     pub(crate) secret_fetches: UsageCounter,
     pub(crate) connection_waits: UsageCounter,
     pub(crate) statements: UsageCounter,
@@ -108,9 +109,14 @@ pub(crate) struct TenantUsageCounters {
 }
 
 impl TenantUsageCounters {
+    pub(crate) fn secret_hits(&self) -> u64 {
+        self.secret_hits.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn usage(&self) -> TenantUsage {
         TenantUsage {
             requests: self.requests.usage(),
+            secret_hits: self.secret_hits(),
             secret_fetches: self.secret_fetches.usage(),
             connection_waits: self.connection_waits.usage(),
             statements: self.statements.usage(),
@@ -121,6 +127,7 @@ impl TenantUsageCounters {
     /// Takes over what a tenant used that is forgotten.
     pub(crate) fn add(&self, usage: TenantUsage) {
         self.requests.add(usage.requests);
+        self.secret_hits.fetch_add(usage.secret_hits, Ordering::Relaxed);
         self.secret_fetches.add(usage.secret_fetches);
         self.connection_waits.add(usage.connection_waits);
         self.statements.add(usage.statements);
@@ -150,15 +157,4 @@ pub struct UsageSnapshot {
     pub known: Vec<KnownTenant>,
     /// All of them together.
     pub forgotten: TenantUsage,
-}
-
-pub(crate) fn known_tenant(entry: &Arc<TenantEntry>) -> KnownTenant {
-    let pool = entry.pool.load_full();
-    KnownTenant {
-        id: entry.id,
-        usage: entry.usage.usage(),
-        pool: pool.as_ref().map(|pool| pool.status()),
-        secret_breaker_open: entry.secret.is_backing_off(),
-        connection_breaker_open: pool.is_some_and(|pool| pool.is_broken()),
-    }
 }

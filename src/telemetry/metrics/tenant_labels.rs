@@ -130,6 +130,7 @@ fn each(
     };
     TenantUsage {
         requests: both(&a.requests, &b.requests),
+        secret_hits: count(a.secret_hits, b.secret_hits),
         secret_fetches: both(&a.secret_fetches, &b.secret_fetches),
         connection_waits: both(&a.connection_waits, &b.connection_waits),
         statements: both(&a.statements, &b.statements),

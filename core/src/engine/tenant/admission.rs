@@ -1,9 +1,6 @@
 //! Whether a request may enter its tenant: suspended, forgotten, or as many requests running as may.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Set while an operator has suspended the tenant.
 const SUSPENDED: u64 = 1 << 63;
@@ -110,50 +107,9 @@ impl Admission {
     }
 }
 
-/// The generic cell rate algorithm with one second's worth of burst: one number says when the next request conforms.
-#[derive(Default)]
-pub(crate) struct RateLimiter {
-    /// The theoretical arrival time of the next request, in nanoseconds since the engine started.
-    arrival: AtomicU64,
-}
-
-impl RateLimiter {
-    /// Counts one in; the error is when to come again.
-    pub(crate) fn take(&self, per_second: u32, since_start: Duration) -> Result<(), Duration> {
-        const SECOND: u64 = 1_000_000_000;
-        let now = since_start.as_nanos() as u64;
-        let interval = SECOND / u64::from(per_second.max(1));
-        let mut arrival = self.arrival.load(Ordering::Relaxed);
-        loop {
-            let next = arrival.max(now) + interval;
-            if next > now + SECOND.max(interval) {
-                return Err(Duration::from_nanos(next - now - SECOND.max(interval)));
-            }
-            match self
-                .arrival
-                .compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(()),
-                Err(current) => arrival = current,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_second_s_worth_may_come_at_once_and_then_one_an_interval() {
-        let limiter = RateLimiter::default();
-        let start = Duration::from_secs(100);
-        assert!((0..10).all(|_| limiter.take(10, start).is_ok()));
-        let wait = limiter.take(10, start).unwrap_err();
-        assert_eq!(wait, Duration::from_millis(100));
-        assert!(limiter.take(10, start + wait).is_ok());
-        assert!(limiter.take(10, start + wait).is_err());
-    }
 
     #[test]
     fn a_tenant_in_use_or_suspended_is_not_forgotten() {

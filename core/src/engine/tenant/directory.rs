@@ -203,10 +203,7 @@ mod tests {
 
     #[test]
     fn random_histories_match_the_model() {
-        let histories = std::env::var("TENANTRY_HISTORIES").ok().and_then(|n| n.parse().ok());
-        for seed in 0..histories.unwrap_or(100_000) {
-            history(seed);
-        }
+        crate::engine::histories(history);
     }
 
     /// Two threads that look a new id up at the same moment find the same tenant.

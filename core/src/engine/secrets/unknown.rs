@@ -8,8 +8,10 @@ use cached::ShardedLruCache;
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::watch, time::Instant};
 
-use super::{backoff::Backoff, tenant::RateLimiter};
-use crate::{SecretProvider, TenantId};
+use crate::{
+    SecretProvider, TenantId,
+    engine::pace::{Backoff, RateLimiter},
+};
 
 /// The most tenants that are remembered as unknown one by one.
 const REMEMBERED: usize = 10_000;

@@ -1,0 +1,374 @@
+//! The connections that may be open at once over all tenants: a ceiling by construction, and a
+//! fair share of it for each tenant.
+//!
+//! [`State`] is the account under one lock, and `fairness` says who gives way to whom. A permit is
+//! held from before a connection is opened until its session has ended at the server.
+
+mod fairness;
+mod state;
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep, timeout},
+};
+
+use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, SPARE_AFTER, patience};
+pub(crate) use fairness::{Idle, Returned};
+use state::{HolderId, State};
+
+use crate::TenantId;
+
+/// Which part of all connections may be probes of databases that failed before.
+const PROBES_PART: usize = 4;
+/// How many pools with an idle connection are compared before the best of them is taken.
+const COMPARED: usize = 64;
+
+/// A pool as its neighbours see it.
+pub(crate) trait Neighbour: Send + Sync {
+    /// Whose it is.
+    fn tenant(&self) -> TenantId;
+    /// Its idle connection that has been idle longest.
+    fn longest_idle(&self) -> Option<Idle>;
+    /// Closes an idle connection that was not used after `since`; returns whether there was one.
+    fn close_idle(&self, since: Instant) -> bool;
+    /// When it was last used, if nothing uses it now.
+    fn unused_since(&self) -> Option<Instant>;
+    /// Closes all of its connections unless it was used after `since`.
+    fn close_unused(&self, since: Instant) -> bool;
+    /// Closes what is worn out or too many.
+    fn sweep(&self, now: Instant);
+}
+
+/// Nothing, for a permit that is no pool's.
+type Pool = Option<Weak<dyn Neighbour>>;
+
+/// A pool in the budget's books.
+#[derive(Clone)]
+pub(crate) struct Member {
+    id: HolderId,
+    pool: Pool,
+}
+
+pub(crate) struct Budget {
+    state: Mutex<State<Pool, oneshot::Sender<ConnectionPermit>>>,
+    /// A copy of [`State::is_short`], so that a connection that comes back need not take the lock.
+    short: AtomicBool,
+    /// How many databases that failed before may be tried at once: so many connections may hang.
+    probes: Arc<Semaphore>,
+    /// The most tenants that keep connections which nothing uses.
+    most_holders: usize,
+    evictions: AtomicU64,
+    next_id: AtomicU64,
+    given_back: Notify,
+}
+
+/// The right to try a database that failed before.
+pub(crate) type ProbePermit = OwnedSemaphorePermit;
+
+impl Budget {
+    pub(crate) fn new(capacity: usize, most_holders: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State::new(capacity)),
+            short: AtomicBool::new(false),
+            probes: Arc::new(Semaphore::new((capacity / PROBES_PART).max(1))),
+            most_holders,
+            evictions: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
+            given_back: Notify::new(),
+        })
+    }
+
+    /// Enters a pool in the books.
+    pub(crate) fn member(&self, pool: Weak<dyn Neighbour>) -> Member {
+        self.enter(Some(pool))
+    }
+
+    fn enter(&self, pool: Pool) -> Member {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        Member { id, pool }
+    }
+
+    /// Changes the account; nothing that is dropped in `change` may come back to it.
+    fn with<T>(&self, change: impl FnOnce(&mut State<Pool, oneshot::Sender<ConnectionPermit>>) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        self.short.store(state.is_short(), Ordering::Release);
+        result
+    }
+
+    /// The right to try a database that failed before, unless too many are being tried.
+    pub(crate) fn try_probe(&self) -> Option<ProbePermit> {
+        self.probes.clone().try_acquire_owned().ok()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.state.lock().capacity()
+    }
+
+    /// Connections that are open, opening or closing.
+    pub(crate) fn in_use(&self) -> usize {
+        self.state.lock().in_use()
+    }
+
+    /// How many pools have connections.
+    pub(crate) fn holders(&self) -> usize {
+        self.state.lock().holders()
+    }
+
+    /// How many permits a pool holds.
+    pub(crate) fn held_by(&self, member: &Member) -> usize {
+        self.state.lock().held_by(member.id)
+    }
+
+    pub(crate) fn most_holders(&self) -> usize {
+        self.most_holders
+    }
+
+    /// Pools that were closed because more than `most_holders` had connections.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Every pool that has connections.
+    pub(crate) fn pools(&self) -> Vec<Arc<dyn Neighbour>> {
+        let pools = self.with(|state| state.next_holders(usize::MAX));
+        pools.iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A permit, if one is free.
+    pub(crate) fn try_acquire(self: &Arc<Self>, member: &Member) -> Option<ConnectionPermit> {
+        let taken = self.with(|state| state.take(member.id, &member.pool));
+        taken.then(|| self.permit(member.id))
+    }
+
+    /// A permit that is no pool's, if one is free.
+    pub(crate) fn try_acquire_alone(self: &Arc<Self>) -> Option<ConnectionPermit> {
+        self.try_acquire(&self.enter(None))
+    }
+
+    /// Waits for a permit of a pool that has `open` connections, which took `opening` to open. It
+    /// waits for its own before it takes another tenant's: that costs one opening, and mostly two.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        member: &Member,
+        open: impl Fn() -> usize,
+        opening: Duration,
+        longest: Duration,
+    ) -> ConnectionPermit {
+        if let Some(permit) = self.try_acquire(member) {
+            return permit;
+        }
+        if open() > 0 {
+            let (short, long) = patience(opening, longest);
+            sleep(short).await;
+            // Not in the line while it waits for its own: what others give back would be closed
+            // for this one.
+            if let Some(permit) = self.spare(member).await {
+                return permit;
+            }
+            sleep(long).await;
+        }
+        // In the line before the search: a connection that comes back meanwhile is seen by one of
+        // the two.
+        let mut place = self.line_up(member);
+        loop {
+            if self.may_look(Instant::now()) {
+                self.make_room(Duration::ZERO, self.held_by(member) == 0);
+            }
+            if let Ok(permit) = timeout(LOOK_AGAIN, place.permit()).await {
+                return permit;
+            }
+        }
+    }
+
+    /// A permit that is free or that another tenant can do without.
+    async fn spare(self: &Arc<Self>, member: &Member) -> Option<ConnectionPermit> {
+        let mut place = self.line_up(member);
+        if !self.make_room(SPARE_AFTER, false) {
+            return place.receiver.try_recv().ok();
+        }
+        timeout(LOOK_AGAIN, place.permit()).await.ok()
+    }
+
+    fn permit(self: &Arc<Self>, holder: HolderId) -> ConnectionPermit {
+        ConnectionPermit {
+            budget: self.clone(),
+            holder: Some(holder),
+        }
+    }
+
+    fn line_up(self: &Arc<Self>, member: &Member) -> Place {
+        let (sender, receiver) = oneshot::channel();
+        let (place, granted) = self.with(|state| {
+            let place = state.line_up(member.id, &member.pool, Instant::now(), sender);
+            // A permit may have come back just before.
+            (place, state.grant())
+        });
+        self.tell(granted);
+        Place {
+            budget: self.clone(),
+            place,
+            receiver,
+        }
+    }
+
+    fn tell(self: &Arc<Self>, granted: Option<(HolderId, oneshot::Sender<ConnectionPermit>)>) {
+        if let Some((holder, sender)) = granted {
+            // If nobody waits there any more, the permit comes back by being dropped.
+            drop(sender.send(self.permit(holder)));
+        }
+    }
+
+    /// Whether one of those who wait may look now: each looks through the pools, so not all at once.
+    fn may_look(&self, now: Instant) -> bool {
+        self.with(|state| {
+            let may = state.looked.is_none_or(|last| now - last >= BETWEEN_LOOKS);
+            if may {
+                state.looked = Some(now);
+            }
+            may
+        })
+    }
+
+    /// Whether more wait for a permit than will have one soon.
+    pub(crate) fn is_short(&self) -> bool {
+        self.short.load(Ordering::Acquire)
+    }
+
+    /// Whether a connection that comes back is closed for the sake of another pool.
+    pub(crate) fn wants_back(&self, member: &Member, returned: Returned, now: Instant) -> bool {
+        self.state.lock().wants_back(member.id, returned, now)
+    }
+
+    /// The best of the pools by `rank`, of those that have a rank.
+    fn best<R: Ord>(&self, rank: impl Fn(&dyn Neighbour) -> Option<R>) -> Option<(R, Arc<dyn Neighbour>)> {
+        let (mut left, mut compared, mut best) = (self.holders(), 0, None::<(R, Arc<dyn Neighbour>)>);
+        while left > 0 && compared < COMPARED {
+            // Pools are looked at without the budget's lock: they take it under their own.
+            let part = self.with(|state| state.next_holders(COMPARED.min(left)));
+            left = left.saturating_sub(part.len().max(1));
+            for pool in part.iter().flatten().filter_map(Weak::upgrade) {
+                let Some(rank) = rank(&*pool) else { continue };
+                compared += 1;
+                if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+                    best = Some((rank, pool));
+                }
+            }
+        }
+        best
+    }
+
+    /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as many
+    /// are closing already as wait. `none` is whether the pool that asks has no connection. Returns
+    /// whether one is closing.
+    fn make_room(&self, unused: Duration, none: bool) -> bool {
+        while self.is_short() {
+            let now = Instant::now();
+            let best = self.best(|pool| {
+                let idle = pool.longest_idle().filter(|idle| idle.may_go(now, unused, none))?;
+                Some((idle.rank(now), idle.since))
+            });
+            let Some(((_, since), pool)) = best else { return false };
+            // A request may have taken it meanwhile: then the next one is looked for.
+            if pool.close_idle(since) {
+                return true;
+            }
+        }
+        true
+    }
+
+    /// Closes unused pools, the least recently used first, while more have connections than should.
+    pub(crate) fn trim(&self) {
+        for _ in self.most_holders..self.holders() {
+            let Some((since, pool)) = self.best(|pool| pool.unused_since().map(std::cmp::Reverse)) else {
+                return;
+            };
+            if pool.close_unused(since.0) {
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Waits until every connection is closed.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let mut given_back = std::pin::pin!(self.given_back.notified());
+            given_back.as_mut().enable();
+            if self.in_use() == 0 {
+                return;
+            }
+            given_back.await;
+        }
+    }
+}
+
+/// The right to have one connection open, from before it is opened until its session has ended.
+pub(crate) struct ConnectionPermit {
+    budget: Arc<Budget>,
+    /// Whose it is; nobody's while its connection is being closed.
+    holder: Option<HolderId>,
+}
+
+impl ConnectionPermit {
+    /// Its connection is being closed: somebody who waits will soon have the permit.
+    pub(crate) fn begin_closing(&mut self) {
+        if let Some(holder) = self.holder.take() {
+            self.budget.with(|state| state.begin_closing(holder));
+        }
+    }
+
+    /// Gives it back after `delay`: until then the server may still count the session.
+    pub(crate) fn give_back_after(mut self, delay: Duration) {
+        self.begin_closing();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                sleep(delay).await;
+                drop(self);
+            });
+        }
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.begin_closing();
+        let granted = self.budget.with(State::give_back);
+        match granted {
+            Some(_) => self.budget.tell(granted),
+            None => self.budget.given_back.notify_waiters(),
+        }
+    }
+}
+
+/// A place in the line, given up when the waiting ends, however it ends.
+struct Place {
+    budget: Arc<Budget>,
+    place: u64,
+    receiver: oneshot::Receiver<ConnectionPermit>,
+}
+
+impl Place {
+    async fn permit(&mut self) -> ConnectionPermit {
+        match (&mut self.receiver).await {
+            Ok(permit) => permit,
+            // The sender is in the line until a permit is sent, so this does not happen.
+            Err(_) => pending().await,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.budget.with(|state| state.leave(self.place)));
+    }
+}

@@ -1,0 +1,176 @@
+//! The account of all connections: how many are free, who holds the others, and who waits.
+//!
+//! A plain data structure: it knows no clock and no task, and [`Budget`](super::Budget) keeps it
+//! under one lock.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use tokio::time::Instant;
+
+/// Names one pool.
+pub(crate) type HolderId = u64;
+
+/// `P` is what is kept of a pool that holds permits, `W` how one that waits is told.
+pub(super) struct State<P, W> {
+    capacity: usize,
+    free: usize,
+    /// Connections that are being closed: their permits are on the way back, and nobody's.
+    closing: usize,
+    holders: IndexMap<HolderId, (usize, P), foldhash::quality::RandomState>,
+    /// Who waits, in order of arrival.
+    line: BTreeMap<u64, Waiter<P, W>>,
+    next_place: u64,
+    /// Where the next walk over the holders begins.
+    cursor: usize,
+    /// When somebody who waits last looked for an idle connection.
+    pub(super) looked: Option<Instant>,
+}
+
+pub(super) struct Waiter<P, W> {
+    pub(super) since: Instant,
+    pub(super) holder: HolderId,
+    pool: P,
+    tell: W,
+}
+
+impl<P: Clone, W> State<P, W> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            free: capacity,
+            closing: 0,
+            holders: IndexMap::default(),
+            line: BTreeMap::new(),
+            next_place: 0,
+            cursor: 0,
+            looked: None,
+        }
+    }
+
+    /// Takes a permit if one is free. While one is free nobody waits.
+    pub(super) fn take(&mut self, holder: HolderId, pool: &P) -> bool {
+        if self.free == 0 {
+            return false;
+        }
+        self.free -= 1;
+        self.hold(holder, pool);
+        true
+    }
+
+    fn hold(&mut self, holder: HolderId, pool: &P) {
+        self.holders.entry(holder).or_insert_with(|| (0, pool.clone())).0 += 1;
+    }
+
+    /// Takes a place in the line.
+    pub(super) fn line_up(&mut self, holder: HolderId, pool: &P, since: Instant, tell: W) -> u64 {
+        let place = self.next_place;
+        self.next_place += 1;
+        let pool = pool.clone();
+        self.line.insert(
+            place,
+            Waiter {
+                since,
+                holder,
+                pool,
+                tell,
+            },
+        );
+        place
+    }
+
+    /// Leaves the line; what is returned is dropped after the lock is free.
+    pub(super) fn leave(&mut self, place: u64) -> Option<Waiter<P, W>> {
+        self.line.remove(&place)
+    }
+
+    /// A connection is being closed: its pool no longer holds it, and its permit comes back soon.
+    pub(super) fn begin_closing(&mut self, holder: HolderId) {
+        self.closing += 1;
+        if let Some((count, _)) = self.holders.get_mut(&holder) {
+            *count -= 1;
+            if *count == 0 {
+                self.holders.swap_remove(&holder);
+            }
+        }
+    }
+
+    /// A permit is back. Returns who has it now, if anybody waits: the pool that holds the fewest.
+    pub(super) fn give_back(&mut self) -> Option<(HolderId, W)> {
+        self.closing -= 1;
+        self.free += 1;
+        self.grant()
+    }
+
+    /// Gives a free permit to the neediest.
+    pub(super) fn grant(&mut self) -> Option<(HolderId, W)> {
+        if self.free == 0 {
+            return None;
+        }
+        let neediest = self
+            .line
+            .iter()
+            .min_by_key(|(place, waiter)| (self.held_by(waiter.holder), **place));
+        let place = *neediest?.0;
+        let waiter = self.line.remove(&place)?;
+        self.free -= 1;
+        self.hold(waiter.holder, &waiter.pool);
+        Some((waiter.holder, waiter.tell))
+    }
+}
+
+impl<P, W> State<P, W> {
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Connections that are open, opening or closing.
+    pub(super) fn in_use(&self) -> usize {
+        self.capacity - self.free
+    }
+
+    pub(super) fn closing(&self) -> usize {
+        self.closing
+    }
+
+    pub(super) fn held_by(&self, holder: HolderId) -> usize {
+        self.holders.get(&holder).map_or(0, |(count, _)| *count)
+    }
+
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Waiter<P, W>> {
+        self.line.values()
+    }
+
+    /// Whether more wait than will soon have a permit.
+    pub(super) fn is_short(&self) -> bool {
+        self.line.len() > self.closing
+    }
+
+    /// Whether no pool holds several.
+    pub(super) fn is_one_each(&self) -> bool {
+        self.in_use() <= self.closing + self.holders.len()
+    }
+
+    /// How many pools hold permits.
+    pub(super) fn holders(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// The next `count` pools that hold permits; walk after walk passes over all of them.
+    pub(super) fn next_holders(&mut self, count: usize) -> Vec<P>
+    where
+        P: Clone,
+    {
+        let count = count.min(self.holders.len());
+        let pools = (0..count).map(|n| (self.cursor + n) % self.holders.len());
+        let pools = pools
+            .filter_map(|at| Some(self.holders.get_index(at)?.1.1.clone()))
+            .collect();
+        self.cursor = self.cursor.wrapping_add(count) % self.holders.len().max(1);
+        pools
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,116 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{super::fairness::Returned, *};
+use crate::engine::histories;
+
+/// The account as one would keep it on paper.
+#[derive(Default)]
+struct Model {
+    held: BTreeMap<HolderId, usize>,
+    closing: usize,
+    /// Place and holder, in order of arrival.
+    line: Vec<(u64, HolderId)>,
+}
+
+impl Model {
+    fn in_use(&self) -> usize {
+        self.held.values().sum::<usize>() + self.closing
+    }
+
+    fn count(&self, holder: HolderId) -> usize {
+        self.held.get(&holder).copied().unwrap_or(0)
+    }
+
+    /// Who must have the next permit.
+    fn neediest(&self) -> Option<usize> {
+        (0..self.line.len()).min_by_key(|at| (self.count(self.line[*at].1), self.line[*at].0))
+    }
+}
+
+fn history(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let capacity = random.usize(1..6);
+    let mut state = State::<HolderId, u64>::new(capacity);
+    let mut model = Model::default();
+    let start = Instant::now();
+    let mut told = 0;
+    for step in 0..random.usize(5..60) {
+        let at = || format!("seed {seed}, step {step}");
+        let holder = random.u64(0..4);
+        match random.u8(0..6) {
+            0 | 1 => {
+                let taken = state.take(holder, &holder);
+                assert_eq!(taken, model.in_use() < capacity, "{}", at());
+                if taken {
+                    *model.held.entry(holder).or_default() += 1;
+                } else {
+                    let place = state.line_up(holder, &holder, start, told);
+                    told += 1;
+                    model.line.push((place, holder));
+                }
+            }
+            2 if !model.line.is_empty() => {
+                let gone = random.usize(0..model.line.len());
+                let (place, _) = model.line.remove(gone);
+                assert!(state.leave(place).is_some() && state.leave(place).is_none(), "{}", at());
+            }
+            3 if model.count(holder) > 0 => {
+                state.begin_closing(holder);
+                model.closing += 1;
+                *model.held.get_mut(&holder).unwrap() -= 1;
+            }
+            4 if model.closing > 0 => {
+                let expected = model.neediest();
+                model.closing -= 1;
+                let granted = state.give_back().map(|(holder, _)| holder);
+                assert_eq!(
+                    granted,
+                    expected.map(|at| model.line[at].1),
+                    "{}: not the neediest",
+                    at()
+                );
+                if let Some(at) = expected {
+                    let (_, holder) = model.line.remove(at);
+                    *model.held.entry(holder).or_default() += 1;
+                }
+            }
+            5 => {
+                let returned = Returned {
+                    open: model.count(holder),
+                    held_for: Duration::from_millis(random.u64(0..2_000)),
+                    opening: Duration::from_millis(random.u64(0..300)),
+                    wanted_at_home: random.bool(),
+                };
+                let later = start + Duration::from_millis(random.u64(0..400));
+                if state.wants_back(holder, returned, later) {
+                    let others = model.line.iter().filter(|(_, other)| *other != holder).count();
+                    assert!(others > model.closing, "{}: closed for nobody", at());
+                }
+            }
+            _ => {}
+        }
+        assert_eq!(state.in_use(), model.in_use(), "{}", at());
+        assert!(state.in_use() <= capacity, "{}: more than the ceiling", at());
+        assert!(
+            model.line.is_empty() || model.in_use() == capacity,
+            "{}: waits in vain",
+            at()
+        );
+        assert_eq!(state.is_short(), model.line.len() > model.closing, "{}", at());
+        let holders: Vec<_> = model.held.iter().filter(|(_, count)| **count > 0).collect();
+        assert_eq!(state.holders(), holders.len(), "{}", at());
+        let mut walked = state.next_holders(8);
+        walked.sort_unstable();
+        assert_eq!(
+            walked,
+            holders.iter().map(|(id, _)| **id).collect::<Vec<_>>(),
+            "{}",
+            at()
+        );
+    }
+}
+
+#[test]
+fn random_histories_match_the_model() {
+    histories(history);
+}

@@ -1,0 +1,149 @@
+//! Whether a database can be reached, by what became of the last tries.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{DatabaseError, engine::pace::Backoff};
+
+/// After so many failures to connect in a row, the database is left alone for a while.
+const FAILURES_TO_BREAK: u32 = 3;
+/// For how long: short, since a database that comes back is to be used at once.
+const BREAK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+/// After migrations failed, the database is left alone for longer: they may be slow, and nothing
+/// but a change mends them.
+const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// How an opening failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The server refused, or could not be reached.
+    Refused,
+    /// It took the whole time-out: each further try would cost as much, so the breaker opens at once.
+    TimedOut,
+    /// The database could not be prepared; the breaker opens at once.
+    NotPrepared,
+    /// The server has no connection left, and the tenant has others: no reason to open the breaker.
+    Full,
+}
+
+/// Counts the failures to connect. Closed, connections may be opened; open, requests fail at once;
+/// after a while one opening probes, while other requests still fail at once.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    /// Whether the last try succeeded.
+    proven: bool,
+    backoff: Backoff,
+    prepare_backoff: Backoff,
+    failures: u32,
+    /// While the breaker is open: when the next try may be made.
+    until: Option<Instant>,
+    last: Option<DatabaseError>,
+}
+
+impl Breaker {
+    pub(super) fn new() -> Self {
+        Self {
+            proven: false,
+            backoff: Backoff::new(BREAK.0, BREAK.1),
+            prepare_backoff: Backoff::new(PREPARE_BREAK.0, PREPARE_BREAK.1),
+            failures: 0,
+            until: None,
+            last: None,
+        }
+    }
+
+    /// Whether the last try to connect succeeded.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// It is no longer known whether the next try succeeds.
+    pub(super) fn doubt(&mut self) {
+        self.proven = false;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// How long nothing is tried any more.
+    pub(super) fn pause(&self, now: Instant) -> Duration {
+        self.until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// Why the last try failed, if it did.
+    pub(super) fn last_error(&self) -> Option<&DatabaseError> {
+        self.last.as_ref()
+    }
+
+    /// Notes a failure. Returns the failures in a row if they are worth a line in the log: the first
+    /// one, and then fewer and fewer.
+    pub(super) fn failed(&mut self, error: DatabaseError, failure: Failure, now: Instant) -> Option<u32> {
+        self.doubt();
+        self.failures = self.failures.saturating_add(1);
+        let at_once = matches!(failure, Failure::TimedOut | Failure::NotPrepared);
+        if at_once || (failure == Failure::Refused && self.failures >= FAILURES_TO_BREAK) {
+            let backoff = match failure {
+                Failure::NotPrepared => &mut self.prepare_backoff,
+                _ => &mut self.backoff,
+            };
+            self.until = Some(now + backoff.fail(now));
+        }
+        self.last = Some(error);
+        self.failures.is_power_of_two().then_some(self.failures)
+    }
+
+    /// Notes a success; returns how many failures came before it.
+    pub(super) fn succeeded(&mut self) -> u32 {
+        self.proven = true;
+        self.forgive()
+    }
+
+    /// Forgets the failures; returns how many there were.
+    pub(super) fn forgive(&mut self) -> u32 {
+        self.backoff.succeed();
+        self.prepare_backoff.succeed();
+        self.until = None;
+        self.last = None;
+        std::mem::take(&mut self.failures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DatabaseErrorKind, DriverErrorKind};
+
+    fn error() -> DatabaseError {
+        DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable))
+    }
+
+    #[test]
+    fn three_failures_or_a_time_out_open_it_and_a_success_closes_it() {
+        let (mut breaker, now) = (Breaker::new(), Instant::now());
+        assert_eq!(breaker.failed(error(), Failure::Refused, now), Some(1));
+        assert_eq!(breaker.failed(error(), Failure::Refused, now), Some(2));
+        assert!(!breaker.is_open());
+        assert_eq!(breaker.failed(error(), Failure::Refused, now), None);
+        assert!(breaker.is_open() && breaker.last_error().is_some());
+        assert_eq!(breaker.pause(now), BREAK.0);
+        assert_eq!(breaker.succeeded(), 3);
+        assert!(breaker.is_proven() && !breaker.is_open() && breaker.last_error().is_none());
+        breaker.failed(error(), Failure::TimedOut, now);
+        assert!(breaker.is_open() && !breaker.is_proven());
+        breaker.forgive();
+        breaker.failed(error(), Failure::NotPrepared, now);
+        assert_eq!(breaker.pause(now), PREPARE_BREAK.0);
+    }
+
+    #[test]
+    fn a_full_server_does_not_open_it() {
+        let (mut breaker, now) = (Breaker::new(), Instant::now());
+        for _ in 0..100 {
+            breaker.failed(error(), Failure::Full, now);
+        }
+        assert!(!breaker.is_open() && !breaker.is_proven());
+    }
+}

@@ -1,0 +1,250 @@
+//! One pooled connection, and the lease under which a request uses it.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Pool,
+    state::{Facts, HasFacts},
+};
+use crate::{
+    Connection, DatabaseError, DatabaseErrorKind, ServerVersion, TenantId,
+    engine::{budget::ConnectionPermit, sql},
+};
+
+/// How long an idle connection has to show that it still works.
+const CHECK_DEADLINE: Duration = Duration::from_secs(1);
+/// How long a connection may take to close before it is just dropped. A driver returns at once for
+/// a connection at rest; if a statement was left in the middle, it returns once the server has ended
+/// the session.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest that a server is given to end a session it was asked to end.
+const LONGEST_LINGERING: Duration = Duration::from_millis(500);
+
+/// A connection with its permit. Dropping it closes it in the background, and gives the permit back
+/// once it is closed: none can be lost, and no more can be open than there are permits.
+pub(super) struct PooledConnection {
+    /// Both are there until this is dropped.
+    open: Option<(Box<dyn Connection>, ConnectionPermit)>,
+    tenant: TenantId,
+    pub(super) facts: Facts,
+}
+
+/// As a pointer, since it changes hands several times for each request.
+pub(super) type Pooled = Box<PooledConnection>;
+
+impl HasFacts for Pooled {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+fn closed() -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::Closed)
+}
+
+impl PooledConnection {
+    pub(super) fn new(
+        connection: Box<dyn Connection>,
+        permit: ConnectionPermit,
+        tenant: TenantId,
+        facts: Facts,
+    ) -> Pooled {
+        Box::new(Self {
+            open: Some((connection, permit)),
+            tenant,
+            facts,
+        })
+    }
+
+    pub(super) fn connection(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
+        match &mut self.open {
+            Some((connection, _)) => Ok(&mut **connection),
+            None => Err(closed()),
+        }
+    }
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        let Some((connection, mut permit)) = self.open.take() else {
+            return;
+        };
+        permit.begin_closing();
+        // Without a runtime nothing is left to say goodbye with: the socket closes as it is dropped.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let tenant = self.tenant;
+        // A session ends with less work and fewer round trips than it began.
+        let lingering = self.facts.opening.min(LONGEST_LINGERING);
+        runtime.spawn(async move {
+            if timeout(CLOSE_DEADLINE, connection.close()).await.is_err() {
+                tracing::debug!(tenant_id = %tenant, "a connection did not close in time and was dropped");
+            }
+            // The goodbye has no answer, and until the server has read it the session counts there.
+            sleep(lingering).await;
+            drop(permit);
+        });
+    }
+}
+
+/// A connection in use. When it is dropped the connection goes back to its pool, unless it was in
+/// the middle of something or is worn out.
+pub(crate) struct Lease {
+    /// It is there until this is dropped.
+    connection: Option<Pooled>,
+    pool: Arc<Pool>,
+    /// Whether a call was made: else the connection counts as idle since it was last used.
+    used: bool,
+    /// A call has begun and did not end: its future was dropped, so nobody knows what the server
+    /// does now.
+    busy: bool,
+    /// Not to be used again.
+    broken: bool,
+    /// How many transactions and save points are open.
+    depth: usize,
+}
+
+/// What is asked of a connection.
+#[derive(Clone, Copy)]
+pub(crate) enum Call<'a> {
+    Execute(&'a Statement),
+    Script(&'a str),
+    One(&'a Statement),
+    All(&'a Statement),
+    Begin(&'a TransactionOptions),
+    Commit,
+    Rollback,
+    Ping,
+}
+
+/// What it answered.
+pub(crate) enum Answer {
+    Executed(ExecResult),
+    One(Option<QueryResult>),
+    All(Vec<QueryResult>),
+    Done,
+    Version(ServerVersion),
+}
+
+impl Call<'_> {
+    /// The statement's text, if it is a statement.
+    pub(crate) fn sql(&self) -> Option<&str> {
+        match self {
+            Self::Execute(statement) | Self::One(statement) | Self::All(statement) => Some(&statement.sql),
+            Self::Script(sql) => Some(sql),
+            Self::Begin(_) | Self::Commit | Self::Rollback | Self::Ping => None,
+        }
+    }
+
+    /// What it does, in one word of SQL.
+    pub(crate) fn operation(&self) -> &'static str {
+        match self {
+            Self::Begin(_) => "BEGIN",
+            Self::Commit => "COMMIT",
+            Self::Rollback => "ROLLBACK",
+            Self::Ping => "PING",
+            Self::Execute(_) | Self::One(_) | Self::All(_) | Self::Script(_) => {
+                self.sql().map_or("OTHER", sql::operation)
+            }
+        }
+    }
+}
+
+impl Lease {
+    pub(super) fn new(connection: Pooled, pool: Arc<Pool>) -> Self {
+        Self {
+            connection: Some(connection),
+            pool,
+            used: false,
+            busy: false,
+            broken: false,
+            depth: 0,
+        }
+    }
+
+    pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Answer, DatabaseError> {
+        let pooled = self.connection.as_mut().ok_or_else(closed)?;
+        (self.used, self.busy) = (true, true);
+        let connection = pooled.connection()?;
+        let answer = match call {
+            Call::Execute(statement) => connection.execute(statement).await.map(Answer::Executed),
+            Call::Script(sql) => connection.execute_script(sql).await.map(Answer::Executed),
+            Call::One(statement) => connection.query_one(statement).await.map(Answer::One),
+            Call::All(statement) => connection.query(statement).await.map(Answer::All),
+            Call::Begin(options) => connection.begin(options).await.map(|()| Answer::Done),
+            Call::Commit => connection.commit().await.map(|()| Answer::Done),
+            Call::Rollback => connection.rollback().await.map(|()| Answer::Done),
+            Call::Ping => connection.ping().await.map(Answer::Version),
+        };
+        self.busy = false;
+        match (&answer, call) {
+            (Ok(_), Call::Begin(_)) => self.depth += 1,
+            (Ok(_), Call::Commit | Call::Rollback) => self.depth = self.depth.saturating_sub(1),
+            (Ok(_), Call::Script(script)) if self.depth == 0 && sql::leaves_session_state(script) => self.broken = true,
+            // A part of it may have run, such as a `BEGIN`.
+            (Err(_), Call::Script(_)) => self.broken = true,
+            _ => {}
+        }
+        if let Err(error) = &answer {
+            self.note_failure(error);
+        }
+        answer
+    }
+
+    fn note_failure(&mut self, error: &DatabaseError) {
+        if error.kind.breaks_connection() {
+            self.pool.suspect_idle();
+        }
+        self.broken |= error.kind.breaks_connection() || self.is_unfit_after(error);
+    }
+
+    /// Whether the session cannot serve the next request, though the server answers on it: it became
+    /// read-only in a failover, or is in a transaction that the engine knows nothing of.
+    fn is_unfit_after(&self, error: &DatabaseError) -> bool {
+        let in_transaction = matches!(error.code.as_deref(), Some("25P01" | "25P02"));
+        error.kind == DatabaseErrorKind::ReadOnly || (in_transaction && self.depth == 0)
+    }
+
+    /// Whether the server answers on it; else it is closed when this is dropped.
+    pub(super) async fn is_alive(&mut self) -> bool {
+        self.busy = true;
+        let alive = match self.connection.as_mut().map(|pooled| pooled.connection()) {
+            Some(Ok(connection)) => matches!(timeout(CHECK_DEADLINE, connection.ping()).await, Ok(Ok(_))),
+            _ => false,
+        };
+        (self.used, self.busy, self.broken) = (alive, false, !alive);
+        alive
+    }
+
+    /// When the connection was last used before this.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        Some(self.connection.as_ref()?.facts.used_at)
+    }
+
+    /// Closes the connection when the lease ends.
+    pub(crate) fn discard(&mut self) {
+        self.broken = true;
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        let now = Instant::now();
+        if self.used {
+            connection.facts.used_at = now;
+        }
+        let fit = !self.busy && !self.broken && self.depth == 0;
+        self.pool.give_back(connection, now, fit);
+    }
+}

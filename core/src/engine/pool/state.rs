@@ -1,0 +1,375 @@
+//! The state of one tenant's pool: its idle connections, who waits, and what is being opened.
+//!
+//! A plain data structure: it opens and closes nothing, and the time is a parameter. Its methods
+//! return what is to be done, and connections to close, so that nothing is dropped under the lock
+//! that [`Pool`](super::Pool) keeps it under.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::breaker::{Breaker, Failure};
+use crate::{
+    DatabaseError, DatabaseErrorKind, DriverErrorKind,
+    engine::{
+        budget::{Idle, ProbePermit},
+        settings::PoolDefaults,
+    },
+};
+
+/// How many connections one tenant opens at once. Many at once are all slow, and the first is
+/// needed first.
+const OPENINGS_AT_ONCE: usize = 4;
+/// A connection that was not used for this long is checked before it is used again.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
+/// Connections beyond `idle_connections` are kept this long, so that a burst does not open them
+/// again and again.
+const EXCESS_KEPT: Duration = Duration::from_secs(10);
+/// How often an opening is tried again for a tenant without a connection while its server is full.
+const FULL_TRIES: u32 = 3;
+
+/// What a pool knows of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    /// The era of the pool in which it was opened.
+    pub(super) era: u64,
+    pub(super) opened_at: Instant,
+    /// How long opening it took.
+    pub(super) opening: Duration,
+    pub(super) retire_at: Instant,
+    pub(super) used_at: Instant,
+}
+
+pub(super) trait HasFacts {
+    fn facts(&self) -> &Facts;
+}
+
+/// `C` is a connection, `W` how a request that waits is told.
+pub(super) struct PoolState<C, W> {
+    limits: PoolDefaults,
+    /// Rises with each secret and each time the pool is closed: connections of an earlier era are
+    /// closed as they come back.
+    era: u64,
+    /// The one that was used last is at the end, and is used next: those not needed grow old and go.
+    idle: Vec<C>,
+    /// Requests that wait, in order of arrival.
+    waiting: BTreeMap<u64, W>,
+    next_ticket: u64,
+    in_use: usize,
+    /// Openings that were begun and have not ended.
+    opening: usize,
+    breaker: Breaker,
+    /// The right to probe, while an opening does so.
+    probe: Option<ProbePermit>,
+    /// Connections last used before this are checked before use.
+    suspect_before: Option<Instant>,
+    /// Since when the database is being prepared.
+    preparing_since: Option<Instant>,
+    used_at: Instant,
+}
+
+/// What becomes of a connection.
+#[derive(Debug)]
+pub(super) enum Next<C, W> {
+    /// The request that has waited longest has it.
+    Deliver(W, C),
+    Kept,
+    Close(C),
+}
+
+/// What becomes of an opening that failed.
+#[derive(Debug)]
+pub(super) enum Failed<W> {
+    /// It is tried again after this pause: the tenant has other connections, or its server is full.
+    Retry(Duration),
+    /// It is not, and these requests fail with it.
+    GiveUp(Vec<W>),
+}
+
+impl<C: HasFacts, W> PoolState<C, W> {
+    pub(super) fn new(limits: PoolDefaults, now: Instant) -> Self {
+        Self {
+            limits,
+            era: 0,
+            idle: Vec::new(),
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            in_use: 0,
+            opening: 0,
+            breaker: Breaker::new(),
+            probe: None,
+            suspect_before: None,
+            preparing_since: None,
+            used_at: now,
+        }
+    }
+
+    pub(super) fn era(&self) -> u64 {
+        self.era
+    }
+
+    pub(super) fn limits(&self) -> &PoolDefaults {
+        &self.limits
+    }
+
+    /// The connections that are open.
+    pub(super) fn open(&self) -> usize {
+        self.idle.len() + self.in_use
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    pub(super) fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// Whether it has a connection, or one is being opened.
+    pub(super) fn is_active(&self) -> bool {
+        self.open() + self.opening > 0
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// A login was refused, and is tried again with another secret.
+    pub(super) fn doubt(&mut self) {
+        self.breaker.doubt();
+    }
+
+    fn is_current(&self, facts: &Facts, now: Instant) -> bool {
+        facts.era == self.era && now < facts.retire_at
+    }
+
+    fn is_kept(&self, facts: &Facts, now: Instant) -> bool {
+        let idle = now.saturating_duration_since(facts.used_at);
+        self.is_current(facts, now) && idle < Duration::from(self.limits.idle_time)
+    }
+
+    /// Takes the idle connection that was used last, and whether it must be checked before use.
+    /// What is worn out goes to `worn`.
+    pub(super) fn take(&mut self, now: Instant, worn: &mut Vec<C>) -> Option<(C, bool)> {
+        self.used_at = now;
+        while let Some(connection) = self.idle.pop() {
+            let facts = connection.facts();
+            if self.is_kept(facts, now) {
+                let suspect = self.suspect_before.is_some_and(|before| facts.used_at <= before);
+                let check = suspect || now.saturating_duration_since(facts.used_at) >= CHECK_AFTER;
+                self.in_use += 1;
+                return Some((connection, check));
+            }
+            worn.push(connection);
+        }
+        None
+    }
+
+    /// Lets a request wait that found no idle connection; `longest` is how long a request waits.
+    ///
+    /// # Errors
+    /// Why it would wait in vain: the breaker is open and the tenant has no connection, or its
+    /// database is being prepared for longer than a request waits.
+    pub(super) fn join(
+        &mut self,
+        now: Instant,
+        longest: Duration,
+        waiter: W,
+        probe: impl FnOnce() -> Option<ProbePermit>,
+    ) -> Result<u64, DatabaseError> {
+        if self.preparing_since.is_some_and(|since| now - since >= longest) {
+            return Err(DatabaseError::new(DatabaseErrorKind::Migrating));
+        }
+        if self.open() == 0
+            && self.breaker.is_open()
+            && let Some(error) = self.breaker.last_error()
+        {
+            if self.opening > 0 || !self.breaker.pause(now).is_zero() {
+                return Err(error.clone());
+            }
+            self.probe = Some(probe().ok_or_else(|| error.clone())?);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, waiter);
+        Ok(ticket)
+    }
+
+    /// A request no longer waits. Returns what it left behind, and whether an opening is to ask
+    /// [`withdraw`](Self::withdraw).
+    pub(super) fn leave(&mut self, ticket: u64) -> (Option<W>, bool) {
+        let left = self.waiting.remove(&ticket);
+        (left, self.opening > self.waiting.len())
+    }
+
+    /// How many openings are to be begun now, and counts them as begun: as many as requests wait,
+    /// within the pool's maximum, and one at a time until one has succeeded.
+    pub(super) fn begin_openings(&mut self) -> usize {
+        if self.waiting.is_empty() {
+            return 0;
+        }
+        let at_once = if self.breaker.is_proven() { OPENINGS_AT_ONCE } else { 1 };
+        let room = self.limits.max_connections.saturating_sub(self.open());
+        let wanted = self.waiting.len().min(at_once).min(room);
+        let begin = wanted.saturating_sub(self.opening);
+        self.opening += begin;
+        begin
+    }
+
+    /// Whether an opening that has not reached the server yet is no longer wanted; then it counts
+    /// as ended.
+    pub(super) fn withdraw(&mut self) -> bool {
+        let surplus = self.opening > self.waiting.len();
+        if surplus {
+            self.end_opening();
+        }
+        surplus
+    }
+
+    fn end_opening(&mut self) {
+        self.opening -= 1;
+        if self.opening == 0 {
+            self.probe = None;
+        }
+    }
+
+    /// The database is being prepared from now on, or no longer.
+    pub(super) fn set_preparing(&mut self, since: Option<Instant>) {
+        self.preparing_since = since;
+    }
+
+    pub(super) fn is_preparing(&self) -> bool {
+        self.preparing_since.is_some()
+    }
+
+    /// A connection is open. Returns what becomes of it, and how many openings had failed before.
+    /// One of an earlier era is closed, and its opening is tried again.
+    pub(super) fn opened(&mut self, connection: C, now: Instant) -> (Next<C, W>, u32) {
+        if connection.facts().era != self.era {
+            return (Next::Close(connection), 0);
+        }
+        self.end_opening();
+        let failures = self.breaker.succeeded();
+        self.used_at = now;
+        (self.hand_on(connection), failures)
+    }
+
+    fn hand_on(&mut self, connection: C) -> Next<C, W> {
+        match self.waiting.pop_first() {
+            Some((_, waiter)) => {
+                self.in_use += 1;
+                Next::Deliver(waiter, connection)
+            }
+            None => {
+                self.idle.push(connection);
+                Next::Kept
+            }
+        }
+    }
+
+    /// An opening failed for the `tries`th time. While the tenant has a connection it is tried
+    /// again after a pause, and the requests wait for the others.
+    pub(super) fn opening_failed(
+        &mut self,
+        error: DatabaseError,
+        failure: Failure,
+        tries: u32,
+        pause: Duration,
+        now: Instant,
+    ) -> (Failed<W>, Option<u32>) {
+        let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+        let again = self.open() > 0 || (full && tries <= FULL_TRIES);
+        let failure = if full && again { Failure::Full } else { failure };
+        let noteworthy = self.breaker.failed(error, failure, now);
+        if again {
+            return (Failed::Retry(pause.max(self.breaker.pause(now))), noteworthy);
+        }
+        self.end_opening();
+        let waiting = std::mem::take(&mut self.waiting);
+        (Failed::GiveUp(waiting.into_values().collect()), noteworthy)
+    }
+
+    /// A connection comes back. `fit` is whether it may be used again.
+    pub(super) fn give_back(&mut self, connection: C, now: Instant, fit: bool) -> Next<C, W> {
+        self.in_use -= 1;
+        if fit && self.is_current(connection.facts(), now) {
+            self.hand_on(connection)
+        } else {
+            Next::Close(connection)
+        }
+    }
+
+    /// A connection was found dead that was last used at `used_at`. Returns the idle ones that are
+    /// idle as long: the same became of them.
+    pub(super) fn found_dead(&mut self, used_at: Instant, now: Instant) -> Vec<C> {
+        self.suspect_idle(now);
+        self.idle
+            .extract_if(.., |connection| connection.facts().used_at <= used_at)
+            .collect()
+    }
+
+    /// A connection broke: every idle one may be broken too, since the server restarted, or sessions
+    /// were ended.
+    pub(super) fn suspect_idle(&mut self, now: Instant) {
+        self.suspect_before = Some(now);
+    }
+
+    /// Begins a new era, with other limits if a secret says so. Returns the idle connections of the
+    /// old one.
+    pub(super) fn begin_era(&mut self, limits: Option<PoolDefaults>) -> Vec<C> {
+        self.era += 1;
+        self.limits = limits.unwrap_or(self.limits.clone());
+        // What was said of the old secret is not said of the new one.
+        self.breaker.forgive();
+        std::mem::take(&mut self.idle)
+    }
+
+    /// Takes out what is worn out, and what is beyond `idle_connections` for a while.
+    pub(super) fn sweep(&mut self, now: Instant) -> Vec<C> {
+        let mut excess = self.idle.len().saturating_sub(self.limits.idle_connections);
+        let idle = std::mem::take(&mut self.idle);
+        let (kept, closed) = idle.into_iter().partition(|connection| {
+            let facts = connection.facts();
+            let too_many = excess > 0 && now.saturating_duration_since(facts.used_at) >= EXCESS_KEPT;
+            excess -= usize::from(too_many);
+            self.is_kept(facts, now) && !too_many
+        });
+        self.idle = kept;
+        closed
+    }
+
+    fn longest_idle_at(&self) -> Option<usize> {
+        (0..self.idle.len()).min_by_key(|at| self.idle[*at].facts().used_at)
+    }
+
+    /// The idle connection that has been idle longest.
+    pub(super) fn longest_idle(&self) -> Option<Idle> {
+        let since = self.idle[self.longest_idle_at()?].facts().used_at;
+        Some(Idle {
+            since,
+            several: self.open() > 1,
+        })
+    }
+
+    /// Takes out the connection that has been idle longest, if it was not used after `since`.
+    pub(super) fn take_idle_since(&mut self, since: Instant) -> Option<C> {
+        let at = self
+            .longest_idle_at()
+            .filter(|at| self.idle[*at].facts().used_at <= since)?;
+        Some(self.idle.remove(at))
+    }
+
+    /// When it was last used, if nothing uses it now.
+    pub(super) fn unused_since(&self) -> Option<Instant> {
+        let unused = self.in_use == 0 && self.opening == 0 && self.waiting.is_empty();
+        unused.then_some(self.used_at)
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
