@@ -25,15 +25,15 @@ mod pace;
 mod pool;
 mod secrets;
 mod settings;
-mod sql;
-mod stopwatch;
-mod tally;
 mod tenant;
 mod tenants;
 mod transaction;
 mod usage;
 
-pub use database::TenantDatabase;
+use database::sql;
+use measure::{counter, observer, stopwatch, tally, usage};
+
+pub use database::{TenantDatabase, TenantTransaction};
 pub use health::{SecretSnapshot, TenantSnapshot, TenantStatus};
 pub use observer::{EngineObserver, FetchOutcome, StatementEnd};
 pub use pool::{OnConnect, PoolStatus};

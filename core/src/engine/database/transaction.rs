@@ -22,6 +22,7 @@ use super::{
     tally::RequestTally,
     tenant::Tenant,
 };
+use super::unknown_outcome;
 use crate::{DatabaseError, DatabaseErrorKind, trace::is_traced};
 
 /// How long rolling back a transaction that was dropped may take before its connection is closed instead.

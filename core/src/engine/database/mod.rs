@@ -1,5 +1,8 @@
 //! A tenant's database as handlers hold it.
 
+pub(super) mod sql;
+mod transaction;
+
 use std::{
     fmt,
     future::Future,
@@ -24,6 +27,8 @@ use super::{
     transaction::TenantTransaction,
     usage::TenantUsage,
 };
+pub use transaction::TenantTransaction;
+
 use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId, trace::TRACE_TARGET};
 
 /// How often a read is sent whose connection broke while it may have been running: it may be what breaks it.
