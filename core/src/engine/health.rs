@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     budget::ConnectionPermit,
+    measure::usage::TenantUsage,
     pool::PoolStatus,
     secrets::Secret,
     tenant::Tenant,
@@ -21,6 +22,44 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 const PROBES_AT_ONCE: usize = 10;
 /// How long the session of a check may live on at the server.
 const LINGERING: Duration = Duration::from_millis(100);
+
+/// A known tenant, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownTenant {
+    /// Its id.
+    pub id: TenantId,
+    /// What it used.
+    pub usage: TenantUsage,
+    /// Its connections; `None` while no pool is open.
+    pub pool: Option<PoolStatus>,
+    /// Whether its provider is left alone for a while after failures.
+    pub secret_breaker_open: bool,
+    /// Whether its database is left alone for a while after failures.
+    pub connection_breaker_open: bool,
+}
+
+/// Every tenant that is known now, and the usage of those that are not any more.
+#[derive(Debug, Clone, Default)]
+pub struct UsageSnapshot {
+    /// In no order.
+    pub known: Vec<KnownTenant>,
+    /// The sum over all tenants that were forgotten.
+    pub forgotten: TenantUsage,
+}
+
+pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
+    let (pool, secret_breaker_open) = {
+        let holdings = tenant.holdings();
+        (holdings.pool.clone(), holdings.secret.is_backing_off(Instant::now()))
+    };
+    KnownTenant {
+        id: tenant.id,
+        usage: tenant.usage.usage(),
+        pool: pool.as_ref().filter(|pool| pool.is_open()).map(|pool| pool.status()),
+        secret_breaker_open,
+        connection_breaker_open: pool.is_some_and(|pool| pool.is_broken()),
+    }
+}
 
 /// How a tenant is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,31 +20,28 @@
 mod budget;
 mod database;
 mod health;
-mod observer;
+mod measure;
 mod pace;
 mod pool;
 mod secrets;
 mod settings;
+mod sql;
 mod tenant;
 mod tenants;
-mod transaction;
-mod usage;
-
-use database::sql;
-use measure::{counter, observer, stopwatch, tally, usage};
 
 pub use database::{TenantDatabase, TenantTransaction};
-pub use health::{SecretSnapshot, TenantSnapshot, TenantStatus};
-pub use observer::{EngineObserver, FetchOutcome, StatementEnd};
+pub use health::{KnownTenant, SecretSnapshot, TenantSnapshot, TenantStatus, UsageSnapshot};
+pub use measure::{
+    observer::{EngineObserver, FetchOutcome, StatementEnd},
+    tally::RequestTally,
+    usage::{TenantUsage, Usage},
+};
 pub use pool::{OnConnect, PoolStatus};
 pub use secrets::SecretMetrics;
 pub use settings::{
     DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
 };
-pub use tally::RequestTally;
 pub use tenants::{AcquireError, CacheSnapshot, OpenedConnection, PoolMetrics, Tenants, TenantsParts};
-pub use transaction::TenantTransaction;
-pub use usage::{KnownTenant, TenantUsage, Usage, UsageSnapshot};
 
 /// Runs random histories against a model: as many as `TENANTRY_HISTORIES` says, 100,000 by default.
 /// A history that fails names its seed.

@@ -15,14 +15,12 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     budget::Budget,
     database::TenantDatabase,
-    health::within,
-    observer::EngineObserver,
+    health::{UsageSnapshot, known_tenant, within},
+    measure::{observer::EngineObserver, tally::RequestTally, usage::TenantUsageCounters},
     pool::{OnConnect, PoolParts, PoolTimes, SecretSource},
     secrets::{Drivers, LIST_DEADLINE, SecretError, SecretMetrics, Secrets, count},
     settings::EngineSettings,
-    tally::RequestTally,
     tenant::{Admitted, Directory, Held, OpenTenant, Refused, Tenant},
-    usage::{KnownTenant, TenantUsageCounters, UsageSnapshot},
 };
 use crate::{
     BoxError, Connection, DatabaseDriver, DatabaseError, ProviderError, SecretInvalid, SecretProvider, TenantId,
@@ -234,7 +232,7 @@ impl Tenants {
         // Nearly every request ends here. Nothing was written that requests of other tenants write.
         if let Some((secret, pool)) = admitted.at_hand(now) {
             if let Some(tally) = &tally {
-                tally.set_entry(&admitted);
+                tally.set_usage(&admitted.usage);
             }
             count(&admitted.usage.secret_hits);
             let traced = is_traced();
@@ -433,7 +431,7 @@ impl Engine {
             };
             // A refusal is an answer of its tenant's, too.
             if let Some(tally) = tally {
-                tally.set_entry(&tenant);
+                tally.set_usage(&tenant.usage);
             }
             return Err(refused);
         }
@@ -463,7 +461,7 @@ impl Engine {
         if let Some(tally) = &tally
             && !matches!(read, Err(SecretError::NotFound))
         {
-            tally.set_entry(&tenant);
+            tally.set_usage(&tenant.usage);
         }
         let secret = match read {
             Ok(secret) => secret,
@@ -584,21 +582,6 @@ impl SecretSource for Host {
             Some(Ok(held)) => held.refresh_after_refusal(&engine.secrets, generation).await,
             _ => false,
         }
-    }
-}
-
-/// A tenant as metrics show it.
-fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
-    let (pool, secret_breaker_open) = {
-        let holdings = tenant.holdings();
-        (holdings.pool.clone(), holdings.secret.is_backing_off(Instant::now()))
-    };
-    KnownTenant {
-        id: tenant.id,
-        usage: tenant.usage.usage(),
-        pool: pool.as_ref().filter(|pool| pool.is_open()).map(|pool| pool.status()),
-        secret_breaker_open,
-        connection_breaker_open: pool.is_some_and(|pool| pool.is_broken()),
     }
 }
 

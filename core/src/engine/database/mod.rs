@@ -1,35 +1,27 @@
-//! A tenant's database as handlers hold it.
+//! A tenant's database, as handlers use it: SeaORM's traits over leases of the tenant's pool.
 
-pub(super) mod sql;
+mod call;
+mod sea_orm;
 mod transaction;
 
-use std::{
-    fmt,
-    future::Future,
-    pin::{Pin, pin},
-    sync::Arc,
-};
+use std::{fmt, pin::pin, sync::Arc};
 
-use async_trait::async_trait;
-use sea_orm::{
-    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
-    TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
-};
+use ::sea_orm::{DbBackend, DbErr, TransactionOptions};
 use tokio::time::Instant;
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
+    measure::{
+        stopwatch::{Stopwatch, note_error},
+        tally::RequestTally,
+        usage::TenantUsage,
+    },
     pool::{Answer, Call, Lease, PoolStatus},
-    sql,
-    stopwatch::{Stopwatch, note_answer, note_error, statement_span},
-    tally::RequestTally,
     tenant::OpenTenant,
-    transaction::TenantTransaction,
-    usage::TenantUsage,
 };
-pub use transaction::TenantTransaction;
-
 use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId, trace::TRACE_TARGET};
+
+pub use transaction::TenantTransaction;
 
 /// How often a read is sent whose connection broke while it may have been running: it may be what breaks it.
 const ATTEMPTS: u32 = 3;
@@ -100,7 +92,12 @@ impl TenantDatabase {
     /// Takes a connection and asks it. What failed because the connection was dead is asked again of another, where it certainly had no
     /// effect.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
-        let mut watch = Stopwatch::new(&self.open.tenant, &self.open.secret, self.tally.as_deref());
+        let mut watch = Stopwatch::new(call::subject(
+            &self.open.tenant,
+            &self.open.secret,
+            self.tally.as_deref(),
+        ));
+        self.open.tenant.touch(watch.started);
         // What certainly had no effect is repeated for as long as a request waits for a connection, on as many as the pool may have: when
         // all sessions of a pool are ended one after the other, it may meet every one of them.
         let give_up = watch.started + self.open.pool.acquire_timeout();
@@ -112,15 +109,7 @@ impl TenantDatabase {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            let span = match self.traced {
-                true => statement_span(&self.open.tenant, &self.open.secret, call),
-                false => Span::none(),
-            };
-            // The span is held and not entered: a connection makes none within, and each time a span is entered every layer looks it up.
-            let answer = lease.call(call).await;
-            watch.ran();
-            note_answer(&span, &answer);
-            drop(span);
+            let answer = call::run(lease.call(call), call, &mut watch, self.traced).await;
             match answer {
                 Ok(answer) => break Ok((lease, answer)),
                 Err(error)
@@ -130,12 +119,12 @@ impl TenantDatabase {
                 {
                     without_effect += 1;
                 }
-                Err(error) if attempt < ATTEMPTS && may_repeat(&error, call) => attempt += 1,
+                Err(error) if attempt < ATTEMPTS && call::may_repeat(&error, call) => attempt += 1,
                 Err(error) => break Err(error),
             }
         };
-        let answered = answered.map_err(|error| unknown_outcome(error, call));
-        watch.stop(call, answered.as_ref().err());
+        let answered = answered.map_err(|error| call::unknown_outcome(error, call));
+        watch.stop(call::measured(&call), answered.as_ref().err());
         answered
     }
 
@@ -193,150 +182,4 @@ impl fmt::Debug for TenantDatabase {
             .field("driver", &self.driver())
             .finish_non_exhaustive()
     }
-}
-
-/// Whether the call certainly changes nothing, outside of a transaction.
-fn changes_nothing(call: Call<'_>) -> bool {
-    match call {
-        Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
-        Call::Begin(_) | Call::Ping => true,
-        Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
-    }
-}
-
-/// A time-out is never repeated: the database may be busy with the first one still.
-fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
-    error.kind == DatabaseErrorKind::ConnectionLost && changes_nothing(call)
-}
-
-/// What was lost in the middle of a call that may change something may have happened: that is an answer of its own, since a client
-/// that repeats the request could do it twice.
-pub(super) fn unknown_outcome(mut error: DatabaseError, call: Call<'_>) -> DatabaseError {
-    let lost = matches!(
-        error.kind,
-        DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::NoAnswer
-    );
-    if lost && !changes_nothing(call) {
-        error.kind = DatabaseErrorKind::OutcomeUnknown;
-    }
-    error
-}
-
-/// SeaORM's traits, for what has a `call`, a `begin_transaction` and a `backend`: a database and a transaction differ in no more.
-macro_rules! sea_orm_traits {
-    ($type:ty) => {
-        #[async_trait]
-        impl ConnectionTrait for $type {
-            fn get_database_backend(&self) -> DbBackend {
-                self.backend()
-            }
-
-            async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-                executed(self.call(Call::Execute(&statement)).await?)
-            }
-
-            async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-                executed(self.call(Call::Script(sql)).await?)
-            }
-
-            async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-                match self.call(Call::One(&statement)).await? {
-                    Answer::One(row) => Ok(row),
-                    _ => Err(unexpected()),
-                }
-            }
-
-            async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-                match self.call(Call::All(&statement)).await? {
-                    Answer::All(rows) => Ok(rows),
-                    _ => Err(unexpected()),
-                }
-            }
-        }
-
-        #[async_trait]
-        impl TransactionTrait for $type {
-            type Transaction = TenantTransaction;
-
-            async fn begin(&self) -> Result<TenantTransaction, DbErr> {
-                self.begin_transaction(TransactionOptions::default()).await
-            }
-
-            async fn begin_with_config(
-                &self,
-                isolation_level: Option<IsolationLevel>,
-                access_mode: Option<AccessMode>,
-            ) -> Result<TenantTransaction, DbErr> {
-                let options = TransactionOptions {
-                    isolation_level,
-                    access_mode,
-                    ..TransactionOptions::default()
-                };
-                self.begin_transaction(options).await
-            }
-
-            async fn begin_with_options(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
-                self.begin_transaction(options).await
-            }
-
-            async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
-            where
-                F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
-                    + Send,
-                T: Send,
-                E: fmt::Display + fmt::Debug + Send,
-            {
-                let transaction = self.begin().await.map_err(TransactionError::Connection)?;
-                run_transaction(transaction, callback).await
-            }
-
-            async fn transaction_with_config<F, T, E>(
-                &self,
-                callback: F,
-                isolation_level: Option<IsolationLevel>,
-                access_mode: Option<AccessMode>,
-            ) -> Result<T, TransactionError<E>>
-            where
-                F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
-                    + Send,
-                T: Send,
-                E: fmt::Display + fmt::Debug + Send,
-            {
-                let begun = self.begin_with_config(isolation_level, access_mode).await;
-                run_transaction(begun.map_err(TransactionError::Connection)?, callback).await
-            }
-        }
-    };
-}
-
-sea_orm_traits!(TenantDatabase);
-sea_orm_traits!(TenantTransaction);
-
-async fn run_transaction<F, T, E>(transaction: TenantTransaction, callback: F) -> Result<T, TransactionError<E>>
-where
-    F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
-    T: Send,
-    E: fmt::Display + fmt::Debug + Send,
-{
-    match callback(&transaction).await {
-        Ok(value) => {
-            transaction.commit().await.map_err(TransactionError::Connection)?;
-            Ok(value)
-        }
-        Err(error) => {
-            transaction.rollback().await.map_err(TransactionError::Connection)?;
-            Err(TransactionError::Transaction(error))
-        }
-    }
-}
-
-fn executed(answer: Answer) -> Result<ExecResult, DbErr> {
-    match answer {
-        Answer::Executed(result) => Ok(result),
-        _ => Err(unexpected()),
-    }
-}
-
-fn unexpected() -> DbErr {
-    DatabaseError::new(DatabaseErrorKind::Other).into_db_err()
 }

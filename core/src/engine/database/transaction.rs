@@ -12,18 +12,18 @@ use std::{
 use async_trait::async_trait;
 use sea_orm::{DbBackend, DbErr, TransactionOptions, TransactionSession};
 use tokio::sync::Mutex;
-use tracing::Span;
 
-use super::{
-    database::unknown_outcome,
-    pool::{Answer, Call, Lease},
-    secrets::Secret,
-    stopwatch::{Stopwatch, note_answer, statement_span},
-    tally::RequestTally,
-    tenant::Tenant,
+use super::call;
+use crate::{
+    DatabaseError, DatabaseErrorKind,
+    engine::{
+        measure::{stopwatch::Stopwatch, tally::RequestTally},
+        pool::{Answer, Call, Lease},
+        secrets::Secret,
+        tenant::Tenant,
+    },
+    trace::is_traced,
 };
-use super::unknown_outcome;
-use crate::{DatabaseError, DatabaseErrorKind, trace::is_traced};
 
 /// How long rolling back a transaction that was dropped may take before its connection is closed instead.
 const ROLLBACK_DEADLINE: Duration = Duration::from_secs(2);
@@ -175,16 +175,10 @@ impl Shared {
         call: Call<'_>,
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DatabaseError> {
-        let mut watch = Stopwatch::new(&self.entry, &self.secret, self.tally.as_deref());
-        let span = match is_traced() {
-            true => statement_span(&self.entry, &self.secret, call),
-            false => Span::none(),
-        };
-        let answer = answer.await;
-        watch.ran();
-        note_answer(&span, &answer);
-        drop(span);
-        watch.stop(call, answer.as_ref().err());
+        let mut watch = Stopwatch::new(call::subject(&self.entry, &self.secret, self.tally.as_deref()));
+        self.entry.touch(watch.started);
+        let answer = call::run(answer, call, &mut watch, is_traced()).await;
+        watch.stop(call::measured(&call), answer.as_ref().err());
         answer
     }
 
@@ -227,7 +221,7 @@ impl Shared {
             // The state that a failed end leaves the session in is not known.
             lease.discard();
         }
-        answer.map_err(|error| unknown_outcome(error, call))
+        answer.map_err(|error| call::unknown_outcome(error, call))
     }
 
     async fn roll_back_abandoned(&self, session: &mut Session) -> Result<(), DatabaseError> {

@@ -1,19 +1,19 @@
-//! What the engine tells of its work, for metrics.
+//! What the engine reports of its work, for metrics.
 
 use std::time::Duration;
 
 use crate::{DatabaseErrorKind, DriverErrorKind};
 
-/// Is told what the engine has done. It is called by requests on their way, so it must be quick and must not block. What it is told
-/// holds no value of a statement and nothing of a secret.
+/// Receives what the engine has done. Requests call it, so it must be quick and must not block. What it
+/// receives holds no value of a statement and nothing of a secret.
 pub trait EngineObserver: Send + Sync {
-    /// A statement ended, or a begin, a commit or a rollback.
+    /// A statement ended; a begin, a commit and a rollback count as statements.
     fn statement(&self, statement: &StatementEnd<'_>);
-    /// A request waited this long for a connection of a database of this driver, its opening included.
+    /// A request waited this long for a connection, including the time to open it.
     fn connection_acquired(&self, driver: &str, waited: Duration, error: Option<DatabaseErrorKind>);
-    /// A connection was opened, or could not be.
+    /// An attempt to open a connection ended.
     fn connection_opened(&self, driver: &str, took: Duration, error: Option<DriverErrorKind>);
-    /// The provider was asked for a secret.
+    /// A fetch of a secret from the provider ended.
     fn secret_fetched(&self, took: Duration, outcome: FetchOutcome);
 }
 
@@ -22,35 +22,35 @@ pub trait EngineObserver: Send + Sync {
 pub struct StatementEnd<'a> {
     /// The driver's type, such as `postgresql`.
     pub driver: &'a str,
-    /// What it does in one word of SQL, such as `SELECT`; `OTHER` where it is none of the usual ones.
+    /// What it does in one word of SQL, such as `SELECT`; `OTHER` if it is none of the usual ones.
     pub operation: &'static str,
     /// How long it took, without the wait for its connection.
     pub elapsed: Duration,
-    /// Whether it was slow for its tenant, the wait included.
+    /// Whether it took longer than its tenant's `query.slow.threshold`.
     pub slow: bool,
-    /// Why it failed, where it did.
+    /// Why it failed, if it did.
     pub error: Option<DatabaseErrorKind>,
 }
 
-/// What came of asking the provider for a secret.
+/// The outcome of fetching a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchOutcome {
-    /// The version that is known already.
+    /// The provider returned the version that is cached already.
     Unchanged,
-    /// The first, or another version.
+    /// The provider returned the first version or another one.
     Changed,
-    /// There is no such tenant.
+    /// The provider knows no such tenant.
     NotFound,
-    /// It was read and cannot be used.
+    /// The secret was read and cannot be used.
     Invalid,
-    /// It was read, and a newer answer was asked for meanwhile: it is read once more.
+    /// The secret was read, and a refresh asked for a newer answer meanwhile: it is read once more.
     Superseded,
-    /// The provider could not be asked, or refused; its kind in one word.
+    /// The provider failed or refused; the kind of the error in one word.
     Failed(&'static str),
 }
 
 impl FetchOutcome {
-    /// In one word, for a label.
+    /// The outcome in one word, for a label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",

@@ -1,4 +1,4 @@
-//! What one request asked of its tenant's database.
+//! The statements of one request.
 
 use std::{
     sync::{
@@ -8,31 +8,32 @@ use std::{
     time::Duration,
 };
 
-use super::{tenant::Tenant, usage::Usage};
+use super::usage::{TenantUsageCounters, Usage};
 use crate::TenantId;
 
-/// Filled by the engine while a request runs, read by whoever tells of the request when it has been answered.
+/// Counts the statements of one request. The engine fills it while the request runs; its owner reads
+/// it when the request has been answered.
 #[derive(Default)]
 pub struct RequestTally {
     tenant: OnceLock<TenantId>,
-    entry: OnceLock<Arc<Tenant>>,
+    usage: OnceLock<Arc<TenantUsageCounters>>,
     statements: AtomicU32,
     failed: AtomicU32,
     nanoseconds: AtomicU64,
 }
 
 impl RequestTally {
-    /// Whose request it is. A request that resolves its tenant twice resolves the same.
+    /// Sets the request's tenant. A request that resolves its tenant twice resolves the same one.
     pub fn set_tenant(&self, tenant: TenantId) {
         self.tenant.get_or_init(|| tenant);
     }
 
-    /// Whose request it is, once that is known.
+    /// The request's tenant, once it is known.
     pub fn tenant(&self) -> Option<TenantId> {
         self.tenant.get().copied()
     }
 
-    /// Its statements, and how long they and the waits for their connections took.
+    /// Its statements. Their time includes the waits for their connections.
     pub fn statements(&self) -> Usage {
         Usage {
             count: self.statements.load(Ordering::Relaxed).into(),
@@ -41,15 +42,16 @@ impl RequestTally {
         }
     }
 
-    /// The request was answered after `elapsed`: counts it among its tenant's, where it has one that is known.
+    /// Records that the request was answered after `elapsed`, in the usage of its tenant if it has one.
     pub fn answered(&self, elapsed: Duration, failed: bool) {
-        if let Some(entry) = self.entry.get() {
-            entry.usage.requests.record(elapsed, failed);
+        if let Some(usage) = self.usage.get() {
+            usage.requests.record(elapsed, failed);
         }
     }
 
-    pub(crate) fn set_entry(&self, entry: &Arc<Tenant>) {
-        self.entry.get_or_init(|| entry.clone());
+    /// Sets the counters of its tenant.
+    pub(crate) fn set_usage(&self, usage: &Arc<TenantUsageCounters>) {
+        self.usage.get_or_init(|| usage.clone());
     }
 
     pub(crate) fn record(&self, elapsed: Duration, failed: bool) {

@@ -1,27 +1,27 @@
-//! How much of everything a tenant used: for metrics and `TenantStats`.
+//! How much a tenant used: for metrics and `TenantStats`.
 
 use std::{
     ops::AddAssign,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use super::pool::PoolStatus;
-use crate::TenantId;
-
-/// How often something was done, and for how long.
+/// A number of events and the time they took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How often.
+    /// How many there were.
     pub count: u64,
-    /// How often it failed.
+    /// How many of them failed.
     pub failed: u64,
-    /// How long it took, all together.
+    /// The time they took in total.
     pub time: Duration,
 }
 
 impl Usage {
-    /// How long it took on average; zero before the first time.
+    /// The average time of one; zero if there was none.
     pub fn mean(&self) -> Duration {
         let nanoseconds = self.time.as_nanos().checked_div(u128::from(self.count));
         Duration::from_nanos(nanoseconds.unwrap_or(0) as u64)
@@ -69,20 +69,20 @@ impl UsageCounter {
     }
 }
 
-/// What one tenant, or several together, used since the server began to know them.
+/// What one tenant, or several together, used since the engine first saw them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TenantUsage {
-    /// Requests that were answered; those answered 500 and above failed.
+    /// Answered requests; a status of 500 or above counts as failed.
     pub requests: Usage,
-    /// Requests that found the secret at hand.
+    /// Requests that found the secret in the cache.
     pub secret_hits: u64,
-    /// Reads of the secret at its provider.
+    /// Fetches of the secret from its provider.
     pub secret_fetches: Usage,
-    /// Waits for a connection, its opening included.
+    /// Waits for a connection, including the time to open it.
     pub connection_waits: Usage,
-    /// Statements, without the wait for their connection.
+    /// Statements, without the waits for their connections.
     pub statements: Usage,
-    /// Statements that were slow for their tenant, the wait included.
+    /// Statements that took longer than their tenant's `query.slow.threshold`.
     pub slow_statements: u64,
 }
 
@@ -100,6 +100,8 @@ impl AddAssign for TenantUsage {
 /// Counts a [`TenantUsage`].
 #[derive(Default)]
 pub(crate) struct TenantUsageCounters {
+    /// Receives the counts when these counters are dropped.
+    heir: Option<Arc<TenantUsageCounters>>,
     pub(crate) requests: UsageCounter,
     pub(crate) secret_hits: AtomicU64,
     pub(crate) secret_fetches: UsageCounter,
@@ -109,6 +111,13 @@ pub(crate) struct TenantUsageCounters {
 }
 
 impl TenantUsageCounters {
+    /// Counters whose counts are added to `heir` when they are dropped.
+    pub(crate) fn with_heir(heir: Arc<Self>) -> Self {
+        let mut counters = Self::default();
+        counters.heir = Some(heir);
+        counters
+    }
+
     pub(crate) fn secret_hits(&self) -> u64 {
         self.secret_hits.load(Ordering::Relaxed)
     }
@@ -123,38 +132,17 @@ impl TenantUsageCounters {
             slow_statements: self.slow_statements.load(Ordering::Relaxed),
         }
     }
+}
 
-    /// Takes over what a tenant used that is forgotten.
-    pub(crate) fn add(&self, usage: TenantUsage) {
-        self.requests.add(usage.requests);
-        self.secret_hits.fetch_add(usage.secret_hits, Ordering::Relaxed);
-        self.secret_fetches.add(usage.secret_fetches);
-        self.connection_waits.add(usage.connection_waits);
-        self.statements.add(usage.statements);
-        self.slow_statements.fetch_add(usage.slow_statements, Ordering::Relaxed);
+impl Drop for TenantUsageCounters {
+    fn drop(&mut self) {
+        let Some(heir) = self.heir.take() else { return };
+        let usage = self.usage();
+        heir.requests.add(usage.requests);
+        heir.secret_hits.fetch_add(usage.secret_hits, Ordering::Relaxed);
+        heir.secret_fetches.add(usage.secret_fetches);
+        heir.connection_waits.add(usage.connection_waits);
+        heir.statements.add(usage.statements);
+        heir.slow_statements.fetch_add(usage.slow_statements, Ordering::Relaxed);
     }
-}
-
-/// A known tenant, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownTenant {
-    /// Which one.
-    pub id: TenantId,
-    /// What it used.
-    pub usage: TenantUsage,
-    /// Its connections; `None` while no pool is open.
-    pub pool: Option<PoolStatus>,
-    /// Whether its provider is left alone for a while after failures.
-    pub secret_breaker_open: bool,
-    /// Whether its database is left alone for a while after failures.
-    pub connection_breaker_open: bool,
-}
-
-/// Every tenant that is known now, and what those used that no longer are.
-#[derive(Debug, Clone, Default)]
-pub struct UsageSnapshot {
-    /// In no order.
-    pub known: Vec<KnownTenant>,
-    /// All of them together.
-    pub forgotten: TenantUsage,
 }

@@ -30,7 +30,7 @@ use state::{Failed, Next, PoolState};
 
 use super::{
     budget::{Budget, Idle, Member, Neighbour, Returned},
-    observer::EngineObserver,
+    measure::observer::EngineObserver,
     secrets::Secret,
 };
 use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId};

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     BoxError, Connection, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, TenantId,
-    engine::{budget::ConnectionPermit, pace::Backoff, secrets::Secret, stopwatch::note_error},
+    engine::{budget::ConnectionPermit, measure::stopwatch::note_error, pace::Backoff, secrets::Secret},
     trace::{database_system, trace_span},
 };
 

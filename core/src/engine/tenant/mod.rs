@@ -23,19 +23,18 @@ pub(crate) use directory::{Admits, Directory};
 use secret::Flight;
 
 use super::{
-    observer::EngineObserver,
+    measure::{observer::EngineObserver, usage::TenantUsageCounters},
     pace::RateLimiter,
     pool::{Pool, PoolParts},
     secrets::{Secret, SecretSlot},
     settings::LimitsSettings,
-    usage::TenantUsageCounters,
 };
 use crate::{LimitOverrides, TenantId};
 
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     holdings: Mutex<Holdings>,
-    pub(crate) usage: TenantUsageCounters,
+    pub(crate) usage: Arc<TenantUsageCounters>,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     admission: Admission,
     /// The limits of its secret; 0 for those of the configuration.
@@ -46,8 +45,6 @@ pub(crate) struct Tenant {
     /// Milliseconds since `start`.
     last_used: AtomicU64,
     rate: RateLimiter,
-    /// Takes over the usage when the tenant is forgotten.
-    forgotten: Arc<TenantUsageCounters>,
 }
 
 /// A tenant's secret and its pool, under one lock: whenever both are there, the pool has the secret
@@ -77,7 +74,8 @@ impl Holdings {
 }
 
 impl Tenant {
-    /// One that is in use now, in an engine that was started at `start`.
+    /// One that is in use now, in an engine that was started at `start`. Its usage goes to `forgotten`
+    /// when it is dropped.
     pub(crate) fn new(
         id: TenantId,
         start: Instant,
@@ -87,7 +85,7 @@ impl Tenant {
         Self {
             id,
             holdings: Mutex::default(),
-            usage: TenantUsageCounters::default(),
+            usage: Arc::new(TenantUsageCounters::with_heir(forgotten)),
             observer,
             admission: Admission::default(),
             concurrent_requests: AtomicUsize::new(0),
@@ -95,7 +93,6 @@ impl Tenant {
             start,
             last_used: AtomicU64::new(start.elapsed().as_millis() as u64),
             rate: RateLimiter::default(),
-            forgotten,
         }
     }
 
@@ -185,12 +182,6 @@ impl Tenant {
 impl Admits for Tenant {
     fn admission(&self) -> &Admission {
         &self.admission
-    }
-}
-
-impl Drop for Tenant {
-    fn drop(&mut self) {
-        self.forgotten.add(self.usage.usage());
     }
 }
 

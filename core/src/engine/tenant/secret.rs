@@ -9,7 +9,7 @@ use super::{Held, Holdings, Tenant};
 use crate::{
     ProviderError,
     engine::{
-        observer::FetchOutcome,
+        measure::observer::FetchOutcome,
         secrets::{AfterRefusal, Fetched, Read, Secret, SecretError, Secrets, Stored, Turn, count},
     },
     trace::trace_span,

@@ -1,0 +1,92 @@
+//! One call on a connection: how it is measured, whether it may be repeated, and what its failure means.
+
+use tracing::Span;
+
+use crate::{
+    DatabaseError, DatabaseErrorKind,
+    engine::{
+        measure::{
+            stopwatch::{Measured, Stopwatch, Subject, note_answer},
+            tally::RequestTally,
+        },
+        pool::{Answer, Call},
+        secrets::Secret,
+        sql,
+        tenant::Tenant,
+    },
+};
+
+/// Measures the statements of this tenant and this request.
+pub(super) fn subject<'a>(entry: &'a Tenant, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Subject<'a> {
+    Subject {
+        tenant: &entry.id,
+        driver: &secret.driver_type,
+        slow_threshold: secret.config.query.slow_threshold,
+        usage: &entry.usage,
+        observer: entry.observer.as_deref(),
+        tally,
+    }
+}
+
+/// How a call is described.
+pub(super) fn measured<'a>(call: &'a Call<'_>) -> Measured<'a> {
+    Measured {
+        operation: call.operation(),
+        sql: call.sql(),
+    }
+}
+
+/// Waits for the answer of a call, with a span if the request is traced.
+pub(super) async fn run(
+    answer: impl Future<Output = Result<Answer, DatabaseError>>,
+    call: Call<'_>,
+    watch: &mut Stopwatch<'_>,
+    traced: bool,
+) -> Result<Answer, DatabaseError> {
+    let span = match traced {
+        true => watch.span(measured(&call)),
+        false => Span::none(),
+    };
+    // The span is held but not entered: no connection opens a span of its own, and every layer looks an
+    // entered span up.
+    let answer = answer.await;
+    watch.ran();
+    note_answer(&span, answer.as_ref().map(rows));
+    answer
+}
+
+/// The number of rows, if the answer consists of rows.
+fn rows(answer: &Answer) -> Option<usize> {
+    match answer {
+        Answer::All(rows) => Some(rows.len()),
+        Answer::One(row) => Some(usize::from(row.is_some())),
+        Answer::Executed(_) | Answer::Done | Answer::Version(_) => None,
+    }
+}
+
+/// Whether the call certainly changes nothing, outside a transaction.
+fn changes_nothing(call: Call<'_>) -> bool {
+    match call {
+        Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
+        Call::Begin(_) | Call::Ping => true,
+        Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
+    }
+}
+
+/// A time-out is never repeated: the database may still be busy with the first attempt.
+pub(super) fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
+    error.kind == DatabaseErrorKind::ConnectionLost && changes_nothing(call)
+}
+
+/// Marks the loss of a connection in the middle of a write as an unknown outcome: a client that repeats
+/// the request could make the change twice.
+pub(super) fn unknown_outcome(mut error: DatabaseError, call: Call<'_>) -> DatabaseError {
+    let lost = matches!(
+        error.kind,
+        DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::NoAnswer
+    );
+    if lost && !changes_nothing(call) {
+        error.kind = DatabaseErrorKind::OutcomeUnknown;
+    }
+    error
+}

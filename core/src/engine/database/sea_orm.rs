@@ -1,0 +1,134 @@
+//! SeaORM's traits on the tenant's database and its transactions.
+
+use std::{fmt, future::Future, pin::Pin};
+
+use async_trait::async_trait;
+use sea_orm::{
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
+    TransactionError, TransactionOptions, TransactionSession as _, TransactionTrait,
+};
+
+use super::{TenantDatabase, TenantTransaction};
+use crate::{
+    DatabaseError, DatabaseErrorKind,
+    engine::pool::{Answer, Call},
+};
+
+/// Implements SeaORM's traits for a type with `call`, `begin_transaction` and `backend`.
+macro_rules! sea_orm_traits {
+    ($type:ty) => {
+        #[async_trait]
+        impl ConnectionTrait for $type {
+            fn get_database_backend(&self) -> DbBackend {
+                self.backend()
+            }
+
+            async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+                executed(self.call(Call::Execute(&statement)).await?)
+            }
+
+            async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+                executed(self.call(Call::Script(sql)).await?)
+            }
+
+            async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+                match self.call(Call::One(&statement)).await? {
+                    Answer::One(row) => Ok(row),
+                    _ => Err(unexpected()),
+                }
+            }
+
+            async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+                match self.call(Call::All(&statement)).await? {
+                    Answer::All(rows) => Ok(rows),
+                    _ => Err(unexpected()),
+                }
+            }
+        }
+
+        #[async_trait]
+        impl TransactionTrait for $type {
+            type Transaction = TenantTransaction;
+
+            async fn begin(&self) -> Result<TenantTransaction, DbErr> {
+                self.begin_transaction(TransactionOptions::default()).await
+            }
+
+            async fn begin_with_config(
+                &self,
+                isolation_level: Option<IsolationLevel>,
+                access_mode: Option<AccessMode>,
+            ) -> Result<TenantTransaction, DbErr> {
+                let options = TransactionOptions {
+                    isolation_level,
+                    access_mode,
+                    ..TransactionOptions::default()
+                };
+                self.begin_transaction(options).await
+            }
+
+            async fn begin_with_options(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
+                self.begin_transaction(options).await
+            }
+
+            async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
+            where
+                F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+                    + Send,
+                T: Send,
+                E: fmt::Display + fmt::Debug + Send,
+            {
+                let transaction = self.begin().await.map_err(TransactionError::Connection)?;
+                run_transaction(transaction, callback).await
+            }
+
+            async fn transaction_with_config<F, T, E>(
+                &self,
+                callback: F,
+                isolation_level: Option<IsolationLevel>,
+                access_mode: Option<AccessMode>,
+            ) -> Result<T, TransactionError<E>>
+            where
+                F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>
+                    + Send,
+                T: Send,
+                E: fmt::Display + fmt::Debug + Send,
+            {
+                let begun = self.begin_with_config(isolation_level, access_mode).await;
+                run_transaction(begun.map_err(TransactionError::Connection)?, callback).await
+            }
+        }
+    };
+}
+
+sea_orm_traits!(TenantDatabase);
+sea_orm_traits!(TenantTransaction);
+
+async fn run_transaction<F, T, E>(transaction: TenantTransaction, callback: F) -> Result<T, TransactionError<E>>
+where
+    F: for<'c> FnOnce(&'c TenantTransaction) -> Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>> + Send,
+    T: Send,
+    E: fmt::Display + fmt::Debug + Send,
+{
+    match callback(&transaction).await {
+        Ok(value) => {
+            transaction.commit().await.map_err(TransactionError::Connection)?;
+            Ok(value)
+        }
+        Err(error) => {
+            transaction.rollback().await.map_err(TransactionError::Connection)?;
+            Err(TransactionError::Transaction(error))
+        }
+    }
+}
+
+fn executed(answer: Answer) -> Result<ExecResult, DbErr> {
+    match answer {
+        Answer::Executed(result) => Ok(result),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> DbErr {
+    DatabaseError::new(DatabaseErrorKind::Other).into_db_err()
+}

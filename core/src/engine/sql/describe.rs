@@ -1,0 +1,224 @@
+//! What is told of a statement without its values.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
+
+use arc_swap::ArcSwap;
+use foldhash::quality::RandomState;
+
+use super::{dollar_tag, quoted_length};
+
+/// What a trace says of a statement.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Description {
+    /// Operation and table, to call a span by.
+    pub(crate) summary: String,
+    /// The table it is about, where that is easily seen.
+    pub(crate) collection: Option<String>,
+    /// Its text without literals.
+    pub(crate) normalized: String,
+}
+
+impl Description {
+    fn of(sql: &str) -> Self {
+        let (operation, collection) = (operation(sql), collection(sql));
+        Self {
+            summary: collection.map_or_else(
+                || operation.to_owned(),
+                |collection| format!("{operation} {collection}"),
+            ),
+            collection: collection.map(str::to_owned),
+            normalized: normalized(sql),
+        }
+    }
+}
+
+/// How many descriptions are kept. A program has so many statements, unless it writes values into their texts.
+const KEPT: usize = 256;
+/// The longest text whose description is kept, in bytes.
+const LONGEST_KEPT: usize = 4_096;
+
+/// What a trace says of a statement. A text is looked at once: that takes longer than to send the statement, and the texts of a program are
+/// always the same, whoever the tenant. The first ones are kept for good.
+pub(crate) fn described(sql: &str) -> Arc<Description> {
+    type Known = HashMap<String, Arc<Description>, RandomState>;
+    static KNOWN: LazyLock<ArcSwap<Known>> = LazyLock::new(ArcSwap::default);
+    let known = KNOWN.load();
+    if let Some(description) = known.get(sql) {
+        return description.clone();
+    }
+    let description = Arc::new(Description::of(sql));
+    if known.len() < KEPT && sql.len() <= LONGEST_KEPT {
+        KNOWN.rcu(|known| {
+            let mut known = Known::clone(known);
+            known.insert(sql.to_owned(), description.clone());
+            known
+        });
+    }
+    description
+}
+
+/// What a statement does in one word; `OTHER` where it is none of these, so that the words are few.
+pub(crate) fn operation(sql: &str) -> &'static str {
+    const OPERATIONS: [&str; 12] = [
+        "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",
+    ];
+    let sql = sql.trim_start().as_bytes();
+    let begins_with = |word: &str| {
+        let (word, after) = (word.as_bytes(), sql.get(word.len()));
+        sql.get(..word.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(word))
+            && !after.is_some_and(u8::is_ascii_alphabetic)
+    };
+    let known = OPERATIONS.into_iter().find(|known| begins_with(known));
+    known.unwrap_or("OTHER")
+}
+
+/// The first table a statement names, where its name is plain: up to 64 letters, digits and underscores. What may be a literal or a
+/// comment is not looked at.
+pub(crate) fn collection(sql: &str) -> Option<&str> {
+    let end = sql.find(['\'', '$', '#']).unwrap_or(sql.len());
+    let end = [sql.find("--"), sql.find("/*")]
+        .into_iter()
+        .flatten()
+        .fold(end, usize::min);
+    let mut words = sql[..end].split_ascii_whitespace();
+    let before = |word: &str| {
+        ["from", "into", "update"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(word))
+    };
+    let mut quoted = false;
+    words.find(|word| {
+        let found = !quoted && before(word);
+        // Where texts are in double quotes, one may hold any word.
+        quoted ^= word.bytes().filter(|b| *b == b'"').count() % 2 == 1;
+        found
+    })?;
+    let name = words
+        .next()?
+        .trim_matches(|c: char| matches!(c, '"' | '`' | ')' | ',' | ';'));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    ((1..=64).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
+}
+
+/// A statement's text with every literal replaced by `?`, for logs: quoted texts, numbers, dollar-quoted texts; comments go.
+/// Quoted identifiers stay. Bounded to 2,000 characters.
+pub(crate) fn normalized(sql: &str) -> String {
+    const LONGEST: usize = 2_000;
+    let mut out = String::with_capacity(sql.len().min(LONGEST));
+    let mut rest = sql;
+    let mut word = false;
+    while let Some(c) = rest.chars().next() {
+        if out.len() >= LONGEST {
+            out.push('…');
+            break;
+        }
+        let taken = match c {
+            '\'' => {
+                out.push('?');
+                quoted_length(rest, '\'')
+            }
+            '"' | '`' => {
+                let length = quoted_length(rest, c);
+                out.push_str(&rest[..length]);
+                length
+            }
+            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
+            '$' if dollar_tag(rest).is_some() => {
+                out.push('?');
+                let tag = dollar_tag(rest).unwrap_or_default();
+                rest[tag.len()..]
+                    .find(tag)
+                    .map_or(rest.len(), |end| end + 2 * tag.len())
+            }
+            '$' if !word => {
+                // A parameter such as `$1` is no literal.
+                let length = 1 + rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1);
+                out.push_str(&rest[..length]);
+                length
+            }
+            c if c.is_ascii_digit() && !word => {
+                out.push('?');
+                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.')
+                    .unwrap_or(rest.len())
+            }
+            c => {
+                out.push(if c.is_whitespace() { ' ' } else { c });
+                c.len_utf8()
+            }
+        };
+        word = c.is_alphanumeric() || c == '_';
+        rest = &rest[taken..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_are_replaced_and_names_stay() {
+        let cases = [
+            (
+                "SELECT * FROM users WHERE id = $1 LIMIT 50",
+                "SELECT * FROM users WHERE id = $1 LIMIT ?",
+            ),
+            (
+                "select 'it''s canary', col1 from t2 -- canary\n",
+                "select ?, col1 from t2  ",
+            ),
+            (
+                r#"SELECT "a'b" FROM `x'y` WHERE e='canary'"#,
+                r#"SELECT "a'b" FROM `x'y` WHERE e=?"#,
+            ),
+            ("select $tag$canary 'x' $tag$, 1.5e3", "select ?, ?"),
+            ("select /* canary */ 0xCAFE", "select  ?"),
+            (r"select 'canary\' canary' , 2", "select ? , ?"),
+            ("select 'canary unterminated", "select ?"),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(normalized(sql), expected);
+        }
+        assert!(normalized(&"é".repeat(5_000)).len() < 2_010);
+    }
+
+    #[test]
+    fn a_description_that_is_kept_is_the_same_as_one_that_is_not() {
+        for n in 0..2 * KEPT {
+            let sql = format!("SELECT \"a\" FROM \"t{n}\" WHERE x = 'canary'");
+            for _ in 0..2 {
+                assert_eq!(*described(&sql), Description::of(&sql));
+            }
+        }
+        let description = described("UPDATE \"users\" SET \"name\" = 'canary'");
+        assert_eq!(description.summary, "UPDATE users");
+        assert_eq!(description.normalized, "UPDATE \"users\" SET \"name\" = ?");
+    }
+
+    #[test]
+    fn a_statement_is_called_by_what_it_does_to_which_table() {
+        let cases = [
+            (r#"SELECT "id" FROM "users" WHERE 1 = 1"#, "SELECT", Some("users")),
+            ("insert into `users` (`id`) values (?)", "INSERT", Some("users")),
+            ("UPDATE users SET a = 'from b'", "UPDATE", Some("users")),
+            ("DELETE FROM users;", "DELETE", Some("users")),
+            ("SELECT COUNT(*) FROM (SELECT 1 FROM \"users\") AS s", "SELECT", None),
+            ("select 'x' || 'a from canary b'", "SELECT", None),
+            ("select \"a from canary b\"", "SELECT", None),
+            ("select 1 -- from canary", "SELECT", None),
+            ("PRAGMA x", "OTHER", None),
+            ("SELECTED x", "OTHER", None),
+            ("SE", "OTHER", None),
+            ("set", "SET", None),
+            ("", "OTHER", None),
+        ];
+        for (sql, expected, table) in cases {
+            assert_eq!((operation(sql), collection(sql)), (expected, table), "{sql}");
+        }
+    }
+}
