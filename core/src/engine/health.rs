@@ -7,12 +7,8 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{
-    budget::ConnectionPermit,
-    measure::usage::TenantUsage,
-    pool::PoolStatus,
-    secrets::Secret,
-    tenant::Tenant,
-    tenants::{AcquireError, Tenants},
+    budget::ConnectionPermit, error::AcquireError, measure::usage::TenantUsage, pool::PoolStatus, secrets::Secret,
+    tenant::Tenant, tenants::Tenants,
 };
 use crate::{BoxError, DatabaseError, DatabaseErrorKind, DriverErrorKind, TenantId};
 

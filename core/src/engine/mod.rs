@@ -19,7 +19,9 @@
 
 mod budget;
 mod database;
+mod error;
 mod health;
+mod house;
 mod measure;
 mod pace;
 mod pool;
@@ -30,7 +32,9 @@ mod tenant;
 mod tenants;
 
 pub use database::{TenantDatabase, TenantTransaction};
+pub use error::AcquireError;
 pub use health::{KnownTenant, SecretSnapshot, TenantSnapshot, TenantStatus, UsageSnapshot};
+pub use house::TenantsParts;
 pub use measure::{
     observer::{EngineObserver, FetchOutcome, StatementEnd},
     tally::RequestTally,
@@ -41,7 +45,7 @@ pub use secrets::SecretMetrics;
 pub use settings::{
     DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
 };
-pub use tenants::{AcquireError, CacheSnapshot, OpenedConnection, PoolMetrics, Tenants, TenantsParts};
+pub use tenants::{CacheSnapshot, OpenedConnection, PoolMetrics, Tenants};
 
 /// Runs random histories against a model: as many as `TENANTRY_HISTORIES` says, 100,000 by default.
 /// A history that fails names its seed.

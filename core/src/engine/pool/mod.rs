@@ -8,6 +8,7 @@ mod breaker;
 mod lease;
 mod opening;
 mod state;
+mod upkeep;
 
 use std::{
     sync::{Arc, Weak},
@@ -29,7 +30,7 @@ pub(crate) use opening::SecretSource;
 use state::{Failed, Next, PoolState};
 
 use super::{
-    budget::{Budget, Idle, Member, Neighbour, Returned},
+    budget::{Budget, Member, Returned},
     measure::observer::EngineObserver,
     secrets::Secret,
 };
@@ -319,52 +320,6 @@ impl Pool {
         self.inner.lock().state.suspect_idle(Instant::now());
     }
 
-    /// Takes a new secret: connections are opened with it from now on, idle ones of the old are
-    /// closed now, used ones as they come back. Returns whether it is newer than the one it has.
-    pub(crate) fn rotate(self: &Arc<Self>, secret: Arc<Secret>) -> bool {
-        let closed = self.with(|inner| {
-            if secret.generation <= inner.secret.generation {
-                return None;
-            }
-            let limits = secret.limits.clone();
-            (inner.secret, inner.version) = (secret, None);
-            Some(inner.state.begin_era(Some(limits)))
-        });
-        closed.is_some()
-    }
-
-    /// Closes the idle connections now and the used ones as they come back. The next request opens
-    /// another one.
-    pub(crate) fn close(self: &Arc<Self>) {
-        drop(self.with(|inner| inner.state.begin_era(None)));
-    }
-
-    pub(crate) fn status(&self) -> PoolStatus {
-        let inner = self.inner.lock();
-        let state = &inner.state;
-        PoolStatus {
-            max: state.limits().max_connections,
-            open: state.open(),
-            idle: state.idle(),
-            in_use: state.in_use(),
-        }
-    }
-
-    /// Whether it has a connection, or one is being opened.
-    pub(crate) fn is_open(&self) -> bool {
-        self.inner.lock().state.is_active()
-    }
-
-    /// Whether its database is left alone for now after failures to connect.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.inner.lock().state.breaker().is_open()
-    }
-
-    /// Why the last try to connect failed, if it did.
-    pub(crate) fn last_error(&self) -> Option<DatabaseError> {
-        self.inner.lock().state.breaker().last_error().cloned()
-    }
-
     /// The server's version, asked once per secret.
     pub(crate) async fn server_version(self: &Arc<Self>) -> Result<ServerVersion, DatabaseError> {
         let known = self.inner.lock().version.clone();
@@ -384,39 +339,6 @@ impl Pool {
             Answer::Version(version) => Ok(version),
             _ => Err(DatabaseError::new(DatabaseErrorKind::Other)),
         }
-    }
-}
-
-impl Neighbour for Pool {
-    fn tenant(&self) -> TenantId {
-        self.tenant
-    }
-
-    fn longest_idle(&self) -> Option<Idle> {
-        self.inner.lock().state.longest_idle()
-    }
-
-    fn close_idle(&self, since: Instant) -> bool {
-        let closed = self.inner.lock().state.take_idle_since(since);
-        closed.is_some()
-    }
-
-    fn unused_since(&self) -> Option<Instant> {
-        self.inner.lock().state.unused_since()
-    }
-
-    fn close_unused(&self, since: Instant) -> bool {
-        let closed = {
-            let mut inner = self.inner.lock();
-            let unused = inner.state.unused_since().is_some_and(|at| at <= since);
-            unused.then(|| inner.state.begin_era(None))
-        };
-        closed.is_some()
-    }
-
-    fn sweep(&self, now: Instant) {
-        let worn = self.inner.lock().state.sweep(now);
-        drop(worn);
     }
 }
 

@@ -1,0 +1,351 @@
+//! The engine itself: its tenants, who may enter, and the housekeeping.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::watch, time::Instant};
+use tracing::{Instrument as _, field::Empty};
+
+use super::{
+    budget::Budget,
+    database::TenantDatabase,
+    error::AcquireError,
+    measure::{observer::EngineObserver, tally::RequestTally, usage::TenantUsageCounters},
+    pool::{OnConnect, PoolParts, PoolTimes, SecretSource},
+    secrets::{Drivers, SecretError, Secrets, count},
+    settings::EngineSettings,
+    tenant::{Admitted, Directory, Held, OpenTenant, Refused, Tenant},
+};
+use crate::{
+    DatabaseDriver, SecretProvider, TenantId,
+    trace::{TRACE_TARGET, is_traced, trace_span},
+};
+
+/// How often worn-out connections, unused pools and due secrets are looked after.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// What an over-busy tenant is told.
+const BUSY: AcquireError = AcquireError::Busy {
+    retry_after: Duration::from_secs(1),
+};
+
+/// What an engine is made of.
+pub struct TenantsParts {
+    /// Holds the secrets.
+    pub provider: Arc<dyn SecretProvider>,
+    /// The provider's `type`, for `TenantInfo`.
+    pub provider_type: String,
+    /// The drivers that are enabled, each with its `type`.
+    pub drivers: Vec<(String, Arc<dyn DatabaseDriver>)>,
+    /// The settings.
+    pub settings: EngineSettings,
+    /// What comes before a tenant's first use.
+    pub on_connect: Option<Arc<dyn OnConnect>>,
+    /// Who is told what the engine does.
+    pub observer: Option<Arc<dyn EngineObserver>>,
+}
+
+pub(crate) struct Engine {
+    pub(crate) tenants: Directory<Tenant>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) pools: Arc<PoolParts>,
+    pub(crate) settings: EngineSettings,
+    observer: Option<Arc<dyn EngineObserver>>,
+    /// What those used that are no longer known.
+    pub(super) forgotten: Arc<TenantUsageCounters>,
+    started: Instant,
+    closed: AtomicBool,
+}
+
+impl Engine {
+    /// Starts an engine and its housekeeping.
+    pub(super) fn start(parts: TenantsParts) -> Arc<Self> {
+        let changes = parts.provider.changes();
+        let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
+            let settings = parts.settings;
+            let secrets = Secrets::new(
+                parts.provider,
+                parts.provider_type.into(),
+                Drivers::new(parts.drivers),
+                settings.secrets.clone(),
+                settings.pools.defaults.clone(),
+            );
+            let pools = PoolParts {
+                budget: Budget::new(settings.pools.max_connections, settings.pools.max),
+                secrets: Arc::new(Host(engine.clone())),
+                on_connect: parts.on_connect,
+                observer: parts.observer.clone(),
+                times: PoolTimes {
+                    connect: settings.pools.connect_timeout.into(),
+                    acquire: settings.pools.acquire_timeout.into(),
+                    prepare: settings.migrations_timeout.into(),
+                },
+            };
+            Engine {
+                tenants: Directory::default(),
+                secrets: Arc::new(secrets),
+                pools: Arc::new(pools),
+                settings,
+                observer: parts.observer,
+                forgotten: Arc::default(),
+                started: Instant::now(),
+                closed: AtomicBool::new(false),
+            }
+        });
+        tokio::spawn(keep_house(Arc::downgrade(&engine)));
+        if let Some(changes) = changes {
+            tokio::spawn(follow_changes(Arc::downgrade(&engine), changes));
+        }
+        engine
+    }
+
+    /// A tenant's database for one request; see [`Tenants::acquire_for`](super::Tenants::acquire_for).
+    pub(super) async fn acquire(
+        &self,
+        tenant: &TenantId,
+        tally: Option<Arc<RequestTally>>,
+    ) -> Result<TenantDatabase, AcquireError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(AcquireError::ShuttingDown);
+        }
+        let admitted = self.admit(tenant, tally.as_ref())?;
+        let now = Instant::now();
+        // Nearly every request ends here. Nothing was written that requests of other tenants write.
+        if let Some((secret, pool)) = admitted.at_hand(now) {
+            if let Some(tally) = &tally {
+                tally.set_usage(&admitted.usage);
+            }
+            count(&admitted.usage.secret_hits);
+            let traced = is_traced();
+            if traced {
+                drop(tracing::info_span!(
+                    target: TRACE_TARGET,
+                    "secret",
+                    tenant.id = tenant.as_str(),
+                    secret.cache = "hit",
+                    secret.version = secret.version.as_str(),
+                ));
+            }
+            let open = OpenTenant {
+                tenant: admitted,
+                secret,
+                pool,
+            };
+            return Ok(TenantDatabase::new(open, tally, traced));
+        }
+        // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
+        Box::pin(self.open(admitted, now, tally)).await
+    }
+
+    /// Lets no request in any more, and closes every connection once nothing uses it.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for tenant in self.tenants.all() {
+            if let Some(pool) = tenant.pool() {
+                pool.close();
+            }
+        }
+    }
+
+    /// Counts a request in, unless it may not run now.
+    fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Admitted, AcquireError> {
+        loop {
+            let tenant = self.find_or_create(id)?;
+            let refused = match Admitted::enter(tenant.clone(), &self.settings.limits) {
+                Ok(admitted) => match admitted.take_turn(&self.settings.limits) {
+                    Ok(()) => return Ok(admitted),
+                    Err(retry_after) => AcquireError::RateLimited { retry_after },
+                },
+                Err(Refused::Suspended) => AcquireError::Suspended,
+                Err(Refused::Busy) => BUSY,
+                Err(Refused::Forgotten) => continue,
+            };
+            // A refusal is an answer of its tenant's, too.
+            if let Some(tally) = tally {
+                tally.set_usage(&tenant.usage);
+            }
+            return Err(refused);
+        }
+    }
+
+    /// [`acquire`](Self::acquire) if the secret or the pool is not at hand.
+    async fn open(
+        &self,
+        tenant: Admitted,
+        now: Instant,
+        tally: Option<Arc<RequestTally>>,
+    ) -> Result<TenantDatabase, AcquireError> {
+        tenant.touch(now);
+        let span = trace_span!(
+            "secret",
+            otel.status_code = Empty,
+            tenant.id = tenant.id.as_str(),
+            secret.cache = Empty,
+            secret.version = Empty,
+        );
+        let read = tenant.secret(&self.secrets, now).instrument(span.clone()).await;
+        match &read {
+            Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
+            Err(_) => span.record("otel.status_code", "ERROR"),
+        };
+        // What is asked of a tenant that does not exist is nobody's.
+        if let Some(tally) = &tally
+            && !matches!(read, Err(SecretError::NotFound))
+        {
+            tally.set_usage(&tenant.usage);
+        }
+        let secret = match read {
+            Ok(secret) => secret,
+            Err(error) => {
+                let id = tenant.id;
+                drop(tenant);
+                if matches!(error, SecretError::NotFound) {
+                    self.forget_if_gone(&id);
+                }
+                return Err(error.into());
+            }
+        };
+        let (secret, pool) = tenant.open_pool(secret, &self.pools);
+        let open = OpenTenant { tenant, secret, pool };
+        Ok(TenantDatabase::new(open, tally, is_traced()))
+    }
+
+    /// The tenant, which is not forgotten while it is held.
+    pub(crate) fn hold(&self, id: &TenantId) -> Result<Held, AcquireError> {
+        loop {
+            if let Ok(held) = Held::new(self.find_or_create(id)?) {
+                return Ok(held);
+            }
+        }
+    }
+
+    /// The tenant; it is created if it is not known, unless it is remembered that it does not exist.
+    fn find_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, AcquireError> {
+        if let Some(tenant) = self.tenants.get(id) {
+            return Ok(tenant);
+        }
+        if self.secrets.is_known_to_be_unknown(id) {
+            return Err(AcquireError::Unknown);
+        }
+        let create = || Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone());
+        let tenant = self.tenants.get_or_create(id, create);
+        tenant.touch(Instant::now());
+        if self.tenants.len() > self.secrets.capacity() {
+            self.make_room(id);
+        }
+        Ok(tenant)
+    }
+
+    /// Forgets a tenant that the provider does not know, unless something uses it or it is suspended.
+    fn forget_if_gone(&self, id: &TenantId) {
+        self.tenants.forget(id, |tenant| tenant.holdings().is_known());
+    }
+
+    /// Forgets the least recently used tenants, a hundredth of them at once so that this is seldom;
+    /// those without a secret first, which a flood of made-up names leaves behind while the provider
+    /// is down. One that has connections or a running request is not forgotten, so there may be more
+    /// by as many, nor is the `newest`, for whose sake it is done.
+    fn make_room(&self, newest: &TenantId) {
+        let capacity = self.secrets.capacity();
+        let mut idle = self.tenants.all();
+        let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
+        idle.retain(|tenant| tenant.id != *newest && tenant.is_idle() && !tenant.holdings().is_open());
+        let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
+        // Each key is read once: requests move it meanwhile, and a sort whose order changes under it
+        // panics.
+        idle.sort_by_cached_key(|tenant| (is_kept(tenant), tenant.last_used()));
+        for tenant in idle.into_iter().take(excess) {
+            let was_kept = is_kept(&tenant);
+            // A request, an operator or a connection may have come to it meanwhile.
+            let forgotten = self.tenants.forget(&tenant.id, |tenant| tenant.holdings().is_open());
+            if forgotten && was_kept {
+                count(&self.secrets.counters.evictions);
+            }
+        }
+    }
+
+    /// Looks after connections and secrets that nobody asks for.
+    fn sweep(&self) {
+        let now = Instant::now();
+        let idle_timeout = Duration::from(self.settings.pools.idle_timeout);
+        for pool in self.pools.budget.pools() {
+            pool.sweep(now);
+            let tenant = self.tenants.get(&pool.tenant());
+            let is_current = |tenant: &Arc<Tenant>| {
+                let current = tenant.pool();
+                current.is_some_and(|current| std::ptr::addr_eq(Arc::as_ptr(&current), Arc::as_ptr(&pool)))
+            };
+            match tenant.filter(is_current) {
+                // A tenant that is deleted at its provider loses its pool, and one whose secret changed
+                // gets it, though nobody asks.
+                Some(tenant) => {
+                    tenant.renew_if_due(&self.secrets, now);
+                    if let Some(since) = now.checked_sub(idle_timeout)
+                        && tenant.in_flight() == 0
+                        && pool.close_unused(since)
+                    {
+                        tracing::debug!(tenant_id = %tenant.id, "a pool that nobody used is closed");
+                    }
+                }
+                // Another kind of database has taken its place.
+                None => {
+                    pool.close_unused(now);
+                }
+            }
+        }
+        self.pools.budget.trim();
+        for id in std::mem::take(&mut *self.secrets.gone.lock()) {
+            self.forget_if_gone(&id);
+        }
+    }
+}
+
+/// The engine as its pools see it; weak, since the engine holds them.
+struct Host(Weak<Engine>);
+
+#[async_trait]
+impl SecretSource for Host {
+    async fn refused(&self, id: &TenantId, generation: u64) -> bool {
+        let Some(engine) = self.0.upgrade() else {
+            return false;
+        };
+        match engine.tenants.get(id).map(Held::new) {
+            Some(Ok(held)) => held.refresh_after_refusal(&engine.secrets, generation).await,
+            _ => false,
+        }
+    }
+}
+
+async fn keep_house(engine: Weak<Engine>) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        match engine.upgrade() {
+            Some(engine) => engine.sweep(),
+            None => return,
+        }
+    }
+}
+
+async fn follow_changes(engine: Weak<Engine>, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        let Some(engine) = engine.upgrade() else {
+            return;
+        };
+        let now = Instant::now();
+        let all = engine.tenants.all();
+        for tenant in &all {
+            tenant.holdings().secret.expire(now);
+        }
+        engine.secrets.forget_unknown(None);
+        for tenant in &all {
+            tenant.renew_if_due(&engine.secrets, now);
+        }
+    }
+}
