@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::world::{Call, Expected, Phase, State};
 
-/// How much later than its deadline a request may be answered, because of timers that count in milliseconds.
+/// How much later than its deadline a request may be answered, because of timers that count in
+/// milliseconds.
 const SLACK: Duration = Duration::from_millis(50);
 /// How long the engine lets one fetch take; before it, a fetch may wait as long for its turn.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
@@ -35,7 +36,8 @@ pub(crate) enum Invariant {
     Refresh,
     /// Once every fault is mended, each tenant is served again.
     Recovery,
-    /// A suspended tenant gets nothing and no other one is refused; a tenant that exists is never called unknown.
+    /// A suspended tenant gets nothing and no other one is refused; a tenant that exists is never
+    /// called unknown.
     Admission,
     /// No task of the engine panics.
     Panic,
@@ -85,7 +87,8 @@ impl State {
             .any(|(handle, of)| *of == tenant && *handle < closed_at)
     }
 
-    /// The sessions that count against the tenant's limit: those of its pool that are not being closed.
+    /// The sessions that count against the tenant's limit: those of its pool that are not being
+    /// closed.
     fn counted(&self, tenant: usize) -> (usize, usize) {
         let counts = |session: &&crate::world::Session| {
             session.tenant == tenant && session.phase != Phase::Closing && !session.is_probe && !session.maybe_retired
@@ -96,7 +99,8 @@ impl State {
         (counted().count(), limit)
     }
 
-    /// A pool that is closed to make room ends when its requests do, and only the engine knows which that is.
+    /// A pool that is closed to make room ends when its requests do, and only the engine knows
+    /// which that is.
     pub(crate) fn has_too_many(&self, tenant: usize) -> bool {
         let (open, limit) = self.counted(tenant);
         !self.bounds.evicts_pools && open > limit
@@ -114,7 +118,8 @@ impl State {
     pub(crate) fn check_handed_over(&mut self, id: u64, call: Call<'_>, unit: Option<u64>) {
         let session = self.session(id);
         let same_unit = unit.is_some() && session.unit == unit;
-        // The engine itself rolls back what a request left open, and checks whether an idle connection lives.
+        // The engine itself rolls back what a request left open, and checks whether an idle
+        // connection lives.
         let expected = match (call, unit) {
             (Call::Rollback, None) => !session.levels.is_empty() && !session.running,
             (Call::Ping, _) => session.is_at_rest(),
@@ -193,7 +198,8 @@ impl State {
         }
     }
 
-    /// After a call through the engine that took `elapsed`, of which the server worked for `served`.
+    /// After a call through the engine that took `elapsed`, of which the server worked for
+    /// `served`.
     pub(crate) fn check_wait(&mut self, what: &str, elapsed: Duration, served: Duration) {
         let (waited, bound) = (elapsed.saturating_sub(served), self.bounds.acquire_timeout + SLACK);
         if waited > bound {
@@ -217,7 +223,8 @@ impl State {
             return;
         }
         let bounds = &self.bounds;
-        // Engines give a connection a little less than its lifetime, lest those opened together end together.
+        // Engines give a connection a little less than its lifetime, lest those opened together end
+        // together.
         let lifetime = bounds.max_lifetime.mul_f64(0.8);
         let idle = self.sessions.iter().find(|(_, session)| {
             session.tenant == tenant

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     checks::Invariant,
+    dice::Dice,
     world::{Expected, UNIT, World, tenant_id},
 };
 
@@ -44,6 +45,7 @@ pub(super) struct Client {
     pub(super) world: Arc<World>,
     pub(super) tenants: Tenants,
     pub(super) tenant: usize,
+    pub(super) dice: Arc<Dice>,
 }
 
 /// A tenant's database and its number among all that were handed out.
@@ -205,7 +207,9 @@ impl Client {
                 state.check_idle_connection(self.tenant, began.max(last_answer), *kind);
             }
         }
-        state.check_wait(what, began.elapsed(), served);
+        let calls = state.units[&unit].calls;
+        let what = format!("{what} with {calls} calls");
+        state.check_wait(&what, began.elapsed(), served);
         answer
     }
 
@@ -228,7 +232,7 @@ impl Client {
     }
 
     fn any<'a>(&'a self, database: &'a Database) -> BoxFuture<'a, ()> {
-        let choice = self.world.lock().rng.u8(0..4);
+        let choice = self.dice.roll(4);
         Box::pin(async move {
             match choice {
                 0 => self.write(database).await,
@@ -241,13 +245,8 @@ impl Client {
 
     /// Sometimes a handler does something else between its statements.
     pub(super) async fn linger(&self) {
-        let pause = {
-            let mut state = self.world.lock();
-            let lingers = state.percent(20);
-            lingers.then(|| state.millis(1..1_500))
-        };
-        if let Some(pause) = pause {
-            sleep(pause).await;
+        if self.dice.percent(20) {
+            sleep(self.dice.millis(1..1_500)).await;
         }
     }
 
@@ -282,7 +281,7 @@ impl Client {
     }
 
     async fn script(&self, database: &Database) {
-        let choice = self.world.lock().rng.u8(0..4);
+        let choice = self.dice.roll(4);
         let unit = self.unit();
         // What a script leaves uncommitted never happens.
         let uncommitted = Expected::Never;

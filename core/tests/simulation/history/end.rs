@@ -22,10 +22,8 @@ const SETTLED: Duration = Duration::from_secs(150);
 const LINGERING: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(60);
 
-pub(super) async fn end(world: &Arc<World>, engine: Tenants, count: usize) {
+pub(super) async fn end(world: &Arc<World>, engine: Tenants, count: usize, mends_first: bool) {
     let waits_for_clients = Instant::now();
-    // Half of the clients still run into the faults; the other half meet their end.
-    let mends_first = world.lock().rng.bool();
     if mends_first {
         world.mend();
     }

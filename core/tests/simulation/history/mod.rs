@@ -19,6 +19,7 @@ use self::{
 };
 use crate::{
     checks::Violation,
+    dice::Dice,
     world::{Bounds, Counts, Faults, ScriptedDriver, ScriptedMigrations, ScriptedProvider, ServerMood, Tenant, World},
 };
 
@@ -29,7 +30,8 @@ pub(crate) struct Report {
     pub(crate) events: String,
 }
 
-/// Which kinds of things go wrong in a history. Each is left out of some, so that none hides what another does.
+/// Which kinds of things go wrong in a history. Each is left out of some, so that none hides what
+/// another does.
 struct Mix {
     cut_offs: u8,
     troubles: usize,
@@ -38,7 +40,7 @@ struct Mix {
 }
 
 /// Runs the history of a seed, within a runtime whose time is paused.
-pub(crate) async fn run(seed: u64, keeps_events: bool) -> Report {
+pub(crate) async fn run(seed: u64) -> Report {
     // The engine draws its jitter from the thread's own generator.
     fastrand::seed(seed);
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -60,29 +62,43 @@ pub(crate) async fn run(seed: u64, keeps_events: bool) -> Report {
         actions: [0, 2, 8][rng.usize(0..3)],
         ghosts: [0, 5][rng.usize(0..2)],
     };
-    let tenants = (0..count).map(|index| Tenant::new(index, rng.usize(1..=4))).collect();
+    let tenants = (0..count)
+        .map(|index| Tenant::new(index, rng.usize(1..=4), Dice::new(&mut rng)))
+        .collect();
     let signals = rng.bool();
-    let world = World::new(rng, bounds, faults.clone(), tenants, signals, keeps_events);
+    let world = World::new(bounds, faults.clone(), tenants, signals);
     world.note(format_args!(
         "seed {seed}: {settings:?}, {faults:?}, migrates: {migrates}, {count} tenants"
     ));
-    let engine = Tenants::new(TenantsParts {
-        provider: Arc::new(ScriptedProvider(world.clone())),
-        provider_type: "scripted".to_owned(),
-        drivers: vec![("scripted".to_owned(), Arc::new(ScriptedDriver(world.clone())))],
-        settings,
-        on_connect: migrates.then(|| Arc::new(ScriptedMigrations(world.clone())) as _),
-        observer: None,
-    });
-    let length = play(&world, &engine, count, &mix);
+    let engine = engine(&world, settings);
+    let length = play(&world, &engine, count, &mix, &mut rng);
     sleep(length).await;
-    end::end(&world, engine, count).await;
+    // In half of the histories, the last clients run into the faults to the end.
+    end::end(&world, engine, count, rng.bool()).await;
     let mut state = world.lock();
     Report {
         violations: std::mem::take(&mut state.violations),
         counts: state.counts,
         events: state.events(),
     }
+}
+
+fn engine(world: &Arc<World>, settings: EngineSettings) -> Tenants {
+    let migrates = world.lock().bounds.migrates;
+    Tenants::new(TenantsParts {
+        provider: Arc::new(ScriptedProvider(world.clone())),
+        provider_type: "scripted".to_owned(),
+        drivers: vec![("scripted".to_owned(), Arc::new(ScriptedDriver(world.clone())))],
+        settings,
+        on_connect: migrates.then(|| Arc::new(ScriptedMigrations(world.clone())) as _),
+        observer: None,
+    })
+}
+
+/// Ends a history in which nothing was asked of the engine.
+pub(crate) async fn end_alone(world: &Arc<World>, count: usize) {
+    let engine = engine(world, EngineSettings::default());
+    end::end(world, engine, count, true).await;
 }
 
 fn seconds(rng: &mut fastrand::Rng, choices: &[u64]) -> HumanDuration {
@@ -136,9 +152,9 @@ fn faults(rng: &mut fastrand::Rng) -> Faults {
     }
 }
 
-/// Starts everything that happens in a history, each at a moment of its own; returns how long that lasts.
-fn play(world: &Arc<World>, engine: &Tenants, count: usize, mix: &Mix) -> Duration {
-    let mut rng = world.lock().rng.fork();
+/// Starts everything that happens in a history, each at a moment of its own; returns how long that
+/// lasts.
+fn play(world: &Arc<World>, engine: &Tenants, count: usize, mix: &Mix, rng: &mut fastrand::Rng) -> Duration {
     // Requests that come within a short time meet; others find what earlier ones left.
     let length = [200, 2_000, 10_000, 30_000][rng.usize(0..4)];
     let at = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(0..length));
@@ -152,23 +168,24 @@ fn play(world: &Arc<World>, engine: &Tenants, count: usize, mix: &Mix) -> Durati
             } else {
                 rng.usize(0..count)
             },
+            dice: Arc::new(Dice::new(rng)),
         };
-        let (at, kind, cut_off) = (at(&mut rng), kind(&mut rng), cut_off(&mut rng, mix.cut_offs));
+        let (at, kind, cut_off) = (at(rng), kind(rng), cut_off(rng, mix.cut_offs));
         tokio::spawn(async move {
             sleep(at).await;
             client.run(kind, cut_off).await;
         });
     }
     for _ in 0..rng.usize(0..=mix.troubles) {
-        let (world, at, tenant, kind) = (world.clone(), at(&mut rng), rng.usize(0..count), trouble(&mut rng));
+        let (world, at, tenant, kind) = (world.clone(), at(rng), rng.usize(0..count), trouble(rng));
         tokio::spawn(async move {
             sleep(at).await;
             trouble::trouble(world, tenant, kind).await;
         });
     }
     for _ in 0..rng.usize(0..=mix.actions) {
-        let (world, engine, at) = (world.clone(), engine.clone(), at(&mut rng));
-        let (tenant, action) = (rng.usize(0..count), action(&mut rng));
+        let (world, engine, at) = (world.clone(), engine.clone(), at(rng));
+        let (tenant, action) = (rng.usize(0..count), action(rng));
         tokio::spawn(async move {
             sleep(at).await;
             trouble::act(world, engine, tenant, action).await;

@@ -14,12 +14,13 @@ use crate::world::Expected;
 /// How deep save points are nested.
 const DEEPEST: usize = 2;
 
-/// The writes of one level that may become those of the transaction, and whether each was certainly done on it.
+/// The writes of one level that may become those of the transaction, and whether each was certainly
+/// done on it.
 #[derive(Clone)]
 struct Writes {
     list: Arc<Mutex<Vec<(u64, bool)>>>,
-    /// Whether only one task uses the transaction. Otherwise another task's save point may be open within this level; a
-    /// write then belongs to that one, and may be rolled back with it.
+    /// Whether only one task uses the transaction. Otherwise another task's save point may be open
+    /// within this level; a write then belongs to that one, and may be rolled back with it.
     alone: bool,
 }
 
@@ -52,7 +53,7 @@ enum End {
 
 impl Client {
     fn end(&self) -> End {
-        match self.world.lock().rng.u8(0..10) {
+        match self.dice.roll(10) {
             0..6 => End::Commit,
             6..8 => End::Rollback,
             _ => End::Dropped,
@@ -112,9 +113,9 @@ impl Client {
         depth: usize,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let count = self.world.lock().rng.u8(1..4);
+            let count = 1 + self.dice.roll(3);
             for _ in 0..count {
-                let choice = self.world.lock().rng.u8(0..10);
+                let choice = self.dice.roll(10);
                 match choice {
                     0..5 => self.write_within(unit, transaction, writes).await,
                     5 => {
@@ -166,16 +167,14 @@ impl Client {
         }
     }
 
-    /// Several tasks use one transaction; it may be dropped while they do, and they may outlive the request.
+    /// Several tasks use one transaction; it may be dropped while they do, and they may outlive the
+    /// request.
     pub(super) async fn shared_transaction(&self, database: Arc<Database>) {
         let unit = Arc::new(self.unit());
         let Ok(transaction) = self.begin(unit.id, &database).await else {
             return;
         };
-        let (save_points, detached, waits) = {
-            let rng = &mut self.world.lock().rng;
-            (rng.bool(), rng.u8(0..4) == 0, rng.u8(0..4) > 0)
-        };
+        let (save_points, detached, waits) = (self.dice.flip(), self.dice.roll(4) == 0, self.dice.roll(4) > 0);
         let (transaction, writes) = (Arc::new(transaction), Writes::new(!save_points));
         let mut tasks = JoinSet::new();
         for _ in 0..3 {

@@ -1,4 +1,5 @@
-//! A scripted connection: each call takes a while on the server and may be lost before, in the middle or after.
+//! A scripted connection: each call takes a while on the server and may be lost before, in the
+//! middle or after.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +66,8 @@ impl Drop for ScriptedConnection {
     }
 }
 
-/// A call that has begun. If it is dropped before its end, its request was cut off, and the server may do it all the same.
+/// A call that has begun. If it is dropped before its end, its request was cut off, and the server
+/// may do it all the same.
 struct InFlight<'a> {
     connection: &'a ScriptedConnection,
     call: Call<'a>,
@@ -79,7 +81,7 @@ impl Drop for InFlight<'_> {
             return;
         }
         let (mut state, id) = (self.connection.world.lock(), self.connection.id);
-        let survives = !self.performed && !state.session(id).lost && state.rng.bool();
+        let survives = !self.performed && !state.session(id).lost && state.dice(id).flip();
         if survives {
             // What it answers is read by nobody.
             drop(state.perform(id, &self.call));
@@ -123,7 +125,7 @@ impl ScriptedConnection {
             session.unit = unit;
         }
         state.note(format_args!("session {id}: {call:?} begins for unit {unit:?}"));
-        state.plan(call)
+        state.plan(id, call)
     }
 
     async fn exchange(&self, plan: &Plan, in_flight: &mut InFlight<'_>) -> Result<(), DatabaseError> {
@@ -190,6 +192,7 @@ impl ScriptedConnection {
                 unit.served += began.elapsed();
             }
             unit.last_answer = Instant::now();
+            unit.calls += 1;
         }
         let outcome = answer.as_ref().map_err(|error| error.kind.as_str());
         state.note(format_args!("session {id}: {call:?} answers {outcome:?}"));
@@ -197,14 +200,15 @@ impl ScriptedConnection {
 }
 
 impl State {
-    fn plan(&mut self, call: Call<'_>) -> Plan {
-        let slowest = if self.percent(10) { 800 } else { 30 };
+    fn plan(&self, id: u64, call: Call<'_>) -> Plan {
+        let dice = self.dice(id);
+        let slowest = if dice.percent(10) { 800 } else { 30 };
         let migrates = matches!(call, Call::Script(script) if script.starts_with("MIGRATE"));
-        let breaks = if call == Call::Ping || migrates || !self.percent(self.faults.statements) {
+        let breaks = if call == Call::Ping || migrates || !dice.percent(self.faults.statements) {
             Break::Not
         } else {
             let writes = matches!(call, Call::Sql(sql) if sql.starts_with("INSERT"));
-            match self.rng.u8(0..6) {
+            match dice.roll(6) {
                 0 => Break::BeforeSending,
                 1 => Break::BeforeEffect,
                 2 => Break::AfterEffect,
@@ -215,8 +219,8 @@ impl State {
             }
         };
         Plan {
-            before: self.millis(0..slowest),
-            after: self.millis(0..slowest),
+            before: dice.millis(0..slowest),
+            after: dice.millis(0..slowest),
             breaks,
             statement_timeout: self.faults.statement_timeout,
         }
@@ -280,7 +284,7 @@ impl Connection for ScriptedConnection {
             let slowest = if busy { 400 } else { 3 };
             let tenant = state.session(id).tenant;
             state.note(format_args!("tenant {tenant}: session {id} closes"));
-            (state.millis(0..slowest), hangs)
+            (state.dice(id).millis(0..slowest), hangs)
         };
         if hangs {
             drop(timeout(SILENT_CLOSE, self.world.mended()).await);

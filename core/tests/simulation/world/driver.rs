@@ -35,9 +35,10 @@ impl DatabaseDriver for ScriptedDriver {
         let version = config.username.as_deref().and_then(|version| version.parse().ok());
         let is_probe = UNIT.try_with(|unit| *unit == OPERATOR).unwrap_or(false);
         let id = begin(&self.0, tenant, version.unwrap_or_default(), is_probe);
-        // From here on the session ends when this is dropped, also if the engine gives the login up.
+        // From here on the session ends when this is dropped, also if the engine gives the login
+        // up.
         let connection = ScriptedConnection::new(self.0.clone(), id);
-        let login = self.0.lock().login();
+        let login = self.0.lock().login(tenant);
         sleep(login.latency).await;
         let mood = self.0.lock().tenants[tenant].mood;
         if mood == ServerMood::DropsPackets {
@@ -92,7 +93,8 @@ pub(crate) fn begin(world: &Arc<World>, tenant: usize, version: u64, is_probe: b
     let too_many = state.has_too_many(tenant);
     drop(state);
     if too_many {
-        // A connection that was given up in this instant is closed by a task that may not have run yet.
+        // A connection that was given up in this instant is closed by a task that may not have run
+        // yet.
         let world = world.clone();
         tokio::spawn(async move {
             sleep(Duration::from_millis(1)).await;
@@ -103,13 +105,13 @@ pub(crate) fn begin(world: &Arc<World>, tenant: usize, version: u64, is_probe: b
 }
 
 impl State {
-    fn login(&mut self) -> Login {
-        let chance = self.faults.connects;
-        let slow = self.percent(chance);
+    fn login(&self, tenant: usize) -> Login {
+        let (dice, chance) = (&self.tenants[tenant].dice, self.faults.connects);
+        let slow = dice.percent(chance);
         let slowest = if slow { 1_500 } else { 20 };
         Login {
-            latency: self.millis(1..slowest),
-            ended: self.percent(chance / 4),
+            latency: dice.millis(1..slowest),
+            ended: dice.percent(chance / 4),
         }
     }
 
@@ -144,10 +146,11 @@ impl OnConnect for ScriptedMigrations {
         connection: &mut dyn Connection,
     ) -> Result<(), BoxError> {
         let (takes, fails) = {
-            let mut state = self.0.lock();
+            let state = self.0.lock();
+            let dice = &state.tenants[index_of(tenant.as_str())].dice;
             let slowest = if state.faults.slow_migrations { 12_000 } else { 50 };
             let chance = state.faults.migrations;
-            (state.millis(1..slowest), state.percent(chance))
+            (dice.millis(1..slowest), dice.percent(chance))
         };
         let tenant = tenant.as_str();
         self.0.note(format_args!("{tenant}: migrations begin, for {takes:?}"));

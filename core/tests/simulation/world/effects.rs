@@ -21,7 +21,8 @@ pub(crate) struct Effect {
 }
 
 impl Effect {
-    /// Whether what was found contradicts what is expected. A write that is acknowledged has happened already.
+    /// Whether what was found contradicts what is expected. A write that is acknowledged has
+    /// happened already.
     pub(crate) fn is_wrong(&self) -> bool {
         match self.expected {
             Expected::Never => self.count > 0,

@@ -7,12 +7,7 @@ mod provider;
 mod session;
 mod tenant;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::watch, time::Instant};
@@ -27,15 +22,13 @@ pub(crate) use self::{
 };
 use crate::checks::{Invariant, Violation};
 
-/// How many events are kept to be printed with a violation.
-const EVENTS_KEPT: usize = 60;
-
 tokio::task_local! {
     /// The unit of work on whose behalf the engine uses a connection now.
     pub(crate) static UNIT: u64;
 }
 
-/// The unit under which operators ask, so that their connections are known to be outside of every pool.
+/// The unit under which operators ask, so that their connections are known to be outside of every
+/// pool.
 pub(crate) const OPERATOR: u64 = 0;
 
 /// What the checks must know of the engine's settings.
@@ -65,17 +58,19 @@ pub(crate) struct Faults {
     pub(crate) statement_timeout: Duration,
 }
 
-/// A unit of work: one statement outside of transactions, or one transaction with all of its statements.
+/// A unit of work: one statement outside of transactions, or one transaction with all of its
+/// statements.
 #[derive(Debug)]
 pub(crate) struct Unit {
     /// How long the server worked for it so far.
     pub(crate) served: Duration,
     /// When the last of its calls ended.
     pub(crate) last_answer: Instant,
+    /// How many calls were made for it.
+    pub(crate) calls: u32,
 }
 
 pub(crate) struct State {
-    pub(crate) rng: fastrand::Rng,
     pub(crate) bounds: Bounds,
     pub(crate) faults: Faults,
     pub(crate) tenants: Vec<Tenant>,
@@ -89,8 +84,7 @@ pub(crate) struct State {
     /// Clients and operators that have not finished.
     pub(crate) running: usize,
     pub(crate) counts: Counts,
-    events: VecDeque<(Duration, String)>,
-    keeps_events: bool,
+    events: Vec<(Duration, String)>,
     start: Instant,
     next: u64,
 }
@@ -130,16 +124,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(
-        rng: fastrand::Rng,
-        bounds: Bounds,
-        faults: Faults,
-        tenants: Vec<Tenant>,
-        signals_changes: bool,
-        keeps_events: bool,
-    ) -> Arc<Self> {
+    pub(crate) fn new(bounds: Bounds, faults: Faults, tenants: Vec<Tenant>, signals_changes: bool) -> Arc<Self> {
         let state = State {
-            rng,
             bounds,
             faults,
             tenants,
@@ -150,8 +136,7 @@ impl World {
             violations: Vec::new(),
             running: 0,
             counts: Counts::default(),
-            events: VecDeque::new(),
-            keeps_events,
+            events: Vec::new(),
             start: Instant::now(),
             next: OPERATOR + 1,
         };
@@ -222,25 +207,14 @@ impl State {
         next
     }
 
-    pub(crate) fn percent(&mut self, chance: u8) -> bool {
-        self.rng.u8(0..100) < chance
-    }
-
-    pub(crate) fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
-        Duration::from_millis(self.rng.u64(range))
-    }
-
     pub(crate) fn note(&mut self, event: fmt::Arguments<'_>) {
-        if !self.keeps_events && self.events.len() == EVENTS_KEPT {
-            self.events.pop_front();
-        }
-        self.events.push_back((self.start.elapsed(), event.to_string()));
+        self.events.push((self.start.elapsed(), event.to_string()));
     }
 
     pub(crate) fn violate(&mut self, invariant: Invariant, what: fmt::Arguments<'_>) {
         self.note(format_args!("VIOLATION of {invariant}: {what}"));
-        // The first ones say what went wrong; the events up to them explain why.
-        if self.violations.len() < 3 {
+        // The first of each kind says what went wrong; the events up to it explain why.
+        if self.violations.iter().all(|violation| violation.invariant != invariant) {
             self.violations.push(Violation {
                 invariant,
                 what: what.to_string(),
@@ -249,7 +223,7 @@ impl State {
         }
     }
 
-    /// The kept events, one a line.
+    /// Every event so far, one a line.
     pub(crate) fn events(&self) -> String {
         let line = |(at, event): &(Duration, String)| format!("{:>10.3} s  {event}\n", at.as_secs_f64());
         self.events.iter().map(line).collect()
@@ -270,6 +244,7 @@ impl State {
             Unit {
                 served: Duration::ZERO,
                 last_answer: Instant::now(),
+                calls: 0,
             },
         );
         unit

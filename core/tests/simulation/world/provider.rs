@@ -32,6 +32,7 @@ impl Drop for Fetch<'_> {
 }
 
 /// What becomes of a fetch.
+#[derive(Default)]
 struct Plan {
     before: Duration,
     after: Duration,
@@ -72,22 +73,20 @@ impl SecretProvider for ScriptedProvider {
 impl ScriptedProvider {
     fn begin(&self, index: usize) -> Plan {
         let mut state = self.0.lock();
-        let slowest = if state.faults.slow_fetches { 3_000 } else { 20 };
-        let chance = state.faults.fetches;
-        let plan = Plan {
-            before: state.millis(0..slowest),
-            after: state.millis(0..slowest),
-            fails: state.percent(chance),
-            silent: false,
-        };
+        state.note(format_args!("tenant {index}: a fetch begins"));
         state.check_one_fetch(index);
+        let (chance, slow) = (state.faults.fetches, state.faults.slow_fetches);
+        let slowest = if slow { 3_000 } else { 20 };
         let Some(tenant) = state.tenants.get_mut(index) else {
-            return plan;
+            return Plan::default();
         };
         tenant.fetches += 1;
-        let silent = tenant.provider_down && tenant.provider_silent;
-        state.note(format_args!("tenant {index}: a fetch begins"));
-        Plan { silent, ..plan }
+        Plan {
+            before: tenant.dice.millis(0..slowest),
+            after: tenant.dice.millis(0..slowest),
+            fails: tenant.dice.percent(chance),
+            silent: tenant.provider_down && tenant.provider_silent,
+        }
     }
 
     fn read(&self, index: usize, fails: bool) -> Result<SecretDocument, ProviderError> {

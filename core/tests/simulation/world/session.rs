@@ -6,6 +6,7 @@ use tenantry_core::{DatabaseError, DatabaseErrorKind};
 use tokio::time::Instant;
 
 use super::{Call, State};
+use crate::dice::Dice;
 
 /// Where a session is between the call of `connect` and the end of `close`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,11 @@ impl State {
     /// The session; it is there for as long as the engine holds its connection.
     pub(crate) fn session(&mut self, id: u64) -> &mut Session {
         self.sessions.get_mut(&id).expect("the session is open")
+    }
+
+    /// The dice of the session's tenant.
+    pub(super) fn dice(&self, id: u64) -> &Dice {
+        &self.tenants[self.sessions[&id].tenant].dice
     }
 
     /// Does on the server what the call asks for.

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use tenantry_core::TenantId;
 use tokio::time::Instant;
 
+use crate::dice::Dice;
+
 /// How a tenant's server treats a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerMood {
@@ -20,6 +22,8 @@ pub(crate) enum ServerMood {
 /// One tenant of the simulation.
 #[derive(Debug)]
 pub(crate) struct Tenant {
+    /// Decides what its server and the provider do.
+    pub(crate) dice: Dice,
     pub(crate) index: usize,
     /// The version of the secret that the provider holds.
     pub(crate) version: u64,
@@ -40,7 +44,8 @@ pub(crate) struct Tenant {
     /// How often an operator or a signal asked for the secret to be read anew.
     pub(crate) renewals: u32,
     pub(crate) suspension: Suspension,
-    /// The number of the last closing of its pool; databases with a smaller one may use the pool before.
+    /// The number of the last closing of its pool; databases with a smaller one may use the pool
+    /// before.
     pub(crate) closed_at: u64,
 }
 
@@ -55,8 +60,9 @@ pub(crate) struct Suspension {
 }
 
 impl Tenant {
-    pub(crate) fn new(index: usize, limit: usize) -> Self {
+    pub(crate) fn new(index: usize, limit: usize, dice: Dice) -> Self {
         Self {
+            dice,
             index,
             version: 1,
             accepted: (1, 1),
@@ -81,7 +87,8 @@ impl Tenant {
         self.accepted = (self.version, self.version);
     }
 
-    /// The secret as the provider holds it now. Its user name is the version, its database the tenant.
+    /// The secret as the provider holds it now. Its user name is the version, its database the
+    /// tenant.
     pub(crate) fn secret(&self) -> Value {
         json!({
             "type": "scripted",
@@ -103,7 +110,8 @@ fn name(index: usize) -> String {
     format!("tenant-{index}")
 }
 
-/// The id of the tenant with this index. The indices after the last tenant's are names that the provider does not know.
+/// The id of the tenant with this index. The indices after the last tenant's are names that the
+/// provider does not know.
 pub(crate) fn tenant_id(index: usize) -> TenantId {
     name(index).parse().expect("the name is a valid tenant id")
 }
