@@ -30,8 +30,12 @@ struct Script {
     sessions: usize,
     /// Whether a login is answered.
     answers_logins: bool,
+    /// How long a login takes.
+    login: Duration,
     /// How long a statement takes.
     statement: Duration,
+    /// Whether every statement ends its session.
+    loses_sessions: bool,
     /// Sessions up to this number are not answered any more.
     forgotten: usize,
 }
@@ -51,7 +55,9 @@ impl Server {
             script: Mutex::new(Script {
                 sessions: usize::MAX,
                 answers_logins: true,
+                login: Duration::from_millis(5),
                 statement: Duration::from_millis(10),
+                loses_sessions: false,
                 forgotten: 0,
             }),
             open: AtomicUsize::new(0),
@@ -96,7 +102,7 @@ impl DatabaseDriver for Driver {
         let logging_in = server.logging_in.fetch_add(1, Ordering::SeqCst) + 1;
         server.most_logging_in.fetch_max(logging_in, Ordering::SeqCst);
         let _counted = Counted(&server.logging_in);
-        sleep(Duration::from_millis(5)).await;
+        sleep(server.now().login).await;
         if !server.now().answers_logins {
             std::future::pending::<()>().await;
         }
@@ -157,6 +163,9 @@ impl Connection for Session {
 
     async fn query(&mut self, _: &Statement) -> Result<Vec<QueryResult>, DatabaseError> {
         self.answer().await;
+        if self.server.now().loses_sessions {
+            return Err(DatabaseError::new(DatabaseErrorKind::ConnectionLost));
+        }
         Ok(Vec::new())
     }
 
@@ -383,6 +392,22 @@ async fn a_wait_for_a_connection_ends_at_its_one_deadline() {
     assert_eq!(kind(read(&database).await), Some(DatabaseErrorKind::PoolTimeout));
     let waited = start.elapsed();
     assert!(waited <= Duration::from_millis(5010), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_read_waits_no_longer_than_a_single_one() {
+    let server = Server::new();
+    server.change(|script| {
+        script.login = Duration::from_secs(2);
+        script.loses_sessions = true;
+    });
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
+    let database = database(&tenants).await;
+    let start = Instant::now();
+    assert!(read(&database).await.is_err());
+    let waited = start.elapsed();
+    assert!(waited <= Duration::from_millis(5030), "{waited:?}");
+    assert_eq!(server.logins(), 3);
 }
 
 #[tokio::test(start_paused = true)]

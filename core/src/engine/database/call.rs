@@ -9,7 +9,7 @@ use crate::{
             stopwatch::{Measured, Stopwatch, Subject, note_answer},
             tally::RequestTally,
         },
-        pool::{Answer, Call},
+        pool::{Answer, Call, Pool},
         secrets::Secret,
         sql,
         tenant::Tenant,
@@ -73,9 +73,28 @@ fn changes_nothing(call: Call<'_>) -> bool {
     }
 }
 
-/// A time-out is never repeated: the database may still be busy with the first attempt.
-pub(super) fn may_repeat(error: &DatabaseError, call: Call<'_>) -> bool {
-    error.kind == DatabaseErrorKind::ConnectionLost && changes_nothing(call)
+/// How often a read is sent again after a loss in the middle of it. It may be what breaks the connections.
+const READ_AGAIN: usize = 2;
+
+/// How often one call was sent again, each time on another connection.
+#[derive(Default)]
+pub(super) struct Repeats {
+    reads: usize,
+    without_effect: usize,
+}
+
+impl Repeats {
+    /// Whether the call is sent again. A call that timed out never is: the database may still be busy with it.
+    pub(super) fn again(&mut self, error: &DatabaseError, call: Call<'_>, pool: &Pool) -> bool {
+        let (made, most) = match error.kind {
+            // If all sessions of a pool are ended one after the other, a call may meet every one of them.
+            DatabaseErrorKind::ConnectionLostWithoutEffect => (&mut self.without_effect, pool.status().max + 1),
+            DatabaseErrorKind::ConnectionLost if changes_nothing(call) => (&mut self.reads, READ_AGAIN),
+            _ => return false,
+        };
+        *made += 1;
+        *made <= most
+    }
 }
 
 /// Marks the loss of a connection in the middle of a write as an unknown outcome: a client that repeats

@@ -7,8 +7,9 @@ mod transaction;
 use std::{fmt, pin::pin, sync::Arc};
 
 use ::sea_orm::{DbBackend, DbErr, TransactionOptions};
-use tokio::time::Instant;
 use tracing::{Instrument as _, field::Empty};
+
+use call::Repeats;
 
 use super::{
     measure::{
@@ -19,31 +20,29 @@ use super::{
     pool::{Answer, Call, Lease, PoolStatus},
     tenant::OpenTenant,
 };
-use crate::{DatabaseError, DatabaseErrorKind, ServerVersion, TenantId, trace::TRACE_TARGET};
+use crate::{DatabaseError, ServerVersion, TenantId, trace::TRACE_TARGET};
 
 pub use transaction::TenantTransaction;
 
-/// How often a read is sent whose connection broke while it may have been running: it may be what breaks it.
-const ATTEMPTS: u32 = 3;
-
-/// One tenant's database, for one request. Whatever runs on SeaORM's [`ConnectionTrait`] runs on it, whatever the driver; a connection is
-/// taken for each statement and for each transaction, and given back after.
+/// One tenant's database, for one request. It runs everything that runs on SeaORM's traits, whatever
+/// the driver. Each statement and each transaction takes a connection from the tenant's pool and
+/// returns it afterwards.
 ///
-/// It can only be had from [`Tenants::acquire`](super::Tenants::acquire), so there is none without a tenant.
+/// Only [`Tenants::acquire`](super::Tenants::acquire) creates one, so there is none without a tenant.
 pub struct TenantDatabase {
     open: OpenTenant,
     tally: Option<Arc<RequestTally>>,
-    /// Whether it was had within a trace: elsewhere its statements need not ask.
+    /// Whether the request is traced; otherwise its statements open no spans.
     traced: bool,
 }
 
 impl TenantDatabase {
-    /// For a request that is counted in; it is counted out when this is dropped.
+    /// For a request that `open` counts as running.
     pub(crate) fn new(open: OpenTenant, tally: Option<Arc<RequestTally>>, traced: bool) -> Self {
         Self { open, tally, traced }
     }
 
-    /// Whose it is.
+    /// The tenant.
     pub fn tenant(&self) -> &TenantId {
         &self.open.tenant.id
     }
@@ -53,7 +52,7 @@ impl TenantDatabase {
         &self.open.secret.driver_type
     }
 
-    /// The database's name; the path, for a database that is a file.
+    /// The database's name; for a database that is a file, its path.
     pub fn database(&self) -> &str {
         let config = &self.open.secret.config;
         config
@@ -68,12 +67,12 @@ impl TenantDatabase {
         self.open.pool.status()
     }
 
-    /// What the tenant used since the server began to know it.
+    /// What the tenant used since the engine first saw it.
     pub fn usage(&self) -> TenantUsage {
         self.open.tenant.usage.usage()
     }
 
-    /// The server's version; asked once and remembered.
+    /// The server's version; asked once and cached.
     ///
     /// # Errors
     /// As a statement's.
@@ -81,7 +80,7 @@ impl TenantDatabase {
         self.open.pool.server_version().await
     }
 
-    /// A round trip to the server.
+    /// Makes a round trip to the server.
     ///
     /// # Errors
     /// As a statement's.
@@ -89,53 +88,43 @@ impl TenantDatabase {
         self.open.pool.ping().await
     }
 
-    /// Takes a connection and asks it. What failed because the connection was dead is asked again of another, where it certainly had no
-    /// effect.
+    /// Calls on a connection of the pool, and again on another one if the call may be repeated.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
-        let mut watch = Stopwatch::new(call::subject(
-            &self.open.tenant,
-            &self.open.secret,
-            self.tally.as_deref(),
-        ));
+        let subject = call::subject(&self.open.tenant, &self.open.secret, self.tally.as_deref());
+        let mut watch = Stopwatch::new(subject);
         self.open.tenant.touch(watch.started);
-        // What certainly had no effect is repeated for as long as a request waits for a connection, on as many as the pool may have: when
-        // all sessions of a pool are ended one after the other, it may meet every one of them.
-        let give_up = watch.started + self.open.pool.acquire_timeout();
-        let (mut attempt, mut without_effect) = (1, 0);
+        let mut repeats = Repeats::default();
         let answered = loop {
-            let leased = self.lease().await;
-            watch.waited(leased.as_ref().err());
-            let mut lease = match leased {
+            let mut lease = match self.lease(&mut watch).await {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            let answer = call::run(lease.call(call), call, &mut watch, self.traced).await;
-            match answer {
+            match call::run(lease.call(call), call, &mut watch, self.traced).await {
                 Ok(answer) => break Ok((lease, answer)),
-                Err(error)
-                    if error.kind == DatabaseErrorKind::ConnectionLostWithoutEffect
-                        && without_effect <= self.open.pool.status().max
-                        && Instant::now() < give_up =>
-                {
-                    without_effect += 1;
-                }
-                Err(error) if attempt < ATTEMPTS && call::may_repeat(&error, call) => attempt += 1,
-                Err(error) => break Err(error),
+                Err(error) if repeats.again(&error, call, &self.open.pool) => {}
+                Err(error) => break Err(call::unknown_outcome(error, call)),
             }
         };
-        let answered = answered.map_err(|error| call::unknown_outcome(error, call));
         watch.stop(call::measured(&call), answered.as_ref().err());
         answered
     }
 
-    async fn lease(&self) -> Result<Lease, DatabaseError> {
-        match self.traced {
-            false => self.open.pool.lease(self.open.pool.acquire_timeout()).await,
-            true => Box::pin(self.lease_in_span()).await,
-        }
+    /// Takes a connection. All waits of one statement together take no longer than `acquire_timeout`.
+    async fn lease(&self, watch: &mut Stopwatch<'_>) -> Result<Lease, DatabaseError> {
+        let pool = &self.open.pool;
+        let leasing = pool.lease(pool.acquire_timeout().saturating_sub(watch.waited));
+        let leased = match self.traced {
+            false => leasing.await,
+            true => Box::pin(self.in_span(leasing)).await,
+        };
+        watch.waited(leased.as_ref().err());
+        leased
     }
 
-    async fn lease_in_span(&self) -> Result<Lease, DatabaseError> {
+    async fn in_span(
+        &self,
+        leasing: impl Future<Output = Result<Lease, DatabaseError>>,
+    ) -> Result<Lease, DatabaseError> {
         let span = tracing::info_span!(
             target: TRACE_TARGET,
             "acquire connection",
@@ -143,7 +132,7 @@ impl TenantDatabase {
             tenant.id = self.open.tenant.id.as_str(),
             error.type = Empty,
         );
-        let mut leasing = pin!(self.open.pool.lease(self.open.pool.acquire_timeout()).instrument(span));
+        let mut leasing = pin!(leasing.instrument(span));
         let leased = leasing.as_mut().await;
         if let Err(error) = &leased {
             note_error(leasing.span(), error.kind.as_str());

@@ -42,7 +42,8 @@ pub(crate) struct Stopwatch<'a> {
     pub(crate) started: Instant,
     /// The end of the last wait or call.
     last: Instant,
-    waited: Duration,
+    /// The waits for connections so far.
+    pub(crate) waited: Duration,
     ran: Duration,
 }
 
