@@ -1,4 +1,5 @@
-//! One call on a connection: how it is measured, whether it may be repeated, and what its failure means.
+//! One call on a connection: how it is measured, whether it may be repeated, and what its failure
+//! means.
 
 use tracing::Span;
 
@@ -47,8 +48,8 @@ pub(super) async fn run(
         true => watch.span(measured(&call)),
         false => Span::none(),
     };
-    // The span is held but not entered: no connection opens a span of its own, and every layer looks an
-    // entered span up.
+    // The span is held but not entered: no connection opens a span of its own, and every layer
+    // looks an entered span up.
     let answer = answer.await;
     watch.ran();
     note_answer(&span, answer.as_ref().map(rows));
@@ -73,7 +74,8 @@ fn changes_nothing(call: Call<'_>) -> bool {
     }
 }
 
-/// How often a read is sent again after a loss in the middle of it. It may be what breaks the connections.
+/// How often a read is sent again after a loss in the middle of it. It may be what breaks the
+/// connections.
 const READ_AGAIN: usize = 2;
 
 /// How often one call was sent again, each time on another connection.
@@ -84,10 +86,12 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// Whether the call is sent again. A call that timed out never is: the database may still be busy with it.
+    /// Whether the call is sent again. A call that timed out never is: the database may still be
+    /// busy with it.
     pub(super) fn again(&mut self, error: &DatabaseError, call: Call<'_>, pool: &Pool) -> bool {
         let (made, most) = match error.kind {
-            // If all sessions of a pool are ended one after the other, a call may meet every one of them.
+            // If all sessions of a pool are ended one after the other, a call may meet every one of
+            // them.
             DatabaseErrorKind::ConnectionLostWithoutEffect => (&mut self.without_effect, pool.status().max + 1),
             DatabaseErrorKind::ConnectionLost if changes_nothing(call) => (&mut self.reads, READ_AGAIN),
             _ => return false,
@@ -97,8 +101,8 @@ impl Repeats {
     }
 }
 
-/// Marks the loss of a connection in the middle of a write as an unknown outcome: a client that repeats
-/// the request could make the change twice.
+/// Marks the loss of a connection in the middle of a write as an unknown outcome: a client that
+/// repeats the request could make the change twice.
 pub(super) fn unknown_outcome(mut error: DatabaseError, call: Call<'_>) -> DatabaseError {
     let lost = matches!(
         error.kind,

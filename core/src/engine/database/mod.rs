@@ -24,11 +24,12 @@ use crate::{DatabaseError, ServerVersion, TenantId, trace::TRACE_TARGET};
 
 pub use transaction::TenantTransaction;
 
-/// One tenant's database, for one request. It runs everything that runs on SeaORM's traits, whatever
-/// the driver. Each statement and each transaction takes a connection from the tenant's pool and
-/// returns it afterwards.
+/// One tenant's database, for one request. It runs everything that runs on SeaORM's traits,
+/// whatever the driver. Each statement and each transaction takes a connection from the tenant's
+/// pool and returns it afterwards.
 ///
-/// Only [`Tenants::acquire`](super::Tenants::acquire) creates one, so there is none without a tenant.
+/// Only [`Tenants::acquire`](super::Tenants::acquire) creates one, so there is none without a
+/// tenant.
 pub struct TenantDatabase {
     open: OpenTenant,
     tally: Option<Arc<RequestTally>>,
@@ -109,7 +110,8 @@ impl TenantDatabase {
         answered
     }
 
-    /// Takes a connection. All waits of one statement together take no longer than `acquire_timeout`.
+    /// Takes a connection. All waits of one statement together take no longer than
+    /// `acquire_timeout`.
     async fn lease(&self, watch: &mut Stopwatch<'_>) -> Result<Lease, DatabaseError> {
         let pool = &self.open.pool;
         let leasing = pool.lease(pool.acquire_timeout().saturating_sub(watch.waited));

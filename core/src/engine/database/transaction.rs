@@ -25,12 +25,14 @@ use crate::{
     trace::is_traced,
 };
 
-/// How long rolling back a transaction that was dropped may take before its connection is closed instead.
+/// How long rolling back a transaction that was dropped may take before its connection is closed
+/// instead.
 const ROLLBACK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A transaction, or a save point within one. A failed commit is an error. One that is dropped without an end is rolled back: the
-/// outermost in the background, a save point before the next statement of the transaction around it. Ending a transaction rolls back
-/// the save points within it that have not ended.
+/// A transaction, or a save point within one. A failed commit is an error. One that is dropped
+/// without an end is rolled back: the outermost in the background, a save point before the next
+/// statement of the transaction around it. Ending a transaction rolls back the save points within
+/// it that have not ended.
 pub struct TenantTransaction {
     shared: Arc<Shared>,
     /// Which of the open levels this is.
@@ -49,7 +51,8 @@ struct Shared {
     tally: Option<Arc<RequestTally>>,
 }
 
-/// The connection, until the outermost transaction has ended, and the levels that are open on it from the outermost on.
+/// The connection, until the outermost transaction has ended, and the levels that are open on it
+/// from the outermost on.
 struct Session {
     lease: Option<Lease>,
     levels: Vec<u64>,
@@ -71,7 +74,8 @@ impl Session {
         self.lease.as_mut().filter(|lease| !lease.is_busy()).ok_or_else(closed)
     }
 
-    /// Rolls back the levels above the first `kept` ones. If that fails nothing is known of the rest, so the connection is closed.
+    /// Rolls back the levels above the first `kept` ones. If that fails nothing is known of the
+    /// rest, so the connection is closed.
     async fn roll_back_to(&mut self, kept: usize) -> Result<(), DatabaseError> {
         while self.levels.len() > kept {
             let lease = self
@@ -91,7 +95,8 @@ impl Session {
         Ok(())
     }
 
-    /// Rolls everything back in the background, or closes the connection if a statement was cut off on it.
+    /// Rolls everything back in the background, or closes the connection if a statement was cut off
+    /// on it.
     fn finish(&mut self) {
         let levels = std::mem::take(&mut self.levels);
         let Some(mut lease) = self.lease.take() else {
@@ -196,7 +201,8 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Commits or rolls back one level, after the levels within it that have not ended were rolled back.
+    /// Commits or rolls back one level, after the levels within it that have not ended were rolled
+    /// back.
     async fn end(&self, serial: u64, call: Call<'_>) -> Result<Answer, DatabaseError> {
         let mut session = self.session.lock().await;
         self.roll_back_abandoned(&mut session).await?;
@@ -254,7 +260,8 @@ impl Drop for TenantTransaction {
             return;
         }
         self.shared.abandoned.lock().push(self.serial);
-        // If a save point's statement is running now, the last handle to go rolls back, or the next call that comes.
+        // If a save point's statement is running now, the last handle to go rolls back, or the next
+        // call that comes.
         if let Ok(mut session) = self.shared.session.try_lock()
             && session.levels.first() == Some(&self.serial)
         {

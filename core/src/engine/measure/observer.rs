@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{DatabaseErrorKind, DriverErrorKind};
 
-/// Receives what the engine has done. Requests call it, so it must be quick and must not block. What it
-/// receives holds no value of a statement and nothing of a secret.
+/// Receives what the engine has done. Requests call it, so it must be quick and must not block.
+/// What it receives holds no value of a statement and nothing of a secret.
 pub trait EngineObserver: Send + Sync {
     /// A statement ended; a begin, a commit and a rollback count as statements.
     fn statement(&self, statement: &StatementEnd<'_>);

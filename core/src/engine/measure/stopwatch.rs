@@ -130,8 +130,8 @@ impl<'a> Stopwatch<'a> {
         );
     }
 
-    /// Opens the span of the statement in a trace (OpenTelemetry's semantic conventions for database
-    /// client spans). It holds the text without its values.
+    /// Opens the span of the statement in a trace (OpenTelemetry's semantic conventions for
+    /// database client spans). It holds the text without its values.
     #[cold]
     pub(crate) fn span(&self, statement: Measured<'_>) -> Span {
         let description = statement.sql.map(sql::described);

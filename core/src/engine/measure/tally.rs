@@ -11,8 +11,8 @@ use std::{
 use super::usage::{TenantUsageCounters, Usage};
 use crate::TenantId;
 
-/// Counts the statements of one request. The engine fills it while the request runs; its owner reads
-/// it when the request has been answered.
+/// Counts the statements of one request. The engine fills it while the request runs; its owner
+/// reads it when the request has been answered.
 #[derive(Default)]
 pub struct RequestTally {
     tenant: OnceLock<TenantId>,
@@ -42,7 +42,8 @@ impl RequestTally {
         }
     }
 
-    /// Records that the request was answered after `elapsed`, in the usage of its tenant if it has one.
+    /// Records that the request was answered after `elapsed`, in the usage of its tenant if it has
+    /// one.
     pub fn answered(&self, elapsed: Duration, failed: bool) {
         if let Some(usage) = self.usage.get() {
             usage.requests.record(elapsed, failed);

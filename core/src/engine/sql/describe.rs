@@ -1,4 +1,4 @@
-//! What is told of a statement without its values.
+//! How traces and logs describe a statement without its values.
 
 use std::{
     collections::HashMap,
@@ -8,14 +8,14 @@ use std::{
 use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
-use super::{dollar_tag, quoted_length};
+use super::{Token, Tokens, dollar_tag, quoted_length};
 
-/// What a trace says of a statement.
+/// How a trace describes a statement.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Description {
-    /// Operation and table, to call a span by.
+    /// Operation and table: the name of its span.
     pub(crate) summary: String,
-    /// The table it is about, where that is easily seen.
+    /// The table it is about, if that is easily seen.
     pub(crate) collection: Option<String>,
     /// Its text without literals.
     pub(crate) normalized: String,
@@ -35,13 +35,15 @@ impl Description {
     }
 }
 
-/// How many descriptions are kept. A program has so many statements, unless it writes values into their texts.
+/// How many descriptions are cached. A program has fewer statements, unless it writes values into
+/// them.
 const KEPT: usize = 256;
-/// The longest text whose description is kept, in bytes.
+/// The longest text whose description is cached, in bytes.
 const LONGEST_KEPT: usize = 4_096;
 
-/// What a trace says of a statement. A text is looked at once: that takes longer than to send the statement, and the texts of a program are
-/// always the same, whoever the tenant. The first ones are kept for good.
+/// Describes a statement. The descriptions of the first texts are cached for good: a description
+/// takes longer to make than the statement to send, and all tenants of a program send the same
+/// texts.
 pub(crate) fn described(sql: &str) -> Arc<Description> {
     type Known = HashMap<String, Arc<Description>, RandomState>;
     static KNOWN: LazyLock<ArcSwap<Known>> = LazyLock::new(ArcSwap::default);
@@ -60,24 +62,20 @@ pub(crate) fn described(sql: &str) -> Arc<Description> {
     description
 }
 
-/// What a statement does in one word; `OTHER` where it is none of these, so that the words are few.
+/// What a statement does in one word; `OTHER` if it is none of these, so that the words are few.
 pub(crate) fn operation(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 12] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",
     ];
-    let sql = sql.trim_start().as_bytes();
-    let begins_with = |word: &str| {
-        let (word, after) = (word.as_bytes(), sql.get(word.len()));
-        sql.get(..word.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(word))
-            && !after.is_some_and(u8::is_ascii_alphabetic)
+    let Some(Token::Word(first)) = Tokens(sql).next() else {
+        return "OTHER";
     };
-    let known = OPERATIONS.into_iter().find(|known| begins_with(known));
+    let known = OPERATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(first));
     known.unwrap_or("OTHER")
 }
 
-/// The first table a statement names, where its name is plain: up to 64 letters, digits and underscores. What may be a literal or a
-/// comment is not looked at.
+/// The first table that a statement names, if its name is plain: up to 64 letters, digits and
+/// underscores. The search ends at the first text that may be a literal or a comment.
 pub(crate) fn collection(sql: &str) -> Option<&str> {
     let end = sql.find(['\'', '$', '#']).unwrap_or(sql.len());
     let end = [sql.find("--"), sql.find("/*")]
@@ -93,7 +91,7 @@ pub(crate) fn collection(sql: &str) -> Option<&str> {
     let mut quoted = false;
     words.find(|word| {
         let found = !quoted && before(word);
-        // Where texts are in double quotes, one may hold any word.
+        // If texts are in double quotes, one may hold any word.
         quoted ^= word.bytes().filter(|b| *b == b'"').count() % 2 == 1;
         found
     })?;
@@ -104,8 +102,8 @@ pub(crate) fn collection(sql: &str) -> Option<&str> {
     ((1..=64).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
 }
 
-/// A statement's text with every literal replaced by `?`, for logs: quoted texts, numbers, dollar-quoted texts; comments go.
-/// Quoted identifiers stay. Bounded to 2,000 characters.
+/// A statement's text for logs, without comments and with `?` for each literal: quoted texts,
+/// numbers and dollar-quoted texts. Quoted identifiers stay. Bounded to 2,000 characters.
 pub(crate) fn normalized(sql: &str) -> String {
     const LONGEST: usize = 2_000;
     let mut out = String::with_capacity(sql.len().min(LONGEST));
@@ -214,6 +212,7 @@ mod tests {
             ("PRAGMA x", "OTHER", None),
             ("SELECTED x", "OTHER", None),
             ("SE", "OTHER", None),
+            ("/* of all */ delete from users", "DELETE", None),
             ("set", "SET", None),
             ("", "OTHER", None),
         ];

@@ -2,35 +2,77 @@
 
 use super::{Token, Tokens};
 
-/// Whether a statement only reads, so that running it twice does no harm: a `SELECT` that locks nothing, writes into nothing and calls
-/// no function that is not known to be pure. In doubt it is not one.
+/// Whether a statement only reads, so that running it twice does no harm: a `SELECT`, also after a
+/// `WITH`, that locks nothing, changes nothing and calls no function that is not known to be pure.
+/// In doubt it is not a read.
 pub(crate) fn is_read(sql: &str) -> bool {
-    // A backslash ends a text in one dialect and not in another; `/*!` is a comment in one and a statement in another.
-    if sql.contains(['\\', '#', '@']) || sql.contains("/*!") || sql.contains("/*M!") || sql.contains(":=") {
+    if is_ambiguous(sql) {
         return false;
     }
     let mut tokens = Tokens(sql);
-    let mut before = match tokens.next() {
-        Some(Token::Word(first)) if first.eq_ignore_ascii_case("select") => Token::Word(first),
+    let first = match tokens.next() {
+        Some(Token::Word(first)) if is_one_of(first, &["select", "with"]) => first,
         _ => return false,
     };
-    let mut qualified = false;
+    // The `WITH` clause reaches to the first `SELECT` outside parentheses. A parenthesis that opens
+    // in it is a list of columns or a query, and no call.
+    let mut in_with = is_one_of(first, &["with"]);
+    let mut depth = 0;
+    let (mut before, mut qualified) = (Token::Word(first), false);
     for token in tokens {
-        match (before, token) {
-            (_, Token::Word(word)) if is_one_of(word, &["for", "into", "procedure"]) => return false,
-            (Token::Word(word), Token::Symbol('('))
-                if !is_one_of(word, TAKE_PARENTHESES) && (qualified || !is_one_of(word, PURE_FUNCTIONS)) =>
-            {
-                return false;
+        match token {
+            Token::Symbol(';') => return false,
+            Token::Word(word) if is_one_of(word, CHANGE_OR_LOCK) => return false,
+            Token::Word(word) if depth == 0 && is_one_of(word, &["select"]) => in_with = false,
+            Token::Symbol('(') => {
+                let calls = match before {
+                    Token::Word(word) if is_one_of(word, TAKE_PARENTHESES) => false,
+                    Token::Word(word) => qualified || !is_one_of(word, PURE_FUNCTIONS),
+                    Token::Other => true,
+                    Token::Symbol(_) => false,
+                };
+                if calls && !(in_with && depth == 0) {
+                    return false;
+                }
+                depth += 1;
             }
-            (Token::Quoted, Token::Symbol('(')) | (_, Token::Symbol(';')) => return false,
+            Token::Symbol(')') => depth -= 1,
             _ => {}
         }
         qualified = matches!(before, Token::Symbol('.'));
         before = token;
     }
-    true
+    !in_with
 }
+
+/// Whether the kinds of database disagree on where literals, names and comments end in it.
+fn is_ambiguous(sql: &str) -> bool {
+    let dashes = || sql.match_indices("--").map(|(at, _)| &sql[at + 2..]);
+    // A backslash, `#` and `@` have no meaning in one dialect and one in another; `[` begins a name
+    // or the index of an array, and `$` a literal or a part of a name.
+    sql.contains(['\\', '#', '@', '['])
+        || sql.contains(":=")
+        || sql.match_indices('$').any(|(at, _)| !sql[at + 1..].starts_with(|c: char| c.is_ascii_digit()))
+        // MySQL runs what stands in `/*! */`.
+        || sql.contains("/*!")
+        || sql.contains("/*M!")
+        // In PostgreSQL a comment may hold another one.
+        || sql.split("*/").any(|part| part.matches("/*").count() > 1)
+        // In MySQL a comment is `-- ` and `--1` a number.
+        || dashes().any(|rest| !rest.is_empty() && !rest.starts_with(char::is_whitespace))
+}
+
+/// Words of statements, and of clauses of a `SELECT`, that change or lock something.
+const CHANGE_OR_LOCK: &[&str] = &[
+    "call",
+    "delete",
+    "for",
+    "insert",
+    "into",
+    "merge",
+    "procedure",
+    "update",
+];
 
 /// Functions of the databases themselves that only compute.
 const PURE_FUNCTIONS: &[&str] = &[
@@ -104,6 +146,7 @@ const TAKE_PARENTHESES: &[&str] = &[
     "lateral",
     "like",
     "limit",
+    "materialized",
     "not",
     "numeric",
     "offset",
@@ -122,7 +165,7 @@ const TAKE_PARENTHESES: &[&str] = &[
     "where",
 ];
 
-/// Words with which a statement begins that leaves something on its session: a transaction, a setting, a lock.
+/// First words of statements that may leave a transaction, a setting or a lock on their session.
 const LEAVE_STATE: &[&str] = &[
     "attach",
     "begin",
@@ -148,7 +191,7 @@ const LEAVE_STATE: &[&str] = &[
     "xa",
 ];
 
-/// Whether a script may leave something on its session, so that its connection is not for others afterwards.
+/// Whether a script may leave state on its session, so that its connection must not be used again.
 pub(crate) fn leaves_session_state(script: &str) -> bool {
     let mut first = true;
     let mut after_create = false;
@@ -168,7 +211,7 @@ pub(crate) fn leaves_session_state(script: &str) -> bool {
                 first = true;
                 after_create = false;
             }
-            Token::Quoted | Token::Symbol(_) => first = false,
+            Token::Other | Token::Symbol(_) => first = false,
         }
     }
     false
@@ -195,6 +238,10 @@ mod tests {
             "SELECT `id` FROM `users` WHERE `id` IN (?, ?) LIMIT 5",
             "SELECT MAX(\"t\".\"n\") FROM (SELECT 1 AS n) AS \"t\" -- charge(1)",
             "SELECT CAST(x AS varchar(10)), 'charge(1)' FROM t",
+            "/* the users */ SELECT 1",
+            "-- the users\nSELECT 1 -- of all",
+            "WITH a AS (SELECT 1), \"b\" (\"n\", m) AS MATERIALIZED (SELECT 1, 2) SELECT * FROM a, b WHERE n = $1",
+            "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n",
         ] {
             assert!(is_read(sql), "{sql}");
         }
@@ -213,6 +260,19 @@ mod tests {
             "SELECT * INTO t2 FROM t",
             "SELECT 1 /* x */ for share",
             "WITH x AS (DELETE FROM t RETURNING 1) SELECT 1",
+            "WITH x AS (SELECT 1) DELETE FROM t",
+            "WITH x AS (SELECT 1) INSERT INTO t SELECT 1",
+            "WITH x AS (SELECT 1) UPDATE t SET a = 1",
+            "WITH x AS (SELECT 1)",
+            "WITH x AS (SELECT charge(1)) SELECT 1",
+            "WITH charge(i) AS (SELECT 1) SELECT charge(1)",
+            "WITH x AS (SELECT 1) SELECT (SELECT charge(1))",
+            "SELECT ARRAY[charge(1)]",
+            "SELECT 5--charge(1)",
+            "SELECT a$b$, charge(1), c$b$ FROM t",
+            "SELECT 1charge(1)",
+            "SELECT /* /* */ ' */ charge(1) -- '",
+            "/* a comment that does not end SELECT 1",
             "INSERT INTO t SELECT 1",
             "UPDATE t SET a = 1",
             "",

@@ -8,11 +8,12 @@ mod effects;
 pub(crate) use describe::{described, normalized, operation};
 pub(crate) use effects::{is_read, leaves_session_state};
 
-/// A piece of a statement; literals, numbers and comments are left out.
+/// A piece of a statement. Literal texts and comments are left out.
 #[derive(Clone, Copy)]
 enum Token<'a> {
     Word(&'a str),
-    Quoted,
+    /// A quoted name or a number.
+    Other,
     Symbol(char),
 }
 
@@ -33,7 +34,7 @@ impl<'a> Iterator for Tokens<'a> {
                         '[' => rest.find(']').map_or(rest.len(), |end| end + 1),
                         quote => quoted_length(rest, quote),
                     };
-                    (length, Some(Token::Quoted))
+                    (length, Some(Token::Other))
                 }
                 '-' if rest.starts_with("--") => (rest.find('\n').unwrap_or(rest.len()), None),
                 '/' if rest.starts_with("/*") => (rest.find("*/").map_or(rest.len(), |end| end + 2), None),
@@ -44,7 +45,10 @@ impl<'a> Iterator for Tokens<'a> {
                     }
                     None => (1, None),
                 },
-                c if c.is_ascii_digit() => (rest.find(|c| !is_of_word(c) && c != '.').unwrap_or(rest.len()), None),
+                c if c.is_ascii_digit() => {
+                    let length = rest.find(|c| !is_of_word(c) && c != '.').unwrap_or(rest.len());
+                    (length, Some(Token::Other))
+                }
                 c if is_of_word(c) => {
                     let length = rest.find(|c| !is_of_word(c)).unwrap_or(rest.len());
                     (length, Some(Token::Word(&rest[..length])))
