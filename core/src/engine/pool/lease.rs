@@ -14,8 +14,8 @@ use crate::{
     engine::{budget::ConnectionPermit, sql},
 };
 
-/// How long an idle connection has to show that it still works.
-const CHECK_DEADLINE: Duration = Duration::from_secs(1);
+/// The longest that an idle connection has to show that it still works.
+const LONGEST_CHECK: Duration = Duration::from_secs(1);
 /// How long a connection may take to close before it is just dropped. A driver returns at once for
 /// a connection at rest; if a statement was left in the middle, it returns once the server has ended
 /// the session.
@@ -211,9 +211,11 @@ impl Lease {
 
     /// Whether the server answers on it; else it is closed when this is dropped.
     pub(super) async fn is_alive(&mut self) -> bool {
+        // A request has time for another connection if this one does not answer.
+        let deadline = LONGEST_CHECK.min(self.pool.acquire_timeout() / 4);
         self.busy = true;
         let alive = match self.connection.as_mut().map(|pooled| pooled.connection()) {
-            Some(Ok(connection)) => matches!(timeout(CHECK_DEADLINE, connection.ping()).await, Ok(Ok(_))),
+            Some(Ok(connection)) => matches!(timeout(deadline, connection.ping()).await, Ok(Ok(_))),
             _ => false,
         };
         (self.used, self.busy, self.broken) = (alive, false, !alive);

@@ -304,6 +304,10 @@ impl Pool {
         }
     }
 
+    fn withdraw_excess(&self) -> bool {
+        self.inner.lock().state.withdraw_excess()
+    }
+
     fn opening_time(&self) -> Duration {
         self.inner.lock().opening_time
     }

@@ -100,7 +100,8 @@ impl Opening {
             // A driver that panics is one that fails.
             let connected = AssertUnwindSafe(self.connect(permit)).catch_unwind().await;
             match connected.unwrap_or_else(|_| Err(NotOpened::panicked())) {
-                Ok(connection) => {
+                Ok(None) => return,
+                Ok(Some(connection)) => {
                     if pool.opened(connection) {
                         return;
                     }
@@ -134,13 +135,18 @@ impl Opening {
         }
     }
 
-    /// Opens one connection under `permit`, with the secret as it is now.
-    async fn connect(&self, permit: ConnectionPermit) -> Result<Pooled, NotOpened> {
+    /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the
+    /// opening has ended because another secret has lowered the pool's maximum.
+    async fn connect(&self, permit: ConnectionPermit) -> Result<Option<Pooled>, NotOpened> {
         let pool = &self.0;
         let deadline = Instant::now() + pool.parts.times.acquire;
         let mut refused = Backoff::new(REFUSED.0, REFUSED.1);
         let mut ended = 0;
         let not_opened = loop {
+            if pool.withdraw_excess() {
+                permit.give_back_after(LINGERING);
+                return Ok(None);
+            }
             let (secret, era) = pool.secret_and_era();
             let started = Instant::now();
             let (opened, failure) = self.log_in(&secret).await;
@@ -158,7 +164,7 @@ impl Opening {
                     };
                     let mut opened = PooledConnection::new(connection, permit, pool.tenant, facts);
                     self.prepare(&secret, &mut opened).await?;
-                    return Ok(opened);
+                    return Ok(Some(opened));
                 }
                 Err(error) => error,
             };

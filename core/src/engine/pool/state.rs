@@ -220,14 +220,27 @@ impl<C: HasFacts, W> PoolState<C, W> {
         begin
     }
 
-    /// Whether an opening that has not reached the server yet is no longer wanted; then it counts
-    /// as ended.
+    /// Whether an opening that has not reached the server yet is no longer wanted, or no longer
+    /// allowed because a secret has lowered the maximum; then it counts as ended.
     pub(super) fn withdraw(&mut self) -> bool {
-        let surplus = self.opening > self.waiting.len();
-        if surplus {
+        let unwanted = self.opening > self.waiting.len() || self.exceeds_maximum();
+        if unwanted {
             self.end_opening();
         }
-        surplus
+        unwanted
+    }
+
+    /// The same for one that is about to log in once more.
+    pub(super) fn withdraw_excess(&mut self) -> bool {
+        let excess = self.exceeds_maximum();
+        if excess {
+            self.end_opening();
+        }
+        excess
+    }
+
+    fn exceeds_maximum(&self) -> bool {
+        self.open() + self.opening > self.limits.max_connections
     }
 
     fn end_opening(&mut self) {
