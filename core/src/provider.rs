@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use tokio::sync::watch;
 
-use crate::{BoxError, Lease, SecretDocument, TenantId};
+use crate::{BoxError, DatabaseConfig, Lease, SecretDocument, TenantId};
 
 /// Holds every tenant's secret.
 ///
@@ -28,6 +29,19 @@ pub trait SecretProvider: Send + Sync {
     /// # Errors
     /// See [`ProviderError`].
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError>;
+
+    /// Makes a password for one login, such as a token of a cloud's access management. It takes the
+    /// place of the secret's. By default the secret's own password is used.
+    ///
+    /// # Errors
+    /// See [`ProviderError`]. The engine takes it for a database that cannot be reached.
+    async fn password(
+        &self,
+        _tenant: &TenantId,
+        _config: &DatabaseConfig,
+    ) -> Result<Option<SecretString>, ProviderError> {
+        Ok(None)
+    }
 
     /// Extends a lease; returns for how long the secret may be used from now on. By default no lease can be renewed.
     ///

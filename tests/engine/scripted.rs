@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_core::{
-    BuildContext, DatabaseDriver, Plugin, ProviderError, Registry, SecretDocument, SecretProvider, TenantId,
+    BuildContext, DatabaseDriver, Lease, Plugin, ProviderError, Registry, SecretDocument, SecretProvider, TenantId,
     engine::{EngineSettings, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
@@ -27,6 +27,10 @@ pub(crate) struct Scripted {
     pub(crate) lists: AtomicUsize,
     pub(crate) list_down: AtomicBool,
     pub(crate) delay: Mutex<Duration>,
+    /// For how long a secret may be used, and whether that can be extended.
+    pub(crate) lease: Mutex<Option<(Duration, bool)>>,
+    pub(crate) renewals: AtomicUsize,
+    pub(crate) released: Mutex<Vec<String>>,
     /// How long an answer is on its way after the value was read.
     pub(crate) reads_late: Mutex<Duration>,
 }
@@ -77,7 +81,26 @@ impl SecretProvider for Scripted {
         let secret = self.secrets.lock().unwrap().get(tenant.as_str()).cloned();
         let late = *self.reads_late.lock().unwrap();
         tokio::time::sleep(late).await;
-        secret.map(SecretDocument::from_value).ok_or(ProviderError::NotFound)
+        let mut document = secret.map(SecretDocument::from_value).ok_or(ProviderError::NotFound)?;
+        document.lease = self.lease.lock().unwrap().map(|(duration, renewable)| Lease {
+            id: self.fetches().to_string().into(),
+            duration,
+            renewable,
+        });
+        Ok(document)
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<Duration, ProviderError> {
+        self.renewals.fetch_add(1, Ordering::SeqCst);
+        if self.down.load(Ordering::SeqCst) {
+            return Err(ProviderError::Unavailable("told to be down".into()));
+        }
+        Ok(lease.duration)
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), ProviderError> {
+        self.released.lock().unwrap().push(lease.id.to_string());
+        Ok(())
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {

@@ -145,13 +145,13 @@ impl Tenants {
     /// [`AcquireError::Unknown`] for no such tenant; one whose secret or database cannot be had is a snapshot that says so.
     pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
-        let held = engine.hold(tenant)?;
+        let held = engine.look_at(tenant)?;
         let started = Instant::now();
         let asked = async {
             let secret = held.secret(&engine.secrets, started).await?;
             Ok::<_, AcquireError>(match held.pool().filter(|pool| pool.is_open()) {
                 Some(pool) => within(PROBE_DEADLINE, pool.ping()).await.map(drop),
-                None => within(PROBE_DEADLINE, self.ask_once(&secret)).await,
+                None => within(PROBE_DEADLINE, self.ask_once(tenant, &secret)).await,
             })
         };
         let outcome = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
@@ -207,14 +207,14 @@ impl Tenants {
         }
     }
 
-    async fn ask_once(&self, secret: &Secret) -> Result<(), DatabaseError> {
+    async fn ask_once(&self, tenant: &TenantId, secret: &Secret) -> Result<(), DatabaseError> {
         let budget = &self.0.pools.budget;
         // Only if there is room at once: a check takes nobody's place.
         let permit = budget
             .try_acquire_alone()
             .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
         let _permit = Lingering(Some(permit));
-        let mut connection = secret.driver.connect(&secret.config).await?;
+        let mut connection = self.0.secrets.connect(tenant, secret).await?;
         let answered = connection.ping().await.map(drop);
         connection.close().await;
         answered

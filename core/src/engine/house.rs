@@ -18,12 +18,12 @@ use super::{
     error::AcquireError,
     measure::{observer::EngineObserver, tally::RequestTally, usage::TenantUsageCounters},
     pool::{OnConnect, PoolParts, PoolTimes, SecretSource},
-    secrets::{Drivers, SecretError, Secrets, count},
+    secrets::{Drivers, Secret, SecretError, Secrets, count},
     settings::EngineSettings,
     tenant::{Admitted, Directory, Held, OpenTenant, Refused, Tenant},
 };
 use crate::{
-    DatabaseDriver, SecretProvider, TenantId,
+    Connection, DatabaseDriver, DriverError, DriverErrorKind, SecretProvider, TenantId,
     trace::{TRACE_TARGET, is_traced, trace_span},
 };
 
@@ -224,6 +224,23 @@ impl Engine {
         }
     }
 
+    /// As [`hold`](Self::hold), for a look at a tenant that takes no other's place: one that is not
+    /// known is not entered in the directory.
+    pub(crate) fn look_at(&self, id: &TenantId) -> Result<Held, AcquireError> {
+        if let Some(Ok(held)) = self.tenants.get(id).map(Held::new) {
+            return Ok(held);
+        }
+        if self.secrets.is_known_to_be_unknown(id) {
+            return Err(AcquireError::Unknown);
+        }
+        // Nobody else has it, so it is not forgotten.
+        Held::new(Arc::new(self.new_tenant(id))).map_err(|_| AcquireError::Unknown)
+    }
+
+    fn new_tenant(&self, id: &TenantId) -> Tenant {
+        Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone())
+    }
+
     /// The tenant; it is created if it is not known, unless it is remembered that it does not exist.
     fn find_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, AcquireError> {
         if let Some(tenant) = self.tenants.get(id) {
@@ -232,8 +249,7 @@ impl Engine {
         if self.secrets.is_known_to_be_unknown(id) {
             return Err(AcquireError::Unknown);
         }
-        let create = || Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone());
-        let tenant = self.tenants.get_or_create(id, create);
+        let tenant = self.tenants.get_or_create(id, || self.new_tenant(id));
         tenant.touch(Instant::now());
         if self.tenants.len() > self.secrets.capacity() {
             self.make_room(id);
@@ -310,6 +326,13 @@ struct Host(Weak<Engine>);
 
 #[async_trait]
 impl SecretSource for Host {
+    async fn connect(&self, id: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
+        match self.0.upgrade() {
+            Some(engine) => engine.secrets.connect(id, secret).await,
+            None => Err(DriverError::new(DriverErrorKind::Other, "the engine is gone")),
+        }
+    }
+
     async fn refused(&self, id: &TenantId, generation: u64) -> bool {
         let Some(engine) = self.0.upgrade() else {
             return false;

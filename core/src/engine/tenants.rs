@@ -96,9 +96,9 @@ impl Tenants {
     /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in `connect_timeout`.
     pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
-        let held = engine.hold(tenant)?;
+        let held = engine.look_at(tenant)?;
         let secret = held.secret(&engine.secrets, Instant::now()).await?;
-        let opening = async { Ok(secret.driver.connect(&secret.config).await?) };
+        let opening = async { Ok(engine.secrets.connect(tenant, &secret).await?) };
         let connection = within(engine.settings.pools.connect_timeout.into(), opening)
             .await
             .map_err(AcquireError::Database)?;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Connection, DatabaseError, DatabaseErrorKind, ServerVersion, TenantId,
-    engine::{budget::ConnectionPermit, sql},
+    engine::{budget::ConnectionPermit, secrets::Secret, sql},
 };
 
 /// The longest that an idle connection has to show that it still works.
@@ -29,6 +29,8 @@ pub(super) struct PooledConnection {
     /// Both are there until this is dropped.
     open: Option<(Box<dyn Connection>, ConnectionPermit)>,
     tenant: TenantId,
+    /// The secret that opened it: its lease is not released before the session has ended.
+    secret: Arc<Secret>,
     pub(super) facts: Facts,
 }
 
@@ -50,11 +52,13 @@ impl PooledConnection {
         connection: Box<dyn Connection>,
         permit: ConnectionPermit,
         tenant: TenantId,
+        secret: Arc<Secret>,
         facts: Facts,
     ) -> Pooled {
         Box::new(Self {
             open: Some((connection, permit)),
             tenant,
+            secret,
             facts,
         })
     }
@@ -77,7 +81,7 @@ impl Drop for PooledConnection {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let tenant = self.tenant;
+        let (tenant, secret) = (self.tenant, self.secret.clone());
         // A session ends with less work and fewer round trips than it began.
         let lingering = self.facts.opening.min(LONGEST_LINGERING);
         runtime.spawn(async move {
@@ -86,7 +90,7 @@ impl Drop for PooledConnection {
             }
             // The goodbye has no answer, and until the server has read it the session counts there.
             sleep(lingering).await;
-            drop(permit);
+            drop((permit, secret));
         });
     }
 }

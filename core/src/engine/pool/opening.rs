@@ -49,9 +49,11 @@ pub trait OnConnect: Send + Sync {
     ) -> Result<(), BoxError>;
 }
 
-/// Where a pool gets another secret.
+/// What a pool asks of the secrets.
 #[async_trait]
 pub(crate) trait SecretSource: Send + Sync {
+    /// Opens one connection with this secret.
+    async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError>;
     /// The user of the secret of this generation was refused: reads the secret anew, if that may be
     /// done now. Returns whether another try to log in is worthwhile.
     async fn refused(&self, tenant: &TenantId, generation: u64) -> bool;
@@ -162,7 +164,7 @@ impl Opening {
                         retire_at: now + lifetime,
                         used_at: now,
                     };
-                    let mut opened = PooledConnection::new(connection, permit, pool.tenant, facts);
+                    let mut opened = PooledConnection::new(connection, permit, pool.tenant, secret.clone(), facts);
                     self.prepare(&secret, &mut opened).await?;
                     return Ok(Some(opened));
                 }
@@ -213,7 +215,7 @@ impl Opening {
             secret.version = %secret.version,
             error.type = Empty,
         );
-        let opened = timeout(parts.times.connect, secret.driver.connect(&secret.config))
+        let opened = timeout(parts.times.connect, parts.secrets.connect(&self.0.tenant, secret))
             .instrument(span.clone())
             .await
             .unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));

@@ -26,7 +26,9 @@ use unknown::{UnknownTenants, Verdict};
 
 use self::secret::LEASE_DEADLINE;
 use super::settings::{PoolDefaults, SecretsSettings};
-use crate::{ProviderError, SecretDocument, SecretInvalid, SecretProvider, TenantId};
+use crate::{
+    Connection, DriverError, DriverErrorKind, ProviderError, SecretDocument, SecretInvalid, SecretProvider, TenantId,
+};
 
 /// How long one fetch may take, and how long it may wait for its turn.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
@@ -216,6 +218,19 @@ impl Secrets {
             .await
             .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(elapsed.into())))?;
         Ok(self.read(document, tenant))
+    }
+
+    /// Opens one connection with a secret, and the password of this login if the provider makes one.
+    pub(crate) async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
+        match self.provider.password(tenant, &secret.config).await {
+            Ok(None) => secret.driver.connect(&secret.config).await,
+            Ok(password) => {
+                let mut config = secret.config.clone();
+                config.password = password;
+                secret.driver.connect(&config).await
+            }
+            Err(error) => Err(DriverError::new(DriverErrorKind::Unreachable, error)),
+        }
     }
 
     fn read(&self, document: SecretDocument, tenant: &TenantId) -> Fetched {
