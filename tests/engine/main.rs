@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod pinned;
 mod pools;
 mod running;
 mod scripted;
 mod secrets;
 mod servers;
+mod streams;
 mod transactions;
 mod unknown;

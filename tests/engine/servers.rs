@@ -188,3 +188,52 @@ async fn a_commit_that_breaks_a_rule_of_oracle_is_an_error() {
     let create = "CREATE TABLE orphans (n NUMBER(19) REFERENCES numbers (n) DEFERRABLE INITIALLY DEFERRED)";
     a_commit_that_breaks_a_rule_is_an_error(Server::oracle().await, create).await;
 }
+
+async fn text(connection: &impl ConnectionTrait, sql: &str) -> String {
+    let statement = Statement::from_string(connection.get_database_backend(), sql);
+    let row = connection.query_one_raw(statement).await.unwrap().unwrap();
+    row.try_get_by_index(0).unwrap()
+}
+
+/// Its temporary table, its setting and its lock are there as long as it is, and gone with it.
+async fn a_pinned_connection_has_its_own_session(server: Server, set: &str, setting: &str, lock: &str) {
+    let (_tenants, database) = server.database().await;
+    let connection = database.connection().await.unwrap();
+    connection.execute_unprepared(set).await.unwrap();
+    connection
+        .execute_unprepared("CREATE TEMPORARY TABLE kept (n BIGINT)")
+        .await
+        .unwrap();
+    run(&connection, "INSERT INTO kept VALUES (1)").await;
+    assert_eq!(text(&connection, lock).await, "yes");
+    assert_eq!(text(&connection, setting).await, "17");
+    assert_ne!(text(&database, setting).await, "17");
+    assert_eq!(text(&database, lock).await, "no", "it is taken");
+    drop(connection);
+    assert_eq!(numbers(&database).await, [0i64; 0]);
+    // Another session may have the lock once the server has ended the first one.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    while text(&database, lock).await == "no" {
+        assert!(tokio::time::Instant::now() < deadline, "the lock was left behind");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let kept = Statement::from_string(database.get_database_backend(), "SELECT n FROM kept");
+    assert!(database.query_all_raw(kept).await.is_err());
+}
+
+#[tokio::test]
+async fn a_pinned_connection_to_postgresql_has_its_own_session() {
+    let lock = "SELECT CASE WHEN pg_try_advisory_lock(7) THEN 'yes' ELSE 'no' END";
+    let (set, setting) = (
+        "SET application_name = '17'",
+        "SELECT current_setting('application_name')",
+    );
+    a_pinned_connection_has_its_own_session(Server::postgresql().await, set, setting, lock).await;
+}
+
+#[tokio::test]
+async fn a_pinned_connection_to_mariadb_has_its_own_session() {
+    let lock = "SELECT IF(GET_LOCK(CONCAT('pinned-', DATABASE()), 0) = 1, 'yes', 'no')";
+    let (set, setting) = ("SET @kept = 17", "SELECT COALESCE(CAST(@kept AS CHAR), 'none')");
+    a_pinned_connection_has_its_own_session(Server::mariadb().await, set, setting, lock).await;
+}

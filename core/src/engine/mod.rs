@@ -31,7 +31,7 @@ mod sql;
 mod tenant;
 mod tenants;
 
-pub use database::{TenantDatabase, TenantTransaction};
+pub use database::{TenantConnection, TenantDatabase, TenantTransaction};
 pub use error::AcquireError;
 pub use health::{KnownTenant, SecretSnapshot, TenantSnapshot, TenantStatus, UsageSnapshot};
 pub use house::TenantsParts;

@@ -1,6 +1,11 @@
 //! One call on a connection: how it is measured, whether it may be repeated, and what its failure
 //! means.
 
+use std::pin::pin;
+
+use async_stream::try_stream;
+use futures_util::{Stream, StreamExt as _};
+use sea_orm::{QueryResult, Statement};
 use tracing::Span;
 
 use crate::{
@@ -10,23 +15,25 @@ use crate::{
             stopwatch::{Measured, Stopwatch, Subject, note_answer},
             tally::RequestTally,
         },
-        pool::{Answer, Call, Pool},
+        pool::{Answer, Call, Lease, Pool},
         secrets::Secret,
         sql,
         tenant::Tenant,
     },
 };
 
-/// Measures the statements of this tenant and this request.
-pub(super) fn subject<'a>(entry: &'a Tenant, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Subject<'a> {
-    Subject {
+/// Starts to measure a statement of this tenant and this request.
+pub(super) fn watch<'a>(entry: &'a Tenant, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Stopwatch<'a> {
+    let watch = Stopwatch::new(Subject {
         tenant: &entry.id,
         driver: &secret.driver_type,
         slow_threshold: secret.config.query.slow_threshold,
         usage: &entry.usage,
         observer: entry.observer.as_deref(),
         tally,
-    }
+    });
+    entry.touch(watch.started);
+    watch
 }
 
 /// How a call is described.
@@ -37,27 +44,62 @@ pub(super) fn measured<'a>(call: &'a Call<'_>) -> Measured<'a> {
     }
 }
 
-/// Waits for the answer of a call, with a span if the request is traced.
+/// The span of a call, if the request is traced. It is held but not entered: no connection opens a span
+/// of its own, and every layer looks an entered span up.
+fn span(call: Call<'_>, watch: &Stopwatch<'_>, traced: bool) -> Span {
+    match traced {
+        true => watch.span(measured(&call)),
+        false => Span::none(),
+    }
+}
+
+/// Waits for the answer of a call.
 pub(super) async fn run(
     answer: impl Future<Output = Result<Answer, DatabaseError>>,
     call: Call<'_>,
     watch: &mut Stopwatch<'_>,
     traced: bool,
 ) -> Result<Answer, DatabaseError> {
-    let span = match traced {
-        true => watch.span(measured(&call)),
-        false => Span::none(),
-    };
-    // The span is held but not entered: no connection opens a span of its own, and every layer
-    // looks an entered span up.
+    let span = span(call, watch, traced);
     let answer = answer.await;
     watch.ran();
-    note_answer(&span, answer.as_ref().map(rows));
+    note_answer(&span, answer.as_ref().map(row_count));
     answer
 }
 
+/// Runs a statement and returns its rows as they arrive. The time that the caller takes between them is
+/// not measured.
+pub(super) fn rows<'a>(
+    lease: &'a mut Lease,
+    statement: &'a Statement,
+    watch: &'a mut Stopwatch<'_>,
+    traced: bool,
+) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + 'a {
+    try_stream! {
+        let span = span(Call::All(statement), watch, traced);
+        let mut rows = pin!(lease.stream(statement));
+        let mut count = 0;
+        loop {
+            watch.lap();
+            let row = rows.next().await.transpose();
+            watch.ran();
+            match row {
+                Ok(Some(row)) => {
+                    count += 1;
+                    yield row;
+                }
+                Ok(None) => break note_answer(&span, Ok(Some(count))),
+                Err(error) => {
+                    note_answer(&span, Err(&error));
+                    Err(error)?;
+                }
+            }
+        }
+    }
+}
+
 /// The number of rows, if the answer consists of rows.
-fn rows(answer: &Answer) -> Option<usize> {
+fn row_count(answer: &Answer) -> Option<usize> {
     match answer {
         Answer::All(rows) => Some(rows.len()),
         Answer::One(row) => Some(usize::from(row.is_some())),

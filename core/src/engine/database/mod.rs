@@ -1,15 +1,20 @@
 //! A tenant's database, as handlers use it: SeaORM's traits over leases of the tenant's pool.
 
 mod call;
+mod connection;
 mod sea_orm;
+mod session;
 mod transaction;
 
 use std::{fmt, pin::pin, sync::Arc};
 
-use ::sea_orm::{DbBackend, DbErr, TransactionOptions};
+use ::sea_orm::{DbBackend, DbErr, QueryResult, Statement, TransactionOptions};
+use async_stream::try_stream;
+use futures_util::{Stream, StreamExt as _};
 use tracing::{Instrument as _, field::Empty};
 
 use call::Repeats;
+use session::{Level, Origin};
 
 use super::{
     measure::{
@@ -22,6 +27,7 @@ use super::{
 };
 use crate::{DatabaseError, ServerVersion, TenantId, trace::TRACE_TARGET};
 
+pub use connection::TenantConnection;
 pub use transaction::TenantTransaction;
 
 /// One tenant's database, for one request. It runs everything that runs on SeaORM's traits,
@@ -89,11 +95,18 @@ impl TenantDatabase {
         self.open.pool.ping().await
     }
 
+    /// Takes a connection and keeps it until the returned value is dropped. It waits for one no longer than
+    /// a statement does, and makes sure that the server answers on it.
+    ///
+    /// # Errors
+    /// As a statement's.
+    pub async fn connection(&self) -> Result<TenantConnection, DbErr> {
+        self.level(Call::Ping, true).await.map(TenantConnection)
+    }
+
     /// Calls on a connection of the pool, and again on another one if the call may be repeated.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
-        let subject = call::subject(&self.open.tenant, &self.open.secret, self.tally.as_deref());
-        let mut watch = Stopwatch::new(subject);
-        self.open.tenant.touch(watch.started);
+        let mut watch = self.watch();
         let mut repeats = Repeats::default();
         let answered = loop {
             let mut lease = match self.lease(&mut watch).await {
@@ -149,16 +162,54 @@ impl TenantDatabase {
         }
     }
 
-    async fn begin_transaction(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
-        match self.lease_and_call(Call::Begin(&options)).await {
-            Ok((lease, _)) => Ok(TenantTransaction::new(
-                lease,
-                self.open.tenant.clone(),
-                self.open.secret.clone(),
-                self.tally.clone(),
-            )),
-            Err(error) => Err(error.into_db_err()),
+    /// Runs a statement and returns its rows as they arrive. It is repeated as in `lease_and_call`, before
+    /// the first row.
+    fn rows(&self, statement: Statement) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + '_ {
+        try_stream! {
+            let call = Call::All(&statement);
+            let mut watch = self.watch();
+            let mut repeats = Repeats::default();
+            let ended = 'repeat: loop {
+                let mut lease = match self.lease(&mut watch).await {
+                    Ok(lease) => lease,
+                    Err(error) => break Err(error),
+                };
+                let mut rows = pin!(call::rows(&mut lease, &statement, &mut watch, self.traced));
+                let mut any = false;
+                loop {
+                    match rows.next().await {
+                        Some(Ok(row)) => {
+                            any = true;
+                            yield row;
+                        }
+                        None => break 'repeat Ok(()),
+                        Some(Err(error)) if !any && repeats.again(&error, call, &self.open.pool) => break,
+                        Some(Err(error)) => break 'repeat Err(call::unknown_outcome(error, call)),
+                    }
+                }
+            };
+            watch.stop(call::measured(&call), ended.as_ref().err());
+            ended?;
         }
+    }
+
+    async fn begin_transaction(&self, options: TransactionOptions) -> Result<Level, DbErr> {
+        self.level(Call::Begin(&options), false).await
+    }
+
+    /// Takes a connection that answers `first`, and keeps it.
+    async fn level(&self, first: Call<'_>, pinned: bool) -> Result<Level, DbErr> {
+        let (lease, _) = self.lease_and_call(first).await.map_err(DatabaseError::into_db_err)?;
+        let origin = Origin {
+            tenant: self.open.tenant.clone(),
+            secret: self.open.secret.clone(),
+            tally: self.tally.clone(),
+        };
+        Ok(Level::lowest(lease, origin, pinned))
+    }
+
+    fn watch(&self) -> Stopwatch<'_> {
+        call::watch(&self.open.tenant, &self.open.secret, self.tally.as_deref())
     }
 
     fn backend(&self) -> DbBackend {

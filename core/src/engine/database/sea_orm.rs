@@ -1,45 +1,47 @@
-//! SeaORM's traits on the tenant's database and its transactions.
+//! SeaORM's traits on a tenant's database, its pinned connections and its transactions.
 
 use std::{fmt, future::Future, pin::Pin};
 
 use async_trait::async_trait;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream::BoxStream};
 use sea_orm::{
-    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement,
+    AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement, StreamTrait,
     TransactionError, TransactionOptions, TransactionSession as _, TransactionTrait,
 };
 
-use super::{TenantDatabase, TenantTransaction};
+use super::{TenantConnection, TenantDatabase, TenantTransaction};
 use crate::{
     DatabaseError, DatabaseErrorKind,
     engine::pool::{Answer, Call},
 };
 
-/// Implements SeaORM's traits for a type with `call`, `begin_transaction` and `backend`.
+/// Implements SeaORM's traits for a type that has the methods `call`, `rows`, `begin_transaction` and
+/// `backend`, or whose field has them.
 macro_rules! sea_orm_traits {
-    ($type:ty) => {
+    ($type:ty $(, $field:tt)?) => {
         #[async_trait]
         impl ConnectionTrait for $type {
             fn get_database_backend(&self) -> DbBackend {
-                self.backend()
+                self$(.$field)?.backend()
             }
 
             async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-                executed(self.call(Call::Execute(&statement)).await?)
+                executed(self$(.$field)?.call(Call::Execute(&statement)).await?)
             }
 
             async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-                executed(self.call(Call::Script(sql)).await?)
+                executed(self$(.$field)?.call(Call::Script(sql)).await?)
             }
 
             async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-                match self.call(Call::One(&statement)).await? {
+                match self$(.$field)?.call(Call::One(&statement)).await? {
                     Answer::One(row) => Ok(row),
                     _ => Err(unexpected()),
                 }
             }
 
             async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-                match self.call(Call::All(&statement)).await? {
+                match self$(.$field)?.call(Call::All(&statement)).await? {
                     Answer::All(rows) => Ok(rows),
                     _ => Err(unexpected()),
                 }
@@ -51,7 +53,7 @@ macro_rules! sea_orm_traits {
             type Transaction = TenantTransaction;
 
             async fn begin(&self) -> Result<TenantTransaction, DbErr> {
-                self.begin_transaction(TransactionOptions::default()).await
+                self.begin_with_options(TransactionOptions::default()).await
             }
 
             async fn begin_with_config(
@@ -64,11 +66,12 @@ macro_rules! sea_orm_traits {
                     access_mode,
                     ..TransactionOptions::default()
                 };
-                self.begin_transaction(options).await
+                self.begin_with_options(options).await
             }
 
             async fn begin_with_options(&self, options: TransactionOptions) -> Result<TenantTransaction, DbErr> {
-                self.begin_transaction(options).await
+                let level = self$(.$field)?.begin_transaction(options).await;
+                level.map(TenantTransaction)
             }
 
             async fn transaction<F, T, E>(&self, callback: F) -> Result<T, TransactionError<E>>
@@ -98,11 +101,38 @@ macro_rules! sea_orm_traits {
                 run_transaction(begun.map_err(TransactionError::Connection)?, callback).await
             }
         }
+
+        impl StreamTrait for $type {
+            type Stream<'a> = BoxStream<'a, Result<QueryResult, DbErr>>;
+
+            fn get_database_backend(&self) -> DbBackend {
+                self$(.$field)?.backend()
+            }
+
+            fn stream_raw<'a>(
+                &'a self,
+                statement: Statement,
+            ) -> BoxFuture<'a, Result<Self::Stream<'a>, DbErr>> {
+                Box::pin(started(self$(.$field)?.rows(statement)))
+            }
+        }
     };
 }
 
 sea_orm_traits!(TenantDatabase);
-sea_orm_traits!(TenantTransaction);
+sea_orm_traits!(TenantConnection, 0);
+sea_orm_traits!(TenantTransaction, 0);
+
+/// Waits for the first row, so that a statement that fails before it is an error of the call.
+async fn started<'a>(
+    rows: impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + 'a,
+) -> Result<BoxStream<'a, Result<QueryResult, DbErr>>, DbErr> {
+    let mut rows = Box::pin(rows.map_err(DatabaseError::into_db_err).peekable());
+    match rows.as_mut().next_if(Result::is_err).await {
+        Some(Err(error)) => Err(error),
+        _ => Ok(rows),
+    }
+}
 
 async fn run_transaction<F, T, E>(transaction: TenantTransaction, callback: F) -> Result<T, TransactionError<E>>
 where

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_stream::try_stream;
+use futures_util::{Stream, StreamExt as _};
 use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -197,6 +199,32 @@ impl Lease {
             self.note_failure(error);
         }
         answer
+    }
+
+    /// Runs a statement and returns its rows as they arrive. The lease is busy until the last one, so
+    /// a stream that is dropped before its end closes the connection.
+    pub(crate) fn stream<'a>(
+        &'a mut self,
+        statement: &'a Statement,
+    ) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + 'a {
+        try_stream! {
+            let pooled = self.connection.as_mut().ok_or_else(closed)?;
+            (self.used, self.busy) = (true, true);
+            let mut rows = pooled.connection()?.stream(statement);
+            let failed = loop {
+                match rows.next().await {
+                    Some(Ok(row)) => yield row,
+                    Some(Err(error)) => break Some(error),
+                    None => break None,
+                }
+            };
+            drop(rows);
+            self.busy = false;
+            if let Some(error) = failed {
+                self.note_failure(&error);
+                Err(error)?;
+            }
+        }
     }
 
     fn note_failure(&mut self, error: &DatabaseError) {
