@@ -289,8 +289,11 @@ impl QueryConfig {
             at: "query.",
         };
         config.timeout = query.duration("timeout")?;
-        if config.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return Err(SecretInvalid::new("query.timeout", "is 0"));
+        // PostgreSQL counts milliseconds in 31 bits, Oracle's client library in 32, and both read 0 as
+        // no limit.
+        let possible = Duration::from_millis(1)..=Duration::from_secs(24 * 24 * 60 * 60);
+        if config.timeout.is_some_and(|timeout| !possible.contains(&timeout)) {
+            return Err(SecretInvalid::new("query.timeout", "is not from 1ms to 24 days"));
         }
         let Some(slow) = query.object("slow")? else {
             return Ok(config);
@@ -556,6 +559,10 @@ mod tests {
             (json!({"type": "postgresql", "query": {"timeout": 30}}), "query.timeout"),
             (
                 json!({"type": "postgresql", "query": {"timeout": "0s"}}),
+                "query.timeout",
+            ),
+            (
+                json!({"type": "postgresql", "query": {"timeout": "25d"}}),
                 "query.timeout",
             ),
             (

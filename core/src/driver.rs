@@ -15,6 +15,7 @@ use crate::{DatabaseConfig, DatabaseError, DriverError, SecretInvalid};
 ///   answer [`Unreachable`](crate::DriverErrorKind::Unreachable), a failed handshake [`Tls`](crate::DriverErrorKind::Tls);
 /// * `validate` refuses what `connect` could never use, and names the field, not its value;
 /// * sessions speak UTC and UTF-8;
+/// * a statement may run as long as the secret's `query.timeout` says, else the driver's own setting;
 /// * the future of `connect` may be dropped at any time and leaves nothing behind.
 #[async_trait]
 pub trait DatabaseDriver: Send + Sync {

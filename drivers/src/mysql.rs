@@ -34,7 +34,7 @@ const DEFAULT_PORT: u16 = 3306;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MysqlConfig {
-    /// How long a statement may run before the server cancels it; `null` for as long as it likes. MySQL itself cancels only
+    /// How long a statement may run before the server cancels it; `null` for no limit. A secret's `query.timeout` goes before it. MySQL itself cancels only
     /// reads; another statement that takes longer costs its connection. A statement whose request went away is ended with its
     /// session, over a connection of its own, of which there is one at a time beside those that `pools.max_connections` counts.
     pub statement_timeout: Option<HumanDuration>,
@@ -72,8 +72,10 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
 }
 
 impl MysqlDriver {
-    fn statement_timeout(&self) -> Option<Duration> {
-        self.config.statement_timeout.map(Duration::from)
+    /// The tenant's own time-out, or the driver's.
+    fn statement_timeout(&self, config: &DatabaseConfig) -> Option<Duration> {
+        let own = config.query.timeout;
+        own.or(self.config.statement_timeout.map(Duration::from))
     }
 
     fn options(
@@ -279,21 +281,22 @@ impl DatabaseDriver for MysqlDriver {
             error => connect_error(error, connect_kind),
         };
         let mut connection = options.connect().await.map_err(failed)?;
-        let (version, id) = begin_session(&mut connection, self.statement_timeout())
+        let statement_timeout = self.statement_timeout(config);
+        let (version, id) = begin_session(&mut connection, statement_timeout)
             .await
             .map_err(|error| begin_error(error, connect_kind))?;
         let ends_session = EndsSession {
             options,
             id,
             control: self.control.clone(),
-            statement_timeout: self.statement_timeout(),
+            statement_timeout,
         };
         let version = ServerVersion(short_version(&version).into());
         Ok(Box::new(SqlxConnection::<Mysql>::new(
             connection,
             ends_session,
             version,
-            self.statement_timeout(),
+            statement_timeout,
         )))
     }
 

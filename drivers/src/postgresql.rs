@@ -34,7 +34,7 @@ const DEFAULT_PORT: u16 = 5432;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresqlConfig {
-    /// How long a statement may run before the server cancels it; `null` for as long as it likes. Some connection poolers
+    /// How long a statement may run before the server cancels it; `null` for no limit. A secret's `query.timeout` goes before it. Some connection poolers
     /// (PgBouncer) refuse the start-up option that sets it: with `null` it is not sent.
     pub statement_timeout: Option<HumanDuration>,
     /// The name that the sessions bear in `pg_stat_activity`.
@@ -74,8 +74,10 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
 }
 
 impl PostgresqlDriver {
-    fn statement_timeout(&self) -> Option<Duration> {
-        self.config.statement_timeout.map(Duration::from)
+    /// The tenant's own time-out, or the driver's.
+    fn statement_timeout(&self, config: &DatabaseConfig) -> Option<Duration> {
+        let own = config.query.timeout;
+        own.or(self.config.statement_timeout.map(Duration::from))
     }
 
     /// Everything is set, since what is not comes from the process's `PG...` variables.
@@ -101,7 +103,7 @@ impl PostgresqlDriver {
                 .ssl_client_cert_from_pem(cert)
                 .ssl_client_key_from_pem(key.expose_secret());
         }
-        if let Some(limit) = self.statement_timeout() {
+        if let Some(limit) = self.statement_timeout(config) {
             options = options.options([("statement_timeout", limit.as_millis().max(1))]);
         }
         options.disable_statement_logging()
@@ -145,7 +147,7 @@ impl DatabaseDriver for PostgresqlDriver {
             connection,
             (),
             version,
-            self.statement_timeout(),
+            self.statement_timeout(config),
         )))
     }
 
@@ -340,6 +342,11 @@ mod tests {
         assert_eq!((options.get_username(), options.get_database()), ("u", Some("d")));
         assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
         assert!(options.get_options().unwrap().ends_with("-c statement_timeout=30000"));
+        let mut config = config;
+        config.query.timeout = Some(Duration::from_millis(1500));
+        let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+        let options = driver().await.options(&address, &config, Certificates::default());
+        assert!(options.get_options().unwrap().ends_with("-c statement_timeout=1500"));
     }
 
     #[test]

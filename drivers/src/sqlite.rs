@@ -42,7 +42,7 @@ const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
 pub struct SqliteConfig {
     /// The folder that every tenant's file is in; no path and no symbolic link leads out of it.
     pub root: PathBuf,
-    /// How long a statement may run before it is cancelled; `null` for as long as it likes.
+    /// How long a statement may run before it is cancelled; `null` for no limit. A secret's `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
 }
 
@@ -121,7 +121,7 @@ impl DatabaseDriver for SqliteDriver {
             connection,
             alarm,
             version,
-            self.statement_timeout,
+            config.query.timeout.or(self.statement_timeout),
         )))
     }
 

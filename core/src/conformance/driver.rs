@@ -128,6 +128,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             rows_that_were_touched_are_counted,
             a_script_runs_all_of_its_statements,
             a_statement_that_takes_too_long_is_cancelled,
+            a_tenant_s_own_time_out_goes_before_the_driver_s,
             a_future_that_is_dropped_never_gives_its_answer_to_another,
             a_connection_can_be_closed_in_the_middle_of_a_statement,
             an_ended_session_is_a_lost_connection_without_effect,
@@ -187,10 +188,13 @@ impl Suite<'_> {
 
     /// A connection by the good secret.
     async fn connect(&self) -> Session {
-        let connection = self
-            .try_connect(self.fixture.secret())
-            .await
-            .expect("the good secret opens a connection");
+        self.session(self.fixture.secret()).await
+    }
+
+    /// A connection by a secret that is in order.
+    async fn session(&self, secret: Value) -> Session {
+        let connection = self.try_connect(secret).await;
+        let connection = connection.expect("the good secret opens a connection");
         Session {
             connection,
             backend: self.backend(),

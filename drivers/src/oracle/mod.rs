@@ -53,7 +53,7 @@ const STATEMENT_CACHE_CAPACITY: u32 = 100;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OracleConfig {
-    /// How long one call to the server may take before it is cancelled, such as a statement; `null` for as long as it likes.
+    /// How long one call to the server may take before it is cancelled, such as a statement; `null` for no limit. A secret's `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
     /// How long opening a connection may take.
     pub connect_timeout: HumanDuration,
@@ -188,7 +188,7 @@ impl DatabaseDriver for OracleDriver {
                 error
             })
         };
-        let limit = self.statement_timeout;
+        let limit = config.query.timeout.or(self.statement_timeout);
         let begin = move |shared| Session::begin_session(shared, limit).map_err(errors::connect_error);
         let opened = connection::open(connect, begin, Arc::clone(&self.plans), limit, permit).await?;
         Ok(Box::new(opened))
