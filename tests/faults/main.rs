@@ -1,6 +1,7 @@
 //! What goes wrong around the program, and what its clients see of it: passwords change, AWS is down, databases hang, restart or are
 //! too many. Counts and bounds only; `./scripts/faults` measures.
 
+mod abandoned;
 mod ceiling;
 mod cost;
 mod eviction;
