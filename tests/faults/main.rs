@@ -5,12 +5,17 @@ mod abandoned;
 mod ceiling;
 mod cost;
 mod eviction;
+mod forgotten;
+mod ledger;
 mod load;
+mod migrating;
 mod neighbour;
 mod provider_gone;
 mod proxy;
 mod restart;
+mod role_limit;
 mod rotation;
+mod silent_host;
 mod world;
 
 /// The program under test.
