@@ -6,7 +6,6 @@ mod ceiling;
 mod cost;
 mod eviction;
 mod forgotten;
-mod ledger;
 mod load;
 mod migrating;
 mod neighbour;
