@@ -32,6 +32,8 @@ pub(crate) enum Invariant {
     Effect,
     /// No request fails for want of a connection while one of its tenant is idle.
     IdleConnection,
+    /// No request fails before its deadline because a connection cannot be opened while its tenant has another.
+    OtherConnection,
     /// After a refresh, no statement begins on a connection of an older secret.
     Refresh,
     /// Once every fault is mended, each tenant is served again.
@@ -240,6 +242,31 @@ impl State {
             let what = format!("session {id}: {session}");
             let what = format_args!("tenant {tenant} was answered {} beside {what}", kind.as_str());
             self.violate(Invariant::IdleConnection, what);
+        }
+    }
+
+    /// A call of `tenant` that waited since `since` failed.
+    pub(crate) fn check_other_connection(&mut self, tenant: usize, since: Instant, kind: DatabaseErrorKind) {
+        let in_time = since.elapsed() + SLACK < self.bounds.acquire_timeout;
+        if !matches!(kind, DatabaseErrorKind::Connect(_)) || !in_time || self.bounds.evicts_pools {
+            return;
+        }
+        let current = self.tenants[tenant].version;
+        let other = self.sessions.iter().find(|(_, session)| {
+            session.tenant == tenant
+                && session.version == current
+                && session.phase == Phase::Open
+                // One whose statement fails in this instant may be closed, so only what runs on counts.
+                && session.running
+                && session.unit.is_some_and(|unit| self.units.contains_key(&unit))
+                && session.aborted_at.is_none()
+                && session.opened_at < since
+                && !(session.lost || session.silent || session.is_probe || session.maybe_retired)
+        });
+        if let Some((id, session)) = other {
+            let what = format!("session {id}: {session}");
+            let what = format_args!("tenant {tenant} was answered {} beside {what}", kind.as_str());
+            self.violate(Invariant::OtherConnection, what);
         }
     }
 

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use sea_orm::{DbBackend, Statement, TransactionOptions};
 use tenantry_core::{
-    Connection, DatabaseConfig, DatabaseDriver as _, DatabaseErrorKind, SecretProvider as _, SecretValue,
+    Connection, DatabaseConfig, DatabaseDriver as _, DatabaseErrorKind, DriverErrorKind, SecretProvider as _,
+    SecretValue,
 };
 use tokio::time::{Instant, sleep};
 
@@ -201,6 +202,25 @@ async fn a_failure_beside_an_idle_connection_fires() {
         .lock()
         .check_idle_connection(0, began, DatabaseErrorKind::PoolTimeout);
     assert_fires(&world, Invariant::IdleConnection);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_opening_that_fails_a_request_beside_another_connection_fires() {
+    let world = world();
+    let mut connection = connect(&world, 0).await;
+    let busy = unit(&world);
+    let statement = Statement::from_string(DbBackend::Postgres, "SELECT tenant FROM items");
+    let mut running = std::pin::pin!(UNIT.scope(busy, connection.query(&statement)));
+    sleep(Duration::from_millis(1)).await;
+    let began = Instant::now();
+    assert!(futures_util::poll!(running.as_mut()).is_pending());
+    let unreachable = DatabaseErrorKind::Connect(DriverErrorKind::Unreachable);
+    world
+        .lock()
+        .check_other_connection(0, began - Duration::from_secs(1), unreachable);
+    assert!(world.lock().violations.is_empty(), "it waited until its deadline");
+    world.lock().check_other_connection(0, began, unreachable);
+    assert_fires(&world, Invariant::OtherConnection);
 }
 
 #[tokio::test(start_paused = true)]

@@ -204,7 +204,9 @@ impl Client {
                     self.tenant,
                     kind.as_str()
                 ));
-                state.check_idle_connection(self.tenant, began.max(last_answer), *kind);
+                let since = began.max(last_answer);
+                state.check_idle_connection(self.tenant, since, *kind);
+                state.check_other_connection(self.tenant, since, *kind);
             }
         }
         let calls = state.units[&unit].calls;

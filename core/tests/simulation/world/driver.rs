@@ -49,6 +49,7 @@ impl DatabaseDriver for ScriptedDriver {
             Ok(()) => {
                 let session = state.session(id);
                 session.phase = Phase::Open;
+                session.opened_at = Instant::now();
                 session.idle_since = Some(Instant::now());
                 state.note(format_args!("tenant {tenant}: session {id} is open"));
                 drop(state);
