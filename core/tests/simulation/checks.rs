@@ -32,7 +32,7 @@ pub(crate) enum Invariant {
     Effect,
     /// No request fails for want of a connection while one of its tenant is idle.
     IdleConnection,
-    /// No request fails before its deadline because a connection cannot be opened while its tenant has another.
+    /// No request fails at once for want of a connection while its tenant has another one.
     OtherConnection,
     /// After a refresh, no statement begins on a connection of an older secret.
     Refresh,
@@ -256,7 +256,7 @@ impl State {
             session.tenant == tenant
                 && session.version == current
                 && session.phase == Phase::Open
-                // One whose statement fails in this instant may be closed, so only what runs on counts.
+                // One whose statement just failed may be closed, so only one that runs on counts.
                 && session.running
                 && session.unit.is_some_and(|unit| self.units.contains_key(&unit))
                 && session.aborted_at.is_none()

@@ -33,12 +33,16 @@ impl Writes {
     }
 
     /// Notes the answer of a write, or of the release of the save point that it was in.
-    fn settle(&self, number: u64, done: bool, certain: bool) {
+    fn settle<T>(&self, number: u64, answer: &Result<T, DatabaseErrorKind>, certain: bool) {
         let mut list = self.list.lock();
-        if !done {
-            list.retain(|(other, _)| *other != number);
-        } else if let Some(write) = list.iter_mut().find(|(other, _)| *other == number) {
-            write.1 = certain && self.alone;
+        match answer {
+            Ok(_) => {
+                let write = list.iter_mut().find(|(other, _)| *other == number);
+                write.into_iter().for_each(|write| write.1 = certain && self.alone);
+            }
+            // The server may have done it, and a commit whose answer is lost as well may follow.
+            Err(kind) if kind.breaks_connection() => {}
+            Err(_) => list.retain(|(other, _)| *other != number),
         }
     }
 }
@@ -138,7 +142,7 @@ impl Client {
         writes.list.lock().push((number, false));
         let sql = statement(format!("INSERT INTO effects VALUES ({number})"));
         let answer = self.ask(unit, "a write", transaction.execute_raw(sql)).await;
-        writes.settle(number, answer.is_ok(), true);
+        writes.settle(number, &answer, true);
     }
 
     async fn save_point(&self, unit: u64, outer: &TenantTransaction, writes: &Writes, depth: usize) {
@@ -156,7 +160,7 @@ impl Client {
                     .extend(own.iter().map(|(number, _)| (*number, false)));
                 let answer = self.ask(unit, "a release", inner.commit()).await;
                 for (number, certain) in own {
-                    writes.settle(number, answer.is_ok(), certain);
+                    writes.settle(number, &answer, certain);
                 }
             }
             End::Rollback => drop(self.ask(unit, "a rollback", inner.rollback()).await),
