@@ -1,12 +1,13 @@
 //! A program of your own on Tenantry.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{future::Future, path::Path, process::ExitCode, sync::Arc};
 
 use poem_openapi::OpenApi;
 use tenantry_core::Registry;
 use tenantry_openapi::ApiSet;
 
 use crate::{
+    background::{Background, BackgroundWork},
     command_line,
     config::{self, Environment, Faults},
     installation::Installation,
@@ -25,6 +26,7 @@ use crate::{
 pub struct App {
     pub(crate) registry: Registry,
     pub(crate) apis: ApiSet,
+    pub(crate) background: BackgroundWork,
 }
 
 /// Why an [`App`] could not be started.
@@ -52,6 +54,7 @@ impl App {
         Self {
             registry,
             apis: ApiSet::new(),
+            background: BackgroundWork::default(),
         }
     }
 
@@ -71,6 +74,30 @@ impl App {
         self
     }
 
+    /// Adds work that runs beside the requests while the server serves. It is given the tenants, and
+    /// is told when the server stops:
+    ///
+    /// ```no_run
+    /// # let app = tenantry::App::new();
+    /// app.background(|background| async move {
+    ///     let hour = std::time::Duration::from_secs(3600);
+    ///     while tokio::time::timeout(hour, background.stopping()).await.is_err() {
+    ///         for tenant in background.tenants().list().await.unwrap_or_default() {
+    ///             // let database = background.tenants().acquire(&tenant).await ...
+    /// #           let _ = tenant;
+    ///         }
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn background<F>(mut self, work: impl FnOnce(Background) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.background.add(work);
+        self
+    }
+
     /// Runs what the command line says: `serve`, `check`, `migrate` and the others.
     pub fn main(self) -> ExitCode {
         command_line::run(self)
@@ -82,7 +109,11 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(self, file: impl AsRef<Path>) -> Result<RunningServer, StartError> {
-        let Self { registry, apis } = self;
+        let Self {
+            registry,
+            apis,
+            background,
+        } = self;
         let registry = Arc::new(registry);
         let file = file.as_ref().to_owned();
         let reading = {
@@ -92,7 +123,7 @@ impl App {
         let loaded = reading.await??;
         let telemetry = Telemetry::sending(&loaded.config)?;
         let installation = Installation::build_with(loaded, registry, telemetry).await?;
-        Ok(installation.bind(apis).await?.start())
+        Ok(installation.bind(apis).await?.with_background(background).start())
     }
 }
 

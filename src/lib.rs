@@ -28,6 +28,7 @@
 //! [`openapi`].
 
 mod app;
+mod background;
 mod command_line;
 pub mod config;
 mod installation;
@@ -37,6 +38,7 @@ mod server;
 mod telemetry;
 
 pub use app::{App, StartError};
+pub use background::Background;
 pub use installation::Installation;
 pub use server::{BoundServer, RunningServer, ServerError, Stopping};
 #[cfg(feature = "otlp")]

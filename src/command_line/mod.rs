@@ -15,6 +15,7 @@ use tenantry_openapi::ApiSet;
 
 use crate::{
     App,
+    background::BackgroundWork,
     config::{self, Environment, Loaded},
     installation::Installation,
     telemetry::Telemetry,
@@ -113,7 +114,11 @@ pub(crate) fn run(app: App) -> ExitCode {
 }
 
 fn prepare(app: App, arguments: Arguments) -> Result<u8, Stop> {
-    let App { registry, apis } = app;
+    let App {
+        registry,
+        apis,
+        background,
+    } = app;
     let registry = Arc::new(registry);
     let command = arguments.command.unwrap_or(Command::Serve);
     let command = match command {
@@ -128,20 +133,26 @@ fn prepare(app: App, arguments: Arguments) -> Result<u8, Stop> {
         .enable_all()
         .build()
         .map_err(|error| Stop::Failure(format!("the runtime cannot be started: {error}")))?;
-    let outcome = runtime.block_on(dispatch(command, loaded, registry, apis));
+    let outcome = runtime.block_on(dispatch(command, loaded, registry, apis, background));
     // A task that hangs, in a driver's blocking code, must not hold the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn dispatch(command: Command, loaded: Loaded, registry: Arc<Registry>, apis: ApiSet) -> Result<u8, Stop> {
+async fn dispatch(
+    command: Command,
+    loaded: Loaded,
+    registry: Arc<Registry>,
+    apis: ApiSet,
+    background: BackgroundWork,
+) -> Result<u8, Stop> {
     match command {
         Command::Serve => {
             let telemetry =
                 Telemetry::of_process(&loaded.config).map_err(|error| Stop::Misuse(report::chain(&error)))?;
             let installation = Installation::build_with(loaded, registry, telemetry).await?;
             installation
-                .serve(apis)
+                .serve_with(apis, background)
                 .await
                 .map_err(|error| Stop::Failure(report::chain(&error)))?;
             Ok(DONE)

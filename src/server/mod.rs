@@ -29,6 +29,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    background::BackgroundWork,
     config::{ListenAddress, Network},
     installation::Installation,
     telemetry::{self, RequestTelemetryEndpoint, Telemetry},
@@ -88,6 +89,7 @@ pub struct BoundServer {
     grace: Duration,
     draining: Arc<AtomicBool>,
     loopback_is_operator_behind_proxy: bool,
+    background: BackgroundWork,
 }
 
 struct Door {
@@ -154,6 +156,7 @@ impl Installation {
             draining,
             loopback_is_operator_behind_proxy: config.admin.token.is_none()
                 && trusts_loopback(&config.server.trusted_proxies),
+            background: BackgroundWork::default(),
         })
     }
 
@@ -162,7 +165,11 @@ impl Installation {
     /// # Errors
     /// See [`ServerError`].
     pub async fn serve(self, apis: ApiSet) -> Result<(), ServerError> {
-        let server = self.bind(apis).await?;
+        self.serve_with(apis, BackgroundWork::default()).await
+    }
+
+    pub(crate) async fn serve_with(self, apis: ApiSet, background: BackgroundWork) -> Result<(), ServerError> {
+        let server = self.bind(apis).await?.with_background(background);
         let stopping = CancellationToken::new();
         let stop = async {
             let signalled = shutdown::signalled().await;
@@ -228,6 +235,11 @@ impl BoundServer {
         self.main.address
     }
 
+    pub(crate) fn with_background(mut self, background: BackgroundWork) -> Self {
+        self.background = background;
+        self
+    }
+
     /// Serves until `stop` is over. Then, in this order: readiness turns down; [after notice](Stopping::AfterNotice), requests are still
     /// taken for a quarter of `server.shutdown_grace`, at most two seconds; no more connections are taken and the running requests end;
     /// the pools are closed.
@@ -245,6 +257,7 @@ impl BoundServer {
             grace,
             draining,
             loopback_is_operator_behind_proxy,
+            background,
         } = self;
         let closing = CancellationToken::new();
         if loopback_is_operator_behind_proxy {
@@ -256,6 +269,7 @@ impl BoundServer {
             address = %main.address, operator_address = operator.as_ref().map(|door| tracing::field::display(door.address)), "listening"
         );
         let warming = tokio::spawn(warming);
+        let background = background.start(&tenants);
         let settling = acceptor::settling(grace);
         let longest_notice = shutdown::notice(Stopping::AfterNotice, grace);
         let drain_for = grace.saturating_sub(longest_notice + settling).mul_f64(0.75);
@@ -276,10 +290,14 @@ impl BoundServer {
         readiness.set(false);
         draining.store(true, Ordering::Relaxed);
         warming.abort();
+        background.stop();
         tokio::time::sleep(notice).await;
         closing.cancel();
         let served = serving.await.map_err(|error| ServerError::Failed(error.into()))?;
         let cut_off = began.elapsed() >= notice + settling + drain_for;
+        background
+            .ended((notice + settling + drain_for).saturating_sub(began.elapsed()))
+            .await;
         let closed = tenants.shutdown(grace.saturating_sub(began.elapsed())).await;
         telemetry.shutdown().await;
         served.map_err(ServerError::Failed)?;
@@ -298,6 +316,7 @@ impl BoundServer {
     pub fn start(self) -> RunningServer {
         let address = self.address();
         let operator_address = self.operator.as_ref().map(|door| door.address);
+        let tenants = self.tenants.clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(self.run(async move {
@@ -307,6 +326,7 @@ impl BoundServer {
         RunningServer {
             address,
             operator_address,
+            tenants,
             stop,
             task,
         }
@@ -342,6 +362,7 @@ impl Door {
 pub struct RunningServer {
     address: SocketAddr,
     operator_address: Option<SocketAddr>,
+    tenants: Tenants,
     stop: CancellationToken,
     task: JoinHandle<Result<(), ServerError>>,
 }
@@ -355,6 +376,11 @@ impl RunningServer {
     /// The address of the operators' listener, where there is one.
     pub fn operator_address(&self) -> Option<SocketAddr> {
         self.operator_address
+    }
+
+    /// Its tenants, for work beside its requests. After [`stop`](Self::stop) they take no request.
+    pub fn tenants(&self) -> &Tenants {
+        &self.tenants
     }
 
     /// Drains and closes it.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 
+mod background;
 mod broken_tenants;
 mod client;
 mod cold_start;

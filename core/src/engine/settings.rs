@@ -39,13 +39,14 @@ impl Default for SecretsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolsSettings {
-    /// The most tenants whose pools are open at once; the least recently used is closed first.
+    /// The most tenants that keep connections which nothing uses; the least recently used tenant's are
+    /// closed first. A tenant without connections does not count.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max: usize,
     /// The most connections that are open at once, over all tenants.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
-    /// A pool that was not used for this long is closed.
+    /// The connections of a tenant that nothing used for this long are closed.
     pub idle_timeout: HumanDuration,
     /// How long opening one connection may take.
     pub connect_timeout: HumanDuration,

@@ -274,7 +274,7 @@ const GAUGES: &[Gauge] = &[
         "The most secrets that are kept.",
         |look| look.caches.metrics.capacity,
     ),
-    ("tenantry.pools.open", "Tenants whose pools are open.", |look| {
+    ("tenantry.pools.open", "Tenants that have connections.", |look| {
         look.caches.pools.open
     }),
     (
