@@ -58,6 +58,12 @@ impl Client {
         answer(request).await
     }
 
+    /// `POST` of a JSON body, for a tenant.
+    pub(crate) async fn post(&self, tenant: &str, path: &str, body: &Value) -> Answer {
+        let request = self.http.post(format!("{}{path}", self.base_url));
+        answer(request.header("X-Tenant-ID", tenant).json(body)).await
+    }
+
     /// Makes a user with an address that nobody else has.
     pub(crate) async fn make_user(&self, tenant: &str) -> Answer {
         static NUMBER: AtomicU64 = AtomicU64::new(0);

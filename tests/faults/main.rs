@@ -4,8 +4,10 @@
 mod abandoned;
 mod ceiling;
 mod cost;
+mod database;
 mod eviction;
 mod forgotten;
+mod ledger;
 mod load;
 mod migrating;
 mod neighbour;

@@ -19,10 +19,18 @@ use tokio::{
 /// Stands before a server on 127.0.0.1.
 pub(crate) struct Proxy {
     port: u16,
-    silent: watch::Sender<bool>,
+    silence: watch::Sender<Silence>,
     turns_away: Arc<AtomicBool>,
     counts: Arc<Counts>,
     accepting: JoinHandle<()>,
+}
+
+/// Which connections are silent.
+#[derive(Clone, Copy, Default)]
+struct Silence {
+    /// Those that were opened in an earlier era.
+    era: u64,
+    everyone: bool,
 }
 
 /// How often each word went by on its way to the server. A word that is cut in two by a read is found all the same.
@@ -38,7 +46,7 @@ impl Proxy {
     pub(crate) async fn start(port: u16, words: &[&'static str]) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let own_port = listener.local_addr()?.port();
-        let (silent, is_silent) = watch::channel(false);
+        let (silence, silences) = watch::channel(Silence::default());
         let counts = Arc::new(Counts {
             words: words.to_vec(),
             ..Counts::default()
@@ -51,12 +59,12 @@ impl Proxy {
                 if turned_away.load(Ordering::Relaxed) {
                     continue;
                 }
-                tokio::spawn(forward(client, port, is_silent.clone(), counting.clone()));
+                tokio::spawn(forward(client, port, silences.clone(), counting.clone()));
             }
         });
         Ok(Self {
             port: own_port,
-            silent,
+            silence,
             turns_away,
             counts,
             accepting,
@@ -69,7 +77,13 @@ impl Proxy {
 
     /// From now on not a byte goes either way; connections are accepted and kept.
     pub(crate) fn fall_silent(&self) {
-        self.silent.send_replace(true);
+        self.silence.send_modify(|silence| silence.everyone = true);
+    }
+
+    /// Forgets the connections that are open, as a NAT does: not a byte goes either way on them, and
+    /// neither end is closed. Later connections work.
+    pub(crate) fn forget_open_connections(&self) {
+        self.silence.send_modify(|silence| silence.era += 1);
     }
 
     /// Whether whoever comes from now on is turned away.
@@ -100,8 +114,9 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(mut client: TcpStream, port: u16, mut silent: watch::Receiver<bool>, counts: Arc<Counts>) {
-    if *silent.borrow() {
+async fn forward(mut client: TcpStream, port: u16, mut silence: watch::Receiver<Silence>, counts: Arc<Counts>) {
+    let Silence { era, everyone } = *silence.borrow();
+    if everyone {
         // Kept, so that the client waits.
         std::future::pending::<()>().await;
     }
@@ -122,8 +137,9 @@ async fn forward(mut client: TcpStream, port: u16, mut silent: watch::Receiver<b
         }
     };
     let downward = tokio::io::copy(&mut from_server, &mut to_client);
-    let silence = async {
-        if silent.wait_for(|silent| *silent).await.is_err() {
+    let fell_silent = async {
+        let is_mine = |silence: &Silence| silence.everyone || silence.era > era;
+        if silence.wait_for(is_mine).await.is_err() {
             std::future::pending::<()>().await;
         }
     };
@@ -132,7 +148,7 @@ async fn forward(mut client: TcpStream, port: u16, mut silent: watch::Receiver<b
         // The server's end, or the client's, is both ends' end.
         _ = downward => {}
         // Both stay open, and nobody reads.
-        () = silence => std::future::pending::<()>().await,
+        () = fell_silent => std::future::pending::<()>().await,
     }
 }
 

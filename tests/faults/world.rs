@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tenantry_test_support::{CANARY, MotoServer, PostgresServer, TenantryProcess};
 use tokio::sync::Mutex;
@@ -59,6 +59,10 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: &'static str,
     /// `logging.level`.
     pub(crate) level: &'static str,
+    /// Files of migrations, such as `postgresql/0001_name.sql`; without any, those inside the program.
+    pub(crate) migrations: Vec<(&'static str, String)>,
+    /// The ignored test of the executable that is the server; without it, the program is.
+    pub(crate) as_test: Option<&'static str>,
 }
 
 impl Default for Settings {
@@ -68,6 +72,8 @@ impl Default for Settings {
             pools: json!({}),
             request_timeout: "15s",
             level: "trace",
+            migrations: Vec::new(),
+            as_test: None,
         }
     }
 }
@@ -82,6 +88,11 @@ pub(crate) struct World {
 impl World {
     /// Starts the program `program` with its secrets at `endpoint`.
     pub(crate) async fn start(program: &str, endpoint: &str, settings: Settings) -> Result<Self> {
+        let migrations = if settings.migrations.is_empty() {
+            json!({"on_connect": true, "sample_data": true})
+        } else {
+            json!({"on_connect": true, "sample_data": true, "dir": "migrations"})
+        };
         // JSON is YAML.
         let config = json!({
             "app": {"environment": "test"},
@@ -91,11 +102,17 @@ impl World {
                 "secrets": settings.secrets,
                 "pools": settings.pools,
             },
-            "migrations": {"on_connect": true, "sample_data": true},
+            "migrations": migrations,
             "logging": {"level": settings.level, "format": "json"},
         });
-        let server = TenantryProcess::builder(program)
-            .config(config.to_string())
+        let mut builder = TenantryProcess::builder(program).config(config.to_string());
+        if let Some(test) = settings.as_test {
+            builder = builder.as_test(test);
+        }
+        for (file, sql) in settings.migrations {
+            builder = builder.file(format!("migrations/{file}"), sql);
+        }
+        let server = builder
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", format!("{CANARY}-aws"))
             .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -148,25 +165,32 @@ impl World {
 
     /// Ends the program, which must say that every connection was closed, and looks for secrets in all that it has written.
     pub(crate) async fn finish(self) -> Result<()> {
+        let closed = self.end().await?;
+        assert!(
+            closed,
+            "connections were left behind: {}",
+            tail(&self.server.logs().await?)
+        );
+        Ok(())
+    }
+
+    /// Ends the program, looks for secrets in all that it has written, and returns whether every connection was closed.
+    pub(crate) async fn end(&self) -> Result<bool> {
         self.server.terminate().await?;
         let code = self.server.wait().await?;
         let logs = self.server.logs().await?;
-        ensure!(code == 0, "it ended with code {code}: {}", tail(&logs));
+        // Panics, so that the log is kept.
+        assert!(code == 0, "it ended with code {code}: {}", tail(&logs));
         if let Some(at) = logs.find(CANARY) {
             let line = logs[..at].lines().last().unwrap_or_default();
-            bail!("a secret is in the log, after: {line}");
+            panic!("a secret is in the log, after: {line}");
         }
-        ensure!(!logs.contains("this is a defect"), "it panicked: {}", tail(&logs));
-        ensure!(
+        assert!(!logs.contains("this is a defect"), "it panicked: {}", tail(&logs));
+        assert!(
             self.silent || logs.contains("\"level\":\"TRACE\"") || logs.contains("\"level\":\"DEBUG\""),
             "the log is not the most talkative one, so that nothing secret is in it says little"
         );
-        ensure!(
-            logs.contains("\"every_connection_closed\":true"),
-            "connections were left behind: {}",
-            tail(&logs)
-        );
-        Ok(())
+        Ok(logs.contains("\"every_connection_closed\":true"))
     }
 }
 

@@ -36,6 +36,7 @@ const WITHOUT_ENV: &[&str] = &[
 /// port, which comes before whatever the configuration says.
 pub struct TenantryBuilder {
     program: PathBuf,
+    test: Option<&'static str>,
     config: Option<String>,
     files: Vec<(PathBuf, String)>,
     env: Vec<(OsString, OsString)>,
@@ -45,6 +46,14 @@ pub struct TenantryBuilder {
 }
 
 impl TenantryBuilder {
+    /// The program is a test executable, and the server is its ignored test `name`, which reads the file
+    /// that `TENANTRY_CONFIG` names and ends after SIGTERM.
+    #[must_use]
+    pub fn as_test(mut self, name: &'static str) -> Self {
+        self.test = Some(name);
+        self
+    }
+
     /// The text of `config.yaml`. Without it there is no such file.
     #[must_use]
     pub fn config(mut self, text: impl Into<String>) -> Self {
@@ -109,12 +118,21 @@ impl TenantryBuilder {
         let folder = self.folder().await?;
         let admin_port = if self.admin_listener { Some(free_port()?) } else { None };
         let mut arguments = vec![OsString::from(&self.program)];
-        arguments.extend(self.config_argument(&folder));
-        arguments.push("serve".into());
-        arguments.extend(self.arguments.iter().cloned());
+        let mut test_config = None;
+        if let Some(name) = self.test {
+            arguments.extend([name, "--exact", "--ignored", "--nocapture"].map(OsString::from));
+            test_config = Some(folder.path().join("config.yaml").into_os_string());
+        } else {
+            arguments.extend(self.config_argument(&folder));
+            arguments.push("serve".into());
+            arguments.extend(self.arguments.iter().cloned());
+        }
 
         let command = |port: u16| {
             let mut env = vec![("TENANTRY__SERVER__LISTEN".into(), format!("127.0.0.1:{port}").into())];
+            if let Some(path) = &test_config {
+                env.push(("TENANTRY_CONFIG".into(), path.clone()));
+            }
             if let Some(port) = admin_port {
                 env.push((
                     "TENANTRY__SERVER__ADMIN_LISTEN".into(),
@@ -245,6 +263,7 @@ impl TenantryProcess {
     pub fn builder(program: impl Into<PathBuf>) -> TenantryBuilder {
         TenantryBuilder {
             program: program.into(),
+            test: None,
             config: None,
             files: Vec::new(),
             env: Vec::new(),
