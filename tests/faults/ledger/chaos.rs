@@ -1,9 +1,11 @@
 //! What goes wrong while the clients work.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
-use std::time::Instant;
 use tenantry_test_support::{CANARY, TenantDb};
 use tokio::time::sleep;
 
