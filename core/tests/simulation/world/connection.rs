@@ -138,7 +138,7 @@ impl ScriptedConnection {
             Err(DatabaseError::new(kind))
         };
         if self.world.lock().session(id).silent {
-            return self.silence(plan, call).await;
+            return self.silence(plan).await;
         }
         if plan.breaks == Break::BeforeSending || self.world.lock().session(id).lost {
             let notices = plan.breaks == Break::BeforeSending;
@@ -150,7 +150,7 @@ impl ScriptedConnection {
         sleep(plan.before).await;
         if plan.breaks == (Break::Silence { done: false }) {
             self.world.lock().session(id).silent = true;
-            return self.silence(plan, call).await;
+            return self.silence(plan).await;
         }
         if plan.breaks == Break::BeforeEffect || self.world.lock().session(id).lost {
             return lost(DatabaseErrorKind::ConnectionLost);
@@ -163,7 +163,7 @@ impl ScriptedConnection {
         let answer = self.world.lock().perform(id, &call);
         if plan.breaks == (Break::Silence { done: true }) {
             self.world.lock().session(id).silent = true;
-            return self.silence(plan, call).await;
+            return self.silence(plan).await;
         }
         sleep(plan.after).await;
         if plan.breaks == Break::AfterEffect || self.world.lock().session(id).lost {
@@ -172,13 +172,9 @@ impl ScriptedConnection {
         answer
     }
 
-    /// The server does not answer. A driver gives a statement a deadline; a check has the engine's.
-    async fn silence(&self, plan: &Plan, call: Call<'_>) -> Result<(), DatabaseError> {
-        if call == Call::Ping {
-            self.world.mended().await;
-        } else {
-            drop(timeout(plan.statement_timeout, self.world.mended()).await);
-        }
+    /// The server does not answer. A driver waits so long for a statement, and no longer for a check.
+    async fn silence(&self, plan: &Plan) -> Result<(), DatabaseError> {
+        drop(timeout(plan.statement_timeout, self.world.mended()).await);
         Err(DatabaseError::new(DatabaseErrorKind::NoAnswer))
     }
 
