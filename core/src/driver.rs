@@ -36,6 +36,10 @@ pub trait DatabaseDriver: Send + Sync {
     /// See [`DriverErrorKind`](crate::DriverErrorKind).
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError>;
 
+    /// A tenant's secret has changed. A driver that logs in once more for a connection that it opened
+    /// before, as to end its session, does so with the new one. By default there is nothing to do.
+    fn secret_changed(&self, _before: &DatabaseConfig, _now: &DatabaseConfig) {}
+
     /// The SQL that SeaORM writes for it.
     fn backend(&self) -> DbBackend;
 

@@ -1,11 +1,16 @@
 //! MySQL 8, MariaDB 10.6 and later, and Amazon Aurora MySQL.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use sea_orm::{DbBackend, TransactionOptions, Value};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, Row as _,
@@ -55,6 +60,7 @@ pub struct MysqlDriver {
     base_dir: PathBuf,
     /// Held by the one connection that ends abandoned sessions.
     control: Arc<tokio::sync::Mutex<()>>,
+    changed: Arc<ChangedLogins>,
 }
 
 impl Plugin<dyn DatabaseDriver> for MysqlDriver {
@@ -67,6 +73,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
             config,
             base_dir: context.base_dir.clone(),
             control: Arc::default(),
+            changed: Arc::default(),
         })
     }
 }
@@ -155,6 +162,44 @@ async fn begin_session(
     Ok((row.try_get(0)?, id))
 }
 
+/// A user of one server.
+type Login = (String, u16, String);
+
+fn login(address: &ServerAddress<'_>) -> Login {
+    (address.host.to_owned(), address.port, address.username.to_owned())
+}
+
+/// What took the place of logins that changed, for sessions that were opened with them.
+#[derive(Debug, Default)]
+struct ChangedLogins(Mutex<HashMap<Login, (Login, SecretString)>>);
+
+/// The most changed logins that are remembered; then all are forgotten. They only help to end a session sooner.
+const MOST_CHANGED: usize = 10_000;
+/// How often in a row a login may have changed while a session lived.
+const MOST_CHANGES: usize = 16;
+
+impl ChangedLogins {
+    fn insert(&self, before: Login, now: Login, password: SecretString) {
+        let mut logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if logins.len() >= MOST_CHANGED {
+            logins.clear();
+        }
+        logins.insert(before, (now.clone(), password.clone()));
+        // The end of the way, also if it was the beginning of another one before.
+        logins.insert(now.clone(), (now, password));
+    }
+
+    /// The login that is used now instead of this one, if it changed.
+    fn latest(&self, login: &Login) -> Option<(Login, SecretString)> {
+        let logins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = logins.get(login)?;
+        for _ in 0..MOST_CHANGES {
+            latest = logins.get(&latest.0).unwrap_or(latest);
+        }
+        Some(latest.clone())
+    }
+}
+
 /// One session of one server.
 struct SessionId {
     number: u64,
@@ -165,7 +210,10 @@ struct SessionId {
 /// want to answer it.
 struct EndsSession {
     options: MySqlConnectOptions,
+    login: Login,
+    changed: Arc<ChangedLogins>,
     id: SessionId,
+    opened: Instant,
     control: Arc<tokio::sync::Mutex<()>>,
     /// How long the session can live on at most if it cannot be ended.
     statement_timeout: Option<Duration>,
@@ -173,6 +221,8 @@ struct EndsSession {
 
 /// The longest that a statement without a time-out is waited for once its session should be ended.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(60);
+/// How much later than its process a server may begin to count its uptime, and the fraction of a second that it leaves out.
+const UPTIME_TOLERANCE: Duration = Duration::from_secs(2);
 /// The waits between tries to end a session.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -207,13 +257,25 @@ impl Watch for EndsSession {
 impl EndsSession {
     /// Ends the session; returns whether it is gone from the server.
     async fn try_to_end(&self) -> Result<bool, sqlx::Error> {
-        let mut connection = self.options.connect().await?;
+        let mut options = self.options.clone();
+        if let Some(((.., user), password)) = self.changed.latest(&self.login) {
+            options = options.username(&user).password(password.expose_secret());
+        }
+        let mut connection = options.connect().await?;
         let ended = self.end_over(&mut connection).await;
         connection.close().await?;
         ended
     }
 
     async fn end_over(&self, connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        // With the server that ran it, the session has ended, and the number may be another one's by now.
+        let uptime = sqlx::raw_sql("SHOW GLOBAL STATUS LIKE 'Uptime'")
+            .fetch_one(&mut *connection)
+            .await?;
+        let uptime = uptime.try_get::<String, _>(1)?.parse().map(Duration::from_secs);
+        if uptime.is_ok_and(|uptime| uptime + UPTIME_TOLERANCE < self.opened.elapsed()) {
+            return Ok(true);
+        }
         let number = self.id.number;
         let is_there =
             format!("SELECT {SERVER}, EXISTS (SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {number})");
@@ -280,6 +342,7 @@ impl DatabaseDriver for MysqlDriver {
             }
             error => connect_error(error, connect_kind),
         };
+        let opened = Instant::now();
         let mut connection = options.connect().await.map_err(failed)?;
         let statement_timeout = self.statement_timeout(config);
         let (version, id) = begin_session(&mut connection, statement_timeout)
@@ -287,7 +350,10 @@ impl DatabaseDriver for MysqlDriver {
             .map_err(|error| begin_error(error, connect_kind))?;
         let ends_session = EndsSession {
             options,
+            login: login(&address),
+            changed: self.changed.clone(),
             id,
+            opened,
             control: self.control.clone(),
             statement_timeout,
         };
@@ -298,6 +364,15 @@ impl DatabaseDriver for MysqlDriver {
             version,
             statement_timeout,
         )))
+    }
+
+    fn secret_changed(&self, before: &DatabaseConfig, now: &DatabaseConfig) {
+        let address = |config| ServerAddress::of(config, DEFAULT_PORT).map(|address| login(&address));
+        if let (Ok(before), Ok(after), Some(password)) = (address(before), address(now), &now.password)
+            && (&before.0, before.1) == (&after.0, after.1)
+        {
+            self.changed.insert(before, after, password.clone());
+        }
     }
 
     fn backend(&self) -> DbBackend {
@@ -452,5 +527,29 @@ mod tests {
             Mysql::begin(&options),
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION READ ONLY"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_login_of_a_session_is_followed_through_every_change() {
+        let changed = ChangedLogins::default();
+        let login = |user: &str| ("host".to_owned(), 3306, user.to_owned());
+        let latest = |user| {
+            let found = changed.latest(&login(user));
+            found.map(|(login, password)| (login.2, password.expose_secret().to_owned()))
+        };
+        let now = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(latest("a"), None);
+        changed.insert(login("a"), login("a"), "2".into());
+        assert_eq!(latest("a"), now("a", "2"));
+        changed.insert(login("a"), login("b"), "3".into());
+        changed.insert(login("b"), login("b"), "4".into());
+        assert_eq!((latest("a"), latest("b")), (now("b", "4"), now("b", "4")));
+        changed.insert(login("b"), login("a"), "5".into());
+        assert_eq!((latest("a"), latest("b")), (now("a", "5"), now("a", "5")));
     }
 }

@@ -68,7 +68,6 @@ async fn a_session_abandoned_after_a_rotation_is_ended_soon_on_postgresql() -> R
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "its KILL logs in with the old password until it gives up, after 31 s"]
 async fn a_session_abandoned_after_a_rotation_is_ended_soon_on_mariadb() -> Result<()> {
     its_connection_is_free_soon(Database::shared_mariadb().await).await
 }

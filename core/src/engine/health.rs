@@ -145,7 +145,8 @@ impl Tenants {
     /// [`AcquireError::Unknown`] for no such tenant; one whose secret or database cannot be had is a snapshot that says so.
     pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
-        let held = engine.look_at(tenant)?;
+        let look = engine.look_at(tenant)?;
+        let held = look.tenant()?;
         let started = Instant::now();
         let asked = async {
             let secret = held.secret(&engine.secrets, started).await?;
@@ -160,7 +161,7 @@ impl Tenants {
             Ok(Ok(answered)) => answered.map_err(|error| error.kind.as_str().to_owned()),
             Err(_) => Err("timeout".to_owned()),
         };
-        let mut snapshot = snapshot_of(&held);
+        let mut snapshot = snapshot_of(held);
         snapshot.checked_at = Some(Utc::now());
         if snapshot.status != TenantStatus::Suspended {
             snapshot.status = if outcome.is_ok() {

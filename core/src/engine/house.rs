@@ -224,17 +224,19 @@ impl Engine {
         }
     }
 
-    /// As [`hold`](Self::hold), for a look at a tenant that takes no other's place: one that is not
-    /// known is not entered in the directory.
-    pub(crate) fn look_at(&self, id: &TenantId) -> Result<Held, AcquireError> {
-        if let Some(Ok(held)) = self.tenants.get(id).map(Held::new) {
-            return Ok(held);
+    /// As [`hold`](Self::hold), for a look at a tenant that takes no other's place.
+    pub(crate) fn look_at(&self, id: &TenantId) -> Result<Look<'_>, AcquireError> {
+        loop {
+            if self.tenants.get(id).is_none() && self.secrets.is_known_to_be_unknown(id) {
+                return Err(AcquireError::Unknown);
+            }
+            if let Ok(held) = Held::new(self.tenants.get_or_create(id, || self.new_tenant(id))) {
+                return Ok(Look {
+                    engine: self,
+                    held: Some(held),
+                });
+            }
         }
-        if self.secrets.is_known_to_be_unknown(id) {
-            return Err(AcquireError::Unknown);
-        }
-        // Nobody else has it, so it is not forgotten.
-        Held::new(Arc::new(self.new_tenant(id))).map_err(|_| AcquireError::Unknown)
     }
 
     fn new_tenant(&self, id: &TenantId) -> Tenant {
@@ -317,6 +319,29 @@ impl Engine {
         self.pools.budget.trim();
         for id in std::mem::take(&mut *self.secrets.gone.lock()) {
             self.forget_if_gone(&id);
+        }
+    }
+}
+
+/// A tenant that is held for a look at it. If there are more tenants than are kept, it is the first to
+/// be forgotten after that.
+pub(crate) struct Look<'a> {
+    engine: &'a Engine,
+    /// It is there until this is dropped.
+    held: Option<Held>,
+}
+
+impl Look<'_> {
+    pub(crate) fn tenant(&self) -> Result<&Arc<Tenant>, AcquireError> {
+        self.held.as_deref().ok_or(AcquireError::Unknown)
+    }
+}
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        let id = self.held.take().map(|held| held.id);
+        if let Some(id) = id.filter(|_| self.engine.tenants.len() > self.engine.secrets.capacity()) {
+            self.engine.tenants.forget(&id, |tenant| tenant.holdings().is_open());
         }
     }
 }

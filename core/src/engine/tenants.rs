@@ -96,8 +96,8 @@ impl Tenants {
     /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in `connect_timeout`.
     pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
-        let held = engine.look_at(tenant)?;
-        let secret = held.secret(&engine.secrets, Instant::now()).await?;
+        let look = engine.look_at(tenant)?;
+        let secret = look.tenant()?.secret(&engine.secrets, Instant::now()).await?;
         let opening = async { Ok(engine.secrets.connect(tenant, &secret).await?) };
         let connection = within(engine.settings.pools.connect_timeout.into(), opening)
             .await

@@ -108,8 +108,10 @@ pub(crate) struct Lease {
     /// A call has begun and did not end: its future was dropped, so nobody knows what the server
     /// does now.
     busy: bool,
-    /// Not to be used again.
+    /// Not to be used again by another request.
     broken: bool,
+    /// Not to be used again at all: what the server made of the last call is not known.
+    lost: bool,
     /// How many transactions and save points are open.
     depth: usize,
 }
@@ -168,14 +170,13 @@ impl Lease {
             used: false,
             busy: false,
             broken: false,
+            lost: false,
             depth: 0,
         }
     }
 
     pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Answer, DatabaseError> {
-        let pooled = self.connection.as_mut().ok_or_else(closed)?;
-        (self.used, self.busy) = (true, true);
-        let connection = pooled.connection()?;
+        let connection = self.begin_call()?;
         let answer = match call {
             Call::Execute(statement) => connection.execute(statement).await.map(Answer::Executed),
             Call::Script(sql) => connection.execute_script(sql).await.map(Answer::Executed),
@@ -208,9 +209,7 @@ impl Lease {
         statement: &'a Statement,
     ) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + 'a {
         try_stream! {
-            let pooled = self.connection.as_mut().ok_or_else(closed)?;
-            (self.used, self.busy) = (true, true);
-            let mut rows = pooled.connection()?.stream(statement);
+            let mut rows = self.begin_call()?.stream(statement);
             let failed = loop {
                 match rows.next().await {
                     Some(Ok(row)) => yield row,
@@ -227,9 +226,17 @@ impl Lease {
         }
     }
 
+    /// The connection, which is busy from now on.
+    fn begin_call(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
+        let pooled = self.connection.as_mut().filter(|_| !self.lost).ok_or_else(closed)?;
+        (self.used, self.busy) = (true, true);
+        pooled.connection()
+    }
+
     fn note_failure(&mut self, error: &DatabaseError) {
         if error.kind.breaks_connection() {
             self.pool.suspect_idle();
+            self.lost = true;
         }
         self.broken |= error.kind.breaks_connection() || self.is_unfit_after(error);
     }
@@ -252,6 +259,11 @@ impl Lease {
         };
         (self.used, self.busy, self.broken) = (alive, false, !alive);
         alive
+    }
+
+    /// The era of the pool in which the connection was opened.
+    pub(super) fn era(&self) -> Option<u64> {
+        Some(self.connection.as_ref()?.facts.era)
     }
 
     /// When the connection was last used before this.

@@ -165,7 +165,12 @@ impl Pool {
                 Found::Place(place) => return place.delivery().await,
                 Found::Idle(mut lease, true) => {
                     if lease.is_alive().await {
-                        return Ok(lease);
+                        // The secret may have changed meanwhile.
+                        if self.is_current(&lease) {
+                            return Ok(lease);
+                        }
+                        found = self.find(Instant::now())?;
+                        continue;
                     }
                     let dead = lease.idle_since();
                     let dead = dead.map(|used_at| self.with(|inner| inner.state.found_dead(used_at, Instant::now())));
@@ -174,6 +179,11 @@ impl Pool {
             }
             found = self.find(Instant::now())?;
         }
+    }
+
+    fn is_current(&self, lease: &Lease) -> bool {
+        let era = self.inner.lock().state.era();
+        lease.era() == Some(era)
     }
 
     /// Takes an idle connection, or a place in the line if there is none.

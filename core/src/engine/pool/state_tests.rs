@@ -193,7 +193,16 @@ impl History {
             9 => {
                 let closed = match self.random.u8(0..3) {
                     0 => self.state.begin_era(None),
-                    1 => self.state.found_dead(self.now - SECOND, self.now),
+                    1 => {
+                        let closed = self.state.found_dead(self.now - SECOND, self.now);
+                        let left = self.state.longest_idle().map(|idle| idle.since);
+                        assert!(
+                            left.is_none_or(|since| since > self.now - SECOND),
+                            "{}: one is left",
+                            self.at
+                        );
+                        closed
+                    }
                     _ => self.state.sweep(self.now),
                 };
                 self.closed(closed);

@@ -22,6 +22,7 @@ impl Pool {
             if secret.generation <= inner.secret.generation {
                 return None;
             }
+            secret.driver.secret_changed(&inner.secret.config, &secret.config);
             let limits = secret.limits.clone();
             (inner.secret, inner.version) = (secret, None);
             Some(inner.state.begin_era(Some(limits)))
