@@ -101,7 +101,8 @@ pub trait Connection: Send {
 
     /// Runs a statement and returns its rows as they arrive. By default all of them are read first.
     ///
-    /// A stream that is dropped before its end leaves the connection in an unknown state, as a dropped future does.
+    /// A stream that is dropped before its end leaves the connection in an unknown state, as a dropped
+    /// future does.
     fn stream<'a>(&'a mut self, statement: &'a Statement) -> RowStream<'a> {
         let rows = async move {
             self.query(statement)

@@ -11,13 +11,17 @@ use std::{
     time::Duration,
 };
 
+use async_stream::try_stream;
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, database::HasStatementCache,
 };
-use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion, Timer};
+use tenantry_core::{
+    Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, RowStream, ServerVersion, Timer,
+};
 
 use answer::{All, Execute, First, Mode, prepared};
 pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
@@ -262,6 +266,49 @@ where
 
     async fn query_one(&mut self, statement: &Statement) -> Result<Option<QueryResult>, DatabaseError> {
         self.run::<First>(statement).await
+    }
+
+    /// The statement time-out counts until the last row, also while the caller works on an earlier one.
+    fn stream<'a>(&'a mut self, statement: &'a Statement) -> RowStream<'a> {
+        Box::pin(try_stream! {
+            self.refuse_outside()?;
+            self.enter(self.statement_timeout)?;
+            let limit = self.statement_timeout.map(|limit| limit + GRACE);
+            let mut count = 0;
+            let mut replanned = false;
+            let failed = loop {
+                let failed = {
+                    let mut rows = self.connection.fetch(prepared::<D>(statement));
+                    loop {
+                        let next = within(&mut self.timer, limit, pin!(rows.next())).await;
+                        match next.ok_or_else(Self::timed_out)? {
+                            Some(Ok(row)) => {
+                                count += 1;
+                                yield row.into();
+                            }
+                            Some(Err(error)) => break Some(error),
+                            None => break None,
+                        }
+                    }
+                };
+                match &failed {
+                    Some(sqlx::Error::Database(error))
+                        if count == 0 && self.depth == 0 && !replanned && D::is_stale_plan(&**error) =>
+                    {
+                        replanned = true;
+                        let cleared = within(&mut self.timer, limit, pin!(self.connection.clear_cached_statements())).await;
+                        if let Err(error) = cleared.ok_or_else(Self::timed_out)? {
+                            break Some(error);
+                        }
+                    }
+                    _ => break failed,
+                }
+            };
+            self.leave();
+            if let Some(error) = failed {
+                Err(self.fail(error, Some(count)))?;
+            }
+        })
     }
 
     async fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {

@@ -49,13 +49,13 @@ async fn every_handle_streams_and_goes_on() {
 #[tokio::test]
 async fn a_stream_that_is_dropped_closes_its_connection() {
     let (_world, database) = world().await;
-    let mut rows = database.stream_raw(numbers(1000)).await.unwrap();
+    let mut rows = database.stream_raw(numbers(1_000_000_000)).await.unwrap();
     rows.next().await.unwrap().unwrap();
     assert_eq!(database.pool_status().in_use, 1);
     drop(rows);
     assert_eq!(database.pool_status().open, 0);
     let transaction = database.begin().await.unwrap();
-    let mut rows = transaction.stream_raw(numbers(1000)).await.unwrap();
+    let mut rows = transaction.stream_raw(numbers(1_000_000_000)).await.unwrap();
     rows.next().await.unwrap().unwrap();
     drop(rows);
     let error = transaction.execute_unprepared("SELECT 1").await.unwrap_err();

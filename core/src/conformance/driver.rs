@@ -131,6 +131,8 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             a_tenant_s_own_time_out_goes_before_the_driver_s,
             a_future_that_is_dropped_never_gives_its_answer_to_another,
             a_connection_can_be_closed_in_the_middle_of_a_statement,
+            a_stream_gives_every_row_and_the_connection_goes_on,
+            a_stream_that_is_dropped_never_gives_its_rows_to_another,
             an_ended_session_is_a_lost_connection_without_effect,
             a_transaction_whose_session_ended_is_a_lost_connection,
         }

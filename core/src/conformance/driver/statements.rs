@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::{SqlErr, TransactionOptions};
+use futures_util::StreamExt as _;
+use sea_orm::{SqlErr, Statement, TransactionOptions};
 use tokio::time::timeout;
 
-use super::{STATEMENT_TIMEOUT, Suite, kind, tables};
+use super::{STATEMENT_TIMEOUT, Session, Suite, kind, tables};
 use crate::DatabaseErrorKind;
 
 pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &Suite<'_>) {
@@ -180,6 +181,52 @@ pub(super) async fn a_connection_can_be_closed_in_the_middle_of_a_statement(suit
     session.close().await;
     let took = before.elapsed();
     assert!(took < STATEMENT_TIMEOUT / 2, "closing took {took:?}");
+    let mut session = suite.connect().await;
+    session.is_usable().await;
+    session.close().await;
+}
+
+/// Begins a transaction with thirty parents, and returns a statement with a row for each triple of them.
+async fn triples(session: &mut Session, first: i64) -> Statement {
+    session.begin().await;
+    for id in first..first + 30 {
+        let inserted = session.execute(&tables::parent(id, Some(&format!("of {id}")))).await;
+        inserted.expect("a row is inserted");
+    }
+    let sql = format!(
+        "SELECT a.id FROM conformance_parent a CROSS JOIN conformance_parent b CROSS JOIN conformance_parent c \
+         WHERE a.id >= {first} AND b.id >= {first} AND c.id >= {first}"
+    );
+    Statement::from_string(session.backend, sql)
+}
+
+pub(super) async fn a_stream_gives_every_row_and_the_connection_goes_on(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    let statement = triples(&mut session, 100_000).await;
+    let mut rows = session.connection.stream(&statement);
+    let (mut count, mut sum) = (0, 0);
+    while let Some(row) = rows.next().await {
+        let id: i64 = row.expect("a row arrives").try_get_by_index(0).expect("it has an id");
+        count += 1;
+        sum += id - 100_000;
+    }
+    drop(rows);
+    assert_eq!((count, sum), (27_000, 27_000 * 29 / 2));
+    session.rollback().await;
+    session.is_usable().await;
+    session.close().await;
+}
+
+pub(super) async fn a_stream_that_is_dropped_never_gives_its_rows_to_another(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    let statement = triples(&mut session, 100_000).await;
+    let first = session.connection.stream(&statement).next().await;
+    first.expect("there is a row").expect("it arrives");
+    match session.query(&tables::count(0)).await {
+        Ok(rows) => assert_eq!(tables::counted(&rows), 0),
+        Err(error) => assert!(error.kind.breaks_connection(), "{error}"),
+    }
+    session.close().await;
     let mut session = suite.connect().await;
     session.is_usable().await;
     session.close().await;
