@@ -4,6 +4,7 @@
 //! [`SecretDocument`], which is read into a [`DatabaseConfig`]. A [`DatabaseDriver`] opens [`Connection`]s to it. The engine
 //! caches, pools and counts between them. This crate does no input or output of its own and names no plugin.
 
+mod byte_size;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod database_config;
@@ -22,6 +23,7 @@ mod tenant_id;
 mod timer;
 mod trace;
 
+pub use byte_size::ByteSize;
 pub use database_config::{DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, QueryConfig, TlsConfig, TlsMode};
 pub use driver::{Connection, DatabaseDriver, MigrationLock, RowStream, ServerVersion};
 pub use duration::{HumanDuration, UNIT_MISSING, is_bare_number};

@@ -13,15 +13,16 @@ use sea_orm::{DbBackend, TransactionOptions, Value};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, Row as _,
-    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode},
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Decode, MySqlConnection, Row as _,
+    mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlSslMode, MySqlValueRef},
 };
 use tenantry_core::{
-    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
+    BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
     DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion, TlsMode,
 };
 
 use crate::{
+    max_answer::MaxAnswer,
     server_address::ServerAddress,
     sqlx_connection::{
         Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, begin_error, connect_error, io_kind,
@@ -43,12 +44,16 @@ pub struct MysqlConfig {
     /// reads; another statement that takes longer costs its connection. A statement whose request went away is ended with its
     /// session, over a connection of its own, of which there is one at a time beside those that `pools.max_connections` counts.
     pub statement_timeout: Option<HumanDuration>,
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
+    /// error and costs its connection; read it as a stream.
+    pub max_answer: ByteSize,
 }
 
 impl Default for MysqlConfig {
     fn default() -> Self {
         Self {
             statement_timeout: Some(HumanDuration::from_secs(30)),
+            max_answer: MaxAnswer::DEFAULT,
         }
     }
 }
@@ -57,6 +62,7 @@ impl Default for MysqlConfig {
 #[derive(Debug)]
 pub struct MysqlDriver {
     config: MysqlConfig,
+    max_answer: MaxAnswer,
     base_dir: PathBuf,
     /// Held by the one connection that ends abandoned sessions.
     control: Arc<tokio::sync::Mutex<()>>,
@@ -70,6 +76,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
 
     async fn build(config: MysqlConfig, context: &BuildContext) -> Result<Self, BuildError> {
         Ok(Self {
+            max_answer: MaxAnswer::new(config.max_answer)?,
             config,
             base_dir: context.base_dir.clone(),
             control: Arc::default(),
@@ -363,6 +370,7 @@ impl DatabaseDriver for MysqlDriver {
             ends_session,
             version,
             statement_timeout,
+            self.max_answer,
         )))
     }
 
@@ -460,6 +468,10 @@ impl Dialect for Mysql {
             Value::ChronoDateTimeWithTimeZone(time) => Value::ChronoDateTime(time.map(|time| time.naive_utc())),
             value => value,
         }
+    }
+
+    fn length(value: MySqlValueRef<'_>) -> usize {
+        <&[u8] as Decode<sqlx::MySql>>::decode(value).map_or(0, <[u8]>::len)
     }
 
     fn begin(options: &TransactionOptions) -> String {

@@ -9,14 +9,15 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sqlx::{
     ConnectOptions as _, PgConnection,
-    postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode},
+    postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode, PgValueRef},
 };
 use tenantry_core::{
-    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
+    BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
     DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion, TlsMode,
 };
 
 use crate::{
+    max_answer::MaxAnswer,
     server_address::ServerAddress,
     sqlx_connection::{
         Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error,
@@ -37,6 +38,9 @@ pub struct PostgresqlConfig {
     /// How long a statement may run before the server cancels it; `null` for no limit. A secret's `query.timeout` goes before it. Some connection poolers
     /// (PgBouncer) refuse the start-up option that sets it: with `null` it is not sent.
     pub statement_timeout: Option<HumanDuration>,
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
+    /// error and costs its connection; read it as a stream.
+    pub max_answer: ByteSize,
     /// The name that the sessions bear in `pg_stat_activity`.
     pub application_name: String,
 }
@@ -45,6 +49,7 @@ impl Default for PostgresqlConfig {
     fn default() -> Self {
         Self {
             statement_timeout: Some(HumanDuration::from_secs(30)),
+            max_answer: MaxAnswer::DEFAULT,
             application_name: "tenantry".to_owned(),
         }
     }
@@ -54,6 +59,7 @@ impl Default for PostgresqlConfig {
 #[derive(Debug)]
 pub struct PostgresqlDriver {
     config: PostgresqlConfig,
+    max_answer: MaxAnswer,
     base_dir: PathBuf,
 }
 
@@ -67,6 +73,7 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
             return Err(BuildError::key("application_name", "holds a NUL character"));
         }
         Ok(Self {
+            max_answer: MaxAnswer::new(config.max_answer)?,
             config,
             base_dir: context.base_dir.clone(),
         })
@@ -148,6 +155,7 @@ impl DatabaseDriver for PostgresqlDriver {
             (),
             version,
             self.statement_timeout(config),
+            self.max_answer,
         )))
     }
 
@@ -262,6 +270,10 @@ impl Dialect for Postgresql {
         error
             .try_downcast_ref::<PgDatabaseError>()
             .is_some_and(|error| error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery"))
+    }
+
+    fn length(value: PgValueRef<'_>) -> usize {
+        value.as_bytes().map_or(0, <[u8]>::len)
     }
 
     fn begin(options: &TransactionOptions) -> String {

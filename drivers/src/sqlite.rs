@@ -15,17 +15,18 @@ use schemars::JsonSchema;
 use sea_orm::{AccessMode, DbBackend, TransactionOptions};
 use serde::Deserialize;
 use sqlx::{
-    ConnectOptions as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    ConnectOptions as _, Decode, SqliteConnection, Type, ValueRef as _,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous, SqliteValueRef},
 };
 use tenantry_core::{
-    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
+    BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
     DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion,
 };
 use tokio::time::Instant;
 
-use crate::sqlx_connection::{
-    Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error,
+use crate::{
+    max_answer::MaxAnswer,
+    sqlx_connection::{Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error},
 };
 
 /// How long a statement waits for the one writer there may be.
@@ -44,6 +45,9 @@ pub struct SqliteConfig {
     pub root: PathBuf,
     /// How long a statement may run before it is cancelled; `null` for no limit. A secret's `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
+    /// error and costs its connection; read it as a stream.
+    pub max_answer: ByteSize,
 }
 
 impl Default for SqliteConfig {
@@ -51,6 +55,7 @@ impl Default for SqliteConfig {
         Self {
             root: PathBuf::from("data"),
             statement_timeout: Some(HumanDuration::from_secs(30)),
+            max_answer: MaxAnswer::DEFAULT,
         }
     }
 }
@@ -60,6 +65,7 @@ impl Default for SqliteConfig {
 pub struct SqliteDriver {
     root: PathBuf,
     statement_timeout: Option<Duration>,
+    max_answer: MaxAnswer,
 }
 
 impl Plugin<dyn DatabaseDriver> for SqliteDriver {
@@ -74,6 +80,7 @@ impl Plugin<dyn DatabaseDriver> for SqliteDriver {
         Ok(Self {
             root: context.path(config.root),
             statement_timeout: config.statement_timeout.map(Duration::from),
+            max_answer: MaxAnswer::new(config.max_answer)?,
         })
     }
 }
@@ -122,6 +129,7 @@ impl DatabaseDriver for SqliteDriver {
             alarm,
             version,
             config.query.timeout.or(self.statement_timeout),
+            self.max_answer,
         )))
     }
 
@@ -285,6 +293,15 @@ impl Dialect for Sqlite {
     type Watch = Alarm;
 
     const OPEN_AFTER_FAILED_COMMIT: bool = true;
+    const WORKS_ON_DEMAND: bool = true;
+
+    /// A number is not asked for its bytes: SQLite would make a text of it.
+    fn length(value: SqliteValueRef<'_>) -> usize {
+        match <[u8] as Type<sqlx::Sqlite>>::compatible(&value.type_info()) {
+            true => <&[u8] as Decode<sqlx::Sqlite>>::decode(value).map_or(0, <[u8]>::len),
+            false => 0,
+        }
+    }
 
     fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
         let (primary, extended) = codes(error);

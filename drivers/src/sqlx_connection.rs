@@ -23,7 +23,8 @@ use tenantry_core::{
     Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, RowStream, ServerVersion, Timer,
 };
 
-use answer::{All, Execute, First, Mode, prepared};
+use crate::max_answer::MaxAnswer;
+use answer::{All, Execute, First, Interrupted, Mode, prepared};
 pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
 
 /// How many prepared statements one connection keeps.
@@ -39,6 +40,7 @@ pub(crate) struct SqlxConnection<D: Dialect> {
     connection: <D::Database as Database>::Connection,
     version: ServerVersion,
     statement_timeout: Option<Duration>,
+    max_answer: MaxAnswer,
     timer: Timer,
     /// Save points count from 2; 0 is no transaction.
     depth: usize,
@@ -57,12 +59,14 @@ impl<D: Dialect> SqlxConnection<D> {
         watch: D::Watch,
         version: ServerVersion,
         statement_timeout: Option<Duration>,
+        max_answer: MaxAnswer,
     ) -> Self {
         Self {
             watch,
             connection,
             version,
             statement_timeout,
+            max_answer,
             timer: Timer::default(),
             depth: 0,
             broken: None,
@@ -147,18 +151,18 @@ where
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     /// Runs one prepared statement in the way that `mode` says, once more if its plan was stale.
-    async fn run<M: Mode<D::Database>>(&mut self, statement: &Statement) -> Result<M::Output, DatabaseError> {
+    async fn run<M: Mode<D>>(&mut self, statement: &Statement) -> Result<M::Output, DatabaseError> {
         self.refuse_outside()?;
         self.enter(self.statement_timeout)?;
         let limit = self.statement_timeout.map(|limit| limit + GRACE);
         let mut outcome = self.once::<M>(statement, limit).await;
-        if let Some(Err((sqlx::Error::Database(error), 0))) = &outcome
+        if let Some(Err(Interrupted::Failed(sqlx::Error::Database(error), 0))) = &outcome
             && D::is_stale_plan(&**error)
         {
             let cleared = within(&mut self.timer, limit, pin!(self.connection.clear_cached_statements())).await;
             outcome = match cleared {
                 None => None,
-                Some(Err(error)) => Some(Err((error, 0))),
+                Some(Err(error)) => Some(Err(Interrupted::Failed(error, 0))),
                 Some(Ok(())) if self.depth > 0 => outcome,
                 Some(Ok(())) => self.once::<M>(statement, limit).await,
             };
@@ -166,16 +170,30 @@ where
         let Some(outcome) = outcome else {
             return Err(Self::timed_out());
         };
-        self.leave();
-        outcome.map_err(|(error, rows)| self.fail(error, Some(rows)))
+        match outcome {
+            // The connection stays busy: the rest is still to come.
+            Err(Interrupted::TooLarge(error)) => Err(error),
+            Err(Interrupted::Failed(error, rows)) => {
+                self.leave();
+                Err(self.fail(error, Some(rows)))
+            }
+            Ok(output) => {
+                self.leave();
+                Ok(output)
+            }
+        }
     }
 
-    async fn once<M: Mode<D::Database>>(
+    async fn once<M: Mode<D>>(
         &mut self,
         statement: &Statement,
         limit: Option<Duration>,
-    ) -> Option<Result<M::Output, (sqlx::Error, usize)>> {
-        let run = pin!(M::run(&mut self.connection, prepared::<D>(statement)));
+    ) -> Option<Result<M::Output, Interrupted>> {
+        let run = pin!(M::run(
+            &mut self.connection,
+            prepared::<D>(statement),
+            self.max_answer.room()
+        ));
         within(&mut self.timer, limit, run).await
     }
 

@@ -5,17 +5,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use sea_orm::{DbBackend, Statement};
 use serde_json::{Value, json};
 use tenantry_core::{
-    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, Registry, SecretValue,
-    conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
+    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
+    Registry, SecretValue,
+    conformance::driver::{DriverFixture, MAX_ANSWER, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::MysqlDriver;
-use tenantry_test_support::{MariadbServer, TenantDb, free_port, record_case};
+use tenantry_test_support::{MariadbServer, Relay, TenantDb, free_port, record_case};
 
 async fn driver() -> Arc<dyn DatabaseDriver> {
-    driver_with(json!({"type": "mysql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())})).await
+    driver_with(json!({"type": "mysql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis()), "max_answer": MAX_ANSWER})).await
 }
 
 async fn driver_with(mapping: Value) -> Arc<dyn DatabaseDriver> {
@@ -275,4 +277,33 @@ async fn a_statement_that_was_left_ends_with_its_session() {
     let others = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND DB = DATABASE()";
     assert_eq!(text(&mut observer, others).await, "0");
     observer.close().await;
+}
+
+/// The default of `max_answer` is 64 MiB; what is more was on its way in the buffers of sockets.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("large").await.unwrap();
+    let relay = Relay::to(server.port()).await.unwrap();
+    let mut secret = server.secret(&tenant);
+    secret["port"] = json!(relay.port());
+    let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+    let driver = driver_with(json!({"type": "mysql"})).await;
+    let statement = Statement::from_string(DbBackend::MySql, "SELECT REPEAT('x', 1000000) FROM seq_1_to_300");
+    for one in [false, true] {
+        let mut connection = driver.connect(&config).await.unwrap();
+        let before = relay.sent();
+        let error = match one {
+            true => connection.query_one(&statement).await.err(),
+            false => connection.query(&statement).await.err(),
+        };
+        assert_eq!(error.unwrap().kind, DatabaseErrorKind::AnswerTooLarge);
+        connection.close().await;
+        let read = relay.sent() - before;
+        assert!(read < 80 << 20, "{read} bytes were read");
+    }
+    let mut connection = driver.connect(&config).await.unwrap();
+    let rows = connection.stream(&statement).map(|row| row.unwrap());
+    assert_eq!(rows.count().await, 300);
+    connection.close().await;
 }

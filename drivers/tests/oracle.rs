@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tenantry_core::{
     BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
     MigrationLock, Plugin, Registry, SecretValue,
-    conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
+    conformance::driver::{DriverFixture, MAX_ANSWER, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::OracleDriver;
 use tenantry_test_support::{OracleServer, TenantDb, free_port, record_case};
@@ -30,7 +30,7 @@ use tenantry_test_support::{OracleServer, TenantDb, free_port, record_case};
 async fn driver() -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
     registry.driver::<OracleDriver>();
-    let mut mapping = json!({"type": "oracle", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())});
+    let mut mapping = json!({"type": "oracle", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis()), "max_answer": MAX_ANSWER});
     if let Some(folder) = OracleServer::shared().await.client_library() {
         mapping["client_library"] = json!(folder);
     }

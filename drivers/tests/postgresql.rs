@@ -5,14 +5,16 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use sea_orm::{DbBackend, Statement};
 use serde_json::{Value, json};
 use tenantry_core::{
-    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, Registry, SecretValue,
-    conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
+    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
+    Registry, SecretValue,
+    conformance::driver::{DriverFixture, MAX_ANSWER, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::PostgresqlDriver;
-use tenantry_test_support::{PostgresServer, TenantDb, free_port, record_case};
+use tenantry_test_support::{PostgresServer, Relay, TenantDb, free_port, record_case};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -21,7 +23,7 @@ use tokio::{
 async fn driver() -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
     registry.driver::<PostgresqlDriver>();
-    let mapping = json!({"type": "postgresql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())});
+    let mapping = json!({"type": "postgresql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis()), "max_answer": MAX_ANSWER});
     registry
         .build_driver(mapping, &BuildContext::for_tests(Registry::new()))
         .await
@@ -310,4 +312,41 @@ async fn a_session_that_is_ended_before_it_can_be_used_is_told_and_not_given_out
         () = ends_the_session => panic!("the driver went away"),
     };
     assert_eq!(error.kind, DriverErrorKind::SessionEnded);
+}
+
+/// The default of `max_answer` is 64 MiB; what is more was on its way in the buffers of sockets.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("large").await.unwrap();
+    let relay = Relay::to(server.port()).await.unwrap();
+    let mut secret = server.secret(&tenant);
+    secret["port"] = json!(relay.port());
+    let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+    let mut registry = Registry::new();
+    registry.driver::<PostgresqlDriver>();
+    let driver = registry
+        .build_driver(json!({"type": "postgresql"}), &BuildContext::for_tests(Registry::new()))
+        .await
+        .unwrap();
+    let statement = Statement::from_string(
+        DbBackend::Postgres,
+        "SELECT repeat('x', 1000000) FROM generate_series(1, 300)",
+    );
+    for one in [false, true] {
+        let mut connection = driver.connect(&config).await.unwrap();
+        let before = relay.sent();
+        let error = match one {
+            true => connection.query_one(&statement).await.err(),
+            false => connection.query(&statement).await.err(),
+        };
+        assert_eq!(error.unwrap().kind, DatabaseErrorKind::AnswerTooLarge);
+        connection.close().await;
+        let read = relay.sent() - before;
+        assert!(read < 80 << 20, "{read} bytes were read");
+    }
+    let mut connection = driver.connect(&config).await.unwrap();
+    let rows = connection.stream(&statement).map(|row| row.unwrap());
+    assert_eq!(rows.count().await, 300);
+    connection.close().await;
 }

@@ -9,7 +9,7 @@ use sea_orm::{DbBackend, Statement};
 use serde_json::{Value, json};
 use tenantry_core::{
     BuildContext, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry, SecretValue,
-    conformance::driver::{DriverFixture, STATEMENT_TIMEOUT, run},
+    conformance::driver::{DriverFixture, MAX_ANSWER, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::SqliteDriver;
 use tenantry_test_support::record_case;
@@ -20,7 +20,7 @@ async fn driver(root: &Path) -> Arc<dyn DatabaseDriver> {
     let mut context = BuildContext::for_tests(Registry::new());
     context.base_dir = root.to_owned();
     let mapping = json!({
-        "type": "sqlite", "root": "files", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis())
+        "type": "sqlite", "root": "files", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis()), "max_answer": MAX_ANSWER
     });
     registry.build_driver(mapping, &context).await.unwrap()
 }

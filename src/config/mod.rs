@@ -55,7 +55,8 @@ pub use sections::{
     Admin, App, Config, Docs, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Sample, Server,
     ServerTls, Service, Tenancy, Trace,
 };
-pub use values::{ByteSize, Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};
+pub use tenantry_core::ByteSize;
+pub use values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};
 pub use warm_up::WarmUp;
 
 use fault::{Step, below};

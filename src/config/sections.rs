@@ -6,13 +6,13 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 use tenantry_core::{
-    HumanDuration,
+    ByteSize, HumanDuration,
     engine::{DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolsSettings, SecretsSettings},
 };
 
 use super::{
     plugins::{Drivers, PluginConfig},
-    values::{ByteSize, Endpoint, IdPattern, ListenAddress, LogFilter, Network},
+    values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network},
     warm_up::WarmUp,
 };
 

@@ -30,6 +30,9 @@ pub const CANARY: &str = "canary";
 /// The statement time-out that the driver under test is built with.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The `max_answer` that the driver under test is built with, in bytes.
+pub const MAX_ANSWER: u64 = 3 << 20;
+
 /// How long anything may take at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -133,6 +136,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             a_connection_can_be_closed_in_the_middle_of_a_statement,
             a_stream_gives_every_row_and_the_connection_goes_on,
             a_stream_that_is_dropped_never_gives_its_rows_to_another,
+            an_answer_that_is_too_large_is_refused_and_costs_its_connection,
             an_ended_session_is_a_lost_connection_without_effect,
             a_transaction_whose_session_ended_is_a_lost_connection,
         }

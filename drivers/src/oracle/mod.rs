@@ -31,11 +31,12 @@ use sea_orm::DbBackend;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tenantry_core::{
-    BuildContext, BuildError, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, HumanDuration,
-    MigrationLock, Plugin, SecretInvalid,
+    BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
+    HumanDuration, MigrationLock, Plugin, SecretInvalid,
 };
 use tokio::sync::Semaphore;
 
+use crate::max_answer::MaxAnswer;
 use address::Address;
 use plans::Plans;
 use session::Session;
@@ -55,6 +56,9 @@ const STATEMENT_CACHE_CAPACITY: u32 = 100;
 pub struct OracleConfig {
     /// How long one call to the server may take before it is cancelled, such as a statement; `null` for no limit. A secret's `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
+    /// error and costs its connection. The rows of a stream are read before the first one is returned.
+    pub max_answer: ByteSize,
     /// How long opening a connection may take.
     pub connect_timeout: HumanDuration,
     /// The folder of Oracle Instant Client; `null` to search where the system looks for libraries.
@@ -69,6 +73,7 @@ impl Default for OracleConfig {
     fn default() -> Self {
         Self {
             statement_timeout: Some(HumanDuration::from_secs(30)),
+            max_answer: MaxAnswer::DEFAULT,
             connect_timeout: HumanDuration::from_secs(5),
             client_library: None,
             wallet_location: None,
@@ -81,6 +86,7 @@ impl Default for OracleConfig {
 #[derive(Debug)]
 pub struct OracleDriver {
     statement_timeout: Option<Duration>,
+    max_answer: MaxAnswer,
     connect_timeout: Duration,
     client_library: Option<PathBuf>,
     wallet_location: Option<PathBuf>,
@@ -106,6 +112,7 @@ impl Plugin<dyn DatabaseDriver> for OracleDriver {
         }
         Ok(Self {
             statement_timeout,
+            max_answer: MaxAnswer::new(config.max_answer)?,
             connect_timeout: config.connect_timeout.into(),
             client_library: config.client_library.map(|path| context.path(path)),
             wallet_location: config.wallet_location.map(|path| context.path(path)),
@@ -189,7 +196,8 @@ impl DatabaseDriver for OracleDriver {
             })
         };
         let limit = config.query.timeout.or(self.statement_timeout);
-        let begin = move |shared| Session::begin_session(shared, limit).map_err(errors::connect_error);
+        let max_answer = self.max_answer;
+        let begin = move |shared| Session::begin_session(shared, limit, max_answer).map_err(errors::connect_error);
         let opened = connection::open(connect, begin, Arc::clone(&self.plans), limit, permit).await?;
         Ok(Box::new(opened))
     }

@@ -5,13 +5,15 @@ use std::io::Read;
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use oracle::{
     SqlValue,
-    sql_type::{Blob, Clob, FromSql, OracleType, Timestamp},
+    sql_type::{Blob, Clob, FromSql, Lob, OracleType, Timestamp},
 };
 use sea_orm::{
     JsonValue, Value,
     prelude::{Decimal, Uuid},
 };
-use tenantry_core::DatabaseErrorKind;
+use tenantry_core::{DatabaseError, DatabaseErrorKind};
+
+use crate::max_answer::Room;
 
 use super::{
     dialect::{Kind, Output},
@@ -115,8 +117,13 @@ fn sized(described: &OracleType) -> Option<Kind> {
     }
 }
 
-/// Reads one value.
-pub(super) fn value(reader: Reader, from: &SqlValue<'_>, described: &OracleType) -> Result<Value, Failure> {
+/// Reads one value, if there is room for it.
+pub(super) fn value(
+    reader: Reader,
+    from: &SqlValue<'_>,
+    described: &OracleType,
+    room: &mut Room,
+) -> Result<Value, Failure> {
     let kind = match reader {
         Reader::Number => return Ok(Value::String(get::<String>(from)?)),
         Reader::Offset => {
@@ -134,8 +141,8 @@ pub(super) fn value(reader: Reader, from: &SqlValue<'_>, described: &OracleType)
         Kind::Decimal => Value::Decimal(get::<String>(from)?.map(|text| decimal(&text)).transpose()?),
         Kind::Float => Value::Float(get::<f32>(from)?),
         Kind::Double => Value::Double(get::<f64>(from)?),
-        Kind::Text => Value::String(text(from, described)?),
-        Kind::Bytes => Value::Bytes(bytes(from, described)?),
+        Kind::Text => Value::String(text(from, described, room)?),
+        Kind::Bytes => Value::Bytes(bytes(from, described, room)?),
         Kind::Uuid => {
             let bytes = get::<Vec<u8>>(from)?;
             let uuid = bytes.map(|bytes| Uuid::from_slice(&bytes)).transpose();
@@ -143,11 +150,11 @@ pub(super) fn value(reader: Reader, from: &SqlValue<'_>, described: &OracleType)
         }
         Kind::Json => {
             let text = match described {
-                OracleType::BLOB | OracleType::Raw(_) | OracleType::LongRaw => bytes(from, described)?
+                OracleType::BLOB | OracleType::Raw(_) | OracleType::LongRaw => bytes(from, described, room)?
                     .map(String::from_utf8)
                     .transpose()
                     .map_err(|_| unreadable("a column of JSON does not hold UTF-8"))?,
-                _ => text(from, described)?,
+                _ => text(from, described, room)?,
             };
             let json = text.map(|text| text.parse::<JsonValue>()).transpose();
             Value::Json(
@@ -192,13 +199,16 @@ fn unreadable(reason: &'static str) -> Failure {
     Failure::here(DatabaseErrorKind::Other, reason)
 }
 
-fn text(from: &SqlValue<'_>, described: &OracleType) -> Result<Option<String>, Failure> {
+fn text(from: &SqlValue<'_>, described: &OracleType, room: &mut Room) -> Result<Option<String>, Failure> {
     if !matches!(described, OracleType::CLOB | OracleType::NCLOB) {
-        return get(from);
+        let text = get::<String>(from)?;
+        room_for(room.take(text.as_ref().map_or(0, String::len)))?;
+        return Ok(text);
     }
     let Some(mut clob) = get::<Clob>(from)? else {
         return Ok(None);
     };
+    take_lob(&clob, room)?;
     // In one piece: the client library counts in halves of UTF-16, and a character may have two.
     let mut bytes = Vec::new();
     clob.read_to_end(&mut bytes).map_err(Failure::of_lob)?;
@@ -208,16 +218,33 @@ fn text(from: &SqlValue<'_>, described: &OracleType) -> Result<Option<String>, F
     }
 }
 
-fn bytes(from: &SqlValue<'_>, described: &OracleType) -> Result<Option<Vec<u8>>, Failure> {
+fn bytes(from: &SqlValue<'_>, described: &OracleType, room: &mut Room) -> Result<Option<Vec<u8>>, Failure> {
     if *described != OracleType::BLOB {
-        return get(from);
+        let bytes = get::<Vec<u8>>(from)?;
+        room_for(room.take(bytes.as_ref().map_or(0, Vec::len)))?;
+        return Ok(bytes);
     }
     let Some(mut blob) = get::<Blob>(from)? else {
         return Ok(None);
     };
+    take_lob(&blob, room)?;
     let mut bytes = Vec::new();
     blob.read_to_end(&mut bytes).map_err(Failure::of_lob)?;
     Ok(Some(bytes))
+}
+
+/// Takes room for a LOB before it is read. A character of a CLOB counts as one byte.
+fn take_lob(lob: &impl Lob, room: &mut Room) -> Result<(), Failure> {
+    let size = lob.size().map_err(|error| Failure::of(error, false))?;
+    room_for(room.take(usize::try_from(size).unwrap_or(usize::MAX)))
+}
+
+pub(super) fn room_for(taken: Result<(), DatabaseError>) -> Result<(), Failure> {
+    taken.map_err(|error| Failure {
+        error,
+        ends_transaction: false,
+        ora: 0,
+    })
 }
 
 fn decimal(text: &str) -> Result<Decimal, Failure> {

@@ -15,6 +15,7 @@ use super::{
     errors::Failure,
     script,
 };
+use crate::max_answer::MaxAnswer;
 
 /// Where a change of several statements begins, within a transaction.
 const UNIT: &str = "tenantry_unit";
@@ -39,6 +40,7 @@ pub(super) struct Outcome {
 pub(super) struct Session {
     pub(super) connection: Shared,
     statement_timeout: Option<Duration>,
+    pub(super) max_answer: MaxAnswer,
     version: ServerVersion,
     /// Save points count from 2; 0 is no transaction.
     pub(super) depth: usize,
@@ -51,7 +53,11 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins a session: UTC, and texts that compare by their bytes.
-    pub(super) fn begin_session(connection: Shared, statement_timeout: Option<Duration>) -> oracle::Result<Self> {
+    pub(super) fn begin_session(
+        connection: Shared,
+        statement_timeout: Option<Duration>,
+        max_answer: MaxAnswer,
+    ) -> oracle::Result<Self> {
         let version = {
             let open = locked(&connection);
             open.set_call_timeout(statement_timeout)?;
@@ -65,6 +71,7 @@ impl Session {
         Ok(Self {
             connection,
             statement_timeout,
+            max_answer,
             version,
             depth: 0,
             gone: None,

@@ -6,6 +6,8 @@ use oracle::{Connection, SqlValue, Statement, sql_type::OracleType};
 use sea_orm::Value;
 use tenantry_core::DatabaseErrorKind;
 
+use crate::max_answer::Room;
+
 use super::{
     bind::bind,
     dialect::{Origin, Output, Returning, Sql, from_oracle},
@@ -62,9 +64,10 @@ impl Session {
             .collect();
         let readers = self.readers(outputs, &described)?;
         let mut rows = Vec::new();
+        let mut room = self.max_answer.room();
         for row in results {
             let row = row.map_err(|error| Failure::of(error, alone && rows.is_empty()))?;
-            rows.push(read_row(row.sql_values(), &readers, &described)?);
+            rows.push(read_row(row.sql_values(), &readers, &described, &mut room)?);
             if one {
                 break;
             }
@@ -110,11 +113,15 @@ impl Session {
         };
         // Column by column, for so they come.
         let mut rows = vec![Vec::with_capacity(types.len()); usize::try_from(touched).unwrap_or_default()];
+        let mut room = self.max_answer.room();
         for (index, (reader, oracle_type)) in readers.iter().zip(types.iter()).enumerate() {
-            RETURNED.with_borrow_mut(|how| *how = Some((*reader, oracle_type.clone())));
+            RETURNED.set(Some((*reader, oracle_type.clone(), room)));
             let values: Vec<Returned> = statement
                 .returned_values(first + index)
                 .map_err(|error| Failure::of(error, false))?;
+            room = RETURNED
+                .take()
+                .map_or_else(|| self.max_answer.room(), |(_, _, room)| room);
             for (row, Returned(value)) in rows.iter_mut().zip(values) {
                 row.push(value?);
             }
@@ -236,10 +243,16 @@ fn bind_all(
     Ok(())
 }
 
-fn read_row(values: &[SqlValue<'_>], readers: &[Reader], described: &[OracleType]) -> Result<Vec<Value>, Failure> {
+fn read_row(
+    values: &[SqlValue<'_>],
+    readers: &[Reader],
+    described: &[OracleType],
+    room: &mut Room,
+) -> Result<Vec<Value>, Failure> {
+    read::room_for(room.take_row(values.iter().map(|_| 0)))?;
     let columns = values.iter().zip(readers).zip(described);
     columns
-        .map(|((value, reader), described)| read::value(*reader, value, described))
+        .map(|((value, reader), described)| read::value(*reader, value, described, room))
         .collect()
 }
 
@@ -254,7 +267,7 @@ fn settle(rows: &mut [Vec<Value>], readers: &[Reader]) -> Result<(), Failure> {
 
 thread_local! {
     /// How [`Returned`] is to read: the crate `oracle` gives what a change returns only through a type, which knows of no column.
-    static RETURNED: RefCell<Option<(Reader, OracleType)>> = const { RefCell::new(None) };
+    static RETURNED: RefCell<Option<(Reader, OracleType, Room)>> = const { RefCell::new(None) };
 }
 
 /// A value that a change returned.
@@ -262,8 +275,8 @@ struct Returned(Result<Value, Failure>);
 
 impl oracle::sql_type::FromSql for Returned {
     fn from_sql(value: &SqlValue<'_>) -> oracle::Result<Self> {
-        RETURNED.with_borrow(|how| match how {
-            Some((reader, described)) => Ok(Self(read::value(*reader, value, described))),
+        RETURNED.with_borrow_mut(|how| match how {
+            Some((reader, described, room)) => Ok(Self(read::value(*reader, value, described, room))),
             None => Err(oracle::Error::new(
                 oracle::ErrorKind::InternalError,
                 "no column to read",

@@ -3,9 +3,11 @@
 use futures_util::TryStreamExt as _;
 use sea_orm::{ExecResult, QueryResult, Statement, Values};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, Database, Executor, IntoArguments};
+use sqlx::{AssertSqlSafe, ColumnIndex, Database, Executor, IntoArguments, Row};
+use tenantry_core::DatabaseError;
 
 use super::Dialect;
+use crate::max_answer::Room;
 
 pub(super) type Query<'a, DB> = sqlx::query::Query<'a, DB, SqlxValues>;
 
@@ -18,75 +20,122 @@ where
     sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(Values(values)))
 }
 
-/// An error, and how many rows had come before it.
-pub(super) type Interrupted = (sqlx::Error, usize);
+/// Why an answer was not read to its end.
+pub(super) enum Interrupted {
+    /// An error, and how many rows had come before it.
+    Failed(sqlx::Error, usize),
+    /// There is no room for it. The rest is unread.
+    TooLarge(DatabaseError),
+}
 
 /// What is made of a statement's answer.
-pub(super) trait Mode<DB: Database> {
+pub(super) trait Mode<D: Dialect> {
     type Output: Send;
 
     fn run(
-        connection: &mut DB::Connection,
-        query: Query<'_, DB>,
+        connection: &mut <D::Database as Database>::Connection,
+        query: Query<'_, D::Database>,
+        room: Room,
     ) -> impl Future<Output = Result<Self::Output, Interrupted>> + Send;
 }
 
-/// The rows it touched.
+/// The number of rows it touched.
 pub(super) struct Execute;
 /// All of its rows.
 pub(super) struct All;
 /// The first of its rows.
 pub(super) struct First;
 
-impl<DB: Database> Mode<DB> for Execute
+impl<D: Dialect> Mode<D> for Execute
 where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-    SqlxValues: IntoArguments<DB>,
-    ExecResult: From<DB::QueryResult>,
+    for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
+    SqlxValues: IntoArguments<D::Database>,
+    ExecResult: From<<D::Database as Database>::QueryResult>,
 {
     type Output = ExecResult;
 
-    async fn run(connection: &mut DB::Connection, query: Query<'_, DB>) -> Result<ExecResult, Interrupted> {
+    async fn run(
+        connection: &mut <D::Database as Database>::Connection,
+        query: Query<'_, D::Database>,
+        _room: Room,
+    ) -> Result<ExecResult, Interrupted> {
         match connection.execute(query).await {
             Ok(result) => Ok(result.into()),
-            Err(error) => Err((error, 0)),
+            Err(error) => Err(Interrupted::Failed(error, 0)),
         }
     }
 }
 
-impl<DB: Database> Mode<DB> for All
+impl<D: Dialect> Mode<D> for All
 where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-    SqlxValues: IntoArguments<DB>,
-    QueryResult: From<DB::Row>,
+    for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
+    SqlxValues: IntoArguments<D::Database>,
+    QueryResult: From<<D::Database as Database>::Row>,
+    usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     type Output = Vec<QueryResult>;
 
-    async fn run(connection: &mut DB::Connection, query: Query<'_, DB>) -> Result<Vec<QueryResult>, Interrupted> {
+    async fn run(
+        connection: &mut <D::Database as Database>::Connection,
+        query: Query<'_, D::Database>,
+        mut room: Room,
+    ) -> Result<Vec<QueryResult>, Interrupted> {
         let mut rows = Vec::new();
         let mut stream = connection.fetch(query);
         loop {
             match stream.try_next().await {
-                Ok(Some(row)) => rows.push(row.into()),
+                Ok(Some(row)) => {
+                    take::<D>(&mut room, &row)?;
+                    rows.push(row.into());
+                }
                 Ok(None) => return Ok(rows),
-                Err(error) => return Err((error, rows.len())),
+                Err(error) => return Err(Interrupted::Failed(error, rows.len())),
             }
         }
     }
 }
 
-impl<DB: Database> Mode<DB> for First
+impl<D: Dialect> Mode<D> for First
 where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-    SqlxValues: IntoArguments<DB>,
-    QueryResult: From<DB::Row>,
+    for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
+    SqlxValues: IntoArguments<D::Database>,
+    QueryResult: From<<D::Database as Database>::Row>,
+    usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     type Output = Option<QueryResult>;
 
-    async fn run(connection: &mut DB::Connection, query: Query<'_, DB>) -> Result<Option<QueryResult>, Interrupted> {
-        match connection.fetch_optional(query).await {
-            Ok(row) => Ok(row.map(Into::into)),
-            Err(error) => Err((error, 0)),
+    async fn run(
+        connection: &mut <D::Database as Database>::Connection,
+        query: Query<'_, D::Database>,
+        mut room: Room,
+    ) -> Result<Option<QueryResult>, Interrupted> {
+        if D::WORKS_ON_DEMAND {
+            let row = connection.fetch_optional(query).await;
+            let row = row.map_err(|error| Interrupted::Failed(error, 0))?;
+            row.iter().try_for_each(|row| take::<D>(&mut room, row))?;
+            return Ok(row.map(Into::into));
+        }
+        // The server sends all rows. Those that are not read here would come before the answer of the
+        // next statement.
+        let mut first = None;
+        let mut stream = connection.fetch(query);
+        loop {
+            match stream.try_next().await {
+                Ok(Some(row)) => {
+                    take::<D>(&mut room, &row)?;
+                    first.get_or_insert(row);
+                }
+                Ok(None) => return Ok(first.map(Into::into)),
+                Err(error) => return Err(Interrupted::Failed(error, usize::from(first.is_some()))),
+            }
         }
     }
+}
+
+fn take<D: Dialect>(room: &mut Room, row: &<D::Database as Database>::Row) -> Result<(), Interrupted>
+where
+    usize: ColumnIndex<<D::Database as Database>::Row>,
+{
+    let lengths = (0..row.len()).map(|column| row.try_get_raw(column).map_or(0, D::length));
+    room.take_row(lengths).map_err(Interrupted::TooLarge)
 }

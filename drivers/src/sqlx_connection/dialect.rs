@@ -35,6 +35,12 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         None
     }
 
+    /// The length of a value in bytes.
+    fn length(value: <Self::Database as Database>::ValueRef<'_>) -> usize;
+
+    /// Whether a row is computed only when it is asked for.
+    const WORKS_ON_DEMAND: bool = false;
+
     /// Within what time the server ends the session of a client that went away in the middle of a statement.
     const NOTICED_WITHIN: Duration = Duration::ZERO;
 

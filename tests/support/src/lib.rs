@@ -23,6 +23,7 @@ mod ports;
 mod postgres;
 mod process;
 mod programs;
+mod relay;
 mod supervisor;
 mod tenant_db;
 mod tenantry;
@@ -34,6 +35,7 @@ pub use moto::MotoServer;
 pub use oracle::OracleServer;
 pub use ports::free_port;
 pub use postgres::PostgresServer;
+pub use relay::Relay;
 pub use tenant_db::{CANARY, TenantDb};
 pub use tenantry::{Finished, TenantryBuilder, TenantryProcess};
 

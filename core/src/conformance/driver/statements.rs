@@ -186,32 +186,37 @@ pub(super) async fn a_connection_can_be_closed_in_the_middle_of_a_statement(suit
     session.close().await;
 }
 
-/// Begins a transaction with thirty parents, and returns a statement with a row for each triple of them.
-async fn triples(session: &mut Session, first: i64) -> Statement {
+/// Begins a transaction with thirty parents, and returns a statement with a row for each two of them and
+/// each of the `third` first ones.
+async fn triples(session: &mut Session, third: i64) -> Statement {
     session.begin().await;
-    for id in first..first + 30 {
-        let inserted = session.execute(&tables::parent(id, Some(&format!("of {id}")))).await;
-        inserted.expect("a row is inserted");
+    for id in 0..30 {
+        let parent = tables::parent(FIRST_OF_TRIPLES + id, Some(&format!("of {id}")));
+        session.execute(&parent).await.expect("a row is inserted");
     }
     let sql = format!(
-        "SELECT a.id FROM conformance_parent a CROSS JOIN conformance_parent b CROSS JOIN conformance_parent c \
-         WHERE a.id >= {first} AND b.id >= {first} AND c.id >= {first}"
+        "SELECT a.id, b.id AS b, c.id AS c FROM conformance_parent a CROSS JOIN conformance_parent b \
+         CROSS JOIN conformance_parent c WHERE a.id >= {FIRST_OF_TRIPLES} AND b.id >= {FIRST_OF_TRIPLES} \
+         AND c.id >= {FIRST_OF_TRIPLES} AND c.id < {}",
+        FIRST_OF_TRIPLES + third
     );
     Statement::from_string(session.backend, sql)
 }
 
+const FIRST_OF_TRIPLES: i64 = 100_000;
+
 pub(super) async fn a_stream_gives_every_row_and_the_connection_goes_on(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
-    let statement = triples(&mut session, 100_000).await;
+    let statement = triples(&mut session, 10).await;
     let mut rows = session.connection.stream(&statement);
     let (mut count, mut sum) = (0, 0);
     while let Some(row) = rows.next().await {
         let id: i64 = row.expect("a row arrives").try_get_by_index(0).expect("it has an id");
         count += 1;
-        sum += id - 100_000;
+        sum += id - FIRST_OF_TRIPLES;
     }
     drop(rows);
-    assert_eq!((count, sum), (27_000, 27_000 * 29 / 2));
+    assert_eq!((count, sum), (9_000, 9_000 * 29 / 2));
     session.rollback().await;
     session.is_usable().await;
     session.close().await;
@@ -219,7 +224,7 @@ pub(super) async fn a_stream_gives_every_row_and_the_connection_goes_on(suite: &
 
 pub(super) async fn a_stream_that_is_dropped_never_gives_its_rows_to_another(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
-    let statement = triples(&mut session, 100_000).await;
+    let statement = triples(&mut session, 10).await;
     let first = session.connection.stream(&statement).next().await;
     first.expect("there is a row").expect("it arrives");
     match session.query(&tables::count(0)).await {
@@ -230,6 +235,25 @@ pub(super) async fn a_stream_that_is_dropped_never_gives_its_rows_to_another(sui
     let mut session = suite.connect().await;
     session.is_usable().await;
     session.close().await;
+}
+
+pub(super) async fn an_answer_that_is_too_large_is_refused_and_costs_its_connection(suite: &Suite<'_>) {
+    let mut session = suite.connect().await;
+    // More than `MAX_ANSWER`, as rows are in memory.
+    let statement = triples(&mut session, 30).await;
+    let outcome = session.connection.query(&statement).await;
+    assert_eq!(kind(outcome), DatabaseErrorKind::AnswerTooLarge);
+    match session.query(&tables::count(0)).await {
+        Ok(rows) => assert_eq!(tables::counted(&rows), 0),
+        Err(error) => assert!(error.kind.breaks_connection(), "{error}"),
+    }
+    let before = Instant::now();
+    session.close().await;
+    assert!(
+        before.elapsed() < STATEMENT_TIMEOUT,
+        "closing took {:?}",
+        before.elapsed()
+    );
 }
 
 pub(super) async fn an_ended_session_is_a_lost_connection_without_effect(suite: &Suite<'_>) {

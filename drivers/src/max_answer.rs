@@ -1,0 +1,51 @@
+//! How large the answer of a statement may be. An answer that is read whole is in memory, and each
+//! tenant's database decides how large it is.
+
+use tenantry_core::{BuildError, ByteSize, DatabaseError, DatabaseErrorKind};
+
+/// What a row takes in memory besides its values, and a value besides its bytes; about so much.
+const ROW: usize = 64;
+const VALUE: usize = 32;
+
+/// The most bytes that an answer may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MaxAnswer(usize);
+
+impl MaxAnswer {
+    /// The default of the driver's `max_answer`.
+    pub(crate) const DEFAULT: ByteSize = ByteSize::mebibytes(64);
+
+    pub(crate) fn new(configured: ByteSize) -> Result<Self, BuildError> {
+        match usize::try_from(configured.0).unwrap_or(usize::MAX) {
+            0 => Err(BuildError::key("max_answer", "is 0")),
+            bytes => Ok(Self(bytes)),
+        }
+    }
+
+    /// The room for one answer.
+    pub(crate) fn room(self) -> Room {
+        Room(self.0)
+    }
+}
+
+/// What is left for the rest of an answer.
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// Takes room for a row with values of these lengths.
+    pub(crate) fn take_row(&mut self, lengths: impl Iterator<Item = usize>) -> Result<(), DatabaseError> {
+        self.take(lengths.map(|length| length + VALUE).sum::<usize>() + ROW)
+    }
+
+    /// Takes room for so many bytes, or fails with `AnswerTooLarge`.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), DatabaseError> {
+        match self.0.checked_sub(bytes) {
+            Some(left) => {
+                self.0 = left;
+                Ok(())
+            }
+            None => Err(DatabaseError::new(DatabaseErrorKind::AnswerTooLarge)
+                .with_source("the answer is larger than the driver's `max_answer`")),
+        }
+    }
+}
