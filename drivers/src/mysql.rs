@@ -540,11 +540,6 @@ mod tests {
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; START TRANSACTION READ ONLY"
         );
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn the_login_of_a_session_is_followed_through_every_change() {
