@@ -128,7 +128,7 @@ struct SecretCounters {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "PoolMetrics")]
 struct PoolCounters {
-    /// Tenants whose pools are open.
+    /// Tenants that have connections.
     open: u64,
     /// The most that may be.
     capacity: u64,

@@ -103,7 +103,8 @@ pub struct TenantSnapshot {
 }
 
 impl Tenants {
-    /// Every known tenant: those the provider lists and those whose pools are open. Without `probe`, nothing is opened or asked.
+    /// Every known tenant: those the provider lists and those whose pools are open. Without
+    /// `probe`, nothing is opened or asked.
     ///
     /// # Errors
     /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
@@ -138,11 +139,12 @@ impl Tenants {
         Ok(checked)
     }
 
-    /// Asks one tenant's database. Where no pool is open, over one connection that is opened for it and closed after, so that no other
-    /// tenant's pool has to go.
+    /// Asks one tenant's database. Where no pool is open, over one connection that is opened for it
+    /// and closed after, so that no other tenant's pool has to go.
     ///
     /// # Errors
-    /// [`AcquireError::Unknown`] for no such tenant; one whose secret or database cannot be had is a snapshot that says so.
+    /// [`AcquireError::Unknown`] for no such tenant; one whose secret or database cannot be had is
+    /// a snapshot that says so.
     pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
         let look = engine.look_at(tenant)?;

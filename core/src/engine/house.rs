@@ -104,7 +104,8 @@ impl Engine {
         engine
     }
 
-    /// A tenant's database for one request; see [`Tenants::acquire_for`](super::Tenants::acquire_for).
+    /// A tenant's database for one request; see
+    /// [`Tenants::acquire_for`](super::Tenants::acquire_for).
     pub(super) async fn acquire(
         &self,
         tenant: &TenantId,
@@ -243,7 +244,8 @@ impl Engine {
         Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone())
     }
 
-    /// The tenant; it is created if it is not known, unless it is remembered that it does not exist.
+    /// The tenant; it is created if it is not known, unless it is remembered that it does not
+    /// exist.
     fn find_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, AcquireError> {
         if let Some(tenant) = self.tenants.get(id) {
             return Ok(tenant);
@@ -259,23 +261,24 @@ impl Engine {
         Ok(tenant)
     }
 
-    /// Forgets a tenant that the provider does not know, unless something uses it or it is suspended.
+    /// Forgets a tenant that the provider does not know, unless something uses it or it is
+    /// suspended.
     fn forget_if_gone(&self, id: &TenantId) {
         self.tenants.forget(id, |tenant| tenant.holdings().is_known());
     }
 
     /// Forgets the least recently used tenants, a hundredth of them at once so that this is seldom;
-    /// those without a secret first, which a flood of made-up names leaves behind while the provider
-    /// is down. One that has connections or a running request is not forgotten, so there may be more
-    /// by as many, nor is the `newest`, for whose sake it is done.
+    /// those without a secret first, which a flood of made-up names leaves behind while the
+    /// provider is down. One that has connections or a running request is not forgotten, so there
+    /// may be more by as many, nor is the `newest`, for whose sake it is done.
     fn make_room(&self, newest: &TenantId) {
         let capacity = self.secrets.capacity();
         let mut idle = self.tenants.all();
         let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
         idle.retain(|tenant| tenant.id != *newest && tenant.is_idle() && !tenant.holdings().is_open());
         let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
-        // Each key is read once: requests move it meanwhile, and a sort whose order changes under it
-        // panics.
+        // Each key is read once: requests move it meanwhile, and a sort whose order changes under
+        // it panics.
         idle.sort_by_cached_key(|tenant| (is_kept(tenant), tenant.last_used()));
         for tenant in idle.into_iter().take(excess) {
             let was_kept = is_kept(&tenant);
@@ -299,8 +302,8 @@ impl Engine {
                 current.is_some_and(|current| std::ptr::addr_eq(Arc::as_ptr(&current), Arc::as_ptr(&pool)))
             };
             match tenant.filter(is_current) {
-                // A tenant that is deleted at its provider loses its pool, and one whose secret changed
-                // gets it, though nobody asks.
+                // A tenant that is deleted at its provider loses its pool, and one whose secret
+                // changed gets it, though nobody asks.
                 Some(tenant) => {
                     tenant.renew_if_due(&self.secrets, now);
                     if let Some(since) = now.checked_sub(idle_timeout)
@@ -323,8 +326,8 @@ impl Engine {
     }
 }
 
-/// A tenant that is held for a look at it. If there are more tenants than are kept, it is the first to
-/// be forgotten after that.
+/// A tenant that is held for a look at it. If there are more tenants than are kept, it is the first
+/// to be forgotten after that.
 pub(crate) struct Look<'a> {
     engine: &'a Engine,
     /// It is there until this is dropped.

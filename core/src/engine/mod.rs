@@ -1,4 +1,5 @@
-//! Between a tenant's name and its database: secrets are cached, pools opened and closed, connections counted.
+//! Between a tenant's name and its database: secrets are cached, pools opened and closed,
+//! connections counted.
 //!
 //! ```text
 //! TenantId -> Tenants::acquire -> Tenant -+- secrets   time to live, one fetch at a time, served while
@@ -8,10 +9,9 @@
 //!                -> TenantDatabase
 //! ```
 //!
-//! Each piece of state has one owner and one lock: the [directory](tenant::Directory) of tenants, a
-//! tenant's secret and pool, a pool's connections, the budget's account. Locks are taken in this
-//! order. The states are plain data structures, tested against models; the code around them does
-//! what they say.
+//! Each piece of state has one owner and one lock: the directory of tenants, a tenant's secret and
+//! pool, a pool's connections, the budget's account. Locks are taken in this order. The states are
+//! plain data structures, tested against models; the code around them does what they say.
 //!
 //! While a tenant's secret is fresh and its pool is there, a request takes one look-up in the
 //! directory, one atomic count in the tenant's admission and one read of the clock; from then on it

@@ -7,7 +7,8 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How long to leave something alone that failed: `first`, doubling with each failure up to `longest`.
+/// How long to leave something alone that failed: `first`, doubling with each failure up to
+/// `longest`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
     first: Duration,
@@ -53,7 +54,8 @@ impl Backoff {
     }
 }
 
-/// The generic cell rate algorithm with one second's worth of burst: one number says when the next request conforms.
+/// The generic cell rate algorithm with one second's worth of burst: one number says when the next
+/// request conforms.
 #[derive(Default)]
 pub(crate) struct RateLimiter {
     /// The theoretical arrival time of the next request, in nanoseconds since the engine started.

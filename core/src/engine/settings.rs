@@ -14,7 +14,8 @@ pub struct SecretsSettings {
     /// The most secrets that are kept; the least recently used goes first.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_entries: usize,
-    /// Which fraction of `ttl` varies at random from secret to secret, so that they are not all read at once.
+    /// Which fraction of `ttl` varies at random from secret to secret, so that they are not all
+    /// read at once.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub jitter: f64,
     /// How long past its `ttl` a secret is served while the provider fails.
@@ -39,8 +40,8 @@ impl Default for SecretsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolsSettings {
-    /// The most tenants that keep connections which nothing uses; the least recently used tenant's are
-    /// closed first. A tenant without connections does not count.
+    /// The most tenants that keep connections which nothing uses; the least recently used tenant's
+    /// are closed first. A tenant without connections does not count.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max: usize,
     /// The most connections that are open at once, over all tenants.
@@ -102,8 +103,8 @@ pub struct LimitsSettings {
     /// The most requests of one tenant that run at once; one more is answered 429 `tenant_busy`.
     #[schemars(range(min = 1))]
     pub concurrent_requests: usize,
-    /// The most requests of one tenant per second, bursts of one second's worth allowed; one more is answered 429
-    /// `rate_limited`. `null` for no limit.
+    /// The most requests of one tenant per second, bursts of one second's worth allowed; one more
+    /// is answered 429 `rate_limited`. `null` for no limit.
     #[schemars(range(min = 1))]
     pub requests_per_second: Option<u32>,
 }

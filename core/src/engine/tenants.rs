@@ -57,8 +57,8 @@ pub struct CacheSnapshot {
 }
 
 impl Tenants {
-    /// Starts an engine. It opens nothing yet. It must be called within a tokio runtime, which runs its housekeeping until the last
-    /// clone is dropped.
+    /// Starts an engine. It opens nothing yet. It must be called within a tokio runtime, which runs
+    /// its housekeeping until the last clone is dropped.
     pub fn new(parts: TenantsParts) -> Self {
         Self(Engine::start(parts))
     }
@@ -68,8 +68,8 @@ impl Tenants {
         self.0.secrets.provider_type()
     }
 
-    /// A tenant's database, for one request: the request counts as running until it is dropped. Its secret is at hand after the first
-    /// time; connections are opened when a statement needs one.
+    /// A tenant's database, for one request: the request counts as running until it is dropped. Its
+    /// secret is at hand after the first time; connections are opened when a statement needs one.
     ///
     /// # Errors
     /// See [`AcquireError`].
@@ -89,11 +89,12 @@ impl Tenants {
         self.0.acquire(tenant, tally).await
     }
 
-    /// Opens one connection to a tenant's database outside of its pool, for tools that work on one database after another. It is not
-    /// prepared, and counts against no limit.
+    /// Opens one connection to a tenant's database outside of its pool, for tools that work on one
+    /// database after another. It is not prepared, and counts against no limit.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in `connect_timeout`.
+    /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in
+    /// `connect_timeout`.
     pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
         let look = engine.look_at(tenant)?;
@@ -118,7 +119,8 @@ impl Tenants {
             .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(BoxError::from(elapsed))))
     }
 
-    /// Drops the kept secret of one tenant, or of all; tells how many there were. Pools stay until a changed secret is seen.
+    /// Drops the kept secret of one tenant, or of all; tells how many there were. Pools stay until
+    /// a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
         let clear = |tenant: &Arc<Tenant>| tenant.holdings().secret.clear();
@@ -194,7 +196,8 @@ impl Tenants {
         }
     }
 
-    /// Opens a first connection for each of these tenants, a few at a time; failures are logged and stop no other.
+    /// Opens a first connection for each of these tenants, a few at a time; failures are logged and
+    /// stop no other.
     pub async fn warm_up(&self, tenants: Vec<TenantId>) {
         use futures_util::StreamExt as _;
         const AT_ONCE: usize = 8;
@@ -218,8 +221,8 @@ impl Tenants {
         );
     }
 
-    /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests from now on get
-    /// [`AcquireError::ShuttingDown`]. Tells whether all were closed in time.
+    /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests
+    /// from now on get [`AcquireError::ShuttingDown`]. Tells whether all were closed in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.0.close();
         tokio::time::timeout(grace, self.0.pools.budget.drained()).await.is_ok()

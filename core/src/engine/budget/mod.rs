@@ -229,7 +229,8 @@ impl Budget {
         }
     }
 
-    /// Whether one of those who wait may look now: each looks through the pools, so not all at once.
+    /// Whether one of those who wait may look now: each looks through the pools, so not all at
+    /// once.
     fn may_look(&self, now: Instant) -> bool {
         self.with(|state| {
             let may = state.looked.is_none_or(|last| now - last >= BETWEEN_LOOKS);
@@ -268,9 +269,9 @@ impl Budget {
         best
     }
 
-    /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as many
-    /// are closing already as wait. `none` is whether the pool that asks has no connection. Returns
-    /// whether one is closing.
+    /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as
+    /// many are closing already as wait. `none` is whether the pool that asks has no connection.
+    /// Returns whether one is closing.
     fn make_room(&self, unused: Duration, none: bool) -> bool {
         while self.is_short() {
             let now = Instant::now();

@@ -44,8 +44,8 @@ pub(super) fn measured<'a>(call: &'a Call<'_>) -> Measured<'a> {
     }
 }
 
-/// The span of a call, if the request is traced. It is held but not entered: no connection opens a span
-/// of its own, and every layer looks an entered span up.
+/// The span of a call, if the request is traced. It is held but not entered: no connection opens a
+/// span of its own, and every layer looks an entered span up.
 fn span(call: Call<'_>, watch: &Stopwatch<'_>, traced: bool) -> Span {
     match traced {
         true => watch.span(measured(&call)),
@@ -67,8 +67,8 @@ pub(super) async fn run(
     answer
 }
 
-/// Runs a statement and returns its rows as they arrive. The time that the caller takes between them is
-/// not measured.
+/// Runs a statement and returns its rows as they arrive. The time that the caller takes between
+/// them is not measured.
 pub(super) fn rows<'a>(
     lease: &'a mut Lease,
     statement: &'a Statement,

@@ -95,8 +95,8 @@ impl TenantDatabase {
         self.open.pool.ping().await
     }
 
-    /// Takes a connection and keeps it until the returned value is dropped. It waits for one no longer than
-    /// a statement does, and makes sure that the server answers on it.
+    /// Takes a connection and keeps it until the returned value is dropped. It waits for one no
+    /// longer than a statement does, and makes sure that the server answers on it.
     ///
     /// # Errors
     /// As a statement's.
@@ -162,8 +162,8 @@ impl TenantDatabase {
         }
     }
 
-    /// Runs a statement and returns its rows as they arrive. It is repeated as in `lease_and_call`, before
-    /// the first row.
+    /// Runs a statement and returns its rows as they arrive. It is repeated as in `lease_and_call`,
+    /// before the first row.
     fn rows(&self, statement: Statement) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + '_ {
         try_stream! {
             let call = Call::All(&statement);

@@ -15,8 +15,8 @@ use crate::{
     engine::pool::{Answer, Call},
 };
 
-/// Implements SeaORM's traits for a type that has the methods `call`, `rows`, `begin_transaction` and
-/// `backend`, or whose field has them.
+/// Implements SeaORM's traits for a type that has the methods `call`, `rows`, `begin_transaction`
+/// and `backend`, or whose field has them.
 macro_rules! sea_orm_traits {
     ($type:ty $(, $field:tt)?) => {
         #[async_trait]

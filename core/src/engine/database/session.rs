@@ -1,5 +1,5 @@
-//! One connection that several handles use: a pinned connection, transactions, and save points within
-//! them. They are levels of one stack.
+//! One connection that several handles use: a pinned connection, transactions, and save points
+//! within them. They are levels of one stack.
 
 use std::{
     pin::pin,
@@ -31,8 +31,8 @@ use crate::{
 /// instead.
 const ROLLBACK_DEADLINE: Duration = Duration::from_secs(2);
 
-/// One level of the stack that is open on a connection. Dropping it without an end rolls it back: the
-/// lowest level in the background, another one before the next statement on the connection.
+/// One level of the stack that is open on a connection. Dropping it without an end rolls it back:
+/// the lowest level in the background, another one before the next statement on the connection.
 pub(super) struct Level {
     shared: Arc<Shared>,
     serial: u64,
@@ -44,13 +44,14 @@ struct Shared {
     /// Levels that were dropped without an end and are still to be rolled back.
     abandoned: parking_lot::Mutex<Vec<u64>>,
     next_serial: AtomicU64,
-    /// Whether the rows of a statement are being read. A caller that runs another statement between two
-    /// rows would wait for itself.
+    /// Whether the rows of a statement are being read. A caller that runs another statement between
+    /// two rows would wait for itself.
     streaming: AtomicBool,
     origin: Origin,
 }
 
-/// The tenant and the request that the statements belong to. It does not count as a running request.
+/// The tenant and the request that the statements belong to. It does not count as a running
+/// request.
 pub(super) struct Origin {
     pub(super) tenant: Arc<Tenant>,
     pub(super) secret: Arc<Secret>,
@@ -140,8 +141,8 @@ impl Session {
 }
 
 impl Level {
-    /// The lowest level on a connection: the connection itself if it is `pinned`, else a transaction
-    /// that has begun on it.
+    /// The lowest level on a connection: the connection itself if it is `pinned`, else a
+    /// transaction that has begun on it.
     pub(super) fn lowest(lease: Lease, origin: Origin, pinned: bool) -> Self {
         let session = Session {
             lease: Some(lease),
@@ -283,7 +284,8 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Commits or rolls back one level, after the levels above it that have not ended were rolled back.
+    /// Commits or rolls back one level, after the levels above it that have not ended were rolled
+    /// back.
     async fn end(&self, serial: u64, call: Call<'_>) -> Result<Answer, DatabaseError> {
         let mut session = self.lock().await?;
         session.at(serial)?;
@@ -339,8 +341,8 @@ impl Drop for Level {
             return;
         }
         self.shared.abandoned.lock().push(self.serial);
-        // If a statement is running on another level now, the next statement rolls this one back, or the
-        // last handle that is dropped.
+        // If a statement is running on another level now, the next statement rolls this one back,
+        // or the last handle that is dropped.
         if let Ok(mut session) = self.shared.session.try_lock()
             && session.levels.first() == Some(&self.serial)
         {

@@ -10,8 +10,8 @@ use crate::engine::pool::Call;
 
 /// A transaction, or a save point within one. A failed commit is an error. A transaction that is
 /// dropped without an end is rolled back: the outermost in the background, a save point before the
-/// next statement of the transaction around it. Ending a transaction rolls back the save points within
-/// it that have not ended.
+/// next statement of the transaction around it. Ending a transaction rolls back the save points
+/// within it that have not ended.
 pub struct TenantTransaction(pub(super) Level);
 
 impl fmt::Debug for TenantTransaction {

@@ -19,7 +19,8 @@ const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 pub(super) enum Failure {
     /// The server refused, or could not be reached.
     Refused,
-    /// It took the whole time-out: each further try would cost as much, so the breaker opens at once.
+    /// It took the whole time-out: each further try would cost as much, so the breaker opens at
+    /// once.
     TimedOut,
     /// The database could not be prepared; the breaker opens at once.
     NotPrepared,
@@ -78,8 +79,8 @@ impl Breaker {
         self.last.as_ref()
     }
 
-    /// Notes a failure. Returns the failures in a row if they are worth a line in the log: the first
-    /// one, and then fewer and fewer.
+    /// Notes a failure. Returns the failures in a row if they are worth a line in the log: the
+    /// first one, and then fewer and fewer.
     pub(super) fn failed(&mut self, error: DatabaseError, failure: Failure, now: Instant) -> Option<u32> {
         self.doubt();
         self.failures = self.failures.saturating_add(1);

@@ -1,101 +1,20 @@
-//! One pooled connection, and the lease under which a request uses it.
+//! The lease under which a request uses a connection.
 
 use std::{sync::Arc, time::Duration};
 
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{
     Pool,
-    state::{Facts, HasFacts},
+    connection::{Pooled, closed},
 };
-use crate::{
-    Connection, DatabaseError, DatabaseErrorKind, ServerVersion, TenantId,
-    engine::{budget::ConnectionPermit, secrets::Secret, sql},
-};
+use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, engine::sql};
 
 /// The longest that an idle connection has to show that it still works.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
-/// How long a connection may take to close before it is just dropped. A driver returns at once for
-/// a connection at rest; if a statement was left in the middle, it returns once the server has ended
-/// the session.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
-/// The longest that a server is given to end a session it was asked to end.
-const LONGEST_LINGERING: Duration = Duration::from_millis(500);
-
-/// A connection with its permit. Dropping it closes it in the background, and gives the permit back
-/// once it is closed: none can be lost, and no more can be open than there are permits.
-pub(super) struct PooledConnection {
-    /// Both are there until this is dropped.
-    open: Option<(Box<dyn Connection>, ConnectionPermit)>,
-    tenant: TenantId,
-    /// The secret that opened it: its lease is not released before the session has ended.
-    secret: Arc<Secret>,
-    pub(super) facts: Facts,
-}
-
-/// As a pointer, since it changes hands several times for each request.
-pub(super) type Pooled = Box<PooledConnection>;
-
-impl HasFacts for Pooled {
-    fn facts(&self) -> &Facts {
-        &self.facts
-    }
-}
-
-fn closed() -> DatabaseError {
-    DatabaseError::new(DatabaseErrorKind::Closed)
-}
-
-impl PooledConnection {
-    pub(super) fn new(
-        connection: Box<dyn Connection>,
-        permit: ConnectionPermit,
-        tenant: TenantId,
-        secret: Arc<Secret>,
-        facts: Facts,
-    ) -> Pooled {
-        Box::new(Self {
-            open: Some((connection, permit)),
-            tenant,
-            secret,
-            facts,
-        })
-    }
-
-    pub(super) fn connection(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
-        match &mut self.open {
-            Some((connection, _)) => Ok(&mut **connection),
-            None => Err(closed()),
-        }
-    }
-}
-
-impl Drop for PooledConnection {
-    fn drop(&mut self) {
-        let Some((connection, mut permit)) = self.open.take() else {
-            return;
-        };
-        permit.begin_closing();
-        // Without a runtime nothing is left to say goodbye with: the socket closes as it is dropped.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let (tenant, secret) = (self.tenant, self.secret.clone());
-        // A session ends with less work and fewer round trips than it began.
-        let lingering = self.facts.opening.min(LONGEST_LINGERING);
-        runtime.spawn(async move {
-            if timeout(CLOSE_DEADLINE, connection.close()).await.is_err() {
-                tracing::debug!(tenant_id = %tenant, "a connection did not close in time and was dropped");
-            }
-            // The goodbye has no answer, and until the server has read it the session counts there.
-            sleep(lingering).await;
-            drop((permit, secret));
-        });
-    }
-}
 
 /// A connection in use. When it is dropped the connection goes back to its pool, unless it was in
 /// the middle of something or is worn out.
@@ -202,8 +121,8 @@ impl Lease {
         answer
     }
 
-    /// Runs a statement and returns its rows as they arrive. The lease is busy until the last one, so
-    /// a stream that is dropped before its end closes the connection.
+    /// Runs a statement and returns its rows as they arrive. The lease is busy until the last one,
+    /// so a stream that is dropped before its end closes the connection.
     pub(crate) fn stream<'a>(
         &'a mut self,
         statement: &'a Statement,
@@ -241,8 +160,8 @@ impl Lease {
         self.broken |= error.kind.breaks_connection() || self.is_unfit_after(error);
     }
 
-    /// Whether the session cannot serve the next request, though the server answers on it: it became
-    /// read-only in a failover, or is in a transaction that the engine knows nothing of.
+    /// Whether the session cannot serve the next request, though the server answers on it: it
+    /// became read-only in a failover, or is in a transaction that the engine knows nothing of.
     fn is_unfit_after(&self, error: &DatabaseError) -> bool {
         let in_transaction = matches!(error.code.as_deref(), Some("25P01" | "25P02"));
         error.kind == DatabaseErrorKind::ReadOnly || (in_transaction && self.depth == 0)

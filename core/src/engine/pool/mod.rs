@@ -5,6 +5,7 @@
 //! connection or waits in line until its one deadline. [`opening`] opens what the line needs.
 
 mod breaker;
+mod connection;
 mod lease;
 mod opening;
 mod state;
@@ -22,7 +23,7 @@ use tokio::{
 };
 
 use breaker::Failure;
-use lease::Pooled;
+use connection::Pooled;
 pub(crate) use lease::{Answer, Call, Lease};
 pub use opening::OnConnect;
 use opening::Opening;
@@ -356,8 +357,8 @@ impl Pool {
     }
 }
 
-/// A request's place in the line, given up when the waiting ends, however it ends. A connection that
-/// was delivered and not taken goes back by being dropped.
+/// A request's place in the line, given up when the waiting ends, however it ends. A connection
+/// that was delivered and not taken goes back by being dropped.
 struct Place<'a> {
     pool: &'a Arc<Pool>,
     ticket: u64,

@@ -1,6 +1,7 @@
-//! How a pool comes by another connection. Requests only wait; a task of its own waits for a permit,
-//! logs in, prepares a new database, and hands the connection to the request that waited longest. So
-//! an opening goes on if the request that wanted it has had another connection or has gone away.
+//! How a pool comes by another connection. Requests only wait; a task of its own waits for a
+//! permit, logs in, prepares a new database, and hands the connection to the request that waited
+//! longest. So an opening goes on if the request that wanted it has had another connection or has
+//! gone away.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     Pool,
     breaker::Failure,
-    lease::{Pooled, PooledConnection},
+    connection::{Pooled, PooledConnection},
     state::Facts,
 };
 use crate::{
@@ -175,8 +176,8 @@ impl Opening {
                 failure,
             };
             match error.kind {
-                // Whoever ends a user's sessions, as after a rotation, also meets those that are just
-                // being opened.
+                // Whoever ends a user's sessions, as after a rotation, also meets those that are
+                // just being opened.
                 DriverErrorKind::SessionEnded if ended < ENDED_TRIES && Instant::now() < deadline => {
                     ended += 1;
                     continue;
@@ -185,7 +186,8 @@ impl Opening {
                 _ => break not_opened(error),
             }
             // The password may just be changing: the secret is read anew, and the login tried again
-            // for as long as there is hope. Until then it counts as no failure, so that requests wait.
+            // for as long as there is hope. Until then it counts as no failure, so that requests
+            // wait.
             pool.doubt();
             let refreshed = timeout_at(deadline, pool.parts.secrets.refused(&pool.tenant, secret.generation)).await;
             if !matches!(refreshed, Ok(true)) {

@@ -50,7 +50,8 @@ pub(super) struct PoolState<C, W> {
     /// Rises with each secret and each time the pool is closed: connections of an earlier era are
     /// closed as they come back.
     era: u64,
-    /// The one that was used last is at the end, and is used next: those not needed grow old and go.
+    /// The one that was used last is at the end, and is used next: those not needed grow old and
+    /// go.
     idle: Vec<C>,
     /// Requests that wait, in order of arrival.
     waiting: BTreeMap<u64, W>,
@@ -325,8 +326,8 @@ impl<C: HasFacts, W> PoolState<C, W> {
             .collect()
     }
 
-    /// A connection broke: every idle one may be broken too, since the server restarted, or sessions
-    /// were ended.
+    /// A connection broke: every idle one may be broken too, since the server restarted, or
+    /// sessions were ended.
     pub(super) fn suspect_idle(&mut self, now: Instant) {
         self.suspect_before = Some(now);
     }

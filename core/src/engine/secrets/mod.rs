@@ -220,7 +220,8 @@ impl Secrets {
         Ok(self.read(document, tenant))
     }
 
-    /// Opens one connection with a secret, and the password of this login if the provider makes one.
+    /// Opens one connection with a secret, and the password of this login if the provider makes
+    /// one.
     pub(crate) async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
         match self.provider.password(tenant, &secret.config).await {
             Ok(None) => secret.driver.connect(&secret.config).await,

@@ -1,5 +1,5 @@
-//! The place for one tenant's secret: what is kept, whether it is being fetched, and for how long it
-//! may be used.
+//! The place for one tenant's secret: what is kept, whether it is being fetched, and for how long
+//! it may be used.
 //!
 //! A plain data structure under its tenant's lock; the time is a parameter. `S` is the secret, `F`
 //! what one waits on for the running fetch.
@@ -191,9 +191,9 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         }
     }
 
-    /// Stores what a fetch of `epoch` has read: `same`, if it is the version that is in use already,
-    /// else what `new` makes with the next generation. Returns `None`, and stores nothing, if another
-    /// value was asked for meanwhile or `new` has nothing.
+    /// Stores what a fetch of `epoch` has read: `same`, if it is the version that is in use
+    /// already, else what `new` makes with the next generation. Returns `None`, and stores nothing,
+    /// if another value was asked for meanwhile or `new` has nothing.
     pub(crate) fn store(
         &mut self,
         epoch: u64,
@@ -226,8 +226,8 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         })
     }
 
-    /// The provider said that there is no such tenant. Returns whether a secret was kept; `None`, if
-    /// another answer was asked for meanwhile.
+    /// The provider said that there is no such tenant. Returns whether a secret was kept; `None`,
+    /// if another answer was asked for meanwhile.
     pub(crate) fn not_found(&mut self, epoch: u64) -> Option<bool> {
         if epoch != self.epoch {
             return None;
@@ -236,8 +236,8 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         Some(self.kept.take().is_some())
     }
 
-    /// A fetch failed; `error` is made with the time to ask again. Returns it with the failures in a
-    /// row; `None`, if another answer was asked for meanwhile.
+    /// A fetch failed; `error` is made with the time to ask again. Returns it with the failures in
+    /// a row; `None`, if another answer was asked for meanwhile.
     pub(crate) fn failed(
         &mut self,
         epoch: u64,

@@ -1,5 +1,5 @@
-//! Tenants that the provider does not know: remembered one by one for a while, and told by the provider's list while many of them are
-//! asked for.
+//! Tenants that the provider does not know: remembered one by one for a while, and told by the
+//! provider's list while many of them are asked for.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -15,7 +15,8 @@ use crate::{
 
 /// The most tenants that are remembered as unknown one by one.
 const REMEMBERED: usize = 10_000;
-/// How many tenants, within one `not_found_ttl`, the provider is asked for in vain before its list is read instead.
+/// How many tenants, within one `not_found_ttl`, the provider is asked for in vain before its list
+/// is read instead.
 const IN_VAIN: u32 = 16;
 /// How many tenants a second are looked for while they are many and the list cannot be had.
 const UNLISTED_PER_SECOND: u32 = 100;
@@ -53,7 +54,8 @@ struct Reading {
     backoff: Backoff,
 }
 
-/// What is known of tenants that do not exist. A tenant that was created is told unknown for at most `ttl` after that.
+/// What is known of tenants that do not exist. A tenant that was created is told unknown for at
+/// most `ttl` after that.
 pub(crate) struct UnknownTenants {
     provider: Arc<dyn SecretProvider>,
     ttl: Duration,

@@ -1,4 +1,5 @@
-//! Whether a request may enter its tenant: suspended, forgotten, or as many requests running as may.
+//! Whether a request may enter its tenant: suspended, forgotten, or as many requests running as
+//! may.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const SUSPENDED: u64 = 1 << 63;
 /// Set once the tenant was taken from the directory: what still refers to it looks its id up again.
 const FORGOTTEN: u64 = 1 << 62;
-/// One hold: something other than a request that uses the tenant, such as a fetch of its secret or an operator's action.
+/// One hold: something other than a request that uses the tenant, such as a fetch of its secret or
+/// an operator's action.
 const ONE_HOLD: u64 = 1 << 32;
 const REQUESTS: u64 = ONE_HOLD - 1;
 
@@ -21,8 +23,9 @@ pub(crate) enum Refused {
     Forgotten,
 }
 
-/// Everything that decides whether a tenant may be entered or forgotten, in one atomic word, so that each decision and its effect
-/// are one step: a tenant that is in use or suspended cannot be forgotten, and one that is forgotten cannot be entered.
+/// Everything that decides whether a tenant may be entered or forgotten, in one atomic word, so
+/// that each decision and its effect are one step: a tenant that is in use or suspended cannot be
+/// forgotten, and one that is forgotten cannot be entered.
 #[derive(Debug, Default)]
 pub(crate) struct Admission(AtomicU64);
 
@@ -48,7 +51,8 @@ impl Admission {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Keeps the tenant from being forgotten until [`release`](Self::release). A suspended tenant can be held.
+    /// Keeps the tenant from being forgotten until [`release`](Self::release). A suspended tenant
+    /// can be held.
     pub(crate) fn hold(&self) -> Result<(), Refused> {
         self.change(|word| match word & FORGOTTEN {
             0 => Ok(word + ONE_HOLD),

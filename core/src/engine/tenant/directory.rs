@@ -18,8 +18,8 @@ pub(crate) trait Admits {
 
 type Part<T> = RwLock<HashMap<TenantId, Arc<T>, RandomState>>;
 
-/// A map from ids to tenants. A tenant is created exactly once, and it is taken out only while nothing uses it: creating and taking
-/// out are each one step under the lock of the tenant's part.
+/// A map from ids to tenants. A tenant is created exactly once, and it is taken out only while
+/// nothing uses it: creating and taking out are each one step under the lock of the tenant's part.
 pub(crate) struct Directory<T> {
     parts: Vec<Part<T>>,
     hasher: RandomState,
@@ -44,7 +44,8 @@ impl<T: Admits> Directory<T> {
         self.part(tenant).read().get(tenant).cloned()
     }
 
-    /// The tenant, created by `create` if there is none; however many ask at once, it is created once.
+    /// The tenant, created by `create` if there is none; however many ask at once, it is created
+    /// once.
     pub(crate) fn get_or_create(&self, tenant: &TenantId, create: impl FnOnce() -> T) -> Arc<T> {
         if let Some(found) = self.get(tenant) {
             return found;
@@ -53,8 +54,8 @@ impl<T: Admits> Directory<T> {
         part.entry(*tenant).or_insert_with(|| Arc::new(create())).clone()
     }
 
-    /// Takes a tenant out unless something uses it, it is suspended, or `keep` says so; returns whether it is out. What still refers
-    /// to it then looks the id up again.
+    /// Takes a tenant out unless something uses it, it is suspended, or `keep` says so; returns
+    /// whether it is out. What still refers to it then looks the id up again.
     pub(crate) fn forget(&self, tenant: &TenantId, keep: impl FnOnce(&T) -> bool) -> bool {
         let mut part = self.part(tenant).write();
         let forgotten = part
@@ -116,8 +117,8 @@ mod tests {
 
     const LIMIT: usize = 3;
 
-    /// One random history of requests, holds, suspensions and evictions, each step of which may use a reference that was looked up
-    /// any number of steps before.
+    /// One random history of requests, holds, suspensions and evictions, each step of which may use
+    /// a reference that was looked up any number of steps before.
     fn history(seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed);
         let directory = Directory::<Tenant>::default();

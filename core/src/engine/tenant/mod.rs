@@ -74,8 +74,8 @@ impl Holdings {
 }
 
 impl Tenant {
-    /// One that is in use now, in an engine that was started at `start`. Its usage goes to `forgotten`
-    /// when it is dropped.
+    /// One that is in use now, in an engine that was started at `start`. Its usage goes to
+    /// `forgotten` when it is dropped.
     pub(crate) fn new(
         id: TenantId,
         start: Instant,
@@ -124,7 +124,8 @@ impl Tenant {
         (pool.secret(), pool)
     }
 
-    /// Counts a request against the limit per second, if there is one; the error is when to come again.
+    /// Counts a request against the limit per second, if there is one; the error is when to come
+    /// again.
     pub(crate) fn take_turn(&self, limits: &LimitsSettings) -> Result<(), Duration> {
         let per_second = match self.requests_per_second.load(Ordering::Relaxed) {
             0 => limits.requests_per_second,
@@ -147,8 +148,8 @@ impl Tenant {
     /// The database is used now, or is about to be.
     pub(crate) fn touch(&self, now: Instant) {
         let now = now.saturating_duration_since(self.start).as_millis() as u64;
-        // Most uses come within the same millisecond as another, and what is not written need not be
-        // read again by other cores.
+        // Most uses come within the same millisecond as another, and what is not written need not
+        // be read again by other cores.
         if self.last_used.load(Ordering::Relaxed) != now {
             self.last_used.store(now, Ordering::Relaxed);
         }

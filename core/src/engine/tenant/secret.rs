@@ -97,8 +97,8 @@ impl Tenant {
         }
     }
 
-    /// Reads the secret anew because its user was refused, and waits for the answer. Returns whether
-    /// another try to log in is worthwhile.
+    /// Reads the secret anew because its user was refused, and waits for the answer. Returns
+    /// whether another try to log in is worthwhile.
     pub(crate) async fn refresh_after_refusal(self: &Arc<Self>, secrets: &Arc<Secrets>, refused: u64) -> bool {
         let flight = {
             let mut holdings = self.holdings();
@@ -115,8 +115,8 @@ impl Tenant {
         true
     }
 
-    /// Begins a fetch in a task of its own: a request that goes away takes no one else's answer with
-    /// it. `may_renew` is whether extending the lease of the secret that is kept is enough.
+    /// Begins a fetch in a task of its own: a request that goes away takes no one else's answer
+    /// with it. `may_renew` is whether extending the lease of the secret that is kept is enough.
     fn begin_fetch(self: &Arc<Self>, holdings: &mut Holdings, secrets: &Arc<Secrets>, may_renew: bool) -> Flight {
         let (sender, flight) = watch::channel(None);
         // The caller has entered the tenant or holds it.
@@ -174,8 +174,8 @@ impl Tenant {
             Turn::Unknown => Err(ProviderError::NotFound),
         };
         let took = started.elapsed();
-        // Unknown tenants are counted while the permit is held, so that no more ask in vain than there
-        // are permits before it shows.
+        // Unknown tenants are counted while the permit is held, so that no more ask in vain than
+        // there are permits before it shows.
         let landed = self.land(secrets, epoch, fetched, matches!(turn, Turn::Ask { .. }), took);
         drop(turn);
         let told = landed.as_ref().map_or(FetchOutcome::Superseded, |(_, told)| *told);
@@ -287,8 +287,8 @@ impl Tenant {
         if was_kept || was_open {
             tracing::warn!(tenant_id = %self.id, "the provider no longer knows this tenant; its pool is closed");
         }
-        // What still uses it leaves it for the housekeeping; a name that a client makes up is cleared
-        // away by its own request.
+        // What still uses it leaves it for the housekeeping; a name that a client makes up is
+        // cleared away by its own request.
         if was_open || self.in_flight() == 0 {
             secrets.gone.lock().push(self.id);
         }
@@ -328,8 +328,8 @@ fn rotate(holdings: &mut Holdings, secret: &Arc<Secret>) -> bool {
     }
 }
 
-/// Takes the flight off its slot when the fetch has ended, even by a panic of the provider: the next
-/// request begins another.
+/// Takes the flight off its slot when the fetch has ended, even by a panic of the provider: the
+/// next request begins another.
 struct Landing(Held);
 
 impl Drop for Landing {

@@ -1,0 +1,91 @@
+//! One pooled connection: it holds its permit until its session has ended.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use super::state::{Facts, HasFacts};
+use crate::{
+    Connection, DatabaseError, DatabaseErrorKind, TenantId,
+    engine::{budget::ConnectionPermit, secrets::Secret},
+};
+
+/// How long a connection may take to close before it is just dropped. A driver returns at once for
+/// a connection at rest; if a statement was left in the middle, it returns once the server has
+/// ended the session.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest that a server is given to end a session it was asked to end.
+const LONGEST_LINGERING: Duration = Duration::from_millis(500);
+
+/// A connection with its permit. Dropping it closes it in the background, and gives the permit back
+/// once it is closed: none can be lost, and no more can be open than there are permits.
+pub(super) struct PooledConnection {
+    /// Both are there until this is dropped.
+    open: Option<(Box<dyn Connection>, ConnectionPermit)>,
+    tenant: TenantId,
+    /// The secret that opened it: its lease is not released before the session has ended.
+    secret: Arc<Secret>,
+    pub(super) facts: Facts,
+}
+
+/// As a pointer, since it changes hands several times for each request.
+pub(super) type Pooled = Box<PooledConnection>;
+
+impl HasFacts for Pooled {
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+pub(super) fn closed() -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::Closed)
+}
+
+impl PooledConnection {
+    pub(super) fn new(
+        connection: Box<dyn Connection>,
+        permit: ConnectionPermit,
+        tenant: TenantId,
+        secret: Arc<Secret>,
+        facts: Facts,
+    ) -> Pooled {
+        Box::new(Self {
+            open: Some((connection, permit)),
+            tenant,
+            secret,
+            facts,
+        })
+    }
+
+    pub(super) fn connection(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
+        match &mut self.open {
+            Some((connection, _)) => Ok(&mut **connection),
+            None => Err(closed()),
+        }
+    }
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        let Some((connection, mut permit)) = self.open.take() else {
+            return;
+        };
+        permit.begin_closing();
+        // Without a runtime nothing is left to say goodbye with: the socket closes as it is
+        // dropped.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (tenant, secret) = (self.tenant, self.secret.clone());
+        // A session ends with less work and fewer round trips than it began.
+        let lingering = self.facts.opening.min(LONGEST_LINGERING);
+        runtime.spawn(async move {
+            if timeout(CLOSE_DEADLINE, connection.close()).await.is_err() {
+                tracing::debug!(tenant_id = %tenant, "a connection did not close in time and was dropped");
+            }
+            // The goodbye has no answer, and until the server has read it the session counts there.
+            sleep(lingering).await;
+            drop((permit, secret));
+        });
+    }
+}
