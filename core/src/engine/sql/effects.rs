@@ -11,19 +11,19 @@ pub(crate) fn is_read(sql: &str) -> bool {
     }
     let mut tokens = Tokens(sql);
     let first = match tokens.next() {
-        Some(Token::Word(first)) if is_one_of(first, &["select", "with"]) => first,
+        Some(Token::Word(first)) if is_one_of(first, "select with") => first,
         _ => return false,
     };
     // The `WITH` clause reaches to the first `SELECT` outside parentheses. A parenthesis that opens
     // in it is a list of columns or a query, and no call.
-    let mut in_with = is_one_of(first, &["with"]);
+    let mut in_with = is_one_of(first, "with");
     let mut depth = 0;
     let (mut before, mut qualified) = (Token::Word(first), false);
     for token in tokens {
         match token {
             Token::Symbol(';') => return false,
             Token::Word(word) if is_one_of(word, CHANGE_OR_LOCK) => return false,
-            Token::Word(word) if depth == 0 && is_one_of(word, &["select"]) => in_with = false,
+            Token::Word(word) if depth == 0 && is_one_of(word, "select") => in_with = false,
             Token::Symbol('(') => {
                 let calls = match before {
                     Token::Word(word) if is_one_of(word, TAKE_PARENTHESES) => false,
@@ -63,133 +63,22 @@ fn is_ambiguous(sql: &str) -> bool {
 }
 
 /// Words of statements, and of clauses of a `SELECT`, that change or lock something.
-const CHANGE_OR_LOCK: &[&str] = &[
-    "call",
-    "delete",
-    "for",
-    "insert",
-    "into",
-    "merge",
-    "procedure",
-    "update",
-];
+const CHANGE_OR_LOCK: &str = "call delete for insert into merge procedure update";
 
 /// Functions of the databases themselves that only compute.
-const PURE_FUNCTIONS: &[&str] = &[
-    "abs",
-    "avg",
-    "btrim",
-    "cast",
-    "ceil",
-    "ceiling",
-    "char_length",
-    "character_length",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "count",
-    "date",
-    "date_trunc",
-    "extract",
-    "floor",
-    "greatest",
-    "ifnull",
-    "json_extract",
-    "least",
-    "left",
-    "length",
-    "lower",
-    "ltrim",
-    "max",
-    "min",
-    "mod",
-    "now",
-    "nullif",
-    "nvl",
-    "octet_length",
-    "power",
-    "replace",
-    "right",
-    "round",
-    "rtrim",
-    "sign",
-    "sqrt",
-    "substr",
-    "substring",
-    "sum",
-    "to_char",
-    "trim",
-    "upper",
-];
+const PURE_FUNCTIONS: &str = "abs avg btrim cast ceil ceiling char_length character_length coalesce concat concat_ws count \
+    date date_trunc extract floor greatest ifnull json_extract least left length lower ltrim max \
+    min mod now nullif nvl octet_length power replace right round rtrim sign sqrt substr \
+    substring sum to_char trim upper";
 
 /// Words that are followed by a parenthesis and call nothing: keywords and types.
-const TAKE_PARENTHESES: &[&str] = &[
-    "all",
-    "and",
-    "any",
-    "as",
-    "between",
-    "by",
-    "case",
-    "char",
-    "decimal",
-    "distinct",
-    "else",
-    "except",
-    "exists",
-    "from",
-    "having",
-    "in",
-    "intersect",
-    "is",
-    "join",
-    "lateral",
-    "like",
-    "limit",
-    "materialized",
-    "not",
-    "numeric",
-    "offset",
-    "on",
-    "or",
-    "select",
-    "some",
-    "then",
-    "time",
-    "timestamp",
-    "union",
-    "using",
-    "values",
-    "varchar",
-    "when",
-    "where",
-];
+const TAKE_PARENTHESES: &str = "all and any as between by case char decimal distinct else except exists from having in \
+    intersect is join lateral like limit materialized not numeric offset on or select some then \
+    time timestamp union using values varchar when where";
 
 /// First words of statements that may leave a transaction, a setting or a lock on their session.
-const LEAVE_STATE: &[&str] = &[
-    "attach",
-    "begin",
-    "commit",
-    "declare",
-    "discard",
-    "do",
-    "end",
-    "flush",
-    "handler",
-    "listen",
-    "load",
-    "lock",
-    "pragma",
-    "prepare",
-    "release",
-    "reset",
-    "rollback",
-    "savepoint",
-    "set",
-    "start",
-    "use",
-    "xa",
-];
+const LEAVE_STATE: &str = "attach begin commit declare discard do end flush handler listen load lock pragma prepare \
+    release reset rollback savepoint set start use xa";
 
 /// Whether a script may leave state on its session, so that its connection must not be used again.
 pub(crate) fn leaves_session_state(script: &str) -> bool {
@@ -198,13 +87,13 @@ pub(crate) fn leaves_session_state(script: &str) -> bool {
     for token in Tokens(script) {
         match token {
             Token::Word(word) => {
-                let temporary = after_create && is_one_of(word, &["temp", "temporary"]);
-                let takes_lock = is_one_of(word, &["get_lock"]) || is_advisory_lock(word);
+                let temporary = after_create && is_one_of(word, "temp temporary");
+                let takes_lock = is_one_of(word, "get_lock") || is_advisory_lock(word);
                 if temporary || takes_lock || (first && is_one_of(word, LEAVE_STATE)) {
                     return true;
                 }
-                let between = &["or", "replace", "global", "local"];
-                after_create = (first && is_one_of(word, &["create"])) || (after_create && is_one_of(word, between));
+                let between = "or replace global local";
+                after_create = (first && is_one_of(word, "create")) || (after_create && is_one_of(word, between));
                 first = false;
             }
             Token::Symbol(';') => {
@@ -222,8 +111,9 @@ fn is_advisory_lock(word: &str) -> bool {
     word.to_ascii_lowercase().contains("advisory_lock")
 }
 
-fn is_one_of(word: &str, words: &[&str]) -> bool {
-    words.iter().any(|known| known.eq_ignore_ascii_case(word))
+/// Whether a word is one of these, which are separated by spaces.
+fn is_one_of(word: &str, words: &str) -> bool {
+    words.split(' ').any(|known| known.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
