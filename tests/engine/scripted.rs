@@ -10,10 +10,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_core::{
-    BuildContext, DatabaseDriver, Lease, Plugin, ProviderError, Registry, SecretDocument, SecretProvider, TenantId,
+    BuildContext, DatabaseConfig, DatabaseDriver, Lease, Plugin, ProviderError, Registry, SecretDocument,
+    SecretProvider, TenantId,
     engine::{EngineSettings, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
@@ -27,6 +29,8 @@ pub(crate) struct Scripted {
     pub(crate) lists: AtomicUsize,
     pub(crate) list_down: AtomicBool,
     pub(crate) delay: Mutex<Duration>,
+    /// Made for the next logins.
+    password: Mutex<Option<String>>,
     /// For how long a secret may be used, and whether that can be extended.
     pub(crate) lease: Mutex<Option<(Duration, bool)>>,
     pub(crate) renewals: AtomicUsize,
@@ -64,6 +68,10 @@ impl Scripted {
         self.list_down.store(down, Ordering::SeqCst);
     }
 
+    pub(crate) fn set_password(&self, password: Option<&str>) {
+        *self.password.lock().unwrap() = password.map(str::to_owned);
+    }
+
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
@@ -88,6 +96,10 @@ impl SecretProvider for Scripted {
             renewable,
         });
         Ok(document)
+    }
+
+    async fn password(&self, _: &TenantId, _: &DatabaseConfig) -> Result<Option<SecretString>, ProviderError> {
+        Ok(self.password.lock().unwrap().clone().map(SecretString::from))
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Duration, ProviderError> {

@@ -62,6 +62,20 @@ impl Server {
 
     /// The tenant's database, with a table of numbers.
     async fn database(&self) -> (Tenants, TenantDatabase) {
+        let provider = Arc::new(Scripted::default());
+        provider.put("acme", self.secret());
+        let tenants = self.tenants(provider).await;
+        let database = tenants.acquire(&id("acme")).await.unwrap();
+        let create = match self {
+            Self::Oracle(..) => "CREATE TABLE numbers (n NUMBER(19) PRIMARY KEY)",
+            _ => "CREATE TABLE numbers (n BIGINT PRIMARY KEY)",
+        };
+        database.execute_unprepared(create).await.unwrap();
+        (tenants, database)
+    }
+
+    /// An engine over this provider's secrets.
+    async fn tenants(&self, provider: Arc<Scripted>) -> Tenants {
         let secret = self.secret();
         let mut registry = Registry::new();
         registry
@@ -77,24 +91,42 @@ impl Server {
         }
         let context = BuildContext::for_tests(Registry::new());
         let driver = registry.build_driver(mapping, &context).await.unwrap();
-        let provider = Arc::new(Scripted::default());
-        provider.put("acme", secret);
-        let tenants = Tenants::new(TenantsParts {
+        Tenants::new(TenantsParts {
             provider,
             provider_type: "scripted".to_owned(),
             drivers: vec![(driver_type, driver)],
             settings: EngineSettings::default(),
             on_connect: None,
             observer: None,
-        });
-        let database = tenants.acquire(&id("acme")).await.unwrap();
-        let create = match self {
-            Self::Oracle(..) => "CREATE TABLE numbers (n NUMBER(19) PRIMARY KEY)",
-            _ => "CREATE TABLE numbers (n BIGINT PRIMARY KEY)",
-        };
-        database.execute_unprepared(create).await.unwrap();
-        (tenants, database)
+        })
     }
+}
+
+#[tokio::test]
+async fn a_provider_makes_a_password_for_each_login() {
+    let server = Server::postgresql().await;
+    let Server::Postgresql(postgres, tenant) = &server else {
+        return;
+    };
+    let provider = Arc::new(Scripted::default());
+    let mut secret = server.secret();
+    secret["password"] = json!("the secret's own is not used");
+    provider.put("acme", secret);
+    provider.set_password(Some(&tenant.password));
+    let tenants = server.tenants(provider.clone()).await;
+    let database = tenants.acquire(&id("acme")).await.unwrap();
+    run(&database, "SELECT 1").await;
+    // The next login has another one; the secret stays as it is.
+    let change = format!("ALTER ROLE \"{}\" PASSWORD 'made for the second login'", tenant.user);
+    postgres.psql("postgres", &change).await.unwrap();
+    provider.set_password(Some("made for the second login"));
+    server.end_sessions().await;
+    run(&database, "SELECT 2").await;
+    assert_eq!(provider.fetches(), 1);
+    // Without one the secret's own counts, which is wrong.
+    provider.set_password(None);
+    server.end_sessions().await;
+    assert!(database.ping().await.is_err());
 }
 
 async fn run(connection: &impl ConnectionTrait, sql: &str) {

@@ -103,10 +103,10 @@ fn per_open_tenant(world: &World) -> Result<Spread> {
         let before = open(0..FIRST)?;
         let after = open(FIRST..FIRST + MORE)?;
         let cache: serde_json::Value = serde_json::from_slice(&client.get_ok("/health/cache", "")?)?;
-        let pools = &cache["pools"];
+        let (secrets, pools) = (&cache["metrics"], &cache["pools"]);
         ensure!(
-            pools["open"] == FIRST + MORE && pools["connections"] == 0,
-            "not every pool is open and idle: {pools}"
+            secrets["entries"] == FIRST + MORE && pools["connections"] == 0,
+            "not every tenant is open and idle: {cache}"
         );
         measured.push((after.saturating_sub(before)) as f64 / MORE as f64 / KILOBYTE);
     }
