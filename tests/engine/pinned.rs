@@ -11,7 +11,7 @@ use crate::scripted::{Scripted, World, id};
 async fn world(connections: usize) -> (World, TenantDatabase) {
     let mut settings = EngineSettings::default();
     settings.pools.defaults.max_connections = connections;
-    settings.pools.acquire_timeout = HumanDuration::parse("100ms").unwrap();
+    settings.pools.acquire_timeout = HumanDuration::from_secs(2);
     let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
     let database = world.tenants.acquire(&id("t1")).await.unwrap();
     (world, database)

@@ -225,22 +225,7 @@ impl Engine {
         }
     }
 
-    /// As [`hold`](Self::hold), for a look at a tenant that takes no other's place.
-    pub(crate) fn look_at(&self, id: &TenantId) -> Result<Look<'_>, AcquireError> {
-        loop {
-            if self.tenants.get(id).is_none() && self.secrets.is_known_to_be_unknown(id) {
-                return Err(AcquireError::Unknown);
-            }
-            if let Ok(held) = Held::new(self.tenants.get_or_create(id, || self.new_tenant(id))) {
-                return Ok(Look {
-                    engine: self,
-                    held: Some(held),
-                });
-            }
-        }
-    }
-
-    fn new_tenant(&self, id: &TenantId) -> Tenant {
+    pub(super) fn new_tenant(&self, id: &TenantId) -> Tenant {
         Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone())
     }
 
@@ -322,29 +307,6 @@ impl Engine {
         self.pools.budget.trim();
         for id in std::mem::take(&mut *self.secrets.gone.lock()) {
             self.forget_if_gone(&id);
-        }
-    }
-}
-
-/// A tenant that is held for a look at it. If there are more tenants than are kept, it is the first
-/// to be forgotten after that.
-pub(crate) struct Look<'a> {
-    engine: &'a Engine,
-    /// It is there until this is dropped.
-    held: Option<Held>,
-}
-
-impl Look<'_> {
-    pub(crate) fn tenant(&self) -> Result<&Arc<Tenant>, AcquireError> {
-        self.held.as_deref().ok_or(AcquireError::Unknown)
-    }
-}
-
-impl Drop for Look<'_> {
-    fn drop(&mut self) {
-        let id = self.held.take().map(|held| held.id);
-        if let Some(id) = id.filter(|_| self.engine.tenants.len() > self.engine.secrets.capacity()) {
-            self.engine.tenants.forget(&id, |tenant| tenant.holdings().is_open());
         }
     }
 }

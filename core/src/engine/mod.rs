@@ -22,6 +22,7 @@ mod database;
 mod error;
 mod health;
 mod house;
+mod look;
 mod measure;
 mod pace;
 mod pool;
