@@ -37,12 +37,17 @@ const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
 
 /// SQLite, built in: a file for each tenant, below one folder.
 ///
-/// A secret for it has `path`, a relative one, such as `tenant1.db`; the file and its folders are made where they are missing.
+/// A secret for it has `path`, a relative one, such as `tenant1.db`. The file and its folders are
+/// created if they are missing, unless `create` is false.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SqliteConfig {
     /// The folder that every tenant's file is in; no path and no symbolic link leads out of it.
     pub root: PathBuf,
+    /// Whether a missing file is created. With `false` its tenant is 503 until the file exists, so
+    /// that a volume that is not mounted does not look like an empty database. A secret's `create`
+    /// takes precedence.
+    pub create: bool,
     /// How long a statement may run before it is cancelled; `null` for no limit. A secret's `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
     /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
@@ -54,6 +59,7 @@ impl Default for SqliteConfig {
     fn default() -> Self {
         Self {
             root: PathBuf::from("data"),
+            create: true,
             statement_timeout: Some(HumanDuration::from_secs(30)),
             max_answer: MaxAnswer::DEFAULT,
         }
@@ -64,6 +70,7 @@ impl Default for SqliteConfig {
 #[derive(Debug)]
 pub struct SqliteDriver {
     root: PathBuf,
+    create: bool,
     statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
 }
@@ -79,6 +86,7 @@ impl Plugin<dyn DatabaseDriver> for SqliteDriver {
         }
         Ok(Self {
             root: context.path(config.root),
+            create: config.create,
             statement_timeout: config.statement_timeout.map(Duration::from),
             max_answer: MaxAnswer::new(config.max_answer)?,
         })
@@ -92,20 +100,22 @@ impl DatabaseDriver for SqliteDriver {
     }
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        create(config)?;
         relative_path(config).map(drop)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
         let path = relative_path(config).map_err(invalid)?.to_owned();
+        let create = create(config).map_err(invalid)?.unwrap_or(self.create);
         let root = self.root.clone();
-        let file = tokio::task::spawn_blocking(move || place(&root, &path))
+        let file = tokio::task::spawn_blocking(move || place(&root, &path, create))
             .await
             .map_err(|error| DriverError::new(DriverErrorKind::Other, error))??;
         let failed = |error| connect_error(error, connect_kind);
         let mut connection = SqliteConnectOptions::new()
             .filename(file)
-            .create_if_missing(true)
+            .create_if_missing(create)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
@@ -177,23 +187,46 @@ fn relative_path(config: &DatabaseConfig) -> Result<&Path, SecretInvalid> {
     Ok(path)
 }
 
-/// Makes the folders of `path` below `root` and gives the file's true path. Each step is checked before the next is made, so that
-/// a symbolic link that leads out of `root` is not followed.
-fn place(root: &Path, path: &Path) -> Result<PathBuf, DriverError> {
-    let unreachable = |error: io::Error| DriverError::new(DriverErrorKind::Unreachable, error);
+/// Reads the secret's `create`: whether a missing file is created.
+fn create(config: &DatabaseConfig) -> Result<Option<bool>, SecretInvalid> {
+    let Some(value) = config.option("/create").filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let word = value.as_str().and_then(|word| word.to_ascii_lowercase().parse().ok());
+    match value.as_bool().or(word) {
+        Some(create) => Ok(Some(create)),
+        None => Err(SecretInvalid::new("create", "is neither true nor false")),
+    }
+}
+
+/// Returns the file's true path below `root`, and creates its folders if `create` is set. Each step
+/// is checked before the next is made, so that a symbolic link that leads out of `root` is not
+/// followed.
+fn place(root: &Path, path: &Path, create: bool) -> Result<PathBuf, DriverError> {
+    let unreachable = |error: io::Error| {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound if !create => DriverErrorKind::DatabaseMissing,
+            _ => DriverErrorKind::Unreachable,
+        };
+        DriverError::new(kind, error)
+    };
     let outside = || {
         let error = SecretInvalid::new("path", "leads out of the driver's `root`");
         DriverError::new(DriverErrorKind::Invalid, error)
     };
-    std::fs::create_dir_all(root).map_err(unreachable)?;
+    if create {
+        std::fs::create_dir_all(root).map_err(unreachable)?;
+    }
     let root = root.canonicalize().map_err(unreachable)?;
     let mut place = root.clone();
     if let Some(folders) = path.parent() {
         for folder in folders.components() {
             place.push(folder);
-            match std::fs::create_dir(&place) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unreachable(error)),
-                _ => {}
+            if create
+                && let Err(error) = std::fs::create_dir(&place)
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
+                return Err(unreachable(error));
             }
             place = place.canonicalize().map_err(unreachable)?;
             if !place.starts_with(&root) {
@@ -208,7 +241,10 @@ fn place(root: &Path, path: &Path) -> Result<PathBuf, DriverError> {
     match std::fs::symlink_metadata(&place) {
         Ok(found) if found.is_symlink() => {
             // A link that leads nowhere yet would be made where it leads.
-            let target = place.canonicalize().map_err(|_| outside())?;
+            let target = place.canonicalize().map_err(|error| match create {
+                true => outside(),
+                false => unreachable(error),
+            })?;
             if target.starts_with(&root) {
                 Ok(target)
             } else {
@@ -220,7 +256,7 @@ fn place(root: &Path, path: &Path) -> Result<PathBuf, DriverError> {
             Err(DriverError::new(DriverErrorKind::Invalid, error))
         }
         Ok(_) => Ok(place),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(place),
+        Err(error) if create && error.kind() == io::ErrorKind::NotFound => Ok(place),
         Err(error) => Err(unreachable(error)),
     }
 }
@@ -411,13 +447,13 @@ mod tests {
         std::fs::write(elsewhere.join("other.db"), "").unwrap();
         link(&elsewhere.join("other.db"), "other.db");
         for path in ["out/x.db", "out/new/x.db", "dangling.db", "other.db"] {
-            let error = place(&root, Path::new(path)).unwrap_err();
+            let error = place(&root, Path::new(path), true).unwrap_err();
             assert_eq!(error.kind, DriverErrorKind::Invalid, "{path}");
         }
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
         std::fs::create_dir(root.join("true")).unwrap();
         link(&root.join("true"), "alias");
-        let inside = place(&root, Path::new("alias/x.db")).unwrap();
+        let inside = place(&root, Path::new("alias/x.db"), true).unwrap();
         assert_eq!(inside, root.canonicalize().unwrap().join("true/x.db"));
     }
 
@@ -425,7 +461,7 @@ mod tests {
     fn folders_are_made() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("data");
-        let file = place(&root, Path::new("a/b/c.db")).unwrap();
+        let file = place(&root, Path::new("a/b/c.db"), true).unwrap();
         assert!(file.parent().unwrap().is_dir());
         assert!(!file.exists());
     }

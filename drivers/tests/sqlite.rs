@@ -15,13 +15,20 @@ use tenantry_drivers::SqliteDriver;
 use tenantry_test_support::record_case;
 
 async fn driver(root: &Path) -> Arc<dyn DatabaseDriver> {
+    driver_with(root, json!({})).await
+}
+
+async fn driver_with(root: &Path, changes: Value) -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
     registry.driver::<SqliteDriver>();
     let mut context = BuildContext::for_tests(Registry::new());
     context.base_dir = root.to_owned();
-    let mapping = json!({
+    let mut mapping = json!({
         "type": "sqlite", "root": "files", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis()), "max_answer": MAX_ANSWER
     });
+    for (name, value) in changes.as_object().unwrap() {
+        mapping[name] = value.clone();
+    }
     registry.build_driver(mapping, &context).await.unwrap()
 }
 
@@ -51,7 +58,7 @@ impl DriverFixture for Files {
     }
 
     fn database_missing(&self) -> Option<Value> {
-        None
+        Some(json!({"type": "sqlite", "path": "some/folder/missing.db", "create": false}))
     }
 
     async fn end_sessions(&self) -> bool {
@@ -86,6 +93,60 @@ async fn files_lie_below_the_root_and_nowhere_else() {
         );
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_missing_file_is_not_created_if_the_secret_or_the_driver_forbids_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    let secret = |path: &str, create: Value| {
+        let secret = json!({"type": "sqlite", "path": path, "create": create});
+        DatabaseConfig::parse(&SecretValue::new(secret)).unwrap()
+    };
+    let forbids = driver_with(folder.path(), json!({"create": false})).await;
+    let allows = driver(folder.path()).await;
+    // The first case has no root, as if its volume were not mounted.
+    let cases = [
+        (&forbids, Value::Null),
+        (&forbids, json!(false)),
+        (&allows, json!(false)),
+        (&allows, json!("False")),
+    ];
+    for (driver, create) in &cases {
+        for path in ["new.db", "new/new.db"] {
+            let error = driver.connect(&secret(path, create.clone())).await.err().unwrap();
+            assert_eq!(error.kind, DriverErrorKind::DatabaseMissing, "{path} {create}");
+        }
+        assert!(!files.exists());
+    }
+    forbids
+        .connect(&secret("a/b.db", json!(true)))
+        .await
+        .unwrap()
+        .close()
+        .await;
+    for (driver, create) in &cases {
+        driver
+            .connect(&secret("a/b.db", create.clone()))
+            .await
+            .unwrap()
+            .close()
+            .await;
+        let error = driver.connect(&secret("a/c.db", create.clone())).await.err().unwrap();
+        assert_eq!(error.kind, DriverErrorKind::DatabaseMissing);
+    }
+    std::os::unix::fs::symlink(files.join("unmounted.db"), files.join("link.db")).unwrap();
+    let error = forbids.connect(&config("link.db")).await.err().unwrap();
+    assert_eq!(error.kind, DriverErrorKind::DatabaseMissing);
+    assert_eq!(
+        std::fs::read_dir(files.join("a"))
+            .unwrap()
+            .filter(|file| file.as_ref().unwrap().path().extension().unwrap() == "db")
+            .count(),
+        1
+    );
+    let error = allows.validate(&secret("a/b.db", json!("canary"))).unwrap_err();
+    assert_eq!(error.field, "create");
 }
 
 #[tokio::test]
