@@ -142,31 +142,54 @@ fn ssl_mode(mode: TlsMode) -> MySqlSslMode {
 const SERVER: &str = "CONCAT_WS(':', @@hostname, @@port, @@server_id)";
 
 /// What a session begins with: UTF-8, UTC, and the SQL mode in which no value is cut short, `||` joins texts, and dates exist.
-/// It ends with a query for the version, the session's number and
-/// the server's identity. MariaDB alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
-fn session(statement_timeout: Option<Duration>) -> String {
+/// It ends with a query for the version, the session's number, the server's identity and, if `innodb` is
+/// set, InnoDB's setting that a wait for a lock that is too long rolls the whole transaction back. MariaDB alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
+fn session(statement_timeout: Option<Duration>, innodb: bool) -> String {
     let limit = statement_timeout.map_or(String::new(), |limit| {
         let (seconds, milliseconds) = (limit.as_secs_f64().max(0.001), limit.as_millis().max(1));
         format!("/*M! , max_statement_time = {seconds} */ /*!80000 , max_execution_time = {milliseconds} */")
     });
+    let rolls_back = if innodb {
+        ", @@GLOBAL.innodb_rollback_on_timeout"
+    } else {
+        ""
+    };
     format!(
         "SET sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION,NO_ZERO_DATE,NO_ZERO_IN_DATE'), \
-         time_zone = '+00:00' {limit}, NAMES utf8mb4; SELECT VERSION(), CONNECTION_ID(), {SERVER}"
+         time_zone = '+00:00' {limit}, NAMES utf8mb4; SELECT VERSION(), CONNECTION_ID(), {SERVER}{rolls_back}"
     )
+}
+
+/// What a session that has begun says of itself.
+struct Begun {
+    version: String,
+    id: SessionId,
+    /// Whether error 1205 rolls the whole transaction back, and not its statement only.
+    timeout_rolls_back: bool,
 }
 
 async fn begin_session(
     connection: &mut MySqlConnection,
     statement_timeout: Option<Duration>,
-) -> Result<(String, SessionId), sqlx::Error> {
-    let row = sqlx::raw_sql(AssertSqlSafe(session(statement_timeout)))
-        .fetch_one(connection)
-        .await?;
-    let id = SessionId {
-        number: row.try_get(1)?,
-        server: row.try_get(2)?,
+) -> Result<Begun, sqlx::Error> {
+    let mut innodb = true;
+    let row = loop {
+        let script = sqlx::raw_sql(AssertSqlSafe(session(statement_timeout, innodb)));
+        match script.fetch_one(&mut *connection).await {
+            // An unknown variable: the server has no InnoDB.
+            Err(sqlx::Error::Database(error)) if innodb && number_of(&*error) == 1193 => innodb = false,
+            outcome => break outcome?,
+        }
     };
-    Ok((row.try_get(0)?, id))
+    Ok(Begun {
+        version: row.try_get(0)?,
+        id: SessionId {
+            number: row.try_get(1)?,
+            server: row.try_get(2)?,
+        },
+        // What is not known is not relied upon.
+        timeout_rolls_back: !innodb || row.try_get::<i64, _>(3)? != 0,
+    })
 }
 
 /// A user of one server.
@@ -224,6 +247,7 @@ struct EndsSession {
     control: Arc<tokio::sync::Mutex<()>>,
     /// How long the session can live on at most if it cannot be ended.
     statement_timeout: Option<Duration>,
+    timeout_rolls_back: bool,
 }
 
 /// The longest that a statement without a time-out is waited for once its session should be ended.
@@ -352,19 +376,20 @@ impl DatabaseDriver for MysqlDriver {
         let opened = Instant::now();
         let mut connection = options.connect().await.map_err(failed)?;
         let statement_timeout = self.statement_timeout(config);
-        let (version, id) = begin_session(&mut connection, statement_timeout)
+        let begun = begin_session(&mut connection, statement_timeout)
             .await
             .map_err(|error| begin_error(error, connect_kind))?;
         let ends_session = EndsSession {
             options,
             login: login(&address),
             changed: self.changed.clone(),
-            id,
+            id: begun.id,
             opened,
             control: self.control.clone(),
             statement_timeout,
+            timeout_rolls_back: begun.timeout_rolls_back,
         };
-        let version = ServerVersion(short_version(&version).into());
+        let version = ServerVersion(short_version(&begun.version).into());
         Ok(Box::new(SqlxConnection::<Mysql>::new(
             connection,
             ends_session,
@@ -447,15 +472,11 @@ impl Dialect for Mysql {
     type Database = sqlx::MySql;
     type Watch = EndsSession;
 
-    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
+    fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError) -> Fault {
         let number = number_of(error);
         Fault {
             kind: kind(number),
-            // A deadlock, and MariaDB's "record has changed since last read", cost the whole transaction.
-            transaction: match number {
-                1213 | 1020 => Aftermath::Gone,
-                _ => Aftermath::GoesOn,
-            },
+            transaction: aftermath(number, watch.timeout_rolls_back),
         }
     }
 
@@ -486,6 +507,16 @@ impl Dialect for Mysql {
     }
 }
 
+/// What became of the transaction in which a statement failed with this number.
+fn aftermath(number: u16, timeout_rolls_back: bool) -> Aftermath {
+    match number {
+        // A deadlock, a full lock table, and MariaDB's "record has changed since last read".
+        1213 | 1206 | 1020 => Aftermath::Gone,
+        1205 if timeout_rolls_back => Aftermath::Gone,
+        _ => Aftermath::GoesOn,
+    }
+}
+
 /// Reads the number of a failed statement.
 fn kind(number: u16) -> DatabaseErrorKind {
     use DatabaseErrorKind as Kind;
@@ -493,7 +524,7 @@ fn kind(number: u16) -> DatabaseErrorKind {
         1022 | 1062 | 1169 | 1586 | 1859 => Kind::UniqueViolation,
         1216 | 1217 | 1451 | 1452 | 1557 | 1761 | 1762 => Kind::ForeignKeyViolation,
         1048 | 1264 | 1364 | 1406 | 3819 | 4025 => Kind::ConstraintViolation,
-        1213 | 1020 => Kind::Serialization,
+        1213 | 1206 | 1020 => Kind::Serialization,
         // Waited too long for a lock; interrupted; ran too long (MySQL, MariaDB); a lock that was not to be waited for.
         1205 | 1317 | 3024 | 1969 | 3572 => Kind::StatementTimeout,
         // 4031: the session had been ended for idling before the statement came.
@@ -521,10 +552,20 @@ mod tests {
 
     #[test]
     fn a_session_without_a_limit_sets_none() {
-        assert!(!session(None).contains("max_"));
-        let limited = session(Some(Duration::from_millis(1500)));
+        assert!(!session(None, true).contains("max_"));
+        let limited = session(Some(Duration::from_millis(1500)), true);
         assert!(limited.contains("max_statement_time = 1.5 "), "{limited}");
         assert!(limited.contains("max_execution_time = 1500 "), "{limited}");
+    }
+
+    #[test]
+    fn what_became_of_a_transaction_is_known_by_the_number() {
+        for number in [1213, 1206, 1020] {
+            assert_eq!(aftermath(number, false), Aftermath::Gone, "{number}");
+        }
+        assert_eq!(aftermath(1205, true), Aftermath::Gone);
+        assert_eq!(aftermath(1205, false), Aftermath::GoesOn);
+        assert_eq!(aftermath(1062, true), Aftermath::GoesOn);
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl Dialect for Postgresql {
     /// See [`notice_lost_clients`].
     const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 
-    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
+    fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError) -> Fault {
         let kind = if Self::is_stale_plan(error) {
             DatabaseErrorKind::Serialization
         } else {

@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -127,12 +127,12 @@ impl DatabaseDriver for SqliteDriver {
             .map_err(failed)?;
         let version = version(&mut connection).await.map_err(failed)?;
         let alarm = Alarm::default();
-        let looked_at = alarm.0.clone();
-        connection
-            .lock_handle()
-            .await
-            .map_err(failed)?
-            .set_progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, move || !looked_at.is_due());
+        let (looked_at, rolled_back) = (alarm.deadline.clone(), alarm.rolled_back.clone());
+        {
+            let mut handle = connection.lock_handle().await.map_err(failed)?;
+            handle.set_progress_handler(INSTRUCTIONS_BETWEEN_LOOKS, move || !looked_at.is_due());
+            handle.set_rollback_hook(move || rolled_back.store(true, Ordering::Release));
+        }
         let version = ServerVersion(version.into());
         Ok(Box::new(SqlxConnection::<Sqlite>::new(
             connection,
@@ -261,9 +261,14 @@ fn place(root: &Path, path: &Path, create: bool) -> Result<PathBuf, DriverError>
     }
 }
 
-/// Stops a statement at its deadline, or when nobody waits for it any more.
+/// Stops a statement at its deadline, or when nobody waits for it any more, and notices whether it
+/// rolled its transaction back.
 #[derive(Default)]
-struct Alarm(Arc<Deadline>);
+struct Alarm {
+    deadline: Arc<Deadline>,
+    /// Whether SQLite has rolled a transaction back since the statement began.
+    rolled_back: Arc<AtomicBool>,
+}
 
 /// Milliseconds since the process began to count; [`Deadline::NEVER`] where nothing is to be stopped.
 struct Deadline(AtomicU64);
@@ -293,17 +298,18 @@ impl Deadline {
 impl Watch for Alarm {
     fn begins(&self, limit: Option<Duration>) {
         let deadline = limit.map_or(Deadline::NEVER, |limit| Deadline::of(Instant::now() + limit));
-        self.0.0.store(deadline, Ordering::Relaxed);
+        self.rolled_back.store(false, Ordering::Release);
+        self.deadline.0.store(deadline, Ordering::Relaxed);
     }
 
     fn ends(&self) {
-        self.0.0.store(Deadline::NEVER, Ordering::Relaxed);
+        self.deadline.0.store(Deadline::NEVER, Ordering::Relaxed);
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.0.0.store(0, Ordering::Relaxed);
+        self.deadline.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -339,12 +345,15 @@ impl Dialect for Sqlite {
         }
     }
 
-    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault {
+    fn fault(watch: &Alarm, error: &dyn sqlx::error::DatabaseError) -> Fault {
         let (primary, extended) = codes(error);
+        let rolled_back = watch.rolled_back.load(Ordering::Acquire);
         Fault {
             kind: kind(primary, extended),
             // <https://www.sqlite.org/lang_transaction.html>: these may roll the whole transaction back.
+            // So do `INSERT OR ROLLBACK` and a trigger's `RAISE(ROLLBACK, ...)`.
             transaction: match primary {
+                _ if rolled_back => Aftermath::Gone,
                 7 | 9 | 10 | 11 | 13 => Aftermath::Gone,
                 _ => Aftermath::GoesOn,
             },
@@ -469,7 +478,7 @@ mod tests {
     #[test]
     fn an_alarm_is_due_at_its_deadline_and_when_nobody_waits() {
         let alarm = Alarm::default();
-        let deadline = alarm.0.clone();
+        let deadline = alarm.deadline.clone();
         assert!(!deadline.is_due());
         alarm.begins(Some(Duration::from_secs(60)));
         assert!(!deadline.is_due());

@@ -107,7 +107,7 @@ impl<D: Dialect> SqlxConnection<D> {
         let mut code = None;
         let kind = match &error {
             sqlx::Error::Database(error) => {
-                let fault = D::fault(&**error);
+                let fault = D::fault(&self.watch, &**error);
                 code = error_code(&**error);
                 if self.depth > 0 && fault.transaction != Aftermath::GoesOn {
                     self.broken = Some((fault.transaction, fault.kind));

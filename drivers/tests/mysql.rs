@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use sea_orm::{DbBackend, Statement};
+use sea_orm::{DbBackend, Statement, TransactionOptions};
 use serde_json::{Value, json};
 use tenantry_core::{
     BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
@@ -306,4 +306,62 @@ async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {
     let rows = connection.stream(&statement).map(|row| row.unwrap());
     assert_eq!(rows.count().await, 300);
     connection.close().await;
+}
+
+fn sql(text: &str) -> Statement {
+    Statement::from_string(DbBackend::MySql, text)
+}
+
+/// One session waits too long for another one's lock in the middle of its transaction.
+async fn waits_too_long_for_a_lock(server: &MariadbServer, nested: bool, goes_on: bool) {
+    let tenant = server.create_tenant("waits").await.unwrap();
+    let mut holder = connect(server.secret(&tenant)).await.unwrap();
+    holder
+        .execute_script("CREATE TABLE t (id bigint PRIMARY KEY, n bigint); INSERT INTO t VALUES (1, 0)")
+        .await
+        .unwrap();
+    holder.begin(&TransactionOptions::default()).await.unwrap();
+    holder.execute(&sql("UPDATE t SET n = 1 WHERE id = 1")).await.unwrap();
+
+    let mut waiter = connect(server.secret(&tenant)).await.unwrap();
+    waiter.execute_script("SET innodb_lock_wait_timeout = 1").await.unwrap();
+    waiter.begin(&TransactionOptions::default()).await.unwrap();
+    waiter.execute(&sql("INSERT INTO t VALUES (10, 0)")).await.unwrap();
+    if nested {
+        waiter.begin(&TransactionOptions::default()).await.unwrap();
+    }
+    let error = waiter
+        .execute(&sql("UPDATE t SET n = 2 WHERE id = 1"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("1205"));
+    if nested {
+        waiter.rollback().await.unwrap();
+    }
+    let next = waiter.execute(&sql("INSERT INTO t VALUES (11, 0)")).await;
+    assert_eq!(next.is_ok(), goes_on);
+    assert_eq!(waiter.commit().await.is_ok(), goes_on);
+
+    holder.commit().await.unwrap();
+    let kept = if goes_on { "1:1,10:0,11:0" } else { "1:1" };
+    let rows = "SELECT GROUP_CONCAT(CONCAT(id, ':', n) ORDER BY id) FROM t";
+    assert_eq!(text(&mut holder, rows).await, kept);
+    // The session serves the next transaction.
+    waiter.begin(&TransactionOptions::default()).await.unwrap();
+    waiter.execute(&sql("INSERT INTO t VALUES (12, 0)")).await.unwrap();
+    waiter.commit().await.unwrap();
+    assert!(text(&mut holder, rows).await.ends_with("12:0"));
+    holder.close().await;
+    waiter.close().await;
+}
+
+#[tokio::test]
+async fn after_a_lock_time_out_the_transaction_is_what_the_server_made_of_it() {
+    let server = MariadbServer::shared().await;
+    let rolls_back = MariadbServer::start_with_settings(&["--innodb-rollback-on-timeout=ON"]);
+    let rolls_back = rolls_back.await.unwrap();
+    for nested in [false, true] {
+        waits_too_long_for_a_lock(server, nested, true).await;
+        waits_too_long_for_a_lock(&rolls_back, nested, false).await;
+    }
 }

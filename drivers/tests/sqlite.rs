@@ -5,7 +5,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sea_orm::{DbBackend, Statement};
+use sea_orm::{DbBackend, Statement, TransactionOptions};
 use serde_json::{Value, json};
 use tenantry_core::{
     BuildContext, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry, SecretValue,
@@ -224,4 +224,60 @@ async fn a_writer_waits_for_another_no_longer_than_it_may() {
     one.close().await;
     other.execute_script("INSERT INTO t VALUES (2)").await.unwrap();
     other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_sqlite_rolled_back_by_itself_keeps_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = driver(folder.path()).await.connect(&config("x.db")).await.unwrap();
+    let sql = |text: &str| Statement::from_string(DbBackend::Sqlite, text);
+    connection
+        .execute_script(
+            "CREATE TABLE t (i integer PRIMARY KEY, b blob);
+             CREATE TRIGGER refuse BEFORE INSERT ON t WHEN new.i = 13 BEGIN SELECT RAISE(ROLLBACK, 'no'); END;
+             INSERT INTO t VALUES (1, NULL);
+             PRAGMA max_page_count = 100",
+        )
+        .await
+        .unwrap();
+    let failing = [
+        "INSERT OR ROLLBACK INTO t VALUES (1, NULL)",
+        "INSERT INTO t VALUES (13, NULL)",
+        "INSERT INTO t VALUES (3, zeroblob(1000000))",
+    ];
+    for failing in failing {
+        for nested in [false, true] {
+            connection.begin(&TransactionOptions::default()).await.unwrap();
+            connection
+                .execute(&sql("INSERT INTO t VALUES (2, NULL)"))
+                .await
+                .unwrap();
+            if nested {
+                connection.begin(&TransactionOptions::default()).await.unwrap();
+            }
+            connection.execute(&sql(failing)).await.unwrap_err();
+            if nested {
+                connection.rollback().await.unwrap();
+            }
+            let next = connection.execute(&sql("INSERT INTO t VALUES (4, NULL)")).await;
+            assert!(next.is_err(), "{failing}: a statement was kept outside its transaction");
+            assert!(connection.commit().await.is_err(), "{failing}");
+            let rows = connection.query(&sql("SELECT i FROM t")).await.unwrap();
+            assert_eq!(rows.len(), 1, "{failing}");
+        }
+    }
+    // A failed statement alone costs nothing else.
+    connection.execute(&sql(failing[0])).await.unwrap_err();
+    connection.begin(&TransactionOptions::default()).await.unwrap();
+    connection
+        .execute(&sql("INSERT INTO t VALUES (5, NULL)"))
+        .await
+        .unwrap();
+    connection
+        .execute(&sql("INSERT INTO t VALUES (5, NULL)"))
+        .await
+        .unwrap_err();
+    connection.commit().await.unwrap();
+    assert_eq!(connection.query(&sql("SELECT i FROM t")).await.unwrap().len(), 2);
+    connection.close().await;
 }

@@ -145,6 +145,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             a_nested_roll_back_undoes_its_own_part_only,
             an_outer_roll_back_undoes_what_an_inner_commit_kept,
             others_see_nothing_before_the_commit,
+            a_commit_after_a_deadlock_keeps_all_or_tells,
             a_commit_after_an_error_either_keeps_all_or_tells,
             a_dropped_transaction_keeps_nothing,
             a_read_only_transaction_refuses_writes,

@@ -24,6 +24,9 @@ const ROLLED_BACK: i32 = 2091;
 /// ORA-08177: what the transaction wants to change was changed since it began.
 const CANNOT_SERIALIZE: i32 = 8177;
 
+/// ORA-24761: the transaction was rolled back.
+const IS_ROLLED_BACK: i32 = 24761;
+
 /// What an error says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Code {
@@ -119,7 +122,7 @@ impl Failure {
         failed.code = code.text();
         Self {
             error: failed,
-            ends_transaction: matches!(code.ora, DEADLOCK | CANNOT_SERIALIZE),
+            ends_transaction: matches!(code.ora, DEADLOCK | CANNOT_SERIALIZE | IS_ROLLED_BACK),
             ora: code.ora,
         }
     }
@@ -150,7 +153,7 @@ fn kind(code: &Code) -> DatabaseErrorKind {
         (_, 2291 | 2292) => Kind::ForeignKeyViolation,
         // Not null, check, too long, too large a number.
         (_, 1400 | 1407 | 2290 | 12899 | 1401 | 1426 | 1438 | 22835) => Kind::ConstraintViolation,
-        (_, DEADLOCK | CANNOT_SERIALIZE) => Kind::Serialization,
+        (_, DEADLOCK | CANNOT_SERIALIZE | IS_ROLLED_BACK) => Kind::Serialization,
         // A row or a table that is locked, a cancelled call, time that ran out.
         (_, 51 | 54 | 1013 | 3136 | 3156 | 4021 | 30006 | 40) => Kind::StatementTimeout,
         // The session had been ended, or was over, before the statement came.
@@ -159,6 +162,11 @@ fn kind(code: &Code) -> DatabaseErrorKind {
             _,
             22 | 378 | 600 | 602 | 603 | 609 | 1033 | 1034 | 1041 | 1089 | 1090 | 1092 | 3113 | 3135 | 12150..=12699,
         ) => Kind::ConnectionLost,
+        // Over the session's limit of CPU time or of connect time, which ends it.
+        (_, 2392 | 2399) => Kind::ConnectionLost,
+        // The client library has moved to another server by itself: the transaction and the
+        // settings of the session are gone.
+        (_, 25400..=25409) => Kind::ConnectionLost,
         (DPI_CONNECTION_CLOSED | DPI_NOT_CONNECTED, _) => Kind::ConnectionLost,
         // A read-only transaction, a database that is open for reading, a full disk or quota.
         (_, 1456 | 16000 | 1536 | 1552 | 1652..=1654 | 1691) => Kind::ReadOnly,
@@ -212,6 +220,8 @@ mod tests {
             (3113, Kind::ConnectionLost),
             (3135, Kind::ConnectionLost),
             (12541, Kind::ConnectionLost),
+            (2399, Kind::ConnectionLost),
+            (25402, Kind::ConnectionLost),
             (1456, Kind::ReadOnly),
             (1031, Kind::PermissionDenied),
             (942, Kind::Other),
@@ -283,6 +293,13 @@ mod tests {
             (alone.kind, alone.code.as_deref()),
             (DatabaseErrorKind::Other, Some("ORA-02091"))
         );
+    }
+
+    #[test]
+    fn an_error_that_costs_the_transaction_ends_it() {
+        for (code, ends) in [(60, true), (8177, true), (24761, true), (54, false), (1, false)] {
+            assert_eq!(Failure::of(ora(code), false).ends_transaction, ends, "ORA-{code:05}");
+        }
     }
 
     #[test]

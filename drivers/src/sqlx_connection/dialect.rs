@@ -14,8 +14,8 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// What watches a running statement on this side.
     type Watch: Watch;
 
-    /// What an error of the server means.
-    fn fault(error: &dyn sqlx::error::DatabaseError) -> Fault;
+    /// What an error of the server means on the connection that `watch` watches.
+    fn fault(watch: &Self::Watch, error: &dyn sqlx::error::DatabaseError) -> Fault;
 
     /// Whether a prepared statement no longer fits the tables it was prepared for, the statement having had no effect.
     fn is_stale_plan(_error: &dyn sqlx::error::DatabaseError) -> bool {

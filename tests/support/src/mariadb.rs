@@ -38,7 +38,15 @@ impl MariadbServer {
     /// # Errors
     /// MariaDB is not installed, or does not start within a minute.
     pub async fn start() -> Result<Self> {
-        Self::start_one(None).await
+        Self::start_one(None, &[]).await
+    }
+
+    /// Starts one of its own with further settings, such as `--innodb-rollback-on-timeout=ON`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with_settings(settings: &'static [&'static str]) -> Result<Self> {
+        Self::start_one(None, settings).await
     }
 
     /// Starts one that takes TLS connections only; [`certificates`](Self::certificates) has what its clients need.
@@ -46,7 +54,7 @@ impl MariadbServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_tls() -> Result<Self> {
-        Self::start_one(Some(Certificates::make()?)).await
+        Self::start_one(Some(Certificates::make()?), &[]).await
     }
 
     /// The one server of this test process, or of all of them where [`MARIADB_URL`] is set. Each test makes its own tenants in it.
@@ -71,7 +79,7 @@ impl MariadbServer {
         }
     }
 
-    async fn start_one(certificates: Option<Certificates>) -> Result<Self> {
+    async fn start_one(certificates: Option<Certificates>, more: &[&str]) -> Result<Self> {
         let server = folder_with(&["mariadbd"], &system_folders(), PACKAGE)?.join("mariadbd");
         let folder = temporary_folder("mariadb")?;
         let path = folder.path().to_owned();
@@ -89,6 +97,7 @@ impl MariadbServer {
         let command = |port| {
             let mut command = user.command(&server);
             command.extend(settings(&path, port, certificates.is_some()));
+            command.extend(more.iter().map(OsString::from));
             (command, Vec::new())
         };
         let spec = Spec {

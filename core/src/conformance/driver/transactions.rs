@@ -96,6 +96,55 @@ pub(super) async fn a_commit_after_an_error_either_keeps_all_or_tells(suite: &Su
     another.close().await;
 }
 
+pub(super) async fn a_commit_after_a_deadlock_keeps_all_or_tells(suite: &Suite<'_>) {
+    let (mut one, mut other) = (suite.connect().await, suite.connect().await);
+    insert(&mut one, 1800).await;
+    insert(&mut one, 1801).await;
+    let touch = |id: i64| {
+        let sql = format!("UPDATE conformance_parent SET name = 'touched {id}' WHERE id = {id}");
+        sea_orm::Statement::from_string(suite.backend(), sql)
+    };
+    // SQLite has one writer: there, the second one that begins fails at its first write.
+    let one_writer = suite.dialect() == "sqlite";
+    for (session, id) in [(&mut one, 1800), (&mut other, 1801)] {
+        session.begin().await;
+        assert_eq!(rows(session, 18).await, 2);
+        if !one_writer {
+            insert(session, id + 10).await;
+            session.connection.execute(&touch(id)).await.expect("the row is free");
+        }
+    }
+    let (first, second) = (touch(1801), touch(1800));
+    let (a, b) = if one_writer {
+        one.connection.execute(&first).await.expect("nobody else writes");
+        one.commit().await;
+        one.begin().await;
+        (None, other.connection.execute(&second).await.err())
+    } else {
+        let (a, b) = tokio::join!(one.connection.execute(&first), other.connection.execute(&second));
+        (a.err(), b.err())
+    };
+    assert!(a.is_some() || b.is_some(), "nobody lost");
+    for (session, lost, id) in [(&mut one, a, 1820), (&mut other, b, 1821)] {
+        let Some(error) = lost else {
+            session.commit().await;
+            continue;
+        };
+        assert_eq!(error.kind, DatabaseErrorKind::Serialization);
+        // What comes before the end is refused, not kept outside the transaction.
+        assert!(session.execute(&row(id)).await.is_err());
+        let committed = session.connection.commit().await.is_ok();
+        assert!(one_writer || !committed, "a transaction that lost was committed");
+    }
+    let kept = if one_writer { 2 } else { 3 };
+    for session in [&mut one, &mut other] {
+        assert_eq!(rows(session, 18).await, kept);
+        session.is_usable().await;
+    }
+    one.close().await;
+    other.close().await;
+}
+
 pub(super) async fn a_dropped_transaction_keeps_nothing(suite: &Suite<'_>) {
     for closed in [true, false] {
         let mut session = suite.connect().await;
