@@ -201,6 +201,7 @@ impl DatabaseConfig {
             && self.port == other.port
             && self.database == other.database
             && self.path == other.path
+            && self.option("/schema") == other.option("/schema")
             && self.option("/oracle/service/name") == other.option("/oracle/service/name")
             && self.option("/oracle/service/sid") == other.option("/oracle/service/sid")
             && self.option("/oracle/sid") == other.option("/oracle/sid")

@@ -141,9 +141,32 @@ fn ssl_mode(mode: TlsMode) -> MySqlSslMode {
 /// Tells one server from another behind the same address: a session's number is its server's own.
 const SERVER: &str = "CONCAT_WS(':', @@hostname, @@port, @@server_id)";
 
-/// What a session begins with: UTF-8, UTC, and the SQL mode in which no value is cut short, `||` joins texts, and dates exist.
+/// What correctness rests on in a session, whatever the server's configuration and its
+/// `init_connect` say:
+///
+/// - each statement that stands alone is committed (`autocommit`), and nothing begins a transaction
+///   but `begin` (`completion_type`);
+/// - keys and checks are enforced, and no row is left out (`sql_select_limit`, `sql_auto_is_null`);
+/// - UTF-8, UTC and the server's own clock;
+/// - an SQL mode in which no value is cut short, `||` joins texts, `\` escapes, `"` quotes a text,
+///   and dates exist.
+const SETTINGS: &str = "autocommit = 1, completion_type = 0, foreign_key_checks = 1, unique_checks = 1, \
+    sql_select_limit = DEFAULT, sql_auto_is_null = 0, timestamp = DEFAULT, time_zone = '+00:00', \
+    sql_mode = CONCAT('STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION,NO_ZERO_DATE,NO_ZERO_IN_DATE,\
+    ERROR_FOR_DIVISION_BY_ZERO', IF(FIND_IN_SET('ONLY_FULL_GROUP_BY', @@sql_mode), ',ONLY_FULL_GROUP_BY', ''))";
+
+/// A session that would read what others have not committed reads what they have. A stricter
+/// isolation is the server's to choose.
+const ISOLATION: &str = "/*M! , SESSION check_constraint_checks = 1, \
+    SESSION tx_isolation = IF(@@SESSION.tx_isolation = 'READ-UNCOMMITTED', 'READ-COMMITTED', @@SESSION.tx_isolation) */ \
+    /*!80000 , SESSION transaction_isolation = IF(@@SESSION.transaction_isolation = 'READ-UNCOMMITTED', \
+    'READ-COMMITTED', @@SESSION.transaction_isolation) */";
+
+/// The script that begins a session. It sets [`SETTINGS`] and the statement's time-out, and leaves a
+/// transaction that `init_connect` began.
 /// It ends with a query for the version, the session's number, the server's identity and, if `innodb` is
-/// set, InnoDB's setting that a wait for a lock that is too long rolls the whole transaction back. MariaDB alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
+/// set, InnoDB's setting that a wait for a lock that is too long rolls the whole transaction back. MariaDB
+/// alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
 fn session(statement_timeout: Option<Duration>, innodb: bool) -> String {
     let limit = statement_timeout.map_or(String::new(), |limit| {
         let (seconds, milliseconds) = (limit.as_secs_f64().max(0.001), limit.as_millis().max(1));
@@ -155,8 +178,8 @@ fn session(statement_timeout: Option<Duration>, innodb: bool) -> String {
         ""
     };
     format!(
-        "SET sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION,NO_ZERO_DATE,NO_ZERO_IN_DATE'), \
-         time_zone = '+00:00' {limit}, NAMES utf8mb4; SELECT VERSION(), CONNECTION_ID(), {SERVER}{rolls_back}"
+        "SET {SETTINGS} {ISOLATION} {limit}, NAMES utf8mb4; ROLLBACK; \
+         SELECT VERSION(), CONNECTION_ID(), {SERVER}{rolls_back}"
     )
 }
 

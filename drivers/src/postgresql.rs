@@ -8,7 +8,7 @@ use sea_orm::{DbBackend, TransactionOptions};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sqlx::{
-    ConnectOptions as _, PgConnection,
+    AssertSqlSafe, ConnectOptions as _, PgConnection,
     postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode, PgValueRef},
 };
 use tenantry_core::{
@@ -31,7 +31,8 @@ const DEFAULT_PORT: u16 = 5432;
 ///
 /// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 5432 by default. A `host` that begins
 /// with `/` is the folder of a Unix socket. `tls.mode` is `prefer` by default; the verifying modes trust the public authorities
-/// and, besides, those of `tls.ca`, so use `verify-full`.
+/// and, besides, those of `tls.ca`, so use `verify-full`. `schema` sets `search_path`: one name, or
+/// several with commas between them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresqlConfig {
@@ -135,6 +136,7 @@ impl DatabaseDriver for PostgresqlDriver {
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         ServerAddress::of(config, DEFAULT_PORT)?;
+        search_path(config)?;
         tls::validate(&config.tls)
     }
 
@@ -143,10 +145,11 @@ impl DatabaseDriver for PostgresqlDriver {
         let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
         tls::validate(&config.tls).map_err(invalid)?;
         let certificates = Certificates::read(config, &self.base_dir).await?;
+        let schema = search_path(config).map_err(invalid)?;
         let options = self.options(&address, config, certificates);
         let failed = |error| connect_error(error, connect_kind);
         let mut connection = in_long_steps(options.connect()).await.map_err(failed)?;
-        notice_lost_clients(&mut connection)
+        begin_session(&mut connection, schema.as_deref())
             .await
             .map_err(|error| begin_error(error, connect_kind))?;
         let version = ServerVersion(version(&connection).into());
@@ -197,19 +200,67 @@ async fn in_long_steps<F: Future>(login: F) -> F::Output {
     .await
 }
 
-/// Has the server look, in the middle of a statement, whether its client is still there, so that what a request left behind ends
-/// soon and not at the statement time-out. The setting is there since version 14; a platform that cannot look refuses it.
-async fn notice_lost_clients(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    if connection.server_version_num().is_none_or(|version| version < 140_000) {
-        return Ok(());
+/// What correctness rests on in a session, whatever `ALTER ROLE`, `ALTER DATABASE` and the server's
+/// configuration say. sqlx sets the encoding, the time zone and the style of dates at the login. The
+/// isolation stays the server's choice: none of its levels reads what was not committed.
+///
+/// - `\` in a plain literal is itself, as SeaORM writes it, and `= NULL` is not `IS NULL`;
+/// - bytes, intervals and `null` in arrays have the text form that programs expect;
+/// - the text of warnings and notices, which may repeat values, stays on the server.
+const SETTINGS: &str = "SET standard_conforming_strings = on; SET transform_null_equals = off; \
+    SET array_nulls = on; SET bytea_output = 'hex'; SET IntervalStyle = 'postgres'; SET xmloption = 'content'; \
+    SET client_min_messages = 'error'";
+
+/// Has the server look, in the middle of a statement, whether its client is still there, so that what
+/// a request left behind ends soon and not at the statement time-out. The setting is there since
+/// version 14; a platform that cannot look refuses it.
+const NOTICE_LOST_CLIENTS: &str = "SET client_connection_check_interval = '500ms'";
+
+/// Sets up a session, in one round trip.
+async fn begin_session(connection: &mut PgConnection, search_path: Option<&str>) -> Result<(), sqlx::Error> {
+    let mut settings = SETTINGS.to_owned();
+    if let Some(search_path) = search_path {
+        settings.push_str(&format!("; SET search_path = {search_path}"));
     }
-    match sqlx::raw_sql("SET client_connection_check_interval = '500ms'")
-        .execute(connection)
-        .await
+    if connection
+        .server_version_num()
+        .is_some_and(|version| version >= 140_000)
     {
-        Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => Ok(()),
-        outcome => outcome.map(drop),
+        let both = sqlx::raw_sql(AssertSqlSafe(format!("{settings}; {NOTICE_LOST_CLIENTS}")));
+        match both.execute(&mut *connection).await {
+            // One refused setting undoes the whole script.
+            Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => {}
+            outcome => return outcome.map(drop),
+        }
     }
+    let settings = sqlx::raw_sql(AssertSqlSafe(settings));
+    settings.execute(connection).await.map(drop)
+}
+
+/// Reads the secret's `schema`, one name or several with commas between them, as SQL.
+fn search_path(config: &DatabaseConfig) -> Result<Option<String>, SecretInvalid> {
+    /// A longer name would be cut short by the server (`NAMEDATALEN`).
+    const LONGEST_NAME: usize = 63;
+    let wrong = |reason| Err(SecretInvalid::new("schema", reason));
+    let Some(value) = config.option("/schema").filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let Some(names) = value.as_str() else {
+        return wrong("is not a string");
+    };
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let mut quoted = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        match name {
+            "" => return wrong("has an empty name"),
+            name if name.len() > LONGEST_NAME => return wrong("has a name of more than 63 bytes"),
+            name if name.contains('\0') => return wrong("holds a NUL character"),
+            name => quoted.push(format!("\"{}\"", name.replace('"', "\"\""))),
+        }
+    }
+    Ok(Some(quoted.join(", ")))
 }
 
 /// Whether the error ends the session.
@@ -250,7 +301,7 @@ impl Dialect for Postgresql {
     type Database = sqlx::Postgres;
     type Watch = ();
 
-    /// See [`notice_lost_clients`].
+    /// See [`NOTICE_LOST_CLIENTS`].
     const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 
     fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError) -> Fault {
@@ -339,6 +390,20 @@ mod tests {
             let error = driver.validate(&secret(secret_value)).unwrap_err();
             assert_eq!(error.field, field);
             assert!(!error.to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn a_schema_is_quoted_or_refused() {
+        let path = |schema: Value| {
+            let secret = secret(json!({"type": "postgresql", "schema": schema}));
+            search_path(&secret).map_err(|error| error.to_string())
+        };
+        assert_eq!(path(json!(null)), Ok(None));
+        assert_eq!(path(json!("app, Public")), Ok(Some(r#""app", "Public""#.to_owned())));
+        assert_eq!(path(json!("a\"; x")), Ok(Some(r#""a""; x""#.to_owned())));
+        for wrong in [json!(7), json!("a,,b"), json!("a\0"), json!("a".repeat(64))] {
+            assert!(path(wrong).unwrap_err().starts_with("`schema` "));
         }
     }
 

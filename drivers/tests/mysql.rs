@@ -133,6 +133,73 @@ async fn a_session_is_set_up_as_configured() {
 }
 
 #[tokio::test]
+async fn a_session_that_starts_with_other_settings_is_set_right() {
+    let server = MariadbServer::start_with_settings(&["--transaction-isolation=READ-UNCOMMITTED", "--init-connect=\
+        SET autocommit = 0, completion_type = 1, foreign_key_checks = 0, unique_checks = 0, check_constraint_checks = 0, \
+        sql_select_limit = 1, sql_auto_is_null = 1, timestamp = 1, time_zone = '-11:00', NAMES latin1, \
+        sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,ALLOW_INVALID_DATES,ONLY_FULL_GROUP_BY'; \
+        BEGIN"])
+    .await
+    .unwrap();
+    let tenant = server.create_tenant("other").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let settings = [
+        ("autocommit", "ON"),
+        ("completion_type", "NO_CHAIN"),
+        ("foreign_key_checks", "ON"),
+        ("unique_checks", "ON"),
+        ("check_constraint_checks", "ON"),
+        ("sql_auto_is_null", "OFF"),
+        ("time_zone", "+00:00"),
+        ("tx_isolation", "READ-COMMITTED"),
+        ("character_set_client", "utf8mb4"),
+        ("in_transaction", "0"),
+        (
+            "sql_mode",
+            "PIPES_AS_CONCAT,ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
+             ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION",
+        ),
+    ];
+    for (name, value) in settings {
+        let sql = format!("SELECT CAST(@@SESSION.{name} AS char)");
+        assert_eq!(text(&mut connection, &sql).await, value, "{name}");
+    }
+    let clock = "SELECT IF(NOW() > '2020-01-01', 'now', 'long ago')";
+    assert_eq!(text(&mut connection, clock).await, "now");
+    connection
+        .execute_script("CREATE TABLE t (i bigint PRIMARY KEY)")
+        .await
+        .unwrap();
+    connection.execute(&sql("INSERT INTO t VALUES (1)")).await.unwrap();
+    let kept = async || {
+        let rows = server.sql(&tenant.database, "SELECT COUNT(*) FROM t").await;
+        rows.unwrap()
+    };
+    assert_eq!(kept().await, "1", "a statement alone is not committed");
+    connection.begin(&TransactionOptions::default()).await.unwrap();
+    connection.execute(&sql("INSERT INTO t VALUES (2)")).await.unwrap();
+    connection.commit().await.unwrap();
+    connection.execute(&sql("INSERT INTO t VALUES (3)")).await.unwrap();
+    assert_eq!(kept().await, "3", "a commit began another transaction");
+    assert_eq!(connection.query(&sql("SELECT i FROM t")).await.unwrap().len(), 3);
+    connection.close().await;
+}
+
+/// A statement in such a session is refused, so nothing is lost.
+#[tokio::test]
+async fn a_session_that_starts_read_only_says_so() {
+    let server = MariadbServer::start_with_settings(&["--init-connect=SET SESSION TRANSACTION READ ONLY"]);
+    let server = server.await.unwrap();
+    let tenant = server.create_tenant("readonly").await.unwrap();
+    let create = "CREATE TABLE t (i bigint PRIMARY KEY)";
+    server.sql(&tenant.database, create).await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let error = connection.execute(&sql("INSERT INTO t VALUES (1)")).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::ReadOnly);
+    connection.close().await;
+}
+
+#[tokio::test]
 async fn a_missing_database_is_told_to_who_may_know() {
     let server = MariadbServer::shared().await;
     let secret = json!({

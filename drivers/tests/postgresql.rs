@@ -136,6 +136,65 @@ async fn a_session_is_set_up_as_configured() {
 }
 
 #[tokio::test]
+async fn a_session_that_starts_with_other_settings_is_set_right() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("other").await.unwrap();
+    // Each setting, what the role says, and what holds.
+    let settings = [
+        ("standard_conforming_strings", "off", "on"),
+        ("transform_null_equals", "on", "off"),
+        ("array_nulls", "off", "on"),
+        ("bytea_output", "escape", "hex"),
+        ("IntervalStyle", "sql_standard", "postgres"),
+        ("xmloption", "document", "content"),
+        ("client_min_messages", "debug5", "error"),
+        ("DateStyle", "German, DMY", "ISO, MDY"),
+        ("TimeZone", "Asia/Tokyo", "UTC"),
+        ("client_encoding", "LATIN1", "UTF8"),
+        ("statement_timeout", "1ms", "2s"),
+        ("client_connection_check_interval", "0", "500ms"),
+        // These are the server's to choose: nothing is lost by them.
+        ("default_transaction_isolation", "serializable", "serializable"),
+        ("search_path", "other", "other"),
+    ];
+    for (name, value, _) in settings {
+        let sql = format!("ALTER ROLE \"{}\" SET {name} = '{value}'", tenant.user);
+        server.psql("postgres", &sql).await.unwrap();
+    }
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    for (name, _, value) in settings {
+        let held = text(&mut connection, &format!("SELECT current_setting('{name}')")).await;
+        assert_eq!(held, value, "{name}");
+    }
+    assert_eq!(text(&mut connection, r"SELECT 'a\b'").await, r"a\b");
+    connection.close().await;
+
+    let mut secret = server.secret(&tenant);
+    secret["schema"] = json!("App \"x\", $user,public");
+    let mut connection = connect(secret).await.unwrap();
+    let path = text(&mut connection, "SELECT current_setting('search_path')").await;
+    assert_eq!(path, r#""App ""x""", "$user", public"#);
+    connection.close().await;
+}
+
+/// A statement in such a session is refused, so nothing is lost.
+#[tokio::test]
+async fn a_session_that_starts_read_only_says_so() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("readonly").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    connection.execute_script("CREATE TABLE t (i integer)").await.unwrap();
+    connection.close().await;
+    let sql = format!("ALTER ROLE \"{}\" SET default_transaction_read_only = on", tenant.user);
+    server.psql("postgres", &sql).await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let insert = Statement::from_string(DbBackend::Postgres, "INSERT INTO t VALUES (1)");
+    let error = connection.execute(&insert).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::ReadOnly);
+    connection.close().await;
+}
+
+#[tokio::test]
 async fn a_table_that_changes_under_a_prepared_statement_is_read_anew() {
     let server = PostgresServer::shared().await;
     let tenant = server.create_tenant("stale").await.unwrap();

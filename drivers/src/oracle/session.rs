@@ -20,6 +20,12 @@ use crate::max_answer::MaxAnswer;
 /// Where a change of several statements begins, within a transaction.
 const UNIT: &str = "tenantry_unit";
 
+/// What correctness rests on in a session, whatever `NLS_LANG` and a logon trigger say: UTC, texts
+/// that compare by their bytes, and the ISO form of a date or a number that becomes a text.
+const SETTINGS: &str = "ALTER SESSION SET TIME_ZONE = '+00:00' NLS_COMP = 'BINARY' NLS_SORT = 'BINARY' \
+    NLS_NUMERIC_CHARACTERS = '.,' NLS_CALENDAR = 'GREGORIAN' NLS_DATE_FORMAT = 'YYYY-MM-DD HH24:MI:SS' \
+    NLS_TIMESTAMP_FORMAT = 'YYYY-MM-DD HH24:MI:SS.FF' NLS_TIMESTAMP_TZ_FORMAT = 'YYYY-MM-DD HH24:MI:SS.FF TZH:TZM'";
+
 /// The connection, shared with who may break it off. Only its own thread changes it, and only between two statements.
 pub(super) type Shared = Arc<RwLock<Connection>>;
 
@@ -52,7 +58,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Begins a session: UTC, and texts that compare by their bytes.
+    /// Begins a session with its [`SETTINGS`].
     pub(super) fn begin_session(
         connection: Shared,
         statement_timeout: Option<Duration>,
@@ -61,10 +67,7 @@ impl Session {
         let version = {
             let open = locked(&connection);
             open.set_call_timeout(statement_timeout)?;
-            open.execute(
-                "ALTER SESSION SET TIME_ZONE = '+00:00' NLS_COMP = 'BINARY' NLS_SORT = 'BINARY' NLS_NUMERIC_CHARACTERS = '.,'",
-                &[],
-            )?;
+            open.execute(SETTINGS, &[])?;
             let (version, _) = open.server_version()?;
             ServerVersion(format!("{}.{}", version.major(), version.minor()).into())
         };
