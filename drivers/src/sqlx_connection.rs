@@ -485,5 +485,21 @@ pub(crate) fn connect_error(
         sqlx::Error::Configuration(_) => DriverErrorKind::Invalid,
         _ => DriverErrorKind::Other,
     };
-    DriverError::new(kind, error)
+    match error {
+        sqlx::Error::Database(error) => DriverError::new(
+            kind,
+            ServerRefused {
+                code: error_code(&*error),
+            },
+        ),
+        error => DriverError::new(kind, error),
+    }
+}
+
+/// What is said of a server's own error at the login. Its words are left out, since they end up in
+/// the log and repeat names, and the server is not known yet.
+#[derive(Debug, thiserror::Error)]
+#[error("the server refused with its error {}", .code.as_deref().unwrap_or("without a code"))]
+struct ServerRefused {
+    code: Option<String>,
 }

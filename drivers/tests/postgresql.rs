@@ -335,6 +335,8 @@ async fn a_full_server_and_one_that_starts_are_told() {
     let first = connect(server.secret(&tenant)).await.unwrap();
     let error = connect(server.secret(&tenant)).await.err().unwrap();
     assert_eq!(error.kind, DriverErrorKind::TooManyConnections);
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "the server refused with its error 53300");
     first.close().await;
 }
 

@@ -4,8 +4,9 @@ use std::{io, panic, sync::OnceLock};
 
 use tenantry_core::TRACE_TARGET;
 use tenantry_openapi::{LogControl, LogControlLost, LogLevel};
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
 use crate::config::{LogFormat, Logging};
@@ -37,6 +38,10 @@ const HELD: &[&str] = &[
     "tonic",
     "tower",
 ];
+
+/// Logs the text of a database server's warnings and notices, which may repeat values or be written
+/// by a trigger.
+const NOTICES: &str = "sqlx::postgres::notice";
 
 /// Parts that repeat with every failure what the exporters' own warning says once.
 const SILENCED: &[&str] = &[
@@ -94,13 +99,21 @@ where
 {
     let (filter, handle) = reload::Layer::new(filter(settings.level.as_str())?);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match settings.format {
-        LogFormat::Text => fmt::layer().with_writer(io::stderr).with_ansi(is_terminal()).boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_writer(|| OneLine {
+                to: io::stderr(),
+                ansi: is_terminal(),
+            })
+            .with_ansi(is_terminal())
+            .with_filter(filter_fn(may_be_logged))
+            .boxed(),
         LogFormat::Json => fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
             .with_writer(io::stderr)
+            .with_filter(filter_fn(may_be_logged))
             .boxed(),
     };
     let logged = tracing_subscriber::registry().with(lines.with_filter(filter));
@@ -125,6 +138,59 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::try_new(format!("{level}{held}{silenced}")).map_err(|_| LoggingError::Level)
 }
 
+/// Whether lines of this kind may be logged, whatever `logging.level` says. The filter alone does not
+/// hold the [`HELD`] parts: a longer target, such as `sqlx::query=debug`, takes precedence there.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let part = target.split("::").next().unwrap_or_default();
+    target != NOTICES && (*metadata.level() <= Level::WARN || !HELD.contains(&part))
+}
+
+/// Writes one line of text, whose control characters and line separators it escapes: they could
+/// forge other lines, or change what a terminal shows.
+struct OneLine<W> {
+    to: W,
+    /// Whether the escape character is part of the format. It is never part of a value then.
+    ansi: bool,
+}
+
+impl<W: io::Write> OneLine<W> {
+    fn is_harmful(&self, character: char) -> bool {
+        match character {
+            '\u{1b}' => !self.ansi,
+            // Line and paragraph separators, and what changes the direction of text.
+            '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+            character => character.is_control(),
+        }
+    }
+}
+
+impl<W: io::Write> io::Write for OneLine<W> {
+    /// Expects a whole line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+        if !text.contains(|character| self.is_harmful(character)) {
+            self.to.write_all(line)?;
+            return Ok(line.len());
+        }
+        let mut escaped = String::with_capacity(line.len() + 16);
+        for character in text.chars() {
+            match self.is_harmful(character) {
+                true => escaped.extend(character.escape_default()),
+                false => escaped.push(character),
+            }
+        }
+        escaped.push_str(end);
+        self.to.write_all(escaped.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// Whether a span of this target may belong in a trace: those that say what they send and receive do not.
 pub(crate) const TRACED: fn(&str) -> bool = |target| {
     let part = target.split("::").next().unwrap_or_default();
@@ -144,5 +210,88 @@ impl LogControl for RunningLog {
         let handle = FILTER.get().ok_or(LogControlLost)?;
         let filter = filter(level.as_str()).map_err(|_| LogControlLost)?;
         handle.reload(filter).map_err(|_| LogControlLost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing::dispatcher;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines of the text format.
+    fn logged(level: &str, log: impl FnOnce()) -> String {
+        let written = Written::default();
+        let to = written.clone();
+        let lines = fmt::layer()
+            .with_writer(move || OneLine {
+                to: to.clone(),
+                ansi: false,
+            })
+            .with_ansi(false)
+            .without_time()
+            .with_filter(filter_fn(may_be_logged))
+            .with_filter(filter(level).unwrap());
+        dispatcher::with_default(&tracing_subscriber::registry().with(lines).into(), log);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_value_cannot_forge_a_line() {
+        let lines = logged("info", || {
+            let forged = "one\n ERROR two\r\u{1b}[31m\u{2028}\u{9b}three\u{202e}";
+            tracing::info!(target: "tenantry", value = %forged, "{forged}");
+        });
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        let text = lines.strip_suffix('\n').unwrap();
+        assert!(
+            !text.contains(|c: char| c.is_control() || c == '\u{2028}' || c == '\u{202e}'),
+            "{text:?}"
+        );
+        assert!(text.contains(r"one\n ERROR two\r"), "{text}");
+    }
+
+    #[test]
+    fn an_ordinary_line_stays_as_it_is() {
+        let mut line = OneLine {
+            to: Vec::new(),
+            ansi: true,
+        };
+        line.write_all("\u{1b}[32m INFO\u{1b}[0m ünï \"x\"\n".as_bytes())
+            .unwrap();
+        assert_eq!(line.to, "\u{1b}[32m INFO\u{1b}[0m ünï \"x\"\n".as_bytes());
+    }
+
+    #[test]
+    fn a_held_part_is_not_lifted_by_a_longer_target() {
+        let level = "trace,sqlx=trace,sqlx::query=trace,sqlx::postgres::notice=trace,hyper::proto=trace";
+        let lines = logged(level, || {
+            tracing::warn!(target: "sqlx::postgres::notice", "canary");
+            tracing::debug!(target: "sqlx::query", "canary");
+            tracing::trace!(target: "hyper::proto", "canary");
+            tracing::warn!(target: "sqlx::query", "slow");
+            tracing::trace!(target: "tenantry_core", "one");
+        });
+        assert!(!lines.contains("canary"), "{lines}");
+        assert_eq!(lines.lines().count(), 2, "{lines}");
     }
 }

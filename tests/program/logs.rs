@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenantry_test_support::{CANARY, TenantryProcess};
+use tenantry_test_support::{CANARY, PostgresServer, TenantryProcess};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -248,4 +248,44 @@ async fn a_request_that_its_client_gave_up_is_told() {
         (&json!(499), &json!("mute"), &json!("tenantry::access")),
         "{line}"
     );
+}
+
+/// A trigger can write any text into a warning, also one that looks like another line of the log.
+#[tokio::test]
+async fn a_database_s_warnings_are_not_logged() {
+    let server = PostgresServer::shared().await;
+    let database = server.create_tenant("notices").await.unwrap();
+    let loudest = "trace,sqlx=trace,sqlx::postgres::notice=trace";
+    for logging in [
+        "{ level: info }".to_owned(),
+        format!("{{ level: \"{loudest}\" }}"),
+        format!("{{ level: \"{loudest}\", format: json }}"),
+    ] {
+        let secrets = json!({"acme": server.secret(&database)});
+        let config = format!("{}logging: {logging}\n", config(&secrets));
+        let program = program().config(config).start().await.unwrap();
+        let tenant = Client::of(&program).tenant("acme");
+        tenant.get(USERS).await.expect(200);
+        let owner = format!("SET ROLE \"{}\";", database.user);
+        let warn = "CREATE OR REPLACE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              SET client_min_messages = 'debug1';
+              RAISE WARNING E'canary-name\\n2026-01-01T00:00:00Z ERROR canary-forged %', new.email;
+              RAISE NOTICE 'canary-name'; RAISE LOG 'canary-name'; RAISE DEBUG 'canary-name';
+              RETURN new; END $$;
+            CREATE OR REPLACE TRIGGER warn BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION warn();";
+        server
+            .psql(&database.database, &format!("{owner} {warn}"))
+            .await
+            .unwrap();
+        let id = program.port();
+        tenant
+            .post(USERS, &user("canary-name", &format!("canary-mail{id}@x.example")))
+            .await
+            .expect(201);
+        program.terminate().await.unwrap();
+        assert_eq!(program.wait().await.unwrap(), 0);
+        let logs = program.logs().await.unwrap();
+        let line = logs.lines().find(|line| line.contains("canary"));
+        assert!(line.is_none(), "{logging}: {line:?}");
+    }
 }

@@ -79,7 +79,12 @@ fn named(message: &str) -> Option<i32> {
 /// Why a connection could not be opened.
 pub(super) fn connect_error(error: oracle::Error) -> DriverError {
     let code = Code::of(&error);
-    DriverError::new(connect_kind(&code), error)
+    let kind = connect_kind(&code);
+    match code.text() {
+        // Oracle's own words end up in the log and repeat names. Those of ODPI-C say what to install.
+        Some(text) if code.dpi == 0 => DriverError::new(kind, format!("the server refused with its error {text}")),
+        _ => DriverError::new(kind, error),
+    }
 }
 
 fn connect_kind(code: &Code) -> DriverErrorKind {
@@ -273,7 +278,10 @@ mod tests {
         ];
         for (error, kind) in cases {
             let text = error.to_string();
-            assert_eq!(connect_error(error).kind, kind, "{text}");
+            let error = connect_error(error);
+            assert_eq!(error.kind, kind, "{text}");
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(!cause.contains("canary"), "{cause}");
         }
     }
 
