@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -32,8 +34,9 @@ pub struct DatabaseConfig {
     pub query: QueryConfig,
     /// What the tenant may ask for at once.
     pub limits: LimitOverrides,
-    /// Whether a connection pooler stands between the engine and the server.
-    pub pooler: Pooler,
+    /// Whether a connection pooler stands between the engine and the server; `None` leaves it to the
+    /// driver's default.
+    pub pooler: Option<Pooler>,
     /// How the connection is encrypted.
     pub tls: TlsConfig,
     /// The whole secret, for what only one driver knows, such as `oracle.service.name`.
@@ -63,13 +66,14 @@ pub struct LimitOverrides {
 }
 
 /// A connection pooler between the engine and the server (`pooler`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooler {
-    /// None, or one that gives each connection a server session of its own.
+    /// None, or one that keeps a server session for each connection.
     #[default]
     None,
-    /// One that gives each transaction another server session (PgBouncer's transaction mode, Amazon RDS Proxy): no
-    /// named statements, no session settings, no session locks.
+    /// One that may run each transaction in another server session, such as PgBouncer in transaction
+    /// mode or Amazon RDS Proxy: no named statements, no session settings, no session locks.
     Transaction,
 }
 
@@ -192,6 +196,20 @@ impl DatabaseConfig {
     /// A driver's own field below the secret's root, by JSON pointer, such as `/oracle/sid`.
     pub fn option(&self, pointer: &str) -> Option<&Value> {
         self.document.expose().pointer(pointer)
+    }
+
+    /// Refuses `pooler: transaction` for a driver that needs a server session of its own.
+    ///
+    /// # Errors
+    /// The secret has `pooler: transaction`.
+    pub fn refuse_transaction_pooler(&self) -> Result<(), SecretInvalid> {
+        match self.pooler {
+            Some(Pooler::Transaction) => Err(SecretInvalid::new(
+                "pooler",
+                "is `transaction`, which works with the driver `postgresql` only: remove it",
+            )),
+            Some(Pooler::None) | None => Ok(()),
+        }
     }
 
     /// Whether both name the same database, whoever connects to it and how.
@@ -332,10 +350,11 @@ impl LimitOverrides {
 }
 
 impl Pooler {
-    fn parse(fields: &Fields<'_>) -> Result<Self, SecretInvalid> {
+    fn parse(fields: &Fields<'_>) -> Result<Option<Self>, SecretInvalid> {
         match fields.text("pooler")?.as_deref() {
-            None | Some("none") => Ok(Self::None),
-            Some("transaction") => Ok(Self::Transaction),
+            None => Ok(None),
+            Some("none") => Ok(Some(Self::None)),
+            Some("transaction") => Ok(Some(Self::Transaction)),
             Some(_) => fields.wrong("pooler", "is neither `none` nor `transaction`"),
         }
     }

@@ -16,6 +16,8 @@ use crate::{DatabaseConfig, DatabaseError, DriverError, SecretInvalid};
 /// * `validate` refuses what `connect` could never use, and names the field, not its value;
 /// * sessions speak UTC and UTF-8;
 /// * a statement may run as long as the secret's `query.timeout` says, else the driver's own setting;
+/// * a secret with `pooler: transaction` is refused at `pooler`, or nothing relies on a session between
+///   two transactions;
 /// * the future of `connect` may be dropped at any time and leaves nothing behind.
 #[async_trait]
 pub trait DatabaseDriver: Send + Sync {
@@ -46,8 +48,8 @@ pub trait DatabaseDriver: Send + Sync {
     /// The folder below `migrations/` whose files it runs.
     fn migration_dialect(&self) -> &str;
 
-    /// How migrations are kept from running twice at once on this kind of database.
-    fn migration_lock(&self) -> MigrationLock;
+    /// How migrations are kept from running twice at once on the database of this secret.
+    fn migration_lock(&self, config: &DatabaseConfig) -> MigrationLock;
 }
 
 /// How instances that start together keep each other from applying the same migration.
@@ -61,6 +63,19 @@ pub enum MigrationLock {
         prepare: &'static str,
         /// A script that restores what `prepare` changed and gives the lock up.
         unlock: &'static str,
+    },
+    /// A lock that each transaction takes for itself, tried again until it is there. It is for
+    /// connections whose transactions may each run in another server session.
+    EachTransaction {
+        /// A query that tries to take the lock without waiting, in a transaction; its first column is
+        /// 1 if it did. The end of the transaction releases it.
+        lock: &'static str,
+        /// A script that lifts the statement time-out, which is meant for requests, until the end of
+        /// the transaction.
+        prepare: &'static str,
+        /// A script that undoes what a migration's file has set on the server session: other
+        /// connections use that session afterwards.
+        reset: &'static str,
     },
     /// `begin` itself waits for the one writer there may be, so a transaction that reads what was applied is the lock.
     Transaction,

@@ -112,7 +112,7 @@ pub enum DatabaseErrorKind {
     AnswerTooLarge,
     /// No connection could be opened.
     Connect(DriverErrorKind),
-    /// No connection became free in time.
+    /// No connection became free in time, of the tenant's pool or of a pooler before the server.
     PoolTimeout,
     /// The tenant's pool was closed, or the server is shutting down.
     Closed,
@@ -156,11 +156,16 @@ impl DatabaseErrorKind {
         }
     }
 
-    /// Whether the connection it happened on must not be used again.
+    /// Whether the connection it happened on must not be used again. A connection reports `PoolTimeout`
+    /// if the pooler that it leads to had no server session for it in time.
     pub fn breaks_connection(self) -> bool {
         matches!(
             self,
-            Self::ConnectionLost | Self::ConnectionLostWithoutEffect | Self::NoAnswer | Self::AnswerTooLarge
+            Self::ConnectionLost
+                | Self::ConnectionLostWithoutEffect
+                | Self::NoAnswer
+                | Self::AnswerTooLarge
+                | Self::PoolTimeout
         )
     }
 

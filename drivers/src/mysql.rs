@@ -380,12 +380,14 @@ impl DatabaseDriver for MysqlDriver {
     }
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        config.refuse_transaction_pooler()?;
         ServerAddress::of(config, DEFAULT_PORT)?;
         tls::validate(&config.tls)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        config.refuse_transaction_pooler().map_err(invalid)?;
         let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
         tls::validate(&config.tls).map_err(invalid)?;
         let certificates = Certificates::read(config, &self.base_dir).await?;
@@ -439,7 +441,7 @@ impl DatabaseDriver for MysqlDriver {
         "mysql"
     }
 
-    fn migration_lock(&self) -> MigrationLock {
+    fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         // Locks have names of at most 64 characters and belong to the server, not to a database.
         MigrationLock::Session {
             lock: "SELECT GET_LOCK(CONCAT('tenantry-', MD5(DATABASE())), 0)",

@@ -13,14 +13,14 @@ use sqlx::{
 };
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
-    DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion, TlsMode,
+    DriverErrorKind, HumanDuration, MigrationLock, Plugin, Pooler, SecretInvalid, ServerVersion, TlsMode,
 };
 
 use crate::{
     max_answer::MaxAnswer,
     server_address::ServerAddress,
     sqlx_connection::{
-        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error,
+        Aftermath, Dialect, Fault, PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error,
     },
     tls::{self, Certificates},
 };
@@ -36,14 +36,17 @@ const DEFAULT_PORT: u16 = 5432;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresqlConfig {
-    /// How long a statement may run before the server cancels it; `null` for no limit. A secret's `query.timeout` goes before it. Some connection poolers
-    /// (PgBouncer) refuse the start-up option that sets it: with `null` it is not sent.
+    /// How long a statement may run before the server cancels it; `null` for no limit. A secret's
+    /// `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
     /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
     /// error and costs its connection; read it as a stream.
     pub max_answer: ByteSize,
     /// The name that the sessions bear in `pg_stat_activity`.
     pub application_name: String,
+    /// The kind of connection pooler before the servers, for secrets that do not say it: `transaction`
+    /// for PgBouncer in transaction mode, Amazon RDS Proxy and the poolers of Neon and Cloud SQL.
+    pub pooler: Pooler,
 }
 
 impl Default for PostgresqlConfig {
@@ -52,6 +55,7 @@ impl Default for PostgresqlConfig {
             statement_timeout: Some(HumanDuration::from_secs(30)),
             max_answer: MaxAnswer::DEFAULT,
             application_name: "tenantry".to_owned(),
+            pooler: Pooler::None,
         }
     }
 }
@@ -88,6 +92,30 @@ impl PostgresqlDriver {
         own.or(self.config.statement_timeout.map(Duration::from))
     }
 
+    /// Whether each transaction may run in another session of the server.
+    fn is_pooled(&self, config: &DatabaseConfig) -> bool {
+        config.pooler.unwrap_or(self.config.pooler) == Pooler::Transaction
+    }
+
+    /// What each transaction sets for itself behind a pooler: what the start-up packet asks for, since
+    /// not every pooler passes it on, and what would be a setting of the session.
+    fn per_transaction(
+        &self,
+        config: &DatabaseConfig,
+        search_path: Option<&str>,
+        server_version: Option<u32>,
+    ) -> PerTransaction {
+        let mut settings = "SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC'; \
+                            SET LOCAL DateStyle = 'ISO, MDY'; "
+            .to_owned();
+        settings.push_str(&self::settings("SET LOCAL", search_path));
+        if let Some(limit) = self.statement_timeout(config) {
+            settings.push_str(&format!("; SET LOCAL statement_timeout = {}", milliseconds(limit)));
+        }
+        let if_possible = notices_lost_clients(server_version).then_some(NOTICE_LOST_CLIENTS);
+        PerTransaction::new(settings, if_possible)
+    }
+
     /// Everything is set, since what is not comes from the process's `PG...` variables.
     fn options(
         &self,
@@ -111,11 +139,20 @@ impl PostgresqlDriver {
                 .ssl_client_cert_from_pem(cert)
                 .ssl_client_key_from_pem(key.expose_secret());
         }
-        if let Some(limit) = self.statement_timeout(config) {
-            options = options.options([("statement_timeout", limit.as_millis().max(1))]);
+        if self.is_pooled(config) {
+            // A pooler refuses start-up parameters that it does not know, and a named statement stays in
+            // a session that the next transaction may not meet again.
+            options = options.extra_float_digits(None).statement_cache_capacity(0);
+        } else if let Some(limit) = self.statement_timeout(config) {
+            options = options.options([("statement_timeout", milliseconds(limit))]);
         }
         options.disable_statement_logging()
     }
+}
+
+/// As PostgreSQL counts a time-out, to which 0 is no limit.
+fn milliseconds(limit: Duration) -> u128 {
+    limit.as_millis().max(1)
 }
 
 fn ssl_mode(mode: TlsMode) -> PgSslMode {
@@ -149,17 +186,19 @@ impl DatabaseDriver for PostgresqlDriver {
         let options = self.options(&address, config, certificates);
         let failed = |error| connect_error(error, connect_kind);
         let mut connection = in_long_steps(options.connect()).await.map_err(failed)?;
-        begin_session(&mut connection, schema.as_deref())
-            .await
-            .map_err(|error| begin_error(error, connect_kind))?;
+        let per_transaction = if self.is_pooled(config) {
+            let version = connection.server_version_num();
+            Some(self.per_transaction(config, schema.as_deref(), version))
+        } else {
+            begin_session(&mut connection, schema.as_deref())
+                .await
+                .map_err(|error| begin_error(error, connect_kind))?;
+            None
+        };
         let version = ServerVersion(version(&connection).into());
-        Ok(Box::new(SqlxConnection::<Postgresql>::new(
-            connection,
-            (),
-            version,
-            self.statement_timeout(config),
-            self.max_answer,
-        )))
+        let opened =
+            SqlxConnection::<Postgresql>::new(connection, (), version, self.statement_timeout(config), self.max_answer);
+        Ok(Box::new(opened.setting(per_transaction)))
     }
 
     fn backend(&self) -> DbBackend {
@@ -170,8 +209,15 @@ impl DatabaseDriver for PostgresqlDriver {
         "postgresql"
     }
 
-    fn migration_lock(&self) -> MigrationLock {
+    fn migration_lock(&self, config: &DatabaseConfig) -> MigrationLock {
         // The key is the bytes of "tenantry"; advisory locks are a database's own.
+        if self.is_pooled(config) {
+            return MigrationLock::EachTransaction {
+                lock: "SELECT CASE WHEN pg_try_advisory_xact_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
+                prepare: "SET LOCAL statement_timeout = 0",
+                reset: "RESET ALL",
+            };
+        }
         MigrationLock::Session {
             lock: "SELECT CASE WHEN pg_try_advisory_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
             prepare: "SET statement_timeout = 0",
@@ -207,26 +253,37 @@ async fn in_long_steps<F: Future>(login: F) -> F::Output {
 /// - `\` in a plain literal is itself, as SeaORM writes it, and `= NULL` is not `IS NULL`;
 /// - bytes, intervals and `null` in arrays have the text form that programs expect;
 /// - the text of warnings and notices, which may repeat values, stays on the server.
-const SETTINGS: &str = "SET standard_conforming_strings = on; SET transform_null_equals = off; \
-    SET array_nulls = on; SET bytea_output = 'hex'; SET IntervalStyle = 'postgres'; SET xmloption = 'content'; \
-    SET client_min_messages = 'error'";
+const SETTINGS: [&str; 7] = [
+    "standard_conforming_strings = on",
+    "transform_null_equals = off",
+    "array_nulls = on",
+    "bytea_output = 'hex'",
+    "IntervalStyle = 'postgres'",
+    "xmloption = 'content'",
+    "client_min_messages = 'error'",
+];
+
+/// A script of [`SETTINGS`] and the secret's own search path; `set` is `SET` or `SET LOCAL`.
+fn settings(set: &str, search_path: Option<&str>) -> String {
+    let search_path = search_path.map(|path| format!("search_path = {path}"));
+    let settings = SETTINGS.into_iter().chain(search_path.as_deref());
+    let script: Vec<String> = settings.map(|setting| format!("{set} {setting}")).collect();
+    script.join("; ")
+}
 
 /// Has the server look, in the middle of a statement, whether its client is still there, so that what
 /// a request left behind ends soon and not at the statement time-out. The setting is there since
 /// version 14; a platform that cannot look refuses it.
-const NOTICE_LOST_CLIENTS: &str = "SET client_connection_check_interval = '500ms'";
+const NOTICE_LOST_CLIENTS: &str = "SET LOCAL client_connection_check_interval = '500ms'";
 
 /// Sets up a session, in one round trip.
 async fn begin_session(connection: &mut PgConnection, search_path: Option<&str>) -> Result<(), sqlx::Error> {
-    let mut settings = SETTINGS.to_owned();
-    if let Some(search_path) = search_path {
-        settings.push_str(&format!("; SET search_path = {search_path}"));
-    }
-    if connection
-        .server_version_num()
-        .is_some_and(|version| version >= 140_000)
-    {
-        let both = sqlx::raw_sql(AssertSqlSafe(format!("{settings}; {NOTICE_LOST_CLIENTS}")));
+    let settings = settings("SET", search_path);
+    if notices_lost_clients(connection.server_version_num()) {
+        let both = sqlx::raw_sql(AssertSqlSafe(format!(
+            "{settings}; {}",
+            NOTICE_LOST_CLIENTS.replace("LOCAL ", "")
+        )));
         match both.execute(&mut *connection).await {
             // One refused setting undoes the whole script.
             Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => {}
@@ -263,6 +320,11 @@ fn search_path(config: &DatabaseConfig) -> Result<Option<String>, SecretInvalid>
     Ok(Some(quoted.join(", ")))
 }
 
+/// Whether the server has the setting of [`NOTICE_LOST_CLIENTS`].
+fn notices_lost_clients(server_version: Option<u32>) -> bool {
+    server_version.is_some_and(|version| version >= 140_000)
+}
+
 /// Whether the error ends the session.
 fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
     error
@@ -289,8 +351,28 @@ fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
         "57P01" => DriverErrorKind::SessionEnded,
         // Starting up, shutting down, or out of order.
         "57P02" | "57P03" | "58000" => DriverErrorKind::Unreachable,
+        "08P01" => refused_by_pooler(error.message()),
         code if code.starts_with("08") => DriverErrorKind::Unreachable,
         _ => DriverErrorKind::Other,
+    }
+}
+
+/// Reads why PgBouncer refused a login. Up to 1.18 and beyond it has one code for all reasons, so only
+/// its text tells them apart; it is the same in every language.
+fn refused_by_pooler(message: &str) -> DriverErrorKind {
+    let begins = |known: &[&str]| known.iter().any(|known| message.starts_with(known));
+    if begins(&[
+        "SASL authentication failed",
+        "password authentication failed",
+        "no such user",
+    ]) {
+        DriverErrorKind::Authentication
+    } else if begins(&["no such database"]) {
+        DriverErrorKind::DatabaseMissing
+    } else if begins(&["no more connections allowed"]) {
+        DriverErrorKind::TooManyConnections
+    } else {
+        DriverErrorKind::Unreachable
     }
 }
 
@@ -424,6 +506,28 @@ mod tests {
         let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
         let options = driver().await.options(&address, &config, Certificates::default());
         assert!(options.get_options().unwrap().ends_with("-c statement_timeout=1500"));
+    }
+
+    #[test]
+    fn the_reasons_of_a_pooler_are_told_apart() {
+        use DriverErrorKind as Kind;
+        let cases = [
+            ("SASL authentication failed", Kind::Authentication),
+            ("no such user: u", Kind::Authentication),
+            ("no such database: d", Kind::DatabaseMissing),
+            (
+                "no more connections allowed (max_client_conn)",
+                Kind::TooManyConnections,
+            ),
+            (
+                "server login has been failing, try again later (server_login_retry)",
+                Kind::Unreachable,
+            ),
+            ("query_wait_timeout", Kind::Unreachable),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(refused_by_pooler(message), expected, "{message}");
+        }
     }
 
     #[test]

@@ -101,11 +101,13 @@ impl DatabaseDriver for SqliteDriver {
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         create(config)?;
+        config.refuse_transaction_pooler()?;
         relative_path(config).map(drop)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        config.refuse_transaction_pooler().map_err(invalid)?;
         let path = relative_path(config).map_err(invalid)?.to_owned();
         let create = create(config).map_err(invalid)?.unwrap_or(self.create);
         let root = self.root.clone();
@@ -151,7 +153,7 @@ impl DatabaseDriver for SqliteDriver {
         "sqlite"
     }
 
-    fn migration_lock(&self) -> MigrationLock {
+    fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         MigrationLock::Transaction
     }
 }

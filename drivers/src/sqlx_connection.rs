@@ -3,6 +3,7 @@
 
 mod answer;
 mod dialect;
+mod pooler;
 
 use std::{
     fmt, io,
@@ -26,6 +27,7 @@ use tenantry_core::{
 use crate::max_answer::MaxAnswer;
 use answer::{All, Execute, First, Interrupted, Mode, prepared};
 pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
+pub(crate) use pooler::PerTransaction;
 
 /// How many prepared statements one connection keeps.
 pub(crate) const STATEMENT_CACHE_CAPACITY: usize = 100;
@@ -50,6 +52,8 @@ pub(crate) struct SqlxConnection<D: Dialect> {
     end: Option<&'static str>,
     /// A future of this connection runs, or was dropped before its end.
     busy: bool,
+    /// There if each transaction may run in another session of the server.
+    per_transaction: Option<PerTransaction>,
 }
 
 impl<D: Dialect> SqlxConnection<D> {
@@ -72,6 +76,19 @@ impl<D: Dialect> SqlxConnection<D> {
             broken: None,
             end: None,
             busy: false,
+            per_transaction: None,
+        }
+    }
+
+    /// Leads to a pooler that may run each transaction in another session, if there are settings.
+    #[cfg_attr(
+        not(feature = "postgresql"),
+        allow(dead_code, reason = "no other driver speaks to a pooler")
+    )]
+    pub(crate) fn setting(self, per_transaction: Option<PerTransaction>) -> Self {
+        Self {
+            per_transaction,
+            ..self
         }
     }
 
@@ -150,13 +167,23 @@ where
     QueryResult: From<<D::Database as Database>::Row>,
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
-    /// Runs one prepared statement in the way that `mode` says, once more if its plan was stale.
+    /// Runs one prepared statement in the way that `mode` says.
     async fn run<M: Mode<D>>(&mut self, statement: &Statement) -> Result<M::Output, DatabaseError> {
         self.refuse_outside()?;
+        if self.is_alone() {
+            self.run_alone::<M>(statement).await
+        } else {
+            self.run_here::<M>(statement).await
+        }
+    }
+
+    /// Runs it in the transaction that is open, if one is; once more if its plan was stale.
+    async fn run_here<M: Mode<D>>(&mut self, statement: &Statement) -> Result<M::Output, DatabaseError> {
         self.enter(self.statement_timeout)?;
         let limit = self.statement_timeout.map(|limit| limit + GRACE);
         let mut outcome = self.once::<M>(statement, limit).await;
         if let Some(Err(Interrupted::Failed(sqlx::Error::Database(error), 0))) = &outcome
+            && !self.is_alone()
             && D::is_stale_plan(&**error)
         {
             let cleared = within(&mut self.timer, limit, pin!(self.connection.clear_cached_statements())).await;
@@ -191,7 +218,7 @@ where
     ) -> Option<Result<M::Output, Interrupted>> {
         let run = pin!(M::run(
             &mut self.connection,
-            prepared::<D>(statement),
+            prepared::<D>(statement, self.per_transaction.is_none()),
             self.max_answer.room()
         ));
         within(&mut self.timer, limit, run).await
@@ -275,7 +302,11 @@ where
     /// A script knows no time-out of its own: its caller has one.
     async fn execute_script(&mut self, sql: &str) -> Result<ExecResult, DatabaseError> {
         self.refuse_outside()?;
-        self.script(sql, None).await
+        if self.is_alone() {
+            self.script_alone(sql).await
+        } else {
+            self.script(sql, None).await
+        }
     }
 
     async fn query(&mut self, statement: &Statement) -> Result<Vec<QueryResult>, DatabaseError> {
@@ -290,13 +321,18 @@ where
     fn stream<'a>(&'a mut self, statement: &'a Statement) -> RowStream<'a> {
         Box::pin(try_stream! {
             self.refuse_outside()?;
+            let alone = self.is_alone();
+            if alone {
+                self.open("BEGIN").await?;
+            }
+            let named = self.per_transaction.is_none();
             self.enter(self.statement_timeout)?;
             let limit = self.statement_timeout.map(|limit| limit + GRACE);
             let mut count = 0;
             let mut replanned = false;
             let failed = loop {
                 let failed = {
-                    let mut rows = self.connection.fetch(prepared::<D>(statement));
+                    let mut rows = self.connection.fetch(prepared::<D>(statement, named));
                     loop {
                         let next = within(&mut self.timer, limit, pin!(rows.next())).await;
                         match next.ok_or_else(Self::timed_out)? {
@@ -311,7 +347,7 @@ where
                 };
                 match &failed {
                     Some(sqlx::Error::Database(error))
-                        if count == 0 && self.depth == 0 && !replanned && D::is_stale_plan(&**error) =>
+                        if count == 0 && self.depth == 0 && !alone && !replanned && D::is_stale_plan(&**error) =>
                     {
                         replanned = true;
                         let cleared = within(&mut self.timer, limit, pin!(self.connection.clear_cached_statements())).await;
@@ -323,8 +359,12 @@ where
                 }
             };
             self.leave();
+            let failed = failed.map(|error| self.fail(error, Some(count)));
+            if alone {
+                self.end_alone(failed.as_ref()).await?;
+            }
             if let Some(error) = failed {
-                Err(self.fail(error, Some(count)))?;
+                Err(error)?;
             }
         })
     }
@@ -332,7 +372,7 @@ where
     async fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
         self.refuse_outside()?;
         if self.depth == 0 {
-            self.control(&D::begin(options)).await.map_err(without_effect)?;
+            self.open(&D::begin(options)).await?;
             self.end = D::end(options);
         } else {
             if options.isolation_level.is_some() || options.access_mode.is_some() {

@@ -429,7 +429,8 @@ async fn the_migrations_bear_being_run_again() {
 #[tokio::test]
 async fn one_session_at_a_time_holds_the_migration_lock() {
     let server = database("lock").await;
-    let MigrationLock::Session { lock, prepare, unlock } = driver().await.migration_lock() else {
+    let secret = DatabaseConfig::parse(&SecretValue::new(json!({"type": "oracle"}))).unwrap();
+    let MigrationLock::Session { lock, prepare, unlock } = driver().await.migration_lock(&secret) else {
         panic!("it is a session's lock");
     };
     let lock = Statement::from_string(DbBackend::Postgres, lock);

@@ -16,7 +16,7 @@ use poem_openapi::{OpenApi, param::Query, payload::PlainText};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_core::{
-    BoxError, BuildContext, Connection, DatabaseDriver, Registry, TenantId, TrustedProxies,
+    BoxError, BuildContext, Connection, DatabaseConfig, DatabaseDriver, Registry, TenantId, TrustedProxies,
     engine::{EngineSettings, LimitsSettings, OnConnect, Tenants, TenantsParts},
 };
 use tenantry_openapi::{
@@ -35,6 +35,7 @@ impl OnConnect for CreateUsers {
         &self,
         _tenant: &TenantId,
         _driver: &dyn DatabaseDriver,
+        _config: &DatabaseConfig,
         connection: &mut dyn Connection,
     ) -> Result<(), BoxError> {
         let sql = include_str!("../../migrations/sqlite/0001_create_users.sql");

@@ -76,7 +76,13 @@ async fn migrate(installation: &Installation, id: &TenantId, dry_run: bool) -> R
             .await
     } else {
         migrations
-            .apply(&*opened.driver, &mut *opened.connection, id, sample_data)
+            .apply(
+                &*opened.driver,
+                &opened.config,
+                &mut *opened.connection,
+                id,
+                sample_data,
+            )
             .await
     };
     opened.connection.close().await;

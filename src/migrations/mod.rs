@@ -16,11 +16,12 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sea_orm::{
-    DbBackend, DbErr, SqliteTransactionMode, Statement, TransactionOptions,
+    DbBackend, DbErr, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions,
     sea_query::{Alias, ColumnDef, Order, Query, Table},
 };
 use tenantry_core::{
-    BoxError, Connection, DatabaseDriver, DatabaseError, DatabaseErrorKind, MigrationLock, TenantId, engine::OnConnect,
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, MigrationLock, TenantId,
+    engine::OnConnect,
 };
 use tokio::time::{Instant, sleep};
 
@@ -142,6 +143,7 @@ impl Migrations {
     pub async fn apply(
         &self,
         driver: &dyn DatabaseDriver,
+        config: &DatabaseConfig,
         connection: &mut dyn Connection,
         tenant: &TenantId,
         sample_data: bool,
@@ -161,7 +163,7 @@ impl Migrations {
             tenant,
             sample_data,
         };
-        match driver.migration_lock() {
+        match driver.migration_lock(config) {
             MigrationLock::Session { lock, prepare, unlock } => {
                 run.lock(lock).await?;
                 let done = run.under_session_lock(prepare, found.is_none()).await;
@@ -169,6 +171,9 @@ impl Migrations {
                 let report = done?;
                 unlocked.map_err(MigrationError::Table)?;
                 Ok(report)
+            }
+            MigrationLock::EachTransaction { lock, prepare, reset } => {
+                run.under_transaction_locks(lock, prepare, reset, found.is_none()).await
             }
             MigrationLock::Transaction => run.one_by_one().await,
         }
@@ -256,28 +261,89 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Takes the session lock.
     async fn lock(&mut self, lock: &str) -> Result<(), MigrationError> {
-        let statement = Statement::from_string(self.driver.backend(), lock);
-        let give_up = Instant::now() + LOCK_DEADLINE;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let row = self
-                .connection
-                .query_one(&statement)
-                .await
-                .map_err(MigrationError::Table)?;
-            let taken: Option<i64> = match row {
-                Some(row) => row.try_get_by_index(0).map_err(MigrationError::Unreadable)?,
-                None => None,
-            };
-            if taken == Some(1) {
-                return Ok(());
-            }
-            if Instant::now() + pause > give_up {
-                return Err(MigrationError::Locked);
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+        let mut waiting = Waiting::begin();
+        while !self.try_lock(lock).await? {
+            waiting.pause().await?;
         }
+        Ok(())
+    }
+
+    /// Begins a transaction that holds the lock. None is open while this waits for the lock.
+    async fn begin_locked(&mut self, lock: &str) -> Result<(), MigrationError> {
+        // Each statement sees what was committed before it, also before the lock was taken.
+        let options = TransactionOptions {
+            isolation_level: Some(IsolationLevel::ReadCommitted),
+            ..Default::default()
+        };
+        let mut waiting = Waiting::begin();
+        loop {
+            self.connection.begin(&options).await.map_err(MigrationError::Table)?;
+            match self.try_lock(lock).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.connection.rollback().await.map_err(MigrationError::Table)?,
+                Err(error) => {
+                    self.roll_back().await;
+                    return Err(error);
+                }
+            }
+            waiting.pause().await?;
+        }
+    }
+
+    async fn try_lock(&mut self, lock: &str) -> Result<bool, MigrationError> {
+        let statement = Statement::from_string(self.driver.backend(), lock);
+        let row = self.connection.query_one(&statement).await;
+        let taken: Option<i64> = match row.map_err(MigrationError::Table)? {
+            Some(row) => row.try_get_by_index(0).map_err(MigrationError::Unreadable)?,
+            None => None,
+        };
+        Ok(taken == Some(1))
+    }
+
+    /// Applies one file after another, each in a transaction that takes the lock for itself.
+    async fn under_transaction_locks(
+        &mut self,
+        lock: &str,
+        prepare: &str,
+        reset: &str,
+        table_missing: bool,
+    ) -> Result<Report, MigrationError> {
+        if table_missing {
+            self.begin_locked(lock).await?;
+            if let Err(error) = self.create_table().await {
+                self.roll_back().await;
+                return Err(error);
+            }
+            self.connection.commit().await.map_err(MigrationError::Table)?;
+        }
+        let mut done: Vec<String> = Vec::new();
+        loop {
+            self.begin_locked(lock).await?;
+            let (next, already) = match self.next_step().await {
+                Ok(step) => step,
+                Err(error) => {
+                    self.roll_back().await;
+                    return Err(error);
+                }
+            };
+            let Some(migration) = next else {
+                self.roll_back().await;
+                return Ok(Report {
+                    already: already.saturating_sub(done.len()),
+                    applied: done,
+                });
+            };
+            let applied = self.apply_between(prepare, migration, reset).await;
+            self.end(applied, migration).await?;
+            done.push(migration.name.clone());
+        }
+    }
+
+    async fn apply_between(&mut self, prepare: &str, migration: &Migration, reset: &str) -> Result<(), DatabaseError> {
+        self.connection.execute_script(prepare).await?;
+        self.run_file(migration).await?;
+        self.connection.execute_script(reset).await?;
+        self.note_applied(migration).await
     }
 
     /// Applies everything, each file in a transaction, while the session holds the lock.
@@ -351,7 +417,16 @@ impl<'a> Run<'a> {
     }
 
     async fn apply_one(&mut self, migration: &Migration) -> Result<(), DatabaseError> {
-        self.connection.execute_script(&migration.script(self.tenant)).await?;
+        self.run_file(migration).await?;
+        self.note_applied(migration).await
+    }
+
+    async fn run_file(&mut self, migration: &Migration) -> Result<(), DatabaseError> {
+        let script = migration.script(self.tenant);
+        self.connection.execute_script(&script).await.map(drop)
+    }
+
+    async fn note_applied(&mut self, migration: &Migration) -> Result<(), DatabaseError> {
         let insert = Query::insert()
             .into_table(Alias::new(TABLE))
             .columns(["version", "name", "checksum", "applied_at"].map(Alias::new))
@@ -417,6 +492,30 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Waits until another instance has released the lock, in pauses that grow.
+struct Waiting {
+    give_up: Instant,
+    pause: Duration,
+}
+
+impl Waiting {
+    fn begin() -> Self {
+        Self {
+            give_up: Instant::now() + LOCK_DEADLINE,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    async fn pause(&mut self) -> Result<(), MigrationError> {
+        if Instant::now() + self.pause > self.give_up {
+            return Err(MigrationError::Locked);
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
 /// Applies migrations on a tenant's first connection.
 #[derive(Debug)]
 pub struct MigrationsOnConnect {
@@ -440,10 +539,11 @@ impl OnConnect for MigrationsOnConnect {
         &self,
         tenant: &TenantId,
         driver: &dyn DatabaseDriver,
+        config: &DatabaseConfig,
         connection: &mut dyn Connection,
     ) -> Result<(), BoxError> {
         self.migrations
-            .apply(driver, connection, tenant, self.sample_data)
+            .apply(driver, config, connection, tenant, self.sample_data)
             .await?;
         Ok(())
     }

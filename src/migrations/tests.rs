@@ -52,7 +52,7 @@ impl Target {
     async fn apply(&self, migrations: &Migrations, sample_data: bool) -> Result<Report, MigrationError> {
         let mut connection = self.driver.connect(&self.config).await.unwrap();
         let report = migrations
-            .apply(&*self.driver, &mut *connection, &self.tenant, sample_data)
+            .apply(&*self.driver, &self.config, &mut *connection, &self.tenant, sample_data)
             .await;
         connection.close().await;
         report
@@ -312,7 +312,7 @@ async fn the_statement_time_out_is_for_requests_and_comes_back_after() {
     let (_folder, migrations) = folder("postgresql", &[("1_slow.sql", "SELECT pg_sleep(0.6)")]).await;
     let mut connection = target.driver.connect(&target.config).await.unwrap();
     migrations
-        .apply(&*target.driver, &mut *connection, &target.tenant, false)
+        .apply(&*target.driver, &target.config, &mut *connection, &target.tenant, false)
         .await
         .unwrap();
     let timeout = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
@@ -339,7 +339,7 @@ async fn mariadb_s_time_out_comes_back_after_migrations() {
     let (_folder, migrations) = folder("mysql", &[("1_slow.sql", "DO SLEEP(1.5)")]).await;
     let mut connection = target.driver.connect(&target.config).await.unwrap();
     migrations
-        .apply(&*target.driver, &mut *connection, &target.tenant, false)
+        .apply(&*target.driver, &target.config, &mut *connection, &target.tenant, false)
         .await
         .unwrap();
     let limit = Statement::from_string(DbBackend::MySql, "SELECT CAST(@@SESSION.max_statement_time AS char)");

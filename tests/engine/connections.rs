@@ -244,8 +244,8 @@ impl DatabaseDriver for Gated {
         self.sqlite.migration_dialect()
     }
 
-    fn migration_lock(&self) -> MigrationLock {
-        self.sqlite.migration_lock()
+    fn migration_lock(&self, config: &DatabaseConfig) -> MigrationLock {
+        self.sqlite.migration_lock(config)
     }
 }
 

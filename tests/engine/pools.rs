@@ -124,7 +124,7 @@ impl DatabaseDriver for Driver {
         "sqlite"
     }
 
-    fn migration_lock(&self) -> MigrationLock {
+    fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         MigrationLock::Transaction
     }
 }
@@ -290,7 +290,13 @@ impl Slow {
 
 #[async_trait]
 impl OnConnect for Slow {
-    async fn prepare(&self, _: &TenantId, _: &dyn DatabaseDriver, _: &mut dyn Connection) -> Result<(), BoxError> {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
+        _: &mut dyn Connection,
+    ) -> Result<(), BoxError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         sleep(self.takes).await;
         self.done.fetch_add(1, Ordering::SeqCst);

@@ -16,7 +16,7 @@ use super::{
     secrets::{LIST_DEADLINE, SecretMetrics},
     tenant::{Held, Tenant},
 };
-use crate::{BoxError, Connection, DatabaseDriver, ProviderError, TenantId};
+use crate::{BoxError, Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId};
 
 /// Every tenant's database, opened on demand. Clones share one engine.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub struct Tenants(pub(crate) Arc<Engine>);
 pub struct OpenedConnection {
     /// The driver.
     pub driver: Arc<dyn DatabaseDriver>,
+    /// What the secret says of the database.
+    pub config: DatabaseConfig,
     /// The connection; whoever has it closes it.
     pub connection: Box<dyn Connection>,
 }
@@ -105,6 +107,7 @@ impl Tenants {
             .map_err(AcquireError::Database)?;
         Ok(OpenedConnection {
             driver: secret.driver.clone(),
+            config: secret.config.clone(),
             connection,
         })
     }

@@ -155,11 +155,13 @@ impl DatabaseDriver for OracleDriver {
     }
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        config.refuse_transaction_pooler()?;
         self.address(config).map(drop)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        config.refuse_transaction_pooler().map_err(invalid)?;
         let address = self.address(config).map_err(invalid)?;
         let tls = &config.tls;
         for (field, given) in [
@@ -211,7 +213,7 @@ impl DatabaseDriver for OracleDriver {
         "oracle"
     }
 
-    fn migration_lock(&self) -> MigrationLock {
+    fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         migration_lock::LOCK
     }
 }

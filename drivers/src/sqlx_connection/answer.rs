@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use sea_orm::{ExecResult, QueryResult, Statement, Values};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, ColumnIndex, Database, Executor, IntoArguments, Row};
+use sqlx::{AssertSqlSafe, ColumnIndex, Database, Executor, IntoArguments, Row, database::HasStatementCache};
 use tenantry_core::DatabaseError;
 
 use super::Dialect;
@@ -11,13 +11,15 @@ use crate::max_answer::Room;
 
 pub(super) type Query<'a, DB> = sqlx::query::Query<'a, DB, SqlxValues>;
 
-pub(super) fn prepared<D: Dialect>(statement: &Statement) -> Query<'_, D::Database>
+/// A statement, which the server keeps prepared if it may be `named`.
+pub(super) fn prepared<D: Dialect>(statement: &Statement, named: bool) -> Query<'_, D::Database>
 where
+    D::Database: HasStatementCache,
     SqlxValues: IntoArguments<D::Database>,
 {
     let values = statement.values.iter().flat_map(|values| &values.0);
     let values = values.cloned().map(D::bound).collect();
-    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(Values(values)))
+    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(Values(values))).persistent(named)
 }
 
 /// Why an answer was not read to its end.

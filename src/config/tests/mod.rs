@@ -174,7 +174,7 @@ impl DatabaseDriver for Files {
         "sqlite"
     }
 
-    fn migration_lock(&self) -> MigrationLock {
+    fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         MigrationLock::Transaction
     }
 }

@@ -20,7 +20,8 @@ use super::{
     state::Facts,
 };
 use crate::{
-    BoxError, Connection, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, TenantId,
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
+    DriverErrorKind, TenantId,
     engine::{budget::ConnectionPermit, measure::stopwatch::note_error, pace::Backoff, secrets::Secret},
     trace::{database_system, trace_span},
 };
@@ -46,6 +47,7 @@ pub trait OnConnect: Send + Sync {
         &self,
         tenant: &TenantId,
         driver: &dyn DatabaseDriver,
+        config: &DatabaseConfig,
         connection: &mut dyn Connection,
     ) -> Result<(), BoxError>;
 }
@@ -248,7 +250,7 @@ impl Opening {
         let connection = opened
             .connection()
             .map_err(|error| NotOpened::not_prepared(error.into()))?;
-        let preparation = on_connect.prepare(&pool.tenant, &*secret.driver, connection);
+        let preparation = on_connect.prepare(&pool.tenant, &*secret.driver, &secret.config, connection);
         // Migrations may take longer than a request has, so its deadline is not theirs.
         let outcome = timeout(pool.parts.times.prepare, preparation).await;
         drop(preparing);

@@ -74,7 +74,7 @@ impl DatabaseDriver for ScriptedDriver {
         "scripted"
     }
 
-    fn migration_lock(&self) -> MigrationLock {
+    fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         MigrationLock::Transaction
     }
 }
@@ -144,6 +144,7 @@ impl OnConnect for ScriptedMigrations {
         &self,
         tenant: &TenantId,
         _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
         connection: &mut dyn Connection,
     ) -> Result<(), BoxError> {
         let (takes, fails) = {
