@@ -6,7 +6,7 @@ use sea_orm::Statement;
 use serde_json::{Value, json};
 use tenantry_core::{BuildContext, DatabaseConfig, Registry, SecretValue};
 use tenantry_drivers::{MysqlDriver, PostgresqlDriver, SqliteDriver};
-use tenantry_test_support::{MariadbServer, PostgresServer};
+use tenantry_test_support::{MariadbServer, PgBouncer, PostgresServer};
 
 use super::*;
 
@@ -346,4 +346,49 @@ async fn mariadb_s_time_out_comes_back_after_migrations() {
     let row = connection.query_one(&limit).await.unwrap().unwrap();
     assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "1.000000");
     connection.close().await;
+}
+
+/// A target behind a PgBouncer in transaction mode with two sessions.
+async fn pooled() -> (PgBouncer, Target) {
+    let server = PostgresServer::shared().await;
+    let pgbouncer = PgBouncer::start(server, "default_pool_size = 2").await.unwrap();
+    let tenant = server.create_tenant("pooled").await.unwrap();
+    let driver = json!({"type": "postgresql", "statement_timeout": "2s"});
+    let target = Target::new(driver, pgbouncer.secret(&tenant)).await;
+    (pgbouncer, target)
+}
+
+#[tokio::test]
+async fn instances_behind_a_pooler_apply_each_file_once() {
+    let (_pgbouncer, target) = pooled().await;
+    instances_at_once_apply_each_file_once(target, "postgresql").await;
+}
+
+#[tokio::test]
+async fn a_file_leaves_no_setting_in_a_session_of_a_pooler() {
+    let (_pgbouncer, target) = pooled().await;
+    let dumped = "SELECT pg_catalog.set_config('search_path', '', false); SET statement_timeout = 0; \
+                  SET TimeZone = 'Asia/Tokyo'; CREATE TABLE public.t (id bigint); SELECT pg_sleep(2.3)";
+    let files = [("1_dumped.sql", dumped), ("2_more.sql", "INSERT INTO t VALUES (1)")];
+    let (_folder, migrations) = folder("postgresql", &files).await;
+    let both = ["1_dumped", "2_more"];
+    assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&both, 0));
+    assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&[], 2));
+    for _ in 0..4 {
+        let settings = "SELECT concat_ws(' ', current_setting('search_path'), current_setting('TimeZone'), \
+                        current_setting('statement_timeout')) FROM t";
+        assert_eq!(target.texts(settings).await, ["\"$user\", public UTC 2s"]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_fails_behind_a_pooler_leaves_nothing() {
+    let (_pgbouncer, target) = pooled().await;
+    let (_folder, migrations) = folder("postgresql", &[("1_t.sql", "CREATE TABLE t (id bigint); SELECT 1/0")]).await;
+    for _ in 0..2 {
+        let error = target.apply(&migrations, false).await.unwrap_err();
+        assert!(matches!(error, MigrationError::Failed { .. }), "{error:?}");
+    }
+    let (_folder, migrations) = folder("postgresql", &[("1_t.sql", "CREATE TABLE t (id bigint)")]).await;
+    assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&["1_t"], 0));
 }

@@ -5,6 +5,7 @@
 
 mod connections;
 mod pinned;
+mod pooler;
 mod pools;
 mod running;
 mod scripted;

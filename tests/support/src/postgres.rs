@@ -318,7 +318,7 @@ fn settings(folder: &Path, port: u16, tls: bool) -> Vec<OsString> {
     settings
 }
 
-async fn psql(superuser: &Superuser, ca: Option<&Path>, database: &str, sql: &str) -> Result<String> {
+pub(crate) async fn psql(superuser: &Superuser, ca: Option<&Path>, database: &str, sql: &str) -> Result<String> {
     let program = folder_with(&["psql"], &debian_folders().await, "postgresql-client")?.join("psql");
     let command = [
         program.into(),
