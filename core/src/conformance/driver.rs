@@ -113,6 +113,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             encryption_that_cannot_be_had_is_a_tls_error,
             a_missing_database_is_told_from_a_missing_server,
             a_secret_without_a_field_is_refused_by_its_name,
+            a_transaction_pooler_is_used_or_refused_by_its_name,
             a_connect_that_is_dropped_leaves_nothing_behind,
             a_session_speaks_utc,
         }

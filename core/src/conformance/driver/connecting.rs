@@ -83,6 +83,20 @@ pub(super) async fn a_secret_without_a_field_is_refused_by_its_name(suite: &Suit
     }
 }
 
+pub(super) async fn a_transaction_pooler_is_used_or_refused_by_its_name(suite: &Suite<'_>) {
+    let mut secret = suite.fixture.secret();
+    secret["pooler"] = serde_json::json!("transaction");
+    let secret = config(secret);
+    let Err(error) = suite.driver.validate(&secret) else {
+        return;
+    };
+    assert_eq!(error.field, "pooler");
+    let Err(error) = suite.driver.connect(&secret).await else {
+        panic!("a connection was opened through a pooler that the driver refuses");
+    };
+    assert_eq!(error.kind, DriverErrorKind::Invalid);
+}
+
 pub(super) async fn a_connect_that_is_dropped_leaves_nothing_behind(suite: &Suite<'_>) {
     let config = config(suite.fixture.secret());
     for microseconds in (0..4000).step_by(200) {
