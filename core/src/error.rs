@@ -4,6 +4,8 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 
 use sea_orm::{DbErr, RuntimeErr, SqlxError};
 
+use crate::constraint;
+
 /// Any error, to be kept as a source.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -192,6 +194,7 @@ pub struct DatabaseError {
     pub kind: DatabaseErrorKind,
     /// The database's own code, such as the SQLSTATE `23505`.
     pub code: Option<String>,
+    constraint: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -201,7 +204,35 @@ impl DatabaseError {
         Self {
             kind,
             code: None,
+            constraint: None,
             source: None,
+        }
+    }
+
+    /// With the name of the constraint that was violated. A driver on sqlx need not give it: it is
+    /// read from the source.
+    #[must_use]
+    pub fn with_constraint(mut self, name: impl Into<String>) -> Self {
+        self.constraint = Some(name.into());
+        self
+    }
+
+    /// Returns the name of the constraint that was violated, as the database has it: `users_email_key`,
+    /// `PRIMARY` on MySQL, and `users.id`, the table and its columns, on SQLite if no index was named.
+    /// It is `None` if the error is of another kind, or if the database does not say.
+    pub fn constraint(&self) -> Option<String> {
+        let of_source = || {
+            let source = self.source.as_deref()?.downcast_ref::<Arc<SqlxError>>()?;
+            constraint::of_sqlx(source)
+        };
+        self.constraint.clone().or_else(of_source)
+    }
+
+    /// The same for an error that came back through SeaORM.
+    pub fn constraint_of(error: &DbErr) -> Option<String> {
+        match Self::find(error) {
+            Some(error) => error.constraint(),
+            None => constraint::of_sqlx(sqlx_error(error)?),
         }
     }
 

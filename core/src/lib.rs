@@ -7,6 +7,7 @@
 mod byte_size;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod constraint;
 mod database_config;
 mod driver;
 mod duration;

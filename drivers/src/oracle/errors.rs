@@ -17,6 +17,8 @@ const DPI_CONNECTION_CLOSED: i32 = 1080;
 /// The session was over already.
 const DPI_NOT_CONNECTED: i32 = 1010;
 
+/// ORA-00001: a unique value is taken.
+const UNIQUE: i32 = 1;
 /// ORA-00060: the transaction was chosen to lose. Oracle undoes the statement only, and the other side waits until all is undone.
 const DEADLOCK: i32 = 60;
 /// ORA-02091: a commit found a rule broken, and rolled the transaction back. Which rule, a second number in the message says.
@@ -67,6 +69,15 @@ impl Code {
             (ora, _) => Some(format!("ORA-{ora:05}")),
         }
     }
+}
+
+/// The name that `unique constraint (APP.USERS_EMAIL_KEY) violated` has in parentheses, in every
+/// language, without its schema.
+fn constraint(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once('(')?;
+    let (name, _) = rest.split_once(')')?;
+    let name = name.rsplit_once('.').map_or(name, |(_, name)| name);
+    Some(name.to_owned())
 }
 
 /// The number of Oracle's that a message of ODPI-C's names.
@@ -123,7 +134,14 @@ impl Failure {
             DatabaseErrorKind::ConnectionLostWithoutEffect if !alone => DatabaseErrorKind::ConnectionLost,
             kind => kind,
         };
+        let constraint = match code.ora {
+            UNIQUE => error.db_error().and_then(|error| constraint(error.message())),
+            _ => None,
+        };
         let mut failed = DatabaseError::new(kind).with_source(error);
+        if let Some(name) = constraint {
+            failed = failed.with_constraint(name);
+        }
         failed.code = code.text();
         Self {
             error: failed,
@@ -154,7 +172,7 @@ fn kind(code: &Code) -> DatabaseErrorKind {
     use DatabaseErrorKind as Kind;
     match (code.dpi, code.ora) {
         (DPI_CALL_TIMEOUT, _) => Kind::StatementTimeout,
-        (_, 1) => Kind::UniqueViolation,
+        (_, UNIQUE) => Kind::UniqueViolation,
         (_, 2291 | 2292) => Kind::ForeignKeyViolation,
         // Not null, check, too long, too large a number.
         (_, 1400 | 1407 | 2290 | 12899 | 1401 | 1426 | 1438 | 22835) => Kind::ConstraintViolation,
@@ -301,6 +319,20 @@ mod tests {
             (alone.kind, alone.code.as_deref()),
             (DatabaseErrorKind::Other, Some("ORA-02091"))
         );
+    }
+
+    #[test]
+    fn a_taken_value_names_its_constraint() {
+        let of = |code, message: &str| {
+            let error = DbError::new(code, 0, message.to_owned(), "test", "test");
+            Failure::of(Error::OciError(error), true).error.constraint()
+        };
+        let taken =
+            "ORA-00001: unique constraint (APP.USERS_EMAIL_KEY) violated on table APP.USERS columns (EMAIL_KEY)";
+        assert_eq!(of(1, taken).as_deref(), Some("USERS_EMAIL_KEY"));
+        assert_eq!(of(1, "ORA-00001"), None);
+        let refused = format!("ORA-02091: transaction rolled back\n{taken}");
+        assert_eq!(of(2091, &refused).as_deref(), Some("USERS_EMAIL_KEY"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use poem_openapi::{
 use sea_orm::DbErr;
 use serde::Serialize;
 use serde_json::Value;
-use tenantry_core::DatabaseErrorKind;
+use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
 use crate::{
     Failure, Fault, Json, Nullable, Problem, Tenant, Timestamp,
@@ -217,7 +217,7 @@ impl UsersApi {
         let Some(input) = faults.body(body) else {
             return Err(faults.into());
         };
-        let user = store::insert(&*tenant, input).await.map_err(email_taken)?;
+        let user = store::insert(&*tenant, input).await.map_err(value_taken)?;
         // As the client called it, so that it holds under a path prefix too.
         let collection = target_of(request).path().trim_end_matches('/');
         let location = format!("{collection}/{}", user.id);
@@ -253,7 +253,7 @@ impl UsersApi {
         let (Some(UserId(id)), Some(input)) = (faults.parameter("id", id.0), faults.body(body)) else {
             return Err(faults.into());
         };
-        let row = store::update(&*tenant, id, input).await.map_err(email_taken)?;
+        let row = store::update(&*tenant, id, input).await.map_err(value_taken)?;
         Ok(Json(row.ok_or_else(|| no_such_user(id))?.into()))
     }
 
@@ -280,10 +280,49 @@ fn no_such_user(id: i64) -> Problem {
     Problem::not_found(format!("The tenant has no user {id}."))
 }
 
-fn email_taken(error: DbErr) -> Problem {
-    match DatabaseErrorKind::of(&error) {
-        DatabaseErrorKind::UniqueViolation => Problem::conflict("Another user of the tenant has this email address.")
+/// A violated unique value is a conflict of the column that its constraint is for. Another constraint
+/// than the two that the migrations make is one of the tenant's own.
+fn value_taken(error: DbErr) -> Problem {
+    if DatabaseErrorKind::of(&error) != DatabaseErrorKind::UniqueViolation {
+        return error.into();
+    }
+    let constraint = DatabaseError::constraint_of(&error).unwrap_or_default().to_lowercase();
+    match constraint.as_str() {
+        email if email.contains("email") => Problem::conflict("Another user of the tenant has this email address.")
             .with_faults(vec![Fault::pointer("/email", "is taken")]),
+        "users_pkey" | "primary" | "users.id" => {
+            tracing::error!("the database gave a new user a number that is taken: its sequence lags behind the table");
+            Problem::conflict(
+                "The database gave the new user a number that another user has; an operator has to set its sequence.",
+            )
+            .with_faults(vec![Fault::pointer("/id", "is taken")])
+        }
         _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_value_is_the_constraint_s_column() {
+        let pointer = |name: Option<&str>| {
+            let mut error = DatabaseError::new(DatabaseErrorKind::UniqueViolation);
+            if let Some(name) = name {
+                error = error.with_constraint(name);
+            }
+            let problem = value_taken(error.into_db_err());
+            assert_eq!(problem.code(), crate::ProblemCode::Conflict);
+            problem.faults().first().and_then(|fault| fault.pointer.clone())
+        };
+        for email in ["users_email_key", "USERS_EMAIL_KEY", "users.email"] {
+            assert_eq!(pointer(Some(email)).as_deref(), Some("/email"), "{email}");
+        }
+        for id in ["users_pkey", "PRIMARY", "users.id"] {
+            assert_eq!(pointer(Some(id)).as_deref(), Some("/id"), "{id}");
+        }
+        assert_eq!(pointer(Some("SYS_C0012345")), None);
+        assert_eq!(pointer(None), None);
     }
 }

@@ -65,7 +65,13 @@ impl Failure {
             state if *state == SqlState::ADMIN_SHUTDOWN => 28,
             _ => 604,
         };
-        Self::new(code, database.message())
+        match (code, database.constraint()) {
+            (1, Some(name)) => {
+                let name = name.to_uppercase();
+                Self::new(code, format!("unique constraint (APP.{name}) violated"))
+            }
+            _ => Self::new(code, database.message()),
+        }
     }
 
     /// Of a commit: Oracle tells of the roll back first, and of what it found second.

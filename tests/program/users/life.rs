@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tenantry_test_support::{MariadbServer, PostgresServer};
 
 use super::{USERS, on_every_database, path, user};
-use crate::databases::Database;
+use crate::databases::{Database, config, serve};
 
 on_every_database!(
     a_user_is_created_read_changed_and_deleted,
@@ -186,4 +187,29 @@ async fn a_user_who_is_not_there_is_not_found(database: Database) {
         client.get(USERS).await.expect(200).json()["items"],
         Value::Array(Vec::new())
     );
+}
+
+/// As after an import that kept the numbers and did not set the sequence.
+#[tokio::test]
+async fn a_sequence_that_lags_behind_is_not_a_taken_email_address() {
+    let (postgres, mariadb) = (PostgresServer::shared().await, MariadbServer::shared().await);
+    let on_postgres = postgres.create_tenant("lags").await.unwrap();
+    let on_mariadb = mariadb.create_tenant("lags").await.unwrap();
+    let secrets = json!({"acme": postgres.secret(&on_postgres), "maria": mariadb.secret(&on_mariadb)});
+    let (_server, client) = serve(&config(&secrets)).await;
+    for tenant in ["acme", "maria"] {
+        let first = client.tenant(tenant).post(USERS, &user("One", "one@x.example")).await;
+        assert_eq!(first.expect(201).json()["id"], 1);
+    }
+    let import = "UPDATE users SET id = 2";
+    postgres.psql(&on_postgres.database, import).await.unwrap();
+    // MariaDB's counter follows every number that is written.
+    let again = "CREATE TRIGGER again BEFORE INSERT ON users FOR EACH ROW SET NEW.id = 1";
+    mariadb.sql(&on_mariadb.database, again).await.unwrap();
+    for tenant in ["acme", "maria"] {
+        let answer = client.tenant(tenant).post(USERS, &user("Two", "two@x.example")).await;
+        assert_eq!(answer.status, 409, "{tenant}");
+        let faults = answer.faults("conflict");
+        assert_eq!(faults, [("/id".to_owned(), "is taken".to_owned())], "{tenant}");
+    }
 }

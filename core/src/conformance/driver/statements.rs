@@ -7,7 +7,7 @@ use sea_orm::{SqlErr, Statement, TransactionOptions};
 use tokio::time::timeout;
 
 use super::{STATEMENT_TIMEOUT, Session, Suite, kind, tables};
-use crate::DatabaseErrorKind;
+use crate::{DatabaseError, DatabaseErrorKind};
 
 pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
@@ -15,6 +15,7 @@ pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &
         .execute(&tables::parent(200, Some("taken")))
         .await
         .expect("the name is free");
+    let mut constraints = Vec::new();
     for again in [tables::parent(201, Some("taken")), tables::parent(200, Some("another"))] {
         let error = session.execute(&again).await.expect_err("the value is taken");
         assert_eq!(error.kind, DatabaseErrorKind::UniqueViolation);
@@ -23,7 +24,10 @@ pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &
             !format!("{error} {error:?}").contains("taken"),
             "the error repeats a value"
         );
+        let constraint = error.constraint().expect("the constraint has a name");
         let error = error.into_db_err();
+        assert_eq!(DatabaseError::constraint_of(&error), Some(constraint.clone()));
+        constraints.push(constraint);
         if suite.is_known_to_sea_orm() {
             assert!(
                 matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))),
@@ -33,6 +37,7 @@ pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &
         }
         assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::UniqueViolation);
     }
+    assert_ne!(constraints[0], constraints[1], "which one was violated is not told");
     session.is_usable().await;
     session.close().await;
 }
