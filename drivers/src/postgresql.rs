@@ -184,7 +184,13 @@ impl DatabaseDriver for PostgresqlDriver {
         let certificates = Certificates::read(config, &self.base_dir).await?;
         let schema = search_path(config).map_err(invalid)?;
         let options = self.options(&address, config, certificates);
-        let failed = |error| connect_error(error, connect_kind);
+        let failed = |error| match error {
+            sqlx::Error::Database(error) if refuses_parameters(&*error) => {
+                let reason = "must be `transaction`: a pooler before the server refuses a start-up parameter";
+                invalid(SecretInvalid::new("pooler", reason))
+            }
+            error => connect_error(error, connect_kind),
+        };
         let mut connection = in_long_steps(options.connect()).await.map_err(failed)?;
         let per_transaction = if self.is_pooled(config) {
             let version = connection.server_version_num();
@@ -357,6 +363,16 @@ fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
     }
 }
 
+/// Whether a pooler does not know a parameter of the start-up packet, which a server ignores or knows.
+/// PgBouncer has one code for all of its errors; RDS Proxy calls it an unsupported feature.
+fn refuses_parameters(error: &dyn sqlx::error::DatabaseError) -> bool {
+    match error.code().unwrap_or_default().as_ref() {
+        "08P01" => error.message().starts_with("unsupported startup parameter"),
+        "0A000" => true,
+        _ => false,
+    }
+}
+
 /// Reads why PgBouncer refused a login. Up to 1.18 and beyond it has one code for all reasons, so only
 /// its text tells them apart; it is the same in every language.
 fn refused_by_pooler(message: &str) -> DriverErrorKind {
@@ -442,9 +458,10 @@ fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::{AccessMode, IsolationLevel};
+    use sea_orm::{AccessMode, IsolationLevel, Statement};
     use serde_json::{Value, json};
     use tenantry_core::{Registry, SecretValue};
+    use tenantry_test_support::PostgresServer;
 
     use super::*;
 
@@ -527,6 +544,36 @@ mod tests {
         ];
         for (message, expected) in cases {
             assert_eq!(refused_by_pooler(message), expected, "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_the_server_refuses_is_left_out() {
+        let server = PostgresServer::shared().await;
+        let tenant = server.create_tenant("refuses").await.unwrap();
+        let (driver, config) = (driver().await, secret(server.secret(&tenant)));
+        let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+        let options = driver.options(&address, &config, Certificates::default());
+        let refused = Some("SET LOCAL client_connection_check_interval = 'canary'");
+        let per_transaction = PerTransaction::new("SET LOCAL statement_timeout = 1234".to_owned(), refused);
+        let show = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
+        for in_transaction in [false, true] {
+            let mut connection = SqlxConnection::<Postgresql>::new(
+                options.connect().await.unwrap(),
+                (),
+                ServerVersion("1".into()),
+                None,
+                driver.max_answer,
+            )
+            .setting(Some(per_transaction.clone()));
+            if in_transaction {
+                connection.begin(&TransactionOptions::default()).await.unwrap();
+            }
+            let row = connection.query_one(&show).await.unwrap().unwrap();
+            assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "1234ms");
+            if in_transaction {
+                connection.commit().await.unwrap();
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::{
+    error::Error as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,8 @@ use futures_util::{StreamExt as _, future::join_all};
 use sea_orm::{DbBackend, IsolationLevel, Statement, TransactionOptions};
 use serde_json::{Value, json};
 use tenantry_core::{
-    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, Registry, SecretValue,
+    BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverErrorKind,
+    Registry, SecretValue,
     conformance::driver::{DriverFixture, MAX_ANSWER, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::PostgresqlDriver;
@@ -282,7 +284,29 @@ async fn the_driver_says_it_for_secrets_that_do_not() {
     secret["pooler"] = json!("none");
     let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
     // PgBouncer does not know the start-up options that are sent then.
-    assert!(driver.connect(&config).await.is_err());
+    let error = driver.connect(&config).await.err().unwrap();
+    assert_eq!(error.kind, DriverErrorKind::Invalid);
+    assert!(error.source().unwrap().to_string().contains("`pooler`"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_pooler_that_keeps_sessions_needs_no_word_of_it() {
+    let server = PostgresServer::shared().await;
+    // As the documentation has it for `pool_mode = session`.
+    let settings = "pool_mode = session\nignore_startup_parameters = extra_float_digits,options";
+    let pgbouncer = PgBouncer::start(server, settings).await.unwrap();
+    let tenant = server.create_tenant("kept").await.unwrap();
+    let limit = format!("ALTER ROLE \"{}\" SET statement_timeout = '2s'", tenant.user);
+    server.psql("postgres", &limit).await.unwrap();
+    let mut secret = pgbouncer.secret(&tenant);
+    secret["pooler"] = json!("none");
+    let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+    let mut connection = driver(json!({})).await.connect(&config).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(text(&mut connection, "SHOW statement_timeout").await, "2s");
+        assert_eq!(text(&mut connection, "SHOW TimeZone").await, "UTC");
+    }
+    connection.close().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Tenants whose server is behind a PgBouncer in transaction mode.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -196,18 +197,20 @@ async fn a_pooler_that_is_restarted_loses_and_doubles_no_write() {
         () = drops => unreachable!("it has no end"),
     };
     let there = pooled.psql("SELECT n FROM numbers").await;
-    let there: std::collections::BTreeSet<i64> = there.lines().map(|line| line.parse().unwrap()).collect();
+    let there: BTreeSet<i64> = there.lines().map(|line| line.parse().unwrap()).collect();
     let (mut kept, mut unknown, mut refused) = (0, 0, 0);
+    let mut kinds = BTreeMap::<&str, usize>::new();
     for outcome in outcomes {
         assert!(outcome.0.iter().all(|number| there.contains(number)), "a write is lost");
         for (number, error) in &outcome.2 {
             assert!(!there.contains(number), "{error}");
+            *kinds.entry(DatabaseErrorKind::of(error).as_str()).or_default() += 1;
         }
         kept += outcome.0.len();
         unknown += outcome.1.len();
         refused += outcome.2.len();
     }
-    println!("{kept} writes were acknowledged, {unknown} are unknown, {refused} were refused");
+    println!("{kept} writes were acknowledged, {unknown} are unknown, {refused} were refused: {kinds:?}");
     assert!(kept > unknown + refused);
 }
 

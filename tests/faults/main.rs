@@ -11,6 +11,7 @@ mod ledger;
 mod load;
 mod migrating;
 mod neighbour;
+mod pooler;
 mod provider_gone;
 mod proxy;
 mod restart;
