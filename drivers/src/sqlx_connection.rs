@@ -500,6 +500,7 @@ async fn within<F: Future>(timer: &mut Timer, limit: Option<Duration>, future: P
 }
 
 /// Why a session could not be made ready: where it was lost, the server had been there until just now.
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
 pub(crate) fn begin_error(
     error: sqlx::Error,
     of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,

@@ -163,10 +163,8 @@ impl Lease {
     /// Whether the session cannot serve the next request, though the server answers on it: it
     /// became read-only in a failover, or is in a transaction that the engine knows nothing of.
     fn is_unfit_after(&self, error: &DatabaseError) -> bool {
-        // A pooler had no session for it in time, and may still have one later.
-        let no_session = error.kind == DatabaseErrorKind::PoolTimeout;
         let in_transaction = matches!(error.code.as_deref(), Some("25P01" | "25P02"));
-        no_session || error.kind == DatabaseErrorKind::ReadOnly || (in_transaction && self.depth == 0)
+        error.kind == DatabaseErrorKind::ReadOnly || (in_transaction && self.depth == 0)
     }
 
     /// Whether the server answers on it; else it is closed when this is dropped.
