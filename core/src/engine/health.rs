@@ -1,4 +1,4 @@
-//! How tenants are: told from what is known, or asked of their databases.
+//! How tenants are: from what is known, or by asking their databases.
 
 use std::{sync::Arc, time::Duration};
 
@@ -212,7 +212,7 @@ impl Tenants {
 
     async fn ask_once(&self, tenant: &TenantId, secret: &Secret) -> Result<(), DatabaseError> {
         let budget = &self.0.pools.budget;
-        // Only if there is room at once: a check takes nobody's place.
+        // Only if there is room at once: a check takes no request's place.
         let permit = budget
             .try_acquire_alone()
             .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;

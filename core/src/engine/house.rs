@@ -1,4 +1,4 @@
-//! The engine itself: its tenants, who may enter, and the housekeeping.
+//! The engine itself: its tenants, admission, and the housekeeping.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ use crate::{
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// What an over-busy tenant is told.
+/// The answer to a tenant that is too busy.
 const BUSY: AcquireError = AcquireError::Busy {
     retry_after: Duration::from_secs(1),
 };
@@ -46,7 +46,7 @@ pub struct TenantsParts {
     pub settings: EngineSettings,
     /// What comes before a tenant's first use.
     pub on_connect: Option<Arc<dyn OnConnect>>,
-    /// Who is told what the engine does.
+    /// Observes what the engine does.
     pub observer: Option<Arc<dyn EngineObserver>>,
 }
 
@@ -194,7 +194,7 @@ impl Engine {
             Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
             Err(_) => span.record("otel.status_code", "ERROR"),
         };
-        // What is asked of a tenant that does not exist is nobody's.
+        // A request for a tenant that does not exist counts for no tenant.
         if let Some(tally) = &tally
             && !matches!(read, Err(SecretError::NotFound))
         {
@@ -275,7 +275,7 @@ impl Engine {
         }
     }
 
-    /// Looks after connections and secrets that nobody asks for.
+    /// Looks after connections and secrets that no request asks for.
     fn sweep(&self) {
         let now = Instant::now();
         let idle_timeout = Duration::from(self.settings.pools.idle_timeout);
@@ -288,7 +288,7 @@ impl Engine {
             };
             match tenant.filter(is_current) {
                 // A tenant that is deleted at its provider loses its pool, and one whose secret
-                // changed gets it, though nobody asks.
+                // changed gets it, though no request asks.
                 Some(tenant) => {
                     tenant.renew_if_due(&self.secrets, now);
                     if let Some(since) = now.checked_sub(idle_timeout)

@@ -4,7 +4,7 @@
 //! ```text
 //! TenantId -> Tenants::acquire -> Tenant -+- secrets   time to live, one fetch at a time, served while
 //!                                         |            it is renewed, unknown tenants remembered
-//!                                         +- pool      idle connections, who waits, openings
+//!                                         +- pool      idle connections, waiting requests, openings
 //!                                              `- budget   the ceiling over all pools
 //!                -> TenantDatabase
 //! ```

@@ -27,7 +27,7 @@ impl Backoff {
         }
     }
 
-    /// Notes a failure and tells how long to wait now.
+    /// Notes a failure and returns how long to wait now.
     pub(crate) fn fail(&mut self, now: Instant) -> Duration {
         let delay = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);

@@ -28,7 +28,7 @@ pub struct OpenedConnection {
     pub driver: Arc<dyn DatabaseDriver>,
     /// What the secret says of the database.
     pub config: DatabaseConfig,
-    /// The connection; whoever has it closes it.
+    /// The connection; its owner closes it.
     pub connection: Box<dyn Connection>,
 }
 
@@ -79,7 +79,7 @@ impl Tenants {
         self.acquire_for(tenant, None).await
     }
 
-    /// As [`acquire`](Self::acquire), for a request whose `tally` is told what becomes of it.
+    /// As [`acquire`](Self::acquire), for a request whose `tally` counts its statements.
     ///
     /// # Errors
     /// See [`AcquireError`].
@@ -122,7 +122,7 @@ impl Tenants {
             .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(BoxError::from(elapsed))))
     }
 
-    /// Drops the kept secret of one tenant, or of all; tells how many there were. Pools stay until
+    /// Drops the kept secret of one tenant, or of all; returns how many there were. Pools stay until
     /// a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
@@ -225,7 +225,7 @@ impl Tenants {
     }
 
     /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests
-    /// from now on get [`AcquireError::ShuttingDown`]. Tells whether all were closed in time.
+    /// from now on get [`AcquireError::ShuttingDown`]. Returns whether all were closed in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.0.close();
         tokio::time::timeout(grace, self.0.pools.budget.drained()).await.is_ok()

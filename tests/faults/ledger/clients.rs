@@ -70,8 +70,8 @@ pub(super) struct Clients {
 
 impl Clients {
     /// Starts `clients` of them. Each request is for a random tenant: `program` gets writes and reads,
-    /// `library` transfers.
-    pub(super) fn start(seed: u64, clients: usize, tenants: usize, program: &Client, library: &Client) -> Self {
+    /// `transfers` serves transfers.
+    pub(super) fn start(seed: u64, clients: usize, tenants: usize, program: &Client, transfers: &Client) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = (0..clients)
             .map(|number| {
@@ -79,7 +79,7 @@ impl Clients {
                     number,
                     tenants,
                     program: program.clone(),
-                    library: library.clone(),
+                    transfers: transfers.clone(),
                     random: fastrand::Rng::with_seed(seed.wrapping_add(number as u64 + 1)),
                     stop: stop.clone(),
                 };
@@ -106,7 +106,7 @@ struct LedgerClient {
     number: usize,
     tenants: usize,
     program: Client,
-    library: Client,
+    transfers: Client,
     random: fastrand::Rng,
     stop: Arc<AtomicBool>,
 }
@@ -162,7 +162,7 @@ impl LedgerClient {
         let transfer = json!({
             "token": format!("{token}@t{tenant}."), "payer": payer, "payee": payee, "amount": self.random.i64(1..100),
         });
-        let (client, name) = (self.library.clone(), format!("t{tenant}"));
+        let (client, name) = (self.transfers.clone(), format!("t{tenant}"));
         self.stay_or_go(client.post(&name, "/api/v1/tenant/transfers", &transfer))
             .await
     }

@@ -1,4 +1,4 @@
-//! Who gives way to whom if there are fewer connections than all tenants together want.
+//! Which tenant gives a connection to another if there are fewer connections than all tenants together want.
 //!
 //! The rules, from the first to the last:
 //! 1. A permit that is free goes to the pool that holds the fewest, and among those to the one that
@@ -15,7 +15,7 @@
 //! | `LEAST_PATIENCE`..`MOST_PATIENCE` | 250 ms to 1 s | how long it waits before it takes one that another tenant used just now |
 //! | `SPARE_AFTER` | 1 s | how long a connection is idle before its tenant can do without it |
 //! | `FORGOTTEN_AFTER` | 30 s | the same for a tenant's only connection |
-//! | `LOOK_AGAIN`, `BETWEEN_LOOKS` | 100 ms, 10 ms | how often those who wait look for an idle connection, each and together |
+//! | `LOOK_AGAIN`, `BETWEEN_LOOKS` | 100 ms, 10 ms | how often waiting pools look for an idle connection, each and together |
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The connections that may be open at once over all tenants: a ceiling by construction, and a
 //! fair share of it for each tenant.
 //!
-//! [`State`] is the account under one lock, and `fairness` says who gives way to whom. A permit is
+//! [`State`] is the account under one lock, and `fairness` says which pool gives way to which. A permit is
 //! held from before a connection is opened until its session has ended at the server.
 
 mod fairness;
@@ -35,7 +35,7 @@ const COMPARED: usize = 64;
 
 /// A pool as its neighbours see it.
 pub(crate) trait Neighbour: Send + Sync {
-    /// Whose it is.
+    /// Its tenant.
     fn tenant(&self) -> TenantId;
     /// Its idle connection that has been idle longest.
     fn longest_idle(&self) -> Option<Idle>;
@@ -224,7 +224,7 @@ impl Budget {
 
     fn tell(self: &Arc<Self>, granted: Option<(HolderId, oneshot::Sender<ConnectionPermit>)>) {
         if let Some((holder, sender)) = granted {
-            // If nobody waits there any more, the permit comes back by being dropped.
+            // If that pool no longer waits, the permit comes back by being dropped.
             drop(sender.send(self.permit(holder)));
         }
     }
@@ -316,12 +316,12 @@ impl Budget {
 /// The right to have one connection open, from before it is opened until its session has ended.
 pub(crate) struct ConnectionPermit {
     budget: Arc<Budget>,
-    /// Whose it is; nobody's while its connection is being closed.
+    /// Its pool; `None` while its connection is being closed.
     holder: Option<HolderId>,
 }
 
 impl ConnectionPermit {
-    /// Its connection is being closed: somebody who waits will soon have the permit.
+    /// Its connection is being closed: a waiting pool will soon have the permit.
     pub(crate) fn begin_closing(&mut self) {
         if let Some(holder) = self.holder.take() {
             self.budget.with(|state| state.begin_closing(holder));

@@ -1,4 +1,4 @@
-//! The account of all connections: how many are free, who holds the others, and who waits.
+//! The account of all connections: how many are free, which pools hold the others, and which wait.
 //!
 //! A plain data structure: it knows no clock and no task, and [`Budget`](super::Budget) keeps it
 //! under one lock.
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 /// Names one pool.
 pub(crate) type HolderId = u64;
 
-/// `P` is what is kept of a pool that holds permits, `W` how one that waits is told.
+/// `P` is what is kept of a pool that holds permits, `W` how a waiting one gets its permit.
 pub(super) struct State<P, W> {
     capacity: usize,
     free: usize,
-    /// Connections that are being closed: their permits are on the way back, and nobody's.
+    /// Connections that are being closed: their permits are on the way back, and belong to no pool.
     closing: usize,
     holders: IndexMap<HolderId, (usize, P), foldhash::quality::RandomState>,
-    /// Who waits, in order of arrival.
+    /// The pools that wait, in order of arrival.
     line: BTreeMap<u64, Waiter<P, W>>,
     next_place: u64,
     /// Where the next walk over the holders begins.
     cursor: usize,
-    /// When somebody who waits last looked for an idle connection.
+    /// When a waiting pool last looked for an idle connection.
     pub(super) looked: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ impl<P: Clone, W> State<P, W> {
         }
     }
 
-    /// Takes a permit if one is free. While one is free nobody waits.
+    /// Takes a permit if one is free. While one is free no pool waits.
     pub(super) fn take(&mut self, holder: HolderId, pool: &P) -> bool {
         if self.free == 0 {
             return false;
@@ -95,7 +95,7 @@ impl<P: Clone, W> State<P, W> {
         }
     }
 
-    /// A permit is back. Returns who has it now, if anybody waits: the pool that holds the fewest.
+    /// A permit is back. Returns the pool that has it now, if one waits: the one that holds the fewest.
     pub(super) fn give_back(&mut self) -> Option<(HolderId, W)> {
         self.closing -= 1;
         self.free += 1;

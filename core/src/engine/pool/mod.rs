@@ -76,7 +76,7 @@ pub(crate) struct Pool {
     member: Member,
     parts: Arc<PoolParts>,
     inner: Mutex<Inner>,
-    /// Openings that wait are told when fewer requests wait than openings run.
+    /// Notifies waiting openings when fewer requests wait than openings run.
     fewer_wait: Notify,
     /// The secret whose database was prepared.
     prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
@@ -295,7 +295,7 @@ impl Pool {
             Failed::Retry(pause) => Some(pause),
             Failed::GiveUp(waiting) => {
                 for waiter in waiting {
-                    // Nobody may wait there any more, and then nobody needs to know.
+                    // The request may have gone away.
                     drop(waiter.send(Err(error.clone())));
                 }
                 None

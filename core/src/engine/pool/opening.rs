@@ -90,7 +90,7 @@ pub(super) struct Opening(Arc<Pool>);
 impl Opening {
     /// Begins openings that the pool's state has counted already.
     pub(super) fn begin(pool: &Arc<Pool>, count: usize) {
-        // Without a runtime nobody waits.
+        // Without a runtime no request waits.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             for _ in 0..count {
                 runtime.spawn(Self(pool.clone()).run().in_current_span());
@@ -178,7 +178,7 @@ impl Opening {
                 failure,
             };
             match error.kind {
-                // Whoever ends a user's sessions, as after a rotation, also meets those that are
+                // An operator who ends a user's sessions, as after a rotation, also ends those that are
                 // just being opened.
                 DriverErrorKind::SessionEnded if ended < ENDED_TRIES && Instant::now() < deadline => {
                     ended += 1;

@@ -1,4 +1,4 @@
-//! The state of one tenant's pool: its idle connections, who waits, and what is being opened.
+//! The state of one tenant's pool: its idle connections, waiting requests, and openings.
 //!
 //! A plain data structure: it opens and closes nothing, and the time is a parameter. Its methods
 //! return what is to be done, and connections to close, so that nothing is dropped under the lock
@@ -44,7 +44,7 @@ pub(super) trait HasFacts {
     fn facts(&self) -> &Facts;
 }
 
-/// `C` is a connection, `W` how a request that waits is told.
+/// `C` is a connection, `W` how a waiting request gets its answer.
 pub(super) struct PoolState<C, W> {
     limits: PoolDefaults,
     /// Rises with each secret and each time the pool is closed: connections of an earlier era are

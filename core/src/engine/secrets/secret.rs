@@ -83,7 +83,7 @@ impl SecretError {
     }
 }
 
-/// A lease of a secret. When nothing uses the secret any more, the provider is told.
+/// A lease of a secret. When nothing uses the secret any more, the lease is released.
 pub(crate) struct HeldLease {
     pub(super) lease: Lease,
     tenant: TenantId,

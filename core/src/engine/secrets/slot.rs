@@ -159,7 +159,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
             (Some(kept), ..) if now < kept.times.fresh_until => Read::Fresh(kept.secret.clone()),
             (Some(kept), left, _) if now < kept.times.serve_until => {
                 let secret = kept.secret.clone();
-                // It may have changed long ago. If the last try failed, nobody waits for the next.
+                // It may have changed long ago. If the last try failed, no request waits for the next.
                 if kept.stale || now <= kept.times.old_from || left.is_some() {
                     Read::Stale(secret)
                 } else {

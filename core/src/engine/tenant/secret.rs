@@ -1,4 +1,4 @@
-//! Reading a tenant's secret: at most one fetch at a time, whose answer all who ask wait for.
+//! Reading a tenant's secret: at most one fetch at a time, and all requests wait for its answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ const MOST_SUPERSEDED: u32 = 16;
 const CACHE: &str = "secret.cache";
 
 type Outcome = Result<Arc<Secret>, SecretError>;
-/// What those wait on who want the answer of a fetch.
+/// Receives the answer of a fetch.
 pub(crate) type Flight = watch::Receiver<Option<Outcome>>;
 
 impl Tenant {
@@ -145,7 +145,7 @@ impl Tenant {
         flight
     }
 
-    /// Asks the provider until the answer is one that nobody asked to have read later.
+    /// Asks the provider until no refresh has asked for a newer answer.
     async fn fetch(&self, secrets: &Secrets, may_renew: bool) -> Outcome {
         for attempt in 0..MOST_SUPERSEDED {
             if let Some(outcome) = self.fetch_once(secrets, may_renew && attempt == 0).await {
