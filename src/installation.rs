@@ -11,7 +11,7 @@ use tenantry_core::{
 use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
 
 use crate::{
-    config::{Fault, Faults, ListenAddress, Loaded, Network, Origin, WarmUp},
+    config::{Fault, Faults, Forwarded, ListenAddress, Loaded, Network, Origin, WarmUp},
     migrations::{Migrations, MigrationsOnConnect},
     server::Certificate,
     telemetry::Telemetry,
@@ -233,6 +233,43 @@ impl Installation {
         )
     }
 
+    /// What is allowed and yet unsafe in this configuration, one sentence each: the server logs them
+    /// as it starts, and `tenantry check` prints them.
+    pub fn warnings(&self) -> Vec<String> {
+        let config = &self.loaded.config;
+        let ListenAddress(main) = config.server.listen;
+        let ListenAddress(operator) = config.server.admin_listen.unwrap_or(config.server.listen);
+        let mut warnings = self.resolver.warnings();
+        if !main.ip().is_loopback() && !self.resolver.authenticates() {
+            warnings.push(format!(
+                "`server.listen` is {main} and the resolver `{}` demands no proof of the tenant: \
+                 each client that reaches this address can read and change the data of every tenant. Put an authenticating \
+                 proxy before it, or use the resolver `chain` with a `jwt` in it and `agreement: all`",
+                config.tenancy.resolver.type_name()
+            ));
+        }
+        match (config.server.trusted_proxies.is_empty(), config.server.forwarded) {
+            (false, Forwarded::None) => warnings.push(
+                "`server.trusted_proxies` is set and `server.forwarded` is `none`: no forwarded host is read. Name the \
+                 header that the proxies write"
+                    .to_owned(),
+            ),
+            (true, Forwarded::XForwarded | Forwarded::Forwarded) => warnings.push(
+                "`server.forwarded` is set and `server.trusted_proxies` is empty: no forwarded host is read".to_owned(),
+            ),
+            _ => {}
+        }
+        let is_local = operator.ip().is_loopback() && config.app.environment == "development";
+        if config.admin.token.is_none() && config.admin.loopback && !is_local {
+            warnings.push(
+                "`admin.token` is not set: every process on this machine is an operator, also a proxy that forwards the \
+                 requests of others without saying so. Set `admin.token`, or `admin.loopback: false`"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
     /// Opens the tenants of `tenancy.warm_up` ahead of their first request.
     pub(crate) fn warming(&self) -> impl Future<Output = ()> + Send + 'static {
         let (tenants, named) = (self.tenants.clone(), self.warm_up.clone());
@@ -247,21 +284,20 @@ impl Installation {
         }
     }
 
+    /// The proxies whose forwarded headers are read.
+    pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
+        let server = &self.loaded.config.server;
+        let networks = server.trusted_proxies.iter().map(|Network(network)| *network);
+        TrustedProxies::new(networks.collect(), server.forwarded.into())
+    }
+
     /// What resolves a request's tenant and opens its database.
     pub(crate) fn gate(&self) -> TenantGate {
-        let trusted = self
-            .loaded
-            .config
-            .server
-            .trusted_proxies
-            .iter()
-            .map(|Network(network)| *network)
-            .collect();
         TenantGate {
             resolver: self.resolver.clone(),
             resolver_type: self.loaded.config.tenancy.resolver.type_name().into(),
             tenants: self.tenants.clone(),
-            trusted_proxies: TrustedProxies::new(trusted),
+            trusted_proxies: self.trusted_proxies(),
             id_pattern: self.id_pattern.clone(),
         }
     }

@@ -32,7 +32,7 @@ pub use error::{BoxError, DatabaseError, DatabaseErrorKind, DriverError, DriverE
 pub use plugin::{BuildContext, BuildError, Plugin};
 pub use provider::{ProviderError, SecretProvider};
 pub use registry::{Registered, Registry, nearest, without_value};
-pub use request::{RequestHead, TrustedProxies};
+pub use request::{ForwardedHeader, RequestHead, TrustedProxies};
 pub use resolver::{MalformedReason, Resolution, ResolveError, TenantLocation, TenantResolver};
 pub use secret::{Lease, SecretDocument, SecretValue, SecretVersion};
 pub use tenant_id::{DEFAULT_TENANT_ID_PATTERN, MAX_TENANT_ID_BYTES, TenantId, TenantIdError, TenantIdPattern};

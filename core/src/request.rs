@@ -33,53 +33,64 @@ impl<'a> RequestHead<'a> {
         self.id_pattern.parse(raw)
     }
 
-    /// The host the client asked for, without its port: from `Forwarded` (RFC 7239 §5.3) or `X-Forwarded-Host` when the
-    /// peer is a trusted proxy and sent one, else from the target or `Host`. Of several hops' values the last counts, which is
-    /// the one that the trusted proxy itself wrote. `None` where there is none. Letters are as received, and host names do
-    /// not tell upper from lower case.
+    /// The host that the client asked for, without its port: the [forwarded](Self::forwarded_host)
+    /// one if there is one, else the request's [own](Self::own_host). Letters are as received;
+    /// host names are not case-sensitive.
     ///
     /// # Errors
-    /// [`Ambiguous`](MalformedReason::Ambiguous) when the request names several that differ: two `Host` lines, a target and a
-    /// `Host` (RFC 9113 §8.3.1), or a `Forwarded` and an `X-Forwarded-Host`, one of which the proxy may have let through
-    /// from the client. [`Unreadable`](MalformedReason::Unreadable) when what stands there is no host name or address.
+    /// As the two.
     pub fn host(&self) -> Result<Option<&'a str>, MalformedReason> {
-        let (standard, x_header) = self.forwarded("host", "x-forwarded-host")?;
-        let forwarded = agreed(without_port(standard)?, without_port(x_header)?)?;
-        if forwarded.is_some() {
-            return Ok(forwarded);
+        match self.forwarded_host()? {
+            Some(forwarded) => Ok(Some(forwarded)),
+            None => self.own_host(),
         }
-        let target = self.uri.authority().map(|authority| authority.as_str());
-        agreed(without_port(target)?, without_port(self.single(header::HOST)?)?)
     }
 
-    /// `http` or `https` as the client used it, by the same rule as [`host`](Self::host); `None` where no trusted proxy says.
-    pub fn forwarded_scheme(&self) -> Option<&'a str> {
-        let (standard, x_header) = self.forwarded("proto", "x-forwarded-proto").ok()?;
-        agreed(standard, x_header).ok()?
+    /// The host in the request's target or its `Host`, without its port; `None` if it names none.
+    ///
+    /// # Errors
+    /// [`Ambiguous`](MalformedReason::Ambiguous) if the request names several that differ: two
+    /// `Host` lines, or a target and a `Host` (RFC 9113 §8.3.1).
+    /// [`Unreadable`](MalformedReason::Unreadable) if it is no host name or address.
+    pub fn own_host(&self) -> Result<Option<&'a str>, MalformedReason> {
+        let target = without_port(self.uri.authority().map(|authority| authority.as_str()))?;
+        let header = without_port(self.single(header::HOST)?)?;
+        match (target, header) {
+            (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => Err(MalformedReason::Ambiguous),
+            (target, header) => Ok(target.or(header)),
+        }
     }
 
-    /// What the last hop says in `Forwarded` and in its `X-Forwarded-` kin, where the peer is a trusted proxy.
-    fn forwarded(&self, parameter: &str, x_header: &str) -> Result<Forwarded<'a>, MalformedReason> {
+    /// The host that a trusted proxy forwarded, without its port, from the one header that the
+    /// proxy writes ([`ForwardedHeader`]); `None` if the peer is no trusted proxy, or sent none. If
+    /// the header has several values, the last one counts, which the trusted proxy itself wrote.
+    ///
+    /// # Errors
+    /// [`Unreadable`](MalformedReason::Unreadable) if it is no host name or address.
+    pub fn forwarded_host(&self) -> Result<Option<&'a str>, MalformedReason> {
         if !self.peer.is_some_and(|peer| self.trusted_proxies.contains(peer)) {
-            return Ok((None, None));
+            return Ok(None);
         }
-        let last_hop = |name: &str| -> Result<Option<&'a str>, MalformedReason> {
-            match self.headers.get_all(name).iter().next_back() {
-                Some(line) => {
-                    let line = line.to_str().map_err(|_| MalformedReason::Unreadable)?;
-                    Ok(Some(line.rsplit(',').next().unwrap_or(line)))
-                }
-                None => Ok(None),
-            }
+        without_port(match self.trusted_proxies.header {
+            ForwardedHeader::None => None,
+            ForwardedHeader::XForwarded => self.last_hop("x-forwarded-host")?,
+            ForwardedHeader::Forwarded => self.last_hop("forwarded")?.and_then(|hop| {
+                hop.split(';').find_map(|pair| {
+                    let (name, value) = pair.split_once('=')?;
+                    let is_host = name.trim().eq_ignore_ascii_case("host");
+                    is_host.then(|| value.trim().trim_matches('"'))
+                })
+            }),
+        })
+    }
+
+    /// What the last hop wrote into a header that each hop adds to.
+    fn last_hop(&self, name: &str) -> Result<Option<&'a str>, MalformedReason> {
+        let Some(line) = self.headers.get_all(name).iter().next_back() else {
+            return Ok(None);
         };
-        let standard = last_hop(header::FORWARDED.as_str())?.and_then(|hop| {
-            hop.split(';').find_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                let matches = name.trim().eq_ignore_ascii_case(parameter);
-                matches.then(|| value.trim().trim_matches('"'))
-            })
-        });
-        Ok((standard, last_hop(x_header)?.map(str::trim)))
+        let line = line.to_str().map_err(|_| MalformedReason::Unreadable)?;
+        Ok(line.rsplit(',').next())
     }
 
     /// The value of a header that may be there once, or again with the same value.
@@ -92,17 +103,6 @@ impl<'a> RequestHead<'a> {
             return Err(MalformedReason::Ambiguous);
         }
         first.to_str().map(Some).map_err(|_| MalformedReason::Unreadable)
-    }
-}
-
-/// What `Forwarded` says, and what the `X-Forwarded-` header says.
-type Forwarded<'a> = (Option<&'a str>, Option<&'a str>);
-
-/// The one of two sources that says something, where they do not contradict each other.
-fn agreed<'a>(first: Option<&'a str>, second: Option<&'a str>) -> Result<Option<&'a str>, MalformedReason> {
-    match (first, second) {
-        (Some(first), Some(second)) if !first.eq_ignore_ascii_case(second) => Err(MalformedReason::Ambiguous),
-        (first, second) => Ok(first.or(second)),
     }
 }
 
@@ -130,20 +130,36 @@ fn without_port(host: Option<&str>) -> Result<Option<&str>, MalformedReason> {
     Ok(Some(name))
 }
 
-/// The networks whose forwarded headers are believed: `server.trusted_proxies`.
+/// The header in which a trusted proxy writes the host that the client asked for:
+/// `server.forwarded`. A client can send the other one through the proxy, so that one is not read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// None: the proxy leaves `Host` as it is.
+    #[default]
+    None,
+    /// `X-Forwarded-Host`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239 §5.3).
+    Forwarded,
+}
+
+/// The networks of trusted proxies, `server.trusted_proxies`, and the header that they write.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    header: ForwardedHeader,
+}
 
 impl TrustedProxies {
-    /// These networks.
-    pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+    /// The proxies in these networks, which write `header`.
+    pub fn new(networks: Vec<IpNet>, header: ForwardedHeader) -> Self {
+        Self { networks, header }
     }
 
     /// Whether `address` is in one of them. An IPv4 address mapped into IPv6 counts as the IPv4 one.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -158,11 +174,20 @@ mod tests {
         peer: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Option<String>, MalformedReason> {
+        read_from(ForwardedHeader::XForwarded, uri, peer, headers)
+    }
+
+    fn read_from(
+        header: ForwardedHeader,
+        uri: &'static str,
+        peer: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Option<String>, MalformedReason> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], header);
         let head = RequestHead {
             method: &Method::GET,
             uri: &Uri::from_static(uri),
@@ -203,23 +228,27 @@ mod tests {
                 "host=evil.example.com;proto=http, for=192.0.2.9; host=\"c.example.com\"",
             ),
         ];
-        assert_eq!(host_of(PROXY, &standard).as_deref(), Some("c.example.com"));
+        let read = read_from(ForwardedHeader::Forwarded, "/x", PROXY, &standard);
+        assert_eq!(read.unwrap().as_deref(), Some("c.example.com"));
     }
 
     #[test]
-    fn a_forwarded_header_that_a_proxy_let_through_beside_its_own_is_refused() {
+    fn a_header_that_the_proxy_does_not_write_is_not_read() {
         let both = [
             ("host", "lb"),
-            ("forwarded", "host=evil.example.com"),
+            ("forwarded", "host=a.example.com"),
             ("x-forwarded-host", "b.example.com"),
         ];
-        assert_eq!(read_host("/x", PROXY, &both), Err(MalformedReason::Ambiguous));
-        assert_eq!(host_of(CLIENT, &both).as_deref(), Some("lb"));
-        let agreeing = [
-            ("forwarded", "host=b.example.com"),
-            ("x-forwarded-host", "B.example.com:443"),
-        ];
-        assert_eq!(host_of(PROXY, &agreeing).as_deref(), Some("b.example.com"));
+        for (header, host) in [
+            (ForwardedHeader::None, "lb"),
+            (ForwardedHeader::Forwarded, "a.example.com"),
+            (ForwardedHeader::XForwarded, "b.example.com"),
+        ] {
+            assert_eq!(read_from(header, "/x", PROXY, &both).unwrap().as_deref(), Some(host));
+            assert_eq!(read_from(header, "/x", CLIENT, &both).unwrap().as_deref(), Some("lb"));
+            let without = read_from(header, "/x", PROXY, &both[..1]);
+            assert_eq!(without.unwrap().as_deref(), Some("lb"));
+        }
     }
 
     #[test]

@@ -20,6 +20,18 @@ pub trait TenantResolver: Send + Sync {
 
     /// How a client states the tenant: what the OpenAPI document shows, and what the router takes off a path.
     fn location(&self) -> TenantLocation;
+
+    /// Whether a request must prove that it belongs to the tenant that it names. By default a
+    /// resolver that reads a verified token demands a proof, and any other one does not.
+    fn authenticates(&self) -> bool {
+        self.location().is_token()
+    }
+
+    /// What is allowed and yet unsafe in this resolver's configuration, one sentence each. The
+    /// server logs them as it starts, and `tenantry check` prints them.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a resolver found.
@@ -78,6 +90,16 @@ pub enum TenantLocation {
 }
 
 impl TenantLocation {
+    /// Whether a request can name its tenant in a token alone.
+    fn is_token(&self) -> bool {
+        match self {
+            Self::Bearer { .. } => true,
+            Self::AnyOf(all) => all.iter().all(Self::is_token),
+            Self::AllOf(all) => all.iter().any(Self::is_token),
+            _ => false,
+        }
+    }
+
     /// The prefix that the router takes off a path, where one of the locations is the path.
     pub fn path_prefix(&self) -> Option<&str> {
         match self {

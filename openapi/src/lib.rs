@@ -38,7 +38,7 @@ pub use failure::Failure;
 pub use health::{HealthApi, MetricsSource, Readiness};
 pub use json::Json;
 pub use log_level::{LogControl, LogControlLost, LogLevel};
-pub use operator::{Operator, OperatorGate};
+pub use operator::{AUDIT_TARGET, Operator, OperatorGate};
 pub use problem::{Fault, PROBLEM_JSON, Problem};
 pub use problem_code::ProblemCode;
 pub use problems::{Problems, ProblemsEndpoint};

@@ -2,56 +2,100 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, header};
-use poem::{Request, RequestBody, Result};
+use http::{HeaderMap, HeaderName, Method, Uri, header, uri::Authority};
+use poem::{PathPattern, Request, RequestBody, Result};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::{Noted, Problem, tenant::placeholder};
+use crate::{Noted, Problem, routes::Gates, tenant::placeholder};
 
 /// The name under which the extractor marks operations, and under which the document has the operator's bearer token.
 pub(crate) const OPERATOR_SCHEME: &str = "Operator";
 
-/// Tells who is an operator.
-#[derive(Debug, Default)]
+/// The target of the log lines about operators, which are written at every log level.
+pub const AUDIT_TARGET: &str = "tenantry::audit";
+
+/// Headers that a proxy adds. A request with one of them comes from somewhere else, although the
+/// proxy connects from a loopback address.
+const OF_PROXIES: [HeaderName; 3] = [header::FORWARDED, header::VIA, HeaderName::from_static("x-real-ip")];
+
+/// Decides whether a request is an operator's.
+#[derive(Debug)]
 pub struct OperatorGate {
-    /// The token that an operator bears. With none, whoever speaks from a loopback address is an operator, and nobody else.
+    /// The token that an operator presents.
     pub token: Option<SecretString>,
+    /// Whether a local request is an operator's if there is no token: see [`admit`](Self::admit).
+    pub loopback: bool,
+}
+
+impl Default for OperatorGate {
+    fn default() -> Self {
+        Self {
+            token: None,
+            loopback: true,
+        }
+    }
 }
 
 impl OperatorGate {
-    /// Whether a request with these headers, from this peer, is an operator's. `peer` is the address at the other end of the connection:
-    /// what a forwarded header says counts for nothing here.
+    /// Admits a request with the operator's token. If there is no token, and `loopback` is set, it
+    /// admits a local request: one from a loopback address, whose `Host` and `Origin` are local
+    /// too, and which no proxy has forwarded. `Host` and `Origin` keep out the pages of other
+    /// sites, which a browser on this machine may show: also those that point a name of their own
+    /// at 127.0.0.1 (DNS rebinding).
+    ///
+    /// `peer` is the address at the other end of the connection.
     ///
     /// # Errors
     /// 401 `unauthenticated`.
-    pub fn admit(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Problem> {
-        match &self.token {
-            Some(token) => {
-                let Some(given) = bearer(headers) else {
-                    return Err(Problem::unauthenticated(None, "an operator's bearer token is needed"));
-                };
-                if bool::from(given.ct_eq(token.expose_secret().as_bytes())) {
-                    return Ok(());
-                }
-                Err(Problem::unauthenticated(
-                    Some("invalid_token"),
-                    "the bearer token is not the operator's",
-                ))
-            }
-            None => {
-                let local = peer.is_some_and(|peer| peer.to_canonical().is_loopback());
-                if local && !is_cross_site(headers) {
-                    return Ok(());
-                }
-                Err(Problem::unauthenticated(
-                    None,
-                    "no operator token is configured, so only the machine itself is the operator",
-                ))
-            }
+    pub fn admit(&self, uri: &Uri, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Problem> {
+        let refused = |reason| Err(Problem::unauthenticated(None, reason));
+        let Some(token) = &self.token else {
+            return match self.loopback {
+                false => refused("no operator token is configured, so nobody is an operator"),
+                true if is_local(uri, headers, peer) => Ok(()),
+                true => refused("no operator token is configured, so only local requests are an operator's"),
+            };
+        };
+        let Some(given) = bearer(headers) else {
+            return refused("an operator's bearer token is needed");
+        };
+        if bool::from(given.ct_eq(token.expose_secret().as_bytes())) {
+            return Ok(());
         }
+        let reason = "the bearer token is not the operator's";
+        Err(Problem::unauthenticated(Some("invalid_token"), reason))
     }
+}
+
+fn is_local(uri: &Uri, headers: &HeaderMap, peer: Option<IpAddr>) -> bool {
+    let is_of_proxy = |name: &HeaderName| OF_PROXIES.contains(name) || name.as_str().starts_with("x-forwarded-");
+    let values = |name| headers.get_all(name).iter().map(|value| value.to_str().ok());
+    let target = uri.authority().map(|authority| Some(authority.as_str()));
+    let hosts: Vec<_> = values(header::HOST).chain(target).collect();
+    let mut origins = values(header::ORIGIN).map(|origin| Some(origin?.split_once("://")?.1));
+    let is_local_host = |host: Option<&str>| host.is_some_and(is_local_host);
+    peer.is_some_and(|peer| peer.to_canonical().is_loopback())
+        && !hosts.is_empty()
+        && hosts.into_iter().all(is_local_host)
+        && origins.all(is_local_host)
+        && !headers.keys().any(is_of_proxy)
+        && !is_cross_site(headers)
+}
+
+/// Whether a host, with or without a port, is a loopback address, `localhost`, or a name below it.
+fn is_local_host(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host().to_ascii_lowercase();
+    let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    !host.contains('@')
+        && match literal {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => name == "localhost" || name.ends_with(".localhost"),
+        }
 }
 
 /// The token of the one `Authorization: Bearer` (RFC 6750 §2.1; the scheme's letters are of either case, RFC 9110 §11.1).
@@ -64,10 +108,10 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-/// Whether a browser says that another site's page sent this: such a page speaks from a loopback address too.
+/// Whether a browser says that a page of another site sent this. It says so also of requests without
+/// an `Origin`, such as those for pictures.
 fn is_cross_site(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
-    site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"))
+    headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
 }
 
 /// Says that the request is an operator's. An operation with a parameter of this type is for operators only. Write it before the other
@@ -98,9 +142,35 @@ impl<'a> ApiExtractor<'a> for Operator {
             return Err(Problem::internal().into());
         };
         let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());
-        gates.operator.admit(request.headers(), peer)?;
+        let admitted = gates.operator.admit(request.uri(), request.headers(), peer);
+        // What only looks is in the access log.
+        if admitted.is_err() || !matches!(*request.method(), Method::GET | Method::HEAD) {
+            audit(request, gates, peer, admitted.is_ok());
+        }
+        admitted?;
         Ok(Self(()))
     }
+}
+
+/// Writes the log line about an action, or about a refused request.
+fn audit(request: &Request, gates: &Gates, peer: Option<IpAddr>, admitted: bool) {
+    // Of what the client wrote, only a well-formed tenant id is logged.
+    let named = |query: Vec<(String, String)>| query.into_iter().find(|(name, _)| name == "tenant");
+    let in_query = || request.params().ok().and_then(named).map(|(_, value)| value);
+    let written = request.raw_path_param("param0").map(str::to_owned).or_else(in_query);
+    let tenant = written.and_then(|written| gates.tenant.id_pattern.parse(&written).ok());
+    let route = request
+        .data::<PathPattern>()
+        .map(|pattern| pattern.0.replace(":param0", "{id}"));
+    tracing::info!(
+        target: AUDIT_TARGET,
+        action = format_args!("{} {}", request.method(), route.unwrap_or_default()),
+        outcome = if admitted { "admitted" } else { "refused" },
+        tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
+        peer = peer.map(tracing::field::display),
+        request_id = request.data::<Noted>().map(|noted| noted.id().as_str()),
+        "an operator's request"
+    );
 }
 
 #[cfg(test)]
@@ -123,6 +193,7 @@ mod tests {
     fn with_token() -> OperatorGate {
         OperatorGate {
             token: Some("correct-horse-battery".into()),
+            loopback: true,
         }
     }
 
@@ -131,7 +202,7 @@ mod tests {
         let loopback = Some("127.0.0.1".parse().unwrap());
         let admitted = |value| {
             with_token()
-                .admit(&headers(&[("authorization", value)]), loopback)
+                .admit(&Uri::default(), &headers(&[("authorization", value)]), loopback)
                 .is_ok()
         };
         assert!(admitted("Bearer correct-horse-battery"));
@@ -150,37 +221,114 @@ mod tests {
             ("authorization", "Bearer correct-horse-battery"),
             ("authorization", "Bearer x"),
         ]);
-        assert!(with_token().admit(&twice, loopback).is_err());
-        assert!(with_token().admit(&HeaderMap::new(), loopback).is_err());
+        assert!(with_token().admit(&Uri::default(), &twice, loopback).is_err());
+        assert!(
+            with_token()
+                .admit(&Uri::default(), &HeaderMap::new(), loopback)
+                .is_err()
+        );
+    }
+
+    const HERE: Option<&str> = Some("127.0.0.1");
+
+    /// Whether a gate without a token admits a request.
+    fn admitted(peer: Option<&str>, values: &[(&'static str, &'static str)]) -> bool {
+        let peer = peer.map(|peer| peer.parse().unwrap());
+        let admitted = |gate: OperatorGate| gate.admit(&Uri::default(), &headers(values), peer).is_ok();
+        assert!(!admitted(OperatorGate {
+            token: None,
+            loopback: false
+        }));
+        admitted(OperatorGate::default())
     }
 
     #[test]
-    fn without_a_token_only_a_loopback_peer_is_the_operator() {
-        let admitted = |peer: Option<&str>, values: &[_]| {
-            let peer = peer.map(|peer| peer.parse().unwrap());
-            OperatorGate::default().admit(&headers(values), peer).is_ok()
-        };
+    fn without_a_token_only_a_loopback_peer_is_admitted() {
+        let host = ("host", "localhost:8080");
         for peer in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert!(admitted(Some(peer), &[]), "{peer}");
+            assert!(admitted(Some(peer), &[host]), "{peer}");
         }
         for peer in [Some("192.0.2.1"), Some("10.0.0.1"), Some("::ffff:192.0.2.1"), None] {
-            assert!(!admitted(peer, &[]), "{peer:?}");
-            assert!(
-                !admitted(
-                    peer,
-                    &[("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=127.0.0.1")]
-                ),
-                "{peer:?}"
-            );
+            assert!(!admitted(peer, &[host]), "{peer:?}");
         }
-        assert!(!admitted(Some("127.0.0.1"), &[("sec-fetch-site", "cross-site")]));
-        assert!(admitted(Some("127.0.0.1"), &[("sec-fetch-site", "same-origin")]));
+    }
+
+    #[test]
+    fn without_a_token_host_and_origin_are_local() {
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "app.localhost:8080",
+            "127.0.0.1",
+            "127.0.0.2:80",
+            "[::1]",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]:8080",
+        ] {
+            assert!(admitted(HERE, &[("host", host)]), "{host}");
+        }
+        for host in [
+            "localtest.me",
+            "localhost.evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "evil@localhost",
+            "0.0.0.0",
+            "[::]",
+            "192.0.2.1",
+            "notlocalhost",
+            "localhost:8080:1",
+            "a b",
+            "",
+        ] {
+            assert!(!admitted(HERE, &[("host", host)]), "{host}");
+        }
+        assert!(!admitted(HERE, &[]), "without a host");
+        assert!(!admitted(HERE, &[("host", "localhost"), ("host", "evil.example")]));
+        let gate = OperatorGate::default();
+        let http2 = |uri: &'static str| {
+            let uri = Uri::from_static(uri);
+            gate.admit(&uri, &HeaderMap::new(), Some("::1".parse().unwrap()))
+                .is_ok()
+        };
+        assert!(http2("http://localhost:8080/metrics") && !http2("http://localtest.me/metrics"));
+        for (origin, local) in [
+            ("http://localhost:3000", true),
+            ("https://127.0.0.1", true),
+            ("http://[::1]:8080", true),
+            ("https://evil.example", false),
+            ("http://localhost.evil.example", false),
+            ("http://evil@localhost", false),
+            ("null", false),
+            ("", false),
+        ] {
+            let values = [("host", "localhost"), ("origin", origin)];
+            assert_eq!(admitted(HERE, &values), local, "{origin}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_a_forwarded_request_is_refused() {
+        for name in [
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-forwarded-client-cert",
+        ] {
+            let values = [("host", "localhost"), (name, "127.0.0.1")];
+            assert!(!admitted(HERE, &values), "{name}");
+        }
+        let site = |site| admitted(HERE, &[("host", "localhost"), ("sec-fetch-site", site)]);
+        assert!(!site("cross-site") && site("same-origin") && site("none"));
     }
 
     #[test]
     fn a_refusal_says_how_to_authenticate() {
         let wrong = headers(&[("authorization", "Bearer wrong")]);
-        let problem = with_token().admit(&wrong, None).unwrap_err();
+        let problem = with_token().admit(&Uri::default(), &wrong, None).unwrap_err();
         let response = problem.to_response(&crate::RequestId::generate());
         assert_eq!(response.status(), 401);
         assert!(

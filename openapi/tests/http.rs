@@ -125,6 +125,7 @@ impl Options {
             },
             operator: OperatorGate {
                 token: self.token.map(Into::into),
+                loopback: true,
             },
             readiness: readiness.clone(),
             metrics: Arc::new(NoMetrics),

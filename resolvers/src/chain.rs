@@ -188,6 +188,18 @@ impl TenantResolver for ChainResolver {
             Agreement::All => TenantLocation::AllOf(all),
         }
     }
+
+    fn authenticates(&self) -> bool {
+        let mut each = self.resolvers.iter().map(|resolver| resolver.authenticates());
+        match self.agreement {
+            Agreement::First => each.all(|authenticates| authenticates),
+            Agreement::All => each.any(|authenticates| authenticates),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.resolvers.iter().flat_map(|resolver| resolver.warnings()).collect()
+    }
 }
 
 #[cfg(test)]

@@ -6,16 +6,15 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tenantry_core::{
-    BuildContext, BuildError, MalformedReason, Plugin, RequestHead, Resolution, ResolveError, TenantId, TenantLocation,
-    TenantResolver,
+    BuildContext, BuildError, Plugin, RequestHead, Resolution, ResolveError, TenantId, TenantLocation, TenantResolver,
 };
 
 use crate::host_name;
 
 /// Reads the tenant from the whole host name, by a map from names to tenants.
 ///
-/// A host that is not in the map names no tenant. Host names do not tell upper from lower case. `X-Forwarded-Host` and
-/// `Forwarded` count only from `server.trusted_proxies`.
+/// A host that is not in the map names no tenant. Host names do not tell upper from lower case. A forwarded host counts only
+/// from `server.trusted_proxies`, in the header that `server.forwarded` names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {
@@ -60,10 +59,7 @@ impl Plugin<dyn TenantResolver> for HostResolver {
 #[async_trait]
 impl TenantResolver for HostResolver {
     async fn resolve(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
-        let malformed = |reason: MalformedReason| ResolveError::malformed("the host name", reason);
-        let host = request.host().map_err(malformed)?.map(host_name::normal);
-        let tenant = host.and_then(|host| self.tenants.get(&host));
-        Ok(tenant.map_or(Resolution::Absent, |tenant| Resolution::Found(*tenant)))
+        host_name::tenant_of(request, |host| Ok(self.tenants.get(host).copied()))
     }
 
     fn location(&self) -> TenantLocation {

@@ -1,5 +1,7 @@
 //! Host names as configuration writes them and as requests send them.
 
+use tenantry_core::{MalformedReason, RequestHead, Resolution, ResolveError, TenantId};
+
 /// A host name of the configuration in the form that [`normal`] gives: lower case, without the root's dot.
 ///
 /// # Errors
@@ -31,6 +33,30 @@ pub(crate) fn checked(written: &str) -> Result<String, &'static str> {
 /// `example.com`.
 pub(crate) fn normal(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+}
+
+/// The tenant that a request's host names, by `read`.
+///
+/// # Errors
+/// The host cannot be read, or is no tenant's; [`ResolveError::Mismatch`] if a trusted proxy
+/// forwarded a host of another tenant than the request's own host names: one of the two is the
+/// client's.
+pub(crate) fn tenant_of(
+    request: &RequestHead<'_>,
+    read: impl Fn(&str) -> Result<Option<TenantId>, ResolveError>,
+) -> Result<Resolution, ResolveError> {
+    let malformed = |reason: MalformedReason| ResolveError::malformed("the host name", reason);
+    let own = request.own_host().map_err(malformed)?;
+    let forwarded = request.forwarded_host().map_err(malformed)?;
+    let read = |host: Option<&str>| host.map_or(Ok(None), |host| read(&normal(host)));
+    let named = match forwarded {
+        Some(_) => read(forwarded)?,
+        None => return Ok(read(own)?.map_or(Resolution::Absent, Resolution::Found)),
+    };
+    match (named, read(own)) {
+        (Some(named), Ok(Some(own))) if named != own => Err(ResolveError::Mismatch),
+        (named, _) => Ok(named.map_or(Resolution::Absent, Resolution::Found)),
+    }
 }
 
 #[cfg(test)]

@@ -128,6 +128,7 @@ pub struct JwtResolver {
     /// One for each algorithm that is accepted. The library's own list in a `Validation` must be of one family, and it does not
     /// bind a key to an algorithm.
     validations: Vec<(Algorithm, Validation)>,
+    warnings: Vec<String>,
 }
 
 /// Whose signature is believed.
@@ -155,10 +156,25 @@ jwks_url: https://login.example.com/.well-known/jwks.json
         let accepted = config
             .algorithms
             .map(|names| names.into_iter().map(Algorithm::from).collect());
+        let mut warnings = Vec::new();
+        for (key, configured, risk) in [
+            ("audience", config.audience.is_some(), "for other services"),
+            (
+                "issuer",
+                config.issuer.is_some(),
+                "of other issuers that have the same key",
+            ),
+        ] {
+            if !configured {
+                warnings.push(format!(
+                    "the resolver `jwt` has no `{key}`: it also accepts tokens {risk}"
+                ));
+            }
+        }
         let (keys, accepted) = match (config.secret, config.public_key, config.jwks_url) {
             (Some(secret), None, None) => {
                 let accepted = narrowed(accepted, SECRET_ALGORITHMS, "secret")?;
-                (Keys::One(secret_key(&secret)?), accepted)
+                (Keys::One(secret_key(&secret, &mut warnings)?), accepted)
             }
             (None, Some(written), None) => {
                 let key = public_key(&written, context).await?;
@@ -189,6 +205,7 @@ jwks_url: https://login.example.com/.well-known/jwks.json
             claim: config.claim,
             keys,
             validations,
+            warnings,
         })
     }
 }
@@ -240,15 +257,15 @@ fn narrowed(
     }
 }
 
-fn secret_key(secret: &SecretString) -> Result<Key, BuildError> {
+fn secret_key(secret: &SecretString, warnings: &mut Vec<String>) -> Result<Key, BuildError> {
     let secret = secret.expose_secret().as_bytes();
     if secret.is_empty() {
         return Err(BuildError::key("secret", "is empty"));
     }
     if secret.len() < ADVISED_SECRET_BYTES {
-        tracing::warn!(
+        warnings.push(format!(
             "the resolver `jwt` has a `secret` of less than {ADVISED_SECRET_BYTES} bytes, which can be guessed"
-        );
+        ));
     }
     Ok(Key {
         id: None,
@@ -337,6 +354,10 @@ impl TenantResolver for JwtResolver {
         TenantLocation::Bearer {
             claim: self.claim.clone(),
         }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 }
 

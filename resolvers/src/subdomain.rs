@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tenantry_core::{
-    BuildContext, BuildError, MalformedReason, Plugin, RequestHead, Resolution, ResolveError, TenantLocation,
-    TenantResolver,
+    BuildContext, BuildError, Plugin, RequestHead, Resolution, ResolveError, TenantLocation, TenantResolver,
 };
 
 use crate::host_name;
@@ -13,8 +12,8 @@ use crate::host_name;
 /// Reads the tenant from the host name, as in `tenant1.example.com`.
 ///
 /// Exactly one label may stand before the domain. Host names do not tell upper from lower case, so the label is read in lower
-/// case. The domain itself and any other domain name no tenant. `X-Forwarded-Host` and `Forwarded` count only from
-/// `server.trusted_proxies`.
+/// case. The domain itself and any other domain name no tenant. A forwarded host counts only from
+/// `server.trusted_proxies`, in the header that `server.forwarded` names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubdomainConfig {
@@ -48,21 +47,13 @@ impl Plugin<dyn TenantResolver> for SubdomainResolver {
 #[async_trait]
 impl TenantResolver for SubdomainResolver {
     async fn resolve(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
-        let malformed = |reason: MalformedReason| ResolveError::malformed("the host name", reason);
-        let Some(host) = request.host().map_err(malformed)? else {
-            return Ok(Resolution::Absent);
-        };
-        let host = host_name::normal(host);
-        let label = host
-            .strip_suffix(self.domain.as_str())
-            .and_then(|before| before.strip_suffix('.'));
-        match label {
-            Some(label) => request
-                .tenant_id(label)
-                .map(Resolution::Found)
-                .map_err(|error| malformed(error.into())),
-            None => Ok(Resolution::Absent),
-        }
+        host_name::tenant_of(request, |host| {
+            let label = host
+                .strip_suffix(self.domain.as_str())
+                .and_then(|before| before.strip_suffix('.'));
+            let tenant = label.map(|label| request.tenant_id(label)).transpose();
+            tenant.map_err(|error| ResolveError::malformed("the host name", error))
+        })
     }
 
     fn location(&self) -> TenantLocation {

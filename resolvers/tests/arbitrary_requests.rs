@@ -13,7 +13,9 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use serde_json::{Value, json};
-use tenantry_core::{BuildContext, Registry, RequestHead, Resolution, TenantIdPattern, TenantResolver, TrustedProxies};
+use tenantry_core::{
+    BuildContext, ForwardedHeader, Registry, RequestHead, Resolution, TenantIdPattern, TenantResolver, TrustedProxies,
+};
 use tenantry_resolvers::{
     ChainResolver, CookieResolver, HeaderResolver, HostResolver, PathResolver, QueryResolver, StaticResolver,
     SubdomainResolver,
@@ -206,7 +208,7 @@ fn try_requests(cases: u32) -> BTreeSet<String> {
         .build()
         .unwrap();
     let subjects = runtime.block_on(subjects());
-    let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()], ForwardedHeader::XForwarded);
     let found = RefCell::new(BTreeSet::new());
     let config = Config {
         failure_persistence: None,

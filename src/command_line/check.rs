@@ -21,6 +21,9 @@ pub(super) async fn run(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, c
         .document(&apis)
         .map_err(|error| Stop::Misuse(report::chain(&error)))?;
     report::print(format_args!("{}", installation.summary()))?;
+    for warning in installation.warnings() {
+        eprintln!("warning: {warning}");
+    }
     if !connect {
         return Ok(DONE);
     }

@@ -52,8 +52,8 @@ pub use fault::{Fault, Faults, Place};
 pub use plugins::{Drivers, PluginConfig};
 pub use schema::schema;
 pub use sections::{
-    Admin, App, Config, Docs, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Sample, Server,
-    ServerTls, Service, Tenancy, Trace,
+    Admin, App, Config, Docs, Forwarded, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Sample,
+    Server, ServerTls, Service, Tenancy, Trace,
 };
 pub use tenantry_core::ByteSize;
 pub use values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, Serialize};
 use tenantry_core::{
-    ByteSize, HumanDuration,
+    ByteSize, ForwardedHeader, HumanDuration,
     engine::{DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolsSettings, SecretsSettings},
 };
 
@@ -26,7 +26,7 @@ pub struct Config {
     /// Where the server listens, and what it allows a request.
     #[serde(default)]
     pub server: Server,
-    /// Who is an operator.
+    /// Which requests are an operator's.
     #[serde(default)]
     pub admin: Admin,
     /// How tenants are found and reached, and what they are allowed.
@@ -83,8 +83,11 @@ pub struct Server {
     pub body_limit: ByteSize,
     /// How long running requests may take to end after SIGTERM.
     pub shutdown_grace: HumanDuration,
-    /// The networks whose forwarded headers are believed, such as `10.0.0.0/8`; a single address stands for itself.
+    /// The networks of proxies that are trusted, such as `10.0.0.0/8`; a single address stands for itself.
     pub trusted_proxies: Vec<Network>,
+    /// The header in which a trusted proxy writes the host that the client asked for. It must be the one that the proxy overwrites:
+    /// a client can send the others through it.
+    pub forwarded: Forwarded,
     /// Serves HTTPS with this certificate; `null` for plain HTTP.
     pub tls: Option<ServerTls>,
 }
@@ -98,7 +101,31 @@ impl Default for Server {
             body_limit: ByteSize::mebibytes(1),
             shutdown_grace: HumanDuration::from_secs(20),
             trusted_proxies: Vec::new(),
+            forwarded: Forwarded::default(),
             tls: None,
+        }
+    }
+}
+
+/// The header in which a proxy writes the host that the client asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarded {
+    /// None: `Host` reaches this server as the client sent it.
+    #[default]
+    None,
+    /// `X-Forwarded-Host`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl From<Forwarded> for ForwardedHeader {
+    fn from(forwarded: Forwarded) -> Self {
+        match forwarded {
+            Forwarded::None => Self::None,
+            Forwarded::XForwarded => Self::XForwarded,
+            Forwarded::Forwarded => Self::Forwarded,
         }
     }
 }
@@ -113,15 +140,26 @@ pub struct ServerTls {
     pub key: PathBuf,
 }
 
-/// Who is an operator.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// Which requests are an operator's.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// The token that makes a request an operator's: at least 16 characters, all of them visible ASCII. Empty for none: then only
-    /// peers on a loopback address are operators.
+    /// The token that makes a request an operator's: at least 16 characters, all of them visible ASCII. Empty for none.
     #[serde(deserialize_with = "token")]
     #[schemars(with = "Option<String>", extend("format" = "admin-token"))]
     pub token: Option<SecretString>,
+    /// Whether, if there is no token, a local request is an operator's: one from a loopback address whose `Host` and `Origin` are
+    /// local too, and that no proxy has forwarded. If this is `false` and there is no token, there are no operators.
+    pub loopback: bool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            token: None,
+            loopback: true,
+        }
+    }
 }
 
 fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {

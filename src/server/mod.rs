@@ -9,7 +9,7 @@ mod shutdown;
 use std::{
     future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     background::BackgroundWork,
-    config::{ListenAddress, Network},
+    config::ListenAddress,
     installation::Installation,
     telemetry::{self, RequestTelemetryEndpoint, Telemetry},
 };
@@ -88,7 +88,7 @@ pub struct BoundServer {
     warming: Warming,
     grace: Duration,
     draining: Arc<AtomicBool>,
-    loopback_is_operator_behind_proxy: bool,
+    warnings: Vec<String>,
     background: BackgroundWork,
 }
 
@@ -128,6 +128,7 @@ impl Installation {
             gate: self.gate(),
             operator: OperatorGate {
                 token: config.admin.token.clone(),
+                loopback: config.admin.loopback,
             },
             readiness: readiness.clone(),
             metrics: Arc::new(self.telemetry().metrics().clone()),
@@ -154,8 +155,7 @@ impl Installation {
             warming: Box::pin(self.warming()),
             grace: config.server.shutdown_grace.into(),
             draining,
-            loopback_is_operator_behind_proxy: config.admin.token.is_none()
-                && trusts_loopback(&config.server.trusted_proxies),
+            warnings: self.warnings(),
             background: BackgroundWork::default(),
         })
     }
@@ -211,7 +211,7 @@ impl Installation {
         let endpoint = Routes(endpoint)
             .with(Gzip)
             .with(CloseWhenDraining(draining.clone()))
-            .with(self.telemetry().requests());
+            .with(self.telemetry().requests(self.trusted_proxies()));
         Ok(Door {
             acceptor,
             latch,
@@ -220,13 +220,6 @@ impl Installation {
             idle: IDLE_TIMEOUT.max(Duration::from(self.loaded().config.server.request_timeout) + IDLE_AFTER_REQUEST),
         })
     }
-}
-
-fn trusts_loopback(networks: &[Network]) -> bool {
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    networks
-        .iter()
-        .any(|Network(network)| loopback.iter().any(|address| network.contains(address)))
 }
 
 impl BoundServer {
@@ -256,14 +249,12 @@ impl BoundServer {
             warming,
             grace,
             draining,
-            loopback_is_operator_behind_proxy,
+            warnings,
             background,
         } = self;
         let closing = CancellationToken::new();
-        if loopback_is_operator_behind_proxy {
-            tracing::warn!(
-                "`admin.token` is not set and a proxy on this machine is trusted: whoever comes through it is an operator"
-            );
+        for warning in warnings {
+            tracing::warn!("{warning}");
         }
         tracing::info!(
             address = %main.address, operator_address = operator.as_ref().map(|door| tracing::field::display(door.address)), "listening"

@@ -3,7 +3,7 @@
 use std::{io, panic, sync::OnceLock};
 
 use tenantry_core::TRACE_TARGET;
-use tenantry_openapi::{LogControl, LogControlLost, LogLevel};
+use tenantry_openapi::{AUDIT_TARGET, LogControl, LogControlLost, LogLevel};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
@@ -135,7 +135,7 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
     let held = HELD.iter().map(|target| format!(",{target}=warn")).collect::<String>();
     let silenced = SILENCED.iter().chain([&TRACE_TARGET]);
     let silenced = silenced.map(|target| format!(",{target}=off")).collect::<String>();
-    EnvFilter::try_new(format!("{level}{held}{silenced}")).map_err(|_| LoggingError::Level)
+    EnvFilter::try_new(format!("{level}{held}{silenced},{AUDIT_TARGET}=info")).map_err(|_| LoggingError::Level)
 }
 
 /// Whether lines of this kind may be logged, whatever `logging.level` says. The filter alone does not
@@ -279,6 +279,16 @@ mod tests {
         line.write_all("\u{1b}[32m INFO\u{1b}[0m ünï \"x\"\n".as_bytes())
             .unwrap();
         assert_eq!(line.to, "\u{1b}[32m INFO\u{1b}[0m ünï \"x\"\n".as_bytes());
+    }
+
+    #[test]
+    fn the_audit_log_is_written_at_every_level() {
+        for level in ["off", "error", "trace", "off,tenantry::audit=off", "off,tenantry=off"] {
+            let lines = logged(level, || {
+                tracing::info!(target: AUDIT_TARGET, "kept");
+            });
+            assert_eq!(lines.lines().count(), 1, "{level}");
+        }
     }
 
     #[test]

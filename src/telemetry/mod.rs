@@ -13,6 +13,8 @@ use std::sync::Arc;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 
+use tenantry_core::TrustedProxies;
+
 use crate::config::Config;
 
 #[cfg(feature = "otlp")]
@@ -121,11 +123,14 @@ impl Telemetry {
     }
 
     /// What stands around every request.
-    pub(crate) fn requests(&self) -> RequestTelemetry {
+    #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "only traces need them"))]
+    pub(crate) fn requests(&self, trusted_proxies: TrustedProxies) -> RequestTelemetry {
         RequestTelemetry {
             metrics: self.metrics.clone(),
             #[cfg(feature = "otlp")]
             sampler: self.traces.as_ref().map(traces::Traces::sampler),
+            #[cfg(feature = "otlp")]
+            trusted_proxies,
         }
     }
 

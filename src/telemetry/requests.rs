@@ -7,6 +7,8 @@ use http::Method;
 #[cfg(feature = "otlp")]
 use http::{HeaderValue, StatusCode};
 use poem::{Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
+#[cfg(feature = "otlp")]
+use tenantry_core::TrustedProxies;
 use tenantry_openapi::Noted;
 
 use super::metrics::{Metrics, Route};
@@ -19,6 +21,8 @@ pub struct RequestTelemetry {
     pub(super) metrics: Metrics,
     #[cfg(feature = "otlp")]
     pub(super) sampler: Option<super::traces::TraceSampler>,
+    #[cfg(feature = "otlp")]
+    pub(super) trusted_proxies: TrustedProxies,
 }
 
 impl<E: Endpoint> Middleware<E> for RequestTelemetry {
@@ -43,9 +47,12 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let metrics = &self.telemetry.metrics;
-        let told = (!is_probe(request.original_uri().path())).then(|| ToldRequest::begin(&mut request, metrics));
-        // A probe is never traced.
-        let trace = told.as_ref().and_then(|_| self.telemetry.trace(&request));
+        let path = request.original_uri().path();
+        let (is_probe, is_scrape) = (is_probe(path), path == "/metrics");
+        let told = (!is_probe).then(|| ToldRequest::begin(&mut request, metrics, is_scrape));
+        // Probes and scrapes are never traced.
+        let trace = told.as_ref().filter(|_| !is_scrape);
+        let trace = trace.and_then(|_| self.telemetry.trace(&request));
         let answer = self.inner.call(request).map(|answer| match answer {
             Ok(response) => response.into_response(),
             Err(error) => error.into_response(),
@@ -77,17 +84,20 @@ struct ToldRequest<'a> {
     method: Method,
     peer: Option<IpAddr>,
     metrics: &'a Metrics,
+    /// Whether it is reported only if it is refused: scrapes come every few seconds.
+    refusal_only: bool,
     told: bool,
 }
 
 impl<'a> ToldRequest<'a> {
-    fn begin(request: &mut Request, metrics: &'a Metrics) -> Self {
+    fn begin(request: &mut Request, metrics: &'a Metrics, refusal_only: bool) -> Self {
         Self {
             started: Instant::now(),
             noted: Noted::of(request),
             method: request.method().clone(),
             peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
             metrics,
+            refusal_only,
             told: false,
         }
     }
@@ -99,6 +109,9 @@ impl<'a> ToldRequest<'a> {
 
     fn tell(&mut self, status: u16, route: Option<Arc<str>>, trace_id: Option<&str>) {
         self.told = true;
+        if self.refusal_only && !(400..GIVEN_UP).contains(&status) {
+            return;
+        }
         let elapsed = self.started.elapsed();
         let tally = self.noted.tally();
         tally.answered(elapsed, status >= 500);
@@ -133,7 +146,10 @@ impl Drop for ToldRequest<'_> {
 impl RequestTelemetry {
     /// The trace that the request is part of: `None` where there is none.
     fn trace(&self, request: &Request) -> Option<Box<RequestTrace>> {
-        let start = self.sampler.as_ref()?.start(request.headers());
+        let sampler = self.sampler.as_ref()?;
+        let peer = request.remote_addr().as_socket_addr();
+        let is_trusted = peer.is_some_and(|peer| self.trusted_proxies.contains(peer.ip()));
+        let start = sampler.start(request.headers(), is_trusted);
         if !start.sampled {
             let trace_id = start.into_trace_id()?;
             return Some(Box::new(RequestTrace::Elsewhere { trace_id }));
@@ -268,5 +284,5 @@ fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, respons
 }
 
 fn is_probe(path: &str) -> bool {
-    matches!(path, "/health/live" | "/health/ready" | "/metrics")
+    matches!(path, "/health/live" | "/health/ready")
 }

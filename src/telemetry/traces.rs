@@ -125,8 +125,8 @@ fn is_request(metadata: &Metadata<'_>) -> bool {
     metadata.name() == REQUEST && metadata.target() == TRACE_TARGET
 }
 
-/// Decides for each request whether it is traced: as its caller did, where the caller says so (W3C Trace Context), else at random. While
-/// the collector is away none is, but for now and then a moment that tells whether it is back: a trace that nobody takes costs as much.
+/// Decides for each request whether it is traced: as its caller did if the caller says so (W3C Trace Context), else at random. A caller
+/// that is no trusted proxy can only have its requests not traced: else it could have all of them traced. While the collector is away none is, but for now and then a moment that tells whether it is back: a trace that nobody takes costs as much.
 #[derive(Clone)]
 pub(super) struct TraceSampler {
     rate: f64,
@@ -141,16 +141,17 @@ pub(super) struct TraceStart {
 }
 
 impl TraceSampler {
-    pub(super) fn start(&self, headers: &HeaderMap) -> TraceStart {
+    pub(super) fn start(&self, headers: &HeaderMap, is_trusted: bool) -> TraceStart {
         // Most requests say nothing of a trace, and nothing is made for them.
         let remote = headers.contains_key(TRACEPARENT).then(|| {
             let propagator = TraceContextPropagator::new();
             propagator.extract_with_context(&Context::new(), &Headers(headers))
         });
         let remote = remote.filter(|remote| remote.span().span_context().is_valid());
+        let at_random = || fastrand::f64() < self.rate;
         let wanted = match &remote {
-            Some(remote) => remote.span().span_context().is_sampled(),
-            None => fastrand::f64() < self.rate,
+            Some(remote) => remote.span().span_context().is_sampled() && (is_trusted || at_random()),
+            None => at_random(),
         };
         let sampled = wanted && !self.arrival.as_ref().is_some_and(|arrival| arrival.is_paused());
         TraceStart { remote, sampled }

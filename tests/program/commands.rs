@@ -38,6 +38,62 @@ async fn check_says_that_a_configuration_is_valid_and_opens_nothing() {
 }
 
 #[tokio::test]
+async fn check_warns_about_what_is_allowed_and_unsafe() {
+    let tenants = "provider: { type: static, tenants: { acme: { type: sqlite, path: acme.db } } }";
+    let jwt = "{ type: jwt, secret: a-short-secret }";
+    for (resolver, more, expected) in [
+        ("{ type: header }", "", &[] as &[&str]),
+        (
+            "{ type: header }",
+            "server: { listen: \"0.0.0.0:0\" }",
+            &["demands no proof of the tenant", "`admin.token` is not set"],
+        ),
+        (
+            &format!("{{ type: chain, agreement: all, resolvers: [{{ type: header }}, {jwt}] }}"),
+            "server: { listen: \"0.0.0.0:0\", admin_listen: \"127.0.0.1:0\" }",
+            &["no `audience`", "no `issuer`", "less than 32 bytes"],
+        ),
+        (
+            &format!("{{ type: chain, resolvers: [{jwt}, {{ type: header }}] }}"),
+            "server: { listen: \"0.0.0.0:0\" }\nadmin: { token: a-token-of-the-tests }",
+            &[
+                "no `audience`",
+                "no `issuer`",
+                "less than 32 bytes",
+                "demands no proof of the tenant",
+            ],
+        ),
+        (
+            "{ type: header }",
+            "app: { environment: production }",
+            &["`admin.token` is not set"],
+        ),
+        (
+            "{ type: header }",
+            "app: { environment: production }\nadmin: { loopback: false }\nserver: { trusted_proxies: [10.0.0.0/8] }",
+            &["`server.forwarded` is `none`"],
+        ),
+        (
+            "{ type: header }",
+            "server: { forwarded: forwarded }",
+            &["`server.trusted_proxies` is empty"],
+        ),
+    ] {
+        let config = format!("tenancy:\n  resolver: {resolver}\n  {tenants}\n{more}\n");
+        let checked = program().config(config).run(["check"]).await.unwrap();
+        assert_eq!(checked.code, 0, "{}", checked.stderr);
+        let warnings: Vec<&str> = checked.stderr.lines().collect();
+        assert_eq!(warnings.len(), expected.len(), "{resolver} {more}: {warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(
+                warning.starts_with("warning: ") && warning.contains(expected),
+                "{warning}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn check_connect_reaches_every_tenant_and_fails_when_one_cannot_be_reached() {
     let postgres = PostgresServer::shared().await;
     let up = postgres.secret(&postgres.create_tenant("up").await.unwrap());

@@ -125,7 +125,7 @@ async fn without_a_token_the_machine_itself_is_the_operator_and_nobody_else() {
         let refused = send(remote.request(method.clone(), path)).await;
         refused.problem(401, "unauthenticated");
         assert!(!refused.header("www-authenticate").is_empty());
-        // What a forwarded header says counts for nothing here, whoever is trusted.
+        // A forwarded header does not help, although every proxy is trusted.
         for (name, value) in [
             ("X-Forwarded-For", "127.0.0.1"),
             ("Forwarded", "for=127.0.0.1"),

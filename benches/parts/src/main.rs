@@ -90,7 +90,7 @@ impl World {
                 trusted_proxies: TrustedProxies::default(),
                 id_pattern: context.id_pattern.clone(),
             },
-            operator: OperatorGate { token: None },
+            operator: OperatorGate::default(),
             readiness: Readiness::default(),
             metrics: Arc::new(Untold),
             log: Arc::new(Untold),

@@ -26,7 +26,8 @@ async fn serve_with(secrets: &Value, endpoint: &str, protocol: Protocol, rate: f
         "metrics": {"endpoint": endpoint, "protocol": protocol.word(), "interval": "200ms"},
     });
     let config = format!(
-        "{}observability: {observability}\nadmin: {{ token: {TOKEN} }}\nlogging: {{ level: info, format: json }}\n",
+        "{}observability: {observability}\nadmin: {{ token: {TOKEN} }}\nlogging: {{ level: info, format: json }}\n\
+         server: {{ trusted_proxies: [127.0.0.1], forwarded: x-forwarded }}\n",
         config(secrets)
     );
     let server = program()

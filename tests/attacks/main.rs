@@ -1,0 +1,7 @@
+//! Attacks on the built program: what a client, a web page or a proxy sends to get what is not its own.
+
+#![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
+
+mod forwarded;
+mod operator;
+mod raw;
