@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 
 mod forwarded;
+mod fuzz;
 mod operator;
 mod raw;
