@@ -6,6 +6,9 @@ use tenantry_core::{BuildError, ByteSize, DatabaseError, DatabaseErrorKind};
 /// What a row takes in memory besides its values, and a value besides its bytes; about so much.
 const ROW: usize = 64;
 const VALUE: usize = 32;
+/// From this length on, a row has memory of its own, whose length is the next power of two: sqlx
+/// reads into a buffer that doubles as it grows.
+const DOUBLING: usize = 16 * 1024;
 
 /// The most bytes that an answer may take.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +16,7 @@ pub(crate) struct MaxAnswer(usize);
 
 impl MaxAnswer {
     /// The default of the driver's `max_answer`.
-    pub(crate) const DEFAULT: ByteSize = ByteSize::mebibytes(64);
+    pub(crate) const DEFAULT: ByteSize = ByteSize::mebibytes(32);
 
     pub(crate) fn new(configured: ByteSize) -> Result<Self, BuildError> {
         match usize::try_from(configured.0).unwrap_or(usize::MAX) {
@@ -34,7 +37,11 @@ pub(crate) struct Room(usize);
 impl Room {
     /// Takes room for a row with values of these lengths.
     pub(crate) fn take_row(&mut self, lengths: impl Iterator<Item = usize>) -> Result<(), DatabaseError> {
-        self.take(lengths.map(|length| length + VALUE).sum::<usize>() + ROW)
+        let length = lengths.map(|length| length + VALUE).sum::<usize>() + ROW;
+        self.take(match length {
+            ..DOUBLING => length,
+            _ => length.checked_next_power_of_two().unwrap_or(length),
+        })
     }
 
     /// Takes room for so many bytes, or fails with `AnswerTooLarge`.

@@ -346,7 +346,7 @@ async fn a_statement_that_was_left_ends_with_its_session() {
     observer.close().await;
 }
 
-/// The default of `max_answer` is 64 MiB. What was sent beyond that lies in the buffers of sockets,
+/// The default of `max_answer` is 32 MiB. What was sent beyond that lies in the buffers of sockets,
 /// which Linux lets grow up to 32 MiB and more.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {

@@ -375,7 +375,7 @@ async fn a_session_that_is_ended_before_it_can_be_used_is_told_and_not_given_out
     assert_eq!(error.kind, DriverErrorKind::SessionEnded);
 }
 
-/// The default of `max_answer` is 64 MiB. What was sent beyond that lies in the buffers of sockets,
+/// The default of `max_answer` is 32 MiB. What was sent beyond that lies in the buffers of sockets,
 /// which Linux lets grow up to 32 MiB and more.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {

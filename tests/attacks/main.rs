@@ -4,5 +4,6 @@
 
 mod forwarded;
 mod fuzz;
+mod memory;
 mod operator;
 mod raw;

@@ -1,0 +1,149 @@
+//! Attempts to fill the server's memory, while a neighbour's requests go on.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use serde_json::json;
+use tenantry_test_support::{PostgresServer, TenantryProcess};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::raw::{Answer, program, send, start};
+
+/// The most resident memory that the server may have, in MiB: 150 MB.
+const MOST: u64 = 143;
+/// How long an attack goes on.
+const ATTACK: Duration = Duration::from_secs(8);
+
+async fn resident(server: &TenantryProcess) -> u64 {
+    let status = format!("/proc/{}/status", server.pid().await.unwrap());
+    let status = tokio::fs::read_to_string(status).await.unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kilobytes / 1024
+}
+
+async fn neighbour(server: &TenantryProcess) -> Answer {
+    send(
+        server,
+        "GET /api/v1/tenant/info",
+        &["Host: localhost", "X-Tenant-ID: zeta"],
+    )
+    .await
+}
+
+/// For as long as an attack goes on, each request of a neighbour succeeds and memory stays bounded.
+async fn stands(server: &TenantryProcess) {
+    let until = Instant::now() + ATTACK;
+    let mut most = 0;
+    while Instant::now() < until {
+        let answer = neighbour(server).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        most = most.max(resident(server).await);
+        assert!(most < MOST, "{most} MiB");
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("at most {most} MiB");
+}
+
+async fn connect(server: &TenantryProcess) -> TcpStream {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).await.unwrap()
+}
+
+/// Opens connections that send `begin`, and then one byte after the other.
+async fn drip(server: &TenantryProcess, connections: usize, begin: String) {
+    let mut attackers = JoinSet::new();
+    for _ in 0..connections {
+        let mut stream = connect(server).await;
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        attackers.spawn(async move {
+            while stream.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(2)).await;
+            }
+        });
+    }
+    stands(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_slow_heads_cost_little() {
+    let server = start("").await;
+    drip(
+        &server,
+        2_000,
+        "GET /api/v1/tenant/info HTTP/1.1\r\nHost: x\r\nX: ".into(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_open_bodies_cost_little() {
+    let server = start("").await;
+    let begin = "POST /api/v1/tenant/users HTTP/1.1\r\nHost: x\r\nX-Tenant-ID: acme\r\n\
+                 Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{";
+    drip(&server, 2_000, format!("{begin}{}", " ".repeat(2_000))).await;
+    let acme = ["Host: localhost", "X-Tenant-ID: acme"];
+    let own = send(&server, "GET /api/v1/tenant/info", &acme).await;
+    assert_eq!(own.status, 200, "open bodies took the tenant's own turn: {own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn made_up_names_cost_little() {
+    let server = start("").await;
+    let mut attackers = JoinSet::new();
+    for attacker in 0..8_u32 {
+        let stream = connect(&server).await;
+        let (mut answers, mut requests) = stream.into_split();
+        attackers.spawn(async move {
+            let mut sink = [0; 65_536];
+            while answers.read(&mut sink).await.is_ok_and(|read| read > 0) {}
+        });
+        attackers.spawn(async move {
+            for name in 0_u64.. {
+                let request = format!(
+                    "GET /api/v1/tenant/info HTTP/1.1\r\nHost: x\r\nX-Tenant-ID: made-up-{attacker}-{name}\r\n\r\n"
+                );
+                if requests.write_all(request.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    stands(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_sends_a_gigabyte_costs_little() {
+    let postgres = PostgresServer::shared().await;
+    let acme = postgres.create_tenant("gigabyte").await.unwrap();
+    let secret = postgres.secret(&acme);
+    let tenants = json!({"acme": secret, "zeta": {"type": "sqlite", "path": "zeta.db"}});
+    let server = program("", "")
+        .config(format!(
+            "tenancy:\n  provider: {{ type: static, tenants: {tenants} }}\nmigrations: {{ on_connect: true }}\n"
+        ))
+        .start()
+        .await
+        .unwrap();
+    let users = ["Host: localhost", "X-Tenant-ID: acme"];
+    assert_eq!(send(&server, "GET /api/v1/tenant/users", &users).await.status, 200);
+    let rows = "ALTER TABLE users ALTER COLUMN name TYPE text; ALTER TABLE users ALTER COLUMN name SET STORAGE EXTERNAL; \
+                INSERT INTO users (name, email) SELECT repeat('x', 5000000), n || '@example.com' FROM generate_series(1, 200) n";
+    postgres.psql(&acme.database, rows).await.unwrap();
+    let attack = async {
+        loop {
+            let answer = send(&server, "GET /api/v1/tenant/users?limit=200", &users).await;
+            assert!(matches!(answer.status, 500 | 503 | 504), "{}", answer.status);
+            // The allocator returns memory to the system a little later.
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        () = attack => {}
+        () = stands(&server) => {}
+    }
+    timeout(Duration::from_secs(10), neighbour(&server)).await.unwrap();
+}
