@@ -115,7 +115,11 @@ impl<'a> Stopwatch<'a> {
     #[cold]
     fn log_slow(&self, statement: Measured<'_>) {
         self.subject.usage.slow_statements.fetch_add(1, Ordering::Relaxed);
-        let statement = statement.sql.map(sql::normalized).unwrap_or_default();
+        let dialect = sql::Dialect::of(self.subject.driver);
+        let statement = statement
+            .sql
+            .map(|sql| sql::normalized(sql, dialect))
+            .unwrap_or_default();
         tracing::warn!(
             tenant_id = %self.subject.tenant, duration_ms = self.ran.as_secs_f64() * 1e3,
             waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
@@ -134,7 +138,8 @@ impl<'a> Stopwatch<'a> {
     /// database client spans). It holds the text without its values.
     #[cold]
     pub(crate) fn span(&self, statement: Measured<'_>) -> Span {
-        let description = statement.sql.map(sql::described);
+        let dialect = sql::Dialect::of(self.subject.driver);
+        let description = statement.sql.map(|sql| sql::described(sql, dialect));
         let description = description.as_deref();
         tracing::info_span!(
             target: TRACE_TARGET,

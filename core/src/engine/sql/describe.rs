@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
-use super::{Token, Tokens, dollar_tag, quoted_length};
+use super::{Dialect, Piece, Pieces, Token, effects::is_ambiguous, tokens};
 
 /// How a trace describes a statement.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,20 +22,20 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    fn of(sql: &str) -> Self {
-        let (operation, collection) = (operation(sql), collection(sql));
+    fn of(sql: &str, dialect: Dialect) -> Self {
+        let (operation, collection) = (operation(sql), collection(sql, dialect));
         Self {
             summary: collection.map_or_else(
                 || operation.to_owned(),
                 |collection| format!("{operation} {collection}"),
             ),
             collection: collection.map(str::to_owned),
-            normalized: normalized(sql),
+            normalized: normalized(sql, dialect),
         }
     }
 }
 
-/// How many descriptions are cached. A program has fewer statements, unless it writes values into
+/// How many descriptions are cached for each dialect. A program has fewer statements, unless it writes values into
 /// them.
 const KEPT: usize = 256;
 /// The longest text whose description is cached, in bytes.
@@ -44,16 +44,18 @@ const LONGEST_KEPT: usize = 4_096;
 /// Describes a statement. The descriptions of the first texts are cached for good: a description
 /// takes longer to make than the statement to send, and all tenants of a program send the same
 /// texts.
-pub(crate) fn described(sql: &str) -> Arc<Description> {
+pub(crate) fn described(sql: &str, dialect: Dialect) -> Arc<Description> {
     type Known = HashMap<String, Arc<Description>, RandomState>;
-    static KNOWN: LazyLock<ArcSwap<Known>> = LazyLock::new(ArcSwap::default);
-    let known = KNOWN.load();
+    static KNOWN: [LazyLock<ArcSwap<Known>>; Dialect::COUNT] =
+        [const { LazyLock::new(ArcSwap::default) }; Dialect::COUNT];
+    let cache = &KNOWN[dialect as usize];
+    let known = cache.load();
     if let Some(description) = known.get(sql) {
         return description.clone();
     }
-    let description = Arc::new(Description::of(sql));
+    let description = Arc::new(Description::of(sql, dialect));
     if known.len() < KEPT && sql.len() <= LONGEST_KEPT {
-        KNOWN.rcu(|known| {
+        cache.rcu(|known| {
             let mut known = Known::clone(known);
             known.insert(sql.to_owned(), description.clone());
             known
@@ -67,7 +69,7 @@ pub(crate) fn operation(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 12] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",
     ];
-    let Some(Token::Word(first)) = Tokens(sql).next() else {
+    let Some(Token::Word(first)) = tokens(sql).next() else {
         return "OTHER";
     };
     let known = OPERATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(first));
@@ -75,89 +77,115 @@ pub(crate) fn operation(sql: &str) -> &'static str {
 }
 
 /// The first table that a statement names, if its name is plain: up to 64 letters, digits and
-/// underscores. The search ends at the first text that may be a literal or a comment.
-pub(crate) fn collection(sql: &str) -> Option<&str> {
-    let end = sql.find(['\'', '$', '#']).unwrap_or(sql.len());
-    let end = [sql.find("--"), sql.find("/*")]
-        .into_iter()
-        .flatten()
-        .fold(end, usize::min);
-    let mut words = sql[..end].split_ascii_whitespace();
-    let before = |word: &str| {
-        ["from", "into", "update"]
+/// underscores.
+fn collection(sql: &str, dialect: Dialect) -> Option<&str> {
+    if is_unclear(sql, dialect) {
+        return None;
+    }
+    let mut pieces = Pieces { rest: sql, dialect }.filter(|piece| !matches!(piece, Piece::Space | Piece::Comment));
+    let before = |piece: Piece<'_>| match piece {
+        Piece::Word(word) => ["from", "into", "update"]
             .iter()
-            .any(|known| known.eq_ignore_ascii_case(word))
+            .any(|known| known.eq_ignore_ascii_case(word)),
+        _ => false,
     };
-    let mut quoted = false;
-    words.find(|word| {
-        let found = !quoted && before(word);
-        // If texts are in double quotes, one may hold any word.
-        quoted ^= word.bytes().filter(|b| *b == b'"').count() % 2 == 1;
-        found
-    })?;
-    let name = words
-        .next()?
-        .trim_matches(|c: char| matches!(c, '"' | '`' | ')' | ',' | ';'));
+    pieces.find(|piece| before(*piece))?;
+    let name = match pieces.next()? {
+        Piece::Word(name) => name,
+        Piece::Name(name) => name.get(1..name.len() - 1)?,
+        _ => return None,
+    };
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     ((1..=64).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
 }
 
-/// A statement's text for logs, without comments and with `?` for each literal: quoted texts,
-/// numbers and dollar-quoted texts. Quoted identifiers stay. Bounded to 2,000 characters.
-pub(crate) fn normalized(sql: &str) -> String {
-    const LONGEST: usize = 2_000;
-    let mut out = String::with_capacity(sql.len().min(LONGEST));
-    let mut rest = sql;
-    let mut word = false;
-    while let Some(c) = rest.chars().next() {
-        if out.len() >= LONGEST {
+/// Whether the dialect is not known and the dialects disagree on where literals end in the text.
+fn is_unclear(sql: &str, dialect: Dialect) -> bool {
+    dialect == Dialect::Unknown && is_ambiguous(sql)
+}
+
+/// The longest text that is shown, in bytes.
+const LONGEST_SHOWN: usize = 2_000;
+
+/// A statement's text for logs, without comments and with `?` for each literal: quoted texts and
+/// numbers, in each notation of the dialect. Quoted names stay. Bounded to 2,000 bytes.
+pub(crate) fn normalized(sql: &str, dialect: Dialect) -> String {
+    if is_unclear(sql, dialect) {
+        return format!("{} …", operation(sql));
+    }
+    let mut out = String::with_capacity(sql.len().min(LONGEST_SHOWN));
+    let mut pieces = Pieces { rest: sql, dialect };
+    let mut values = DoubleQuotedValues::default();
+    while let Some(piece) = pieces.next() {
+        let is_value = match dialect {
+            Dialect::Sqlite => values.is_value(piece, pieces.rest),
+            // Another database may take them for texts, as MySQL does.
+            Dialect::Unknown => true,
+            _ => false,
+        };
+        match piece {
+            Piece::Name(name) if is_value && name.starts_with('"') => out.push('?'),
+            Piece::Word(text) | Piece::Name(text) | Piece::Parameter(text) => out.push_str(text),
+            Piece::Literal | Piece::Number => out.push('?'),
+            Piece::Comment => {}
+            Piece::Space => out.push(' '),
+            Piece::Symbol(symbol) => out.push(symbol),
+        }
+        if out.len() >= LONGEST_SHOWN {
+            let end = (0..=LONGEST_SHOWN).rev().find(|at| out.is_char_boundary(*at));
+            out.truncate(end.unwrap_or_default());
             out.push('…');
             break;
         }
-        let taken = match c {
-            '\'' => {
-                out.push('?');
-                quoted_length(rest, '\'')
-            }
-            '"' | '`' => {
-                let length = quoted_length(rest, c);
-                out.push_str(&rest[..length]);
-                length
-            }
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            '$' if dollar_tag(rest).is_some() => {
-                out.push('?');
-                let tag = dollar_tag(rest).unwrap_or_default();
-                rest[tag.len()..]
-                    .find(tag)
-                    .map_or(rest.len(), |end| end + 2 * tag.len())
-            }
-            '$' if !word => {
-                // A parameter such as `$1` is no literal.
-                let length = 1 + rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1);
-                out.push_str(&rest[..length]);
-                length
-            }
-            c if c.is_ascii_digit() && !word => {
-                out.push('?');
-                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.')
-                    .unwrap_or(rest.len())
-            }
-            c => {
-                out.push(if c.is_whitespace() { ' ' } else { c });
-                c.len_utf8()
-            }
-        };
-        word = c.is_alphanumeric() || c == '_';
-        rest = &rest[taken..];
     }
     out
 }
 
+/// Tells texts in double quotes from names: SQLite takes `"x"` for a text if no column has that name
+/// (<https://www.sqlite.org/quirks.html#dblquote>). In doubt it is a text.
+#[derive(Default)]
+struct DoubleQuotedValues {
+    /// Whether a value may come next.
+    expected: bool,
+    after_dot: bool,
+}
+
+impl DoubleQuotedValues {
+    /// Whether a piece, after which comes `rest`, may be a value.
+    fn is_value(&mut self, piece: Piece<'_>, rest: &str) -> bool {
+        let after_dot = std::mem::replace(&mut self.after_dot, piece == Piece::Symbol('.'));
+        match piece {
+            Piece::Symbol('=' | '<' | '>' | '|' | '+' | '-' | '*' | '/' | '%') => self.expected = true,
+            Piece::Word(word) => {
+                let names = [
+                    "and", "by", "do", "from", "into", "join", "on", "or", "select", "set", "table", "update", "where",
+                ];
+                self.expected = !names.iter().any(|known| known.eq_ignore_ascii_case(word))
+                    && (self.expected || VALUES_FOLLOW.iter().any(|known| known.eq_ignore_ascii_case(word)));
+            }
+            _ => {}
+        }
+        let next = rest.trim_start();
+        self.expected && !after_dot && !next.starts_with(['.', '='])
+    }
+}
+
+/// Words after which SQLite's values come.
+const VALUES_FOLLOW: [&str; 11] = [
+    "between", "default", "else", "glob", "in", "like", "match", "then", "values", "when", "is",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ALL: [Dialect; Dialect::COUNT] = [
+        Dialect::Postgresql,
+        Dialect::Mysql,
+        Dialect::Sqlite,
+        Dialect::Oracle,
+        Dialect::Unknown,
+    ];
 
     #[test]
     fn literals_are_replaced_and_names_stay() {
@@ -171,29 +199,139 @@ mod tests {
                 "select ?, col1 from t2  ",
             ),
             (
-                r#"SELECT "a'b" FROM `x'y` WHERE e='canary'"#,
-                r#"SELECT "a'b" FROM `x'y` WHERE e=?"#,
+                r#"SELECT "a'b" FROM "x y" WHERE e='canary'"#,
+                r#"SELECT "a'b" FROM "x y" WHERE e=?"#,
             ),
             ("select $tag$canary 'x' $tag$, 1.5e3", "select ?, ?"),
             ("select /* canary */ 0xCAFE", "select  ?"),
-            (r"select 'canary\' canary' , 2", "select ? , ?"),
             ("select 'canary unterminated", "select ?"),
+            ("select v$a, a1b2 from t3", "select v$a, a1b2 from t3"),
         ];
         for (sql, expected) in cases {
-            assert_eq!(normalized(sql), expected);
+            assert_eq!(normalized(sql, Dialect::Postgresql), expected);
         }
-        assert!(normalized(&"é".repeat(5_000)).len() < 2_010);
+        for dialect in ALL {
+            assert!(normalized(&"é".repeat(5_000), dialect).len() < 2_010);
+            let name = format!("select \"{}\"", "é".repeat(5_000));
+            assert!(normalized(&name, dialect).len() < 2_010);
+        }
+    }
+
+    #[test]
+    fn every_notation_of_a_text_is_hidden() {
+        use Dialect::{Mysql, Oracle, Postgresql, Sqlite};
+        let cases = [
+            (
+                r"select 'a\', 'canary'",
+                &[Postgresql, Sqlite, Oracle][..],
+                "select ?, ?",
+            ),
+            (r"select 'a\', canary'", &[Mysql], "select ?"),
+            (r"select E'a\', canary', 'canary'", &[Postgresql, Oracle], "select ?, ?"),
+            (
+                "select e'a' -- it's\n 'b\\' canary', 2",
+                &[Postgresql, Oracle],
+                "select ?, ?",
+            ),
+            (
+                r"select b'10', X'CAFE', N'canary', U&'canary' uescape '!'",
+                &[Postgresql, Mysql, Sqlite, Oracle],
+                "select b?, X?, N?, U&? uescape ?",
+            ),
+            (r#"select "canary\" canary", `a"b`"#, &[Mysql], r#"select ?, `a"b`"#),
+            (
+                "select $$canary$$, $a$can'ary $$ $a$ from t",
+                &[Postgresql],
+                "select ?, ? from t",
+            ),
+            ("select $$canary$$, 'canary'", &[Oracle], "select ?"),
+            (
+                "select a$$, 'canary' from b$$",
+                &[Postgresql, Mysql, Sqlite, Oracle],
+                "select a$$, ? from b$$",
+            ),
+            ("select /* /* ' */ canary */ 'canary', 1", &[Postgresql], "select  ?, ?"),
+            ("select /* /* ' */ 'canary'", &[Mysql, Sqlite], "select  ?"),
+            ("select /* /* ' */ 'canary'", &[Oracle], "select "),
+            (
+                "select /*/ canary */ 1",
+                &[Postgresql, Mysql, Sqlite, Oracle],
+                "select  ?",
+            ),
+            ("select 1 # it's canary\n, 'canary'", &[Mysql], "select ?  , ?"),
+            ("select j #> 'canary', 1", &[Postgresql], "select j #> ?, ?"),
+            ("select 5--'canary'", &[Mysql], "select ?--?"),
+            ("select 5 -- it's canary\r, 'canary'", &[Postgresql], "select ?  , ?"),
+            (
+                "select q'[it's canary]', nQ'!it's canary!', q'aacanarya' from t",
+                &[Oracle],
+                "select ?, ?, ? from t",
+            ),
+            ("select [it's] , 'canary'", &[Sqlite], "select [it's] , ?"),
+            ("select a[1], ARRAY['canary']", &[Postgresql], "select a[?], ARRAY[?]"),
+            ("select a`, 'canary`canary'", &[Postgresql, Oracle], "select a`, ?"),
+            (
+                "select 12canary, 1_000, :1, ?2",
+                &[Postgresql, Mysql, Sqlite, Oracle],
+                "select ?, ?, :?, ??",
+            ),
+        ];
+        for (sql, dialects, expected) in cases {
+            for dialect in dialects {
+                assert_eq!(normalized(sql, *dialect), expected, "{sql} {dialect:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn in_sqlite_double_quotes_may_hold_a_text() {
+        let cases = [
+            (
+                r#"SELECT "u"."id", "name" FROM "users" AS "u" WHERE "id" = "u"."id" AND "name" = ?"#,
+                r#"SELECT "u"."id", "name" FROM "users" AS "u" WHERE "id" = "u"."id" AND "name" = ?"#,
+            ),
+            (
+                r#"UPDATE "users" SET "name" = "canary", "email" = ? WHERE "id" IN ("canary", "canary")"#,
+                r#"UPDATE "users" SET "name" = ?, "email" = ? WHERE "id" IN (?, ?)"#,
+            ),
+            (
+                r#"INSERT INTO "users" ("name") VALUES ("canary", 1)"#,
+                r#"INSERT INTO "users" ("name") VALUES (?, ?)"#,
+            ),
+            (
+                r#"SELECT 1 FROM t WHERE n LIKE "canary""#,
+                "SELECT ? FROM t WHERE n LIKE ?",
+            ),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(normalized(sql, Dialect::Sqlite), expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_dialect_shows_only_what_is_clear() {
+        let shown = |sql| normalized(sql, Dialect::Unknown);
+        assert_eq!(
+            shown("select a from t where b = 'canary'"),
+            "select a from t where b = ?"
+        );
+        assert_eq!(shown(r#"select "canary""#), "select ?");
+        assert_eq!(shown(r"select 'a\', canary"), "SELECT …");
+        assert_eq!(shown("select /* /* */ canary */ 1"), "SELECT …");
+        assert_eq!(collection(r"select 'a\', ' from canary", Dialect::Unknown), None);
     }
 
     #[test]
     fn a_description_that_is_kept_is_the_same_as_one_that_is_not() {
         for n in 0..2 * KEPT {
             let sql = format!("SELECT \"a\" FROM \"t{n}\" WHERE x = 'canary'");
-            for _ in 0..2 {
-                assert_eq!(*described(&sql), Description::of(&sql));
+            for dialect in ALL {
+                for _ in 0..2 {
+                    assert_eq!(*described(&sql, dialect), Description::of(&sql, dialect));
+                }
             }
         }
-        let description = described("UPDATE \"users\" SET \"name\" = 'canary'");
+        let description = described("UPDATE \"users\" SET \"name\" = 'canary'", Dialect::Postgresql);
         assert_eq!(description.summary, "UPDATE users");
         assert_eq!(description.normalized, "UPDATE \"users\" SET \"name\" = ?");
     }
@@ -212,12 +350,15 @@ mod tests {
             ("PRAGMA x", "OTHER", None),
             ("SELECTED x", "OTHER", None),
             ("SE", "OTHER", None),
-            ("/* of all */ delete from users", "DELETE", None),
+            ("/* of all */ delete from users", "DELETE", Some("users")),
             ("set", "SET", None),
             ("", "OTHER", None),
         ];
         for (sql, expected, table) in cases {
-            assert_eq!((operation(sql), collection(sql)), (expected, table), "{sql}");
+            assert_eq!(operation(sql), expected, "{sql}");
+            assert_eq!(collection(sql, Dialect::Sqlite), table, "{sql}");
         }
+        assert_eq!(collection("update \"canary\" set a = 1", Dialect::Mysql), None);
+        assert_eq!(collection(r#"select "a\" from canary b""#, Dialect::Mysql), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What a statement may do besides returning rows.
 
-use super::{Token, Tokens};
+use super::{Token, tokens};
 
 /// Whether a statement only reads, so that running it twice does no harm: a `SELECT`, also after a
 /// `WITH`, that locks nothing, changes nothing and calls no function that is not known to be pure.
@@ -9,7 +9,7 @@ pub(crate) fn is_read(sql: &str) -> bool {
     if is_ambiguous(sql) {
         return false;
     }
-    let mut tokens = Tokens(sql);
+    let mut tokens = tokens(sql);
     let first = match tokens.next() {
         Some(Token::Word(first)) if is_one_of(first, "select with") => first,
         _ => return false,
@@ -46,7 +46,7 @@ pub(crate) fn is_read(sql: &str) -> bool {
 }
 
 /// Whether the kinds of database disagree on where literals, names and comments end in it.
-fn is_ambiguous(sql: &str) -> bool {
+pub(super) fn is_ambiguous(sql: &str) -> bool {
     let dashes = || sql.match_indices("--").map(|(at, _)| &sql[at + 2..]);
     // A backslash, `#` and `@` have no meaning in one dialect and one in another; `[` begins a name
     // or the index of an array, and `$` a literal or a part of a name.
@@ -84,7 +84,7 @@ const LEAVE_STATE: &str = "attach begin commit declare discard do end flush hand
 pub(crate) fn leaves_session_state(script: &str) -> bool {
     let mut first = true;
     let mut after_create = false;
-    for token in Tokens(script) {
+    for token in tokens(script) {
         match token {
             Token::Word(word) => {
                 let temporary = after_create && is_one_of(word, "temp temporary");
