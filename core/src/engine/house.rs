@@ -73,7 +73,7 @@ impl Engine {
                 parts.provider_type.into(),
                 Drivers::new(parts.drivers),
                 settings.secrets.clone(),
-                settings.pools.defaults.clone(),
+                settings.pools.clone(),
             );
             let pools = PoolParts {
                 budget: Budget::new(settings.pools.max_connections, settings.pools.max),

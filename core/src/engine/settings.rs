@@ -47,6 +47,10 @@ pub struct PoolsSettings {
     /// The most connections that are open at once, over all tenants.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
+    /// The most connections to one tenant's database, whatever its secret asks for; `null` for no
+    /// limit but `max_connections`.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub max_per_tenant: Option<usize>,
     /// The connections of a tenant that nothing used for this long are closed.
     pub idle_timeout: HumanDuration,
     /// How long opening one connection may take.
@@ -62,6 +66,7 @@ impl Default for PoolsSettings {
         Self {
             max: 100,
             max_connections: 200,
+            max_per_tenant: None,
             idle_timeout: HumanDuration::from_secs(30 * 60),
             connect_timeout: HumanDuration::from_secs(5),
             acquire_timeout: HumanDuration::from_secs(5),

@@ -25,7 +25,7 @@ pub(crate) use slot::{AfterRefusal, Read, SecretSlot, Stored, Times};
 use unknown::{UnknownTenants, Verdict};
 
 use self::secret::LEASE_DEADLINE;
-use super::settings::{PoolDefaults, SecretsSettings};
+use super::settings::{PoolsSettings, SecretsSettings};
 use crate::{
     Connection, DriverError, DriverErrorKind, ProviderError, SecretDocument, SecretInvalid, SecretProvider, TenantId,
 };
@@ -85,7 +85,7 @@ pub(crate) struct Secrets {
     provider_type: Arc<str>,
     drivers: Drivers,
     settings: SecretsSettings,
-    pool_defaults: PoolDefaults,
+    pools: PoolsSettings,
     pub(crate) unknown: Arc<UnknownTenants>,
     fetches: Semaphore,
     pub(crate) counters: Counters,
@@ -117,7 +117,7 @@ impl Secrets {
         provider_type: Arc<str>,
         drivers: Drivers,
         settings: SecretsSettings,
-        pool_defaults: PoolDefaults,
+        pools: PoolsSettings,
     ) -> Self {
         let unknown = UnknownTenants::new(provider.clone(), settings.not_found_ttl.into(), LIST_DEADLINE);
         Self {
@@ -125,7 +125,7 @@ impl Secrets {
             provider_type,
             drivers,
             settings,
-            pool_defaults,
+            pools,
             unknown: Arc::new(unknown),
             fetches: Semaphore::new(CONCURRENT_FETCHES),
             counters: Counters::default(),
@@ -235,10 +235,7 @@ impl Secrets {
     }
 
     fn read(&self, document: SecretDocument, tenant: &TenantId) -> Fetched {
-        match self
-            .drivers
-            .read(document, &self.pool_defaults, *tenant, &self.provider)
-        {
+        match self.drivers.read(document, &self.pools, *tenant, &self.provider) {
             Ok(secret) => Fetched::Secret(Box::new(secret)),
             Err(invalid) => Fetched::Invalid(invalid),
         }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     DatabaseConfig, DatabaseDriver, HumanDuration, Lease, ProviderError, SecretDocument, SecretInvalid, SecretProvider,
-    SecretVersion, TenantId, engine::settings::PoolDefaults,
+    SecretVersion, TenantId,
+    engine::settings::{PoolDefaults, PoolsSettings},
 };
 
 /// How long renewing or releasing a lease may take.
@@ -136,7 +137,7 @@ impl Drivers {
     pub(super) fn read(
         &self,
         document: SecretDocument,
-        defaults: &PoolDefaults,
+        pools: &PoolsSettings,
         tenant: TenantId,
         provider: &Arc<dyn SecretProvider>,
     ) -> Result<Secret, SecretInvalid> {
@@ -149,9 +150,10 @@ impl Drivers {
         let config = DatabaseConfig::parse(&document.value)?;
         let (driver_type, driver) = self.find(&config.driver)?;
         driver.validate(&config)?;
-        let own = config.pool;
+        let (own, defaults) = (config.pool, &pools.defaults);
+        let ceiling = pools.max_per_tenant.unwrap_or(usize::MAX);
         let limits = PoolDefaults {
-            max_connections: own.max_connections.unwrap_or(defaults.max_connections),
+            max_connections: own.max_connections.unwrap_or(defaults.max_connections).min(ceiling),
             idle_connections: own.idle_connections.unwrap_or(defaults.idle_connections),
             idle_time: own.idle_time.map_or(defaults.idle_time, HumanDuration),
             max_lifetime: own.max_lifetime.map_or(defaults.max_lifetime, HumanDuration),

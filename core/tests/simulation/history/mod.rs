@@ -121,6 +121,7 @@ fn settings(rng: &mut fastrand::Rng, tenants: usize) -> EngineSettings {
         pools: PoolsSettings {
             max: if rng.u8(0..3) == 0 { rng.usize(1..=tenants) } else { 100 },
             max_connections: rng.usize(1..=6),
+            max_per_tenant: None,
             idle_timeout: seconds(rng, &[20, 60]),
             connect_timeout: seconds(rng, &[1, 3]),
             acquire_timeout: seconds(rng, &[1, 2, 5]),
