@@ -8,11 +8,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::{HumanDuration, SecretInvalid, SecretValue, UNIT_MISSING, is_bare_number};
+use crate::{HumanDuration, SecretInvalid, SecretValue, TenantId, UNIT_MISSING, is_bare_number};
 
 /// How to reach one tenant's database. It prints neither password nor key.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
+    /// The tenant whose secret it is, if that is known.
+    pub tenant: Option<TenantId>,
     /// The `type` or `engine` as the secret writes it, in lower case; [`DatabaseDriver::aliases`](crate::DatabaseDriver::aliases)
     /// tells what it stands for.
     pub driver: String,
@@ -168,6 +170,7 @@ impl DatabaseConfig {
             .ok_or_else(|| SecretInvalid::new("secret", "is not a JSON object"))?;
         let fields = Fields { object, at: "" };
         let mut config = Self {
+            tenant: None,
             driver: String::new(),
             host: fields.text("host")?,
             port: fields.port("port")?,

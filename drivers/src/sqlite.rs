@@ -1,7 +1,8 @@
 //! SQLite: a file for each tenant, below one folder.
 
+mod files;
+
 use std::{
-    io,
     path::{Component, Path, PathBuf},
     sync::{
         Arc, LazyLock,
@@ -24,6 +25,8 @@ use tenantry_core::{
 };
 use tokio::time::Instant;
 
+use files::{Files, HeldFile};
+
 use crate::{
     max_answer::MaxAnswer,
     sqlx_connection::{Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error},
@@ -38,7 +41,8 @@ const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
 /// SQLite, built in: a file for each tenant, below one folder.
 ///
 /// A secret for it has `path`, a relative one, such as `tenant1.db`. The file and its folders are
-/// created if they are missing, unless `create` is false.
+/// created if they are missing, unless `create` is false, with access for the server's user alone. A
+/// file belongs to one tenant: a second one whose secret leads to it is refused.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SqliteConfig {
@@ -69,7 +73,7 @@ impl Default for SqliteConfig {
 /// Opens SQLite files.
 #[derive(Debug)]
 pub struct SqliteDriver {
-    root: PathBuf,
+    files: Files,
     create: bool,
     statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
@@ -85,7 +89,7 @@ impl Plugin<dyn DatabaseDriver> for SqliteDriver {
             return Err(BuildError::key("root", "is empty"));
         }
         Ok(Self {
-            root: context.path(config.root),
+            files: Files::below(context.path(config.root)),
             create: config.create,
             statement_timeout: config.statement_timeout.map(Duration::from),
             max_answer: MaxAnswer::new(config.max_answer)?,
@@ -110,14 +114,13 @@ impl DatabaseDriver for SqliteDriver {
         config.refuse_transaction_pooler().map_err(invalid)?;
         let path = relative_path(config).map_err(invalid)?.to_owned();
         let create = create(config).map_err(invalid)?.unwrap_or(self.create);
-        let root = self.root.clone();
-        let file = tokio::task::spawn_blocking(move || place(&root, &path, create))
+        let (files, tenant) = (self.files.clone(), config.tenant);
+        let file = tokio::task::spawn_blocking(move || files.open(&path, create, tenant))
             .await
             .map_err(|error| DriverError::new(DriverErrorKind::Other, error))??;
         let failed = |error| connect_error(error, connect_kind);
         let mut connection = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(create)
+            .filename(file.path())
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
@@ -128,7 +131,8 @@ impl DatabaseDriver for SqliteDriver {
             .await
             .map_err(failed)?;
         let version = version(&mut connection).await.map_err(failed)?;
-        let alarm = Alarm::default();
+        let mut alarm = Alarm::default();
+        alarm.file = Some(file);
         let (looked_at, rolled_back) = (alarm.deadline.clone(), alarm.rolled_back.clone());
         {
             let mut handle = connection.lock_handle().await.map_err(failed)?;
@@ -201,68 +205,6 @@ fn create(config: &DatabaseConfig) -> Result<Option<bool>, SecretInvalid> {
     }
 }
 
-/// Returns the file's true path below `root`, and creates its folders if `create` is set. Each step
-/// is checked before the next is made, so that a symbolic link that leads out of `root` is not
-/// followed.
-fn place(root: &Path, path: &Path, create: bool) -> Result<PathBuf, DriverError> {
-    let unreachable = |error: io::Error| {
-        let kind = match error.kind() {
-            io::ErrorKind::NotFound if !create => DriverErrorKind::DatabaseMissing,
-            _ => DriverErrorKind::Unreachable,
-        };
-        DriverError::new(kind, error)
-    };
-    let outside = || {
-        let error = SecretInvalid::new("path", "leads out of the driver's `root`");
-        DriverError::new(DriverErrorKind::Invalid, error)
-    };
-    if create {
-        std::fs::create_dir_all(root).map_err(unreachable)?;
-    }
-    let root = root.canonicalize().map_err(unreachable)?;
-    let mut place = root.clone();
-    if let Some(folders) = path.parent() {
-        for folder in folders.components() {
-            place.push(folder);
-            if create
-                && let Err(error) = std::fs::create_dir(&place)
-                && error.kind() != io::ErrorKind::AlreadyExists
-            {
-                return Err(unreachable(error));
-            }
-            place = place.canonicalize().map_err(unreachable)?;
-            if !place.starts_with(&root) {
-                return Err(outside());
-            }
-        }
-    }
-    let Some(name) = path.file_name() else {
-        return Err(outside());
-    };
-    place.push(name);
-    match std::fs::symlink_metadata(&place) {
-        Ok(found) if found.is_symlink() => {
-            // A link that leads nowhere yet would be made where it leads.
-            let target = place.canonicalize().map_err(|error| match create {
-                true => outside(),
-                false => unreachable(error),
-            })?;
-            if target.starts_with(&root) {
-                Ok(target)
-            } else {
-                Err(outside())
-            }
-        }
-        Ok(found) if found.is_dir() => {
-            let error = SecretInvalid::new("path", "names a folder");
-            Err(DriverError::new(DriverErrorKind::Invalid, error))
-        }
-        Ok(_) => Ok(place),
-        Err(error) if create && error.kind() == io::ErrorKind::NotFound => Ok(place),
-        Err(error) => Err(unreachable(error)),
-    }
-}
-
 /// Stops a statement at its deadline, or when nobody waits for it any more, and notices whether it
 /// rolled its transaction back.
 #[derive(Default)]
@@ -270,6 +212,8 @@ struct Alarm {
     deadline: Arc<Deadline>,
     /// Whether SQLite has rolled a transaction back since the statement began.
     rolled_back: Arc<AtomicBool>,
+    /// The connection's file, which is its tenant's for as long as the connection is open.
+    file: Option<HeldFile>,
 }
 
 /// Milliseconds since the process began to count; [`Deadline::NEVER`] where nothing is to be stopped.
@@ -312,6 +256,7 @@ impl Watch for Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         self.deadline.0.store(0, Ordering::Relaxed);
+        self.file.take();
     }
 }
 
@@ -444,37 +389,6 @@ mod tests {
             let error = check(path).unwrap_err();
             assert_eq!(error.field, "path", "{path}");
         }
-    }
-
-    #[test]
-    fn a_symbolic_link_out_of_the_root_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (root, elsewhere) = (folder.path().join("root"), folder.path().join("elsewhere"));
-        std::fs::create_dir_all(&root).unwrap();
-        std::fs::create_dir_all(&elsewhere).unwrap();
-        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, root.join(name)).unwrap();
-        link(&elsewhere, "out");
-        link(&elsewhere.join("absent.db"), "dangling.db");
-        std::fs::write(elsewhere.join("other.db"), "").unwrap();
-        link(&elsewhere.join("other.db"), "other.db");
-        for path in ["out/x.db", "out/new/x.db", "dangling.db", "other.db"] {
-            let error = place(&root, Path::new(path), true).unwrap_err();
-            assert_eq!(error.kind, DriverErrorKind::Invalid, "{path}");
-        }
-        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
-        std::fs::create_dir(root.join("true")).unwrap();
-        link(&root.join("true"), "alias");
-        let inside = place(&root, Path::new("alias/x.db"), true).unwrap();
-        assert_eq!(inside, root.canonicalize().unwrap().join("true/x.db"));
-    }
-
-    #[test]
-    fn folders_are_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("data");
-        let file = place(&root, Path::new("a/b/c.db"), true).unwrap();
-        assert!(file.parent().unwrap().is_dir());
-        assert!(!file.exists());
     }
 
     #[test]

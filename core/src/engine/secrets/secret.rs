@@ -147,7 +147,8 @@ impl Drivers {
             tenant,
             provider: provider.clone(),
         });
-        let config = DatabaseConfig::parse(&document.value)?;
+        let mut config = DatabaseConfig::parse(&document.value)?;
+        config.tenant = Some(tenant);
         let (driver_type, driver) = self.find(&config.driver)?;
         driver.validate(&config)?;
         let (own, defaults) = (config.pool, &pools.defaults);
