@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import time
 import urllib.parse
 
 from selenium import webdriver
@@ -89,19 +90,25 @@ class Page:
             raise AssertionError(f"no scheme {scheme} in the dialogue")
         self.click(".modal-ux .btn-done")
 
+    def write_token_into_scalar(self, url, token):
+        """Chooses the tenant's token as the way to authenticate, and writes one."""
+        self.driver.get(url)
+        for element, text in ("button", "Auth Type"), ("li", "TenantToken"):
+            path = f"//{element}[contains(., '{text}')]"
+            WebDriverWait(self.driver, WAIT_SECONDS).until(lambda _: self.driver.find_elements(By.XPATH, path), text)
+            self.driver.find_elements(By.XPATH, path)[0].click()
+        field = self.one("input[placeholder=Token]")
+        field.send_keys(token)
+        assert field.get_attribute("value") == token
+        # Longer than its stores wait before they write.
+        time.sleep(2)
+
     def set_server_variable(self, name, value):
         for row in self.all(".servers table tr"):
             if row.find_element(By.CSS_SELECTOR, "td").text == name:
                 self.fill(self.one("input", row), value)
                 return
         raise AssertionError(f"no server variable {name}")
-
-    def choose_server(self, contained):
-        for option in self.all(".servers select option"):
-            if contained in option.get_attribute("value"):
-                option.click()
-                return
-        raise AssertionError(f"no server with {contained}")
 
     def try_out(self, operation_id, parameters, body=None):
         """Runs an operation by Try it out; gives status and body of the answer as the page shows them."""
@@ -118,6 +125,10 @@ class Page:
         status = self.one(".live-responses-table tbody .response-col_status", operation)
         answer = self.one(".live-responses-table .highlight-code, .live-responses-table .microlight", operation)
         return status.text.split()[0], answer.text
+
+    def stored(self):
+        """What the page has stored in the browser, where it outlives the page."""
+        return self.driver.execute_script("return JSON.stringify([{...localStorage}, {...sessionStorage}]) + document.cookie")
 
     def fold(self, operation_id):
         """Closes an operation, so that the next answer is not beside an old one."""
@@ -166,13 +177,15 @@ def steps(resolver):
     if resolver == "subdomain":
         return f"{TENANT}.example.com", lambda page: page.set_server_variable("tenant", TENANT), {}
     if resolver == "host":
-        return servers.HOSTS[TENANT], lambda page: page.choose_server(servers.HOSTS[TENANT]), {}
+        return servers.HOSTS[TENANT], lambda page: None, {}
     return "127.0.0.1", lambda page: None, {"tenant": TENANT} if resolver == "path" else {}
 
 
 def visit(resolver, port, screenshot):
     """Lists the tenant's users, creates one, and gives what was not as it should be."""
     host, step, parameters = steps(resolver)
+    # The cookie is one that Swagger UI must set to name the tenant, and no secret.
+    credential = {"header": TENANT, "query": TENANT, "jwt": servers.token(TENANT)}.get(resolver)
     tenant = ONE_TENANT if resolver == "static" else TENANT
     created = {"name": "Ada Lovelace", "email": f"ada@{tenant}.com"}
     problems = []
@@ -190,7 +203,14 @@ def visit(resolver, port, screenshot):
             status, body = page.try_out("createUser", parameters, created)
             if status != "201" or created["email"] not in body:
                 problems.append(f"createUser shows {status}: {body[:500]}")
+            # A token that a page has stored is anyone's who comes to the browser later, or to a script on the same host.
+            if credential and credential in page.stored():
+                problems.append("the credential is stored in the browser")
             problems += page.problems({host})
+            if resolver == "jwt":
+                page.write_token_into_scalar(f"http://{host}:{port}/docs/scalar", credential)
+                if credential in page.stored():
+                    problems.append("Scalar stores the token in the browser")
         finally:
             page.driver.quit()
     return problems

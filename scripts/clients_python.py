@@ -21,7 +21,6 @@ def ways(package, resolver, tenant, origin):
     header = ({"api_key": {"TenantHeader": tenant}}, {})
     query = ({"api_key": {"TenantQuery": tenant}}, {})
     cookie = ({"api_key": {"TenantCookie": tenant}}, {})
-    host_index = sorted(servers.HOSTS.values()).index(servers.HOSTS[tenant])
     known = {
         "header": [header],
         "query": [query],
@@ -30,7 +29,7 @@ def ways(package, resolver, tenant, origin):
         "path": [({}, {"tenant": tenant})],
         "static": [({}, {})],
         "subdomain": [({"server_variables": {"tenant": tenant}}, {})],
-        "host": [({"server_index": host_index}, {})],
+        "host": [({"server_index": 1, "server_variables": {"host": servers.HOSTS[tenant]}}, {})],
         "chain": [
             header,
             query,

@@ -71,11 +71,8 @@ pub enum TenantLocation {
         /// The domain, such as `example.com`.
         domain: String,
     },
-    /// By the whole host name.
-    Host {
-        /// The host names that stand for a tenant.
-        hosts: Vec<String>,
-    },
+    /// By the whole host name. Which names there are is not said: they are the names of customers.
+    Host,
     /// In the path, before everything else: `{prefix}/{tenant}/...`. The router takes both off.
     Path {
         /// The prefix, with its leading and without a trailing slash, such as `/t`.

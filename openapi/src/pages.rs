@@ -84,8 +84,7 @@ impl Content {
     fn answer(&self, condition: Option<&HeaderValue>) -> Response {
         let response = Response::builder()
             .header(header::ETAG, self.etag.clone())
-            .header(header::CACHE_CONTROL, "no-cache")
-            .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+            .header(header::CACHE_CONTROL, "no-cache");
         let matches = condition
             .and_then(|condition| condition.to_str().ok())
             .is_some_and(|condition| {
@@ -115,7 +114,7 @@ fn serve(
     })
 }
 
-/// What a page may do: run what is in it, and send requests to this server, or to the host names that stand for tenants.
+/// What a page may do: run what is in it, and send requests to this server, or to the subdomains that stand for tenants.
 fn page_headers(location: &TenantLocation) -> HeaderMap {
     let policy = format!(
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; font-src data:; \
@@ -126,13 +125,18 @@ fn page_headers(location: &TenantLocation) -> HeaderMap {
     // Host names come from the configuration. One that no header may have leaves the page without requests to it, not without a policy.
     let policy = HeaderValue::from_str(&policy).unwrap_or_else(|_| {
         HeaderValue::from_static(
-            "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'",
+            "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
         )
     });
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers
 }
+
+/// No script may send the header `Cookie` itself. Swagger UI sets cookies only if it also stores every token in the browser.
+const SET_COOKIES: &str = "request => { for (const cookie of (request.headers.Cookie ?? '').split('; ').filter(Boolean)) \
+                           document.cookie = cookie + '; path=/; samesite=strict'; return request; }";
 
 impl Page {
     fn name(self) -> &'static str {
@@ -163,7 +167,10 @@ impl Page {
             Self::SwaggerUi => self.put(
                 &mut html,
                 "oauth2RedirectUrl: oauth2RedirectUrl,",
-                "validatorUrl: null, persistAuthorization: true, tryItOutEnabled: true, displayRequestDuration: true,",
+                &format!(
+                    "validatorUrl: null, persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, \
+                     requestInterceptor: {SET_COOKIES},"
+                ),
             )?,
             Self::Redoc => {
                 let link = between(&html, "<link href=\"https://fonts.googleapis.com", ">").map(str::to_owned);
@@ -243,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_ask_the_hosts_that_stand_for_tenants() {
+    fn a_page_may_send_requests_to_tenants_subdomains() {
         let policy = |location| {
             page_headers(&location)[header::CONTENT_SECURITY_POLICY]
                 .to_str()
@@ -254,6 +261,8 @@ mod tests {
         assert!(
             policy(TenantLocation::Subdomain { domain }).contains("http://*.example.com:* https://*.example.com:*;")
         );
-        assert!(policy(TenantLocation::Fixed).contains("connect-src 'self' data: blob:;"));
+        for location in [TenantLocation::Fixed, TenantLocation::Host] {
+            assert!(policy(location).contains("connect-src 'self' data: blob:;"));
+        }
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use arrayvec::ArrayString;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, Entry},
+};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use tenantry_core::engine::RequestTally;
 use uuid::{Builder, fmt::Hyphenated};
@@ -143,7 +146,8 @@ impl fmt::Debug for Noted {
     }
 }
 
-/// Gives every request its [`Noted`], unless something further out did, and every answer its `X-Request-ID`.
+/// Gives every request its [`Noted`], unless something further out did, and every answer its `X-Request-ID` and what browsers and
+/// caches are to know.
 #[derive(Clone, Default)]
 pub struct RequestIds {
     gates: Option<Arc<Gates>>,
@@ -183,9 +187,20 @@ impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
                 Ok(response) => response.into_response(),
                 Err(error) => error.into_response(),
             };
+            protect(response.headers_mut());
             response.headers_mut().insert(X_REQUEST_ID, id.to_header());
             Ok(response)
         })
+    }
+}
+
+/// Adds what every answer says to browsers and caches. No answer is taken for another type than it
+/// has. An answer is stored only if it says so itself: the next request for the same URL may be
+/// another tenant's.
+fn protect(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Entry::Vacant(none) = headers.entry(header::CACHE_CONTROL) {
+        none.insert(HeaderValue::from_static("no-store"));
     }
 }
 

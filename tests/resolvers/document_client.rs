@@ -94,7 +94,7 @@ impl DocumentClient {
         }
         let names_by_url = |way: &Way| {
             let url = way.server["url"].as_str().unwrap();
-            url.contains("{tenant}") || url.contains(tenant.host)
+            url.contains("{tenant}") || url.contains("{host}")
         };
         let is_offered =
             servers.len() > 1 || requirements.len() > 1 || !requirements[0].as_object().unwrap().is_empty();
@@ -154,10 +154,10 @@ impl DocumentClient {
     fn server_url(&self, server: &Value, tenant: Tenant) -> String {
         let mut url = server["url"].as_str().unwrap().to_owned();
         for (name, variable) in server["variables"].as_object().into_iter().flatten() {
-            let value = if name == "tenant" {
-                tenant.id
-            } else {
-                variable["default"].as_str().unwrap()
+            let value = match name.as_str() {
+                "tenant" => tenant.id,
+                "host" => tenant.host,
+                _ => variable["default"].as_str().unwrap(),
             };
             url = url.replace(&format!("{{{name}}}"), value);
         }

@@ -79,6 +79,8 @@ impl Shown {
         };
         let mut subdomain = host("{tenant}.example.com");
         subdomain["variables"]["tenant"] = json!({"default": "tenant1"});
+        let mut own_host = host("{host}");
+        own_host["variables"]["host"] = json!({"default": "tenant1.example.com"});
         match resolver {
             "header" => Self::scheme("TenantHeader", key("header", "X-Tenant-ID")),
             "query" => Self::scheme("TenantQuery", key("query", "tenant")),
@@ -94,7 +96,7 @@ impl Shown {
                 ..Self::nothing()
             },
             "subdomain" => Self::servers(json!([subdomain])),
-            "host" => Self::servers(json!([host("example.org"), host("shop.example.com")])),
+            "host" => Self::servers(json!([{"url": "/"}, own_host])),
             "chain" => Self {
                 schemes: json!({"TenantHeader": key("header", "X-Tenant-ID"), "TenantQuery": key("query", "tenant")}),
                 security: json!([{"TenantHeader": []}, {"TenantQuery": []}, {}]),

@@ -347,7 +347,6 @@ fn the_location_can_be_shown(location: &TenantLocation) {
                 "`{domain}` is no domain"
             );
         }
-        TenantLocation::Host { hosts } => assert!(!hosts.is_empty(), "the location has no hosts"),
         TenantLocation::Path { prefix } => {
             let well_formed = prefix.starts_with('/') && !prefix.ends_with('/');
             assert!(
@@ -355,7 +354,7 @@ fn the_location_can_be_shown(location: &TenantLocation) {
                 "the prefix `{prefix}` has no leading slash, or a trailing one"
             );
         }
-        TenantLocation::Fixed => {}
+        TenantLocation::Host | TenantLocation::Fixed => {}
         TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => {
             assert!(!all.is_empty(), "the location has no parts");
             all.iter().for_each(the_location_can_be_shown);

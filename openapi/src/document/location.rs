@@ -32,7 +32,7 @@ pub(crate) fn describe_location(location: &TenantLocation) -> String {
         TenantLocation::Cookie { name } => format!("the cookie `{name}`"),
         TenantLocation::Bearer { claim } => format!("the claim `{claim}` of a bearer token"),
         TenantLocation::Subdomain { domain } => format!("the host name, as `{{tenant}}.{domain}`"),
-        TenantLocation::Host { .. } => "the host name".to_owned(),
+        TenantLocation::Host => "the host name".to_owned(),
         TenantLocation::Path { prefix } => format!("the path, as `{prefix}/{{tenant}}/...`"),
         TenantLocation::Fixed => "the server's configuration".to_owned(),
         TenantLocation::AnyOf(all) => joined(all, " or in "),
@@ -128,7 +128,8 @@ pub(super) fn plan(settings: &DocumentSettings) -> Plan {
     if plan.alternatives.iter().all(Vec::is_empty) {
         plan.alternatives.clear();
     }
-    if servers.is_empty() || ways.iter().any(|(_, in_server)| !in_server) {
+    let has_own = servers.iter().any(|server| server["url"] == "/");
+    if !has_own && (servers.is_empty() || ways.iter().any(|(_, in_server)| !in_server)) {
         plan.servers.push(json!({"url": "/"}));
     }
     plan.servers.append(&mut servers);
@@ -165,16 +166,19 @@ fn tenant_servers(leaf: &TenantLocation, origin: &Origin) -> Vec<Value> {
             "description": "The tenant's own host name.",
             "variables": {"scheme": scheme, "tenant": tenant, "port": port},
         })],
-        TenantLocation::Host { hosts } => hosts
-            .iter()
-            .map(|host| {
-                json!({
-                    "url": format!("{{scheme}}://{host}{{port}}"),
-                    "description": "A tenant's own host name.",
-                    "variables": {"scheme": scheme, "port": port},
-                })
-            })
-            .collect(),
+        // On a tenant's own host name the document is served from there, so `/` is that tenant's. The names themselves are not listed.
+        TenantLocation::Host => vec![
+            json!({"url": "/", "description": "The host name that this document was fetched from."}),
+            json!({
+                "url": "{scheme}://{host}{port}",
+                "description": "A tenant's own host name.",
+                "variables": {
+                    "scheme": scheme,
+                    "host": {"default": "tenant1.example.com", "description": "The tenant's own host name."},
+                    "port": port,
+                },
+            }),
+        ],
         TenantLocation::Path { prefix } => vec![json!({
             "url": format!("{prefix}/{{tenant}}"),
             "description": "The tenant in the path.",
@@ -184,13 +188,12 @@ fn tenant_servers(leaf: &TenantLocation, origin: &Origin) -> Vec<Value> {
     }
 }
 
-/// Where the documentation pages must be allowed to send requests, as sources of a Content-Security-Policy: a host name that stands for
-/// a tenant is another origin than the page's.
+/// Where the documentation pages must be allowed to send requests, as sources of a Content-Security-Policy: a subdomain that
+/// stands for a tenant may be another origin than the page's.
 pub(crate) fn connect_sources(location: &TenantLocation) -> String {
-    let hosts = leaves(location).into_iter().flat_map(|leaf| match leaf {
-        TenantLocation::Subdomain { domain } => vec![format!("*.{domain}")],
-        TenantLocation::Host { hosts } => hosts.clone(),
-        _ => Vec::new(),
+    let hosts = leaves(location).into_iter().filter_map(|leaf| match leaf {
+        TenantLocation::Subdomain { domain } => Some(format!("*.{domain}")),
+        _ => None,
     });
     hosts
         .flat_map(|host| [format!(" http://{host}:*"), format!(" https://{host}:*")])
