@@ -209,6 +209,19 @@ impl DatabaseError {
         }
     }
 
+    /// Returns the kind in one word, and the field if the driver could not use the secret:
+    /// ``secret_invalid: `password` ...``.
+    pub fn summary(&self) -> String {
+        let mut source = self.source();
+        while let Some(error) = source {
+            if let Some(invalid) = error.downcast_ref::<SecretInvalid>() {
+                return format!("secret_invalid: {invalid}");
+            }
+            source = error.source();
+        }
+        self.kind.as_str().to_owned()
+    }
+
     /// With the name of the constraint that was violated. A driver on sqlx need not give it: it is
     /// read from the source.
     #[must_use]

@@ -396,6 +396,11 @@ impl DatabaseDriver for MysqlDriver {
             sqlx::Error::Configuration(cause) if wants_encrypted_password(&*cause) => {
                 DriverError::new(DriverErrorKind::Tls, NoPlainPassword)
             }
+            sqlx::Error::Protocol(reason) if reason.starts_with(UNKNOWN_PLUGIN) => invalid(SecretInvalid::new(
+                "username",
+                "names an account that logs in by a plugin sqlx does not know, such as `ed25519`: let it log in by \
+                 `mysql_native_password` or `caching_sha2_password`",
+            )),
             error => connect_error(error, connect_kind),
         };
         let opened = Instant::now();
@@ -462,6 +467,9 @@ impl DatabaseDriver for MysqlDriver {
      to `verify-full` or at least `require`"
 )]
 struct NoPlainPassword;
+
+/// How sqlx's error begins if the server asks for a way to log in that sqlx does not have: there is no kind of error for it.
+const UNKNOWN_PLUGIN: &str = "unknown authentication plugin";
 
 /// Whether sqlx refused because it was to encrypt the password without TLS: it has no kind of error for that.
 fn wants_encrypted_password(cause: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,5 +1,6 @@
 //! What a secret says of a database server: where it is, which database, as whom.
 
+use secrecy::ExposeSecret as _;
 use tenantry_core::{DatabaseConfig, SecretInvalid};
 
 /// The fields that a database server needs.
@@ -18,6 +19,10 @@ impl<'a> ServerAddress<'a> {
     /// # Errors
     /// The field that is missing, or that a protocol whose texts end at a NUL could not carry.
     pub(crate) fn of(config: &'a DatabaseConfig, default_port: u16) -> Result<Self, SecretInvalid> {
+        let password = config.password.as_ref().map(|password| password.expose_secret());
+        if password.is_some_and(|password| password.contains('\0')) {
+            return Err(SecretInvalid::new("password", "holds a NUL character"));
+        }
         Ok(Self {
             host: text("host", config.host.as_deref())?,
             port: config.port.unwrap_or(default_port),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretSlice};
-use tenantry_core::{BoxError, DatabaseConfig, DriverError, DriverErrorKind, SecretInvalid, TlsConfig};
+use tenantry_core::{DatabaseConfig, DriverError, DriverErrorKind, SecretInvalid, TlsConfig};
 
 /// The certificates of a secret's `tls`, as PEM text.
 #[derive(Default)]
@@ -48,26 +48,18 @@ async fn pem(field: &'static str, text: &str, base_dir: &Path) -> Result<Vec<u8>
     } else {
         tokio::fs::read(base_dir.join(text))
             .await
-            .map_err(|error| invalid(field, "cannot be read", Some(error.into())))?
+            .map_err(|error| invalid(field, &format!("cannot be read: {}", error.kind())))?
     };
     // A file that holds nothing of the kind would leave the connection with no certificate, and nobody the wiser.
     if pem.windows(11).any(|window| window == b"-----BEGIN ") {
         Ok(pem)
     } else {
-        Err(invalid(field, "holds no PEM text", None))
+        Err(invalid(field, "holds no PEM text"))
     }
 }
 
-fn invalid(field: &'static str, reason: &'static str, source: Option<BoxError>) -> DriverError {
-    DriverError::new(DriverErrorKind::Invalid, Unreadable { field, reason, source })
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("`{field}` {reason}")]
-struct Unreadable {
-    field: &'static str,
-    reason: &'static str,
-    source: Option<BoxError>,
+fn invalid(field: &str, reason: &str) -> DriverError {
+    DriverError::new(DriverErrorKind::Invalid, SecretInvalid::new(field, reason))
 }
 
 #[cfg(test)]
@@ -100,7 +92,10 @@ mod tests {
     async fn a_certificate_that_cannot_be_read_is_named_and_not_shown() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("empty"), "canary").unwrap();
-        for (ca, reason) in [("absent-canary", "cannot be read"), ("empty", "holds no PEM text")] {
+        for (ca, reason) in [
+            ("absent-canary", "cannot be read: entity not found"),
+            ("empty", "holds no PEM text"),
+        ] {
             let Err(error) = Certificates::read(&config(json!({"ca": ca})), folder.path()).await else {
                 panic!("{ca} was read");
             };

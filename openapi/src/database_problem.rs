@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sea_orm::DbErr;
-use tenantry_core::{DatabaseError, DatabaseErrorKind};
+use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverErrorKind};
 
 use crate::{Problem, ProblemCode};
 
@@ -35,6 +35,11 @@ impl From<&DbErr> for Problem {
             DatabaseErrorKind::Serialization => Self::new(
                 ProblemCode::DatabaseUnavailable,
                 "The request collided with another one and had no effect; send it again.",
+            )
+            .with_retry_after(RETRY_AFTER),
+            DatabaseErrorKind::Connect(DriverErrorKind::Invalid) => Self::new(
+                ProblemCode::SecretInvalid,
+                "The tenant's secret is not valid; an operator sees which field in `/health/tenant/{id}`.",
             )
             .with_retry_after(RETRY_AFTER),
             DatabaseErrorKind::Connect(_)
@@ -75,8 +80,6 @@ impl From<&DbErr> for Problem {
 
 #[cfg(test)]
 mod tests {
-    use tenantry_core::DriverErrorKind;
-
     use super::*;
 
     fn status_of(kind: DatabaseErrorKind) -> (u16, &'static str) {
@@ -95,6 +98,8 @@ mod tests {
             status_of(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable)),
             unavailable
         );
+        let invalid = DatabaseErrorKind::Connect(DriverErrorKind::Invalid);
+        assert_eq!(status_of(invalid), (503, "secret_invalid"));
         assert_eq!(status_of(DatabaseErrorKind::ConnectionLost), unavailable);
         assert_eq!(status_of(DatabaseErrorKind::Migration), unavailable);
         assert_eq!(status_of(DatabaseErrorKind::Serialization), unavailable);

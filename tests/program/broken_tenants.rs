@@ -84,6 +84,27 @@ async fn a_database_that_comes_back_is_used_again() {
 }
 
 #[tokio::test]
+async fn a_password_that_cannot_be_sent_is_a_secret_that_is_invalid() {
+    let postgres = PostgresServer::shared().await;
+    let tenant = postgres.create_tenant("emoji").await.unwrap();
+    let password = format!("{CANARY}\u{1f600}");
+    let alter = format!("ALTER ROLE \"{}\" PASSWORD '{password}'", tenant.user);
+    postgres.psql("postgres", &alter).await.unwrap();
+    let mut secret = postgres.secret(&tenant);
+    secret["password"] = json!(password);
+    let text = format!("{}logging: {{ level: trace }}\n", config(&json!({"emoji": secret})));
+    let (server, client) = serve(&text).await;
+    let answer = client.tenant("emoji").get(USERS).await;
+    answer.problem(503, "secret_invalid");
+    let health = client.get("/health/tenant/emoji").await.expect(503);
+    let error = health.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.starts_with("secret_invalid: `password` has "), "{error}");
+    for text in [answer.text(), health.text(), server.logs().await.unwrap()] {
+        assert!(!text.contains(CANARY) && !text.contains('\u{1f600}'), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_secret_is_told_by_its_field_and_never_by_its_value() {
     let canaries = [
         json!({"type": "postgresql", "host": "h", "port": "canary-port", "database": "d", "username": "u", "password": "canary-password"}),

@@ -160,7 +160,7 @@ impl Tenants {
         let outcome = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
             Ok(Err(AcquireError::Unknown)) => return Err(AcquireError::Unknown),
             Ok(Err(error)) => Err(kind_of(&error)),
-            Ok(Ok(answered)) => answered.map_err(|error| error.kind.as_str().to_owned()),
+            Ok(Ok(answered)) => answered.map_err(|error| error.summary()),
             Err(_) => Err("timeout".to_owned()),
         };
         let mut snapshot = snapshot_of(held);
@@ -274,7 +274,7 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
             age,
             stale,
         }),
-        error: failure.map(|failure| failure.kind.as_str().to_owned()),
+        error: failure.map(|failure| failure.summary()),
     }
 }
 
@@ -283,7 +283,7 @@ fn kind_of(error: &AcquireError) -> String {
     match error {
         AcquireError::SecretInvalid { source, .. } => format!("secret_invalid: {source}"),
         AcquireError::ProviderUnavailable { source, .. } => format!("provider_{}", source.kind()),
-        AcquireError::Database(error) => error.kind.as_str().to_owned(),
+        AcquireError::Database(error) => error.summary(),
         other => BoxError::from(other.to_string()).to_string(),
     }
 }

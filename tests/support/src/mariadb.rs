@@ -158,6 +158,20 @@ impl MariadbServer {
         mariadb(&self.superuser, self.ca_path().as_deref(), database, sql).await
     }
 
+    /// Runs SQL with the `mariadb` program as another user than the superuser, without a database.
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql).
+    pub async fn sql_as(&self, user: &str, password: &str, sql: &str) -> Result<String> {
+        let other = Superuser {
+            host: self.superuser.host.clone(),
+            port: self.superuser.port,
+            user: user.to_owned(),
+            password: password.to_owned(),
+        };
+        mariadb(&other, self.ca_path().as_deref(), "information_schema", sql).await
+    }
+
     /// Makes a database with a user of its own, who can use it and no other. Both names begin with `name`.
     ///
     /// # Errors

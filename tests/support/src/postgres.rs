@@ -26,7 +26,8 @@ const PACKAGE: &str = "postgresql";
 const PSQL_LIMIT: Duration = Duration::from_secs(120);
 
 /// A PostgreSQL server on 127.0.0.1 that asks for passwords by SCRAM-SHA-256 and takes 300 connections. Its time zone is
-/// `Asia/Kolkata`. Dropping it ends it.
+/// `Asia/Kolkata`. Of the members of `login_md5` and `login_password`, roles that a test may make, it asks for passwords by MD5 and
+/// in clear text. Dropping it ends it.
 pub struct PostgresServer {
     superuser: Superuser,
     process: Option<ServerProcess>,
@@ -157,6 +158,31 @@ impl PostgresServer {
         psql(&self.superuser, self.ca_path().as_deref(), database, sql).await
     }
 
+    /// Runs SQL with the `psql` program, which connects as libpq reads `conninfo`, a URL or a list of `name=value`, and gives its
+    /// rows as [`psql`](Self::psql).
+    ///
+    /// # Errors
+    /// libpq cannot connect, the statement fails, or `psql` is not installed.
+    pub async fn psql_by(conninfo: &str, password: &str, sql: &str) -> Result<String> {
+        let program = folder_with(&["psql"], &debian_folders().await, "postgresql-client")?.join("psql");
+        let command = [
+            program.into(),
+            "--no-psqlrc".into(),
+            "--no-password".into(),
+            "--quiet".into(),
+            "--tuples-only".into(),
+            "--no-align".into(),
+            format!("--command={sql}").into(),
+            conninfo.into(),
+        ];
+        let env = [
+            ("PGPASSWORD", OsStr::new(password)),
+            ("PGCLIENTENCODING", OsStr::new("UTF8")),
+        ];
+        let rows = run(&command, &env, None, PSQL_LIMIT).await?;
+        Ok(rows.strip_suffix('\n').unwrap_or(&rows).to_owned())
+    }
+
     /// Makes a database with a role of its own, which owns it and can connect to no other tenant's. Both names begin with `name`.
     ///
     /// # Errors
@@ -252,6 +278,8 @@ async fn initialise(
     let rules = format!(
         "local all all scram-sha-256\n\
          {connection} all +require_client_cert 127.0.0.1/32 scram-sha-256 {}\n\
+         {connection} all +login_md5 127.0.0.1/32 md5\n\
+         {connection} all +login_password 127.0.0.1/32 password\n\
          {connection} all all 127.0.0.1/32 scram-sha-256\n",
         if certificates.is_some() {
             "clientcert=verify-ca"

@@ -1,5 +1,7 @@
 //! PostgreSQL 12 and later, and Amazon Aurora PostgreSQL.
 
+mod login;
+
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
@@ -24,6 +26,7 @@ use crate::{
     },
     tls::{self, Certificates},
 };
+use login::{LoginError, log_in};
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -123,14 +126,11 @@ impl PostgresqlDriver {
         config: &DatabaseConfig,
         certificates: Certificates,
     ) -> PgConnectOptions {
-        let password = config.password.as_ref().map_or("", |password| password.expose_secret());
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(address.host)
             .port(address.port)
             .database(address.database)
             .username(address.username)
-            .password(password)
-            .application_name(&self.config.application_name)
             .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
             .ssl_mode(ssl_mode(config.tls.mode.unwrap_or(TlsMode::Prefer)))
             .ssl_root_cert_from_pem(certificates.ca.unwrap_or_default());
@@ -185,13 +185,16 @@ impl DatabaseDriver for PostgresqlDriver {
         let schema = search_path(config).map_err(invalid)?;
         let options = self.options(&address, config, certificates);
         let failed = |error| match error {
-            sqlx::Error::Database(error) if refuses_parameters(&*error) => {
+            LoginError::Password(error) => invalid(error),
+            LoginError::Sqlx(sqlx::Error::Database(error)) if refuses_parameters(&*error) => {
                 let reason = "must be `transaction`: a pooler before the server refuses a start-up parameter";
                 invalid(SecretInvalid::new("pooler", reason))
             }
-            error => connect_error(error, connect_kind),
+            LoginError::Sqlx(error) => connect_error(error, connect_kind),
         };
-        let mut connection = in_long_steps(options.connect()).await.map_err(failed)?;
+        let password = config.password.as_ref().map_or("", |password| password.expose_secret());
+        let login = log_in(options, &self.config.application_name, password);
+        let mut connection = in_long_steps(login).await.map_err(failed)?;
         let per_transaction = if self.is_pooled(config) {
             let version = connection.server_version_num();
             Some(self.per_transaction(config, schema.as_deref(), version))
@@ -553,7 +556,10 @@ mod tests {
         let tenant = server.create_tenant("refuses").await.unwrap();
         let (driver, config) = (driver().await, secret(server.secret(&tenant)));
         let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
-        let options = driver.options(&address, &config, Certificates::default());
+        let password = config.password.as_ref().unwrap().expose_secret();
+        let options = driver
+            .options(&address, &config, Certificates::default())
+            .password(password);
         let refused = Some("SET LOCAL client_connection_check_interval = 'canary'");
         let per_transaction = PerTransaction::new("SET LOCAL statement_timeout = 1234".to_owned(), refused);
         let show = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");

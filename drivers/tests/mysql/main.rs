@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod logins;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
