@@ -1,12 +1,12 @@
 //! One kind of database.
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sea_orm::{DbBackend, ExecResult, QueryResult, Statement, TransactionOptions};
 
-use crate::{DatabaseConfig, DatabaseError, DriverError, SecretInvalid};
+use crate::{DatabaseConfig, DatabaseError, DriverError, ScriptFault, ScriptStatement, SecretInvalid, StatementEffect};
 
 /// Speaks to one kind of database. It opens connections; pooling is the engine's.
 ///
@@ -50,19 +50,56 @@ pub trait DatabaseDriver: Send + Sync {
 
     /// How migrations are kept from running twice at once on the database of this secret.
     fn migration_lock(&self, config: &DatabaseConfig) -> MigrationLock;
+
+    /// Splits a script into the statements that [`Connection::execute_script`] runs one by one. By
+    /// default it is one statement.
+    ///
+    /// # Errors
+    /// The script holds something that only the database's own client program can run.
+    fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {
+        Ok(vec![ScriptStatement {
+            line: 1,
+            sql: script,
+            effect: StatementEffect::Undoable,
+        }])
+    }
+
+    /// What migrations ask of the database besides what was applied. By default nothing.
+    fn migration_queries(&self) -> MigrationQueries {
+        MigrationQueries::default()
+    }
+
+    /// Ends the session of one of this driver's own connections and begins a new one in its place:
+    /// no setting, lock, temporary table or open transaction of the old one is left. By default there
+    /// is nothing to do, which suits a database whose sessions have no state.
+    ///
+    /// # Errors
+    /// See [`DriverErrorKind`](crate::DriverErrorKind). The connection is unusable then.
+    async fn renew(&self, _config: &DatabaseConfig, _connection: &mut dyn Connection) -> Result<(), DriverError> {
+        Ok(())
+    }
+}
+
+/// What migrations ask of a database; each query returns texts in its first column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MigrationQueries {
+    /// Returns the schema that holds the table `tenantry_migrations`, since a file may change the one
+    /// that is looked in. `None` if files cannot do that.
+    pub schema: Option<&'static str>,
+    /// Returns what a statement that failed leaves in the database although nothing can use it: its
+    /// name in the first column, the statement that removes it in the second.
+    pub left_behind: Option<&'static str>,
 }
 
 /// How instances that start together keep each other from applying the same migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MigrationLock {
-    /// A session lock, tried again until it is there.
+    /// A session lock, tried again until it is there. The end of the session releases it.
     Session {
         /// A query that tries to take the lock without waiting; its first column is 1 where it did.
         lock: &'static str,
         /// A script to run once it is there: lifts the session's statement time-out, which is meant for requests.
         prepare: &'static str,
-        /// A script that restores what `prepare` changed and gives the lock up.
-        unlock: &'static str,
     },
     /// A lock that each transaction takes for itself, tried again until it is there. It is for
     /// connections whose transactions may each run in another server session.
@@ -76,6 +113,10 @@ pub enum MigrationLock {
         /// A script that undoes what a migration's file has set on the server session: other
         /// connections use that session afterwards.
         reset: &'static str,
+        /// What the text of a statement that runs outside a transaction begins with, a comment.
+        mark: &'static str,
+        /// A query whose first column is 1 if another session runs a statement with that mark.
+        running: &'static str,
     },
     /// `begin` itself waits for the one writer there may be, so a transaction that reads what was applied is the lock.
     Transaction,
@@ -153,6 +194,11 @@ pub trait Connection: Send {
 
     /// Takes leave of the server. The engine gives it a deadline.
     async fn close(self: Box<Self>);
+
+    /// The connection itself, by which its driver knows it again in [`DatabaseDriver::renew`].
+    fn as_any(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
 }
 
 /// The server's version, such as `15.8`.

@@ -9,6 +9,8 @@ mod mysql;
 mod oracle;
 #[cfg(feature = "postgresql")]
 mod postgresql;
+#[cfg(any(feature = "mysql", feature = "postgresql", feature = "sqlite"))]
+mod script;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod server_address;
 #[cfg(feature = "sqlite")]

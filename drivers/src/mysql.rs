@@ -18,14 +18,17 @@ use sqlx::{
 };
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
-    DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion, TlsMode,
+    DriverErrorKind, HumanDuration, MigrationLock, MigrationQueries, Plugin, ScriptFault, ScriptStatement,
+    SecretInvalid, ServerVersion, TlsMode,
 };
 
 use crate::{
     max_answer::MaxAnswer,
+    script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{
-        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, begin_error, connect_error, io_kind,
+        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, begin_error, connect_error,
+        io_kind, renew,
     },
     tls::{self, Certificates},
 };
@@ -450,10 +453,23 @@ impl DatabaseDriver for MysqlDriver {
         // Locks have names of at most 64 characters and belong to the server, not to a database.
         MigrationLock::Session {
             lock: "SELECT GET_LOCK(CONCAT('tenantry-', MD5(DATABASE())), 0)",
-            prepare: "SET @tenantry = 1 /*M! , @tenantry_limit = @@SESSION.max_statement_time, SESSION max_statement_time = 0 */",
-            unlock: "SET @tenantry = NULL /*M! , SESSION max_statement_time = @tenantry_limit */; \
-                     SELECT RELEASE_LOCK(CONCAT('tenantry-', MD5(DATABASE())))",
+            prepare: "SET @tenantry = 1 /*M! , SESSION max_statement_time = 0 */",
         }
+    }
+
+    fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {
+        script::statements(script, Syntax::Mysql)
+    }
+
+    fn migration_queries(&self) -> MigrationQueries {
+        MigrationQueries {
+            schema: Some("SELECT DATABASE()"),
+            left_behind: None,
+        }
+    }
+
+    async fn renew(&self, config: &DatabaseConfig, connection: &mut dyn Connection) -> Result<(), DriverError> {
+        renew::<Mysql>(self, config, connection).await
     }
 }
 

@@ -21,7 +21,7 @@ use sqlx::{
 };
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
-    DriverErrorKind, HumanDuration, MigrationLock, Plugin, SecretInvalid, ServerVersion,
+    DriverErrorKind, HumanDuration, MigrationLock, Plugin, ScriptFault, ScriptStatement, SecretInvalid, ServerVersion,
 };
 use tokio::time::Instant;
 
@@ -29,7 +29,10 @@ use files::{Files, HeldFile};
 
 use crate::{
     max_answer::MaxAnswer,
-    sqlx_connection::{Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error},
+    script::{self, Syntax},
+    sqlx_connection::{
+        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error, renew,
+    },
 };
 
 /// How long a statement waits for the one writer there may be.
@@ -159,6 +162,14 @@ impl DatabaseDriver for SqliteDriver {
 
     fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         MigrationLock::Transaction
+    }
+
+    fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {
+        script::statements(script, Syntax::Sqlite)
+    }
+
+    async fn renew(&self, config: &DatabaseConfig, connection: &mut dyn Connection) -> Result<(), DriverError> {
+        renew::<Sqlite>(self, config, connection).await
     }
 }
 

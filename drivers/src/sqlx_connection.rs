@@ -4,8 +4,10 @@
 mod answer;
 mod dialect;
 mod pooler;
+mod renew;
 
 use std::{
+    any::Any,
     fmt, io,
     pin::{Pin, pin},
     sync::Arc,
@@ -28,6 +30,7 @@ use crate::max_answer::MaxAnswer;
 use answer::{All, Execute, First, Interrupted, Mode, prepared};
 pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
 pub(crate) use pooler::PerTransaction;
+pub(crate) use renew::renew;
 
 /// How many prepared statements one connection keeps.
 pub(crate) const STATEMENT_CACHE_CAPACITY: usize = 100;
@@ -39,7 +42,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// One connection of sqlx.
 pub(crate) struct SqlxConnection<D: Dialect> {
     watch: D::Watch,
-    connection: <D::Database as Database>::Connection,
+    /// `None` once the session has ended.
+    connection: Option<<D::Database as Database>::Connection>,
     version: ServerVersion,
     statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
@@ -67,7 +71,7 @@ impl<D: Dialect> SqlxConnection<D> {
     ) -> Self {
         Self {
             watch,
-            connection,
+            connection: Some(connection),
             version,
             statement_timeout,
             max_answer,
@@ -97,6 +101,9 @@ impl<D: Dialect> SqlxConnection<D> {
         if self.busy {
             let source = "an earlier statement was left before its end";
             return Err(DatabaseError::new(DatabaseErrorKind::ConnectionLost).with_source(source));
+        }
+        if self.connection.is_none() {
+            return Err(ended());
         }
         self.busy = true;
         self.watch.begins(limit);
@@ -186,7 +193,8 @@ where
             && !self.is_alone()
             && D::is_stale_plan(&**error)
         {
-            let cleared = within(&mut self.timer, limit, pin!(self.connection.clear_cached_statements())).await;
+            let connection = self.connection.as_mut().ok_or_else(ended)?;
+            let cleared = within(&mut self.timer, limit, pin!(connection.clear_cached_statements())).await;
             outcome = match cleared {
                 None => None,
                 Some(Err(error)) => Some(Err(Interrupted::Failed(error, 0))),
@@ -216,8 +224,12 @@ where
         statement: &Statement,
         limit: Option<Duration>,
     ) -> Option<Result<M::Output, Interrupted>> {
+        let connection = match self.connection.as_mut() {
+            Some(connection) => connection,
+            None => return Some(Err(Interrupted::Failed(sqlx::Error::WorkerCrashed, 0))),
+        };
         let run = pin!(M::run(
-            &mut self.connection,
+            connection,
             prepared::<D>(statement, self.per_transaction.is_none()),
             self.max_answer.room()
         ));
@@ -228,7 +240,8 @@ where
         self.enter(limit)?;
         let script = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         let limit = limit.map(|limit| limit + GRACE);
-        let outcome = within(&mut self.timer, limit, pin!(script.execute(&mut self.connection))).await;
+        let connection = self.connection.as_mut().ok_or_else(ended)?;
+        let outcome = within(&mut self.timer, limit, pin!(script.execute(connection))).await;
         let Some(outcome) = outcome else {
             return Err(Self::timed_out());
         };
@@ -330,9 +343,10 @@ where
             let limit = self.statement_timeout.map(|limit| limit + GRACE);
             let mut count = 0;
             let mut replanned = false;
+            let connection = self.connection.as_mut().ok_or_else(ended)?;
             let failed = loop {
                 let failed = {
-                    let mut rows = self.connection.fetch(prepared::<D>(statement, named));
+                    let mut rows = connection.fetch(prepared::<D>(statement, named));
                     loop {
                         let next = within(&mut self.timer, limit, pin!(rows.next())).await;
                         match next.ok_or_else(Self::timed_out)? {
@@ -350,7 +364,7 @@ where
                         if count == 0 && self.depth == 0 && !alone && !replanned && D::is_stale_plan(&**error) =>
                     {
                         replanned = true;
-                        let cleared = within(&mut self.timer, limit, pin!(self.connection.clear_cached_statements())).await;
+                        let cleared = within(&mut self.timer, limit, pin!(connection.clear_cached_statements())).await;
                         if let Err(error) = cleared.ok_or_else(Self::timed_out)? {
                             break Some(error);
                         }
@@ -418,7 +432,8 @@ where
     async fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {
         self.enter(self.statement_timeout)?;
         let limit = self.statement_timeout.map(|limit| limit + GRACE);
-        let outcome = within(&mut self.timer, limit, pin!(self.connection.ping())).await;
+        let connection = self.connection.as_mut().ok_or_else(ended)?;
+        let outcome = within(&mut self.timer, limit, pin!(connection.ping())).await;
         let Some(outcome) = outcome else {
             return Err(Self::timed_out());
         };
@@ -441,7 +456,9 @@ where
         if busy && let Some(watch) = watch.take() {
             watch.end_session().await;
         }
-        if let Err(error) = connection.close().await {
+        if let Some(connection) = connection
+            && let Err(error) = connection.close().await
+        {
             // The server is told nothing then and finds out by itself; there is nothing else to be done.
             tracing::debug!(error = io_kind(&error), "a connection was closed without taking leave");
         }
@@ -451,6 +468,10 @@ where
             tokio::time::sleep(D::NOTICED_WITHIN).await;
         }
     }
+
+    fn as_any(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
 }
 
 /// Of a transaction that did not begin nothing is kept, however its connection was lost.
@@ -459,6 +480,10 @@ fn without_effect(mut error: DatabaseError) -> DatabaseError {
         error.kind = DatabaseErrorKind::ConnectionLostWithoutEffect;
     }
     error
+}
+
+fn ended() -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::ConnectionLost).with_source("the session has ended")
 }
 
 fn no_transaction() -> DatabaseError {

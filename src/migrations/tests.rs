@@ -2,13 +2,18 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use sea_orm::Statement;
+use sea_orm::{DbBackend, Statement};
 use serde_json::{Value, json};
-use tenantry_core::{BuildContext, DatabaseConfig, Registry, SecretValue};
+use tenantry_core::{BuildContext, DatabaseError, DatabaseErrorKind, Registry, SecretValue};
 use tenantry_drivers::{MysqlDriver, PostgresqlDriver, SqliteDriver};
 use tenantry_test_support::{MariadbServer, PgBouncer, PostgresServer};
 
 use super::*;
+
+mod dumps;
+mod sessions;
+mod stepwise;
+mod texts;
 
 /// A driver and the secret of an empty database.
 struct Target {
@@ -56,6 +61,26 @@ impl Target {
             .await;
         connection.close().await;
         report
+    }
+
+    /// On a connection that is used afterwards, as on a tenant's first.
+    async fn apply_with(
+        &self,
+        connection: &mut dyn Connection,
+        migrations: &Migrations,
+    ) -> Result<Report, MigrationError> {
+        migrations
+            .apply(&*self.driver, &self.config, connection, &self.tenant, false)
+            .await
+    }
+
+    async fn dump(&self) -> String {
+        let tenant = tenantry_test_support::TenantDb {
+            database: self.config.database.clone().unwrap(),
+            user: self.config.username.clone().unwrap(),
+            password: secrecy::ExposeSecret::expose_secret(self.config.password.as_ref().unwrap()).to_owned(),
+        };
+        dumps::pg_dump(&tenant, &["--schema-only", "--exclude-table=tenantry_migrations"]).await
     }
 
     async fn pending(&self, migrations: &Migrations, sample_data: bool) -> Result<Report, MigrationError> {
@@ -186,7 +211,7 @@ async fn a_file_that_fails_is_named_and_run_again(target: Target, dialect: &str)
     .await;
     for already in 0..2 {
         let error = target.apply(&migrations, false).await.unwrap_err();
-        let MigrationError::Failed { name, source } = error else {
+        let MigrationError::Failed { name, source, .. } = error else {
             panic!("{error:?}");
         };
         assert_eq!(

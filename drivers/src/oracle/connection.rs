@@ -1,6 +1,7 @@
 //! One connection as the engine's pool wants it: a thread of its own makes the blocking calls, one after the other.
 
 use std::{
+    any::Any,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -257,6 +258,17 @@ impl Connection for OracleConnection {
     }
 
     async fn close(mut self: Box<Self>) {
+        self.end().await;
+    }
+
+    fn as_any(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
+    }
+}
+
+impl OracleConnection {
+    /// Ends the session, and the thread with it.
+    pub(super) async fn end(&mut self) {
         self.jobs = None;
         if let Some(ended) = self.ended.take() {
             self.break_off();
@@ -264,9 +276,7 @@ impl Connection for OracleConnection {
             drop(ended.await);
         }
     }
-}
 
-impl OracleConnection {
     /// Stops the statement that still runs, if one does: its thread can then end.
     fn break_off(&mut self) {
         if !self.busy {

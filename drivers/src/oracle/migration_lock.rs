@@ -14,7 +14,6 @@ pub(super) const LOCK: MigrationLock = MigrationLock::Session {
     lock: TRY_LOCK,
     // Scripts have no time-out, and what is written down in between is short.
     prepare: "",
-    unlock: "UPDATE tenantry_migration_lock SET holder = NULL WHERE holder = DBMS_SESSION.UNIQUE_SESSION_ID",
 };
 
 /// ORA-00942: table or view does not exist.

@@ -32,12 +32,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
-    HumanDuration, MigrationLock, Plugin, SecretInvalid,
+    HumanDuration, MigrationLock, Plugin, ScriptFault, ScriptStatement, SecretInvalid,
 };
 use tokio::sync::Semaphore;
 
 use crate::max_answer::MaxAnswer;
 use address::Address;
+use connection::OracleConnection;
 use plans::Plans;
 use session::Session;
 
@@ -216,4 +217,21 @@ impl DatabaseDriver for OracleDriver {
     fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         migration_lock::LOCK
     }
+
+    fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {
+        Ok(script::statements(script))
+    }
+
+    async fn renew(&self, config: &DatabaseConfig, connection: &mut dyn Connection) -> Result<(), DriverError> {
+        let other = || DriverError::new(DriverErrorKind::Other, "the connection is another driver's");
+        let current = own(connection).ok_or_else(other)?;
+        current.end().await;
+        let mut opened = self.connect(config).await?;
+        std::mem::swap(current, own(&mut *opened).ok_or_else(other)?);
+        Ok(())
+    }
+}
+
+fn own(connection: &mut dyn Connection) -> Option<&mut OracleConnection> {
+    connection.as_any()?.downcast_mut()
 }

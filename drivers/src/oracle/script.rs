@@ -4,7 +4,9 @@
 //! nothing but `/`, as in SQL*Plus. `IF NOT EXISTS` after `CREATE`, and `IF EXISTS` after `DROP`, are understood for every version of
 //! Oracle, though only 23ai has them: they are left out, and the error that says so is none.
 
-/// One statement of a script.
+use tenantry_core::{ScriptStatement, StatementEffect};
+
+/// One statement of a script, as it is sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) sql: String,
@@ -12,20 +14,62 @@ pub(super) struct Step {
     pub(super) tolerates: Option<i32>,
 }
 
-/// The statements of a script, without the remarks around them.
+/// The statements of a script as they are sent.
 pub(super) fn steps(script: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
+    split(script).map(|(_, statement)| step(statement)).collect()
+}
+
+/// The statements of a script with their lines and effects.
+pub(super) fn statements(script: &str) -> Vec<ScriptStatement<'_>> {
+    let (mut place, mut line) = (0, 1);
+    let mut statements = Vec::new();
+    for (at, sql) in split(script) {
+        line += script[place..at].matches('\n').count();
+        place = at;
+        statements.push(ScriptStatement {
+            line,
+            sql,
+            effect: effect(sql),
+        });
+    }
+    statements
+}
+
+/// The statements of a script and where they begin, without the remarks around them.
+fn split(script: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = script;
-    loop {
-        rest = after_remarks(rest);
-        if rest.is_empty() {
-            return steps;
+    std::iter::from_fn(move || {
+        loop {
+            rest = after_remarks(rest);
+            if rest.is_empty() {
+                return None;
+            }
+            let at = script.len() - rest.len();
+            let (statement, next) = if is_block(rest) { block(rest) } else { statement(rest) };
+            rest = next;
+            if !statement.is_empty() {
+                return Some((at, statement));
+            }
         }
-        let (statement, next) = if is_block(rest) { block(rest) } else { statement(rest) };
-        rest = next;
-        if !statement.is_empty() {
-            steps.push(step(statement));
-        }
+    })
+}
+
+/// Oracle commits before and after every definition, and a block may do anything.
+fn effect(sql: &str) -> StatementEffect {
+    let words: Vec<String> = words(sql).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [
+            "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "SELECT" | "WITH" | "SAVEPOINT" | "LOCK",
+            ..,
+        ]
+        | ["ROLLBACK", "TO", ..]
+        | ["ROLLBACK", "WORK", "TO", ..] => StatementEffect::Undoable,
+        ["COMMIT", ..] => StatementEffect::Commits,
+        ["ROLLBACK", ..] => StatementEffect::EndsOtherwise,
+        ["SET", "TRANSACTION", ..] => StatementEffect::Begins,
+        ["ALTER", "SESSION", ..] | ["SET", "ROLE", ..] => StatementEffect::Session,
+        _ => StatementEffect::CommitsByItself,
     }
 }
 
@@ -195,6 +239,25 @@ mod tests {
                 "UPDATE t SET a = 'it''s;' -- and; one\n            WHERE b = 1",
             ]
         );
+    }
+
+    #[test]
+    fn a_statement_has_the_line_on_which_it_begins() {
+        let script = "-- a remark\n\nCREATE TABLE t (\n a INT);\nALTER SESSION SET NLS_DATE_FORMAT = 'YYYY';\n\
+                      BEGIN\n NULL;\nEND;\n/\nINSERT INTO t VALUES (1); COMMIT;";
+        let found: Vec<_> = statements(script)
+            .into_iter()
+            .map(|statement| (statement.line, statement.effect))
+            .collect();
+        use StatementEffect::{Commits, CommitsByItself, Session, Undoable};
+        let expected = [
+            (3, CommitsByItself),
+            (5, Session),
+            (6, CommitsByItself),
+            (10, Undoable),
+            (10, Commits),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

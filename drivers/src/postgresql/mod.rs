@@ -15,14 +15,17 @@ use sqlx::{
 };
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
-    DriverErrorKind, HumanDuration, MigrationLock, Plugin, Pooler, SecretInvalid, ServerVersion, TlsMode,
+    DriverErrorKind, HumanDuration, MigrationLock, MigrationQueries, Plugin, Pooler, ScriptFault, ScriptStatement,
+    SecretInvalid, ServerVersion, TlsMode,
 };
 
 use crate::{
     max_answer::MaxAnswer,
+    script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{
-        Aftermath, Dialect, Fault, PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error,
+        Aftermath, Dialect, Fault, PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error,
+        connect_error, renew,
     },
     tls::{self, Certificates},
 };
@@ -224,16 +227,56 @@ impl DatabaseDriver for PostgresqlDriver {
             return MigrationLock::EachTransaction {
                 lock: "SELECT CASE WHEN pg_try_advisory_xact_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
                 prepare: "SET LOCAL statement_timeout = 0",
-                reset: "RESET ALL",
+                reset: RESET,
+                mark: MARK,
+                running: "SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE \
+                          datname = pg_catalog.current_database() AND state = 'active' \
+                          AND pid <> pg_catalog.pg_backend_pid() \
+                          AND query LIKE '/* a migration of tenantry */%') THEN 1 ELSE 0 END::bigint",
             };
         }
         MigrationLock::Session {
             lock: "SELECT CASE WHEN pg_try_advisory_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
             prepare: "SET statement_timeout = 0",
-            unlock: "RESET statement_timeout; SELECT pg_advisory_unlock(8387231245791425145)",
         }
     }
+
+    fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {
+        script::statements(script, Syntax::Postgresql)
+    }
+
+    fn migration_queries(&self) -> MigrationQueries {
+        MigrationQueries {
+            schema: Some(
+                "SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+                 ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')",
+            ),
+            left_behind: Some(INVALID_INDEXES),
+        }
+    }
+
+    async fn renew(&self, config: &DatabaseConfig, connection: &mut dyn Connection) -> Result<(), DriverError> {
+        renew::<Postgresql>(self, config, connection).await
+    }
 }
+
+/// Undoes what a file has set on a server session, within its transaction: `DISCARD ALL` must stand
+/// outside of one.
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; DISCARD TEMP; \
+    DISCARD SEQUENCES; SELECT pg_catalog.pg_advisory_unlock_all()";
+
+/// A comment by which a migration's statement is seen in `pg_stat_activity`.
+const MARK: &str = "/* a migration of tenantry */ ";
+
+/// Indexes that `CREATE INDEX CONCURRENTLY` or `REINDEX CONCURRENTLY` left when it failed, less those
+/// that are being built.
+const INVALID_INDEXES: &str = "SELECT c.relname::text, \
+    pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', n.nspname, c.relname) \
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname NOT LIKE 'pg!_%' ESCAPE '!' \
+    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid) \
+    ORDER BY c.relname";
 
 /// Lets a login go on for a while before others have their turn. A password is hashed in 4,096 rounds (RFC 5802 §2.2, `Hi`), and sqlx
 /// steps back in the line of all tasks after every five: on a busy server that is hundreds of waits, and seconds.

@@ -1,0 +1,39 @@
+//! The statements that a script, such as a migration's file, consists of.
+
+/// One statement of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptStatement<'a> {
+    /// The line of the script on which it begins, from 1.
+    pub line: usize,
+    /// Its text, without the delimiter after it.
+    pub sql: &'a str,
+    /// What it does to the transaction and the session that it runs in.
+    pub effect: StatementEffect,
+}
+
+/// What a statement does to the transaction and the session that it runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementEffect {
+    /// Its transaction can undo it, or the database refuses it within a transaction.
+    Undoable,
+    /// It changes nothing but its session: a setting, the default schema.
+    Session,
+    /// It begins a transaction.
+    Begins,
+    /// It commits the transaction.
+    Commits,
+    /// It ends the transaction in another way.
+    EndsOtherwise,
+    /// The database commits before and after it, so that no transaction undoes it.
+    CommitsByItself,
+}
+
+/// Why a script cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {reason}")]
+pub struct ScriptFault {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there and what to do instead. It repeats no literal of the script.
+    pub reason: String,
+}

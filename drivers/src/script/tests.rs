@@ -1,0 +1,207 @@
+use tenantry_core::StatementEffect::{self, *};
+
+use super::*;
+
+fn split(script: &str, syntax: Syntax) -> Vec<(usize, &str)> {
+    let statements = statements(script, syntax).unwrap();
+    statements.iter().map(|one| (one.line, one.sql)).collect()
+}
+
+fn effects(script: &str, syntax: Syntax) -> Vec<StatementEffect> {
+    let statements = statements(script, syntax).unwrap();
+    statements.iter().map(|one| one.effect).collect()
+}
+
+/// Each part is one statement, on the line after the one before.
+fn stays_whole(parts: &[&str], syntax: Syntax) {
+    let script = parts.join(";\n") + ";";
+    let found: Vec<&str> = split(&script, syntax).iter().map(|(_, sql)| *sql).collect();
+    assert_eq!(found, parts);
+}
+
+#[test]
+fn nothing_is_no_statement() {
+    for syntax in [Syntax::Postgresql, Syntax::Mysql, Syntax::Sqlite] {
+        for script in ["", " \n\t", ";;\n;", "-- a; b", "/* a; b */\n-- c\n", "/* open"] {
+            assert_eq!(split(script, syntax), [], "{syntax:?} {script}");
+        }
+    }
+}
+
+#[test]
+fn a_statement_has_the_line_on_which_it_begins() {
+    let script = "-- one\n\nSELECT 1;\n\n/* two\n lines */ SELECT\n 2; SELECT 3\n-- end\n";
+    for syntax in [Syntax::Postgresql, Syntax::Mysql, Syntax::Sqlite] {
+        let found = split(script, syntax);
+        assert_eq!(
+            found,
+            [(3, "SELECT 1"), (6, "SELECT\n 2"), (7, "SELECT 3\n-- end")],
+            "{syntax:?}"
+        );
+    }
+}
+
+#[test]
+fn postgresql_s_literals_and_comments_hold_semicolons() {
+    stays_whole(
+        &[
+            r"INSERT INTO t VALUES ('a;''b', E'it\'s; \\', U&'\0061;', 'back\', $1)",
+            "SELECT $$a; 'b$$, $tag$ $$; $other$; $tag$, \"a;\"\"b\"",
+            "SELECT 1 /* a; /* nested; */ still; */ + 2",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $_$ BEGIN RETURN 1; END; $_$",
+            "DO 'BEGIN NULL; END'",
+            "SELECT a$b, price$, '日本; 🦀'",
+        ],
+        Syntax::Postgresql,
+    );
+}
+
+#[test]
+fn postgresql_s_bodies_in_sql_and_rules_stay_whole() {
+    stays_whole(
+        &[
+            "CREATE OR REPLACE FUNCTION f(a int) RETURNS int BEGIN ATOMIC SELECT 1; \
+             SELECT CASE WHEN a > 1 THEN 2 ELSE 3 END; END",
+            "CREATE PROCEDURE p() LANGUAGE SQL BEGIN ATOMIC INSERT INTO t VALUES (1); END",
+            "CREATE RULE r AS ON INSERT TO t DO ALSO (DELETE FROM u; DELETE FROM v)",
+            "SELECT CASE WHEN true THEN 1 END",
+        ],
+        Syntax::Postgresql,
+    );
+}
+
+#[test]
+fn what_only_psql_runs_is_refused_with_its_line() {
+    let restricted = "\\restrict abc\n\nSELECT 1;\n\\unrestrict abc\n";
+    assert_eq!(split(restricted, Syntax::Postgresql), [(3, "SELECT 1")]);
+    let copy = "SELECT 1;\nCOPY public.t (a, b) FROM stdin;\n1\t'\n\\.\n";
+    for (script, line, word) in [
+        ("SELECT 1;\n\\connect other\n", 2, "psql"),
+        ("SELECT 1\n\\gexec\n", 2, "psql"),
+        (copy, 2, "pg_dump --inserts"),
+        ("copy t from stdin with (format csv);", 1, "pg_dump --inserts"),
+    ] {
+        let fault = statements(script, Syntax::Postgresql).unwrap_err();
+        assert_eq!(fault.line, line, "{script}");
+        assert!(fault.reason.contains(word), "{fault}");
+    }
+    assert_eq!(split("COPY t FROM '/tmp/stdin'", Syntax::Postgresql).len(), 1);
+}
+
+#[test]
+fn mysql_s_literals_and_comments_hold_semicolons() {
+    stays_whole(
+        &[
+            r#"INSERT INTO t VALUES ('it\'s; \\', "a;\"b", 'x''y;')"#,
+            "SELECT `a;b` FROM t WHERE a = 1--1",
+            "SELECT 1 # a; b\n + 1",
+            "SELECT 1 -- a; b\n + 1",
+            "SELECT 1 /* a; /* b; */",
+        ],
+        Syntax::Mysql,
+    );
+}
+
+#[test]
+fn mysql_s_delimiter_is_kept() {
+    let script = "CREATE TABLE t (a int);\nDELIMITER ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`r`@`l`*/ /*!50003 TRIGGER x \
+                  BEFORE INSERT ON t FOR EACH ROW\nBEGIN\n SET NEW.a = 1;\nEND */;;\nDELIMITER ;\nSELECT 1;\n\
+                  delimiter //\nCREATE PROCEDURE p() BEGIN SELECT ';;'; END//\nDELIMITER ;\nSELECT 2";
+    let found = split(script, Syntax::Mysql);
+    let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [1, 3, 8, 10, 12]);
+    assert!(found[1].1.ends_with("END */"), "{}", found[1].1);
+    assert_eq!(found[3].1, "CREATE PROCEDURE p() BEGIN SELECT ';;'; END");
+    let fault = statements("SELECT 1;\nDELIMITER\n", Syntax::Mysql).unwrap_err();
+    assert_eq!(fault.line, 2);
+}
+
+#[test]
+fn mysql_finds_the_end_of_a_stored_program_itself() {
+    let trigger =
+        "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW IF NEW.a IS NULL THEN SET NEW.a = 1; END IF;\nSELECT 1;";
+    let script = format!("CREATE TABLE t (a int);\n{trigger}");
+    assert_eq!(
+        split(&script, Syntax::Mysql),
+        [(1, "CREATE TABLE t (a int)"), (2, trigger)]
+    );
+    let view = "CREATE OR REPLACE DEFINER=`a`@`b` SQL SECURITY DEFINER VIEW v AS SELECT 1; SELECT 2";
+    assert_eq!(split(view, Syntax::Mysql).len(), 2);
+}
+
+#[test]
+fn what_mysql_runs_in_a_comment_is_a_statement() {
+    let script = "/*M!999999\\- enable the sandbox mode */ \n-- dump\n/*!40101 SET NAMES utf8mb4 */;\n/*!40000 ALTER TABLE t DISABLE KEYS */;";
+    assert_eq!(split(script, Syntax::Mysql).len(), 2);
+    assert_eq!(effects("/*!40101 SET NAMES utf8mb4 */", Syntax::Mysql), [Session]);
+}
+
+#[test]
+fn sqlite_s_names_and_triggers_hold_semicolons() {
+    stays_whole(
+        &[
+            r#"INSERT INTO t VALUES ('a;''b', 'back\', "c;d", [e;f], `g;h`)"#,
+            "CREATE TEMP TRIGGER x AFTER INSERT ON t BEGIN UPDATE t SET a = CASE WHEN 1 THEN 2 END; SELECT 1; END",
+            "CREATE TRIGGER y AFTER INSERT ON t BEGIN SELECT 'END;'; /* END; */ SELECT \"end\"; end",
+            "SELECT CASE WHEN 1 THEN 2 END",
+        ],
+        Syntax::Sqlite,
+    );
+    assert!(statements(".read other.sql\n", Syntax::Sqlite).is_err());
+}
+
+#[test]
+fn a_comment_in_a_file_with_lone_carriage_returns_is_refused() {
+    for syntax in [Syntax::Postgresql, Syntax::Mysql, Syntax::Sqlite] {
+        let fault = statements("SELECT 1;\r-- a\rCREATE TABLE t (a int);\r", syntax).unwrap_err();
+        assert!(fault.reason.contains("carriage return"), "{fault}");
+        assert_eq!(split("SELECT 1; -- a\r\n-- b\r\nSELECT 2;\r\n-- c\r", syntax).len(), 2);
+    }
+}
+
+#[test]
+fn a_statement_s_first_words_tell_its_effect() {
+    let postgresql = "SET a = 1; RESET ALL; SELECT pg_catalog.set_config('search_path', '', false); BEGIN; \
+                      START TRANSACTION; COMMIT; END; ROLLBACK; ROLLBACK TO SAVEPOINT a; SAVEPOINT a; ABORT; CREATE TABLE t ()";
+    assert_eq!(
+        effects(postgresql, Syntax::Postgresql),
+        [
+            Session,
+            Session,
+            Session,
+            Begins,
+            Begins,
+            Commits,
+            Commits,
+            EndsOtherwise,
+            Undoable,
+            Undoable,
+            EndsOtherwise,
+            Undoable
+        ]
+    );
+    let mysql = "SET FOREIGN_KEY_CHECKS = 0; USE x; SET autocommit = 0; INSERT INTO t VALUES (1); CREATE TABLE t (a int); \
+                 LOCK TABLES t WRITE; START TRANSACTION; START SLAVE; COMMIT; TRUNCATE t; CALL p(); WITH a AS (SELECT 1) SELECT 1";
+    assert_eq!(
+        effects(mysql, Syntax::Mysql),
+        [
+            Session,
+            Session,
+            CommitsByItself,
+            Undoable,
+            CommitsByItself,
+            CommitsByItself,
+            Begins,
+            CommitsByItself,
+            Commits,
+            CommitsByItself,
+            CommitsByItself,
+            Undoable
+        ]
+    );
+    let sqlite = "PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; END TRANSACTION; ATTACH 'x' AS y; VACUUM";
+    assert_eq!(
+        effects(sqlite, Syntax::Sqlite),
+        [Session, Begins, Commits, Session, Undoable]
+    );
+}

@@ -1,0 +1,216 @@
+//! The table of what was applied.
+//!
+//! A file that runs outside a transaction has a row from its first statement on. Until its end the row
+//! holds how far it got in place of the checksum.
+
+use std::{collections::BTreeMap, fmt};
+
+use sea_orm::{
+    DbErr, Statement,
+    sea_query::{Alias, ColumnDef, Expr, ExprTrait as _, IntoTableRef as _, Order, Query, Table, TableRef},
+};
+use tenantry_core::{Connection, DatabaseDriver, DatabaseError, DatabaseErrorKind};
+
+use super::{TABLE, error::MigrationError, files::Migration};
+
+/// What the table says of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// It was applied; this was its checksum.
+    Whole(String),
+    /// A part of it was applied.
+    Part(Progress),
+}
+
+/// How far a file got that runs outside a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// A run is at the next statement, or was cut off there.
+    pub(super) running: bool,
+    /// How many statements were applied.
+    pub(super) statements: usize,
+    /// A checksum of those.
+    pub(super) checksum: String,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.running { "running" } else { "stopped" };
+        write!(f, "{state}:{}:{}", self.statements, self.checksum)
+    }
+}
+
+impl Recorded {
+    fn parse(text: String) -> Self {
+        let part = || {
+            let (state, rest) = text.split_once(':')?;
+            let (statements, checksum) = rest.split_once(':')?;
+            Some(Progress {
+                running: state == "running",
+                statements: statements.parse().ok()?,
+                checksum: checksum.to_owned(),
+            })
+        };
+        match part() {
+            Some(progress) => Self::Part(progress),
+            None => Self::Whole(text),
+        }
+    }
+}
+
+/// What was applied, by version. A version without a file is one of a newer program, and is left alone.
+#[derive(Debug, Default)]
+pub(super) struct Applied(pub(super) BTreeMap<i64, Recorded>);
+
+impl Applied {
+    /// `None` if the table is not there yet.
+    pub(super) async fn read(
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<Self>, MigrationError> {
+        let select = Query::select()
+            .columns([Alias::new("version"), Alias::new("checksum")])
+            .from(Alias::new(TABLE))
+            .order_by(Alias::new("version"), Order::Asc)
+            .to_owned();
+        let rows = match connection.query(&driver.backend().build(&select)).await {
+            Ok(rows) => rows,
+            Err(error) if is_missing_table(&error) => return Ok(None),
+            Err(error) => return Err(MigrationError::Table(error)),
+        };
+        let read = rows.iter().map(|row| {
+            Ok((
+                row.try_get("", "version")?,
+                Recorded::parse(row.try_get("", "checksum")?),
+            ))
+        });
+        let applied = read.collect::<Result<_, DbErr>>().map_err(MigrationError::Unreadable)?;
+        Ok(Some(Self(applied)))
+    }
+}
+
+/// PostgreSQL's undefined_table, MySQL's ER_NO_SUCH_TABLE, Oracle's ORA-00942, and SQLite's general error, which has no code of its
+/// own for it: where it was another one, making the table shows it.
+fn is_missing_table(error: &DatabaseError) -> bool {
+    error.kind == DatabaseErrorKind::Other
+        && matches!(
+            error.code.as_deref(),
+            Some("42P01" | "1146" | "1" | "942" | "00942" | "ORA-00942")
+        )
+}
+
+pub(super) async fn create_table(
+    driver: &dyn DatabaseDriver,
+    connection: &mut dyn Connection,
+) -> Result<(), MigrationError> {
+    let create = Table::create()
+        .table(Alias::new(TABLE))
+        .if_not_exists()
+        .col(
+            ColumnDef::new(Alias::new("version"))
+                .big_integer()
+                .not_null()
+                .primary_key(),
+        )
+        .col(ColumnDef::new(Alias::new("name")).string_len(255).not_null())
+        .col(ColumnDef::new(Alias::new("checksum")).string_len(64).not_null())
+        .col(
+            ColumnDef::new(Alias::new("applied_at"))
+                .timestamp_with_time_zone()
+                .not_null(),
+        )
+        .to_owned();
+    let created = connection.execute(&driver.backend().build(&create)).await;
+    created.map(drop).map_err(MigrationError::Table)
+}
+
+/// The table of a database, by its schema, since a file may change the one that is looked in.
+pub(super) struct Record {
+    table: TableRef,
+}
+
+impl Record {
+    pub(super) async fn find(
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<Self, MigrationError> {
+        let mut schema: Option<String> = None;
+        if let Some(query) = driver.migration_queries().schema {
+            let statement = Statement::from_string(driver.backend(), query);
+            let row = connection.query_one(&statement).await.map_err(MigrationError::Table)?;
+            if let Some(row) = row {
+                schema = row.try_get_by_index(0).map_err(MigrationError::Unreadable)?;
+            }
+        }
+        let table = Alias::new(TABLE);
+        let table = match schema {
+            Some(schema) => (Alias::new(schema), table).into_table_ref(),
+            None => table.into_table_ref(),
+        };
+        Ok(Self { table })
+    }
+
+    /// Adds the row of a file.
+    pub(super) async fn insert(
+        &self,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+        migration: &Migration,
+        checksum: &str,
+    ) -> Result<(), DatabaseError> {
+        let insert = Query::insert()
+            .into_table(self.table.clone())
+            .columns(["version", "name", "checksum", "applied_at"].map(Alias::new))
+            .values_panic([
+                migration.version.into(),
+                migration.name.clone().into(),
+                checksum.into(),
+                chrono::Utc::now().into(),
+            ])
+            .to_owned();
+        connection.execute(&driver.backend().build(&insert)).await.map(drop)
+    }
+
+    /// Changes the row of a file, if it is as it was left; `None` for however it is.
+    pub(super) async fn update(
+        &self,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+        migration: &Migration,
+        before: Option<&Progress>,
+        checksum: &str,
+    ) -> Result<(), DatabaseError> {
+        let mut update = Query::update();
+        update
+            .table(self.table.clone())
+            .values([
+                (Alias::new("checksum"), checksum.into()),
+                (Alias::new("applied_at"), chrono::Utc::now().into()),
+            ])
+            .and_where(Expr::col(Alias::new("version")).eq(migration.version));
+        if let Some(before) = before {
+            update.and_where(Expr::col(Alias::new("checksum")).eq(before.to_string()));
+        }
+        connection.execute(&driver.backend().build(&update)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_as_it_was_written() {
+        for running in [true, false] {
+            let progress = Progress {
+                running,
+                statements: 12_345_678,
+                checksum: "0".repeat(32),
+            };
+            assert!(progress.to_string().len() <= 64);
+            assert_eq!(Recorded::parse(progress.to_string()), Recorded::Part(progress));
+        }
+        let whole = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned();
+        assert_eq!(Recorded::parse(whole.clone()), Recorded::Whole(whole));
+    }
+}

@@ -1,0 +1,164 @@
+//! Why a database could not be made ready.
+
+use std::{fmt, time::Duration};
+
+use sea_orm::DbErr;
+use tenantry_core::{DatabaseError, DriverError, ScriptFault};
+
+use super::{TABLE, text::DIRECTIVE};
+
+/// How long an instance waits for another one that migrates the same database.
+pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why a database could not be made ready. The connection is to be closed then: it may still hold the lock.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// There is no folder for this kind of database.
+    #[error("there are no migrations for `{dialect}`")]
+    NoDialect {
+        /// The folder's name.
+        dialect: String,
+    },
+    /// A file is not the one that was applied.
+    #[error("the migration `{name}` was changed after it had been applied")]
+    Changed {
+        /// Which one.
+        name: String,
+    },
+    /// The statements that an earlier run has applied of a file are not those that it begins with now.
+    #[error(
+        "the migration `{name}` was changed in its first {statements} statements, which an earlier run has applied; \
+         undo that change"
+    )]
+    ChangedBefore {
+        /// Which one.
+        name: String,
+        /// How many of its statements were applied.
+        statements: usize,
+    },
+    /// A file cannot be run as it is. Nothing of it was.
+    #[error("the migration `{name}` cannot be run: {fault}")]
+    Refused {
+        /// Which one.
+        name: String,
+        /// What is wrong, and where.
+        fault: ScriptFault,
+    },
+    /// A file's SQL failed.
+    #[error("the migration `{name}` failed{at}{aftermath}")]
+    Failed {
+        /// Which one.
+        name: String,
+        /// The statement that failed.
+        at: Place,
+        /// What is left of the file, and what to do.
+        aftermath: Aftermath,
+        /// How.
+        #[source]
+        source: DatabaseError,
+    },
+    /// A file ran to its end and is not among those that were applied.
+    #[error(
+        "the migration `{name}` ran to its end without being recorded: it leaves a transaction open, or removes the \
+         table `{TABLE}`"
+    )]
+    Unrecorded {
+        /// Which one.
+        name: String,
+    },
+    /// Another instance migrates this database, and takes too long.
+    #[error("another instance has been migrating this database for more than {} s", LOCK_DEADLINE.as_secs())]
+    Locked,
+    /// What was applied cannot be read or written down.
+    #[error("the table `{TABLE}` cannot be used")]
+    Table(#[source] DatabaseError),
+    /// The table of what was applied is not as it was made.
+    #[error("the table `{TABLE}` cannot be read")]
+    Unreadable(#[source] DbErr),
+    /// The session that a file ran in could not be replaced by a new one.
+    #[error("no new session could be opened after a migration")]
+    NotRenewed(#[source] DriverError),
+}
+
+/// Where a file failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At a statement.
+    Statement {
+        /// The line on which it begins, from 1.
+        line: usize,
+        /// Its number in the file, from 1.
+        number: usize,
+        /// How many statements the file has.
+        of: usize,
+        /// Its first word.
+        verb: String,
+    },
+    /// When its transaction was committed.
+    Commit,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Statement { line, number, of, verb } => {
+                write!(f, " at line {line} (statement {number} of {of}, `{verb}`)")
+            }
+            Self::Commit => f.write_str(" when it was committed"),
+        }
+    }
+}
+
+/// What a file that failed has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Its transaction was rolled back.
+    RolledBack {
+        /// The statement needs to run outside a transaction.
+        needs_no_transaction: bool,
+    },
+    /// Each statement before the one that failed is kept.
+    Kept {
+        /// The line with which the next run goes on; `None` if that could not be recorded.
+        resumes_at: Option<usize>,
+        /// An earlier run was cut off in the middle of the statement that failed, which may have taken
+        /// effect then.
+        in_doubt: bool,
+        /// Statements that remove what the failed one has left.
+        remove: Vec<String>,
+    },
+}
+
+impl fmt::Display for Aftermath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RolledBack { needs_no_transaction } => {
+                f.write_str("; nothing of it was kept")?;
+                if *needs_no_transaction {
+                    write!(
+                        f,
+                        "; begin the file with the line `{DIRECTIVE}` to run it outside a transaction"
+                    )?;
+                }
+                Ok(())
+            }
+            Self::Kept {
+                resumes_at,
+                in_doubt,
+                remove,
+            } => {
+                f.write_str("; the statements before it were kept")?;
+                if let Some(line) = resumes_at {
+                    write!(f, ", and the next run goes on with line {line}")?;
+                }
+                if *in_doubt {
+                    f.write_str("; an earlier run was cut off in this statement, which may have taken effect then")?;
+                }
+                for statement in remove {
+                    write!(f, "; before that remove what it left: `{statement}`")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

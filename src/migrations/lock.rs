@@ -1,0 +1,128 @@
+//! Keeps two instances from applying the same file.
+
+use std::time::Duration;
+
+use sea_orm::{IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions};
+use tenantry_core::MigrationLock;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    applied::Progress,
+    error::{LOCK_DEADLINE, MigrationError},
+    run::Run,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a run that no lock shows may be without progress before it counts as cut off.
+const LEASE: Duration = Duration::from_secs(10);
+
+impl Run<'_> {
+    /// Takes the lock. A lock that belongs to a transaction begins one.
+    pub(super) async fn take(&mut self, lock: &MigrationLock) -> Result<(), MigrationError> {
+        match lock {
+            MigrationLock::Session { lock, prepare } => {
+                let mut waiting = Waiting::begin();
+                while !self.is_one(lock).await? {
+                    waiting.pause().await?;
+                }
+                let prepared = self.connection.execute_script(prepare).await;
+                prepared.map(drop).map_err(MigrationError::Table)
+            }
+            MigrationLock::EachTransaction { lock, .. } => self.begin_locked(lock).await,
+            MigrationLock::Transaction => {
+                let options = TransactionOptions {
+                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                    ..Default::default()
+                };
+                self.connection.begin(&options).await.map_err(MigrationError::Table)
+            }
+        }
+    }
+
+    /// Begins a transaction that holds the lock. None is open while this waits for the lock.
+    pub(super) async fn begin_locked(&mut self, lock: &str) -> Result<(), MigrationError> {
+        // Each statement sees what was committed before it, also before the lock was taken.
+        let options = TransactionOptions {
+            isolation_level: Some(IsolationLevel::ReadCommitted),
+            ..Default::default()
+        };
+        let mut waiting = Waiting::begin();
+        loop {
+            self.connection.begin(&options).await.map_err(MigrationError::Table)?;
+            match self.is_one(lock).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.connection.rollback().await.map_err(MigrationError::Table)?,
+                Err(error) => {
+                    self.roll_back().await;
+                    return Err(error);
+                }
+            }
+            waiting.pause().await?;
+        }
+    }
+
+    /// Whether the first column of a query's first row is 1.
+    async fn is_one(&mut self, query: &str) -> Result<bool, MigrationError> {
+        let statement = Statement::from_string(self.driver.backend(), query);
+        let row = self.connection.query_one(&statement).await;
+        let one: Option<i64> = match row.map_err(MigrationError::Table)? {
+            Some(row) => row.try_get_by_index(0).map_err(MigrationError::Unreadable)?,
+            None => None,
+        };
+        Ok(one == Some(1))
+    }
+
+    /// Whether another instance may be at the file outside a transaction. Only a session's lock shows
+    /// it; without one, the instance counts as gone if it has made no progress for a while and the
+    /// server runs no statement of it.
+    pub(super) async fn may_be_running(
+        &mut self,
+        lock: &MigrationLock,
+        progress: &Progress,
+    ) -> Result<bool, MigrationError> {
+        if !progress.running || matches!(lock, MigrationLock::Session { .. }) {
+            return Ok(false);
+        }
+        let since = match &self.watched {
+            Some((seen, since)) if seen == progress => *since,
+            _ => {
+                let now = Instant::now();
+                self.watched = Some((progress.clone(), now));
+                now
+            }
+        };
+        if since.elapsed() < LEASE {
+            return Ok(true);
+        }
+        match lock {
+            MigrationLock::EachTransaction { running, .. } => self.is_one(running).await,
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Waits until another instance has released the lock, in pauses that grow.
+pub(super) struct Waiting {
+    give_up: Instant,
+    pause: Duration,
+}
+
+impl Waiting {
+    pub(super) fn begin() -> Self {
+        Self {
+            give_up: Instant::now() + LOCK_DEADLINE,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    pub(super) async fn pause(&mut self) -> Result<(), MigrationError> {
+        if Instant::now() + self.pause > self.give_up {
+            return Err(MigrationError::Locked);
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! A migration's file as the statements that are sent one by one.
+
+use tenantry_core::{DatabaseDriver, ScriptFault, ScriptStatement, StatementEffect};
+
+use super::{
+    error::{MigrationError, Place},
+    files::Migration,
+    text::{DIRECTIVE, checksum},
+};
+
+/// A file's statements, and how they are run.
+pub(super) struct Script<'a> {
+    pub(super) statements: Vec<ScriptStatement<'a>>,
+    /// Whether all of them run in one transaction. Otherwise each is run and recorded by itself.
+    pub(super) in_transaction: bool,
+}
+
+impl<'a> Script<'a> {
+    pub(super) fn read(
+        driver: &dyn DatabaseDriver,
+        migration: &Migration,
+        sql: &'a str,
+    ) -> Result<Self, MigrationError> {
+        let refused = |fault| MigrationError::Refused {
+            name: migration.name.clone(),
+            fault,
+        };
+        let statements = driver.statements(sql).map_err(refused)?;
+        let commits = |statement: &ScriptStatement<'_>| statement.effect == StatementEffect::CommitsByItself;
+        let in_transaction = !migration.no_transaction && !statements.iter().any(commits);
+        let mut script = Self {
+            statements,
+            in_transaction,
+        };
+        if in_transaction {
+            script.leave_out_its_transaction().map_err(refused)?;
+        }
+        Ok(script)
+    }
+
+    /// A file that is one transaction, as a dump of SQLite is, runs in Tenantry's own, in which it is
+    /// also recorded. Any other statement that ends a transaction is refused.
+    fn leave_out_its_transaction(&mut self) -> Result<(), ScriptFault> {
+        let is_setting = |statement: &&ScriptStatement<'_>| statement.effect == StatementEffect::Session;
+        let first = self.statements.iter().take_while(is_setting).count();
+        let last = self.statements.len() - self.statements.iter().rev().take_while(is_setting).count();
+        let effect = |at: usize| self.statements.get(at).map(|statement| statement.effect);
+        let begins = effect(first) == Some(StatementEffect::Begins);
+        let commits = last > 0 && effect(last - 1) == Some(StatementEffect::Commits);
+        if commits && last - 1 > first {
+            self.statements.remove(last - 1);
+        }
+        if begins && commits {
+            self.statements.remove(first);
+        }
+        let ends = |effect| {
+            use StatementEffect::{Begins, Commits, EndsOtherwise};
+            matches!(effect, Begins | Commits | EndsOtherwise)
+        };
+        match self.statements.iter().find(|statement| ends(statement.effect)) {
+            None => Ok(()),
+            Some(statement) => Err(ScriptFault {
+                line: statement.line,
+                reason: format!(
+                    "`{}` begins or ends a transaction, and the file runs in one of Tenantry's; take it out, or begin the \
+                     file with the line `{DIRECTIVE}`",
+                    verb(statement.sql)
+                ),
+            }),
+        }
+    }
+
+    /// How many settings it begins with.
+    pub(super) fn leading_settings(&self) -> usize {
+        let is_setting = |statement: &&ScriptStatement<'_>| statement.effect == StatementEffect::Session;
+        self.statements.iter().take_while(is_setting).count()
+    }
+
+    /// The statement at `index`, for a message.
+    pub(super) fn place(&self, index: usize) -> Place {
+        let (line, sql) = self.statements.get(index).map_or((1, ""), |one| (one.line, one.sql));
+        Place::Statement {
+            line,
+            number: index + 1,
+            of: self.statements.len(),
+            verb: verb(sql),
+        }
+    }
+
+    /// A checksum of the first statements.
+    pub(super) fn checksum_of_first(&self, count: usize) -> String {
+        let first = self.statements.iter().take(count);
+        first.fold(String::new(), |before, one| checksum_with(&before, one.sql))
+    }
+}
+
+/// A checksum of the statements that `before` is one of, and of another one after them.
+pub(super) fn checksum_with(before: &str, sql: &str) -> String {
+    checksum(&format!("{before};{sql}"))[..32].to_owned()
+}
+
+/// The first word of a statement, in upper case. It can be no secret: longer ones are cut.
+pub(super) fn verb(sql: &str) -> String {
+    let word = sql.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+    let word = word.chars().take_while(char::is_ascii_alphabetic).take(12);
+    word.collect::<String>().to_ascii_uppercase()
+}

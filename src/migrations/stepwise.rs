@@ -1,0 +1,290 @@
+//! Applies a file outside a transaction: each statement by itself, and what was done is recorded after
+//! each, so that the next run goes on behind the last one.
+
+use sea_orm::{Statement, TransactionOptions};
+use tenantry_core::{DatabaseError, DatabaseErrorKind, MigrationLock, ScriptFault, ScriptStatement, StatementEffect};
+
+use super::{
+    applied::{Applied, Progress, Record, Recorded},
+    error::{Aftermath, MigrationError},
+    files::Migration,
+    run::{Outcome, Run},
+    script::{Script, checksum_with},
+};
+
+/// MySQL's ER_TABLE_NOT_LOCKED: the file has locked other tables. The next statement is recorded with
+/// those before it.
+const TABLE_NOT_LOCKED: &str = "1100";
+
+impl Run<'_> {
+    /// The lock is held. A transaction is open, unless it is a session's lock.
+    pub(super) async fn step_by_step(
+        &mut self,
+        lock: &MigrationLock,
+        migration: &Migration,
+        script: &Script<'_>,
+        before: Option<&Progress>,
+    ) -> Result<Outcome, MigrationError> {
+        let from = before.map_or(0, |progress| progress.statements);
+        let begun = Progress {
+            running: true,
+            statements: from,
+            checksum: script.checksum_of_first(from),
+        };
+        if let Some(before) = before {
+            if from > script.statements.len() || before.checksum != begun.checksum {
+                return Err(MigrationError::ChangedBefore {
+                    name: migration.name.clone(),
+                    statements: from,
+                });
+            }
+            if self.may_be_running(lock, before).await? {
+                return Ok(Outcome::Busy);
+            }
+        }
+        if matches!(lock, MigrationLock::EachTransaction { .. }) {
+            refuse_settings(migration, script)?;
+        }
+        let record = Record::find(self.driver, self.connection).await?;
+        let claimed = match before {
+            None => {
+                record
+                    .insert(self.driver, self.connection, migration, &begun.to_string())
+                    .await
+            }
+            Some(_) => self.record(&record, migration, &begun.to_string()).await,
+        };
+        claimed.map_err(MigrationError::Table)?;
+        if !matches!(lock, MigrationLock::Session { .. }) {
+            self.connection.commit().await.map_err(MigrationError::Table)?;
+        }
+        let in_doubt = before.is_some_and(|progress| progress.running);
+        self.steps(lock, migration, script, &record, from, in_doubt).await?;
+        Ok(Outcome::Applied)
+    }
+
+    async fn steps(
+        &mut self,
+        lock: &MigrationLock,
+        migration: &Migration,
+        script: &Script<'_>,
+        record: &Record,
+        from: usize,
+        in_doubt: bool,
+    ) -> Result<(), MigrationError> {
+        let count = script.statements.len();
+        if from == count {
+            let recorded = self.record(record, migration, &migration.checksum).await;
+            return recorded.map_err(MigrationError::Table);
+        }
+        let mut checksum = script.checksum_of_first(from);
+        for (index, statement) in script.statements.iter().enumerate() {
+            // The session is a new one, so it needs the settings again.
+            if index < from && statement.effect != StatementEffect::Session {
+                continue;
+            }
+            let state = (index >= from).then(|| {
+                checksum = checksum_with(&checksum, statement.sql);
+                let progress = Progress {
+                    running: true,
+                    statements: index + 1,
+                    checksum: checksum.clone(),
+                };
+                if index + 1 == count {
+                    migration.checksum.clone()
+                } else {
+                    progress.to_string()
+                }
+            });
+            let ran = self
+                .step(lock, migration, record, statement.sql, state.as_deref())
+                .await;
+            if let Err(error) = ran {
+                let in_doubt = in_doubt && index == from;
+                return Err(self.stopped(migration, script, index, in_doubt, error).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one statement and records it, unless an earlier run has done that.
+    async fn step(
+        &mut self,
+        lock: &MigrationLock,
+        migration: &Migration,
+        record: &Record,
+        sql: &str,
+        state: Option<&str>,
+    ) -> Result<(), DatabaseError> {
+        let Some(state) = state else {
+            return self.connection.execute_script(sql).await.map(drop);
+        };
+        if let MigrationLock::EachTransaction { prepare, mark, .. } = lock {
+            // Between two transactions the session may be another one. What can run in one is recorded
+            // in the same.
+            self.connection.begin(&TransactionOptions::default()).await?;
+            let prepared = self.connection.execute_script(prepare).await;
+            match prepared.map(drop) {
+                Ok(()) => match self.connection.execute_script(sql).await {
+                    Ok(_) => {
+                        self.record(record, migration, state).await?;
+                        return self.connection.commit().await;
+                    }
+                    Err(error) if self.needs_no_transaction(&error, sql) => self.roll_back().await,
+                    Err(error) => {
+                        self.roll_back().await;
+                        return Err(error);
+                    }
+                },
+                failed => return failed,
+            }
+            self.connection.execute_script(&format!("{mark}{sql}")).await?;
+            self.check_left_behind(sql).await?;
+            return self.record(record, migration, state).await;
+        }
+        self.connection.execute_script(sql).await?;
+        self.check_left_behind(sql).await?;
+        match self.record(record, migration, state).await {
+            Err(error) if error.code.as_deref() == Some(TABLE_NOT_LOCKED) => Ok(()),
+            recorded => recorded,
+        }
+    }
+
+    async fn record(&mut self, record: &Record, migration: &Migration, state: &str) -> Result<(), DatabaseError> {
+        record
+            .update(self.driver, self.connection, migration, None, state)
+            .await
+    }
+
+    /// Records a file that has run to its end in a session whose last record was lost, as after `SET
+    /// autocommit = 0`. Returns whether nothing but settings and commits came after the last record that
+    /// was kept.
+    pub(super) async fn finish(&mut self, migration: &Migration) -> Result<bool, MigrationError> {
+        let sql = migration.script(self.tenant);
+        let script = Script::read(self.driver, migration, &sql)?;
+        let applied = Applied::read(self.driver, self.connection).await?.unwrap_or_default();
+        let Some(Recorded::Part(progress)) = applied.0.get(&migration.version) else {
+            return Ok(false);
+        };
+        let changes = |statement: &ScriptStatement<'_>| {
+            !matches!(statement.effect, StatementEffect::Session | StatementEffect::Commits)
+        };
+        if script.statements.iter().skip(progress.statements).any(changes) {
+            return Ok(false);
+        }
+        let record = Record::find(self.driver, self.connection).await?;
+        let finished = record
+            .update(
+                self.driver,
+                self.connection,
+                migration,
+                Some(progress),
+                &migration.checksum,
+            )
+            .await;
+        finished.map(|()| true).map_err(MigrationError::Table)
+    }
+
+    /// `CREATE INDEX CONCURRENTLY IF NOT EXISTS` succeeds if there is an index that an earlier one left
+    /// behind, which nothing can use.
+    async fn check_left_behind(&mut self, sql: &str) -> Result<(), DatabaseError> {
+        if sql.to_ascii_uppercase().contains("CONCURRENTLY") && !self.left_behind(sql).await?.is_empty() {
+            let source = "an index that it names is invalid";
+            return Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(source));
+        }
+        Ok(())
+    }
+
+    /// The statements that remove what a failed statement has left.
+    async fn left_behind(&mut self, sql: &str) -> Result<Vec<String>, DatabaseError> {
+        let Some(query) = self.driver.migration_queries().left_behind else {
+            return Ok(Vec::new());
+        };
+        let statement = Statement::from_string(self.driver.backend(), query);
+        let mut remove = Vec::new();
+        for row in self.connection.query(&statement).await? {
+            let texts = (row.try_get_by_index::<String>(0), row.try_get_by_index::<String>(1));
+            if let (Ok(name), Ok(statement)) = texts
+                && sql.to_lowercase().contains(&name.to_lowercase())
+            {
+                remove.push(statement);
+            }
+        }
+        Ok(remove)
+    }
+
+    /// Marks the file as stopped, and says what is left. The old session may be in a transaction that
+    /// failed, or have other settings.
+    async fn stopped(
+        &mut self,
+        migration: &Migration,
+        script: &Script<'_>,
+        index: usize,
+        in_doubt: bool,
+        source: DatabaseError,
+    ) -> MigrationError {
+        let sql = script.statements.get(index).map_or("", |statement| statement.sql);
+        let (mut resumes_at, mut remove) = (None, Vec::new());
+        if self.renew().await.is_ok() {
+            resumes_at = self.mark_stopped(migration, script).await;
+            remove = self.left_behind(sql).await.unwrap_or_default();
+        }
+        MigrationError::Failed {
+            name: migration.name.clone(),
+            at: script.place(index),
+            aftermath: Aftermath::Kept {
+                resumes_at,
+                in_doubt,
+                remove,
+            },
+            source,
+        }
+    }
+
+    /// Returns the line with which the next run goes on, as the database says.
+    async fn mark_stopped(&mut self, migration: &Migration, script: &Script<'_>) -> Option<usize> {
+        let applied = Applied::read(self.driver, self.connection).await.ok()??;
+        let Recorded::Part(running) = applied.0.get(&migration.version)? else {
+            return None;
+        };
+        let stopped = Progress {
+            running: false,
+            ..running.clone()
+        };
+        let record = Record::find(self.driver, self.connection).await.ok()?;
+        let marked = record
+            .update(
+                self.driver,
+                self.connection,
+                migration,
+                Some(running),
+                &stopped.to_string(),
+            )
+            .await;
+        if let Err(error) = marked {
+            tracing::debug!(tenant_id = %self.tenant, %error, "a migration was not marked as stopped");
+        }
+        let next = script.statements.get(running.statements)?;
+        Some(next.line)
+    }
+}
+
+/// Behind a pooler each statement outside a transaction may run in another session.
+fn refuse_settings(migration: &Migration, script: &Script<'_>) -> Result<(), MigrationError> {
+    let is_setting = |effect| {
+        use StatementEffect::{Begins, Commits, EndsOtherwise, Session};
+        matches!(effect, Session | Begins | Commits | EndsOtherwise)
+    };
+    match script.statements.iter().find(|statement| is_setting(statement.effect)) {
+        None => Ok(()),
+        Some(statement) => Err(MigrationError::Refused {
+            name: migration.name.clone(),
+            fault: ScriptFault {
+                line: statement.line,
+                reason: "outside a transaction no setting lasts behind a pooler in transaction mode; take it out, or \
+                         migrate with a secret that leads to the server itself"
+                    .to_owned(),
+            },
+        }),
+    }
+}
