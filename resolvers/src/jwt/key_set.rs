@@ -1,6 +1,7 @@
 //! The keys that an issuer publishes, fetched and kept.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use reqwest::{Client, Url, redirect};
 use tenantry_core::{BuildError, ResolveError};
 use tokio::{sync::watch, time::Instant};
 
-use super::{key::Key, refused};
+use super::{issuer::WRONG_SIGNATURE, key::Key, refused};
 
 /// How long opening a connection to the issuer may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,6 +26,12 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// How old the keys get before they are fetched anew, while they stay in use.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
+
+/// How old the keys may get while they cannot be fetched anew: an issuer that was broken into withdraws its keys.
+const MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The most keys that are tried for one token: each signature costs time.
+const MOST_TRIED: usize = 16;
 
 /// The least time from one fetch for an unknown key to the next, and from any attempt to one that only renews.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -71,7 +78,7 @@ enum Cause {
     First,
     /// Those that are known are old.
     Age,
-    /// A token names one that is not known.
+    /// No known key has signed a token.
     UnknownKey,
 }
 
@@ -97,14 +104,6 @@ impl From<reqwest::Error> for FetchError {
     }
 }
 
-/// What was found for a token among the keys.
-enum Pick {
-    Key(Arc<Key>),
-    /// The token names no key, and more than one would do.
-    Unnamed,
-    Unknown,
-}
-
 impl KeySet {
     /// The keys at `url`, as far as they fit the accepted algorithms. Nothing is fetched yet.
     pub(super) async fn new(url: &str, accepted: Vec<Algorithm>) -> Result<Self, BuildError> {
@@ -113,10 +112,10 @@ impl KeySet {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(wrong("is not an `http` or `https` URL"));
         }
-        if url.scheme() == "http" {
-            tracing::warn!(
-                "the resolver `jwt` fetches its keys over plain `http`: whoever is on the way can replace them"
-            );
+        if url.scheme() == "http" && !is_loopback(&url) {
+            return Err(wrong(
+                "is plain `http`, over which anyone on the way can replace the keys; only a loopback address may have it",
+            ));
         }
         let builder = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -136,46 +135,91 @@ impl KeySet {
         })))
     }
 
-    /// The key that a token with this `kid` and algorithm is verified with.
-    pub(super) async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<Key>, ResolveError> {
+    /// The result of `verify` with the key that signed a token with this `kid` and algorithm; `verify` returns `None` for a wrong
+    /// signature. If the token names its key, no other one is tried. If no known key has signed the token, the keys are fetched
+    /// anew, at most once in each [`INTERVAL`]: the issuer may have changed them.
+    pub(super) async fn verify<T>(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        verify: impl Fn(&Key) -> Result<Option<T>, ResolveError>,
+    ) -> Result<T, ResolveError> {
         let asked_at = Instant::now();
-        if self.0.fetched.load().is_none() {
+        let usable = || {
+            self.0
+                .fetched
+                .load_full()
+                .filter(|fetched| fetched.at.elapsed() < MAX_STALE)
+        };
+        if usable().is_none() {
             self.0.fetch_and_wait(Cause::First).await;
         }
-        let Some(fetched) = self.0.fetched.load_full() else {
+        let Some(fetched) = usable() else {
             return Err(self.0.unavailable(RETRY));
         };
         if fetched.at.elapsed() >= MAX_AGE {
             self.0.start_fetch(Cause::Age);
         }
-        let mut pick = fetched.pick(id, algorithm);
-        if matches!(pick, Pick::Unknown) && fetched.at < asked_at {
+        let mut tried = fetched.verify(id, algorithm, &verify)?;
+        // A key that has the name and did not sign the token will not do so later.
+        let may_be_new = |tried: &Tried<T>| matches!(tried, Tried::Unknown) || (id.is_none() && !tried.is_verified());
+        if may_be_new(&tried) && fetched.at < asked_at {
             self.0.fetch_and_wait(Cause::UnknownKey).await;
             if let Some(renewed) = self.0.fetched.load_full() {
-                pick = renewed.pick(id, algorithm);
+                tried = renewed.verify(id, algorithm, &verify)?;
             }
         }
-        match pick {
-            Pick::Key(key) => Ok(key),
-            Pick::Unnamed => Err(refused("the token does not name its key, and more than one would do")),
-            // Whether it is one of the issuer's keys cannot be told from those that are too old to know.
-            Pick::Unknown if self.0.lock().failure.is_some() => Err(self.0.unavailable(INTERVAL)),
-            Pick::Unknown => Err(refused("the token is signed with an unknown key")),
+        match tried {
+            Tried::Verified(claims) => Ok(claims),
+            // The keys that are known are too old to tell.
+            tried if may_be_new(&tried) && self.0.lock().failure.is_some() => Err(self.0.unavailable(INTERVAL)),
+            Tried::Unknown => Err(refused("the token is signed with an unknown key")),
+            Tried::WrongSignature => Err(refused(WRONG_SIGNATURE)),
         }
     }
 }
 
+/// What came of trying a token's keys.
+enum Tried<T> {
+    Verified(T),
+    WrongSignature,
+    /// There is no such key.
+    Unknown,
+}
+
+impl<T> Tried<T> {
+    fn is_verified(&self) -> bool {
+        matches!(self, Self::Verified(_))
+    }
+}
+
 impl Fetched {
-    fn pick(&self, id: Option<&str>, algorithm: Algorithm) -> Pick {
-        let mut fitting = self.keys.iter().filter(|key| key.algorithms.contains(&algorithm));
-        match id {
-            Some(id) => fitting.find(|key| key.id.as_deref() == Some(id)),
-            None => match (fitting.next(), fitting.next()) {
-                (Some(_), Some(_)) => return Pick::Unnamed,
-                (only, _) => only,
-            },
+    /// Tries each key that fits the algorithm, and has the name if there is one.
+    fn verify<T>(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        verify: impl Fn(&Key) -> Result<Option<T>, ResolveError>,
+    ) -> Result<Tried<T>, ResolveError> {
+        let fits =
+            |key: &&Arc<Key>| key.algorithms.contains(&algorithm) && id.is_none_or(|id| key.id.as_deref() == Some(id));
+        let mut tried = Tried::Unknown;
+        for key in self.keys.iter().filter(fits).take(MOST_TRIED) {
+            match verify(key)? {
+                Some(claims) => return Ok(Tried::Verified(claims)),
+                None => tried = Tried::WrongSignature,
+            }
         }
-        .map_or(Pick::Unknown, |key| Pick::Key(Arc::clone(key)))
+        Ok(tried)
+    }
+}
+
+/// Whether a URL leads to this machine.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
 

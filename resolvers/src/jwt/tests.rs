@@ -3,19 +3,23 @@ use jsonwebtoken::EncodingKey;
 use serde_json::json;
 use tenantry_core::{Registry, TenantIdPattern, TrustedProxies, conformance::resolver::ResolverCase};
 
-use super::{test_issuer::*, *};
+use super::{
+    key::{PUBLIC_KEY_ALGORITHMS, SECRET_ALGORITHMS},
+    test_issuer::*,
+    *,
+};
 use crate::test_requests::{plain, with};
 
-async fn build(keys: Value) -> Result<JwtResolver, BuildError> {
+pub(super) async fn build(keys: Value) -> Result<JwtResolver, BuildError> {
     let config: JwtConfig = serde_json::from_value(keys).unwrap();
     JwtResolver::build(config, &BuildContext::for_tests(Registry::new())).await
 }
 
-fn bearer_of(token: impl AsRef<str>) -> Request<()> {
+pub(super) fn bearer_of(token: impl AsRef<str>) -> Request<()> {
     with("authorization", [format!("Bearer {}", token.as_ref())]).unwrap()
 }
 
-async fn resolve(resolver: &JwtResolver, request: &Request<()>) -> Result<Resolution, ResolveError> {
+pub(super) async fn resolve(resolver: &JwtResolver, request: &Request<()>) -> Result<Resolution, ResolveError> {
     let head = RequestHead {
         method: request.method(),
         uri: request.uri(),
@@ -27,7 +31,7 @@ async fn resolve(resolver: &JwtResolver, request: &Request<()>) -> Result<Resolu
     resolver.resolve(&head).await
 }
 
-async fn finds(resolver: &JwtResolver, token: &str) {
+pub(super) async fn finds(resolver: &JwtResolver, token: &str) {
     match resolve(resolver, &bearer_of(token)).await {
         Ok(Resolution::Found(tenant)) if tenant.as_str() == "tenant1" => {}
         other => panic!("{other:?}"),
@@ -35,7 +39,7 @@ async fn finds(resolver: &JwtResolver, token: &str) {
 }
 
 /// The token is refused as `invalid_token`, for this reason, and the answer has no part of it.
-async fn refuses(resolver: &JwtResolver, token: &str, expected: &str) {
+pub(super) async fn refuses(resolver: &JwtResolver, token: &str, expected: &str) {
     match resolve(resolver, &bearer_of(token)).await {
         Err(ResolveError::Unauthenticated { error, description }) => {
             assert_eq!(error, Some("invalid_token"));
@@ -109,7 +113,7 @@ async fn a_good_token_of_every_algorithm_is_believed() {
 }
 
 /// The same token with the first character of its signature changed.
-fn corrupted(token: &str) -> String {
+pub(super) fn corrupted(token: &str) -> String {
     let at = token.rfind('.').unwrap() + 1;
     let other = if token[at..].starts_with('A') { "B" } else { "A" };
     format!("{}{other}{}", &token[..at], &token[at + 1..])
@@ -135,6 +139,134 @@ async fn a_token_is_believed_only_in_its_time() {
     .await;
     let strict = build(json!({"secret": SECRET, "leeway": "0s"})).await.unwrap();
     refuses(&strict, &token(json!({"exp": seconds_from_now(0)})), "expired").await;
+}
+
+/// Three issuers: two are one customer's each, and the third may name any other tenant.
+fn several() -> Value {
+    json!({"claim": "org", "issuers": [
+        {"issuer": "https://one.example/", "tenant": "tenant1", "public_key": EC256_PUBLIC, "audience": "api"},
+        {"issuer": ["https://two.example/", "https://two.example"], "tenant": "tenant2", "public_key": RSA_PUBLIC},
+        {"issuer": "https://all.example/", "public_key": ED25519_PUBLIC, "claim": "tenant", "leeway": "0s"},
+    ]})
+}
+
+#[tokio::test]
+async fn an_issuer_names_only_the_tenant_it_is_bound_to() {
+    let resolver = build(several()).await.unwrap();
+    let token = |algorithm, changes: Value| {
+        let claims = claims(json!(null), changes);
+        sign(algorithm, None, &signing_key(algorithm), &claims)
+    };
+    let (one, two, all) = ("https://one.example/", "https://two.example", "https://all.example/");
+    use Algorithm::{ES256, EdDSA, RS256};
+    let found = async |token: &str| resolve(&resolver, &bearer_of(token)).await;
+    for (algorithm, claims, tenant) in [
+        (ES256, json!({"iss": one, "aud": "api", "org": "tenant1"}), "tenant1"),
+        (ES256, json!({"iss": one, "aud": "api"}), "tenant1"),
+        (RS256, json!({"iss": two, "org": "tenant2"}), "tenant2"),
+        (RS256, json!({"iss": "https://two.example/"}), "tenant2"),
+        (EdDSA, json!({"iss": all, "tenant": "tenant3"}), "tenant3"),
+    ] {
+        match found(&token(algorithm, claims.clone())).await {
+            Ok(Resolution::Found(found)) if found.as_str() == tenant => {}
+            other => panic!("{claims}: {other:?}"),
+        }
+    }
+    for (algorithm, claims, reason) in [
+        (
+            ES256,
+            json!({"iss": one, "aud": "api", "org": "tenant2"}),
+            "may not name",
+        ),
+        (
+            ES256,
+            json!({"iss": one, "aud": "api", "org": "tenant3"}),
+            "may not name",
+        ),
+        (RS256, json!({"iss": two, "org": "tenant1"}), "may not name"),
+        (EdDSA, json!({"iss": all, "tenant": "tenant1"}), "may not name"),
+        (EdDSA, json!({"iss": all, "tenant": "tenant2"}), "may not name"),
+        (EdDSA, json!({"iss": all, "org": "tenant3"}), "no claim `tenant`"),
+        // The name of another issuer does not help against its key.
+        (RS256, json!({"iss": one, "aud": "api", "org": "tenant1"}), "algorithm"),
+        (ES256, json!({"iss": two, "org": "tenant2"}), "algorithm"),
+        (ES256, json!({"iss": one, "aud": "other", "org": "tenant1"}), "audience"),
+        (
+            ES256,
+            json!({"iss": "https://one.example", "aud": "api"}),
+            "another issuer",
+        ),
+        (ES256, json!({"iss": [one], "aud": "api"}), "`iss`"),
+        (ES256, json!({"aud": "api"}), "`iss`"),
+    ] {
+        refuses(&resolver, &token(algorithm, claims), reason).await;
+    }
+    let other_key = sign(
+        Algorithm::RS256,
+        None,
+        &rsa(OTHER_RSA),
+        &claims(json!(null), json!({"iss": two})),
+    );
+    refuses(&resolver, &other_key, "signature").await;
+    refuses(&resolver, "a.b.c", "JWT").await;
+}
+
+#[tokio::test]
+async fn a_list_of_issuers_is_checked() {
+    let key = |more: Value| {
+        let mut issuer = json!({"issuer": "https://a.example/", "secret": SECRET});
+        for (name, value) in more.as_object().unwrap() {
+            issuer[name] = value.clone();
+        }
+        issuer
+    };
+    let a = || key(json!({}));
+    let b = |more| key(json!({"issuer": "https://b.example/", "tenant": more}));
+    for (config, path, reason) in [
+        (json!({"issuers": []}), &["issuers"] as &[_], "is empty"),
+        (
+            json!({"issuers": [a()], "secret": SECRET}),
+            &["secret"],
+            "beside `issuers`",
+        ),
+        (
+            json!({"issuers": [a(), {"secret": SECRET}]}),
+            &["issuers", "1", "issuer"],
+            "is missing",
+        ),
+        (
+            json!({"issuers": [a(), key(json!({"tenant": "x"}))]}),
+            &["issuers", "1", "issuer"],
+            "another issuer",
+        ),
+        (
+            json!({"issuers": [key(json!({"tenant": "x"})), b(json!("x"))]}),
+            &["issuers", "1", "tenant"],
+            "another issuer",
+        ),
+        (
+            json!({"issuers": [a(), b(json!("../x"))]}),
+            &["issuers", "1", "tenant"],
+            "",
+        ),
+        (
+            json!({"issuers": [key(json!({"claim": ""}))]}),
+            &["issuers", "0", "claim"],
+            "is empty",
+        ),
+        (
+            json!({"issuers": [key(json!({"leeway": "1h"}))]}),
+            &["issuers", "0", "leeway"],
+            "10 minutes",
+        ),
+        (json!({"issuers": [{"issuer": "a"}]}), &["issuers", "0"], "needs one of"),
+    ] {
+        let error = build(config.clone()).await.unwrap_err();
+        assert_eq!(error.path, path, "{config}");
+        assert!(error.to_string().contains(reason), "{config}: {error}");
+    }
+    let resolver = build(json!({"issuers": [a()]})).await.unwrap();
+    assert_eq!(resolver.warnings().len(), 1, "{:?}", resolver.warnings());
 }
 
 #[tokio::test]
@@ -342,205 +474,4 @@ async fn no_key_is_printed() {
         !printed.contains(SECRET) && !printed.contains(bytes.trim_matches(['[', ']'])),
         "{printed}"
     );
-}
-
-mod published_keys {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn key(id: &str, algorithm: Algorithm) -> Value {
-        published(id, algorithm, &signing_key(algorithm), json!({}))
-    }
-
-    fn token(id: Option<&str>, algorithm: Algorithm) -> String {
-        sign(algorithm, id, &signing_key(algorithm), &claims("tenant1", json!({})))
-    }
-
-    /// Lets time pass for whatever looks at the clock, without waiting for it.
-    async fn pass(time: Duration) {
-        tokio::time::pause();
-        tokio::time::advance(time).await;
-        tokio::time::resume();
-    }
-
-    async fn is_unavailable(resolver: &JwtResolver, token: &str) {
-        match resolve(resolver, &bearer_of(token)).await {
-            Err(ResolveError::Unavailable { retry_after, .. }) => assert!(retry_after > Duration::ZERO),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn they_are_fetched_once_and_at_the_first_use() {
-        let all = PUBLIC_KEY_ALGORITHMS
-            .iter()
-            .map(|algorithm| key(&format!("{algorithm:?}"), *algorithm));
-        let server = KeyServer::start(all.collect()).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        assert_eq!(server.requests(), 0);
-        for algorithm in PUBLIC_KEY_ALGORITHMS {
-            finds(&resolver, &token(Some(&format!("{algorithm:?}")), *algorithm)).await;
-        }
-        assert_eq!(server.requests(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_key_that_the_first_fetch_did_not_bring_is_not_searched_again_at_once() {
-        let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        refuses(&resolver, &token(Some("b"), Algorithm::ES256), "unknown key").await;
-        assert_eq!(server.requests(), 1);
-    }
-
-    #[tokio::test]
-    async fn one_first_fetch_serves_all_who_wait_for_it() {
-        let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        let token = token(Some("a"), Algorithm::ES256);
-        futures_util::future::join_all((0..50).map(|_| finds(&resolver, &token))).await;
-        assert_eq!(server.requests(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_key_that_is_new_is_found_at_once_and_one_that_is_gone_is_not() {
-        let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        finds(&resolver, &token(Some("a"), Algorithm::ES256)).await;
-        server.publish(vec![key("b", Algorithm::EdDSA)]);
-        finds(&resolver, &token(Some("b"), Algorithm::EdDSA)).await;
-        refuses(&resolver, &token(Some("a"), Algorithm::ES256), "unknown key").await;
-        assert_eq!(server.requests(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_storm_of_unknown_keys_causes_one_fetch_an_interval() {
-        let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        finds(&resolver, &token(Some("a"), Algorithm::ES256)).await;
-        let tokens: Vec<String> = (0..50)
-            .map(|n| token(Some(&format!("x{n}")), Algorithm::ES256))
-            .collect();
-        for expected in [2, 3] {
-            for _ in 0..2 {
-                let storm = tokens.iter().map(|token| refuses(&resolver, token, "unknown key"));
-                futures_util::future::join_all(storm).await;
-                assert_eq!(server.requests(), expected);
-            }
-            pass(Duration::from_secs(11)).await;
-        }
-        finds(&resolver, &token(Some("a"), Algorithm::ES256)).await;
-    }
-
-    #[tokio::test]
-    async fn old_keys_are_renewed_while_they_are_used() {
-        let mut server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        let token = token(Some("a"), Algorithm::ES256);
-        finds(&resolver, &token).await;
-        pass(Duration::from_secs(500)).await;
-        finds(&resolver, &token).await;
-        assert_eq!(server.requests(), 1);
-        pass(Duration::from_secs(101)).await;
-        finds(&resolver, &token).await;
-        server.wait_for_requests(2).await;
-    }
-
-    #[tokio::test]
-    async fn keys_stay_in_use_while_their_host_is_down() {
-        let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        let known = token(Some("a"), Algorithm::ES256);
-        finds(&resolver, &known).await;
-        assert_eq!(server.stop().await, 1);
-        pass(Duration::from_secs(3600)).await;
-        finds(&resolver, &known).await;
-        is_unavailable(&resolver, &token(Some("b"), Algorithm::ES256)).await;
-        finds(&resolver, &known).await;
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_no_key_set_changes_nothing() {
-        let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        let known = token(Some("a"), Algorithm::ES256);
-        finds(&resolver, &known).await;
-        let long = json!({"keys": [], "more": "x".repeat(256 * 1024)}).to_string();
-        let redirect = format!("location: {}\r\n", server.url);
-        let answers = [
-            ("200 OK", "", "<html>"),
-            ("200 OK", "", &long),
-            ("500 Oops", "", "{}"),
-            ("302 Found", &redirect, ""),
-        ];
-        for (count, (status, headers, body)) in answers.into_iter().enumerate() {
-            server.answer(status, headers, body);
-            is_unavailable(&resolver, &token(Some("b"), Algorithm::ES256)).await;
-            assert_eq!(server.requests(), 2 + count, "{status}");
-            finds(&resolver, &known).await;
-            pass(Duration::from_secs(11)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn without_any_key_the_tenant_cannot_be_determined_until_the_host_is_back() {
-        let server = KeyServer::start(vec![]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        let token = token(Some("a"), Algorithm::ES256);
-        server.answer("503 Service Unavailable", "", "");
-        for _ in 0..2 {
-            is_unavailable(&resolver, &token).await;
-            assert_eq!(server.requests(), 1);
-        }
-        server.publish(vec![key("a", Algorithm::ES256)]);
-        pass(Duration::from_secs(3)).await;
-        finds(&resolver, &token).await;
-    }
-
-    #[tokio::test]
-    async fn an_issuer_that_does_not_answer_is_given_up() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
-        let resolver = build(json!({"jwks_url": url})).await.unwrap();
-        let token = token(Some("a"), Algorithm::ES256);
-        let given_up = tokio::time::timeout(Duration::from_secs(9), is_unavailable(&resolver, &token)).await;
-        assert!(given_up.is_ok(), "it still waits");
-    }
-
-    #[tokio::test]
-    async fn a_token_without_a_key_id_is_verified_where_one_key_fits() {
-        let server = KeyServer::start(vec![key("a", Algorithm::ES256), key("b", Algorithm::EdDSA)]).await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        finds(&resolver, &token(None, Algorithm::ES256)).await;
-        server.publish(vec![key("a", Algorithm::ES256), key("b", Algorithm::ES256)]);
-        refuses(&resolver, &token(Some("x"), Algorithm::ES256), "unknown key").await;
-        refuses(&resolver, &token(None, Algorithm::ES256), "does not name its key").await;
-    }
-
-    #[tokio::test]
-    async fn a_key_is_used_for_what_it_was_published_for() {
-        let rsa_key = |id: &str, changes| published(id, Algorithm::RS256, &signing_key(Algorithm::RS256), changes);
-        let secret = published("secret", Algorithm::HS256, &signing_key(Algorithm::HS256), json!({}));
-        let server = KeyServer::start(vec![
-            json!("no key"),
-            json!({"kty": "future", "kid": "future"}),
-            secret,
-            rsa_key("enc", json!({"use": "enc"})),
-            rsa_key("ops", json!({"key_ops": ["encrypt"]})),
-            rsa_key("oaep", json!({"alg": "RSA-OAEP"})),
-            rsa_key("es", json!({"alg": "ES256"})),
-            rsa_key("short", json!({"n": "AQAB"})),
-            rsa_key("sig", json!({"use": "sig"})),
-            rsa_key("any", json!({"alg": null, "key_ops": ["verify"]})),
-        ])
-        .await;
-        let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
-        for id in ["enc", "ops", "oaep", "es", "short", "future"] {
-            refuses(&resolver, &token(Some(id), Algorithm::RS256), "unknown key").await;
-        }
-        refuses(&resolver, &token(Some("secret"), Algorithm::HS256), "algorithm").await;
-        refuses(&resolver, &token(Some("sig"), Algorithm::PS256), "unknown key").await;
-        finds(&resolver, &token(Some("sig"), Algorithm::RS256)).await;
-        finds(&resolver, &token(Some("any"), Algorithm::PS256)).await;
-    }
 }
