@@ -4,6 +4,7 @@
 
 mod forwarded;
 mod fuzz;
+mod hardening;
 mod memory;
 mod operator;
 mod raw;

@@ -47,9 +47,14 @@ impl Answer {
 pub(crate) async fn send(server: &TenantryProcess, line: &str, headers: &[&str]) -> Answer {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let request = format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    exchange(server, request.as_bytes()).await
+}
+
+/// Sends these bytes and reads the answer until the server closes the connection.
+pub(crate) async fn exchange(server: &TenantryProcess, request: &[u8]) -> Answer {
     let exchange = async {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         String::from_utf8_lossy(&answer).into_owned()
