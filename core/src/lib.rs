@@ -26,7 +26,10 @@ mod timer;
 mod trace;
 
 pub use byte_size::ByteSize;
-pub use database_config::{DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, QueryConfig, TlsConfig, TlsMode};
+pub use database_config::{
+    DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, QueryConfig, SessionConfig, SessionTarget, TlsConfig,
+    TlsMode,
+};
 pub use driver::{Connection, DatabaseDriver, MigrationLock, MigrationQueries, RowStream, ServerVersion};
 pub use duration::{HumanDuration, UNIT_MISSING, is_bare_number};
 pub use error::{BoxError, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid};

@@ -107,7 +107,7 @@ impl MysqlDriver {
             .database(address.database)
             .username(address.username)
             .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
-            .ssl_mode(ssl_mode(config.tls.mode.unwrap_or(TlsMode::Prefer)))
+            .ssl_mode(ssl_mode(address, config))
             // `session` sets all of these, and more, in one round trip.
             .set_names(false)
             .timezone(None)
@@ -131,8 +131,9 @@ impl MysqlDriver {
     }
 }
 
-fn ssl_mode(mode: TlsMode) -> MySqlSslMode {
-    match mode {
+fn ssl_mode(address: &ServerAddress<'_>, config: &DatabaseConfig) -> MySqlSslMode {
+    match config.tls.mode.unwrap_or(TlsMode::Prefer) {
+        TlsMode::Prefer if address.host.starts_with('/') => MySqlSslMode::Disabled,
         TlsMode::Disable => MySqlSslMode::Disabled,
         TlsMode::Prefer => MySqlSslMode::Preferred,
         TlsMode::Require => MySqlSslMode::Required,
@@ -384,15 +385,18 @@ impl DatabaseDriver for MysqlDriver {
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_transaction_pooler()?;
-        ServerAddress::of(config, DEFAULT_PORT)?;
+        let address = ServerAddress::of(config, DEFAULT_PORT)?;
+        if address.host.starts_with('/') && config.tls.mode.is_some_and(|mode| mode > TlsMode::Prefer) {
+            let reason = "cannot be honoured over a Unix socket, which has no host's name to verify: remove it";
+            return Err(SecretInvalid::new("tls.mode", reason));
+        }
         tls::validate(&config.tls)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
-        config.refuse_transaction_pooler().map_err(invalid)?;
+        self.validate(config).map_err(invalid)?;
         let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
-        tls::validate(&config.tls).map_err(invalid)?;
         let certificates = Certificates::read(config, &self.base_dir).await?;
         let options = self.options(&address, config, certificates);
         let failed = |error| match error {
@@ -407,7 +411,13 @@ impl DatabaseDriver for MysqlDriver {
             error => connect_error(error, connect_kind),
         };
         let opened = Instant::now();
-        let mut connection = options.connect().await.map_err(failed)?;
+        let mut connection = match config.connect_timeout {
+            Some(limit) => tokio::time::timeout(limit, options.connect())
+                .await
+                .map_err(|elapsed| DriverError::new(DriverErrorKind::Unreachable, elapsed))?,
+            None => options.connect().await,
+        }
+        .map_err(failed)?;
         let statement_timeout = self.statement_timeout(config);
         let begun = begin_session(&mut connection, statement_timeout)
             .await

@@ -22,6 +22,7 @@ use sqlx::{
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
     DriverErrorKind, HumanDuration, MigrationLock, Plugin, ScriptFault, ScriptStatement, SecretInvalid, ServerVersion,
+    TlsMode,
 };
 use tokio::time::Instant;
 
@@ -107,16 +108,15 @@ impl DatabaseDriver for SqliteDriver {
     }
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
-        create(config)?;
-        config.refuse_transaction_pooler()?;
+        refuse_servers(config)?;
         relative_path(config).map(drop)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
-        config.refuse_transaction_pooler().map_err(invalid)?;
+        refuse_servers(config).map_err(invalid)?;
         let path = relative_path(config).map_err(invalid)?.to_owned();
-        let create = create(config).map_err(invalid)?.unwrap_or(self.create);
+        let create = config.create.unwrap_or(self.create);
         let (files, tenant) = (self.files.clone(), config.tenant);
         let file = tokio::task::spawn_blocking(move || files.open(&path, create, tenant))
             .await
@@ -204,16 +204,14 @@ fn relative_path(config: &DatabaseConfig) -> Result<&Path, SecretInvalid> {
     Ok(path)
 }
 
-/// Reads the secret's `create`: whether a missing file is created.
-fn create(config: &DatabaseConfig) -> Result<Option<bool>, SecretInvalid> {
-    let Some(value) = config.option("/create").filter(|value| !value.is_null()) else {
-        return Ok(None);
-    };
-    let word = value.as_str().and_then(|word| word.to_ascii_lowercase().parse().ok());
-    match value.as_bool().or(word) {
-        Some(create) => Ok(Some(create)),
-        None => Err(SecretInvalid::new("create", "is neither true nor false")),
+/// Refuses what only a server has.
+fn refuse_servers(config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+    const NOT_HERE: &str = "is set, and a file has no connection to encrypt: remove it";
+    if config.tls.mode.is_some_and(|mode| mode > TlsMode::Prefer) {
+        return Err(SecretInvalid::new("tls.mode", NOT_HERE));
     }
+    config.refuse_certificates(NOT_HERE)?;
+    config.refuse_transaction_pooler()
 }
 
 /// Stops a statement at its deadline, or when nobody waits for it any more, and notices whether it

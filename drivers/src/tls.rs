@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use tenantry_core::{DatabaseConfig, DriverError, DriverErrorKind, SecretInvalid, TlsConfig};
 
 /// The certificates of a secret's `tls`, as PEM text.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Certificates {
     /// The authorities to trust beside the public ones.
     pub(crate) ca: Option<Vec<u8>>,
@@ -77,12 +77,12 @@ mod tests {
     async fn a_certificate_is_pem_text_or_a_file_below_the_base_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), "# mine\n-----BEGIN CERTIFICATE-----\n").unwrap();
-        let from_file = Certificates::read(&config(json!({"ca": "ca.pem"})), folder.path())
+        let from_file = Certificates::read(&config(json!({"ca": "ca.pem", "mode": "verify-full"})), folder.path())
             .await
             .unwrap();
         assert!(from_file.ca.unwrap().starts_with(b"# mine"));
         let text = "-----BEGIN CERTIFICATE-----\nx";
-        let from_text = Certificates::read(&config(json!({"ca": text})), folder.path())
+        let from_text = Certificates::read(&config(json!({"ca": text, "mode": "verify-full"})), folder.path())
             .await
             .unwrap();
         assert_eq!(from_text.ca.unwrap(), text.as_bytes());
@@ -96,7 +96,8 @@ mod tests {
             ("absent-canary", "cannot be read: entity not found"),
             ("empty", "holds no PEM text"),
         ] {
-            let Err(error) = Certificates::read(&config(json!({"ca": ca})), folder.path()).await else {
+            let Err(error) = Certificates::read(&config(json!({"ca": ca, "mode": "verify-full"})), folder.path()).await
+            else {
                 panic!("{ca} was read");
             };
             assert_eq!(error.kind, DriverErrorKind::Invalid);

@@ -145,7 +145,8 @@ async fn a_missing_file_is_not_created_if_the_secret_or_the_driver_forbids_it() 
             .count(),
         1
     );
-    let error = allows.validate(&secret("a/b.db", json!("canary"))).unwrap_err();
+    let wrong = json!({"type": "sqlite", "path": "a/b.db", "create": "canary"});
+    let error = DatabaseConfig::parse(&SecretValue::new(wrong)).unwrap_err();
     assert_eq!(error.field, "create");
 }
 
@@ -280,4 +281,28 @@ async fn a_transaction_that_sqlite_rolled_back_by_itself_keeps_nothing() {
     connection.commit().await.unwrap();
     assert_eq!(connection.query(&sql("SELECT i FROM t")).await.unwrap().len(), 2);
     connection.close().await;
+}
+
+#[tokio::test]
+async fn the_mode_of_a_url_says_whether_a_file_is_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let open = async |url: &str| {
+        let config = DatabaseConfig::parse(&SecretValue::new(json!({"url": url}))).unwrap();
+        match driver.connect(&config).await {
+            Ok(connection) => {
+                connection.close().await;
+                Ok(())
+            }
+            Err(error) => Err(error.kind),
+        }
+    };
+    assert_eq!(open("sqlite:x.db?mode=rw").await, Err(DriverErrorKind::DatabaseMissing));
+    assert_eq!(open("sqlite:x.db?mode=rwc").await, Ok(()));
+    assert_eq!(open("sqlite://x.db?mode=rw").await, Ok(()));
+    let made: Vec<_> = std::fs::read_dir(folder.path().join("files")).unwrap().collect();
+    assert!(
+        made.iter()
+            .all(|file| !file.as_ref().unwrap().file_name().to_string_lossy().contains('?'))
+    );
 }

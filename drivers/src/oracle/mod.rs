@@ -157,26 +157,14 @@ impl DatabaseDriver for OracleDriver {
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_transaction_pooler()?;
+        config.refuse_certificates("cannot be used: Oracle's client library takes certificates from a wallet only")?;
         self.address(config).map(drop)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
-        config.refuse_transaction_pooler().map_err(invalid)?;
+        self.validate(config).map_err(invalid)?;
         let address = self.address(config).map_err(invalid)?;
-        let tls = &config.tls;
-        for (field, given) in [
-            ("tls.ca", tls.ca.is_some()),
-            ("tls.cert", tls.cert.is_some()),
-            ("tls.key", tls.key.is_some()),
-        ] {
-            if given {
-                return Err(invalid(SecretInvalid::new(
-                    field,
-                    "cannot be used: the client library takes a wallet",
-                )));
-            }
-        }
         let username = address.username.to_owned();
         let password = config.password.clone().unwrap_or_else(|| SecretString::from(""));
         let descriptor = address.descriptor(self.connect_timeout);

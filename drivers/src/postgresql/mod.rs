@@ -1,6 +1,9 @@
 //! PostgreSQL 12 and later, and Amazon Aurora PostgreSQL.
 
+mod errors;
 mod login;
+mod servers;
+mod session;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,8 +13,8 @@ use sea_orm::{DbBackend, TransactionOptions};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, PgConnection,
-    postgres::{PgConnectOptions, PgDatabaseError, PgSeverity, PgSslMode, PgValueRef},
+    ConnectOptions as _, PgConnection,
+    postgres::{PgConnectOptions, PgDatabaseError, PgSslMode, PgValueRef},
 };
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
@@ -29,7 +32,10 @@ use crate::{
     },
     tls::{self, Certificates},
 };
+use errors::{connect_kind, is_fatal, kind, refuses_parameters};
 use login::{LoginError, log_in};
+use servers::connect_to_one;
+use session::{NOTICE_LOST_CLIENTS, begin_session, notices_lost_clients, search_path};
 
 const DEFAULT_PORT: u16 = 5432;
 
@@ -114,12 +120,35 @@ impl PostgresqlDriver {
         let mut settings = "SET LOCAL client_encoding = 'UTF8'; SET LOCAL TimeZone = 'UTC'; \
                             SET LOCAL DateStyle = 'ISO, MDY'; "
             .to_owned();
-        settings.push_str(&self::settings("SET LOCAL", search_path));
+        settings.push_str(&session::settings("SET LOCAL", search_path));
         if let Some(limit) = self.statement_timeout(config) {
             settings.push_str(&format!("; SET LOCAL statement_timeout = {}", milliseconds(limit)));
         }
         let if_possible = notices_lost_clients(server_version).then_some(NOTICE_LOST_CLIENTS);
         PerTransaction::new(settings, if_possible)
+    }
+
+    /// Logs in to one server.
+    async fn log_in(
+        &self,
+        address: ServerAddress<'_>,
+        config: &DatabaseConfig,
+        certificates: Certificates,
+    ) -> Result<PgConnection, DriverError> {
+        let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        let options = self.options(&address, config, certificates);
+        let failed = |error| match error {
+            LoginError::Password(error) => invalid(error),
+            LoginError::Sqlx(sqlx::Error::Database(error)) if refuses_parameters(&*error) => {
+                let reason = "must be `transaction`: a pooler before the server refuses a start-up parameter";
+                invalid(SecretInvalid::new("pooler", reason))
+            }
+            LoginError::Sqlx(error) => connect_error(error, connect_kind),
+        };
+        let name = config.session.application_name.as_ref();
+        let name = name.unwrap_or(&self.config.application_name);
+        let password = config.password.as_ref().map_or("", |password| password.expose_secret());
+        in_long_steps(log_in(options, name, password)).await.map_err(failed)
     }
 
     /// Everything is set, since what is not comes from the process's `PG...` variables.
@@ -135,7 +164,7 @@ impl PostgresqlDriver {
             .database(address.database)
             .username(address.username)
             .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
-            .ssl_mode(ssl_mode(config.tls.mode.unwrap_or(TlsMode::Prefer)))
+            .ssl_mode(ssl_mode(address, config))
             .ssl_root_cert_from_pem(certificates.ca.unwrap_or_default());
         if let Some((cert, key)) = certificates.client {
             options = options
@@ -146,8 +175,15 @@ impl PostgresqlDriver {
             // A pooler refuses start-up parameters that it does not know, and a named statement stays in
             // a session that the next transaction may not meet again.
             options = options.extra_float_digits(None).statement_cache_capacity(0);
-        } else if let Some(limit) = self.statement_timeout(config) {
-            options = options.options([("statement_timeout", milliseconds(limit))]);
+        } else {
+            let limit = self.statement_timeout(config);
+            let limit = limit.map(|limit| ("statement_timeout", milliseconds(limit).to_string()));
+            let own = config
+                .session
+                .settings
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.clone()));
+            options = options.options(own.chain(limit));
         }
         options.disable_statement_logging()
     }
@@ -158,8 +194,10 @@ fn milliseconds(limit: Duration) -> u128 {
     limit.as_millis().max(1)
 }
 
-fn ssl_mode(mode: TlsMode) -> PgSslMode {
-    match mode {
+/// A Unix socket is not encrypted, whatever is demanded, as libpq has it.
+fn ssl_mode(address: &ServerAddress<'_>, config: &DatabaseConfig) -> PgSslMode {
+    match config.tls.mode.unwrap_or(TlsMode::Prefer) {
+        _ if address.host.starts_with('/') => PgSslMode::Disable,
         TlsMode::Disable => PgSslMode::Disable,
         TlsMode::Prefer => PgSslMode::Prefer,
         TlsMode::Require => PgSslMode::Require,
@@ -177,27 +215,22 @@ impl DatabaseDriver for PostgresqlDriver {
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         ServerAddress::of(config, DEFAULT_PORT)?;
         search_path(config)?;
+        if self.is_pooled(config) && !config.session.settings.is_empty() {
+            let reason =
+                "has `options` that would not reach a session behind a pooler: write `ALTER ROLE .. SET` instead";
+            return Err(SecretInvalid::new("url", reason));
+        }
         tls::validate(&config.tls)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        self.validate(config).map_err(invalid)?;
         let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
-        tls::validate(&config.tls).map_err(invalid)?;
         let certificates = Certificates::read(config, &self.base_dir).await?;
         let schema = search_path(config).map_err(invalid)?;
-        let options = self.options(&address, config, certificates);
-        let failed = |error| match error {
-            LoginError::Password(error) => invalid(error),
-            LoginError::Sqlx(sqlx::Error::Database(error)) if refuses_parameters(&*error) => {
-                let reason = "must be `transaction`: a pooler before the server refuses a start-up parameter";
-                invalid(SecretInvalid::new("pooler", reason))
-            }
-            LoginError::Sqlx(error) => connect_error(error, connect_kind),
-        };
-        let password = config.password.as_ref().map_or("", |password| password.expose_secret());
-        let login = log_in(options, &self.config.application_name, password);
-        let mut connection = in_long_steps(login).await.map_err(failed)?;
+        let log_in = |address| self.log_in(address, config, certificates.clone());
+        let mut connection = connect_to_one(config, &address, log_in).await?;
         let per_transaction = if self.is_pooled(config) {
             let version = connection.server_version_num();
             Some(self.per_transaction(config, schema.as_deref(), version))
@@ -298,143 +331,12 @@ async fn in_long_steps<F: Future>(login: F) -> F::Output {
     .await
 }
 
-/// What correctness rests on in a session, whatever `ALTER ROLE`, `ALTER DATABASE` and the server's
-/// configuration say. sqlx sets the encoding, the time zone and the style of dates at the login. The
-/// isolation stays the server's choice: none of its levels reads what was not committed.
-///
-/// - `\` in a plain literal is itself, as SeaORM writes it, and `= NULL` is not `IS NULL`;
-/// - bytes, intervals and `null` in arrays have the text form that programs expect;
-/// - the text of warnings and notices, which may repeat values, stays on the server.
-const SETTINGS: [&str; 7] = [
-    "standard_conforming_strings = on",
-    "transform_null_equals = off",
-    "array_nulls = on",
-    "bytea_output = 'hex'",
-    "IntervalStyle = 'postgres'",
-    "xmloption = 'content'",
-    "client_min_messages = 'error'",
-];
-
-/// A script of [`SETTINGS`] and the secret's own search path; `set` is `SET` or `SET LOCAL`.
-fn settings(set: &str, search_path: Option<&str>) -> String {
-    let search_path = search_path.map(|path| format!("search_path = {path}"));
-    let settings = SETTINGS.into_iter().chain(search_path.as_deref());
-    let script: Vec<String> = settings.map(|setting| format!("{set} {setting}")).collect();
-    script.join("; ")
-}
-
-/// Has the server look, in the middle of a statement, whether its client is still there, so that what
-/// a request left behind ends soon and not at the statement time-out. The setting is there since
-/// version 14; a platform that cannot look refuses it.
-const NOTICE_LOST_CLIENTS: &str = "SET LOCAL client_connection_check_interval = '500ms'";
-
-/// Sets up a session, in one round trip.
-async fn begin_session(connection: &mut PgConnection, search_path: Option<&str>) -> Result<(), sqlx::Error> {
-    let settings = settings("SET", search_path);
-    if notices_lost_clients(connection.server_version_num()) {
-        let both = sqlx::raw_sql(AssertSqlSafe(format!(
-            "{settings}; {}",
-            NOTICE_LOST_CLIENTS.replace("LOCAL ", "")
-        )));
-        match both.execute(&mut *connection).await {
-            // One refused setting undoes the whole script.
-            Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => {}
-            outcome => return outcome.map(drop),
-        }
-    }
-    let settings = sqlx::raw_sql(AssertSqlSafe(settings));
-    settings.execute(connection).await.map(drop)
-}
-
-/// Reads the secret's `schema`, one name or several with commas between them, as SQL.
-fn search_path(config: &DatabaseConfig) -> Result<Option<String>, SecretInvalid> {
-    /// A longer name would be cut short by the server (`NAMEDATALEN`).
-    const LONGEST_NAME: usize = 63;
-    let wrong = |reason| Err(SecretInvalid::new("schema", reason));
-    let Some(value) = config.option("/schema").filter(|value| !value.is_null()) else {
-        return Ok(None);
-    };
-    let Some(names) = value.as_str() else {
-        return wrong("is not a string");
-    };
-    if names.is_empty() {
-        return Ok(None);
-    }
-    let mut quoted = Vec::new();
-    for name in names.split(',').map(str::trim) {
-        match name {
-            "" => return wrong("has an empty name"),
-            name if name.len() > LONGEST_NAME => return wrong("has a name of more than 63 bytes"),
-            name if name.contains('\0') => return wrong("holds a NUL character"),
-            name => quoted.push(format!("\"{}\"", name.replace('"', "\"\""))),
-        }
-    }
-    Ok(Some(quoted.join(", ")))
-}
-
-/// Whether the server has the setting of [`NOTICE_LOST_CLIENTS`].
-fn notices_lost_clients(server_version: Option<u32>) -> bool {
-    server_version.is_some_and(|version| version >= 140_000)
-}
-
-/// Whether the error ends the session.
-fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error
-        .try_downcast_ref::<PgDatabaseError>()
-        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
-}
-
 /// The version that the server told when the session began: no round trip.
 fn version(connection: &PgConnection) -> String {
     match connection.server_version_num() {
         Some(number) if number >= 100_000 => format!("{}.{}", number / 10_000, number % 10_000),
         Some(number) => format!("{}.{}.{}", number / 10_000, number / 100 % 100, number % 100),
         None => "unknown".to_owned(),
-    }
-}
-
-/// Reads the SQLSTATE (PostgreSQL's documentation, appendix A) of a refused connection.
-fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
-    match error.code().unwrap_or_default().as_ref() {
-        // 42501: this user may not connect to this database.
-        "28P01" | "28000" | "42501" => DriverErrorKind::Authentication,
-        "3D000" => DriverErrorKind::DatabaseMissing,
-        "53300" => DriverErrorKind::TooManyConnections,
-        "57P01" => DriverErrorKind::SessionEnded,
-        // Starting up, shutting down, or out of order.
-        "57P02" | "57P03" | "58000" => DriverErrorKind::Unreachable,
-        "08P01" => refused_by_pooler(error.message()),
-        code if code.starts_with("08") => DriverErrorKind::Unreachable,
-        _ => DriverErrorKind::Other,
-    }
-}
-
-/// Whether a pooler does not know a parameter of the start-up packet, which a server ignores or knows.
-/// PgBouncer has one code for all of its errors; RDS Proxy calls it an unsupported feature.
-fn refuses_parameters(error: &dyn sqlx::error::DatabaseError) -> bool {
-    match error.code().unwrap_or_default().as_ref() {
-        "08P01" => error.message().starts_with("unsupported startup parameter"),
-        "0A000" => true,
-        _ => false,
-    }
-}
-
-/// Reads why PgBouncer refused a login. Up to 1.18 and beyond it has one code for all reasons, so only
-/// its text tells them apart; it is the same in every language.
-fn refused_by_pooler(message: &str) -> DriverErrorKind {
-    let begins = |known: &[&str]| known.iter().any(|known| message.starts_with(known));
-    if begins(&[
-        "SASL authentication failed",
-        "password authentication failed",
-        "no such user",
-    ]) {
-        DriverErrorKind::Authentication
-    } else if begins(&["no such database"]) {
-        DriverErrorKind::DatabaseMissing
-    } else if begins(&["no more connections allowed"]) {
-        DriverErrorKind::TooManyConnections
-    } else {
-        DriverErrorKind::Unreachable
     }
 }
 
@@ -483,25 +385,6 @@ impl Dialect for Postgresql {
     }
 }
 
-/// Reads the SQLSTATE of a failed statement.
-fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
-    use DatabaseErrorKind as Kind;
-    match code {
-        "23505" => Kind::UniqueViolation,
-        "23503" | "23001" => Kind::ForeignKeyViolation,
-        "23502" | "23514" | "23P01" | "22001" | "22003" => Kind::ConstraintViolation,
-        "40001" | "40P01" => Kind::Serialization,
-        "57014" | "55P03" => Kind::StatementTimeout,
-        // The session was ended by an operator, or after idling too long: the statement had not begun, or is undone.
-        "57P01" | "57P05" => Kind::ConnectionLostWithoutEffect,
-        "25006" | "53100" => Kind::ReadOnly,
-        "42501" => Kind::PermissionDenied,
-        _ if fatal || code.starts_with("08") => Kind::ConnectionLost,
-        "0A000" => Kind::Unsupported,
-        _ => Kind::Other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use sea_orm::{AccessMode, IsolationLevel, Statement};
@@ -538,20 +421,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_schema_is_quoted_or_refused() {
-        let path = |schema: Value| {
-            let secret = secret(json!({"type": "postgresql", "schema": schema}));
-            search_path(&secret).map_err(|error| error.to_string())
-        };
-        assert_eq!(path(json!(null)), Ok(None));
-        assert_eq!(path(json!("app, Public")), Ok(Some(r#""app", "Public""#.to_owned())));
-        assert_eq!(path(json!("a\"; x")), Ok(Some(r#""a""; x""#.to_owned())));
-        for wrong in [json!(7), json!("a,,b"), json!("a\0"), json!("a".repeat(64))] {
-            assert!(path(wrong).unwrap_err().starts_with("`schema` "));
-        }
-    }
-
     #[tokio::test]
     async fn options_say_what_the_secret_says() {
         let config = secret(json!({
@@ -569,28 +438,6 @@ mod tests {
         let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
         let options = driver().await.options(&address, &config, Certificates::default());
         assert!(options.get_options().unwrap().ends_with("-c statement_timeout=1500"));
-    }
-
-    #[test]
-    fn the_reasons_of_a_pooler_are_told_apart() {
-        use DriverErrorKind as Kind;
-        let cases = [
-            ("SASL authentication failed", Kind::Authentication),
-            ("no such user: u", Kind::Authentication),
-            ("no such database: d", Kind::DatabaseMissing),
-            (
-                "no more connections allowed (max_client_conn)",
-                Kind::TooManyConnections,
-            ),
-            (
-                "server login has been failing, try again later (server_login_retry)",
-                Kind::Unreachable,
-            ),
-            ("query_wait_timeout", Kind::Unreachable),
-        ];
-        for (message, expected) in cases {
-            assert_eq!(refused_by_pooler(message), expected, "{message}");
-        }
     }
 
     #[tokio::test]
@@ -624,17 +471,6 @@ mod tests {
                 connection.commit().await.unwrap();
             }
         }
-    }
-
-    #[test]
-    fn a_session_that_was_ended_lost_its_connection() {
-        use DatabaseErrorKind as Kind;
-        assert_eq!(kind("57P01", true), Kind::ConnectionLostWithoutEffect);
-        assert_eq!(kind("57P02", true), Kind::ConnectionLost);
-        assert_eq!(kind("57P03", true), Kind::ConnectionLost);
-        assert_eq!(kind("25P03", true), Kind::ConnectionLost);
-        assert_eq!(kind("08006", false), Kind::ConnectionLost);
-        assert_eq!(kind("42P01", false), Kind::Other);
     }
 
     #[test]

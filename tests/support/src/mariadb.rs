@@ -149,6 +149,11 @@ impl MariadbServer {
         self.certificates.is_some().then(|| ca_path(process.folder()))
     }
 
+    /// Its Unix socket, if it was started here.
+    pub fn socket(&self) -> Option<PathBuf> {
+        Some(self.process.as_ref()?.folder().join("socket"))
+    }
+
     /// Runs SQL on a database as the superuser with the `mariadb` program, statement by statement, and gives its rows: fields are
     /// separated by a tab, rows by a line feed.
     ///

@@ -149,6 +149,11 @@ impl PostgresServer {
         self.certificates.is_some().then(|| ca_path(process.folder()))
     }
 
+    /// The folder of its Unix socket, if it was started here.
+    pub fn socket_folder(&self) -> Option<PathBuf> {
+        Some(self.process.as_ref()?.folder().to_owned())
+    }
+
     /// Runs SQL on a database as the superuser with the `psql` program, statement by statement, and gives its rows: fields are
     /// separated by `|`, rows by a line feed.
     ///

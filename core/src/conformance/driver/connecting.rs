@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use sea_orm::prelude::DateTimeUtc;
-use serde_json::Value;
 
 use super::{CANARY, Suite, config};
 use crate::DriverErrorKind;
@@ -74,12 +73,12 @@ pub(super) async fn a_secret_without_a_field_is_refused_by_its_name(suite: &Suit
         }
     }
     assert!(checked > 0, "the good secret has none of the fields that are known");
-    let tls = |mut secret: Value| {
-        secret["tls"] = serde_json::json!({"ca": "/nowhere/canary.pem", "mode": "require"});
-        secret
-    };
-    if whole.get("host").is_some() {
-        suite.refuses(tls(whole), DriverErrorKind::Invalid).await;
+    // A setting of TLS is used, or refused by its name.
+    let mut secret = whole;
+    secret["tls"] = serde_json::json!({"ca": "/nowhere/canary.pem", "mode": "require"});
+    match suite.driver.validate(&config(secret.clone())) {
+        Ok(()) => suite.refuses(secret, DriverErrorKind::Invalid).await,
+        Err(error) => assert!(error.field.starts_with("tls."), "{error}"),
     }
 }
 

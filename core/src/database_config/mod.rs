@@ -1,0 +1,166 @@
+//! A tenant's secret, read: which database, where, as whom.
+
+mod fields;
+mod sections;
+mod session;
+mod tls;
+mod url;
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::{SecretInvalid, SecretValue, TenantId};
+use fields::Fields;
+pub use sections::{LimitOverrides, PoolOverrides, Pooler, QueryConfig};
+pub use session::{SessionConfig, SessionTarget};
+pub use tls::{TlsConfig, TlsMode};
+
+/// How to reach one tenant's database. It prints neither password nor key.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// The tenant whose secret it is, if that is known.
+    pub tenant: Option<TenantId>,
+    /// The `type` or `engine` as the secret writes it, in lower case;
+    /// [`DatabaseDriver::aliases`](crate::DatabaseDriver::aliases) says what it stands for.
+    pub driver: String,
+    /// The server's host name or address.
+    pub host: Option<String>,
+    /// The server's port.
+    pub port: Option<u16>,
+    /// Further servers, by host and port, for a driver that tries one after the other.
+    pub other_servers: Vec<(String, Option<u16>)>,
+    /// Whether the servers are tried in random order.
+    pub load_balanced: bool,
+    /// How long opening a connection to one server may take; `None` leaves it to the engine.
+    pub connect_timeout: Option<Duration>,
+    /// The database's name.
+    pub database: Option<String>,
+    /// The file, for a database that is one.
+    pub path: Option<String>,
+    /// Whether a missing file is created; `None` leaves it to the driver.
+    pub create: Option<bool>,
+    /// The user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<SecretString>,
+    /// How a session begins.
+    pub session: SessionConfig,
+    /// What the secret says of the tenant's pool.
+    pub pool: PoolOverrides,
+    /// What the secret says of statements.
+    pub query: QueryConfig,
+    /// What the tenant may ask for at once.
+    pub limits: LimitOverrides,
+    /// Whether a connection pooler stands between the engine and the server; `None` leaves it to the
+    /// driver's default.
+    pub pooler: Option<Pooler>,
+    /// How the connection is encrypted.
+    pub tls: TlsConfig,
+    /// The whole secret, for what only one driver knows, such as `oracle.service.name`.
+    pub document: SecretValue,
+}
+
+impl DatabaseConfig {
+    /// Reads a secret in any of the contract's forms: native, AWS RDS, or a `url`. Unknown keys are
+    /// ignored, but for those that begin with `ssl` or `tls`.
+    ///
+    /// # Errors
+    /// The first field that is missing or malformed, never its value.
+    pub fn parse(secret: &SecretValue) -> Result<Self, SecretInvalid> {
+        let object = secret
+            .expose()
+            .as_object()
+            .ok_or_else(|| SecretInvalid::new("secret", "is not a JSON object"))?;
+        let fields = Fields { object, at: "" };
+        let mut config = Self {
+            tenant: None,
+            driver: String::new(),
+            host: fields.text("host")?,
+            port: fields.port("port")?,
+            other_servers: Vec::new(),
+            load_balanced: false,
+            connect_timeout: None,
+            database: fields.first_text(&["database", "dbname"])?,
+            path: fields.text("path")?,
+            create: fields.boolean("create")?,
+            username: fields.first_text(&["username", "user"])?,
+            password: fields.text("password")?.map(SecretString::from),
+            session: SessionConfig {
+                schema: fields.text("schema")?,
+                ..SessionConfig::default()
+            },
+            pool: PoolOverrides::parse(&fields)?,
+            query: QueryConfig::parse(&fields)?,
+            limits: LimitOverrides::parse(&fields)?,
+            pooler: Pooler::parse(&fields)?,
+            tls: TlsConfig::parse(&fields)?,
+            document: secret.clone(),
+        };
+        if let Some(driver) = fields.first_text(&["type", "engine"])? {
+            config.driver = driver.to_ascii_lowercase();
+        }
+        if let Some(url) = fields.text("url")?.map(SecretString::from) {
+            url::complete(&mut config, &url)?;
+        }
+        if config.driver.is_empty() {
+            return Err(SecretInvalid::new("type", "is missing"));
+        }
+        config.tls.settle()?;
+        Ok(config)
+    }
+
+    /// A driver's own field below the secret's root, by JSON pointer, such as `/oracle/sid`.
+    pub fn option(&self, pointer: &str) -> Option<&Value> {
+        self.document.expose().pointer(pointer)
+    }
+
+    /// Refuses `pooler: transaction` for a driver that needs a server session of its own.
+    ///
+    /// # Errors
+    /// The secret has `pooler: transaction`.
+    pub fn refuse_transaction_pooler(&self) -> Result<(), SecretInvalid> {
+        match self.pooler {
+            Some(Pooler::Transaction) => Err(SecretInvalid::new(
+                "pooler",
+                "is `transaction`, which works with the driver `postgresql` only: remove it",
+            )),
+            Some(Pooler::None) | None => Ok(()),
+        }
+    }
+
+    /// Refuses the names of TLS files for a driver that has no use for them.
+    ///
+    /// # Errors
+    /// The secret names an authority, a certificate or a key.
+    pub fn refuse_certificates(&self, reason: &str) -> Result<(), SecretInvalid> {
+        let TlsConfig { ca, cert, key, .. } = &self.tls;
+        let named = [
+            ("tls.ca", ca.is_some()),
+            ("tls.cert", cert.is_some()),
+            ("tls.key", key.is_some()),
+        ];
+        match named.iter().find(|(_, is_named)| *is_named) {
+            Some((field, _)) => Err(SecretInvalid::new(*field, reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether both name the same database, whoever connects to it and how.
+    pub fn is_same_database(&self, other: &Self) -> bool {
+        self.driver == other.driver
+            && self.host == other.host
+            && self.port == other.port
+            && self.other_servers == other.other_servers
+            && self.database == other.database
+            && self.path == other.path
+            && self.session.schema == other.session.schema
+            && self.option("/oracle/service/name") == other.option("/oracle/service/name")
+            && self.option("/oracle/service/sid") == other.option("/oracle/service/sid")
+            && self.option("/oracle/sid") == other.option("/oracle/sid")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! What the server's error codes mean.
+
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use tenantry_core::{DatabaseErrorKind, DriverErrorKind};
+
+/// Whether the error ends the session.
+pub(super) fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+}
+
+/// Reads the SQLSTATE (PostgreSQL's documentation, appendix A) of a refused connection.
+pub(super) fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
+    match error.code().unwrap_or_default().as_ref() {
+        // 42501: this user may not connect to this database.
+        "28P01" | "28000" | "42501" => DriverErrorKind::Authentication,
+        "3D000" => DriverErrorKind::DatabaseMissing,
+        "53300" => DriverErrorKind::TooManyConnections,
+        "57P01" => DriverErrorKind::SessionEnded,
+        // Starting up, shutting down, or out of order.
+        "57P02" | "57P03" | "58000" => DriverErrorKind::Unreachable,
+        "08P01" => refused_by_pooler(error.message()),
+        code if code.starts_with("08") => DriverErrorKind::Unreachable,
+        _ => DriverErrorKind::Other,
+    }
+}
+
+/// Whether a pooler does not know a parameter of the start-up packet, which a server ignores or knows.
+/// PgBouncer has one code for all of its errors; RDS Proxy calls it an unsupported feature.
+pub(super) fn refuses_parameters(error: &dyn sqlx::error::DatabaseError) -> bool {
+    match error.code().unwrap_or_default().as_ref() {
+        "08P01" => error.message().starts_with("unsupported startup parameter"),
+        "0A000" => true,
+        _ => false,
+    }
+}
+
+/// Reads why PgBouncer refused a login. Up to 1.18 and beyond it has one code for all reasons, so only
+/// its text tells them apart; it is the same in every language.
+fn refused_by_pooler(message: &str) -> DriverErrorKind {
+    let begins = |known: &[&str]| known.iter().any(|known| message.starts_with(known));
+    if begins(&[
+        "SASL authentication failed",
+        "password authentication failed",
+        "no such user",
+    ]) {
+        DriverErrorKind::Authentication
+    } else if begins(&["no such database"]) {
+        DriverErrorKind::DatabaseMissing
+    } else if begins(&["no more connections allowed"]) {
+        DriverErrorKind::TooManyConnections
+    } else {
+        DriverErrorKind::Unreachable
+    }
+}
+
+/// Reads the SQLSTATE of a failed statement.
+pub(super) fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
+    use DatabaseErrorKind as Kind;
+    match code {
+        "23505" => Kind::UniqueViolation,
+        "23503" | "23001" => Kind::ForeignKeyViolation,
+        "23502" | "23514" | "23P01" | "22001" | "22003" => Kind::ConstraintViolation,
+        "40001" | "40P01" => Kind::Serialization,
+        "57014" | "55P03" => Kind::StatementTimeout,
+        // The session was ended by an operator, or after idling too long: the statement had not begun, or is undone.
+        "57P01" | "57P05" => Kind::ConnectionLostWithoutEffect,
+        "25006" | "53100" => Kind::ReadOnly,
+        "42501" => Kind::PermissionDenied,
+        _ if fatal || code.starts_with("08") => Kind::ConnectionLost,
+        "0A000" => Kind::Unsupported,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_of_a_pooler_are_told_apart() {
+        use DriverErrorKind as Kind;
+        let cases = [
+            ("SASL authentication failed", Kind::Authentication),
+            ("no such user: u", Kind::Authentication),
+            ("no such database: d", Kind::DatabaseMissing),
+            (
+                "no more connections allowed (max_client_conn)",
+                Kind::TooManyConnections,
+            ),
+            (
+                "server login has been failing, try again later (server_login_retry)",
+                Kind::Unreachable,
+            ),
+            ("query_wait_timeout", Kind::Unreachable),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(refused_by_pooler(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_was_ended_lost_its_connection() {
+        use DatabaseErrorKind as Kind;
+        assert_eq!(kind("57P01", true), Kind::ConnectionLostWithoutEffect);
+        assert_eq!(kind("57P02", true), Kind::ConnectionLost);
+        assert_eq!(kind("57P03", true), Kind::ConnectionLost);
+        assert_eq!(kind("25P03", true), Kind::ConnectionLost);
+        assert_eq!(kind("08006", false), Kind::ConnectionLost);
+        assert_eq!(kind("42P01", false), Kind::Other);
+    }
+}

@@ -1,0 +1,102 @@
+//! How a session begins.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+use tenantry_core::{DatabaseConfig, SecretInvalid};
+
+use super::errors::is_fatal;
+
+/// What correctness rests on in a session, whatever `ALTER ROLE`, `ALTER DATABASE` and the server's
+/// configuration say. sqlx sets the encoding, the time zone and the style of dates at the login. The
+/// isolation stays the server's choice: none of its levels reads what was not committed.
+///
+/// - `\` in a plain literal is itself, as SeaORM writes it, and `= NULL` is not `IS NULL`;
+/// - bytes, intervals and `null` in arrays have the text form that programs expect;
+/// - the text of warnings and notices, which may repeat values, stays on the server.
+const SETTINGS: [&str; 7] = [
+    "standard_conforming_strings = on",
+    "transform_null_equals = off",
+    "array_nulls = on",
+    "bytea_output = 'hex'",
+    "IntervalStyle = 'postgres'",
+    "xmloption = 'content'",
+    "client_min_messages = 'error'",
+];
+
+/// A script of [`SETTINGS`] and the secret's own search path; `set` is `SET` or `SET LOCAL`.
+pub(super) fn settings(set: &str, search_path: Option<&str>) -> String {
+    let search_path = search_path.map(|path| format!("search_path = {path}"));
+    let settings = SETTINGS.into_iter().chain(search_path.as_deref());
+    let script: Vec<String> = settings.map(|setting| format!("{set} {setting}")).collect();
+    script.join("; ")
+}
+
+/// Has the server look, in the middle of a statement, whether its client is still there, so that what
+/// a request left behind ends soon and not at the statement time-out. The setting is there since
+/// version 14; a platform that cannot look refuses it.
+pub(super) const NOTICE_LOST_CLIENTS: &str = "SET LOCAL client_connection_check_interval = '500ms'";
+
+/// Sets up a session, in one round trip.
+pub(super) async fn begin_session(connection: &mut PgConnection, search_path: Option<&str>) -> Result<(), sqlx::Error> {
+    let settings = settings("SET", search_path);
+    if notices_lost_clients(connection.server_version_num()) {
+        let both = sqlx::raw_sql(AssertSqlSafe(format!(
+            "{settings}; {}",
+            NOTICE_LOST_CLIENTS.replace("LOCAL ", "")
+        )));
+        match both.execute(&mut *connection).await {
+            // One refused setting undoes the whole script.
+            Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => {}
+            outcome => return outcome.map(drop),
+        }
+    }
+    let settings = sqlx::raw_sql(AssertSqlSafe(settings));
+    settings.execute(connection).await.map(drop)
+}
+
+/// Reads the secret's `schema`, one name or several with commas between them, as SQL.
+pub(super) fn search_path(config: &DatabaseConfig) -> Result<Option<String>, SecretInvalid> {
+    /// A longer name would be cut short by the server (`NAMEDATALEN`).
+    const LONGEST_NAME: usize = 63;
+    let wrong = |reason| Err(SecretInvalid::new("schema", reason));
+    let Some(names) = config.session.schema.as_deref() else {
+        return Ok(None);
+    };
+    let mut quoted = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        match name {
+            "" => return wrong("has an empty name"),
+            name if name.len() > LONGEST_NAME => return wrong("has a name of more than 63 bytes"),
+            name if name.contains('\0') => return wrong("holds a NUL character"),
+            name => quoted.push(format!("\"{}\"", name.replace('"', "\"\""))),
+        }
+    }
+    Ok(Some(quoted.join(", ")))
+}
+
+/// Whether the server has the setting of [`NOTICE_LOST_CLIENTS`].
+pub(super) fn notices_lost_clients(server_version: Option<u32>) -> bool {
+    server_version.is_some_and(|version| version >= 140_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tenantry_core::SecretValue;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_is_quoted_or_refused() {
+        let path = |schema: Value| {
+            let secret = SecretValue::new(json!({"type": "postgresql", "schema": schema}));
+            let path = DatabaseConfig::parse(&secret).and_then(|config| search_path(&config));
+            path.map_err(|error| error.to_string())
+        };
+        assert_eq!(path(json!(null)), Ok(None));
+        assert_eq!(path(json!("app, Public")), Ok(Some(r#""app", "Public""#.to_owned())));
+        assert_eq!(path(json!("a\"; x")), Ok(Some(r#""a""; x""#.to_owned())));
+        for wrong in [json!(7), json!("a,,b"), json!("a\0"), json!("a".repeat(64))] {
+            assert!(path(wrong).unwrap_err().starts_with("`schema` "));
+        }
+    }
+}
