@@ -1,7 +1,13 @@
 //! The certificates of a secret's `tls`, read.
 
-use std::path::Path;
+use std::{io, path::Path};
 
+use rustls::{
+    InconsistentKeys, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
 use secrecy::{ExposeSecret, SecretSlice};
 use tenantry_core::{DatabaseConfig, DriverError, DriverErrorKind, SecretInvalid, TlsConfig};
 
@@ -24,7 +30,8 @@ pub(crate) fn validate(tls: &TlsConfig) -> Result<(), SecretInvalid> {
 }
 
 impl Certificates {
-    /// Reads them; a path is taken from `base_dir` where it is relative.
+    /// Reads and checks them, for one login: a file that was renewed is used for the next one. A path
+    /// is taken from `base_dir` if it is relative.
     pub(crate) async fn read(config: &DatabaseConfig, base_dir: &Path) -> Result<Self, DriverError> {
         let tls = &config.tls;
         let ca = match &tls.ca {
@@ -38,24 +45,55 @@ impl Certificates {
             )),
             _ => None,
         };
-        Ok(Self { ca, client })
+        let certificates = Self { ca, client };
+        let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        certificates.check().map_err(invalid)?;
+        Ok(certificates)
+    }
+
+    /// Checks what sqlx would report without the field, or with all of the file.
+    fn check(&self) -> Result<(), SecretInvalid> {
+        if let Some(ca) = &self.ca {
+            let mut roots = RootCertStore::empty();
+            for certificate in chain("tls.ca", ca)? {
+                let added = roots.add(certificate);
+                added.map_err(|_| SecretInvalid::new("tls.ca", "holds a certificate that is malformed"))?;
+            }
+        }
+        if let Some((cert, key)) = &self.client {
+            let chain = chain("tls.cert", cert)?;
+            let key = PrivateKeyDer::from_pem_slice(key.expose_secret())
+                .map_err(|_| SecretInvalid::new("tls.key", "holds no private key in PEM that is not encrypted"))?;
+            match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
+                Ok(_) => {}
+                Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                    return Err(SecretInvalid::new("tls.key", "is not the key of `tls.cert`"));
+                }
+                Err(_) => return Err(SecretInvalid::new("tls.key", "cannot be used with `tls.cert`")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The certificates of a text, at least one.
+fn chain(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SecretInvalid> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        _ => Err(SecretInvalid::new(
+            field,
+            "holds no certificate in PEM, or one that is cut short",
+        )),
     }
 }
 
 async fn pem(field: &'static str, text: &str, base_dir: &Path) -> Result<Vec<u8>, DriverError> {
-    let pem = if TlsConfig::is_pem(text) {
-        text.as_bytes().to_vec()
-    } else {
-        tokio::fs::read(base_dir.join(text))
-            .await
-            .map_err(|error| invalid(field, &format!("cannot be read: {}", error.kind())))?
-    };
-    // A file that holds nothing of the kind would leave the connection with no certificate, and nobody the wiser.
-    if pem.windows(11).any(|window| window == b"-----BEGIN ") {
-        Ok(pem)
-    } else {
-        Err(invalid(field, "holds no PEM text"))
+    if TlsConfig::is_pem(text) {
+        return Ok(text.as_bytes().to_vec());
     }
+    let unreadable = |error: io::Error| invalid(field, &format!("cannot be read: {}", error.kind()));
+    tokio::fs::read(base_dir.join(text)).await.map_err(unreadable)
 }
 
 fn invalid(field: &str, reason: &str) -> DriverError {
@@ -66,6 +104,7 @@ fn invalid(field: &str, reason: &str) -> DriverError {
 mod tests {
     use serde_json::{Value, json};
     use tenantry_core::SecretValue;
+    use tenantry_test_support::Certificates as Made;
 
     use super::*;
 
@@ -73,37 +112,66 @@ mod tests {
         DatabaseConfig::parse(&SecretValue::new(json!({"type": "postgresql", "tls": tls}))).unwrap()
     }
 
-    #[tokio::test]
-    async fn a_certificate_is_pem_text_or_a_file_below_the_base_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), "# mine\n-----BEGIN CERTIFICATE-----\n").unwrap();
-        let from_file = Certificates::read(&config(json!({"ca": "ca.pem", "mode": "verify-full"})), folder.path())
-            .await
-            .unwrap();
-        assert!(from_file.ca.unwrap().starts_with(b"# mine"));
-        let text = "-----BEGIN CERTIFICATE-----\nx";
-        let from_text = Certificates::read(&config(json!({"ca": text, "mode": "verify-full"})), folder.path())
-            .await
-            .unwrap();
-        assert_eq!(from_text.ca.unwrap(), text.as_bytes());
+    async fn read(tls: Value, folder: &Path) -> Result<Certificates, String> {
+        let outcome = Certificates::read(&config(tls), folder).await;
+        outcome.map_err(|error| {
+            assert_eq!(error.kind, DriverErrorKind::Invalid);
+            std::error::Error::source(&error).unwrap().to_string()
+        })
     }
 
     #[tokio::test]
-    async fn a_certificate_that_cannot_be_read_is_named_and_not_shown() {
+    async fn a_certificate_is_pem_text_or_a_file_below_the_base_folder() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("empty"), "canary").unwrap();
-        for (ca, reason) in [
-            ("absent-canary", "cannot be read: entity not found"),
-            ("empty", "holds no PEM text"),
-        ] {
-            let Err(error) = Certificates::read(&config(json!({"ca": ca, "mode": "verify-full"})), folder.path()).await
-            else {
-                panic!("{ca} was read");
-            };
-            assert_eq!(error.kind, DriverErrorKind::Invalid);
-            let source = std::error::Error::source(&error).unwrap().to_string();
-            assert_eq!(source, format!("`tls.ca` {reason}"));
+        let made = Made::make().unwrap();
+        let commented = format!("# mine\n{}", made.ca_pem);
+        std::fs::write(folder.path().join("ca.pem"), &commented).unwrap();
+        for (ca, expected) in [("ca.pem", &commented), (made.ca_pem.as_str(), &made.ca_pem)] {
+            let tls = json!({"ca": ca, "mode": "verify-full"});
+            assert_eq!(read(tls, folder.path()).await.unwrap().ca.unwrap(), expected.as_bytes());
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_used_is_named_and_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Made::make().unwrap(), Made::make().unwrap());
+        let files = [
+            ("empty", ""),
+            ("canary", "canary"),
+            ("half", &one.ca_pem[..200]),
+            (
+                "wrong",
+                "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n",
+            ),
+            ("cert", &one.client_cert_pem),
+            ("key", &one.client_key_pem),
+            ("other", &other.client_key_pem),
+        ];
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let no_certificate = "holds no certificate in PEM, or one that is cut short";
+        let no_key = "holds no private key in PEM that is not encrypted";
+        let client = |cert: &str, key: &str| json!({"mode": "require", "cert": cert, "key": key});
+        let authority = |ca: &str| json!({"mode": "verify-full", "ca": ca});
+        let cases = [
+            (authority("absent-canary"), "tls.ca", "cannot be read: entity not found"),
+            (authority("empty"), "tls.ca", no_certificate),
+            (authority("canary"), "tls.ca", no_certificate),
+            (authority("half"), "tls.ca", no_certificate),
+            (authority("key"), "tls.ca", no_certificate),
+            (authority("wrong"), "tls.ca", "holds a certificate that is malformed"),
+            (client("empty", "key"), "tls.cert", no_certificate),
+            (client("cert", "cert"), "tls.key", no_key),
+            (client("cert", "canary"), "tls.key", no_key),
+            (client("cert", "other"), "tls.key", "is not the key of `tls.cert`"),
+        ];
+        for (tls, field, reason) in cases {
+            let error = read(tls, folder.path()).await.err().unwrap();
+            assert_eq!(error, format!("`{field}` {reason}"));
+        }
+        assert!(read(client("cert", "key"), folder.path()).await.is_ok());
     }
 
     #[test]

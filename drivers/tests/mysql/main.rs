@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod logins;
+mod renewal;
 mod urls;
 
 use std::sync::Arc;
