@@ -50,9 +50,9 @@ pub enum MigrationError {
         /// Which one.
         name: String,
         /// The statement that failed.
-        at: Place,
+        at: Box<Place>,
         /// What is left of the file, and what to do.
-        aftermath: Aftermath,
+        aftermath: Box<Aftermath>,
         /// How.
         #[source]
         source: DatabaseError,

@@ -171,10 +171,10 @@ impl<'a> Run<'a> {
             Ok(()) => Ok(Outcome::Applied),
             Err(source) => Err(MigrationError::Failed {
                 name: migration.name.clone(),
-                at: Place::Commit,
-                aftermath: Aftermath::RolledBack {
+                at: Box::new(Place::Commit),
+                aftermath: Box::new(Aftermath::RolledBack {
                     needs_no_transaction: false,
-                },
+                }),
                 source,
             }),
         }
@@ -193,10 +193,10 @@ impl<'a> Run<'a> {
             if let Err(source) = self.connection.execute_script(statement.sql).await {
                 return Err(MigrationError::Failed {
                     name: migration.name.clone(),
-                    at: script.place(index),
-                    aftermath: Aftermath::RolledBack {
+                    at: Box::new(script.place(index)),
+                    aftermath: Box::new(Aftermath::RolledBack {
                         needs_no_transaction: self.needs_no_transaction(&source, statement.sql),
-                    },
+                    }),
                     source,
                 });
             }

@@ -231,12 +231,12 @@ impl Run<'_> {
         }
         MigrationError::Failed {
             name: migration.name.clone(),
-            at: script.place(index),
-            aftermath: Aftermath::Kept {
+            at: Box::new(script.place(index)),
+            aftermath: Box::new(Aftermath::Kept {
                 resumes_at,
                 in_doubt,
                 remove,
-            },
+            }),
             source,
         }
     }

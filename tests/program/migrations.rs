@@ -5,13 +5,13 @@ use std::path::Path;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tenantry_test_support::{CANARY, Finished, PostgresServer, TenantDb, free_port};
+use tenantry_test_support::{CANARY, Finished, PgBouncer, PostgresServer, TenantDb, free_port};
 use tokio::fs;
 
 use crate::{
     client::Client,
     commands::table,
-    databases::{config, program, serve},
+    databases::{Database, config, program, serve},
     users::{USERS, user},
 };
 
@@ -321,5 +321,150 @@ async fn servers_that_start_at_once_on_one_database_apply_each_migration_once() 
             .unwrap()
             .len(),
         4
+    );
+}
+
+/// One tenant on each kind of database; what a database can undo leaves nothing, elsewhere the next run goes on.
+#[tokio::test]
+async fn a_statement_that_fails_is_reported_with_its_line() {
+    let mut secrets = serde_json::Map::new();
+    for database in Database::ALL {
+        secrets.insert(database.driver().to_owned(), database.secret("lines").await);
+    }
+    let project = Project::new(Value::Object(secrets));
+    let script = |value: &str| {
+        format!(
+            "\u{feff}-- The; first\r\nCREATE TABLE lines (i INTEGER NOT NULL);\r\nINSERT INTO lines VALUES (1);\r\nINSERT INTO lines VALUES ({value});\r\n"
+        )
+    };
+    for database in Database::ALL {
+        project
+            .write(&format!("{}/0001_lines.sql", database.driver()), &script("NULL"))
+            .await;
+    }
+    let first = project.migrate(true, &[]).await;
+    assert_eq!(first.code, 1);
+    for row in rows(&first) {
+        let place = "`0001_lines` failed at line 4 (statement 3 of 3, `INSERT`); ";
+        let aftermath = match row.split(' ').next() {
+            Some("mysql" | "oracle") => "the statements before it were kept, and the next run goes on with line 4",
+            _ => "nothing of it was kept",
+        };
+        assert!(row.contains(&format!("{place}{aftermath}")), "{row}");
+    }
+    for database in Database::ALL {
+        project
+            .write(&format!("{}/0001_lines.sql", database.driver()), &script("2"))
+            .await;
+    }
+    let second = project.migrate(true, &[]).await;
+    assert_eq!(second.code, 0, "{}", second.stdout);
+    assert_eq!(
+        rows(&second)
+            .iter()
+            .filter(|row| row.contains("0001_lines | 0 | ok"))
+            .count(),
+        4
+    );
+    let third = project.migrate(true, &[]).await;
+    assert_eq!(rows(&third).iter().filter(|row| row.ends_with("| 1 | ok")).count(), 4);
+    for database in Database::ALL {
+        database.passed(module_path!(), "a_statement_that_fails_is_reported_with_its_line");
+    }
+}
+
+#[tokio::test]
+async fn a_dump_applied_on_the_first_connection_leaves_it_usable() {
+    let postgres = PostgresServer::shared().await;
+    let tenant = postgres.create_tenant("dumped").await.unwrap();
+    let project = Project::new(json!({"acme": postgres.secret(&tenant)}));
+    let users =
+        include_str!("../../migrations/postgresql/0001_create_users.sql").replace("TABLE users", "TABLE public.users");
+    let users = users.replace("ON users", "ON public.users");
+    let dump = format!(
+        "\\restrict abc\n\nSET statement_timeout = 0;\nSET lock_timeout = 0;\nSELECT pg_catalog.set_config('search_path', '', false);\n\
+         SET row_security = off;\nSET TimeZone = 'Asia/Tokyo';\n{users}\n\\unrestrict abc\n"
+    );
+    project.write("postgresql/0001_base.sql", &dump).await;
+    project
+        .write(
+            "postgresql/0002_index.sql",
+            "-- no-transaction\nCREATE INDEX CONCURRENTLY named ON users (name);\n",
+        )
+        .await;
+    let (_server, client) = serve(&project.config(true)).await;
+    let client = client.tenant("acme");
+    client.post(USERS, &user("Ann", "a@x.example")).await.expect(201);
+    let answers = join_all((0..20).map(|_| client.get(USERS))).await;
+    for answer in answers {
+        assert_eq!(answer.expect(200).json()["items"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(applied(&tenant).await, "1,2");
+}
+
+/// Two processes migrate, and a server does on its first connection, while an index is built that waits
+/// for every transaction.
+async fn processes_at_once_build_an_index_once(tenant: &TenantDb, secret: Value) {
+    let postgres = PostgresServer::shared().await;
+    let rows = "CREATE TABLE public.large AS SELECT n, md5(n::text) AS v FROM generate_series(1, 300000) AS n; \
+                ALTER TABLE public.large OWNER TO";
+    let prepared = format!("{rows} \"{}\"", tenant.user);
+    postgres.psql(&tenant.database, &prepared).await.unwrap();
+    let project = Project::new(json!({"acme": secret}));
+    project
+        .write(
+            "postgresql/0001_create_users.sql",
+            include_str!("../../migrations/postgresql/0001_create_users.sql"),
+        )
+        .await;
+    let index = "-- no-transaction\nCREATE INDEX CONCURRENTLY by_v ON large (v);\nCREATE INDEX CONCURRENTLY by_n ON large (n);\n\
+                 INSERT INTO large VALUES (0, 'done');\n";
+    project.write("postgresql/0002_index.sql", index).await;
+    let (_server, client) = serve(&project.config(true)).await;
+    let client = client.tenant("acme");
+    let (one, other, answer) = tokio::join!(
+        project.migrate(true, &[]),
+        project.migrate(true, &[]),
+        client.get(USERS)
+    );
+    assert_eq!((one.code, other.code), (0, 0), "{}{}", one.stdout, other.stdout);
+    if answer.status != 200 {
+        answer.problem(503, "tenant_migrating");
+    }
+    assert_eq!(applied(tenant).await, "1,2");
+    let done =
+        "SELECT (SELECT count(*) FROM large WHERE v = 'done'), (SELECT count(*) FROM pg_index WHERE NOT indisvalid)";
+    assert_eq!(postgres.psql(&tenant.database, done).await.unwrap(), "1|0");
+}
+
+#[tokio::test]
+async fn processes_at_once_build_an_index_once_on_postgresql() {
+    let postgres = PostgresServer::shared().await;
+    let tenant = postgres.create_tenant("concurrently").await.unwrap();
+    processes_at_once_build_an_index_once(&tenant, postgres.secret(&tenant)).await;
+}
+
+#[tokio::test]
+async fn processes_at_once_behind_a_pooler_build_an_index_once() {
+    let postgres = PostgresServer::shared().await;
+    let pgbouncer = PgBouncer::start(postgres, "").await.unwrap();
+    let tenant = postgres.create_tenant("concurrently").await.unwrap();
+    processes_at_once_build_an_index_once(&tenant, pgbouncer.secret(&tenant)).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_read_are_refused_by_name() {
+    let project = Project::new(json!({"acme": sqlite("acme")}));
+    project.write("sqlite/0001_a.sql", "SELECT 1;\n").await;
+    let utf16: Vec<u8> = "\u{feff}SELECT 1;".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(project.path().join("migrations/sqlite/0002_b.sql"), utf16)
+        .await
+        .unwrap();
+    let refused = project.migrate(true, &[]).await;
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused.stderr.contains("0002_b.sql`: is UTF-16; save it as UTF-8"),
+        "{}",
+        refused.stderr
     );
 }

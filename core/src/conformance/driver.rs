@@ -131,6 +131,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             a_syntax_error_leaves_the_connection_usable,
             rows_that_were_touched_are_counted,
             a_script_runs_all_of_its_statements,
+            a_script_s_statements_are_run_one_by_one,
             a_statement_that_takes_too_long_is_cancelled,
             a_tenant_s_own_time_out_goes_before_the_driver_s,
             a_future_that_is_dropped_never_gives_its_answer_to_another,
@@ -143,6 +144,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
         }
         transactions::{
             a_commit_keeps_and_a_roll_back_does_not,
+            a_renewed_session_keeps_nothing_of_the_old_one,
             a_nested_roll_back_undoes_its_own_part_only,
             an_outer_roll_back_undoes_what_an_inner_commit_kept,
             others_see_nothing_before_the_commit,

@@ -132,6 +132,27 @@ pub(super) async fn a_script_runs_all_of_its_statements(suite: &Suite<'_>) {
     session.close().await;
 }
 
+pub(super) async fn a_script_s_statements_are_run_one_by_one(suite: &Suite<'_>) {
+    let insert = |id: i64, name: &str| format!("INSERT INTO conformance_parent (id, name) VALUES ({id}, '{name}')");
+    let script = format!(
+        "-- one; of\n{};\n\n/* two; of */ {};\n;\n{}\n-- the end; of it\n",
+        insert(2200, "a; b"),
+        insert(2201, "it''s -- no remark"),
+        insert(2202, "/* nor; this")
+    );
+    let statements = suite.driver.statements(&script).expect("the script can be split");
+    let lines: Vec<usize> = statements.iter().map(|statement| statement.line).collect();
+    assert_eq!(lines, [2, 4, 6]);
+    let mut session = suite.connect().await;
+    for statement in statements {
+        let ran = session.connection.execute_script(statement.sql).await;
+        assert_eq!(ran.expect("the statement runs").rows_affected(), 1);
+    }
+    let rows = session.query(&tables::count(22)).await.expect("rows are counted");
+    assert_eq!(tables::counted(&rows), 3);
+    session.close().await;
+}
+
 pub(super) async fn a_statement_that_takes_too_long_is_cancelled(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
     let before = Instant::now();

@@ -33,6 +33,25 @@ pub(super) async fn a_commit_keeps_and_a_roll_back_does_not(suite: &Suite<'_>) {
     another.close().await;
 }
 
+pub(super) async fn a_renewed_session_keeps_nothing_of_the_old_one(suite: &Suite<'_>) {
+    let config = super::config(suite.fixture.secret());
+    let mut session = suite.connect().await;
+    session.begin().await;
+    insert(&mut session, 2100).await;
+    let renewed = suite.driver.renew(&config, &mut *session.connection).await;
+    renewed.expect("a new session begins");
+    assert!(
+        session.connection.commit().await.is_err(),
+        "a transaction is still open"
+    );
+    assert_eq!(rows(&mut session, 21).await, 0);
+    session.begin().await;
+    insert(&mut session, 2101).await;
+    session.commit().await;
+    assert_eq!(rows(&mut session, 21).await, 1);
+    session.close().await;
+}
+
 pub(super) async fn a_nested_roll_back_undoes_its_own_part_only(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
     session.begin().await;
