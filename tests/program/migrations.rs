@@ -334,7 +334,7 @@ async fn a_statement_that_fails_is_reported_with_its_line() {
     let project = Project::new(Value::Object(secrets));
     let script = |value: &str| {
         format!(
-            "\u{feff}-- The; first\r\nCREATE TABLE lines (i INTEGER NOT NULL);\r\nINSERT INTO lines VALUES (1);\r\nINSERT INTO lines VALUES ({value});\r\n"
+            "\u{feff}-- The; first\r\nCREATE TABLE numbers (i INTEGER NOT NULL);\r\nINSERT INTO numbers VALUES (1);\r\nINSERT INTO numbers VALUES ({value});\r\n"
         )
     };
     for database in Database::ALL {

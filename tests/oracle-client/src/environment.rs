@@ -90,8 +90,9 @@ pub(crate) unsafe extern "C" fn OCIThreadKeyGet(
     let Some(key) = (unsafe { key.cast::<Key>().as_ref() }) else {
         return oci::INVALID_HANDLE;
     };
-    let kept = KEPT.with_borrow(|kept| kept.0.get(&key.number).map(|(value, _)| *value));
-    unsafe { *value = kept.unwrap_or(ptr::null_mut()) };
+    // At the program's exit the main thread has forgotten its keys before ODPI-C asks for one.
+    let kept = KEPT.try_with(|kept| kept.borrow().0.get(&key.number).map(|(value, _)| *value));
+    unsafe { *value = kept.ok().flatten().unwrap_or(ptr::null_mut()) };
     oci::SUCCESS
 }
 
@@ -105,8 +106,8 @@ pub(crate) unsafe extern "C" fn OCIThreadKeySet(
     let Some(key) = (unsafe { key.cast::<Key>().as_ref() }) else {
         return oci::INVALID_HANDLE;
     };
-    KEPT.with_borrow_mut(|kept| kept.0.insert(key.number, (value, key.destroy)));
-    oci::SUCCESS
+    let set = KEPT.try_with(|kept| kept.borrow_mut().0.insert(key.number, (value, key.destroy)));
+    if set.is_ok() { oci::SUCCESS } else { oci::ERROR }
 }
 
 #[unsafe(no_mangle)]
