@@ -11,6 +11,7 @@ use tenantry_test_support::{MariadbServer, PgBouncer, PostgresServer};
 use super::*;
 
 mod dumps;
+mod hard;
 mod sessions;
 mod stepwise;
 mod texts;

@@ -245,3 +245,55 @@ async fn instances_at_once_run_a_file_outside_a_transaction_once_on_sqlite() {
     );
     assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 2);
 }
+
+/// The run is dropped in the middle of its second statement, as when its process is killed.
+async fn a_run_that_was_cut_off_goes_on(target: Target, sleep: &str) {
+    let dialect = target.driver.migration_dialect().to_owned();
+    let first = ("1_t.sql", "CREATE TABLE t (i int)");
+    let sql = |second: &str| format!("{HEAD}INSERT INTO t VALUES (1);\n{second};\nINSERT INTO t VALUES (3);");
+    let (_folder, slow) = folder(&dialect, &[first, ("2_rows.sql", &sql(sleep))]).await;
+    let cut_off = async {
+        while target.execute("SELECT 1 FROM t").await.is_err() || target.texts("SELECT 'row' FROM t").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    tokio::select! {
+        ran = target.apply(&slow, false) => panic!("{ran:?}"),
+        () = cut_off => {}
+    }
+    let error = one_after_another(
+        &target,
+        &[first, ("2_rows.sql", &sql("INSERT INTO nowhere VALUES (2)"))],
+    )
+    .await
+    .unwrap_err();
+    assert!(
+        error.contains("and the next run goes on with line 3; an earlier run was cut off in this statement"),
+        "{error}"
+    );
+    let right = sql("INSERT INTO t VALUES (2)");
+    assert_eq!(
+        one_after_another(&target, &[first, ("2_rows.sql", &right)])
+            .await
+            .unwrap(),
+        report(&["2_rows"], 1)
+    );
+    assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_cut_off_goes_on_on_postgresql() {
+    a_run_that_was_cut_off_goes_on(Target::postgresql().await, "SELECT pg_sleep(60)").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_cut_off_goes_on_on_mariadb() {
+    a_run_that_was_cut_off_goes_on(Target::mysql().await, "DO SLEEP(60)").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_cut_off_goes_on_behind_a_pooler() {
+    let (_pgbouncer, target) = pooled().await;
+    a_run_that_was_cut_off_goes_on(target, "SELECT pg_sleep(60)").await;
+}
