@@ -38,7 +38,7 @@ pub struct Installation {
     /// The types of the drivers that are on.
     drivers: Vec<String>,
     /// What the server shows to clients, where it speaks TLS.
-    certificate: Option<Certificate>,
+    certificate: Option<Arc<Certificate>>,
     /// Who is named in `tenancy.warm_up`.
     warm_up: Vec<TenantId>,
     telemetry: Telemetry,
@@ -176,7 +176,7 @@ impl Installation {
     }
 
     /// What the server shows to clients, where it speaks TLS.
-    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+    pub(crate) fn certificate(&self) -> Option<&Arc<Certificate>> {
         self.certificate.as_ref()
     }
 

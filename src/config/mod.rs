@@ -53,7 +53,7 @@ pub use plugins::{Drivers, PluginConfig};
 pub use schema::schema;
 pub use sections::{
     Admin, App, Config, Docs, Forwarded, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Sample,
-    Server, ServerTls, Service, Tenancy, Trace,
+    Server, ServerLimits, ServerTls, Service, Tenancy, Trace,
 };
 pub use tenantry_core::ByteSize;
 pub use values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};

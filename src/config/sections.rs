@@ -90,6 +90,8 @@ pub struct Server {
     pub forwarded: Forwarded,
     /// Serves HTTPS with this certificate; `null` for plain HTTP.
     pub tls: Option<ServerTls>,
+    /// What clients may ask of the server's connections.
+    pub limits: ServerLimits,
 }
 
 impl Default for Server {
@@ -103,6 +105,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             forwarded: Forwarded::default(),
             tls: None,
+            limits: ServerLimits::default(),
         }
     }
 }
@@ -130,7 +133,33 @@ impl From<Forwarded> for ForwardedHeader {
     }
 }
 
-/// The server's certificate.
+/// What clients may ask of the server's connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerLimits {
+    /// The most connections that each listener serves at once; more of them wait until one ends. `null` for no limit.
+    #[schemars(range(min = 1))]
+    pub connections: Option<usize>,
+    /// How long the head of a request may take to arrive, and before the first one the TLS handshake. A connection whose client is
+    /// slower is closed.
+    pub head_timeout: HumanDuration,
+    /// The most requests that run at once on one HTTP/2 connection; a client sends more of them later.
+    #[schemars(range(min = 1))]
+    pub streams: u32,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            head_timeout: HumanDuration::from_secs(10),
+            streams: 100,
+        }
+    }
+}
+
+/// The server's certificate. Both files are read again within a minute after they change, and on
+/// SIGHUP.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerTls {

@@ -1,9 +1,10 @@
 //! The server: everything is built, then the sockets are bound, then it serves until it is told to stop.
 
-mod acceptor;
+mod activity;
 mod certificate;
 mod compression;
-mod idle;
+mod connection;
+mod listener;
 mod shutdown;
 
 use std::{
@@ -19,13 +20,12 @@ use std::{
 };
 
 use poem::{
-    Endpoint, EndpointExt, Request, Response, Server,
+    Endpoint, EndpointExt, Request, Response,
     endpoint::{BoxEndpoint, DynEndpoint},
-    listener::{Acceptor as _, AcceptorExt as _, BoxAcceptor, IntoTlsConfigStream as _, TcpAcceptor},
 };
 use tenantry_core::engine::Tenants;
 use tenantry_openapi::{ApiConflict, ApiParts, ApiSet, OperatorGate, Readiness};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,18 +34,13 @@ use crate::{
     installation::Installation,
     telemetry::{self, RequestTelemetryEndpoint, Telemetry},
 };
-use acceptor::{DoorAcceptor, Latch, YieldsFirst};
 pub(crate) use certificate::Certificate;
 use compression::{Gzip, GzipEndpoint};
 pub use shutdown::Stopping;
 
+use connection::Service;
+use listener::{Closing, Listener};
 use shutdown::{CloseWhenDraining, CloseWhenDrainingEndpoint};
-
-/// How long a connection may be unused before it is closed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// How much longer than the longest request, since nothing is read or written while one runs.
-const IDLE_AFTER_REQUEST: Duration = Duration::from_secs(5);
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +59,7 @@ pub enum ServerError {
     },
     /// The certificate cannot be shown to clients.
     #[error("the certificate cannot be used")]
-    Certificate(#[source] io::Error),
+    Certificate(#[source] rustls::Error),
     /// A listener failed while it served.
     #[error("the server failed")]
     Failed(#[source] io::Error),
@@ -82,6 +77,7 @@ type Warming = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct BoundServer {
     main: Door,
     operator: Option<Door>,
+    certificate: Option<Arc<Certificate>>,
     tenants: Tenants,
     telemetry: Telemetry,
     readiness: Readiness,
@@ -92,13 +88,7 @@ pub struct BoundServer {
     background: BackgroundWork,
 }
 
-struct Door {
-    acceptor: BoxAcceptor,
-    latch: Latch,
-    endpoint: DoorEndpoint,
-    address: SocketAddr,
-    idle: Duration,
-}
+type Door = Listener<DoorEndpoint>;
 
 /// What every request passes, from the outside in: telemetry times everything; what is answered while draining asks for a new connection;
 /// bodies are compressed whoever wrote them, problems included.
@@ -140,6 +130,7 @@ impl Installation {
         };
         let served = tenantry_openapi::routes(parts, apis).map_err(ServerError::Apis)?;
         let draining = Arc::new(AtomicBool::new(false));
+        let certificate = self.certificate().cloned();
         let main = self.door(config.server.listen, served.main, &draining).await?;
         let operator = match (config.server.admin_listen, served.operator) {
             (Some(address), Some(endpoint)) => Some(self.door(address, endpoint, &draining).await?),
@@ -149,6 +140,7 @@ impl Installation {
         Ok(BoundServer {
             main,
             operator,
+            certificate,
             tenants: self.tenants().clone(),
             telemetry: self.telemetry().clone(),
             readiness,
@@ -192,40 +184,24 @@ impl Installation {
         endpoint: BoxEndpoint<'static>,
         draining: &Arc<AtomicBool>,
     ) -> Result<Door, ServerError> {
-        let cannot_bind = |source| ServerError::Bind { address, source };
-        let tls = self
-            .certificate()
-            .map(|certificate| certificate.to_config().into_stream());
+        let tls = self.certificate().map(Certificate::to_config);
         let tls = tls.transpose().map_err(ServerError::Certificate)?;
-        let listener = TcpListener::bind(address).await.map_err(cannot_bind)?;
-        let latch = Latch::of(&listener).map_err(cannot_bind)?;
-        let acceptor = TcpAcceptor::from_tokio(listener).map_err(cannot_bind)?;
-        let acceptor = match tls {
-            None => acceptor.boxed(),
-            Some(config) => YieldsFirst::new(acceptor).rustls(config).boxed(),
-        };
-        let bound = acceptor
-            .local_addr()
-            .into_iter()
-            .find_map(|local| local.as_socket_addr().copied());
         let endpoint = Routes(endpoint)
             .with(Gzip)
             .with(CloseWhenDraining(draining.clone()))
             .with(self.telemetry().requests(self.trusted_proxies()));
-        Ok(Door {
-            acceptor,
-            latch,
-            endpoint,
-            address: bound.unwrap_or(address),
-            idle: IDLE_TIMEOUT.max(Duration::from(self.loaded().config.server.request_timeout) + IDLE_AFTER_REQUEST),
-        })
+        let server = &self.loaded().config.server;
+        let service = Service::new(endpoint, &server.limits, server.request_timeout.into());
+        Listener::bind(address, tls, server.limits.connections, service)
+            .await
+            .map_err(|source| ServerError::Bind { address, source })
     }
 }
 
 impl BoundServer {
     /// The address it listens on, the port being the one it got where the configuration said 0.
     pub fn address(&self) -> SocketAddr {
-        self.main.address
+        self.main.address()
     }
 
     pub(crate) fn with_background(mut self, background: BackgroundWork) -> Self {
@@ -243,6 +219,7 @@ impl BoundServer {
         let Self {
             main,
             operator,
+            certificate,
             tenants,
             telemetry,
             readiness,
@@ -257,21 +234,24 @@ impl BoundServer {
             tracing::warn!("{warning}");
         }
         tracing::info!(
-            address = %main.address, operator_address = operator.as_ref().map(|door| tracing::field::display(door.address)), "listening"
+            address = %main.address(), operator_address = operator.as_ref().map(|door| tracing::field::display(door.address())), "listening"
         );
         let warming = tokio::spawn(warming);
         let background = background.start(&tenants);
-        let settling = acceptor::settling(grace);
+        let settling = listener::settling(grace);
         let longest_notice = shutdown::notice(Stopping::AfterNotice, grace);
         let drain_for = grace.saturating_sub(longest_notice + settling).mul_f64(0.75);
-        let mut doors = vec![main.open(closing.clone(), settling, drain_for)];
-        doors.extend(operator.map(|door| door.open(closing.clone(), settling, drain_for)));
-        let mut serving = tokio::spawn(futures_util::future::try_join_all(doors));
+        let doors = [Some(main), operator].into_iter().flatten().map(|door| {
+            door.serve(Closing {
+                begin: closing.clone(),
+                settling,
+                drain: drain_for,
+            })
+        });
+        let serving = tokio::spawn(futures_util::future::join_all(doors));
+        let renewing = tokio::spawn(shutdown::on_hangup(certificate));
 
-        let stopping = tokio::select! {
-            stopping = stop => stopping.map_err(ServerError::Failed)?,
-            ended = &mut serving => return ended.map_err(|error| ServerError::Failed(error.into()))?.map(drop).map_err(ServerError::Failed),
-        };
+        let stopping = stop.await.map_err(ServerError::Failed)?;
         let notice = shutdown::notice(stopping, grace);
         let began = tokio::time::Instant::now();
         tracing::info!(
@@ -284,15 +264,14 @@ impl BoundServer {
         background.stop();
         tokio::time::sleep(notice).await;
         closing.cancel();
-        let served = serving.await.map_err(|error| ServerError::Failed(error.into()))?;
-        let cut_off = began.elapsed() >= notice + settling + drain_for;
+        let cut_off = serving.await.map_err(|error| ServerError::Failed(error.into()))?;
+        renewing.abort();
         background
             .ended((notice + settling + drain_for).saturating_sub(began.elapsed()))
             .await;
         let closed = tenants.shutdown(grace.saturating_sub(began.elapsed())).await;
         telemetry.shutdown().await;
-        served.map_err(ServerError::Failed)?;
-        if cut_off {
+        if cut_off.contains(&true) {
             return Err(ServerError::CutOff);
         }
         tracing::info!(
@@ -306,7 +285,7 @@ impl BoundServer {
     /// Serves in a task of its own.
     pub fn start(self) -> RunningServer {
         let address = self.address();
-        let operator_address = self.operator.as_ref().map(|door| door.address);
+        let operator_address = self.operator.as_ref().map(Listener::address);
         let tenants = self.tenants.clone();
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
@@ -321,31 +300,6 @@ impl BoundServer {
             stop,
             task,
         }
-    }
-}
-
-impl Door {
-    fn open(
-        self,
-        closing: CancellationToken,
-        settling: Duration,
-        drain_for: Duration,
-    ) -> impl Future<Output = io::Result<()>> + Send {
-        let closed = CancellationToken::new();
-        let acceptor = DoorAcceptor {
-            inner: self.acceptor,
-            latch: Some(self.latch),
-            idle: self.idle,
-            closing,
-            closed: closed.clone(),
-            settling,
-            settled: None,
-        };
-        Server::new_with_acceptor(acceptor).run_with_graceful_shutdown(
-            self.endpoint,
-            closed.cancelled_owned(),
-            Some(drain_for),
-        )
     }
 }
 

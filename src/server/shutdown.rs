@@ -12,6 +12,8 @@ use std::{
 use futures_util::FutureExt as _;
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 
+use super::certificate::{Certificate, Renewal};
+
 /// How a server is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopping {
@@ -36,6 +38,37 @@ pub(crate) async fn signalled() -> io::Result<Stopping> {
     }
     #[cfg(not(unix))]
     tokio::signal::ctrl_c().await.map(|()| Stopping::AtOnce)
+}
+
+/// How often the certificate's files are read anew.
+const RENEWAL: Duration = Duration::from_secs(20);
+
+/// Keeps the certificate current, if there is one. SIGHUP, which would end the process, has its files
+/// read at once.
+pub(crate) async fn on_hangup(certificate: Option<Arc<Certificate>>) {
+    let mut renewal = certificate.map(Renewal::new);
+    #[cfg(unix)]
+    let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            return tracing::error!(%error, "a renewed certificate is not loaded: SIGHUP cannot be listened to");
+        }
+    };
+    loop {
+        #[cfg(unix)]
+        let is_asked = tokio::select! {
+            _ = hangup.recv() => true,
+            () = tokio::time::sleep(RENEWAL) => false,
+        };
+        #[cfg(not(unix))]
+        let is_asked = {
+            tokio::time::sleep(RENEWAL).await;
+            false
+        };
+        if let Some(renewal) = &mut renewal {
+            renewal.read(is_asked).await;
+        }
+    }
 }
 
 /// How long the server goes on accepting after readiness turned down, so that load balancers see it before connections are refused.
