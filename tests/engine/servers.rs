@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, Statement, TransactionSession, TransactionTrait};
+use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionSession, TransactionTrait};
 use serde_json::{Value, json};
 use tenantry_core::{
     BuildContext, DatabaseErrorKind, Registry,
@@ -57,6 +57,31 @@ impl Server {
                 server.sql("mysql", &kill).await.unwrap();
             }
             Self::Oracle(server, tenant) => server.end_sessions(tenant).await.unwrap(),
+        }
+    }
+
+    /// Makes the sessions that are open refuse to write numbers, as if a failover had made their
+    /// server a standby. New ones write.
+    async fn fail_over(&self) {
+        match self {
+            Self::Postgresql(server, tenant) => {
+                let sql = "CREATE TABLE standby AS SELECT pid FROM pg_stat_activity WHERE datname = current_database();
+                    GRANT SELECT ON standby TO PUBLIC;
+                    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                      IF pg_backend_pid() IN (SELECT pid FROM standby) THEN RAISE EXCEPTION USING ERRCODE = '25006'; END IF;
+                      RETURN new; END $$;
+                    CREATE TRIGGER refuse BEFORE INSERT ON numbers FOR EACH ROW EXECUTE FUNCTION refuse();";
+                server.psql(&tenant.database, sql).await.unwrap();
+            }
+            Self::Mariadb(server, tenant) => {
+                let sql = "CREATE TABLE standby AS SELECT id FROM information_schema.PROCESSLIST WHERE db = DATABASE();
+                    DELIMITER //
+                    CREATE TRIGGER refuse BEFORE INSERT ON numbers FOR EACH ROW
+                      IF CONNECTION_ID() IN (SELECT id FROM standby) THEN
+                        SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290; END IF //";
+                server.sql(&tenant.database, sql).await.unwrap();
+            }
+            Self::Oracle(..) => {}
         }
     }
 
@@ -268,4 +293,61 @@ async fn a_pinned_connection_to_mariadb_has_its_own_session() {
     let lock = "SELECT IF(GET_LOCK(CONCAT('pinned-', DATABASE()), 0) = 1, 'yes', 'no')";
     let (set, setting) = ("SET @kept = 17", "SELECT COALESCE(CAST(@kept AS CHAR), 'none')");
     a_pinned_connection_has_its_own_session(Server::mariadb().await, set, setting, lock).await;
+}
+
+/// Several idle sessions lead to a server that became a standby.
+async fn a_failover_fails_one_write(server: Server) {
+    let (_tenants, database) = server.database().await;
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(database.begin().await.unwrap());
+    }
+    for transaction in open {
+        transaction.rollback().await.unwrap();
+    }
+    server.fail_over().await;
+    let backend = database.get_database_backend();
+    for n in 1..=6 {
+        let insert = Statement::from_string(backend, format!("INSERT INTO numbers VALUES ({n})"));
+        let written = database.execute_raw(insert).await;
+        let expected = (n == 1).then_some(DatabaseErrorKind::ReadOnly);
+        assert_eq!(
+            written.err().map(|error| DatabaseErrorKind::of(&error)),
+            expected,
+            "write {n}"
+        );
+    }
+    assert_eq!(numbers(&database).await, [2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn a_failover_of_postgresql_fails_one_write() {
+    a_failover_fails_one_write(Server::postgresql().await).await;
+}
+
+#[tokio::test]
+async fn a_failover_of_mariadb_fails_one_write() {
+    a_failover_fails_one_write(Server::mariadb().await).await;
+}
+
+/// The session takes writes: only its transaction does not.
+#[tokio::test]
+async fn a_write_in_a_reading_transaction_costs_no_session() {
+    let server = Server::postgresql().await;
+    let (_tenants, database) = server.database().await;
+    let session = async |connection: &TenantDatabase| {
+        let pid = Statement::from_string(connection.get_database_backend(), "SELECT pg_backend_pid()");
+        let row = connection.query_one_raw(pid).await.unwrap().unwrap();
+        row.try_get_by_index::<i32>(0).unwrap()
+    };
+    let before = session(&database).await;
+    let reading = database
+        .begin_with_config(None, Some(AccessMode::ReadOnly))
+        .await
+        .unwrap();
+    let insert = Statement::from_string(database.get_database_backend(), "INSERT INTO numbers VALUES (1)");
+    let error = reading.execute_raw(insert).await.unwrap_err();
+    assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::ReadOnly);
+    reading.rollback().await.unwrap();
+    assert_eq!(session(&database).await, before);
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
-use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_orm::{AccessMode, ExecResult, QueryResult, Statement, TransactionOptions};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -33,6 +33,8 @@ pub(crate) struct Lease {
     lost: bool,
     /// How many transactions and save points are open.
     depth: usize,
+    /// Whether the transaction that is open was begun to read only.
+    reads_only: bool,
 }
 
 /// What is asked of a connection.
@@ -91,6 +93,7 @@ impl Lease {
             broken: false,
             lost: false,
             depth: 0,
+            reads_only: false,
         }
     }
 
@@ -108,7 +111,12 @@ impl Lease {
         };
         self.busy = false;
         match (&answer, call) {
-            (Ok(_), Call::Begin(_)) => self.depth += 1,
+            (Ok(_), Call::Begin(options)) => {
+                if self.depth == 0 {
+                    self.reads_only = options.access_mode == Some(AccessMode::ReadOnly);
+                }
+                self.depth += 1;
+            }
             (Ok(_), Call::Commit | Call::Rollback) => self.depth = self.depth.saturating_sub(1),
             (Ok(_), Call::Script(script)) if self.depth == 0 && sql::leaves_session_state(script) => self.broken = true,
             // A part of it may have run, such as a `BEGIN`.
@@ -157,14 +165,14 @@ impl Lease {
             self.pool.suspect_idle();
             self.lost = true;
         }
-        self.broken |= error.kind.breaks_connection() || self.is_unfit_after(error);
-    }
-
-    /// Whether the session cannot serve the next request, though the server answers on it: it
-    /// became read-only in a failover, or is in a transaction that the engine knows nothing of.
-    fn is_unfit_after(&self, error: &DatabaseError) -> bool {
-        let in_transaction = matches!(error.code.as_deref(), Some("25P01" | "25P02"));
-        error.kind == DatabaseErrorKind::ReadOnly || (in_transaction && self.depth == 0)
+        // Such a session, and the others, may lead to a server that became a standby in a failover.
+        let read_only = error.kind == DatabaseErrorKind::ReadOnly && !(self.depth > 0 && self.reads_only);
+        if read_only {
+            self.pool.found_read_only();
+        }
+        // It is in a transaction that the engine knows nothing of.
+        let in_transaction = self.depth == 0 && matches!(error.code.as_deref(), Some("25P01" | "25P02"));
+        self.broken |= error.kind.breaks_connection() || read_only || in_transaction;
     }
 
     /// Whether the server answers on it; else it is closed when this is dropped.

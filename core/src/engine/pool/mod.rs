@@ -335,6 +335,10 @@ impl Pool {
         self.inner.lock().state.suspect_idle(Instant::now());
     }
 
+    fn found_read_only(&self) {
+        self.inner.lock().state.found_read_only(Instant::now());
+    }
+
     /// The server's version, asked once per secret.
     pub(crate) async fn server_version(self: &Arc<Self>) -> Result<ServerVersion, DatabaseError> {
         let known = self.inner.lock().version.clone();

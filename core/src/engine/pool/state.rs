@@ -25,6 +25,9 @@ const CHECK_AFTER: Duration = Duration::from_secs(1);
 /// Connections beyond `idle_connections` are kept this long, so that a burst does not open them
 /// again and again.
 const EXCESS_KEPT: Duration = Duration::from_secs(10);
+/// How long the connections that were opened after a read-only one was found are spared, so that a
+/// server that refuses every write is not logged in to again and again.
+const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
 /// How often an opening is tried again for a tenant without a connection while its server is full.
 const FULL_TRIES: u32 = 3;
 
@@ -64,6 +67,8 @@ pub(super) struct PoolState<C, W> {
     probe: Option<ProbePermit>,
     /// Connections last used before this are checked before use.
     suspect_before: Option<Instant>,
+    /// Connections opened before this are closed: they may lead to a server that became a standby.
+    outdated_before: Option<Instant>,
     /// Since when the database is being prepared.
     preparing_since: Option<Instant>,
     used_at: Instant,
@@ -100,6 +105,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
             breaker: Breaker::new(),
             probe: None,
             suspect_before: None,
+            outdated_before: None,
             preparing_since: None,
             used_at: now,
         }
@@ -145,7 +151,8 @@ impl<C: HasFacts, W> PoolState<C, W> {
     }
 
     fn is_current(&self, facts: &Facts, now: Instant) -> bool {
-        facts.era == self.era && now < facts.retire_at
+        let outdated = self.outdated_before.is_some_and(|moment| facts.opened_at <= moment);
+        facts.era == self.era && now < facts.retire_at && !outdated
     }
 
     fn is_kept(&self, facts: &Facts, now: Instant) -> bool {
@@ -330,6 +337,15 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// sessions were ended.
     pub(super) fn suspect_idle(&mut self, now: Instant) {
         self.suspect_before = Some(now);
+    }
+
+    /// A connection refused a write as read-only, as after a failover: the other ones that are open
+    /// lead to the same server.
+    pub(super) fn found_read_only(&mut self, now: Instant) {
+        let spared = |moment| now.saturating_duration_since(moment) < READ_ONLY_PAUSE;
+        if !self.outdated_before.is_some_and(spared) {
+            self.outdated_before = Some(now);
+        }
     }
 
     /// Begins a new era, with other limits if a secret says so. Returns the idle connections of the
