@@ -57,6 +57,30 @@ async fn what_postgresql_runs_in_no_transaction_is_run() {
 }
 
 #[tokio::test]
+async fn what_only_a_superuser_may_run_is_run() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("superuser").await.unwrap();
+    let mut secret = server.secret(&tenant);
+    secret["username"] = server.superuser().into();
+    secret["password"] = server.password().into();
+    let target = Target::new(json!({"type": "postgresql"}), secret).await;
+    let sql = format!(
+        "CREATE DATABASE \"{0}_more\" TEMPLATE template0;\nALTER SYSTEM RESET application_name;\nDROP DATABASE \"{0}_more\";",
+        tenant.database
+    );
+    let error = one_after_another(&target, &[("1_a.sql", &sql)]).await.unwrap_err();
+    assert!(
+        error.ends_with("`-- no-transaction` to run it outside a transaction"),
+        "{error}"
+    );
+    let sql = format!("{HEAD}{sql}");
+    assert_eq!(
+        one_after_another(&target, &[("1_a.sql", &sql)]).await.unwrap(),
+        report(&["1_a"], 0)
+    );
+}
+
+#[tokio::test]
 async fn vacuum_of_sqlite_runs_outside_a_transaction() {
     let files = tempfile::tempdir().unwrap();
     let target = Target::sqlite(files.path()).await;
