@@ -134,3 +134,36 @@ async fn a_file_s_own_transaction_is_tenantry_s_on_sqlite() {
     let files = tempfile::tempdir().unwrap();
     a_file_s_own_transaction_is_tenantry_s(Target::sqlite(files.path()).await, "BEGIN IMMEDIATE").await;
 }
+
+/// The new session takes the place of the old one: the server has room for one.
+async fn files_are_applied_with_one_connection(target: Target) {
+    let dialect = target.driver.migration_dialect().to_owned();
+    let files = [
+        ("1_a.sql", "CREATE TABLE t (i int)"),
+        ("2_b.sql", "INSERT INTO t VALUES (1)"),
+        ("3_c.sql", "-- no-transaction\nINSERT INTO t VALUES (2)"),
+    ];
+    let (_folder, migrations) = folder(&dialect, &files).await;
+    assert_eq!(
+        target.apply(&migrations, false).await.unwrap(),
+        report(&["1_a", "2_b", "3_c"], 0)
+    );
+}
+
+#[tokio::test]
+async fn files_are_applied_with_one_connection_to_postgresql() {
+    let target = Target::postgresql().await;
+    let user = target.config.username.clone().unwrap();
+    let limit = format!("ALTER ROLE \"{user}\" CONNECTION LIMIT 1");
+    PostgresServer::shared().await.psql("postgres", &limit).await.unwrap();
+    files_are_applied_with_one_connection(target).await;
+}
+
+#[tokio::test]
+async fn files_are_applied_with_one_connection_to_mariadb() {
+    let target = Target::mysql().await;
+    let user = target.config.username.clone().unwrap();
+    let limit = format!("ALTER USER '{user}'@'%' WITH MAX_USER_CONNECTIONS 1");
+    MariadbServer::shared().await.sql("mysql", &limit).await.unwrap();
+    files_are_applied_with_one_connection(target).await;
+}
