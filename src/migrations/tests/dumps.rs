@@ -129,48 +129,50 @@ async fn a_dump_of_mariadb_with_triggers_is_the_first_file() {
     for one in script(schema) {
         from.execute(one).await.unwrap();
     }
-    let mut command = Command::new("mariadb-dump");
-    command
-        .args([
-            "--host",
-            server.host(),
-            "--port",
-            &server.port().to_string(),
-            "--protocol",
-            "tcp",
-        ])
-        .args([
-            "--user",
-            server.superuser(),
-            &format!("--password={}", server.password()),
-        ])
-        .args(["--skip-ssl", "--routines", &source.database]);
-    let dump = output(&mut command)
-        .await
-        .replace(&format!("`{}`@`%`", source.user), "CURRENT_USER");
-    assert!(dump.contains("DELIMITER ;;") && dump.contains("LOCK TABLES") && dump.contains("/*!40101 SET"));
-    let target = Target::mysql().await;
-    let files = [
-        ("1_base.sql", dump.as_str()),
-        ("2_more.sql", "INSERT INTO parents (name) VALUES ('new')"),
-    ];
-    let (_folder, migrations) = folder("mysql", &files).await;
-    let mut connection = target.driver.connect(&target.config).await.unwrap();
-    let applied = target.apply_with(&mut *connection, &migrations).await.unwrap();
-    assert_eq!(applied, report(&["1_base", "2_more"], 0));
-    let settings =
-        "SELECT CAST(CONCAT_WS(' ', @@foreign_key_checks, @@unique_checks, @@autocommit, @@time_zone) AS char)";
-    let row = connection
-        .query_one(&Statement::from_string(DbBackend::MySql, settings))
-        .await
-        .unwrap();
-    assert_eq!(row.unwrap().try_get_by_index::<String>(0).unwrap(), "ON ON ON +00:00");
-    connection.close().await;
-    assert_eq!(
-        target.texts("SELECT name FROM names").await,
-        ["it's; \\ ok", "-- no comment", "/* nor this */", "new;"]
-    );
-    assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&[], 2));
+    for autocommit in ["--skip-no-autocommit", "--no-autocommit"] {
+        let mut command = Command::new("mariadb-dump");
+        command
+            .args([
+                "--host",
+                server.host(),
+                "--port",
+                &server.port().to_string(),
+                "--protocol",
+                "tcp",
+            ])
+            .args([
+                "--user",
+                server.superuser(),
+                &format!("--password={}", server.password()),
+            ])
+            .args(["--skip-ssl", "--routines", autocommit, &source.database]);
+        let dump = output(&mut command)
+            .await
+            .replace(&format!("`{}`@`%`", source.user), "CURRENT_USER");
+        assert!(dump.contains("DELIMITER ;;") && dump.contains("LOCK TABLES") && dump.contains("/*!40101 SET"));
+        let target = Target::mysql().await;
+        let files = [
+            ("1_base.sql", dump.as_str()),
+            ("2_more.sql", "INSERT INTO parents (name) VALUES ('new')"),
+        ];
+        let (_folder, migrations) = folder("mysql", &files).await;
+        let mut connection = target.driver.connect(&target.config).await.unwrap();
+        let applied = target.apply_with(&mut *connection, &migrations).await.unwrap();
+        assert_eq!(applied, report(&["1_base", "2_more"], 0));
+        let settings =
+            "SELECT CAST(CONCAT_WS(' ', @@foreign_key_checks, @@unique_checks, @@autocommit, @@time_zone) AS char)";
+        let row = connection
+            .query_one(&Statement::from_string(DbBackend::MySql, settings))
+            .await
+            .unwrap();
+        assert_eq!(row.unwrap().try_get_by_index::<String>(0).unwrap(), "ON ON ON +00:00");
+        connection.close().await;
+        assert_eq!(
+            target.texts("SELECT name FROM names").await,
+            ["it's; \\ ok", "-- no comment", "/* nor this */", "new;"]
+        );
+        assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&[], 2));
+    }
 }
 
 /// Statements with no semicolons but those at the ends of lines.
