@@ -9,6 +9,7 @@ mod manifests;
 mod pages;
 mod paths;
 mod providers;
+mod smuggling;
 mod tokens;
 
 use tenantry_test_support::TenantryProcess;
