@@ -10,6 +10,7 @@ mod pages;
 mod paths;
 mod providers;
 mod smuggling;
+mod statements;
 mod tokens;
 
 use tenantry_test_support::TenantryProcess;
