@@ -38,6 +38,12 @@ pub trait DatabaseDriver: Send + Sync {
     /// See [`DriverErrorKind`](crate::DriverErrorKind).
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError>;
 
+    /// Whether a connection by this secret goes to another machine and should be encrypted, so that the
+    /// engine warns if it is not. By default it is not the driver's to say.
+    fn wants_encryption(&self, _config: &DatabaseConfig) -> bool {
+        false
+    }
+
     /// A tenant's secret has changed. A driver that logs in once more for a connection that it opened
     /// before, as to end its session, does so with the new one. By default there is nothing to do.
     fn secret_changed(&self, _before: &DatabaseConfig, _now: &DatabaseConfig) {}
@@ -192,12 +198,39 @@ pub trait Connection: Send {
     /// As [`execute`](Self::execute).
     async fn ping(&mut self) -> Result<ServerVersion, DatabaseError>;
 
+    /// How what it sends and receives is protected.
+    fn encryption(&self) -> Encryption {
+        Encryption::None
+    }
+
     /// Takes leave of the server. The engine gives it a deadline.
     async fn close(self: Box<Self>);
 
     /// The connection itself, by which its driver knows it again in [`DatabaseDriver::renew`].
     fn as_any(&mut self) -> Option<&mut dyn Any> {
         None
+    }
+}
+
+/// How a connection is protected on its way to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Not at all, or not for certain.
+    None,
+    /// Encrypted; the server may be another one.
+    Encrypted,
+    /// Encrypted, and the server's certificate was verified.
+    Verified,
+}
+
+impl Encryption {
+    /// One word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Encrypted => "encrypted",
+            Self::Verified => "verified",
+        }
     }
 }
 

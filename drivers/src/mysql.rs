@@ -67,6 +67,7 @@ pub struct MysqlDriver {
     config: MysqlConfig,
     max_answer: MaxAnswer,
     base_dir: PathBuf,
+    environment: String,
     /// Held by the one connection that ends abandoned sessions.
     control: Arc<tokio::sync::Mutex<()>>,
     changed: Arc<ChangedLogins>,
@@ -82,6 +83,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
             max_answer: MaxAnswer::new(config.max_answer)?,
             config,
             base_dir: context.base_dir.clone(),
+            environment: context.environment.clone(),
             control: Arc::default(),
             changed: Arc::default(),
         })
@@ -166,12 +168,17 @@ const ISOLATION: &str = "/*M! , SESSION check_constraint_checks = 1, \
     /*!80000 , SESSION transaction_isolation = IF(@@SESSION.transaction_isolation = 'READ-UNCOMMITTED', \
     'READ-COMMITTED', @@SESSION.transaction_isolation) */";
 
+/// The cipher of this session, which is empty if it is not encrypted.
+const CIPHER: &str = "/*M! , (SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'Ssl_cipher') \
+    AS cipher */ /*!80000 , (SELECT VARIABLE_VALUE FROM performance_schema.session_status \
+    WHERE VARIABLE_NAME = 'Ssl_cipher') AS cipher */";
+
 /// The script that begins a session. It sets [`SETTINGS`] and the statement's time-out, and leaves a
 /// transaction that `init_connect` began.
 /// It ends with a query for the version, the session's number, the server's identity and, if `innodb` is
 /// set, InnoDB's setting that a wait for a lock that is too long rolls the whole transaction back. MariaDB
 /// alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
-fn session(statement_timeout: Option<Duration>, innodb: bool) -> String {
+fn session(statement_timeout: Option<Duration>, innodb: bool, asks_tls: bool) -> String {
     let limit = statement_timeout.map_or(String::new(), |limit| {
         let (seconds, milliseconds) = (limit.as_secs_f64().max(0.001), limit.as_millis().max(1));
         format!("/*M! , max_statement_time = {seconds} */ /*!80000 , max_execution_time = {milliseconds} */")
@@ -181,9 +188,10 @@ fn session(statement_timeout: Option<Duration>, innodb: bool) -> String {
     } else {
         ""
     };
+    let tls = if asks_tls { CIPHER } else { "" };
     format!(
         "SET {SETTINGS} {ISOLATION} {limit}, NAMES utf8mb4; ROLLBACK; \
-         SELECT VERSION(), CONNECTION_ID(), {SERVER}{rolls_back}"
+         SELECT VERSION(), CONNECTION_ID(), {SERVER}{rolls_back}{tls}"
     )
 }
 
@@ -193,15 +201,18 @@ struct Begun {
     id: SessionId,
     /// Whether error 1205 rolls the whole transaction back, and not its statement only.
     timeout_rolls_back: bool,
+    /// Whether the connection is encrypted, if it was asked.
+    is_encrypted: Option<bool>,
 }
 
 async fn begin_session(
     connection: &mut MySqlConnection,
     statement_timeout: Option<Duration>,
+    asks_tls: bool,
 ) -> Result<Begun, sqlx::Error> {
     let mut innodb = true;
     let row = loop {
-        let script = sqlx::raw_sql(AssertSqlSafe(session(statement_timeout, innodb)));
+        let script = sqlx::raw_sql(AssertSqlSafe(session(statement_timeout, innodb, asks_tls)));
         match script.fetch_one(&mut *connection).await {
             // An unknown variable: the server has no InnoDB.
             Err(sqlx::Error::Database(error)) if innodb && number_of(&*error) == 1193 => innodb = false,
@@ -215,6 +226,15 @@ async fn begin_session(
             server: row.try_get(2)?,
         },
         // What is not known is not relied upon.
+        is_encrypted: match asks_tls {
+            // A server that is neither MariaDB nor MySQL 8 does not say.
+            true => row
+                .try_get::<Option<String>, _>("cipher")
+                .ok()
+                .flatten()
+                .map(|cipher| !cipher.is_empty()),
+            false => None,
+        },
         timeout_rolls_back: !innodb || row.try_get::<i64, _>(3)? != 0,
     })
 }
@@ -419,7 +439,7 @@ impl DatabaseDriver for MysqlDriver {
         }
         .map_err(failed)?;
         let statement_timeout = self.statement_timeout(config);
-        let begun = begin_session(&mut connection, statement_timeout)
+        let begun = begin_session(&mut connection, statement_timeout, tls::is_uncertain(config, &address))
             .await
             .map_err(|error| begin_error(error, connect_kind))?;
         let ends_session = EndsSession {
@@ -433,13 +453,10 @@ impl DatabaseDriver for MysqlDriver {
             timeout_rolls_back: begun.timeout_rolls_back,
         };
         let version = ServerVersion(short_version(&begun.version).into());
-        Ok(Box::new(SqlxConnection::<Mysql>::new(
-            connection,
-            ends_session,
-            version,
-            statement_timeout,
-            self.max_answer,
-        )))
+        let opened =
+            SqlxConnection::<Mysql>::new(connection, ends_session, version, statement_timeout, self.max_answer);
+        let encryption = tls::encryption(config, &address, begun.is_encrypted);
+        Ok(Box::new(opened.protected(encryption)))
     }
 
     fn secret_changed(&self, before: &DatabaseConfig, now: &DatabaseConfig) {
@@ -449,6 +466,10 @@ impl DatabaseDriver for MysqlDriver {
         {
             self.changed.insert(before, after, password.clone());
         }
+    }
+
+    fn wants_encryption(&self, config: &DatabaseConfig) -> bool {
+        self.environment != "development" && config.leaves_machine()
     }
 
     fn backend(&self) -> DbBackend {
@@ -611,8 +632,8 @@ mod tests {
 
     #[test]
     fn a_session_without_a_limit_sets_none() {
-        assert!(!session(None, true).contains("max_"));
-        let limited = session(Some(Duration::from_millis(1500)), true);
+        assert!(!session(None, true, true).contains("max_"));
+        let limited = session(Some(Duration::from_millis(1500)), true, true);
         assert!(limited.contains("max_statement_time = 1.5 "), "{limited}");
         assert!(limited.contains("max_execution_time = 1500 "), "{limited}");
     }

@@ -16,6 +16,11 @@ pub(crate) struct ServerAddress<'a> {
 }
 
 impl<'a> ServerAddress<'a> {
+    /// Whether it is a Unix socket.
+    pub(crate) fn is_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
     /// # Errors
     /// The field that is missing, or that a protocol whose texts end at a NUL could not carry.
     pub(crate) fn of(config: &'a DatabaseConfig, default_port: u16) -> Result<Self, SecretInvalid> {

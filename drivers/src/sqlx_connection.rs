@@ -23,7 +23,8 @@ use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, database::HasStatementCache,
 };
 use tenantry_core::{
-    Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, RowStream, ServerVersion, Timer,
+    Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, Encryption, RowStream, ServerVersion,
+    Timer,
 };
 
 use crate::max_answer::MaxAnswer;
@@ -58,6 +59,7 @@ pub(crate) struct SqlxConnection<D: Dialect> {
     busy: bool,
     /// There if each transaction may run in another session of the server.
     per_transaction: Option<PerTransaction>,
+    encryption: Encryption,
 }
 
 impl<D: Dialect> SqlxConnection<D> {
@@ -81,7 +83,14 @@ impl<D: Dialect> SqlxConnection<D> {
             end: None,
             busy: false,
             per_transaction: None,
+            encryption: Encryption::None,
         }
+    }
+
+    /// Says how it is protected.
+    #[cfg(any(feature = "mysql", feature = "postgresql"))]
+    pub(crate) fn protected(self, encryption: Encryption) -> Self {
+        Self { encryption, ..self }
     }
 
     /// Leads to a pooler that may run each transaction in another session, if there are settings.
@@ -427,6 +436,10 @@ where
                 Ok(())
             }
         }
+    }
+
+    fn encryption(&self) -> Encryption {
+        self.encryption
     }
 
     async fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {

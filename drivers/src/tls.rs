@@ -9,7 +9,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 use secrecy::{ExposeSecret, SecretSlice};
-use tenantry_core::{DatabaseConfig, DriverError, DriverErrorKind, SecretInvalid, TlsConfig};
+use tenantry_core::{DatabaseConfig, DriverError, DriverErrorKind, Encryption, SecretInvalid, TlsConfig, TlsMode};
+
+use crate::server_address::ServerAddress;
 
 /// The certificates of a secret's `tls`, as PEM text.
 #[derive(Clone, Default)]
@@ -18,6 +20,24 @@ pub(crate) struct Certificates {
     pub(crate) ca: Option<Vec<u8>>,
     /// The client's certificate and key.
     pub(crate) client: Option<(Vec<u8>, SecretSlice<u8>)>,
+}
+
+/// How a connection is protected that the server took. With `prefer` that is not certain: `asked` is
+/// what the server says, `None` if it was not asked.
+pub(crate) fn encryption(config: &DatabaseConfig, address: &ServerAddress<'_>, asked: Option<bool>) -> Encryption {
+    match config.tls.mode.unwrap_or(TlsMode::Prefer) {
+        _ if address.is_socket() => Encryption::None,
+        TlsMode::Disable => Encryption::None,
+        TlsMode::Prefer if asked == Some(true) => Encryption::Encrypted,
+        TlsMode::Prefer => Encryption::None,
+        TlsMode::Require => Encryption::Encrypted,
+        TlsMode::VerifyCa | TlsMode::VerifyFull => Encryption::Verified,
+    }
+}
+
+/// Whether only asking the server tells if a connection is encrypted.
+pub(crate) fn is_uncertain(config: &DatabaseConfig, address: &ServerAddress<'_>) -> bool {
+    config.tls.mode.unwrap_or(TlsMode::Prefer) == TlsMode::Prefer && !address.is_socket()
 }
 
 /// Checks what can be checked without reading a file.

@@ -2,7 +2,10 @@
 
 use poem_openapi::{Enum, Object, types::Example};
 use serde::Serialize;
-use tenantry_core::engine::{SecretSnapshot, TenantSnapshot, TenantStatus};
+use tenantry_core::{
+    Encryption,
+    engine::{SecretSnapshot, TenantSnapshot, TenantStatus},
+};
 
 use crate::{
     Nullable, Timestamp,
@@ -31,6 +34,29 @@ impl From<TenantStatus> for Status {
             TenantStatus::Unhealthy => Self::Unhealthy,
             TenantStatus::Idle => Self::Idle,
             TenantStatus::Suspended => Self::Suspended,
+        }
+    }
+}
+
+/// How a connection to a database is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
+#[oai(rename = "Tls", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+enum Tls {
+    /// It is not encrypted, or not for certain.
+    None,
+    /// It is encrypted; the server's certificate was not verified.
+    Encrypted,
+    /// It is encrypted, and the server's certificate was verified.
+    Verified,
+}
+
+impl From<Encryption> for Tls {
+    fn from(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::None => Self::None,
+            Encryption::Encrypted => Self::Encrypted,
+            Encryption::Verified => Self::Verified,
         }
     }
 }
@@ -74,6 +100,9 @@ pub(crate) struct TenantHealth {
     pool: PoolState,
     /// Its secret, where it is at hand.
     secret: Nullable<SecretStatus>,
+    /// How the last connection to its database is protected, if one was opened: verified if the server's
+    /// certificate was verified.
+    tls: Nullable<Tls>,
     /// What is wrong, in a word or two.
     error: Nullable<String>,
 }
@@ -88,6 +117,7 @@ impl From<TenantSnapshot> for TenantHealth {
             checked_at: tenant.checked_at.map(Timestamp).into(),
             pool: tenant.pool.into(),
             secret: tenant.secret.map(SecretStatus::from).into(),
+            tls: tenant.encryption.map(Tls::from).into(),
             error: tenant.error.into(),
         }
     }
@@ -108,6 +138,7 @@ impl Example for TenantHealth {
                 stale: false,
             })
             .into(),
+            tls: Some(Tls::Verified).into(),
             error: None.into(),
         }
     }
@@ -197,6 +228,7 @@ mod tests {
             checked_at: None,
             pool: PoolStatus::default(),
             secret: None,
+            encryption: None,
             error: None,
         }
     }
@@ -222,7 +254,7 @@ mod tests {
     fn what_is_not_known_is_null() {
         use poem_openapi::types::ToJSON;
         let health = TenantHealth::from(snapshot("a", TenantStatus::Idle)).to_json().unwrap();
-        for field in ["driver", "latency_ms", "checked_at", "secret", "error"] {
+        for field in ["driver", "latency_ms", "checked_at", "secret", "tls", "error"] {
             assert_eq!(health.get(field), Some(&serde_json::Value::Null), "{field}");
         }
     }

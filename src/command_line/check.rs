@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use tenantry_core::{
-    Registry,
+    Encryption, Registry,
     engine::{TenantSnapshot, TenantStatus},
 };
 use tenantry_openapi::ApiSet;
@@ -40,24 +40,24 @@ pub(super) async fn run(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, c
         .await;
     progress.finish_and_clear();
     checked.sort_unstable_by_key(|(id, _)| *id);
-    let mut table = report::table(["tenant", "driver", "outcome", "latency"]);
+    let mut table = report::table(["tenant", "driver", "outcome", "latency", "tls"]);
     let mut failed = 0;
     for (id, outcome) in &checked {
-        let (driver, told, latency) = match outcome {
+        let (driver, told, latency, tls) = match outcome {
             Ok(snapshot) => row(snapshot),
-            Err(error) => (String::new(), error.to_string(), String::new()),
+            Err(error) => (String::new(), error.to_string(), String::new(), String::new()),
         };
         if told != "ok" {
             failed += 1;
         }
-        table.add_row([id.to_string(), driver, told, latency]);
+        table.add_row([id.to_string(), driver, told, latency, tls]);
     }
     report::print(&table)?;
     report::print(format_args!("{} reached, {failed} failed", checked.len() - failed))?;
     Ok(if failed == 0 { DONE } else { FAILED })
 }
 
-fn row(snapshot: &TenantSnapshot) -> (String, String, String) {
+fn row(snapshot: &TenantSnapshot) -> (String, String, String, String) {
     let driver = snapshot.driver.clone().unwrap_or_default();
     let latency = snapshot
         .latency
@@ -66,5 +66,6 @@ fn row(snapshot: &TenantSnapshot) -> (String, String, String) {
         TenantStatus::Unhealthy => snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned()),
         _ => "ok".to_owned(),
     };
-    (driver, outcome, latency.unwrap_or_default())
+    let tls = snapshot.encryption.map_or("", Encryption::as_str).to_owned();
+    (driver, outcome, latency.unwrap_or_default(), tls)
 }

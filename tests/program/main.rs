@@ -11,6 +11,7 @@ mod configuration;
 mod counting;
 mod cut_off;
 mod databases;
+mod encryption;
 mod isolation;
 mod logs;
 mod migrations;

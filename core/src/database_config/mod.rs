@@ -6,7 +6,7 @@ mod session;
 mod tls;
 mod url;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -145,6 +145,16 @@ impl DatabaseConfig {
             Some((field, _)) => Err(SecretInvalid::new(*field, reason)),
             None => Ok(()),
         }
+    }
+
+    /// Whether a server is on another machine, as far as its name says.
+    pub fn leaves_machine(&self) -> bool {
+        let is_here = |host: &String| {
+            let address = host.parse::<IpAddr>();
+            host.starts_with('/') || host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        };
+        let others = self.other_servers.iter().map(|(host, _)| host);
+        !self.host.iter().chain(others).all(is_here)
     }
 
     /// Whether both name the same database, whoever connects to it and how.

@@ -10,7 +10,7 @@ use super::{
     budget::ConnectionPermit, error::AcquireError, measure::usage::TenantUsage, pool::PoolStatus, secrets::Secret,
     tenant::Tenant, tenants::Tenants,
 };
-use crate::{BoxError, DatabaseError, DatabaseErrorKind, DriverErrorKind, TenantId};
+use crate::{BoxError, DatabaseError, DatabaseErrorKind, DriverErrorKind, Encryption, TenantId};
 
 /// How long one tenant's check may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
@@ -30,6 +30,8 @@ pub struct KnownTenant {
     pub pool: Option<PoolStatus>,
     /// Whether its provider is left alone for a while after failures.
     pub secret_breaker_open: bool,
+    /// How its last connection is protected, if a pool is open.
+    pub encryption: Option<Encryption>,
     /// Whether its database is left alone for a while after failures.
     pub connection_breaker_open: bool,
 }
@@ -48,10 +50,12 @@ pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
         let holdings = tenant.holdings();
         (holdings.pool.clone(), holdings.secret.is_backing_off(Instant::now()))
     };
+    let open = pool.as_ref().filter(|pool| pool.is_open());
     KnownTenant {
         id: tenant.id,
         usage: tenant.usage.usage(),
-        pool: pool.as_ref().filter(|pool| pool.is_open()).map(|pool| pool.status()),
+        pool: open.map(|pool| pool.status()),
+        encryption: open.and_then(|pool| *pool.secret().encryption.lock()),
         secret_breaker_open,
         connection_breaker_open: pool.is_some_and(|pool| pool.is_broken()),
     }
@@ -98,6 +102,8 @@ pub struct TenantSnapshot {
     pub pool: PoolStatus,
     /// Its secret, where one is kept.
     pub secret: Option<SecretSnapshot>,
+    /// How the last connection is protected, if one was opened.
+    pub encryption: Option<Encryption>,
     /// What is wrong, as a kind that says nothing secret.
     pub error: Option<String>,
 }
@@ -205,6 +211,7 @@ impl Tenants {
                 checked_at: None,
                 pool: PoolStatus::default(),
                 secret: None,
+                encryption: None,
                 error: None,
             },
         }
@@ -261,6 +268,9 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
         (Some(_), Some(_)) => TenantStatus::Unhealthy,
         (Some(_), None) => TenantStatus::Idle,
     };
+    let of_pool = || *pool.as_ref()?.secret().encryption.lock();
+    let of_secret = || *kept.as_ref()?.0.encryption.lock();
+    let encryption = of_pool().or_else(of_secret);
     let driver = kept.as_ref().map(|(secret, ..)| secret.driver_type.to_string());
     TenantSnapshot {
         id: tenant.id,
@@ -274,6 +284,7 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
             age,
             stale,
         }),
+        encryption,
         error: failure.map(|failure| failure.summary()),
     }
 }

@@ -80,6 +80,11 @@ impl<'a> Address<'a> {
         })
     }
 
+    /// Whether the connection is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The descriptor (Oracle Database Net Services Reference, "Local Naming Parameters").
     pub(super) fn descriptor(&self, connect_timeout: Duration) -> String {
         let seconds = connect_timeout.as_secs_f64().ceil().max(1.0);

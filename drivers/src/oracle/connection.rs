@@ -13,7 +13,9 @@ use std::{
 
 use async_trait::async_trait;
 use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions, Value};
-use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, ServerVersion, rows};
+use tenantry_core::{
+    Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, Encryption, ServerVersion, rows,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     task::spawn_blocking,
@@ -50,6 +52,7 @@ pub(super) struct OracleConnection {
     leaves: Arc<AtomicBool>,
     plans: Arc<Plans>,
     statement_timeout: Option<Duration>,
+    encryption: Encryption,
     /// A future of this connection runs, or was dropped before its end.
     busy: bool,
 }
@@ -111,8 +114,17 @@ pub(super) async fn open(
         leaves,
         plans,
         statement_timeout,
+        encryption: Encryption::None,
         busy: false,
     })
+}
+
+impl OracleConnection {
+    /// Says how it is protected.
+    pub(super) fn protected(mut self, encryption: Encryption) -> Self {
+        self.encryption = encryption;
+        self
+    }
 }
 
 fn serve(mut session: Session, work: &Receiver<Job>, leaving: &AtomicBool) {
@@ -251,6 +263,10 @@ impl Connection for OracleConnection {
 
     async fn rollback(&mut self) -> Result<(), DatabaseError> {
         self.run(self.statement_timeout, Session::rollback).await
+    }
+
+    fn encryption(&self) -> Encryption {
+        self.encryption
     }
 
     async fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {

@@ -32,7 +32,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
-    HumanDuration, MigrationLock, Plugin, ScriptFault, ScriptStatement, SecretInvalid,
+    Encryption, HumanDuration, MigrationLock, Plugin, ScriptFault, ScriptStatement, SecretInvalid,
 };
 use tokio::sync::Semaphore;
 
@@ -86,6 +86,7 @@ impl Default for OracleConfig {
 /// Opens connections to Oracle.
 #[derive(Debug)]
 pub struct OracleDriver {
+    environment: String,
     statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
     connect_timeout: Duration,
@@ -112,6 +113,7 @@ impl Plugin<dyn DatabaseDriver> for OracleDriver {
             return Err(BuildError::key("statement_timeout", "is not from 1ms to 49 days"));
         }
         Ok(Self {
+            environment: context.environment.clone(),
             statement_timeout,
             max_answer: MaxAnswer::new(config.max_answer)?,
             connect_timeout: config.connect_timeout.into(),
@@ -166,6 +168,11 @@ impl DatabaseDriver for OracleDriver {
         self.validate(config).map_err(invalid)?;
         let address = self.address(config).map_err(invalid)?;
         let username = address.username.to_owned();
+        // The client library compares the server's certificate with the wallet in every mode.
+        let encryption = match address.is_encrypted() {
+            true => Encryption::Verified,
+            false => Encryption::None,
+        };
         let password = config.password.clone().unwrap_or_else(|| SecretString::from(""));
         let descriptor = address.descriptor(self.connect_timeout);
         let permit = Arc::clone(&self.threads).acquire_owned().await;
@@ -190,7 +197,11 @@ impl DatabaseDriver for OracleDriver {
         let max_answer = self.max_answer;
         let begin = move |shared| Session::begin_session(shared, limit, max_answer).map_err(errors::connect_error);
         let opened = connection::open(connect, begin, Arc::clone(&self.plans), limit, permit).await?;
-        Ok(Box::new(opened))
+        Ok(Box::new(opened.protected(encryption)))
+    }
+
+    fn wants_encryption(&self, config: &DatabaseConfig) -> bool {
+        self.environment != "development" && config.leaves_machine()
     }
 
     /// SeaORM writes PostgreSQL's statements, which is what the dialect reads.

@@ -78,6 +78,7 @@ pub struct PostgresqlDriver {
     config: PostgresqlConfig,
     max_answer: MaxAnswer,
     base_dir: PathBuf,
+    environment: String,
 }
 
 impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
@@ -93,6 +94,7 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
             max_answer: MaxAnswer::new(config.max_answer)?,
             config,
             base_dir: context.base_dir.clone(),
+            environment: context.environment.clone(),
         })
     }
 }
@@ -231,19 +233,26 @@ impl DatabaseDriver for PostgresqlDriver {
         let schema = search_path(config).map_err(invalid)?;
         let log_in = |address| self.log_in(address, config, certificates.clone());
         let mut connection = connect_to_one(config, &address, log_in).await?;
-        let per_transaction = if self.is_pooled(config) {
+        let uncertain = tls::is_uncertain(config, &address);
+        let (per_transaction, asked) = if self.is_pooled(config) {
             let version = connection.server_version_num();
-            Some(self.per_transaction(config, schema.as_deref(), version))
+            let setting = self.per_transaction(config, schema.as_deref(), version);
+            (Some(setting), None)
         } else {
-            begin_session(&mut connection, schema.as_deref())
+            let asked = begin_session(&mut connection, schema.as_deref(), uncertain)
                 .await
                 .map_err(|error| begin_error(error, connect_kind))?;
-            None
+            (None, asked)
         };
         let version = ServerVersion(version(&connection).into());
         let opened =
             SqlxConnection::<Postgresql>::new(connection, (), version, self.statement_timeout(config), self.max_answer);
-        Ok(Box::new(opened.setting(per_transaction)))
+        let encryption = tls::encryption(config, &address, asked);
+        Ok(Box::new(opened.setting(per_transaction).protected(encryption)))
+    }
+
+    fn wants_encryption(&self, config: &DatabaseConfig) -> bool {
+        self.environment != "development" && config.leaves_machine()
     }
 
     fn backend(&self) -> DbBackend {

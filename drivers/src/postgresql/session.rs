@@ -1,6 +1,6 @@
 //! How a session begins.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use tenantry_core::{DatabaseConfig, SecretInvalid};
 
 use super::errors::is_fatal;
@@ -35,22 +35,32 @@ pub(super) fn settings(set: &str, search_path: Option<&str>) -> String {
 /// version 14; a platform that cannot look refuses it.
 pub(super) const NOTICE_LOST_CLIENTS: &str = "SET LOCAL client_connection_check_interval = '500ms'";
 
-/// Sets up a session, in one round trip.
-pub(super) async fn begin_session(connection: &mut PgConnection, search_path: Option<&str>) -> Result<(), sqlx::Error> {
+/// Sets up a session, in one round trip. If `asks_tls` is set, returns whether the server says that
+/// the connection is encrypted.
+pub(super) async fn begin_session(
+    connection: &mut PgConnection,
+    search_path: Option<&str>,
+    asks_tls: bool,
+) -> Result<Option<bool>, sqlx::Error> {
     let settings = settings("SET", search_path);
+    let tls = if asks_tls {
+        "; SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()"
+    } else {
+        ""
+    };
     if notices_lost_clients(connection.server_version_num()) {
         let both = sqlx::raw_sql(AssertSqlSafe(format!(
-            "{settings}; {}",
+            "{settings}; {}{tls}",
             NOTICE_LOST_CLIENTS.replace("LOCAL ", "")
         )));
-        match both.execute(&mut *connection).await {
+        match both.fetch_optional(&mut *connection).await {
             // One refused setting undoes the whole script.
             Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => {}
-            outcome => return outcome.map(drop),
+            outcome => return outcome?.map(|row| row.try_get(0)).transpose(),
         }
     }
     let settings = sqlx::raw_sql(AssertSqlSafe(settings));
-    settings.execute(connection).await.map(drop)
+    settings.execute(connection).await.map(|_| None)
 }
 
 /// Reads the secret's `schema`, one name or several with commas between them, as SQL.

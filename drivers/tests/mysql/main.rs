@@ -115,6 +115,7 @@ async fn a_session_is_set_up_as_configured() {
     let server = MariadbServer::shared().await;
     let tenant = server.create_tenant("session").await.unwrap();
     let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    assert_eq!(connection.encryption().as_str(), "none");
     let settings = [
         ("time_zone", "+00:00"),
         ("character_set_client", "utf8mb4"),
@@ -258,6 +259,9 @@ async fn every_tls_mode_demands_what_it_says() {
                     "SELECT VARIABLE_VALUE FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'SSL_VERSION'";
                 let used = text(&mut connection, sql).await;
                 assert!(used.starts_with("TLS"), "{mode} at {host}: {used}");
+                let verifies = mode.as_str().is_some_and(|mode| mode.starts_with("verify"));
+                let expected = if verifies { "verified" } else { "encrypted" };
+                assert_eq!(connection.encryption().as_str(), expected, "{mode} at {host}");
                 connection.close().await;
             }
             (Err(error), Some(kind)) => assert_eq!(error.kind, kind, "{mode} at {host}: {error:?}"),

@@ -133,6 +133,7 @@ async fn a_session_is_set_up_as_configured() {
             "{name}"
         );
     }
+    assert_eq!(connection.encryption().as_str(), "none");
     let told = connection.ping().await.unwrap();
     let version = text(&mut connection, "SHOW server_version").await;
     assert_eq!(&*told.0, version.split(' ').next().unwrap());
@@ -302,6 +303,9 @@ async fn every_tls_mode_demands_what_it_says() {
                 )
                 .await;
                 assert_eq!(used, "true", "{mode} at {host}");
+                let verifies = mode.as_str().is_some_and(|mode| mode.starts_with("verify"));
+                let expected = if verifies { "verified" } else { "encrypted" };
+                assert_eq!(connection.encryption().as_str(), expected, "{mode} at {host}");
                 connection.close().await;
             }
             (Err(error), Some(kind)) => assert_eq!(error.kind, kind, "{mode} at {host}: {error:?}"),

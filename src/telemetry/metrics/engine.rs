@@ -11,7 +11,7 @@ use opentelemetry::{
 };
 use parking_lot::Mutex;
 use tenantry_core::{
-    TenantId,
+    Encryption, TenantId,
     engine::{CacheSnapshot, KnownTenant, TenantUsage, Tenants},
 };
 
@@ -39,6 +39,8 @@ struct Look {
     known: usize,
     secret_breakers: usize,
     connection_breakers: usize,
+    /// Tenants with an open pool, by how their last connection is protected.
+    protected: [(&'static str, usize); 3],
     usage: Vec<(Label, TenantUsage)>,
     /// Connections that are idle and in use.
     connections: Vec<(Label, u64, u64)>,
@@ -87,6 +89,10 @@ impl Look {
             known: snapshot.known.len(),
             secret_breakers: count(|tenant| tenant.secret_breaker_open),
             connection_breakers: count(|tenant| tenant.connection_breaker_open),
+            protected: [Encryption::None, Encryption::Encrypted, Encryption::Verified].map(|encryption| {
+                let such = |tenant: &&KnownTenant| tenant.encryption == Some(encryption);
+                (encryption.as_str(), snapshot.known.iter().filter(such).count())
+            }),
             usage: usage
                 .into_iter()
                 .map(|(tenant, usage)| (label(tenant), usage))
@@ -195,6 +201,15 @@ impl EngineGauges {
                     look.connection_breakers as u64,
                     &[KeyValue::new("breaker", "connection")],
                 );
+            }))
+            .build();
+        meter
+            .u64_observable_gauge("tenantry.tenants.tls")
+            .with_description("Tenants with open connections, by how the last one is protected.")
+            .with_callback(gauges.reads(|look, to| {
+                for (tls, count) in look.protected {
+                    to.observe(count as u64, &[KeyValue::new("tls", tls)]);
+                }
             }))
             .build();
         gauges

@@ -158,6 +158,7 @@ mod tests {
             id: format!("t{n}").parse().unwrap(),
             usage,
             pool: None,
+            encryption: None,
             secret_breaker_open: false,
             connection_breaker_open: false,
         }

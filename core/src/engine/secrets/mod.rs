@@ -27,7 +27,8 @@ use unknown::{UnknownTenants, Verdict};
 use self::secret::LEASE_DEADLINE;
 use super::settings::{PoolsSettings, SecretsSettings};
 use crate::{
-    Connection, DriverError, DriverErrorKind, ProviderError, SecretDocument, SecretInvalid, SecretProvider, TenantId,
+    Connection, DriverError, DriverErrorKind, Encryption, ProviderError, SecretDocument, SecretInvalid, SecretProvider,
+    TenantId,
 };
 
 /// How long one fetch may take, and how long it may wait for its turn.
@@ -223,7 +224,7 @@ impl Secrets {
     /// Opens one connection with a secret, and the password of this login if the provider makes
     /// one.
     pub(crate) async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
-        match self.provider.password(tenant, &secret.config).await {
+        let opened = match self.provider.password(tenant, &secret.config).await {
             Ok(None) => secret.driver.connect(&secret.config).await,
             Ok(password) => {
                 let mut config = secret.config.clone();
@@ -231,7 +232,19 @@ impl Secrets {
                 secret.driver.connect(&config).await
             }
             Err(error) => Err(DriverError::new(DriverErrorKind::Unreachable, error)),
+        }?;
+        let encryption = opened.encryption();
+        let before = secret.encryption.lock().replace(encryption);
+        if before != Some(encryption)
+            && encryption == Encryption::None
+            && secret.driver.wants_encryption(&secret.config)
+        {
+            tracing::warn!(
+                tenant_id = %tenant,
+                "the connection to the tenant's database is not encrypted: set `tls.mode` in its secret, best to `verify-full`"
+            );
         }
+        Ok(opened)
     }
 
     fn read(&self, document: SecretDocument, tenant: &TenantId) -> Fetched {

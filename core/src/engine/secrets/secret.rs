@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
+
 use crate::{
-    DatabaseConfig, DatabaseDriver, HumanDuration, Lease, ProviderError, SecretDocument, SecretInvalid, SecretProvider,
-    SecretVersion, TenantId,
+    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, Lease, ProviderError, SecretDocument, SecretInvalid,
+    SecretProvider, SecretVersion, TenantId,
     engine::settings::{PoolDefaults, PoolsSettings},
 };
 
@@ -22,6 +24,8 @@ pub(crate) struct Secret {
     /// Rises with each new version.
     pub(crate) generation: u64,
     pub(crate) lease: Option<HeldLease>,
+    /// How the last connection that it opened is protected.
+    pub(crate) encryption: Mutex<Option<Encryption>>,
 }
 
 /// Why there is no secret to use.
@@ -167,6 +171,7 @@ impl Drivers {
             version: document.version,
             generation: 0,
             lease,
+            encryption: Mutex::new(None),
         })
     }
 }
