@@ -176,9 +176,14 @@ impl DatabaseErrorKind {
         if let Some(error) = DatabaseError::find(error) {
             return error.kind;
         }
-        match sqlx_error(error) {
-            Some(SqlxError::Database(error)) if error.is_unique_violation() => Self::UniqueViolation,
-            Some(SqlxError::Database(error)) if error.is_foreign_key_violation() => Self::ForeignKeyViolation,
+        sqlx_error(error).map_or(Self::Other, Self::of_sqlx)
+    }
+
+    /// The kind as sqlx and SeaORM know it. They know no others, and not every code of these.
+    fn of_sqlx(error: &SqlxError) -> Self {
+        match error {
+            SqlxError::Database(error) if error.is_unique_violation() => Self::UniqueViolation,
+            SqlxError::Database(error) if error.is_foreign_key_violation() => Self::ForeignKeyViolation,
             _ => Self::Other,
         }
     }
@@ -284,7 +289,7 @@ impl DatabaseError {
         );
         if known_to_sea_orm {
             let sqlx = self.source.clone().and_then(downcast_arc::<SqlxError>);
-            if let Some(error) = sqlx {
+            if let Some(error) = sqlx.filter(|error| DatabaseErrorKind::of_sqlx(error) == self.kind) {
                 return wrap(RuntimeErr::SqlxError(error));
             }
         }

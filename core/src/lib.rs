@@ -30,9 +30,7 @@ pub use database_config::{
     DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, QueryConfig, SessionConfig, SessionTarget, TlsConfig,
     TlsMode,
 };
-pub use driver::{
-    Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion,
-};
+pub use driver::{Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion};
 pub use duration::{HumanDuration, UNIT_MISSING, is_bare_number};
 pub use error::{BoxError, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid};
 pub use plugin::{BuildContext, BuildError, Plugin};

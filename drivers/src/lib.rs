@@ -17,6 +17,8 @@ mod server_address;
 mod sqlite;
 #[cfg(any(feature = "mysql", feature = "postgresql", feature = "sqlite"))]
 mod sqlx_connection;
+#[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql", feature = "sqlite"))]
+mod statement_timeout;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod tls;
 

@@ -30,6 +30,7 @@ use crate::{
         Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, begin_error, connect_error,
         io_kind, renew,
     },
+    statement_timeout::statement_timeout,
     tls::{self, Certificates},
 };
 
@@ -64,7 +65,7 @@ impl Default for MysqlConfig {
 /// Opens connections to MySQL and MariaDB.
 #[derive(Debug)]
 pub struct MysqlDriver {
-    config: MysqlConfig,
+    statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
     base_dir: PathBuf,
     environment: String,
@@ -80,8 +81,8 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
 
     async fn build(config: MysqlConfig, context: &BuildContext) -> Result<Self, BuildError> {
         Ok(Self {
+            statement_timeout: statement_timeout(config.statement_timeout)?,
             max_answer: MaxAnswer::new(config.max_answer)?,
-            config,
             base_dir: context.base_dir.clone(),
             environment: context.environment.clone(),
             control: Arc::default(),
@@ -93,8 +94,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
 impl MysqlDriver {
     /// The tenant's own time-out, or the driver's.
     fn statement_timeout(&self, config: &DatabaseConfig) -> Option<Duration> {
-        let own = config.query.timeout;
-        own.or(self.config.statement_timeout.map(Duration::from))
+        config.query.timeout.or(self.statement_timeout)
     }
 
     fn options(

@@ -34,6 +34,7 @@ use crate::{
     sqlx_connection::{
         Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error, renew,
     },
+    statement_timeout::statement_timeout,
 };
 
 /// How long a statement waits for the one writer there may be.
@@ -54,7 +55,7 @@ pub struct SqliteConfig {
     pub root: PathBuf,
     /// Whether a missing file is created. With `false` its tenant is 503 until the file exists, so
     /// that a volume that is not mounted does not look like an empty database. A secret's `create`
-    /// takes precedence.
+    /// takes precedence. A file that is removed while the program runs is not created again.
     pub create: bool,
     /// How long a statement may run before it is cancelled; `null` for no limit. A secret's `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
@@ -95,7 +96,7 @@ impl Plugin<dyn DatabaseDriver> for SqliteDriver {
         Ok(Self {
             files: Files::below(context.path(config.root)),
             create: config.create,
-            statement_timeout: config.statement_timeout.map(Duration::from),
+            statement_timeout: statement_timeout(config.statement_timeout)?,
             max_answer: MaxAnswer::new(config.max_answer)?,
         })
     }
@@ -255,6 +256,10 @@ impl Watch for Alarm {
         let deadline = limit.map_or(Deadline::NEVER, |limit| Deadline::of(Instant::now() + limit));
         self.rolled_back.store(false, Ordering::Release);
         self.deadline.0.store(deadline, Ordering::Relaxed);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.file.as_ref().is_some_and(HeldFile::is_gone)
     }
 
     fn ends(&self) {

@@ -114,6 +114,13 @@ impl<D: Dialect> SqlxConnection<D> {
         if self.connection.is_none() {
             return Err(ended());
         }
+        if self.watch.is_gone() {
+            let kind = match self.depth {
+                0 => DatabaseErrorKind::ConnectionLostWithoutEffect,
+                _ => DatabaseErrorKind::ConnectionLost,
+            };
+            return Err(DatabaseError::new(kind).with_source("the database's file was replaced or removed"));
+        }
         self.busy = true;
         self.watch.begins(limit);
         Ok(())

@@ -42,13 +42,16 @@ async fn a_mapping_without_keys_has_a_statement_time_out() {
     for plugin in registry.drivers() {
         let mapping = serde_json::json!({"type": plugin.type_name});
         registry.build_driver(mapping.clone(), &context).await.unwrap();
-        let mut wrong = mapping;
-        wrong["statement_timeout"] = Value::from("canary");
-        let error = registry.build_driver(wrong, &context).await.err().unwrap().to_string();
-        assert!(
-            error.contains("`statement_timeout`") && !error.contains("canary"),
-            "{error}"
-        );
+        // 0 is no limit to some, and a moment to others.
+        for wrong_value in ["canary", "0s", "1us", "30", "25days"] {
+            let mut wrong = mapping.clone();
+            wrong["statement_timeout"] = Value::from(wrong_value);
+            let error = registry.build_driver(wrong, &context).await.err().unwrap().to_string();
+            assert!(
+                error.contains("`statement_timeout`") && !error.contains("canary"),
+                "{error}"
+            );
+        }
     }
 }
 

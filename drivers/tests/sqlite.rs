@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use sea_orm::{DbBackend, Statement, TransactionOptions};
 use serde_json::{Value, json};
 use tenantry_core::{
-    BuildContext, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry, SecretValue,
+    BuildContext, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverErrorKind, Registry,
+    SecretValue,
     conformance::driver::{DriverFixture, MAX_ANSWER, STATEMENT_TIMEOUT, run},
 };
 use tenantry_drivers::SqliteDriver;
@@ -305,4 +306,67 @@ async fn the_mode_of_a_url_says_whether_a_file_is_created() {
         made.iter()
             .all(|file| !file.as_ref().unwrap().file_name().to_string_lossy().contains('?'))
     );
+}
+
+/// A backup is moved to the file's place, or the file is removed: SQLite would go on with the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_replaced_or_removed_ends_its_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let sql = |text: &str| Statement::from_string(DbBackend::Sqlite, text);
+    for (path, number) in [("x.db", 1), ("backup.db", 2)] {
+        let mut connection = driver.connect(&config(path)).await.unwrap();
+        let fill = format!("CREATE TABLE t (i integer); INSERT INTO t VALUES ({number})");
+        connection.execute_script(&fill).await.unwrap();
+        connection.close().await;
+    }
+    let file = |name: &str| folder.path().join("files").join(name);
+    let mut alone = driver.connect(&config("x.db")).await.unwrap();
+    let mut within = driver.connect(&config("x.db")).await.unwrap();
+    within.begin(&TransactionOptions::default()).await.unwrap();
+    within.execute(&sql("INSERT INTO t VALUES (3)")).await.unwrap();
+    for companion in ["x.db-wal", "x.db-shm"] {
+        std::fs::remove_file(file(companion)).unwrap();
+    }
+    std::fs::rename(file("backup.db"), file("x.db")).unwrap();
+    let insert = sql("INSERT INTO t VALUES (4)");
+    let error = alone.execute(&insert).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::ConnectionLostWithoutEffect);
+    assert_eq!(
+        within.commit().await.unwrap_err().kind,
+        DatabaseErrorKind::ConnectionLost
+    );
+    assert!(alone.ping().await.is_err());
+    alone.close().await;
+    within.close().await;
+
+    let mut connection = driver.connect(&config("x.db")).await.unwrap();
+    connection.execute(&insert).await.unwrap();
+    let rows = connection.query(&sql("SELECT i FROM t ORDER BY i")).await.unwrap();
+    let numbers: Vec<i32> = rows.iter().map(|row| row.try_get("", "i").unwrap()).collect();
+    assert_eq!(numbers, [2, 4]);
+    std::fs::remove_file(file("x.db")).unwrap();
+    assert!(connection.query(&sql("SELECT i FROM t")).await.is_err());
+    connection.close().await;
+    // It is not created again, as if it had never held anything.
+    let error = driver.connect(&config("x.db")).await.err().unwrap();
+    assert_eq!(error.kind, DriverErrorKind::DatabaseMissing);
+    assert!(!file("x.db").exists());
+}
+
+/// sqlx has no kind for the code of a foreign key that restricts.
+#[tokio::test]
+async fn a_restricting_foreign_key_is_a_violation_also_through_sea_orm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = driver(folder.path()).await.connect(&config("x.db")).await.unwrap();
+    let create = "CREATE TABLE parent (i integer PRIMARY KEY); INSERT INTO parent VALUES (1);
+        CREATE TABLE child (i integer REFERENCES parent ON DELETE RESTRICT); INSERT INTO child VALUES (1)";
+    connection.execute_script(create).await.unwrap();
+    let delete = Statement::from_string(DbBackend::Sqlite, "DELETE FROM parent");
+    let error = connection.execute(&delete).await.unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("1811"));
+    let error = error.into_db_err();
+    assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::ForeignKeyViolation);
+    assert!(DatabaseError::find(&error).is_some_and(|error| error.code.is_some()));
+    connection.close().await;
 }

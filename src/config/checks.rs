@@ -62,7 +62,7 @@ impl Found<'_> {
     fn durations(&mut self, config: &Config) {
         let Config { server, tenancy, .. } = config;
         let (secrets, pools) = (&tenancy.secrets, &tenancy.pools);
-        let positive: [(&[&str], HumanDuration); 7] = [
+        let positive: [(&[&str], HumanDuration); 8] = [
             (&["server", "request_timeout"], server.request_timeout),
             (&["tenancy", "secrets", "ttl"], secrets.ttl),
             (&["tenancy", "pools", "idle_timeout"], pools.idle_timeout),
@@ -72,6 +72,7 @@ impl Found<'_> {
                 &["tenancy", "pools", "defaults", "max_lifetime"],
                 pools.defaults.max_lifetime,
             ),
+            (&["migrations", "timeout"], config.migrations.timeout),
             (
                 &["observability", "metrics", "interval"],
                 config.observability.metrics.interval,
@@ -84,8 +85,8 @@ impl Found<'_> {
             (&["tenancy", "pools", "defaults", "idle_time"], pools.defaults.idle_time),
         ];
         for (path, duration) in positive {
-            if duration.0.is_zero() {
-                self.add(path, "must be longer than 0s");
+            if duration.0 < Duration::from_millis(1) {
+                self.add(path, "must be at least 1ms");
             }
         }
         for (path, duration) in positive.into_iter().chain(any) {

@@ -36,7 +36,7 @@ use tenantry_core::{
 };
 use tokio::sync::Semaphore;
 
-use crate::max_answer::MaxAnswer;
+use crate::{max_answer::MaxAnswer, statement_timeout::statement_timeout};
 use address::Address;
 use connection::OracleConnection;
 use plans::Plans;
@@ -107,11 +107,7 @@ impl Plugin<dyn DatabaseDriver> for OracleDriver {
         if !(1..=10_000).contains(&config.max_threads) {
             return Err(BuildError::key("max_threads", "is not from 1 to 10000"));
         }
-        let statement_timeout = config.statement_timeout.map(Duration::from);
-        // The client library counts whole milliseconds, and 0 is no limit to it.
-        if statement_timeout.is_some_and(|limit| limit.as_millis() == 0 || limit.as_millis() > u128::from(u32::MAX)) {
-            return Err(BuildError::key("statement_timeout", "is not from 1ms to 49 days"));
-        }
+        let statement_timeout = statement_timeout(config.statement_timeout)?;
         Ok(Self {
             environment: context.environment.clone(),
             statement_timeout,

@@ -30,6 +30,7 @@ use crate::{
         Aftermath, Dialect, Fault, PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error,
         connect_error, renew,
     },
+    statement_timeout::statement_timeout,
     tls::{self, Certificates},
 };
 use errors::{connect_kind, is_fatal, kind, refuses_parameters};
@@ -76,6 +77,7 @@ impl Default for PostgresqlConfig {
 #[derive(Debug)]
 pub struct PostgresqlDriver {
     config: PostgresqlConfig,
+    statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
     base_dir: PathBuf,
     environment: String,
@@ -91,6 +93,7 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
             return Err(BuildError::key("application_name", "holds a NUL character"));
         }
         Ok(Self {
+            statement_timeout: statement_timeout(config.statement_timeout)?,
             max_answer: MaxAnswer::new(config.max_answer)?,
             config,
             base_dir: context.base_dir.clone(),
@@ -102,8 +105,7 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
 impl PostgresqlDriver {
     /// The tenant's own time-out, or the driver's.
     fn statement_timeout(&self, config: &DatabaseConfig) -> Option<Duration> {
-        let own = config.query.timeout;
-        own.or(self.config.statement_timeout.map(Duration::from))
+        config.query.timeout.or(self.statement_timeout)
     }
 
     /// Whether each transaction may run in another session of the server.

@@ -1,7 +1,7 @@
 //! The files of SQLite's tenants: where they are, who may read them, and whose they are.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{DirBuilder, File, Metadata, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -16,6 +16,9 @@ use tenantry_core::{DriverError, DriverErrorKind, SecretInvalid, TenantId};
 pub(super) struct Files {
     root: Arc<Path>,
     claims: Arc<Mutex<HashMap<FileId, Claim>>>,
+    /// The files that were opened once. One that is missing later is not created again, as if it had
+    /// never held anything.
+    opened: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 /// What identifies a file, whatever path, link or spelling led to it.
@@ -59,25 +62,32 @@ impl Claim {
 #[derive(Debug)]
 pub(super) struct HeldFile {
     path: PathBuf,
-    claim: Option<(FileId, Files)>,
+    id: FileId,
+    /// Where the claim on it is, if it is a tenant's.
+    claims: Option<Files>,
 }
 
 impl HeldFile {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether the file was replaced or removed. SQLite would go on writing to the old one.
+    pub(super) fn is_gone(&self) -> bool {
+        !std::fs::metadata(&self.path).is_ok_and(|found| FileId::of(&found) == self.id)
+    }
 }
 
 impl Drop for HeldFile {
     fn drop(&mut self) {
-        let Some((file, files)) = self.claim.take() else {
+        let Some(files) = &self.claims else {
             return;
         };
         let mut claims = files.claims();
-        if let Some(claim) = claims.get_mut(&file) {
+        if let Some(claim) = claims.get_mut(&self.id) {
             claim.open -= 1;
             if claim.open == 0 && !claim.current {
-                claims.remove(&file);
+                claims.remove(&self.id);
             }
         }
     }
@@ -88,27 +98,41 @@ impl Files {
         Self {
             root: root.into(),
             claims: Arc::default(),
+            opened: Arc::default(),
         }
     }
 
     /// Finds the file at `path` for a connection of `tenant`, and creates it if `create` is set.
     pub(super) fn open(&self, path: &Path, create: bool, tenant: Option<TenantId>) -> Result<HeldFile, DriverError> {
-        let path = place(&self.root, path, create)?;
+        let opened = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let create = create && !opened().contains(path);
+        let unreachable = |error| DriverError::new(DriverErrorKind::Unreachable, error);
+        let found = place(&self.root, path, create)?;
         if create {
-            create_file(&path).map_err(|error| DriverError::new(DriverErrorKind::Unreachable, error))?;
+            create_file(&found).map_err(unreachable)?;
         }
-        let claim = match tenant {
-            Some(tenant) => Some((self.claim(&path, tenant)?, self.clone())),
+        let id = match std::fs::metadata(&found) {
+            Ok(found) => FileId::of(&found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DriverError::new(DriverErrorKind::DatabaseMissing, error));
+            }
+            Err(error) => return Err(unreachable(error)),
+        };
+        let claims = match tenant {
+            Some(tenant) => {
+                self.claim(&found, id, tenant)?;
+                Some(self.clone())
+            }
             None => None,
         };
-        Ok(HeldFile { path, claim })
+        opened().insert(path.to_owned());
+        let path = found;
+        Ok(HeldFile { path, id, claims })
     }
 
     /// Makes the file this tenant's, unless it is another's. The file of the tenant's secret before
     /// this one is its own only until the connections to it are closed.
-    fn claim(&self, path: &Path, tenant: TenantId) -> Result<FileId, DriverError> {
-        let found = std::fs::metadata(path).map_err(|error| DriverError::new(DriverErrorKind::Unreachable, error))?;
-        let file = FileId::of(&found);
+    fn claim(&self, path: &Path, file: FileId, tenant: TenantId) -> Result<(), DriverError> {
         let mut claims = self.claims();
         claims.retain(|known, claim| {
             claim.current &= claim.tenant != tenant || *known == file;
@@ -133,7 +157,7 @@ impl Files {
                 claims.insert(file, claim);
             }
         }
-        Ok(file)
+        Ok(())
     }
 
     fn claims(&self) -> MutexGuard<'_, HashMap<FileId, Claim>> {

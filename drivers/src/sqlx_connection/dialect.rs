@@ -54,6 +54,10 @@ pub(crate) trait Watch: Send + Sync + 'static {
     fn begins(&self, _limit: Option<Duration>) {}
     /// It is over.
     fn ends(&self) {}
+    /// Whether the database is no longer where it was, so that what is written would be lost.
+    fn is_gone(&self) -> bool {
+        false
+    }
     /// Ends the session whose statement was left before its end; returns once the server has ended it, or when that cannot be
     /// seen in a bounded time.
     fn end_session(&self) -> impl Future<Output = ()> + Send {

@@ -420,3 +420,25 @@ async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {
     assert_eq!(rows.count().await, 300);
     connection.close().await;
 }
+
+/// PostgreSQL 18 has a code of its own for a foreign key that restricts, which sqlx does not know.
+#[tokio::test]
+async fn a_restricting_foreign_key_is_a_violation_also_through_sea_orm() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("restrict").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let create = "CREATE TABLE parent (i integer PRIMARY KEY); INSERT INTO parent VALUES (1);
+        CREATE TABLE child (i integer REFERENCES parent ON DELETE RESTRICT); INSERT INTO child VALUES (1);
+        CREATE TABLE later (i integer);
+        CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'restrict_violation'; END $$;
+        CREATE TRIGGER later BEFORE INSERT ON later FOR EACH ROW EXECUTE FUNCTION later()";
+    connection.execute_script(create).await.unwrap();
+    for sql in ["DELETE FROM parent", "INSERT INTO later VALUES (1)"] {
+        let statement = Statement::from_string(DbBackend::Postgres, sql);
+        let error = connection.execute(&statement).await.unwrap_err();
+        let kind = DatabaseErrorKind::of(&error.into_db_err());
+        assert_eq!(kind, DatabaseErrorKind::ForeignKeyViolation, "{sql}");
+    }
+    connection.close().await;
+}

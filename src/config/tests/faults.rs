@@ -141,7 +141,15 @@ fn rules_over_several_keys_are_checked() {
         ),
         (
             "server: { request_timeout: 0s }",
-            "1:28: server.request_timeout: must be longer than 0s",
+            "1:28: server.request_timeout: must be at least 1ms",
+        ),
+        (
+            "server: { request_timeout: 30ns }",
+            "1:28: server.request_timeout: must be at least 1ms",
+        ),
+        (
+            "migrations: { timeout: 0s }",
+            "1:24: migrations.timeout: must be at least 1ms",
         ),
         (
             "server: { shutdown_grace: 99years }",
