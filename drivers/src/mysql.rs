@@ -23,6 +23,7 @@ use tenantry_core::{
 };
 
 use crate::{
+    allowed_hosts,
     max_answer::MaxAnswer,
     script::{self, Syntax},
     server_address::ServerAddress,
@@ -51,6 +52,9 @@ pub struct MysqlConfig {
     /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
     /// error and costs its connection; read it as a stream.
     pub max_answer: ByteSize,
+    /// The hosts that secrets may name, such as `db1` or `*.db.example.com`, and folders of Unix sockets;
+    /// `null` for any. A secret that names another one is `secret_invalid` at `host`.
+    pub hosts: Option<Vec<String>>,
 }
 
 impl Default for MysqlConfig {
@@ -58,6 +62,7 @@ impl Default for MysqlConfig {
         Self {
             statement_timeout: Some(HumanDuration::from_secs(30)),
             max_answer: MaxAnswer::DEFAULT,
+            hosts: None,
         }
     }
 }
@@ -406,6 +411,7 @@ impl DatabaseDriver for MysqlDriver {
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_transaction_pooler()?;
         let address = ServerAddress::of(config, DEFAULT_PORT)?;
+        allowed_hosts::check(self.config.hosts.as_deref(), config)?;
         if address.host.starts_with('/') && config.tls.mode.is_some_and(|mode| mode > TlsMode::Prefer) {
             let reason = "cannot be honoured over a Unix socket, which has no host's name to verify: remove it";
             return Err(SecretInvalid::new("tls.mode", reason));

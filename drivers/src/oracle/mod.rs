@@ -36,7 +36,7 @@ use tenantry_core::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{max_answer::MaxAnswer, statement_timeout::statement_timeout};
+use crate::{allowed_hosts, max_answer::MaxAnswer, statement_timeout::statement_timeout};
 use address::Address;
 use connection::OracleConnection;
 use plans::Plans;
@@ -68,6 +68,9 @@ pub struct OracleConfig {
     pub wallet_location: Option<PathBuf>,
     /// The most threads, over all tenants. A connection has one from before it is opened until it is closed.
     pub max_threads: usize,
+    /// The hosts that secrets may name, such as `db1` or `*.db.example.com`;
+    /// `null` for any. A secret that names another one is `secret_invalid` at `host`.
+    pub hosts: Option<Vec<String>>,
 }
 
 impl Default for OracleConfig {
@@ -79,6 +82,7 @@ impl Default for OracleConfig {
             client_library: None,
             wallet_location: None,
             max_threads: 256,
+            hosts: None,
         }
     }
 }
@@ -86,6 +90,7 @@ impl Default for OracleConfig {
 /// Opens connections to Oracle.
 #[derive(Debug)]
 pub struct OracleDriver {
+    hosts: Option<Vec<String>>,
     environment: String,
     statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
@@ -109,6 +114,7 @@ impl Plugin<dyn DatabaseDriver> for OracleDriver {
         }
         let statement_timeout = statement_timeout(config.statement_timeout)?;
         Ok(Self {
+            hosts: config.hosts,
             environment: context.environment.clone(),
             statement_timeout,
             max_answer: MaxAnswer::new(config.max_answer)?,
@@ -156,7 +162,8 @@ impl DatabaseDriver for OracleDriver {
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_transaction_pooler()?;
         config.refuse_certificates("cannot be used: Oracle's client library takes certificates from a wallet only")?;
-        self.address(config).map(drop)
+        self.address(config)?;
+        allowed_hosts::check(self.hosts.as_deref(), config)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {

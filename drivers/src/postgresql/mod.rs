@@ -23,6 +23,7 @@ use tenantry_core::{
 };
 
 use crate::{
+    allowed_hosts,
     max_answer::MaxAnswer,
     script::{self, Syntax},
     server_address::ServerAddress,
@@ -60,6 +61,9 @@ pub struct PostgresqlConfig {
     /// The kind of connection pooler before the servers, for secrets that do not say it: `transaction`
     /// for PgBouncer in transaction mode, Amazon RDS Proxy and the poolers of Neon and Cloud SQL.
     pub pooler: Pooler,
+    /// The hosts that secrets may name, such as `db1` or `*.db.example.com`, and folders of Unix sockets;
+    /// `null` for any. A secret that names another one is `secret_invalid` at `host`.
+    pub hosts: Option<Vec<String>>,
 }
 
 impl Default for PostgresqlConfig {
@@ -69,6 +73,7 @@ impl Default for PostgresqlConfig {
             max_answer: MaxAnswer::DEFAULT,
             application_name: "tenantry".to_owned(),
             pooler: Pooler::None,
+            hosts: None,
         }
     }
 }
@@ -219,6 +224,7 @@ impl DatabaseDriver for PostgresqlDriver {
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         ServerAddress::of(config, DEFAULT_PORT)?;
         search_path(config)?;
+        allowed_hosts::check(self.config.hosts.as_deref(), config)?;
         if self.is_pooled(config) && !config.session.settings.is_empty() {
             let reason =
                 "has `options` that would not reach a session behind a pooler: write `ALTER ROLE .. SET` instead";
