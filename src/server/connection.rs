@@ -15,17 +15,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Version, header, uri::Scheme};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header, uri::Scheme};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
-use hyper::{Request as HyperRequest, Response as HyperResponse, body::Incoming, rt::Executor, service::service_fn};
+use hyper::{
+    Request as HyperRequest, Response as HyperResponse, body::Incoming, rt::Executor, service::service_fn,
+    upgrade::OnUpgrade,
+};
 use hyper_util::{rt::TokioIo, server::conn::auto::Builder};
+use parking_lot::Mutex;
 use poem::{
     Body, Endpoint, Request,
     web::{LocalAddr, RemoteAddr},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -101,10 +106,12 @@ impl<E: Endpoint + 'static> Service<E> {
         let activity = Arc::new(Activity::default());
         let mut deadline = Deadline::new(activity.clone(), self.head_timeout);
         let io = TokioIo::new(Watched::new(io, activity.clone()));
-        let service = service_fn(|request| self.answer(request, &ends, &activity));
+        let refused = Arc::new(Mutex::new(None));
+        let service = service_fn(|request| self.answer(request, &ends, &activity, &refused));
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
         let mut stopped = pin!(stopping.cancelled());
         let mut cut_off = pin!(cut.cancelled());
+        let mut closing: Option<BoxFuture<'static, ()>> = None;
         let overdue = poll_fn(|context| {
             if !deadline.is_stopping() && stopped.as_mut().poll(context).is_ready() {
                 deadline.stop();
@@ -113,14 +120,20 @@ impl<E: Endpoint + 'static> Service<E> {
             if cut_off.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
             }
-            match connection.as_mut().poll(context) {
-                Poll::Ready(ended) => {
-                    if let Err(error) = ended {
-                        tracing::debug!(error, "a connection failed");
-                    }
-                    Poll::Ready(None)
+            loop {
+                let ended = match &mut closing {
+                    None => connection.as_mut().poll(context),
+                    Some(closing) => closing.as_mut().poll(context).map(Ok),
+                };
+                match ended {
+                    Poll::Pending => return deadline.poll(context).map(Some),
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => tracing::debug!(error, "a connection failed"),
                 }
-                Poll::Pending => deadline.poll(context).map(Some),
+                match refused.lock().take() {
+                    Some(refused) => closing = Some(Box::pin(close(refused))),
+                    None => return Poll::Ready(None),
+                }
             }
         });
         if overdue.await == Some(Doing::Idle) && !stopping.is_cancelled() {
@@ -139,8 +152,11 @@ impl<E: Endpoint + 'static> Service<E> {
         request: HyperRequest<Incoming>,
         ends: &Ends,
         activity: &Arc<Activity>,
+        refused: &Arc<Mutex<Option<OnUpgrade>>>,
     ) -> impl Future<Output = Result<HyperResponse<Answer>, Infallible>> + Send + use<E> {
         let version = request.version();
+        let upgrade = request.extensions().get::<OnUpgrade>().cloned();
+        let upgrade = upgrade.map(|upgrade| (upgrade, refused.clone()));
         let running = activity.begin(version);
         let (local, remote, scheme) = (ends.local.clone(), ends.remote.clone(), ends.scheme.clone());
         let mut request = Request::from((request, local, remote, scheme));
@@ -152,7 +168,23 @@ impl<E: Endpoint + 'static> Service<E> {
             if let Some(unread) = unread.filter(|_| version < Version::HTTP_2) {
                 unread.answered(response.headers_mut(), running.activity());
             }
+            if let Some((upgrade, refused)) = upgrade
+                && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                *refused.lock() = Some(upgrade);
+            }
             Ok(response.map(|body| Answer::new(body, version, running)))
+        }
+    }
+}
+
+/// Closes a connection on which an `Upgrade` was refused. If such a connection ends, hyper hands it
+/// over, as one that was upgraded, without closing it.
+async fn close(refused: OnUpgrade) {
+    if let Ok(upgraded) = refused.await {
+        let mut io = TokioIo::new(upgraded);
+        if let Err(error) = io.shutdown().await {
+            tracing::debug!(%error, "a connection could not be closed");
         }
     }
 }

@@ -173,6 +173,17 @@ async fn a_body_that_nothing_reads_is_discarded_behind_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_upgrade_is_closed_like_any_other_request() {
+    let mut served = Served::small();
+    served
+        .send(&POST.replace("\r\n\r\n", "\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"))
+        .await;
+    served.send(&"a".repeat(1_000_000)).await;
+    served.answer().await;
+    assert_eq!(served.client.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_discarded_is_bounded_in_time() {
     let mut silent = Served::small();
     silent.send(POST).await;
