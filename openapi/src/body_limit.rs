@@ -7,8 +7,10 @@ use futures_util::{TryStreamExt, stream};
 use http::header;
 use poem::{Body, Endpoint, Middleware, Request, Result};
 
-/// Lets no handler read more than this many bytes of a body, whether its length was announced or not: reading further is an error
-/// that is answered 413. Nothing happens before somebody reads, so who may not ask at all is told that first.
+use crate::body_coding::decoded;
+
+/// Lets no handler read more than this many bytes of a body, whether its length was announced or not, and after its `Content-Encoding`
+/// is decoded: reading further is an error that is answered 413. Nothing happens before somebody reads, so who may not ask at all is told that first.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit {
     /// The most bytes.
@@ -20,22 +22,20 @@ pub struct BodyLimit {
 #[error("the body is longer than the server takes")]
 pub(crate) struct BodyTooLarge;
 
-impl BodyTooLarge {
-    /// Whether this is why a body could not be read; poem wraps errors of errors.
-    pub(crate) fn is_cause_of(error: &io::Error) -> bool {
-        let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-        while let Some(error) = cause {
-            if error.is::<Self>() {
-                return true;
-            }
-            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            cause = match inner {
-                Some(inner) => Some(inner),
-                None => error.source(),
-            };
+/// The error of this type that is why a body could not be read; poem wraps errors of errors.
+pub(crate) fn cause_of<E: StdError + Copy + 'static>(error: &io::Error) -> Option<E> {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(*found);
         }
-        false
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
+    None
 }
 
 impl<E: Endpoint> Middleware<E> for BodyLimit {
@@ -70,6 +70,10 @@ impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
                 None => limited(body, self.limit.bytes),
             }
         };
+        let body = match request.headers().contains_key(header::CONTENT_ENCODING) {
+            true => decoded(&mut request, body, self.limit.bytes),
+            false => body,
+        };
         request.set_body(body);
         self.inner.call(request)
     }
@@ -79,7 +83,7 @@ fn announced(request: &Request) -> Option<u64> {
     request.header(header::CONTENT_LENGTH)?.parse().ok()
 }
 
-fn too_large() -> io::Error {
+pub(crate) fn too_large() -> io::Error {
     io::Error::other(BodyTooLarge)
 }
 

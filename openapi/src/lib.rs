@@ -6,6 +6,7 @@
 mod acquire_problem;
 mod admin;
 mod api_set;
+mod body_coding;
 mod body_limit;
 mod database_problem;
 mod document;
@@ -39,6 +40,7 @@ pub use health::{HealthApi, MetricsSource, Readiness};
 pub use json::Json;
 pub use log_level::{LogControl, LogControlLost, LogLevel};
 pub use operator::{AUDIT_TARGET, Operator, OperatorGate};
+pub use pages::{Gzipped, gzip};
 pub use problem::{Fault, PROBLEM_JSON, Problem};
 pub use problem_code::ProblemCode;
 pub use problems::{Problems, ProblemsEndpoint};

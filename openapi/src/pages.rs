@@ -3,14 +3,20 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, OnceLock},
+    io::Write as _,
+    sync::Arc,
 };
 
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use poem::{Endpoint, Request, Response, Result, endpoint::make_sync};
+use poem::{
+    Endpoint, Request, Response, Result,
+    endpoint::{make, make_sync},
+};
 use poem_openapi::OpenApiService;
 use tenantry_core::TenantLocation;
+use tokio::sync::OnceCell;
 
 use crate::{
     Problem,
@@ -32,8 +38,9 @@ pub(crate) fn add_routes(table: &mut RouteTable, document: &ApiDocument, locatio
         ("/openapi.yaml", "application/yaml", document.yaml()),
     ];
     for (path, media_type, content) in files {
-        let content = Arc::new(OnceLock::from(Some(Content::new(content.clone(), media_type))));
-        table.add_new(path, Method::GET, serve(content.clone(), || None, HeaderMap::new()));
+        let content = Content::new(content.clone(), media_type);
+        let content = Arc::new(OnceCell::new_with(Some(Some(content))));
+        table.add_new(path, Method::GET, serve(content, || None, HeaderMap::new()));
     }
     let headers = page_headers(location);
     for (path, page) in [
@@ -61,9 +68,22 @@ pub(crate) fn add_routes(table: &mut RouteTable, document: &ApiDocument, locatio
     table.add_new("/", Method::GET, redirect);
 }
 
+/// An answer's body in gzip, beside its plain one: whatever compresses answers sends it as it is.
+#[derive(Debug, Clone)]
+pub struct Gzipped(pub Bytes);
+
+/// These bytes in gzip.
+pub fn gzip(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing into memory cannot fail.
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    written.unwrap_or_default().into()
+}
+
 /// Something that is sent as it is, and what tells one state of it from another.
 struct Content {
     bytes: Bytes,
+    gzipped: Gzipped,
     media_type: &'static str,
     etag: HeaderValue,
 }
@@ -75,6 +95,7 @@ impl Content {
         // Weak (RFC 9110 §8.8.1): on its way out it may be compressed.
         let etag = HeaderValue::from_str(&format!("W/\"{:016x}\"", hasher.finish()));
         Self {
+            gzipped: Gzipped(gzip(&bytes)),
             bytes,
             media_type,
             etag: etag.unwrap_or_else(|_| HeaderValue::from_static("W/\"0\"")),
@@ -95,22 +116,32 @@ impl Content {
         if matches {
             return response.status(StatusCode::NOT_MODIFIED).finish();
         }
-        response.content_type(self.media_type).body(self.bytes.clone())
+        let mut response = response.content_type(self.media_type).body(self.bytes.clone());
+        response.set_data(self.gzipped.clone());
+        response
     }
 }
 
 fn serve(
-    content: Arc<OnceLock<Option<Content>>>,
-    make: impl Fn() -> Option<Content> + Send + Sync + 'static,
+    content: Arc<OnceCell<Option<Content>>>,
+    content_of: impl Fn() -> Option<Content> + Clone + Send + Sync + 'static,
     headers: HeaderMap,
 ) -> impl Endpoint<Output = Response> + 'static {
-    make_sync(move |request: Request| -> Result<Response> {
-        let Some(content) = content.get_or_init(&make) else {
-            return Err(Problem::internal().into());
-        };
-        let mut response = content.answer(request.headers().get(header::IF_NONE_MATCH));
-        response.headers_mut().extend(headers.clone());
-        Ok(response)
+    make(move |request: Request| {
+        let (content, content_of, headers) = (content.clone(), content_of.clone(), headers.clone());
+        async move {
+            // It takes a tenth of a second, and is done once.
+            let made = content.get_or_init(|| async {
+                let made = tokio::task::spawn_blocking(content_of).await;
+                made.ok().flatten()
+            });
+            let Some(content) = made.await else {
+                return Err(poem::Error::from(Problem::internal()));
+            };
+            let mut response = content.answer(request.headers().get(header::IF_NONE_MATCH));
+            response.headers_mut().extend(headers);
+            Ok(response)
+        }
     })
 }
 

@@ -7,7 +7,7 @@ use poem::{Body, IntoResponse, Response, error::ResponseError};
 use poem_openapi::Object;
 use serde::Serialize;
 
-use crate::{ProblemCode, RequestId};
+use crate::{ProblemCode, RequestId, body_coding::ACCEPTED};
 
 /// The media type of every error (RFC 9457 §3).
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -64,6 +64,7 @@ struct Details {
     retry_after: Option<Duration>,
     challenge: Option<HeaderValue>,
     allow: Option<HeaderValue>,
+    accept_encoding: Option<HeaderValue>,
 }
 
 impl Problem {
@@ -76,6 +77,7 @@ impl Problem {
             retry_after: None,
             challenge: None,
             allow: None,
+            accept_encoding: None,
         }))
     }
 
@@ -100,6 +102,14 @@ impl Problem {
             ProblemCode::RequestTimeout,
             "The request took longer than the server allows.",
         )
+    }
+
+    /// 415 `unsupported_media_type` for the body's coding, with those that are known (RFC 9110 §12.5.3).
+    pub(crate) fn unsupported_coding() -> Self {
+        let detail = "The body's `Content-Encoding` is not one that the server takes.";
+        let mut problem = Self::new(ProblemCode::UnsupportedMediaType, detail);
+        problem.0.accept_encoding = Some(ACCEPTED);
+        problem
     }
 
     /// 400 `request_invalid`, with everything that is wrong.
@@ -198,6 +208,9 @@ impl Problem {
         }
         if let Some(allow) = &self.0.allow {
             headers.insert(header::ALLOW, allow.clone());
+        }
+        if let Some(accepted) = &self.0.accept_encoding {
+            headers.insert(header::ACCEPT_ENCODING, accepted.clone());
         }
         response.set_data(self.0.code);
         response

@@ -2,8 +2,9 @@
 
 use std::{ops::Deref, pin::pin, sync::Arc};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::Uri;
-use poem::{Request, RequestBody, Result};
+use poem::{Body, Request, RequestBody, Result, error::ReadBodyError};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
@@ -15,7 +16,7 @@ use tenantry_core::{
 };
 use tracing::{Instrument as _, field::Empty};
 
-use crate::{Noted, Problem};
+use crate::{Noted, Problem, translate::unreadable_body};
 
 /// The name under which the extractor marks operations. The document puts the configured resolver's own scheme in its place.
 pub(crate) const TENANT_SCHEME: &str = "Tenant";
@@ -62,7 +63,7 @@ impl TenantGate {
         resolved
     }
 
-    async fn admit(&self, request: &Request, noted: &Noted) -> Result<TenantDatabase, Problem> {
+    async fn admit(&self, request: &Request, body: &mut RequestBody, noted: &Noted) -> Result<TenantDatabase, Problem> {
         let head = RequestHead {
             method: request.method(),
             uri: target_of(request),
@@ -81,6 +82,16 @@ impl TenantGate {
             Resolution::Absent => return Err(Problem::tenant_missing(&self.resolver.location())),
         };
         noted.tally().set_tenant(tenant);
+        if let Ok(taken) = body.take() {
+            let arrived = match taken.is_empty() {
+                // As most are.
+                true => taken,
+                false => Box::pin(arrived(taken))
+                    .await
+                    .map_err(|error| unreadable_body(&error))?,
+            };
+            *body = RequestBody::new(arrived);
+        }
         let acquired = self.tenants.acquire_for(&tenant, Some(noted.tally().clone())).await;
         acquired.map_err(|error| Problem::of_tenant(&tenant, error))
     }
@@ -116,7 +127,7 @@ impl<'a> ApiExtractor<'a> for Tenant {
 
     async fn from_request(
         request: &'a Request,
-        _body: &mut RequestBody,
+        body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
         let noted = request.data::<Noted>();
@@ -124,8 +135,28 @@ impl<'a> ApiExtractor<'a> for Tenant {
             tracing::error!("a tenant's operation is served without a `TenantGate`");
             return Err(Problem::internal().into());
         };
-        Ok(Self(gates.tenant.admit(request, noted).await?))
+        Ok(Self(gates.tenant.admit(request, body, noted).await?))
     }
+}
+
+/// The most bytes of a body that are awaited.
+const AWAITED: usize = 1024 * 1024;
+
+/// The body once it has arrived, or as much of it as is awaited. A client that sends nothing more would
+/// otherwise hold one of the requests that its tenant may run at once.
+async fn arrived(body: Body) -> Result<Body, ReadBodyError> {
+    let mut rest = body.into_bytes_stream();
+    let (mut arrived, mut size) = (Vec::new(), 0);
+    while size < AWAITED {
+        match rest.try_next().await.map_err(ReadBodyError::Io)? {
+            Some(bytes) => {
+                size += bytes.len();
+                arrived.push(Ok(bytes));
+            }
+            None => break,
+        }
+    }
+    Ok(Body::from_bytes_stream(stream::iter(arrived).chain(rest)))
 }
 
 /// A scheme that is replaced before anyone sees it.

@@ -12,7 +12,11 @@ use poem_openapi::error::{
 };
 use sea_orm::DbErr;
 
-use crate::{Fault, Problem, ProblemCode, body_limit::BodyTooLarge};
+use crate::{
+    Fault, Problem, ProblemCode,
+    body_coding::CodingError,
+    body_limit::{BodyTooLarge, cause_of},
+};
 
 /// The path parameters of an operation in order, as documented: poem-openapi calls them `param0`, `param1`.
 #[derive(Debug, Clone)]
@@ -103,13 +107,20 @@ pub(crate) fn unsupported_media_type() -> Problem {
 
 /// The problem of a body that could not be read to its end.
 pub(crate) fn unreadable_body(error: &ReadBodyError) -> Problem {
-    let too_large = match error {
-        ReadBodyError::PayloadTooLarge => true,
-        ReadBodyError::Io(error) => BodyTooLarge::is_cause_of(error),
-        ReadBodyError::BodyHasBeenTaken | ReadBodyError::Utf8(_) => false,
+    let cause = match error {
+        ReadBodyError::Io(error) => Some(error),
+        _ => None,
     };
-    if too_large {
+    if matches!(error, ReadBodyError::PayloadTooLarge) || cause.and_then(cause_of::<BodyTooLarge>).is_some() {
         return Problem::new(ProblemCode::BodyTooLarge, "The body is longer than the server takes.");
+    }
+    match cause.and_then(cause_of::<CodingError>) {
+        Some(CodingError::Unsupported) => return Problem::unsupported_coding(),
+        Some(CodingError::Broken) => {
+            let detail = "is not in the coding that `Content-Encoding` names";
+            return Problem::invalid(vec![Fault::pointer("", detail)]);
+        }
+        None => {}
     }
     match error {
         ReadBodyError::BodyHasBeenTaken => {

@@ -4,15 +4,20 @@
 use std::io;
 
 use async_compression::tokio::bufread::GzipEncoder;
-use futures_util::FutureExt as _;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::Either};
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body::Body as _;
-use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, combinators::BoxBody};
 use poem::{Body, Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use tenantry_openapi::{Gzipped, gzip};
 use tokio::io::BufReader;
 
 /// Smaller answers do not become smaller enough to be worth it.
 const SMALLEST: u64 = 1024;
+
+/// Larger answers are encoded outside of the threads that serve requests.
+const LARGE: usize = 64 * 1024;
 
 /// Encodes answers with gzip where the client takes it (RFC 9110 §12.5.3), they are text, and not tiny.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,7 +41,14 @@ impl<E: Endpoint> Endpoint for GzipEndpoint<E> {
     fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let takes = Takes::of(&request);
         let answer = self.inner.call(request);
-        answer.map(move |answer| Ok(encoded(answer?.into_response(), &takes)))
+        answer.then(move |answer| match answer {
+            Err(error) => Either::Left(std::future::ready(Err(error))),
+            Ok(answer) => match encoding(answer.into_response(), &takes) {
+                (response, false) => Either::Left(std::future::ready(Ok(response))),
+                // Few answers are encoded, and no other is to keep what this needs.
+                (response, true) => Either::Right(Box::pin(encoded(response).map(Ok))),
+            },
+        })
     }
 }
 
@@ -70,26 +82,58 @@ impl Takes {
     }
 }
 
-/// The answer as the client takes it.
-fn encoded(response: Response, takes: &Takes) -> Response {
-    let (mut parts, body) = response.into_parts();
-    let body: BoxBody<bytes::Bytes, io::Error> = body.into();
-    let is_small = body.size_hint().exact().is_some_and(|size| size < SMALLEST);
-    let mut body = Body::from(body);
-    if !is_small && is_compressible(&parts.headers) {
-        // Which form an answer has depends on this header, whether it was asked for or not.
-        parts
-            .headers
-            .append(header::VARY, HeaderValue::from_static("accept-encoding"));
-        if takes.gzip() {
-            body = Body::from_async_read(GzipEncoder::new(BufReader::new(body.into_async_read())));
-            parts.headers.remove(header::CONTENT_LENGTH);
-            parts
-                .headers
-                .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
+/// The answer, and whether it is to be encoded.
+fn encoding(mut response: Response, takes: &Takes) -> (Response, bool) {
+    if !is_compressible(response.headers()) {
+        return (response, false);
     }
+    let body: BoxBody<Bytes, io::Error> = response.take_body().into();
+    let is_small = body.size_hint().exact().is_some_and(|size| size < SMALLEST);
+    response.set_body(Body::from(body));
+    if is_small {
+        return (response, false);
+    }
+    // Which form an answer has depends on this header, whether it was asked for or not.
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    (response, takes.gzip())
+}
+
+/// The answer in gzip. One of a known size is encoded before it is sent: an encoder needs more memory
+/// than most answers, and would keep it as long as the client takes to read.
+async fn encoded(response: Response) -> Response {
+    let prepared = response.data::<Gzipped>().map(|Gzipped(bytes)| bytes.clone());
+    let (mut parts, body) = response.into_parts();
+    let body: BoxBody<Bytes, io::Error> = body.into();
+    let body = match (prepared, body.size_hint().exact()) {
+        (Some(prepared), _) => Body::from(prepared),
+        (None, None) => {
+            let body = Body::from(body).into_async_read();
+            Body::from_async_read(GzipEncoder::new(BufReader::new(body)))
+        }
+        (None, Some(_)) => match at_once(body).await {
+            Ok(bytes) => Body::from(bytes),
+            Err(error) => {
+                // What is sent is cut off, as it would be in plain.
+                tracing::warn!(%error, "an answer could not be encoded");
+                Body::from_bytes_stream(futures_util::stream::once(async { Err::<Bytes, _>(error) }))
+            }
+        },
+    };
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let coding = HeaderValue::from_static("gzip");
+    parts.headers.insert(header::CONTENT_ENCODING, coding);
     Response::from_parts(parts, body)
+}
+
+async fn at_once(body: BoxBody<Bytes, io::Error>) -> io::Result<Bytes> {
+    let bytes = body.collect().await?.to_bytes();
+    if bytes.len() < LARGE {
+        return Ok(gzip(&bytes));
+    }
+    tokio::task::spawn_blocking(move || gzip(&bytes))
+        .await
+        .map_err(io::Error::other)
 }
 
 /// Whether `Accept-Encoding` names gzip, or everything, with a weight above 0.
