@@ -26,7 +26,6 @@ const TOKEN: &str = "operator-token-of-this-test";
 fn secrets() -> Value {
     json!({
         "acme": {"type": "sqlite", "path": "acme.db"},
-        "busy": {"type": "sqlite", "path": "busy.db", "limits": {"requests_per_second": 1}},
         "few": {"type": "sqlite", "path": "few.db", "limits": {"concurrent_requests": 4}},
     })
 }
