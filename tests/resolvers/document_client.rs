@@ -71,8 +71,8 @@ impl DocumentClient {
         operation
     }
 
-    /// The ways in which this tenant can be named for an operation: every server with every requirement that name it between them.
-    pub(crate) fn ways(&self, operation_id: &str, tenant: Tenant) -> Vec<Way> {
+    /// The ways in which a tenant can be named for an operation: every server with every requirement that name it between them.
+    pub(crate) fn ways(&self, operation_id: &str) -> Vec<Way> {
         let operation = self.operation(operation_id);
         let listed = |here: &Value, above: &Value| -> Vec<Value> {
             let list = if here.is_null() { above } else { here };
