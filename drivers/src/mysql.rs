@@ -566,6 +566,12 @@ impl Dialect for Mysql {
         }
     }
 
+    /// The server prepared it anew several times in vain (1615), or does not know it, as behind a
+    /// proxy that changed the server (1243).
+    fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
+        matches!(number_of(error), 1615 | 1243)
+    }
+
     /// sqlx sends a time in UTC as a TIMESTAMP, of which MariaDB makes NULL outside the years 1970 to 2038 whatever the column
     /// is. A DATETIME is the same in a session that speaks UTC.
     fn bound(value: Value) -> Value {
@@ -610,13 +616,15 @@ fn kind(number: u16) -> DatabaseErrorKind {
         1022 | 1062 | 1169 | 1586 | 1859 => Kind::UniqueViolation,
         1216 | 1217 | 1451 | 1452 | 1557 | 1761 | 1762 => Kind::ForeignKeyViolation,
         1048 | 1264 | 1364 | 1406 | 3819 | 4025 => Kind::ConstraintViolation,
-        1213 | 1206 | 1020 => Kind::Serialization,
+        // 1412: the table was changed since the transaction began.
+        1213 | 1206 | 1020 | 1412 | 1615 | 1243 => Kind::Serialization,
         // Waited too long for a lock; interrupted; ran too long (MySQL, MariaDB); a lock that was not to be waited for.
         1205 | 1317 | 3024 | 1969 | 3572 => Kind::StatementTimeout,
         // 4031: the session had been ended for idling before the statement came.
         4031 => Kind::ConnectionLostWithoutEffect,
         1053 | 1927 | 2006 | 2013 => Kind::ConnectionLost,
-        1290 | 1836 | 1792 | 1021 => Kind::ReadOnly,
+        // 1021, 1114: the disk is full, or the table's file is.
+        1290 | 1836 | 1792 | 1021 | 1114 => Kind::ReadOnly,
         1044 | 1142 | 1143 | 1227 | 1370 => Kind::PermissionDenied,
         1235 | 1295 => Kind::Unsupported,
         _ => Kind::Other,

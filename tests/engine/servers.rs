@@ -1,12 +1,14 @@
 //! Transactions of a tenant's database on real servers, as handlers hold it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionSession, TransactionTrait};
 use serde_json::{Value, json};
 use tenantry_core::{
-    BuildContext, DatabaseErrorKind, Registry,
-    engine::{EngineSettings, TenantDatabase, Tenants, TenantsParts},
+    BoxError, BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry,
+    TenantId,
+    engine::{EngineSettings, OnConnect, TenantDatabase, Tenants, TenantsParts},
 };
 use tenantry_drivers::{MysqlDriver, OracleDriver, PostgresqlDriver};
 use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb};
@@ -101,6 +103,10 @@ impl Server {
 
     /// An engine over this provider's secrets.
     async fn tenants(&self, provider: Arc<Scripted>) -> Tenants {
+        self.tenants_with(provider, None).await
+    }
+
+    async fn tenants_with(&self, provider: Arc<Scripted>, on_connect: Option<Arc<dyn OnConnect>>) -> Tenants {
         let secret = self.secret();
         let mut registry = Registry::new();
         registry
@@ -121,7 +127,7 @@ impl Server {
             provider_type: "scripted".to_owned(),
             drivers: vec![(driver_type, driver)],
             settings: EngineSettings::default(),
-            on_connect: None,
+            on_connect,
             observer: None,
         })
     }
@@ -350,4 +356,50 @@ async fn a_write_in_a_reading_transaction_costs_no_session() {
     assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::ReadOnly);
     reading.rollback().await.unwrap();
     assert_eq!(session(&database).await, before);
+}
+
+/// Creates the table of numbers.
+struct CreatesTable;
+
+#[async_trait]
+impl OnConnect for CreatesTable {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
+        connection: &mut dyn Connection,
+    ) -> Result<(), BoxError> {
+        let create = "CREATE TABLE IF NOT EXISTS numbers (n BIGINT PRIMARY KEY)";
+        connection.execute_script(create).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_made_anew_is_prepared_anew() {
+    let server = Server::postgresql().await;
+    let Server::Postgresql(postgres, tenant) = &server else {
+        return;
+    };
+    let provider = Arc::new(Scripted::default());
+    provider.put("acme", server.secret());
+    let tenants = server.tenants_with(provider, Some(Arc::new(CreatesTable))).await;
+    let database = tenants.acquire(&id("acme")).await.unwrap();
+    run(&database, "INSERT INTO numbers VALUES (1)").await;
+    let name = &tenant.database;
+    let sql = async |sql: String| postgres.psql("postgres", &sql).await.unwrap();
+    sql(format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await;
+    // The first one finds the connection lost.
+    let errors = [database.ping().await, database.ping().await].map(|outcome| outcome.unwrap_err());
+    let missing = DatabaseErrorKind::Connect(DriverErrorKind::DatabaseMissing);
+    assert_eq!(errors[1].kind, missing);
+    sql(format!("CREATE DATABASE \"{name}\" OWNER \"{}\"", tenant.user)).await;
+    let found = async {
+        while database.ping().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
+    assert!(numbers(&database).await.is_empty());
 }

@@ -380,10 +380,15 @@ impl Dialect for Postgresql {
     }
 
     /// "cached plan must not change result type": a migration changed a table under a prepared statement.
+    /// Or the session does not have it any more (26000), as after `DEALLOCATE ALL`.
     fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
-        error
-            .try_downcast_ref::<PgDatabaseError>()
-            .is_some_and(|error| error.code() == "0A000" && error.routine() == Some("RevalidateCachedQuery"))
+        let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
+            return false;
+        };
+        match error.code() {
+            "0A000" => error.routine() == Some("RevalidateCachedQuery"),
+            code => code == "26000",
+        }
     }
 
     fn length(value: PgValueRef<'_>) -> usize {

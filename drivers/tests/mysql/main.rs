@@ -441,3 +441,58 @@ async fn after_a_lock_time_out_the_transaction_is_what_the_server_made_of_it() {
         waits_too_long_for_a_lock(&rolls_back, nested, false).await;
     }
 }
+
+/// The server refuses a statement that it has to prepare anew too often. A trigger stands in for it.
+#[tokio::test]
+async fn a_statement_that_must_be_prepared_anew_is_repeated_once() {
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("stale").await.unwrap();
+    let create = "CREATE TABLE t (i bigint, wanted int);
+        DELIMITER //
+        CREATE TRIGGER stale BEFORE INSERT ON t FOR EACH ROW
+          IF IFNULL(@refused, 0) < new.wanted THEN
+            SET @refused = IFNULL(@refused, 0) + 1;
+            SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1615;
+          END IF //";
+    server.sql(&tenant.database, create).await.unwrap();
+    for (refused, written) in [(1, true), (2, false)] {
+        let mut connection = connect(server.secret(&tenant)).await.unwrap();
+        let insert = sql(&format!("INSERT INTO t VALUES (1, {refused})"));
+        let outcome = connection.execute(&insert).await.map_err(|error| error.kind);
+        assert_eq!(outcome.is_ok(), written);
+        assert!(
+            written || outcome == Err(DatabaseErrorKind::Serialization),
+            "{outcome:?}"
+        );
+        connection.close().await;
+    }
+    let rows = server.sql(&tenant.database, "SELECT COUNT(*) FROM t").await.unwrap();
+    assert_eq!(rows, "1");
+}
+
+/// Each number of a refused write, and what it means.
+#[tokio::test]
+async fn numbers_of_a_server_that_takes_no_writes_are_known() {
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("numbers").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    connection.execute_script("CREATE TABLE t (i bigint)").await.unwrap();
+    for (number, kind) in [
+        (1290, DatabaseErrorKind::ReadOnly),
+        (1792, DatabaseErrorKind::ReadOnly),
+        (1836, DatabaseErrorKind::ReadOnly),
+        (1021, DatabaseErrorKind::ReadOnly),
+        (1114, DatabaseErrorKind::ReadOnly),
+        (1412, DatabaseErrorKind::Serialization),
+        (1644, DatabaseErrorKind::Other),
+    ] {
+        let trigger = format!(
+            "CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW \
+             SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}"
+        );
+        server.sql(&tenant.database, &trigger).await.unwrap();
+        let error = connection.execute(&sql("INSERT INTO t VALUES (1)")).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (kind, Some(number.to_string())));
+    }
+    connection.close().await;
+}

@@ -215,6 +215,10 @@ async fn a_table_that_changes_under_a_prepared_statement_is_read_anew() {
         other.execute_script(&format!("ALTER TABLE t {change}")).await.unwrap();
         assert_eq!(connection.query(&select).await.unwrap().len(), 1, "{change}");
     }
+    for forget in ["DEALLOCATE ALL", "DISCARD ALL"] {
+        connection.execute_script(forget).await.unwrap();
+        assert_eq!(connection.query(&select).await.unwrap().len(), 1, "{forget}");
+    }
     connection.close().await;
     other.close().await;
 }

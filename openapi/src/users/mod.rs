@@ -288,8 +288,10 @@ fn value_taken(error: DbErr) -> Problem {
     }
     let constraint = DatabaseError::constraint_of(&error).unwrap_or_default().to_lowercase();
     match constraint.as_str() {
-        email if email.contains("email") => Problem::conflict("Another user of the tenant has this email address.")
-            .with_faults(vec![Fault::pointer("/email", "is taken")]),
+        "users_email_key" | "users.email" | "email" => {
+            Problem::conflict("Another user of the tenant has this email address.")
+                .with_faults(vec![Fault::pointer("/email", "is taken")])
+        }
         "users_pkey" | "primary" | "users.id" => {
             tracing::error!("the database gave a new user a number that is taken: its sequence lags behind the table");
             Problem::conflict(
@@ -316,13 +318,15 @@ mod tests {
             assert_eq!(problem.code(), crate::ProblemCode::Conflict);
             problem.faults().first().and_then(|fault| fault.pointer.clone())
         };
-        for email in ["users_email_key", "USERS_EMAIL_KEY", "users.email"] {
+        for email in ["users_email_key", "USERS_EMAIL_KEY", "users.email", "email"] {
             assert_eq!(pointer(Some(email)).as_deref(), Some("/email"), "{email}");
         }
         for id in ["users_pkey", "PRIMARY", "users.id"] {
             assert_eq!(pointer(Some(id)).as_deref(), Some("/id"), "{id}");
         }
-        assert_eq!(pointer(Some("SYS_C0012345")), None);
+        for own in ["SYS_C0012345", "users_name_without_email", "users.name, users.email"] {
+            assert_eq!(pointer(Some(own)), None, "{own}");
+        }
         assert_eq!(pointer(None), None);
     }
 }

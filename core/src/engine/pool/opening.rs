@@ -185,6 +185,13 @@ impl Opening {
                     continue;
                 }
                 DriverErrorKind::Authentication => {}
+                DriverErrorKind::DatabaseMissing => {
+                    // Another database, such as a restored backup, may take its place.
+                    if let Ok(mut prepared) = pool.prepared.try_lock() {
+                        *prepared = None;
+                    }
+                    break not_opened(error);
+                }
                 _ => break not_opened(error),
             }
             // The password may just be changing: the secret is read anew, and the login tried again
