@@ -41,7 +41,7 @@ async fn two_tenants_cannot_share_a_file() {
         }
         for other in ["same", "dotted", "doubled", "url", "soft", "hard", "folder"] {
             let answer = ask(&server, info, &[&format!("X-Tenant-ID: {other}")]).await;
-            answer.is_refused(503, "database_unavailable");
+            answer.is_refused(503, "secret_invalid");
             assert!(!answer.body.contains("acme"), "{other}: {answer:?}");
         }
     }
@@ -86,7 +86,7 @@ async fn a_tenant_that_moves_to_another_s_file_is_refused_and_one_of_its_own_is_
     assert!(!answer.body.contains("acme"), "{answer:?}");
     let close = send(&server, "DELETE /admin/tenants/zeta/pool", &["Host: localhost"]).await;
     assert_eq!(close.status, 204);
-    ask(&server, users, &zeta).await.is_refused(503, "database_unavailable");
+    ask(&server, users, &zeta).await.is_refused(503, "secret_invalid");
     assert_eq!(refresh("new.db").await.status, 200);
     assert_eq!(ask(&server, users, &zeta).await.status, 200);
     assert!(ask(&server, users, &[name]).await.body.contains("only@acme.example"));
