@@ -72,6 +72,7 @@ impl Default for MysqlConfig {
 pub struct MysqlDriver {
     statement_timeout: Option<Duration>,
     max_answer: MaxAnswer,
+    hosts: Option<Vec<String>>,
     base_dir: PathBuf,
     environment: String,
     /// Held by the one connection that ends abandoned sessions.
@@ -88,6 +89,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
         Ok(Self {
             statement_timeout: statement_timeout(config.statement_timeout)?,
             max_answer: MaxAnswer::new(config.max_answer)?,
+            hosts: config.hosts,
             base_dir: context.base_dir.clone(),
             environment: context.environment.clone(),
             control: Arc::default(),
@@ -411,7 +413,7 @@ impl DatabaseDriver for MysqlDriver {
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_transaction_pooler()?;
         let address = ServerAddress::of(config, DEFAULT_PORT)?;
-        allowed_hosts::check(self.config.hosts.as_deref(), config)?;
+        allowed_hosts::check(self.hosts.as_deref(), config)?;
         if address.host.starts_with('/') && config.tls.mode.is_some_and(|mode| mode > TlsMode::Prefer) {
             let reason = "cannot be honoured over a Unix socket, which has no host's name to verify: remove it";
             return Err(SecretInvalid::new("tls.mode", reason));
