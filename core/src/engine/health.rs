@@ -7,17 +7,15 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{
-    budget::ConnectionPermit, error::AcquireError, measure::usage::TenantUsage, pool::PoolStatus, secrets::Secret,
+    budget::LINGERING, error::AcquireError, measure::usage::TenantUsage, pool::PoolStatus, secrets::Secret,
     tenant::Tenant, tenants::Tenants,
 };
-use crate::{BoxError, DatabaseError, DatabaseErrorKind, DriverErrorKind, TenantId};
+use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, TenantId};
 
 /// How long one tenant's check may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// How many tenants are checked at once.
 const PROBES_AT_ONCE: usize = 10;
-/// How long the session of a check may live on at the server.
-const LINGERING: Duration = Duration::from_millis(100);
 
 /// A known tenant, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +44,11 @@ pub struct UsageSnapshot {
 pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
     let (pool, secret_breaker_open) = {
         let holdings = tenant.holdings();
-        (holdings.pool.clone(), holdings.secret.is_backing_off(Instant::now()))
+        (holdings.pool.clone(), holdings.secret.pause(Instant::now()).is_some())
     };
     KnownTenant {
         id: tenant.id,
-        usage: tenant.usage.usage(),
+        usage: *tenant.usage.lock(),
         pool: pool.as_ref().filter(|pool| pool.is_open()).map(|pool| pool.status()),
         secret_breaker_open,
         connection_breaker_open: pool.is_some_and(|pool| pool.is_broken()),
@@ -109,11 +107,7 @@ impl Tenants {
     /// # Errors
     /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
     pub async fn health(&self, probe: bool) -> Result<Vec<TenantSnapshot>, AcquireError> {
-        let unavailable = |source| AcquireError::ProviderUnavailable {
-            retry_after: Duration::from_secs(1),
-            source: Arc::new(source),
-        };
-        let mut ids = self.list().await.map_err(unavailable)?;
+        let mut ids = self.list().await?;
         ids.extend(self.0.pools.budget.pools().iter().map(|pool| pool.tenant()));
         ids.sort_unstable();
         ids.dedup();
@@ -147,8 +141,7 @@ impl Tenants {
     /// a snapshot that says so.
     pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
-        let look = engine.look_at(tenant)?;
-        let held = look.tenant()?;
+        let held = engine.hold(tenant, false)?;
         let started = Instant::now();
         let asked = async {
             let secret = held.secret(&engine.secrets, started).await?;
@@ -163,7 +156,8 @@ impl Tenants {
             Ok(Ok(answered)) => answered.map_err(|error| error.kind.as_str().to_owned()),
             Err(_) => Err("timeout".to_owned()),
         };
-        let mut snapshot = snapshot_of(held);
+        let mut snapshot = snapshot_of(&held);
+        engine.end_look(held);
         snapshot.checked_at = Some(Utc::now());
         if snapshot.status != TenantStatus::Suspended {
             snapshot.status = if outcome.is_ok() {
@@ -189,7 +183,7 @@ impl Tenants {
     pub async fn refresh(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
         engine.secrets.forget_unknown(Some(tenant));
-        let held = engine.hold(tenant)?;
+        let held = engine.hold(tenant, true)?;
         held.refresh(&engine.secrets).await?;
         Ok(snapshot_of(&held))
     }
@@ -213,25 +207,13 @@ impl Tenants {
     async fn ask_once(&self, tenant: &TenantId, secret: &Secret) -> Result<(), DatabaseError> {
         let budget = &self.0.pools.budget;
         // Only if there is room at once: a check takes no request's place.
-        let permit = budget
-            .try_acquire_alone()
-            .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
-        let _permit = Lingering(Some(permit));
+        let permit = budget.try_acquire_alone();
+        let mut permit = permit.ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
+        permit.lingers = LINGERING;
         let mut connection = self.0.secrets.connect(tenant, secret).await?;
         let answered = connection.ping().await.map(drop);
         connection.close().await;
         answered
-    }
-}
-
-/// The permit of a check, given back a little later: until then the server may count the session.
-struct Lingering(Option<ConnectionPermit>);
-
-impl Drop for Lingering {
-    fn drop(&mut self) {
-        if let Some(permit) = self.0.take() {
-            permit.give_back_after(LINGERING);
-        }
     }
 }
 
@@ -284,6 +266,6 @@ fn kind_of(error: &AcquireError) -> String {
         AcquireError::SecretInvalid { source, .. } => format!("secret_invalid: {source}"),
         AcquireError::ProviderUnavailable { source, .. } => format!("provider_{}", source.kind()),
         AcquireError::Database(error) => error.kind.as_str().to_owned(),
-        other => BoxError::from(other.to_string()).to_string(),
+        other => other.to_string(),
     }
 }

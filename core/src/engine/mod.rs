@@ -22,7 +22,6 @@ mod database;
 mod error;
 mod health;
 mod house;
-mod look;
 mod measure;
 mod pace;
 mod pool;
@@ -37,16 +36,16 @@ pub use error::AcquireError;
 pub use health::{KnownTenant, SecretSnapshot, TenantSnapshot, TenantStatus, UsageSnapshot};
 pub use house::TenantsParts;
 pub use measure::{
+    cache::{CacheSnapshot, PoolMetrics, SecretMetrics},
     observer::{EngineObserver, FetchOutcome, StatementEnd},
     tally::RequestTally,
     usage::{TenantUsage, Usage},
 };
 pub use pool::{OnConnect, PoolStatus};
-pub use secrets::SecretMetrics;
 pub use settings::{
     DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
 };
-pub use tenants::{CacheSnapshot, OpenedConnection, PoolMetrics, Tenants};
+pub use tenants::{OpenedConnection, Tenants};
 
 /// Runs random histories against a model: as many as `TENANTRY_HISTORIES` says, 100,000 by default.
 /// A history that fails names its seed.

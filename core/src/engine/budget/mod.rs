@@ -26,7 +26,7 @@ use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
-use crate::TenantId;
+use crate::{TenantId, engine::measure::cache::PoolMetrics};
 
 /// Which part of all connections may be probes of databases that failed before.
 const PROBES_PART: usize = 4;
@@ -111,32 +111,24 @@ impl Budget {
         self.probes.clone().try_acquire_owned().ok()
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.state.lock().capacity()
-    }
-
-    /// Connections that are open, opening or closing.
-    pub(crate) fn in_use(&self) -> usize {
-        self.state.lock().in_use()
+    /// Reports how many connections there are.
+    pub(crate) fn report(&self, metrics: &mut PoolMetrics) {
+        let state = self.state.lock();
+        metrics.open = state.holders();
+        metrics.capacity = self.most_holders;
+        metrics.connections = state.in_use();
+        metrics.connections_capacity = state.capacity();
+        metrics.evictions = self.evictions.load(Ordering::Relaxed);
     }
 
     /// How many pools have connections.
-    pub(crate) fn holders(&self) -> usize {
+    fn holders(&self) -> usize {
         self.state.lock().holders()
     }
 
     /// How many permits a pool holds.
     pub(crate) fn held_by(&self, member: &Member) -> usize {
         self.state.lock().held_by(member.id)
-    }
-
-    pub(crate) fn most_holders(&self) -> usize {
-        self.most_holders
-    }
-
-    /// Pools that were closed because more than `most_holders` had connections.
-    pub(crate) fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Relaxed)
     }
 
     /// Every pool that has connections.
@@ -156,19 +148,19 @@ impl Budget {
         self.try_acquire(&self.enter(None))
     }
 
-    /// Waits for a permit of a pool that has `open` connections, which took `opening` to open. It
-    /// waits for its own before it takes another tenant's: that costs one opening, and mostly two.
+    /// Waits for a permit. A pool that `has_others`, which took `opening` to open, waits for its own
+    /// before it takes another tenant's: that costs one opening, and mostly two.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         member: &Member,
-        open: impl Fn() -> usize,
+        has_others: bool,
         opening: Duration,
         longest: Duration,
     ) -> ConnectionPermit {
         if let Some(permit) = self.try_acquire(member) {
             return permit;
         }
-        if open() > 0 {
+        if has_others {
             let (short, long) = patience(opening, longest);
             sleep(short).await;
             // Not in the line while it waits for its own: what others give back would be closed
@@ -204,6 +196,7 @@ impl Budget {
         ConnectionPermit {
             budget: self.clone(),
             holder: Some(holder),
+            lingers: Duration::ZERO,
         }
     }
 
@@ -305,7 +298,7 @@ impl Budget {
         loop {
             let mut given_back = std::pin::pin!(self.given_back.notified());
             given_back.as_mut().enable();
-            if self.in_use() == 0 {
+            if self.state.lock().in_use() == 0 {
                 return;
             }
             given_back.await;
@@ -313,11 +306,16 @@ impl Budget {
     }
 }
 
+/// How long a session that is let go in the middle of its opening may live on at the server.
+pub(crate) const LINGERING: Duration = Duration::from_millis(100);
+
 /// The right to have one connection open, from before it is opened until its session has ended.
 pub(crate) struct ConnectionPermit {
     budget: Arc<Budget>,
     /// Its pool; `None` while its connection is being closed.
     holder: Option<HolderId>,
+    /// For how long after this is dropped the server may still count the session.
+    pub(crate) lingers: Duration,
 }
 
 impl ConnectionPermit {
@@ -327,22 +325,26 @@ impl ConnectionPermit {
             self.budget.with(|state| state.begin_closing(holder));
         }
     }
-
-    /// Gives it back after `delay`: until then the server may still count the session.
-    pub(crate) fn give_back_after(mut self, delay: Duration) {
-        self.begin_closing();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                sleep(delay).await;
-                drop(self);
-            });
-        }
-    }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.begin_closing();
+        let lingers = std::mem::take(&mut self.lingers);
+        if !lingers.is_zero()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let permit = Self {
+                budget: self.budget.clone(),
+                holder: None,
+                lingers: Duration::ZERO,
+            };
+            runtime.spawn(async move {
+                sleep(lingers).await;
+                drop(permit);
+            });
+            return;
+        }
         let granted = self.budget.with(State::give_back);
         match granted {
             Some(_) => self.budget.tell(granted),

@@ -44,11 +44,12 @@ pub(super) fn closed() -> DatabaseError {
 impl PooledConnection {
     pub(super) fn new(
         connection: Box<dyn Connection>,
-        permit: ConnectionPermit,
+        mut permit: ConnectionPermit,
         tenant: TenantId,
         secret: Arc<Secret>,
         facts: Facts,
     ) -> Pooled {
+        permit.lingers = Duration::ZERO;
         Box::new(Self {
             open: Some((connection, permit)),
             tenant,

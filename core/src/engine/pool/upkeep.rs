@@ -37,29 +37,22 @@ impl Pool {
     }
 
     pub(crate) fn status(&self) -> PoolStatus {
-        let inner = self.inner.lock();
-        let state = &inner.state;
-        PoolStatus {
-            max: state.limits().max_connections,
-            open: state.open(),
-            idle: state.idle(),
-            in_use: state.in_use(),
-        }
+        self.state().status()
     }
 
     /// Whether it has a connection, or one is being opened.
     pub(crate) fn is_open(&self) -> bool {
-        self.inner.lock().state.is_active()
+        self.state().is_active()
     }
 
     /// Whether its database is left alone for now after failures to connect.
     pub(crate) fn is_broken(&self) -> bool {
-        self.inner.lock().state.breaker().is_open()
+        self.state().breaker().is_open()
     }
 
     /// Why the last try to connect failed, if it did.
     pub(crate) fn last_error(&self) -> Option<DatabaseError> {
-        self.inner.lock().state.breaker().last_error().cloned()
+        self.state().breaker().last_error().cloned()
     }
 }
 
@@ -69,29 +62,25 @@ impl Neighbour for Pool {
     }
 
     fn longest_idle(&self) -> Option<Idle> {
-        self.inner.lock().state.longest_idle()
+        self.state().longest_idle()
     }
 
     fn close_idle(&self, since: Instant) -> bool {
-        let closed = self.inner.lock().state.take_idle_since(since);
+        let closed = self.state().take_idle_since(since);
         closed.is_some()
     }
 
     fn unused_since(&self) -> Option<Instant> {
-        self.inner.lock().state.unused_since()
+        self.state().unused_since()
     }
 
     fn close_unused(&self, since: Instant) -> bool {
-        let closed = {
-            let mut inner = self.inner.lock();
-            let unused = inner.state.unused_since().is_some_and(|at| at <= since);
-            unused.then(|| inner.state.begin_era(None))
-        };
+        let closed = self.state().close_unused(since);
         closed.is_some()
     }
 
     fn sweep(&self, now: Instant) {
-        let worn = self.inner.lock().state.sweep(now);
+        let worn = self.state().sweep(now);
         drop(worn);
     }
 }

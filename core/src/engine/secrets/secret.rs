@@ -1,10 +1,11 @@
-//! A tenant's secret, read and checked, and why there may be none.
+//! A tenant's secret, read and checked, with the driver and the lease that belong to it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use super::in_time;
 use crate::{
-    DatabaseConfig, DatabaseDriver, HumanDuration, Lease, ProviderError, SecretDocument, SecretInvalid, SecretProvider,
-    SecretVersion, TenantId, engine::settings::PoolDefaults,
+    DatabaseConfig, DatabaseDriver, HumanDuration, Lease, SecretDocument, SecretInvalid, SecretProvider, SecretVersion,
+    TenantId, engine::settings::PoolDefaults,
 };
 
 /// How long renewing or releasing a lease may take.
@@ -23,66 +24,6 @@ pub(crate) struct Secret {
     pub(crate) lease: Option<HeldLease>,
 }
 
-/// Why there is no secret to use.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum SecretError {
-    #[error("the provider knows no such tenant")]
-    NotFound,
-    #[error("the secret cannot be had now")]
-    Unavailable {
-        retry_after: Duration,
-        #[source]
-        source: Arc<ProviderError>,
-    },
-    #[error("the secret cannot be used")]
-    Invalid {
-        retry_after: Duration,
-        #[source]
-        source: SecretInvalid,
-    },
-}
-
-impl SecretError {
-    /// A secret that was not read for a reason that is not the provider's.
-    pub(crate) fn lost(reason: &'static str) -> Self {
-        Self::Unavailable {
-            retry_after: Duration::from_secs(1),
-            source: Arc::new(ProviderError::Unavailable(reason.into())),
-        }
-    }
-
-    /// The provider's answer, with when to ask again.
-    pub(crate) fn of_provider(error: ProviderError, retry_after: Duration) -> Self {
-        match error {
-            ProviderError::NotFound => Self::NotFound,
-            ProviderError::Invalid { reason } => Self::invalid(SecretInvalid::new("secret", reason), retry_after),
-            error => Self::Unavailable {
-                retry_after,
-                source: Arc::new(error),
-            },
-        }
-    }
-
-    pub(crate) fn invalid(source: SecretInvalid, retry_after: Duration) -> Self {
-        Self::Invalid { retry_after, source }
-    }
-
-    /// The same with another time to ask again.
-    pub(super) fn retry_after(mut self, left: Duration) -> Self {
-        if let Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } = &mut self {
-            *retry_after = left;
-        }
-        self
-    }
-
-    pub(crate) fn delay(&self) -> Duration {
-        match self {
-            Self::NotFound => Duration::ZERO,
-            Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } => *retry_after,
-        }
-    }
-}
-
 /// A lease of a secret. When nothing uses the secret any more, the lease is released.
 pub(crate) struct HeldLease {
     pub(super) lease: Lease,
@@ -98,12 +39,12 @@ impl Drop for HeldLease {
         };
         let (lease, tenant, provider) = (self.lease.clone(), self.tenant, self.provider.clone());
         runtime.spawn(async move {
-            let kind = match tokio::time::timeout(LEASE_DEADLINE, provider.release(lease)).await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.kind(),
-                Err(_) => "timeout",
-            };
-            tracing::warn!(tenant_id = %tenant, kind, "the lease of a secret could not be released; it ends by itself");
+            if let Err(error) = in_time(LEASE_DEADLINE, provider.release(lease)).await {
+                tracing::warn!(
+                    tenant_id = %tenant, kind = error.kind(),
+                    "the lease of a secret could not be released; it ends by itself"
+                );
+            }
         });
     }
 }

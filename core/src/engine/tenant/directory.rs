@@ -168,7 +168,7 @@ mod tests {
                             known.1 += usize::from(expected.is_ok());
                         }
                         (4, Some(known)) if known.1 > 0 => {
-                            admission.leave();
+                            admission.leave(true);
                             known.1 -= 1;
                         }
                         (5, None) => assert_eq!(admission.hold(), Err(Refused::Forgotten), "{}", context()),
@@ -177,7 +177,7 @@ mod tests {
                             known.2 += 1;
                         }
                         (6, Some(known)) if known.2 > 0 => {
-                            admission.release();
+                            admission.leave(false);
                             known.2 -= 1;
                         }
                         (7, known) => {

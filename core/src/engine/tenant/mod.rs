@@ -23,7 +23,7 @@ pub(crate) use directory::{Admits, Directory};
 use secret::Flight;
 
 use super::{
-    measure::{observer::EngineObserver, usage::TenantUsageCounters},
+    measure::{observer::EngineObserver, usage::UsageAccount},
     pace::RateLimiter,
     pool::{Pool, PoolParts},
     secrets::{Secret, SecretSlot},
@@ -34,7 +34,7 @@ use crate::{LimitOverrides, TenantId};
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     holdings: Mutex<Holdings>,
-    pub(crate) usage: Arc<TenantUsageCounters>,
+    pub(crate) usage: Arc<UsageAccount>,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     admission: Admission,
     /// The limits of its secret; 0 for those of the configuration.
@@ -42,7 +42,7 @@ pub(crate) struct Tenant {
     requests_per_second: AtomicU32,
     /// When the engine started.
     start: Instant,
-    /// Milliseconds since `start`.
+    /// Milliseconds since `start`, counted from 1; 0 if no request and no operator used it yet.
     last_used: AtomicU64,
     rate: RateLimiter,
 }
@@ -74,24 +74,24 @@ impl Holdings {
 }
 
 impl Tenant {
-    /// One that is in use now, in an engine that was started at `start`. Its usage goes to
+    /// One that was not used yet, in an engine that was started at `start`. Its usage goes to
     /// `forgotten` when it is dropped.
     pub(crate) fn new(
         id: TenantId,
         start: Instant,
         observer: Option<Arc<dyn EngineObserver>>,
-        forgotten: Arc<TenantUsageCounters>,
+        forgotten: Arc<UsageAccount>,
     ) -> Self {
         Self {
             id,
             holdings: Mutex::default(),
-            usage: Arc::new(TenantUsageCounters::with_heir(forgotten)),
+            usage: Arc::new(UsageAccount::with_heir(forgotten)),
             observer,
             admission: Admission::default(),
             concurrent_requests: AtomicUsize::new(0),
             requests_per_second: AtomicU32::new(0),
             start,
-            last_used: AtomicU64::new(start.elapsed().as_millis() as u64),
+            last_used: AtomicU64::new(0),
             rate: RateLimiter::default(),
         }
     }
@@ -147,7 +147,7 @@ impl Tenant {
 
     /// The database is used now, or is about to be.
     pub(crate) fn touch(&self, now: Instant) {
-        let now = now.saturating_duration_since(self.start).as_millis() as u64;
+        let now = 1 + now.saturating_duration_since(self.start).as_millis() as u64;
         // Most uses come within the same millisecond as another, and what is not written need not
         // be read again by other cores.
         if self.last_used.load(Ordering::Relaxed) != now {
@@ -155,28 +155,17 @@ impl Tenant {
         }
     }
 
-    /// When it was last used, since the engine started.
-    pub(crate) fn last_used(&self) -> Duration {
-        Duration::from_millis(self.last_used.load(Ordering::Relaxed))
+    /// The greater, the later it was last used.
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
     }
 
-    /// How many of its requests are running.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.admission.running()
-    }
-
-    /// Whether nothing uses it and it is not suspended.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.admission.is_idle()
+    pub(crate) fn was_used(&self) -> bool {
+        self.last_used() > 0
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
         self.admission.is_suspended()
-    }
-
-    /// Refuses its requests from now on, or no longer.
-    pub(crate) fn set_suspended(&self, suspended: bool) -> Result<(), Refused> {
-        self.admission.set_suspended(suspended)
     }
 }
 
@@ -186,10 +175,14 @@ impl Admits for Tenant {
     }
 }
 
-/// A tenant in which one request is counted as running until this is dropped.
-pub(crate) struct Admitted(Arc<Tenant>);
+/// A tenant that is not forgotten until this is dropped.
+pub(crate) struct Held {
+    tenant: Arc<Tenant>,
+    /// Whether it counts as a running request.
+    is_request: bool,
+}
 
-impl Admitted {
+impl Held {
     /// Counts a request in, unless it may not run now.
     pub(crate) fn enter(tenant: Arc<Tenant>, limits: &LimitsSettings) -> Result<Self, Refused> {
         let limit = match tenant.concurrent_requests.load(Ordering::Relaxed) {
@@ -197,32 +190,19 @@ impl Admitted {
             own => own,
         };
         tenant.admission.enter(limit)?;
-        Ok(Self(tenant))
+        Ok(Self {
+            tenant,
+            is_request: true,
+        })
     }
-}
 
-impl Deref for Admitted {
-    type Target = Arc<Tenant>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.0.admission.leave();
-    }
-}
-
-/// A tenant that is not forgotten until this is dropped.
-pub(crate) struct Held(Arc<Tenant>);
-
-impl Held {
-    /// Holds a tenant, unless it is forgotten already.
+    /// Holds a tenant for something other than a request, unless it is forgotten already.
     pub(crate) fn new(tenant: Arc<Tenant>) -> Result<Self, Refused> {
         tenant.admission.hold()?;
-        Ok(Self(tenant))
+        Ok(Self {
+            tenant,
+            is_request: false,
+        })
     }
 }
 
@@ -230,19 +210,12 @@ impl Deref for Held {
     type Target = Arc<Tenant>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.tenant
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.admission.release();
+        self.tenant.admission.leave(self.is_request);
     }
-}
-
-/// What a request needs of its tenant.
-pub(crate) struct OpenTenant {
-    pub(crate) tenant: Admitted,
-    pub(crate) secret: Arc<Secret>,
-    pub(crate) pool: Arc<Pool>,
 }
