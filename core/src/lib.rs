@@ -20,6 +20,7 @@ mod request;
 mod resolver;
 pub mod rows;
 mod secret;
+mod sql;
 mod tenant_id;
 mod timer;
 mod trace;

@@ -7,8 +7,13 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{
-    budget::LINGERING, error::AcquireError, measure::usage::TenantUsage, pool::PoolStatus, secrets::Secret,
-    tenant::Tenant, tenants::Tenants,
+    budget::LINGERING,
+    error::AcquireError,
+    measure::usage::TenantUsage,
+    pool::{Pool, PoolStatus},
+    secrets::Secret,
+    tenant::Tenant,
+    tenants::Tenants,
 };
 use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, TenantId};
 
@@ -191,16 +196,7 @@ impl Tenants {
     fn passive(&self, tenant: &TenantId) -> TenantSnapshot {
         match self.0.tenants.get(tenant) {
             Some(known) => snapshot_of(&known),
-            None => TenantSnapshot {
-                id: *tenant,
-                status: TenantStatus::Idle,
-                driver: None,
-                latency: None,
-                checked_at: None,
-                pool: PoolStatus::default(),
-                secret: None,
-                error: None,
-            },
+            None => snapshot(*tenant, false, None, None),
         }
     }
 
@@ -234,23 +230,33 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
         let kept = kept.map(|(secret, age, stale)| (secret.clone(), age, stale));
         (holdings.pool.clone(), kept)
     };
-    let failure = pool.as_ref().and_then(|pool| pool.last_error());
-    let status = match (&pool, &failure) {
-        _ if tenant.is_suspended() => TenantStatus::Suspended,
+    snapshot(tenant.id, tenant.admission.is_suspended(), pool.as_deref(), kept)
+}
+
+fn snapshot(
+    id: TenantId,
+    is_suspended: bool,
+    pool: Option<&Pool>,
+    kept: Option<(Arc<Secret>, Duration, bool)>,
+) -> TenantSnapshot {
+    let failure = pool.and_then(Pool::last_error);
+    let status = match (pool, &failure) {
+        _ if is_suspended => TenantStatus::Suspended,
         (None, _) => TenantStatus::Idle,
         // With a connection the tenant is served, though the server may refuse another one.
         (Some(pool), _) if pool.status().open > 0 => TenantStatus::Healthy,
         (Some(_), Some(_)) => TenantStatus::Unhealthy,
         (Some(_), None) => TenantStatus::Idle,
     };
-    let driver = kept.as_ref().map(|(secret, ..)| secret.driver_type.to_string());
+    let secret = kept.as_ref().map(|(secret, ..)| secret.clone());
+    let secret = secret.or_else(|| pool.map(Pool::secret));
     TenantSnapshot {
-        id: tenant.id,
+        id,
         status,
-        driver: driver.or_else(|| pool.as_ref().map(|pool| pool.secret().driver_type.to_string())),
+        driver: secret.map(|secret| secret.driver_type.to_string()),
         latency: None,
         checked_at: None,
-        pool: pool.map(|pool| pool.status()).unwrap_or_default(),
+        pool: pool.map(Pool::status).unwrap_or_default(),
         secret: kept.map(|(secret, age, stale)| SecretSnapshot {
             version: secret.version.to_string(),
             age,

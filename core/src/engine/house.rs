@@ -20,7 +20,7 @@ use super::{
     pool::{OnConnect, PoolParts},
     secrets::{Drivers, Secrets},
     settings::EngineSettings,
-    tenant::{Admits as _, Directory, Held, Refused, Tenant},
+    tenant::{Directory, Held, Refused, Tenant},
 };
 use crate::{
     DatabaseDriver, SecretProvider, TenantId,
@@ -51,7 +51,7 @@ pub struct TenantsParts {
 }
 
 pub(crate) struct Engine {
-    pub(crate) tenants: Directory<Tenant>,
+    pub(crate) tenants: Directory,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) pools: Arc<PoolParts>,
     pub(crate) settings: Arc<EngineSettings>,
@@ -59,7 +59,7 @@ pub(crate) struct Engine {
     /// What those used that are no longer known.
     pub(super) forgotten: Arc<UsageAccount>,
     started: Instant,
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
 }
 
 impl Engine {
@@ -132,22 +132,12 @@ impl Engine {
         Box::pin(self.open(admitted, now, tally)).await
     }
 
-    /// Lets no request in any more, and closes every connection once nothing uses it.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        for tenant in self.tenants.all() {
-            if let Some(pool) = tenant.pool() {
-                pool.close();
-            }
-        }
-    }
-
     /// Counts a request in, unless it may not run now.
     fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Held, AcquireError> {
         loop {
             let tenant = self.find_or_create(id, true)?;
-            let refused = match Held::enter(tenant.clone(), &self.settings.limits) {
-                Ok(admitted) => match admitted.take_turn(&self.settings.limits) {
+            let refused = match Held::enter(tenant.clone()) {
+                Ok(admitted) => match admitted.take_turn() {
                     Ok(()) => return Ok(admitted),
                     Err(retry_after) => AcquireError::RateLimited { retry_after },
                 },
@@ -227,7 +217,8 @@ impl Engine {
         if self.secrets.is_known_to_be_unknown(id) {
             return Err(AcquireError::Unknown);
         }
-        let new = || Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone());
+        let (observer, forgotten) = (self.observer.clone(), self.forgotten.clone());
+        let new = || Tenant::new(*id, self.started, &self.settings.limits, observer, forgotten);
         let tenant = self.tenants.get_or_create(id, new);
         if is_used {
             tenant.touch(Instant::now());
@@ -253,9 +244,7 @@ impl Engine {
         }
         let mut idle = self.tenants.all();
         let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
-        idle.retain(|tenant| {
-            Some(&tenant.id) != newest && tenant.admission().is_idle() && !tenant.holdings().is_open()
-        });
+        idle.retain(|tenant| Some(&tenant.id) != newest && tenant.admission.is_idle() && !tenant.holdings().is_open());
         let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
         // Each key is read once: requests move it meanwhile, and a sort whose order changes under
         // it panics.
@@ -287,7 +276,7 @@ impl Engine {
                 Some(tenant) => {
                     tenant.renew_if_due(&mut tenant.holdings(), &self.secrets, now);
                     if let Some(since) = now.checked_sub(idle_timeout)
-                        && tenant.admission().running() == 0
+                        && tenant.admission.running() == 0
                         && pool.close_unused(since)
                     {
                         tracing::debug!(tenant_id = %tenant.id, "a pool that nobody used is closed");

@@ -27,7 +27,7 @@ mod pace;
 mod pool;
 mod secrets;
 mod settings;
-mod sql;
+
 mod tenant;
 mod tenants;
 

@@ -7,6 +7,11 @@ use std::{
 
 use tokio::time::Instant;
 
+/// A wait that doubles `times`, up to the longest.
+pub(crate) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(20)).min(longest)
+}
+
 /// How long to leave something alone that failed: `first`, doubling with each failure up to
 /// `longest`.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +34,7 @@ impl Backoff {
 
     /// Notes a failure and returns how long to wait now.
     pub(crate) fn fail(&mut self, now: Instant) -> Duration {
-        let delay = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
+        let delay = doubled(self.first, self.failures, self.longest);
         self.failures = self.failures.saturating_add(1);
         self.until = Some(now + delay);
         delay

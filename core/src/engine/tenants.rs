@@ -1,6 +1,9 @@
 //! The door to the engine: from a tenant's name to its database.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -10,7 +13,7 @@ use super::{
     health::{UsageSnapshot, known_tenant, within},
     house::{Engine, TenantsParts},
     measure::{cache::CacheSnapshot, tally::RequestTally},
-    tenant::{Admits as _, Held, Tenant},
+    tenant::{Held, Tenant},
 };
 use crate::{Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId};
 
@@ -189,13 +192,18 @@ impl Tenants {
     /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests
     /// from now on get [`AcquireError::ShuttingDown`]. Returns whether all were closed in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
-        self.0.close();
+        self.0.closed.store(true, Ordering::Release);
+        for tenant in self.0.tenants.all() {
+            if let Some(pool) = tenant.pool() {
+                pool.close();
+            }
+        }
         tokio::time::timeout(grace, self.0.pools.budget.drained()).await.is_ok()
     }
 
     async fn set_suspended(&self, tenant: &TenantId, suspended: bool) -> Result<(), AcquireError> {
         // It is held, so it is not forgotten and the answer is always yes.
-        let changed = self.known(tenant).await?.admission().set_suspended(suspended);
+        let changed = self.known(tenant).await?.admission.set_suspended(suspended);
         changed.map_err(|_| AcquireError::Unknown)
     }
 
@@ -203,7 +211,7 @@ impl Tenants {
     async fn known(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
         let engine = &*self.0;
         let held = engine.hold(tenant, true)?;
-        let is_known = held.is_suspended() || held.holdings().is_known();
+        let is_known = held.admission.is_suspended() || held.holdings().is_known();
         if !is_known {
             held.secret(&engine.secrets, Instant::now()).await?;
         }

@@ -30,8 +30,6 @@ use crate::{TenantId, engine::measure::cache::PoolMetrics};
 
 /// Which part of all connections may be probes of databases that failed before.
 const PROBES_PART: usize = 4;
-/// How many pools with an idle connection are compared before the best of them is taken.
-const COMPARED: usize = 64;
 
 /// A pool as its neighbours see it.
 pub(crate) trait Neighbour: Send + Sync {
@@ -133,8 +131,8 @@ impl Budget {
 
     /// Every pool that has connections.
     pub(crate) fn pools(&self) -> Vec<Arc<dyn Neighbour>> {
-        let pools = self.with(|state| state.next_holders(usize::MAX));
-        pools.iter().flatten().filter_map(Weak::upgrade).collect()
+        let state = self.state.lock();
+        state.pools().flatten().filter_map(Weak::upgrade).collect()
     }
 
     /// A permit, if one is free.
@@ -148,39 +146,45 @@ impl Budget {
         self.try_acquire(&self.enter(None))
     }
 
-    /// Waits for a permit. A pool that `has_others`, which took `opening` to open, waits for its own
-    /// before it takes another tenant's: that costs one opening, and mostly two.
+    /// Waits for a permit for as long as it is `wanted`, which it asks now and then until the answer
+    /// is no. A pool that `has_others`, which took `opening` to open, waits for its own before it
+    /// takes another tenant's: that costs one opening, and mostly two.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         member: &Member,
+        wanted: impl Fn() -> bool,
         has_others: bool,
         opening: Duration,
         longest: Duration,
-    ) -> ConnectionPermit {
+    ) -> Option<ConnectionPermit> {
         if let Some(permit) = self.try_acquire(member) {
-            return permit;
+            return Some(permit);
         }
         if has_others {
             let (short, long) = patience(opening, longest);
             sleep(short).await;
+            if !wanted() {
+                return None;
+            }
             // Not in the line while it waits for its own: what others give back would be closed
             // for this one.
             if let Some(permit) = self.spare(member).await {
-                return permit;
+                return Some(permit);
             }
             sleep(long).await;
         }
         // In the line before the search: a connection that comes back meanwhile is seen by one of
         // the two.
         let mut place = self.line_up(member);
-        loop {
+        while wanted() {
             if self.may_look(Instant::now()) {
                 self.make_room(Duration::ZERO, self.held_by(member) == 0);
             }
             if let Ok(permit) = timeout(LOOK_AGAIN, place.permit()).await {
-                return permit;
+                return Some(permit);
             }
         }
+        None
     }
 
     /// A permit that is free or that another tenant can do without.
@@ -244,22 +248,11 @@ impl Budget {
         self.state.lock().wants_back(member.id, returned, now)
     }
 
-    /// The best of the pools by `rank`, of those that have a rank.
+    /// The best of the pools by `rank`, of those that have a rank. It passes over all of them,
+    /// without the budget's lock: pools take it under their own.
     fn best<R: Ord>(&self, rank: impl Fn(&dyn Neighbour) -> Option<R>) -> Option<(R, Arc<dyn Neighbour>)> {
-        let (mut left, mut compared, mut best) = (self.holders(), 0, None::<(R, Arc<dyn Neighbour>)>);
-        while left > 0 && compared < COMPARED {
-            // Pools are looked at without the budget's lock: they take it under their own.
-            let part = self.with(|state| state.next_holders(COMPARED.min(left)));
-            left = left.saturating_sub(part.len().max(1));
-            for pool in part.iter().flatten().filter_map(Weak::upgrade) {
-                let Some(rank) = rank(&*pool) else { continue };
-                compared += 1;
-                if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                    best = Some((rank, pool));
-                }
-            }
-        }
-        best
+        let ranked = self.pools().into_iter().filter_map(|pool| Some((rank(&*pool)?, pool)));
+        ranked.max_by(|(a, _), (b, _)| a.cmp(b))
     }
 
     /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as

@@ -14,9 +14,9 @@ use crate::{
         measure::{note_error, observer::StatementEnd, tally::RequestTally},
         pool::{Answer, Call, Lease, Pool},
         secrets::Secret,
-        sql,
         tenant::Tenant,
     },
+    sql,
     trace::{TRACE_TARGET, database_system, is_traced},
 };
 

@@ -20,10 +20,7 @@ use super::{
     secrets::Secret,
     tenant::Held,
 };
-use crate::{
-    DatabaseError, ServerVersion, TenantId,
-    trace::{TRACE_TARGET, is_traced},
-};
+use crate::{DatabaseError, ServerVersion, TenantId, trace::trace_span};
 
 pub use sea_orm::{TenantConnection, TenantTransaction};
 
@@ -86,7 +83,8 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn server_version(&self) -> Result<ServerVersion, DatabaseError> {
-        self.pool.server_version().await
+        let version = self.secret.server_version.get_or_try_init(|| self.pool.ping());
+        version.await.cloned()
     }
 
     /// Makes a round trip to the server.
@@ -132,30 +130,17 @@ impl TenantDatabase {
     /// Takes a connection. All waits of one statement together take no longer than
     /// `acquire_timeout`.
     async fn lease(&self, watch: &mut Stopwatch<'_>) -> Result<Lease, DatabaseError> {
-        let leasing = self.pool.lease(watch.waited);
-        let leased = match is_traced() {
-            false => leasing.await,
-            true => Box::pin(self.in_span(leasing)).await,
-        };
-        watch.waited(leased.as_ref().err());
-        leased
-    }
-
-    async fn in_span(
-        &self,
-        leasing: impl Future<Output = Result<Lease, DatabaseError>>,
-    ) -> Result<Lease, DatabaseError> {
-        let span = tracing::info_span!(
-            target: TRACE_TARGET,
+        let span = trace_span!(
             "acquire connection",
             otel.status_code = Empty,
             tenant.id = self.tenant.id.as_str(),
             error.type = Empty,
         );
-        let mut leasing = pin!(leasing.instrument(span));
-        let leased = leasing.as_mut().await;
-        if let Err(error) = &leased {
-            note_error(leasing.span(), error.kind.as_str());
+        let leased = self.pool.lease(watch.waited).instrument(span.clone()).await;
+        let error = leased.as_ref().err();
+        watch.waited(error);
+        if let Some(error) = error {
+            note_error(&span, error.kind.as_str());
         }
         leased
     }

@@ -13,7 +13,7 @@ use crate::{
     DatabaseError, DatabaseErrorKind,
     engine::{
         measure::tally::RequestTally,
-        pool::{Answer, Call, Lease},
+        pool::{Answer, Call, Lease, closed},
         secrets::Secret,
         tenant::Tenant,
     },
@@ -49,10 +49,6 @@ struct Session {
     lease: Option<Lease>,
     levels: Vec<u64>,
     next_serial: u64,
-}
-
-fn closed() -> DatabaseError {
-    DatabaseError::new(DatabaseErrorKind::Closed)
 }
 
 impl Session {

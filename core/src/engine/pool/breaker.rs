@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{DatabaseError, DatabaseErrorKind, engine::pace::Backoff};
+use crate::{DatabaseError, DatabaseErrorKind, engine::pace::doubled};
 
 /// How long a database is left alone: short, since one that comes back is to be used at once.
 const BREAK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
@@ -18,8 +18,6 @@ const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 pub(super) struct Breaker {
     /// Whether the last try succeeded.
     proven: bool,
-    backoff: Backoff,
-    prepare_backoff: Backoff,
     failures: u32,
     /// While the breaker is open: when the next try may be made.
     until: Option<Instant>,
@@ -30,8 +28,6 @@ impl Breaker {
     pub(super) fn new() -> Self {
         Self {
             proven: false,
-            backoff: Backoff::new(BREAK.0, BREAK.1),
-            prepare_backoff: Backoff::new(PREPARE_BREAK.0, PREPARE_BREAK.1),
             failures: 0,
             until: None,
             last: None,
@@ -68,12 +64,12 @@ impl Breaker {
     pub(super) fn failed(&mut self, error: DatabaseError, tolerated: u32, now: Instant) -> Option<u32> {
         self.doubt();
         self.failures = self.failures.saturating_add(1);
-        if self.failures > tolerated {
-            let backoff = match error.kind {
-                DatabaseErrorKind::Migration => &mut self.prepare_backoff,
-                _ => &mut self.backoff,
+        if let Some(more) = self.failures.checked_sub(tolerated.saturating_add(1)) {
+            let (first, longest) = match error.kind {
+                DatabaseErrorKind::Migration => PREPARE_BREAK,
+                _ => BREAK,
             };
-            self.until = Some(now + backoff.fail(now));
+            self.until = Some(now + doubled(first, more, longest));
         }
         self.last = Some(error);
         self.failures.is_power_of_two().then_some(self.failures)
@@ -87,8 +83,6 @@ impl Breaker {
 
     /// Forgets the failures; returns how many there were.
     pub(super) fn forgive(&mut self) -> u32 {
-        self.backoff.succeed();
-        self.prepare_backoff.succeed();
         self.until = None;
         self.last = None;
         std::mem::take(&mut self.failures)

@@ -9,7 +9,7 @@ use super::{
     Pool,
     connection::{Pooled, closed},
 };
-use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, engine::sql};
+use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, sql};
 
 /// The longest that an idle connection has to show that it still works.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);

@@ -19,15 +19,16 @@ use std::{
 use futures_util::future::BoxFuture;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
 
 use connection::Pooled;
+pub(crate) use connection::closed;
 pub(crate) use lease::{Answer, Call, Lease};
 pub use opening::OnConnect;
 pub use state::PoolStatus;
-use state::{Failed, Next, PoolState};
+use state::{Next, PoolState};
 
 use super::{
     budget::{Budget, Member, Returned},
@@ -60,8 +61,6 @@ pub(crate) struct Pool {
     member: Member,
     parts: Arc<PoolParts>,
     inner: Mutex<Inner>,
-    /// Notifies waiting openings when fewer requests wait than openings run.
-    fewer_wait: Notify,
     /// The secret whose database was prepared.
     prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
 }
@@ -69,7 +68,6 @@ pub(crate) struct Pool {
 struct Inner {
     state: State,
     secret: Arc<Secret>,
-    version: Option<ServerVersion>,
 }
 
 /// What a request found at its pool.
@@ -89,10 +87,8 @@ impl Pool {
             inner: Mutex::new(Inner {
                 state: PoolState::new(secret.limits.clone(), Instant::now()),
                 secret,
-                version: None,
             }),
             parts,
-            fewer_wait: Notify::new(),
             prepared: tokio::sync::Mutex::new(None),
         })
     }
@@ -144,7 +140,11 @@ impl Pool {
         loop {
             match found {
                 Found::Idle(lease, false) => return Ok(lease),
-                Found::Place(place) => return place.delivery().await,
+                Found::Place(mut place) => {
+                    // The sender is in the line until something is sent, so it is never lost.
+                    let lost = |lost| Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(lost));
+                    return (&mut place.receiver).await.unwrap_or_else(lost);
+                }
                 Found::Idle(mut lease, true) => {
                     // The secret may have changed while it was checked.
                     if lease.is_alive().await && lease.era() == Some(self.state().era()) {
@@ -252,38 +252,13 @@ impl Pool {
             tracing::warn!(tenant_id = %self.tenant, kind, cause, failures, "cannot connect to the database");
         }
         match failed {
-            Failed::Retry(pause) => Some(pause),
-            Failed::GiveUp(waiting) => {
+            Ok(pause) => Some(pause),
+            Err(waiting) => {
                 for waiter in waiting {
                     // The request may have gone away.
                     drop(waiter.send(Err(error.clone())));
                 }
                 None
-            }
-        }
-    }
-
-    /// Waits until an opening that has no permit yet is no longer wanted; it then counts as ended.
-    async fn no_longer_wanted(&self) {
-        loop {
-            let mut fewer_wait = std::pin::pin!(self.fewer_wait.notified());
-            fewer_wait.as_mut().enable();
-            if self.state().withdraw(false) {
-                return;
-            }
-            fewer_wait.await;
-        }
-    }
-
-    /// The server's version, asked once per secret.
-    pub(crate) async fn server_version(self: &Arc<Self>) -> Result<ServerVersion, DatabaseError> {
-        let known = self.inner.lock().version.clone();
-        match known {
-            Some(version) => Ok(version),
-            None => {
-                let version = self.ping().await?;
-                self.inner.lock().version = Some(version.clone());
-                Ok(version)
             }
         }
     }
@@ -305,22 +280,9 @@ struct Place<'a> {
     receiver: oneshot::Receiver<Delivery>,
 }
 
-impl Place<'_> {
-    async fn delivery(mut self) -> Result<Lease, DatabaseError> {
-        match (&mut self.receiver).await {
-            Ok(delivery) => delivery,
-            // The sender is in the line until something is sent, so this does not happen.
-            Err(lost) => Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(lost)),
-        }
-    }
-}
-
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let (left, surplus) = self.pool.state().leave(self.ticket);
+        let left = self.pool.state().leave(self.ticket);
         drop(left);
-        if surplus {
-            self.pool.fewer_wait.notify_waiters();
-        }
     }
 }

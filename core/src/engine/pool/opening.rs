@@ -7,10 +7,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use tokio::{
-    select,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
@@ -93,9 +90,9 @@ impl Pool {
                     let Some(pause) = self.opening_failed(&error, at_once, &mut pauses) else {
                         return;
                     };
-                    select! {
-                        () = self.no_longer_wanted() => return,
-                        () = sleep(pause) => {}
+                    sleep(pause).await;
+                    if !self.wants_opening() {
+                        return;
                     }
                 }
             }
@@ -109,15 +106,15 @@ impl Pool {
             let state = self.state();
             (state.open() > 0, state.opening_time())
         };
-        let permit = self
-            .parts
-            .budget
-            .acquire(&self.member, has_others, opening_time, longest);
-        select! {
-            biased;
-            () = self.no_longer_wanted() => None,
-            permit = permit => Some(permit),
-        }
+        let (budget, wanted) = (&self.parts.budget, || self.wants_opening());
+        budget
+            .acquire(&self.member, wanted, has_others, opening_time, longest)
+            .await
+    }
+
+    /// Whether an opening that has no permit yet is still wanted; if not, it counts as ended.
+    fn wants_opening(&self) -> bool {
+        !self.state().withdraw(false)
     }
 
     /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the
@@ -147,7 +144,13 @@ impl Pool {
                         retire_at: now + lifetime,
                         used_at: now,
                     };
-                    let mut opened = PooledConnection::new(connection, permit, self.tenant, secret.clone(), facts);
+                    permit.lingers = Duration::ZERO;
+                    let mut opened = Box::new(PooledConnection {
+                        open: Some((connection, permit)),
+                        tenant: self.tenant,
+                        secret: secret.clone(),
+                        facts,
+                    });
                     self.prepare(&secret, &mut opened).await?;
                     return Ok(Some(opened));
                 }

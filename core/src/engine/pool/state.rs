@@ -96,15 +96,6 @@ pub(super) enum Next<C, W> {
     Close(C),
 }
 
-/// What becomes of an opening that failed.
-#[derive(Debug)]
-pub(super) enum Failed<W> {
-    /// It is tried again after this pause: the tenant has other connections, or its server is full.
-    Retry(Duration),
-    /// It is not, and these requests fail with it.
-    GiveUp(Vec<W>),
-}
-
 impl<C: HasFacts, W> PoolState<C, W> {
     pub(super) fn new(limits: PoolDefaults, now: Instant) -> Self {
         Self {
@@ -220,11 +211,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
         Ok(ticket)
     }
 
-    /// A request no longer waits. Returns what it left behind, and whether an opening is to ask
-    /// [`withdraw`](Self::withdraw).
-    pub(super) fn leave(&mut self, ticket: u64) -> (Option<W>, bool) {
-        let left = self.waiting.remove(&ticket);
-        (left, self.opening > self.waiting.len())
+    /// A request no longer waits. Returns what it left behind.
+    pub(super) fn leave(&mut self, ticket: u64) -> Option<W> {
+        self.waiting.remove(&ticket)
     }
 
     /// How many openings are to be begun now, and counts them as begun: as many as requests wait,
@@ -296,14 +285,16 @@ impl<C: HasFacts, W> PoolState<C, W> {
     }
 
     /// An opening failed. While the tenant has a connection it is tried again after a pause, and the
-    /// requests wait for the others. If it fails `at_once`, another try would cost as much.
+    /// requests wait for the others; returns the pause, or else the requests, which fail with it,
+    /// and the failures in a row if they are worth a line in the log. If it failed `at_once`,
+    /// another try would cost as much.
     pub(super) fn opening_failed(
         &mut self,
         error: DatabaseError,
         at_once: bool,
         pauses: &mut Backoff,
         now: Instant,
-    ) -> (Failed<W>, Option<u32>) {
+    ) -> (Result<Duration, Vec<W>>, Option<u32>) {
         let pause = pauses.fail(now);
         let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
         let again = self.open() > 0 || (full && pauses.failures() <= FULL_TRIES);
@@ -315,11 +306,11 @@ impl<C: HasFacts, W> PoolState<C, W> {
         };
         let noteworthy = self.breaker.failed(error, tolerated, now);
         if again {
-            return (Failed::Retry(pause.max(self.breaker.pause(now))), noteworthy);
+            return (Ok(pause.max(self.breaker.pause(now))), noteworthy);
         }
         self.end_opening();
         let waiting = std::mem::take(&mut self.waiting);
-        (Failed::GiveUp(waiting.into_values().collect()), noteworthy)
+        (Err(waiting.into_values().collect()), noteworthy)
     }
 
     /// A connection comes back. `fit` is whether it may be used again.

@@ -24,7 +24,7 @@ impl Pool {
             }
             secret.driver.secret_changed(&inner.secret.config, &secret.config);
             let limits = secret.limits.clone();
-            (inner.secret, inner.version) = (secret, None);
+            inner.secret = secret;
             Some(inner.state.begin_era(Some(limits)))
         });
         closed.is_some()

@@ -36,7 +36,7 @@ pub(crate) struct Secrets {
     provider: Arc<dyn SecretProvider>,
     pub(crate) provider_type: String,
     drivers: Drivers,
-    settings: Arc<EngineSettings>,
+    pub(crate) settings: Arc<EngineSettings>,
     unknown: Mutex<UnknownTenants<Shared<oneshot::Receiver<()>>>>,
     fetches: Semaphore,
     /// What is counted of secrets and pools. The hits are counted by each tenant for itself.
@@ -104,39 +104,37 @@ impl Secrets {
         tenant: &TenantId,
         is_new: bool,
     ) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let turn = async {
+            loop {
+                let permit = self.fetches.acquire().await;
+                let permit = permit.map_err(|_| AcquireError::lost("the engine is closed"))?;
+                if !is_new {
+                    return Ok(permit);
+                }
+                match self.verdict(tenant) {
+                    Verdict::Ask => return Ok(permit),
+                    Verdict::Unknown => {
+                        self.counters.lock().metrics.not_found_hits += 1;
+                        return Err(AcquireError::Unknown);
+                    }
+                    Verdict::TooMany(retry_after) => {
+                        let throttled = ProviderError::Throttled {
+                            retry_after: Some(retry_after),
+                            source: "too many unknown tenants are asked for at once".into(),
+                        };
+                        return Err(AcquireError::from(throttled).with_retry_after(retry_after));
+                    }
+                    Verdict::Wait(list) => {
+                        drop(permit);
+                        let read = list.await;
+                        read.map_err(|_| AcquireError::lost("the provider's list was abandoned"))?;
+                    }
+                }
+            }
+        };
         // Waiting for a turn is no failure of the provider: the next request tries again.
         let crowded = |_| Err(AcquireError::lost("too many secrets are being read at once"));
-        let turn = timeout(FETCH_DEADLINE, self.take_turn(tenant, is_new));
-        turn.await.unwrap_or_else(crowded)
-    }
-
-    async fn take_turn(self: &Arc<Self>, tenant: &TenantId, is_new: bool) -> Result<SemaphorePermit<'_>, AcquireError> {
-        loop {
-            let permit = self.fetches.acquire().await;
-            let permit = permit.map_err(|_| AcquireError::lost("the engine is closed"))?;
-            if !is_new {
-                return Ok(permit);
-            }
-            match self.verdict(tenant) {
-                Verdict::Ask => return Ok(permit),
-                Verdict::Unknown => {
-                    self.counters.lock().metrics.not_found_hits += 1;
-                    return Err(AcquireError::Unknown);
-                }
-                Verdict::TooMany(retry_after) => {
-                    let throttled = ProviderError::Throttled {
-                        retry_after: Some(retry_after),
-                        source: "too many unknown tenants are asked for at once".into(),
-                    };
-                    return Err(AcquireError::from(throttled).with_retry_after(retry_after));
-                }
-                Verdict::Wait(list) => {
-                    drop(permit);
-                    let read = list.await;
-                    read.map_err(|_| AcquireError::lost("the provider's list was abandoned"))?;
-                }
-            }
-        }
+        timeout(FETCH_DEADLINE, turn).await.unwrap_or_else(crowded)
     }
 
     /// Whether to ask for a tenant. If the provider's list is to be read first, a task of its own

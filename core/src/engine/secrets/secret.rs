@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::sync::OnceCell;
+
 use super::in_time;
 use crate::{
     DatabaseConfig, DatabaseDriver, HumanDuration, Lease, SecretDocument, SecretInvalid, SecretProvider, SecretVersion,
-    TenantId, engine::settings::PoolDefaults,
+    ServerVersion, TenantId, engine::settings::PoolDefaults,
 };
 
 /// How long renewing or releasing a lease may take.
@@ -22,6 +24,8 @@ pub(crate) struct Secret {
     /// Rises with each new version.
     pub(crate) generation: u64,
     pub(crate) lease: Option<HeldLease>,
+    /// The version of its server, which is asked once.
+    pub(crate) server_version: OnceCell<ServerVersion>,
 }
 
 /// A lease of a secret. When nothing uses the secret any more, the lease is released.
@@ -105,6 +109,7 @@ impl Drivers {
             version: document.version,
             generation: 0,
             lease,
+            server_version: OnceCell::new(),
         })
     }
 }

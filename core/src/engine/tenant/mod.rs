@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use admission::Admission;
 pub(crate) use admission::Refused;
-pub(crate) use directory::{Admits, Directory};
+pub(crate) use directory::Directory;
 use secret::Flight;
 
 use super::{
@@ -36,8 +36,8 @@ pub(crate) struct Tenant {
     holdings: Mutex<Holdings>,
     pub(crate) usage: Arc<UsageAccount>,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
-    admission: Admission,
-    /// The limits of its secret; 0 for those of the configuration.
+    pub(crate) admission: Admission,
+    /// The most requests at once, and per second; 0 for no limit per second.
     concurrent_requests: AtomicUsize,
     requests_per_second: AtomicU32,
     /// When the engine started.
@@ -79,21 +79,24 @@ impl Tenant {
     pub(crate) fn new(
         id: TenantId,
         start: Instant,
+        limits: &LimitsSettings,
         observer: Option<Arc<dyn EngineObserver>>,
         forgotten: Arc<UsageAccount>,
     ) -> Self {
-        Self {
+        let tenant = Self {
             id,
             holdings: Mutex::default(),
             usage: Arc::new(UsageAccount::with_heir(forgotten)),
             observer,
             admission: Admission::default(),
-            concurrent_requests: AtomicUsize::new(0),
-            requests_per_second: AtomicU32::new(0),
+            concurrent_requests: AtomicUsize::default(),
+            requests_per_second: AtomicU32::default(),
             start,
             last_used: AtomicU64::new(0),
             rate: RateLimiter::default(),
-        }
+        };
+        tenant.set_limits(limits, LimitOverrides::default());
+        tenant
     }
 
     pub(crate) fn holdings(&self) -> MutexGuard<'_, Holdings> {
@@ -126,23 +129,20 @@ impl Tenant {
 
     /// Counts a request against the limit per second, if there is one; the error is when to come
     /// again.
-    pub(crate) fn take_turn(&self, limits: &LimitsSettings) -> Result<(), Duration> {
-        let per_second = match self.requests_per_second.load(Ordering::Relaxed) {
-            0 => limits.requests_per_second,
-            own => Some(own),
-        };
-        match per_second {
-            Some(per_second) => self.rate.take(per_second, self.start.elapsed()),
-            None => Ok(()),
+    pub(crate) fn take_turn(&self) -> Result<(), Duration> {
+        match self.requests_per_second.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            per_second => self.rate.take(per_second, self.start.elapsed()),
         }
     }
 
-    /// Takes the limits that its secret sets.
-    fn set_limits(&self, own: LimitOverrides) {
-        let concurrent = own.concurrent_requests.unwrap_or(0);
+    /// Takes the limits of the configuration, or those that its secret sets.
+    fn set_limits(&self, limits: &LimitsSettings, own: LimitOverrides) {
+        let concurrent = own.concurrent_requests.unwrap_or(limits.concurrent_requests);
         self.concurrent_requests.store(concurrent, Ordering::Relaxed);
-        let per_second = own.requests_per_second.unwrap_or(0);
-        self.requests_per_second.store(per_second, Ordering::Relaxed);
+        let per_second = own.requests_per_second.or(limits.requests_per_second);
+        self.requests_per_second
+            .store(per_second.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The database is used now, or is about to be.
@@ -163,16 +163,6 @@ impl Tenant {
     pub(crate) fn was_used(&self) -> bool {
         self.last_used() > 0
     }
-
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.admission.is_suspended()
-    }
-}
-
-impl Admits for Tenant {
-    fn admission(&self) -> &Admission {
-        &self.admission
-    }
 }
 
 /// A tenant that is not forgotten until this is dropped.
@@ -184,12 +174,10 @@ pub(crate) struct Held {
 
 impl Held {
     /// Counts a request in, unless it may not run now.
-    pub(crate) fn enter(tenant: Arc<Tenant>, limits: &LimitsSettings) -> Result<Self, Refused> {
-        let limit = match tenant.concurrent_requests.load(Ordering::Relaxed) {
-            0 => limits.concurrent_requests,
-            own => own,
-        };
-        tenant.admission.enter(limit)?;
+    pub(crate) fn enter(tenant: Arc<Tenant>) -> Result<Self, Refused> {
+        tenant
+            .admission
+            .enter(tenant.concurrent_requests.load(Ordering::Relaxed))?;
         Ok(Self {
             tenant,
             is_request: true,

@@ -212,7 +212,7 @@ impl Tenant {
             let secret = read.map(|read| Secret { generation, ..read });
             secret.map(Arc::new)
         })?;
-        self.set_limits(secret.config.limits);
+        self.set_limits(&secrets.settings.limits, secret.config.limits);
         let rotated = changed && rotate(&mut holdings, &secret);
         drop(holdings);
         secrets.forget_unknown(Some(&self.id));

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 
-use super::{Token, Tokens, dollar_tag, quoted_length};
+use super::{Kind, Pieces, is_one_of, tokens};
 
 /// How a trace describes a statement.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(crate) fn operation(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 12] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",
     ];
-    let Some(Token::Word(first)) = Tokens(sql).next() else {
+    let Some((Kind::Word, first)) = tokens(sql).next() else {
         return "OTHER";
     };
     let known = OPERATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(first));
@@ -77,29 +77,22 @@ pub(crate) fn operation(sql: &str) -> &'static str {
 /// The first table that a statement names, if its name is plain: up to 64 letters, digits and
 /// underscores. The search ends at the first text that may be a literal or a comment.
 pub(crate) fn collection(sql: &str) -> Option<&str> {
-    let end = sql.find(['\'', '$', '#']).unwrap_or(sql.len());
-    let end = [sql.find("--"), sql.find("/*")]
-        .into_iter()
-        .flatten()
-        .fold(end, usize::min);
-    let mut words = sql[..end].split_ascii_whitespace();
-    let before = |word: &str| {
-        ["from", "into", "update"]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(word))
+    let is_plain = |(kind, piece): &(Kind, &str)| match kind {
+        Kind::Literal | Kind::Comment | Kind::Parameter => false,
+        _ => *piece != "#",
     };
-    let mut quoted = false;
-    words.find(|word| {
-        let found = !quoted && before(word);
-        // If texts are in double quotes, one may hold any word.
-        quoted ^= word.bytes().filter(|b| *b == b'"').count() % 2 == 1;
-        found
-    })?;
-    let name = words
-        .next()?
-        .trim_matches(|c: char| matches!(c, '"' | '`' | ')' | ',' | ';'));
+    let mut pieces = Pieces(sql)
+        .take_while(is_plain)
+        .filter(|(kind, _)| *kind != Kind::Space);
+    pieces.find(|(kind, word)| *kind == Kind::Word && is_one_of(word, "from into update"))?;
+    let name = match pieces.next()? {
+        (Kind::Word, word) => word,
+        (Kind::Name, name) => name.trim_matches(['"', '`']),
+        _ => return None,
+    };
+    let is_qualified = pieces.next() == Some((Kind::Symbol, "."));
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    ((1..=64).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
+    (!is_qualified && (1..=64).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
 }
 
 /// A statement's text for logs, without comments and with `?` for each literal: quoted texts,
@@ -107,50 +100,19 @@ pub(crate) fn collection(sql: &str) -> Option<&str> {
 pub(crate) fn normalized(sql: &str) -> String {
     const LONGEST: usize = 2_000;
     let mut out = String::with_capacity(sql.len().min(LONGEST));
-    let mut rest = sql;
-    let mut word = false;
-    while let Some(c) = rest.chars().next() {
-        if out.len() >= LONGEST {
+    for (kind, piece) in Pieces(sql) {
+        match kind {
+            Kind::Literal | Kind::Number => out.push('?'),
+            Kind::Comment => {}
+            Kind::Space => out.push(' '),
+            Kind::Word | Kind::Name | Kind::Parameter | Kind::Symbol => out.push_str(piece),
+        }
+        if out.len() > LONGEST {
+            let end = (0..=LONGEST).rev().find(|at| out.is_char_boundary(*at));
+            out.truncate(end.unwrap_or(0));
             out.push('…');
             break;
         }
-        let taken = match c {
-            '\'' => {
-                out.push('?');
-                quoted_length(rest, '\'')
-            }
-            '"' | '`' => {
-                let length = quoted_length(rest, c);
-                out.push_str(&rest[..length]);
-                length
-            }
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            '$' if dollar_tag(rest).is_some() => {
-                out.push('?');
-                let tag = dollar_tag(rest).unwrap_or_default();
-                rest[tag.len()..]
-                    .find(tag)
-                    .map_or(rest.len(), |end| end + 2 * tag.len())
-            }
-            '$' if !word => {
-                // A parameter such as `$1` is no literal.
-                let length = 1 + rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1);
-                out.push_str(&rest[..length]);
-                length
-            }
-            c if c.is_ascii_digit() && !word => {
-                out.push('?');
-                rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.')
-                    .unwrap_or(rest.len())
-            }
-            c => {
-                out.push(if c.is_whitespace() { ' ' } else { c });
-                c.len_utf8()
-            }
-        };
-        word = c.is_alphanumeric() || c == '_';
-        rest = &rest[taken..];
     }
     out
 }

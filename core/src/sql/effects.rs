@@ -1,6 +1,6 @@
 //! What a statement may do besides returning rows.
 
-use super::{Token, Tokens};
+use super::{Kind, is_one_of, tokens};
 
 /// Whether a statement only reads, so that running it twice does no harm: a `SELECT`, also after a
 /// `WITH`, that locks nothing, changes nothing and calls no function that is not known to be pure.
@@ -9,37 +9,35 @@ pub(crate) fn is_read(sql: &str) -> bool {
     if is_ambiguous(sql) {
         return false;
     }
-    let mut tokens = Tokens(sql);
-    let first = match tokens.next() {
-        Some(Token::Word(first)) if is_one_of(first, "select with") => first,
-        _ => return false,
+    let mut tokens = tokens(sql);
+    let Some((Kind::Word, first)) = tokens.next().filter(|(_, word)| is_one_of(word, "select with")) else {
+        return false;
     };
     // The `WITH` clause reaches to the first `SELECT` outside parentheses. A parenthesis that opens
     // in it is a list of columns or a query, and no call.
     let mut in_with = is_one_of(first, "with");
     let mut depth = 0;
-    let (mut before, mut qualified) = (Token::Word(first), false);
+    let (mut before, mut qualified) = ((Kind::Word, first), false);
     for token in tokens {
         match token {
-            Token::Symbol(';') => return false,
-            Token::Word(word) if is_one_of(word, CHANGE_OR_LOCK) => return false,
-            Token::Word(word) if depth == 0 && is_one_of(word, "select") => in_with = false,
-            Token::Symbol('(') => {
+            (Kind::Symbol, ";") => return false,
+            (Kind::Word, word) if is_one_of(word, CHANGE_OR_LOCK) => return false,
+            (Kind::Word, word) if depth == 0 && is_one_of(word, "select") => in_with = false,
+            (Kind::Symbol, "(") => {
                 let calls = match before {
-                    Token::Word(word) if is_one_of(word, TAKE_PARENTHESES) => false,
-                    Token::Word(word) => qualified || !is_one_of(word, PURE_FUNCTIONS),
-                    Token::Other => true,
-                    Token::Symbol(_) => false,
+                    (Kind::Word, word) if is_one_of(word, TAKE_PARENTHESES) => false,
+                    (Kind::Word, word) => qualified || !is_one_of(word, PURE_FUNCTIONS),
+                    (kind, _) => kind != Kind::Symbol,
                 };
                 if calls && !(in_with && depth == 0) {
                     return false;
                 }
                 depth += 1;
             }
-            Token::Symbol(')') => depth -= 1,
+            (Kind::Symbol, ")") => depth -= 1,
             _ => {}
         }
-        qualified = matches!(before, Token::Symbol('.'));
+        qualified = before == (Kind::Symbol, ".");
         before = token;
     }
     !in_with
@@ -84,9 +82,9 @@ const LEAVE_STATE: &str = "attach begin commit declare discard do end flush hand
 pub(crate) fn leaves_session_state(script: &str) -> bool {
     let mut first = true;
     let mut after_create = false;
-    for token in Tokens(script) {
+    for token in tokens(script) {
         match token {
-            Token::Word(word) => {
+            (Kind::Word, word) => {
                 let temporary = after_create && is_one_of(word, "temp temporary");
                 let takes_lock = is_one_of(word, "get_lock") || is_advisory_lock(word);
                 if temporary || takes_lock || (first && is_one_of(word, LEAVE_STATE)) {
@@ -96,11 +94,11 @@ pub(crate) fn leaves_session_state(script: &str) -> bool {
                 after_create = (first && is_one_of(word, "create")) || (after_create && is_one_of(word, between));
                 first = false;
             }
-            Token::Symbol(';') => {
+            (Kind::Symbol, ";") => {
                 first = true;
                 after_create = false;
             }
-            Token::Other | Token::Symbol(_) => first = false,
+            _ => first = false,
         }
     }
     false
@@ -109,11 +107,6 @@ pub(crate) fn leaves_session_state(script: &str) -> bool {
 /// Whether a word is one of PostgreSQL's functions for advisory locks.
 fn is_advisory_lock(word: &str) -> bool {
     word.to_ascii_lowercase().contains("advisory_lock")
-}
-
-/// Whether a word is one of these, which are separated by spaces.
-fn is_one_of(word: &str, words: &str) -> bool {
-    words.split(' ').any(|known| known.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
