@@ -22,10 +22,7 @@ use super::{
     settings::EngineSettings,
     tenant::{Directory, Held, Refused, Tenant},
 };
-use crate::{
-    DatabaseDriver, SecretProvider, TenantId,
-    trace::{TRACE_TARGET, is_traced, trace_span},
-};
+use crate::{DatabaseDriver, SecretProvider, TenantId, trace::trace_span};
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -117,15 +114,12 @@ impl Engine {
                 tally.set_usage(&admitted.usage);
             }
             admitted.usage.lock().secret_hits += 1;
-            if is_traced() {
-                drop(tracing::info_span!(
-                    target: TRACE_TARGET,
-                    "secret",
-                    tenant.id = tenant.as_str(),
-                    secret.cache = "hit",
-                    secret.version = secret.version.as_str(),
-                ));
-            }
+            drop(trace_span!(
+                "secret",
+                tenant.id = tenant.as_str(),
+                secret.cache = "hit",
+                secret.version = secret.version.as_str(),
+            ));
             return Ok(TenantDatabase::new(admitted, secret, pool, tally));
         }
         // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
@@ -219,10 +213,12 @@ impl Engine {
         }
         let (observer, forgotten) = (self.observer.clone(), self.forgotten.clone());
         let new = || Tenant::new(*id, self.started, &self.settings.limits, observer, forgotten);
+        if is_used {
+            self.make_room(1);
+        }
         let tenant = self.tenants.get_or_create(id, new);
         if is_used {
             tenant.touch(Instant::now());
-            self.make_room(Some(id));
         }
         Ok(tenant)
     }
@@ -233,18 +229,18 @@ impl Engine {
         self.tenants.forget(id, |tenant| tenant.holdings().is_known());
     }
 
-    /// Forgets the least recently used tenants if there are too many, a hundredth of them at once so
-    /// that this is seldom; those without a secret first, which a flood of made-up names leaves
-    /// behind while the provider is down. One that has connections or a running request is not
-    /// forgotten, so there may be more by as many, nor is the `newest`, for whose sake it is done.
-    fn make_room(&self, newest: Option<&TenantId>) {
+    /// Forgets the least recently used tenants if they are too many, with those `to_come`: a
+    /// hundredth of them at once so that this is seldom, and those without a secret first, which a
+    /// flood of made-up names leaves behind while the provider is down. One that has connections or
+    /// a running request is not forgotten, so there may be more by as many.
+    fn make_room(&self, to_come: usize) {
         let capacity = self.settings.secrets.max_entries;
-        if self.tenants.len() <= capacity {
+        if self.tenants.len() + to_come <= capacity {
             return;
         }
         let mut idle = self.tenants.all();
-        let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
-        idle.retain(|tenant| Some(&tenant.id) != newest && tenant.admission.is_idle() && !tenant.holdings().is_open());
+        let excess = (idle.len() + to_come + capacity / 100).saturating_sub(capacity);
+        idle.retain(|tenant| tenant.admission.is_idle() && !tenant.holdings().is_open());
         let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
         // Each key is read once: requests move it meanwhile, and a sort whose order changes under
         // it panics.
@@ -292,7 +288,7 @@ impl Engine {
         for id in std::mem::take(&mut *self.secrets.gone.lock()) {
             self.forget_if_gone(&id);
         }
-        self.make_room(None);
+        self.make_room(0);
     }
 }
 

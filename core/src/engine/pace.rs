@@ -73,20 +73,14 @@ impl RateLimiter {
         const SECOND: u64 = 1_000_000_000;
         let now = since_start.as_nanos() as u64;
         let interval = SECOND / u64::from(per_second.max(1));
-        let mut arrival = self.arrival.load(Ordering::Relaxed);
-        loop {
-            let next = arrival.max(now) + interval;
-            if next > now + SECOND.max(interval) {
-                return Err(Duration::from_nanos(next - now - SECOND.max(interval)));
-            }
-            match self
-                .arrival
-                .compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(()),
-                Err(current) => arrival = current,
-            }
-        }
+        let next = |arrival: u64| arrival.max(now) + interval;
+        let latest = now + SECOND.max(interval);
+        let taken = self
+            .arrival
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |arrival| {
+                Some(next(arrival)).filter(|next| *next <= latest)
+            });
+        taken.map_or_else(|arrival| Err(Duration::from_nanos(next(arrival) - latest)), |_| Ok(()))
     }
 }
 

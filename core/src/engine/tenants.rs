@@ -164,29 +164,24 @@ impl Tenants {
         }
     }
 
-    /// Opens a first connection for each of these tenants, a few at a time; failures are logged and
-    /// stop no other.
+    /// Opens a first connection for each of these tenants, a few at a time; a failure stops no
+    /// other, and the log says how many there were.
     pub async fn warm_up(&self, tenants: Vec<TenantId>) {
         use futures_util::StreamExt as _;
         const AT_ONCE: usize = 8;
-        let opened = futures_util::stream::iter(tenants)
+        let opened: Vec<bool> = futures_util::stream::iter(tenants)
             .map(|tenant| async move {
-                let database = self.acquire(&tenant).await.map_err(|error| error.to_string())?;
-                database.ping().await.map_err(|error| error.to_string())
-            })
-            .buffer_unordered(AT_ONCE)
-            .fold((0usize, 0usize), |(opened, failed), outcome| async move {
-                match outcome {
-                    Ok(_) => (opened + 1, failed),
-                    Err(_) => (opened, failed + 1),
+                match self.acquire(&tenant).await {
+                    Ok(database) => database.ping().await.is_ok(),
+                    Err(_) => false,
                 }
             })
+            .buffer_unordered(AT_ONCE)
+            .collect()
             .await;
-        tracing::info!(
-            opened = opened.0,
-            failed = opened.1,
-            "tenants were opened ahead of their first request"
-        );
+        let failed = opened.iter().filter(|opened| !**opened).count();
+        let opened = opened.len() - failed;
+        tracing::info!(opened, failed, "tenants were opened ahead of their first request");
     }
 
     /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests

@@ -1,11 +1,12 @@
 //! How much a tenant used: for metrics and `TenantStats`.
 
-use std::{ops::AddAssign, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use derive_more::AddAssign;
 use parking_lot::{Mutex, MutexGuard};
 
 /// A number of events and the time they took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, AddAssign)]
 pub struct Usage {
     /// How many there were.
     pub count: u64,
@@ -29,16 +30,8 @@ impl Usage {
     }
 }
 
-impl AddAssign for Usage {
-    fn add_assign(&mut self, more: Self) {
-        self.count += more.count;
-        self.failed += more.failed;
-        self.time += more.time;
-    }
-}
-
 /// What one tenant, or several together, used since the engine first saw them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, AddAssign)]
 pub struct TenantUsage {
     /// Answered requests; a status of 500 or above counts as failed.
     pub requests: Usage,
@@ -52,17 +45,6 @@ pub struct TenantUsage {
     pub statements: Usage,
     /// Statements that took longer than their tenant's `query.slow.threshold`.
     pub slow_statements: u64,
-}
-
-impl AddAssign for TenantUsage {
-    fn add_assign(&mut self, more: Self) {
-        self.requests += more.requests;
-        self.secret_hits += more.secret_hits;
-        self.secret_fetches += more.secret_fetches;
-        self.connection_waits += more.connection_waits;
-        self.statements += more.statements;
-        self.slow_statements += more.slow_statements;
-    }
 }
 
 /// The usage of one tenant, or of several. Its lock is held for a few additions, and no other lock is

@@ -104,7 +104,7 @@ impl Pool {
         let longest = self.acquire_timeout() / 4;
         let (has_others, opening_time) = {
             let state = self.state();
-            (state.open() > 0, state.opening_time())
+            (state.open() > 0, state.opening_time)
         };
         let (budget, wanted) = (&self.parts.budget, || self.wants_opening());
         budget
@@ -222,7 +222,7 @@ impl Pool {
         if prepared.as_ref().is_some_and(is_prepared) || opened.facts.era != self.state().era() {
             return Ok(());
         }
-        self.state().set_preparing(Some(Instant::now()));
+        self.state().preparing_since = Some(Instant::now());
         let preparation = async {
             let connection = opened.connection()?;
             on_connect
@@ -232,7 +232,7 @@ impl Pool {
         // Migrations may take longer than a request has, so its deadline is not theirs.
         let longest = Duration::from(self.parts.settings.migrations_timeout);
         let outcome = timeout(longest, AssertUnwindSafe(preparation).catch_unwind()).await;
-        self.state().set_preparing(None);
+        self.state().preparing_since = None;
         let outcome = outcome.map_err(BoxError::from);
         let outcome = outcome.and_then(|ended| ended.unwrap_or_else(|_| Err("the preparation panicked".into())));
         outcome.map_err(|source| NotOpened {

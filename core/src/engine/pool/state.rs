@@ -80,10 +80,10 @@ pub(super) struct PoolState<C, W> {
     probe: Option<ProbePermit>,
     /// Connections last used before this are checked before use.
     suspect_before: Option<Instant>,
-    /// Since when the database is being prepared.
-    preparing_since: Option<Instant>,
+    /// Since when the database is being prepared, if it is.
+    pub(super) preparing_since: Option<Instant>,
     /// How long the last opening took.
-    opening_time: Duration,
+    pub(super) opening_time: Duration,
     used_at: Instant,
 }
 
@@ -131,10 +131,6 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// The connections that are open.
     pub(super) fn open(&self) -> usize {
         self.idle.len() + self.in_use
-    }
-
-    pub(super) fn opening_time(&self) -> Duration {
-        self.opening_time
     }
 
     /// Whether it has a connection, or one is being opened.
@@ -246,15 +242,6 @@ impl<C: HasFacts, W> PoolState<C, W> {
         if self.opening == 0 {
             self.probe = None;
         }
-    }
-
-    /// The database is being prepared from now on, or no longer.
-    pub(super) fn set_preparing(&mut self, since: Option<Instant>) {
-        self.preparing_since = since;
-    }
-
-    pub(super) fn is_preparing(&self) -> bool {
-        self.preparing_since.is_some()
     }
 
     /// A connection is open. Returns what becomes of it, and how many openings had failed before.

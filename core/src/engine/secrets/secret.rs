@@ -69,14 +69,6 @@ impl Drivers {
         Self(words)
     }
 
-    fn find(&self, word: &str) -> Result<(Arc<str>, Arc<dyn DatabaseDriver>), SecretInvalid> {
-        // The word is not repeated: it is a part of the secret.
-        self.0
-            .get(word)
-            .cloned()
-            .ok_or_else(|| SecretInvalid::new("type", "names no driver that is built in and enabled"))
-    }
-
     /// Reads and checks a document; the generation is still to be set.
     pub(super) fn read(
         &self,
@@ -92,7 +84,9 @@ impl Drivers {
             provider: provider.clone(),
         });
         let config = DatabaseConfig::parse(&document.value)?;
-        let (driver_type, driver) = self.find(&config.driver)?;
+        // The word is not repeated: it is a part of the secret.
+        let none = || SecretInvalid::new("type", "names no driver that is built in and enabled");
+        let (driver_type, driver) = self.0.get(&config.driver).cloned().ok_or_else(none)?;
         driver.validate(&config)?;
         let own = config.pool;
         let limits = PoolDefaults {

@@ -93,17 +93,10 @@ impl Admission {
     }
 
     fn change(&self, next: impl Fn(u64) -> Result<u64, Refused>) -> Result<(), Refused> {
-        let mut word = self.0.load(Ordering::Acquire);
-        loop {
-            let changed = next(word)?;
-            match self
-                .0
-                .compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return Ok(()),
-                Err(current) => word = current,
-            }
-        }
+        let changed = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| next(word).ok());
+        changed.map_or_else(|word| next(word).map(drop), |_| Ok(()))
     }
 }
 

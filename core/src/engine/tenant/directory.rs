@@ -1,78 +1,46 @@
 //! Every tenant that is known, by its id.
 
-use std::{collections::HashMap, hash::BuildHasher as _, sync::Arc};
+use std::sync::Arc;
 
+use dashmap::DashMap;
 use foldhash::quality::RandomState;
-use parking_lot::RwLock;
 
 use super::Tenant;
 use crate::TenantId;
 
-/// How many parts the map has: tenants in different parts never wait for each other.
-const PARTS: usize = 64;
-
-type Part = RwLock<HashMap<TenantId, Arc<Tenant>, RandomState>>;
-
 /// A map from ids to tenants. A tenant is created exactly once, and it is taken out only while
 /// nothing uses it: creating and taking out are each one step under the lock of the tenant's part.
-pub(crate) struct Directory {
-    parts: Vec<Part>,
-    hasher: RandomState,
-}
-
-impl Default for Directory {
-    fn default() -> Self {
-        Self {
-            parts: (0..PARTS).map(|_| Part::default()).collect(),
-            hasher: RandomState::default(),
-        }
-    }
-}
+#[derive(Default)]
+pub(crate) struct Directory(DashMap<TenantId, Arc<Tenant>, RandomState>);
 
 impl Directory {
-    fn part(&self, tenant: &TenantId) -> &Part {
-        // The upper bits: the maps themselves use the lower ones.
-        &self.parts[(self.hasher.hash_one(tenant) >> 56) as usize % PARTS]
-    }
-
     pub(crate) fn get(&self, tenant: &TenantId) -> Option<Arc<Tenant>> {
-        self.part(tenant).read().get(tenant).cloned()
+        self.0.get(tenant).map(|found| found.clone())
     }
 
     /// The tenant, created by `create` if there is none; however many ask at once, it is created
     /// once.
     pub(crate) fn get_or_create(&self, tenant: &TenantId, create: impl FnOnce() -> Tenant) -> Arc<Tenant> {
-        if let Some(found) = self.get(tenant) {
-            return found;
-        }
-        let mut part = self.part(tenant).write();
-        part.entry(*tenant).or_insert_with(|| Arc::new(create())).clone()
+        let entry = self.0.entry(*tenant);
+        entry.or_insert_with(|| Arc::new(create())).clone()
     }
 
     /// Takes a tenant out unless something uses it, it is suspended, or `keep` says so; returns
     /// whether it is out. What still refers to it then looks the id up again.
     pub(crate) fn forget(&self, tenant: &TenantId, keep: impl FnOnce(&Tenant) -> bool) -> bool {
-        let mut part = self.part(tenant).write();
-        let forgotten = part
-            .get(tenant)
-            .is_some_and(|found| !keep(found) && found.admission.forget());
-        if forgotten {
-            part.remove(tenant);
-        }
-        forgotten
+        let gone = self
+            .0
+            .remove_if(tenant, |_, found| !keep(found) && found.admission.forget());
+        gone.is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.read().len()).sum()
+        self.0.len()
     }
 
     /// Every tenant. It passes over the map part by part.
     pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
-        let mut all = Vec::new();
-        for part in &self.parts {
-            all.extend(part.read().values().cloned());
-        }
-        all
+        self.0.iter().map(|found| found.clone()).collect()
     }
 }
 
