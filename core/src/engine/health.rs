@@ -164,20 +164,13 @@ impl Tenants {
         let mut snapshot = snapshot_of(&held);
         engine.end_look(held);
         snapshot.checked_at = Some(Utc::now());
-        if snapshot.status != TenantStatus::Suspended {
-            snapshot.status = if outcome.is_ok() {
-                TenantStatus::Healthy
-            } else {
-                TenantStatus::Unhealthy
-            };
-        }
-        match outcome {
-            Ok(()) => {
-                snapshot.latency = Some(started.elapsed());
-                snapshot.error = None;
-            }
-            Err(error) => snapshot.error = Some(error),
-        }
+        snapshot.status = match (snapshot.status, &outcome) {
+            (TenantStatus::Suspended, _) => TenantStatus::Suspended,
+            (_, Ok(())) => TenantStatus::Healthy,
+            (_, Err(_)) => TenantStatus::Unhealthy,
+        };
+        snapshot.latency = outcome.is_ok().then(|| started.elapsed());
+        snapshot.error = outcome.err();
         Ok(snapshot)
     }
 
@@ -203,7 +196,7 @@ impl Tenants {
     async fn ask_once(&self, tenant: &TenantId, secret: &Secret) -> Result<(), DatabaseError> {
         let budget = &self.0.pools.budget;
         // Only if there is room at once: a check takes no request's place.
-        let permit = budget.try_acquire_alone();
+        let permit = budget.try_acquire(&budget.member(None));
         let mut permit = permit.ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
         permit.lingers = LINGERING;
         let mut connection = self.0.secrets.connect(tenant, secret).await?;

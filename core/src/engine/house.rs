@@ -1,10 +1,7 @@
 //! The engine itself: its tenants, admission, and the housekeeping.
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -96,38 +93,8 @@ impl Engine {
         engine
     }
 
-    /// A tenant's database for one request; see
-    /// [`Tenants::acquire_for`](super::Tenants::acquire_for).
-    pub(super) async fn acquire(
-        &self,
-        tenant: &TenantId,
-        tally: Option<Arc<RequestTally>>,
-    ) -> Result<TenantDatabase, AcquireError> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(AcquireError::ShuttingDown);
-        }
-        let admitted = self.admit(tenant, tally.as_ref())?;
-        let now = Instant::now();
-        // Nearly every request ends here. Nothing was written that requests of other tenants write.
-        if let Some((secret, pool)) = admitted.at_hand(now) {
-            if let Some(tally) = &tally {
-                tally.set_usage(&admitted.usage);
-            }
-            admitted.usage.lock().secret_hits += 1;
-            drop(trace_span!(
-                "secret",
-                tenant.id = tenant.as_str(),
-                secret.cache = "hit",
-                secret.version = secret.version.as_str(),
-            ));
-            return Ok(TenantDatabase::new(admitted, secret, pool, tally));
-        }
-        // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
-        Box::pin(self.open(admitted, now, tally)).await
-    }
-
     /// Counts a request in, unless it may not run now.
-    fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Held, AcquireError> {
+    pub(super) fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Held, AcquireError> {
         loop {
             let tenant = self.find_or_create(id, true)?;
             let refused = match Held::enter(tenant.clone()) {
@@ -147,8 +114,8 @@ impl Engine {
         }
     }
 
-    /// [`acquire`](Self::acquire) if the secret or the pool is not at hand.
-    async fn open(
+    /// [`acquire_for`](super::Tenants::acquire_for) if the secret or the pool is not at hand.
+    pub(super) async fn open(
         &self,
         tenant: Held,
         now: Instant,

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Each piece of state has one owner and one lock: the directory of tenants, a tenant's secret and
-//! pool, a pool's connections, the budget's account. Locks are taken in this order. The states are
-//! plain data structures, tested against models; the code around them does what they say.
+//! pool, what is known of unknown tenants, a pool's connections, the budget's account. Locks are
+//! taken in this order, and those of counters last. The states are plain data structures, tested
+//! against models; the code around them does what they say.
 //!
 //! While a tenant's secret is fresh and its pool is there, a request takes one look-up in the
 //! directory, one atomic count in the tenant's admission and one read of the clock; from then on it

@@ -15,7 +15,7 @@ use super::{
     measure::{cache::CacheSnapshot, tally::RequestTally},
     tenant::{Held, Tenant},
 };
-use crate::{Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId};
+use crate::{Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId, trace::trace_span};
 
 /// Every tenant's database, opened on demand. Clones share one engine.
 #[derive(Clone)]
@@ -61,7 +61,28 @@ impl Tenants {
         tenant: &TenantId,
         tally: Option<Arc<RequestTally>>,
     ) -> Result<TenantDatabase, AcquireError> {
-        self.0.acquire(tenant, tally).await
+        let engine = &*self.0;
+        if engine.closed.load(Ordering::Relaxed) {
+            return Err(AcquireError::ShuttingDown);
+        }
+        let admitted = engine.admit(tenant, tally.as_ref())?;
+        let now = Instant::now();
+        // Nearly every request ends here. Nothing was written that requests of other tenants write.
+        if let Some((secret, pool)) = admitted.at_hand(now) {
+            if let Some(tally) = &tally {
+                tally.set_usage(&admitted.usage);
+            }
+            admitted.usage.lock().secret_hits += 1;
+            drop(trace_span!(
+                "secret",
+                tenant.id = tenant.as_str(),
+                secret.cache = "hit",
+                secret.version = secret.version.as_str(),
+            ));
+            return Ok(TenantDatabase::new(admitted, secret, pool, tally));
+        }
+        // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
+        Box::pin(engine.open(admitted, now, tally)).await
     }
 
     /// Opens one connection to a tenant's database outside of its pool, for tools that work on one

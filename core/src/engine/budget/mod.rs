@@ -48,7 +48,7 @@ pub(crate) trait Neighbour: Send + Sync {
 }
 
 /// Nothing, for a permit that is no pool's.
-type Pool = Option<Weak<dyn Neighbour>>;
+pub(crate) type Pool = Option<Weak<dyn Neighbour>>;
 
 /// A pool in the budget's books.
 #[derive(Clone)]
@@ -86,12 +86,8 @@ impl Budget {
         })
     }
 
-    /// Enters a pool in the books.
-    pub(crate) fn member(&self, pool: Weak<dyn Neighbour>) -> Member {
-        self.enter(Some(pool))
-    }
-
-    fn enter(&self, pool: Pool) -> Member {
+    /// Enters a pool in the books, or nothing for a permit that is no pool's.
+    pub(crate) fn member(&self, pool: Pool) -> Member {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         Member { id, pool }
     }
@@ -139,11 +135,6 @@ impl Budget {
     pub(crate) fn try_acquire(self: &Arc<Self>, member: &Member) -> Option<ConnectionPermit> {
         let taken = self.with(|state| state.take(member.id, &member.pool));
         taken.then(|| self.permit(member.id))
-    }
-
-    /// A permit that is no pool's, if one is free.
-    pub(crate) fn try_acquire_alone(self: &Arc<Self>) -> Option<ConnectionPermit> {
-        self.try_acquire(&self.enter(None))
     }
 
     /// Waits for a permit for as long as it is `wanted`, which it asks now and then until the answer

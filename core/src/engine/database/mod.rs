@@ -101,15 +101,14 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn connection(&self) -> Result<TenantConnection, DbErr> {
-        let pinged = self.lease_and_call(Call::Ping).await;
-        let (mut lease, _) = pinged.map_err(DatabaseError::into_db_err)?;
+        let (mut lease, _) = self.lease_and_call(Call::Ping).await?;
         // No other request uses it after this one.
         lease.discard();
         Ok(TenantConnection(self.level(lease)))
     }
 
     /// Calls on a connection of the pool, and again on another one if the call may be repeated.
-    async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
+    async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DbErr> {
         let mut watch = self.watch();
         let mut repeats = Repeats::default();
         let answered = loop {
@@ -124,7 +123,7 @@ impl TenantDatabase {
             }
         };
         watch.stop(call, answered.as_ref().err());
-        answered
+        answered.map_err(DatabaseError::into_db_err)
     }
 
     /// Takes a connection. All waits of one statement together take no longer than
@@ -146,10 +145,8 @@ impl TenantDatabase {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {
-        match self.lease_and_call(call).await {
-            Ok((_, answer)) => Ok(answer),
-            Err(error) => Err(error.into_db_err()),
-        }
+        let (_, answer) = self.lease_and_call(call).await?;
+        Ok(answer)
     }
 
     /// Runs a statement and returns its rows as they arrive. It is repeated as in `lease_and_call`,
@@ -184,8 +181,7 @@ impl TenantDatabase {
     }
 
     async fn begin_transaction(&self, options: TransactionOptions) -> Result<Level, DbErr> {
-        let begun = self.lease_and_call(Call::Begin(&options)).await;
-        let (lease, _) = begun.map_err(DatabaseError::into_db_err)?;
+        let (lease, _) = self.lease_and_call(Call::Begin(&options)).await?;
         Ok(self.level(lease))
     }
 

@@ -12,7 +12,7 @@ use crate::TenantId;
 
 /// Counts the statements of one request. The engine fills it while the request runs; its owner
 /// reads it when the request has been answered.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct RequestTally {
     tenant: OnceLock<TenantId>,
     usage: OnceLock<Arc<UsageAccount>>,
@@ -50,14 +50,5 @@ impl RequestTally {
 
     pub(crate) fn record(&self, elapsed: Duration, failed: bool) {
         self.statements.lock().record(elapsed, failed);
-    }
-}
-
-impl std::fmt::Debug for RequestTally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RequestTally")
-            .field("tenant", &self.tenant())
-            .field("statements", &self.statements())
-            .finish_non_exhaustive()
     }
 }

@@ -14,7 +14,7 @@ const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 
 /// Counts the failures to connect. Closed, connections may be opened; open, requests fail at once;
 /// after a while one opening probes, while other requests still fail at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Breaker {
     /// Whether the last try succeeded.
     proven: bool,
@@ -25,15 +25,6 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    pub(super) fn new() -> Self {
-        Self {
-            proven: false,
-            failures: 0,
-            until: None,
-            last: None,
-        }
-    }
-
     /// Whether the last try to connect succeeded.
     pub(super) fn is_proven(&self) -> bool {
         self.proven
@@ -100,7 +91,7 @@ mod tests {
 
     #[test]
     fn more_failures_than_tolerated_open_it_and_a_success_closes_it() {
-        let (mut breaker, now) = (Breaker::new(), Instant::now());
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
         assert_eq!(breaker.failed(error(), 2, now), Some(1));
         assert_eq!(breaker.failed(error(), 2, now), Some(2));
         assert!(!breaker.is_open());
@@ -118,7 +109,7 @@ mod tests {
 
     #[test]
     fn failures_that_are_all_tolerated_do_not_open_it() {
-        let (mut breaker, now) = (Breaker::new(), Instant::now());
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..100 {
             breaker.failed(error(), u32::MAX, now);
         }

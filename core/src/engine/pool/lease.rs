@@ -72,9 +72,7 @@ impl Call<'_> {
             Self::Commit => "COMMIT",
             Self::Rollback => "ROLLBACK",
             Self::Ping => "PING",
-            Self::Execute(_) | Self::One(_) | Self::All(_) | Self::Script(_) => {
-                self.sql().map_or("OTHER", sql::operation)
-            }
+            _ => self.sql().map_or("OTHER", sql::operation),
         }
     }
 

@@ -82,7 +82,7 @@ impl Pool {
     pub(crate) fn new(tenant: TenantId, secret: Arc<Secret>, parts: Arc<PoolParts>) -> Arc<Self> {
         Arc::new_cyclic(|pool: &Weak<Self>| Self {
             tenant,
-            member: parts.budget.member(pool.clone()),
+            member: parts.budget.member(Some(pool.clone())),
             inner: Mutex::new(Inner {
                 state: PoolState::new(secret.limits.clone(), Instant::now()),
                 secret,

@@ -106,7 +106,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
             next_ticket: 0,
             in_use: 0,
             opening: 0,
-            breaker: Breaker::new(),
+            breaker: Breaker::default(),
             probe: None,
             suspect_before: None,
             preparing_since: None,

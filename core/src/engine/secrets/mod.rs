@@ -90,11 +90,7 @@ impl Secrets {
 
     /// The tenant exists, or is to be asked for whatever is known; without a tenant, all are.
     pub(crate) fn forget_unknown(&self, tenant: Option<&TenantId>) {
-        let mut unknown = self.unknown.lock();
-        match tenant {
-            Some(tenant) => unknown.forget(tenant),
-            None => unknown.forget_all(),
-        }
+        self.unknown.lock().forget(tenant);
     }
 
     /// Waits for the turn to ask, which ends with the permit. Of many tenants that were never seen

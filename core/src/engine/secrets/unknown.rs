@@ -120,18 +120,18 @@ impl<F: Clone> UnknownTenants<F> {
         self.in_vain.1 = self.in_vain.1.saturating_add(1);
     }
 
-    /// The tenant exists, or is to be asked for whatever is known.
-    pub(super) fn forget(&mut self, tenant: &TenantId) {
+    /// The tenant exists, or is to be asked for whatever is known; without a tenant, all are.
+    pub(super) fn forget(&mut self, tenant: Option<&TenantId>) {
+        let Some(tenant) = tenant else {
+            self.remembered.cache_clear();
+            self.list = None;
+            self.in_vain.1 = 0;
+            return;
+        };
         let _until = self.remembered.cache_remove(tenant);
         if let Some((names, _)) = &mut self.list {
             names.insert(*tenant);
         }
-    }
-
-    pub(super) fn forget_all(&mut self) {
-        self.remembered.cache_clear();
-        self.list = None;
-        self.in_vain.1 = 0;
     }
 
     fn are_many(&self, now: Instant) -> bool {

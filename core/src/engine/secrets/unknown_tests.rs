@@ -66,7 +66,7 @@ fn history(seed: u64) {
                 }
                 match verdict {
                     Verdict::Ask if exists => {
-                        unknown.forget(&id(tenant));
+                        unknown.forget(Some(&id(tenant)));
                         model.tenants.entry(tenant).or_default().answered_at = None;
                     }
                     Verdict::Ask => {
@@ -95,7 +95,7 @@ fn history(seed: u64) {
                 assert_eq!(unknown.backoff.remaining(now).is_some(), !useful, "{}", at());
             }
             13 => {
-                unknown.forget(&id(tenant));
+                unknown.forget(Some(&id(tenant)));
                 model.tenants.entry(tenant).or_default().answered_at = None;
                 let listed_before = model.reading.is_some();
                 assert!(
@@ -105,7 +105,7 @@ fn history(seed: u64) {
                 );
             }
             14 if random.u8(0..4) == 0 => {
-                unknown.forget_all();
+                unknown.forget(None);
                 model.in_vain.clear();
                 model.tenants.values_mut().for_each(|known| known.answered_at = None);
                 assert!(!unknown.contains(&id(tenant), now), "{}: it is not forgotten", at());
