@@ -37,11 +37,12 @@ fn history(seed: u64) {
         reading: None,
         failures: 0,
     };
-    let pause = if random.bool() { 200 } else { 4_000 };
-    for step in 0..random.u64(5..80) {
+    for step in 0..random.u64(5..150) {
         let at = || format!("seed {seed}, step {step}");
-        now += Duration::from_millis(random.u64(0..pause));
-        let tenant = random.u8(0..40);
+        // Many are asked for in a short time, and then again much later.
+        let longest = if random.u8(0..32) == 0 { 60_000 } else { 100 };
+        now += Duration::from_millis(random.u64(0..longest));
+        let tenant = random.u8(0..32);
         match random.u8(0..16) {
             0..=9 => {
                 let known = model.tenants.entry(tenant).or_default();
