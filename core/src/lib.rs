@@ -21,6 +21,7 @@ mod resolver;
 pub mod rows;
 mod script;
 mod secret;
+mod sql;
 mod tenant_id;
 mod timer;
 mod trace;

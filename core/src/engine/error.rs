@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::secrets::SecretError;
 use crate::{DatabaseError, ProviderError, SecretInvalid};
 
 /// Why a request gets no database.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum AcquireError {
     /// The provider knows no such tenant: 404 `tenant_unknown`.
     #[error("no such tenant")]
@@ -52,12 +51,42 @@ pub enum AcquireError {
     ShuttingDown,
 }
 
-impl From<SecretError> for AcquireError {
-    fn from(error: SecretError) -> Self {
+/// When to come again if nothing says anything else.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl AcquireError {
+    /// A secret that was not read for a reason that is not the provider's.
+    pub(super) fn lost(reason: &'static str) -> Self {
+        ProviderError::Unavailable(reason.into()).into()
+    }
+
+    /// The same with another time to come again.
+    pub(super) fn with_retry_after(mut self, left: Duration) -> Self {
+        if let Self::ProviderUnavailable { retry_after, .. } | Self::SecretInvalid { retry_after, .. } = &mut self {
+            *retry_after = left;
+        }
+        self
+    }
+}
+
+impl From<ProviderError> for AcquireError {
+    fn from(error: ProviderError) -> Self {
         match error {
-            SecretError::NotFound => Self::Unknown,
-            SecretError::Unavailable { retry_after, source } => Self::ProviderUnavailable { retry_after, source },
-            SecretError::Invalid { retry_after, source } => Self::SecretInvalid { retry_after, source },
+            ProviderError::NotFound => Self::Unknown,
+            ProviderError::Invalid { reason } => SecretInvalid::new("secret", reason).into(),
+            error => Self::ProviderUnavailable {
+                retry_after: RETRY_AFTER,
+                source: Arc::new(error),
+            },
+        }
+    }
+}
+
+impl From<SecretInvalid> for AcquireError {
+    fn from(source: SecretInvalid) -> Self {
+        Self::SecretInvalid {
+            retry_after: RETRY_AFTER,
+            source,
         }
     }
 }

@@ -7,17 +7,20 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{
-    budget::ConnectionPermit, error::AcquireError, measure::usage::TenantUsage, pool::PoolStatus, secrets::Secret,
-    tenant::Tenant, tenants::Tenants,
+    budget::LINGERING,
+    error::AcquireError,
+    measure::usage::TenantUsage,
+    pool::{Pool, PoolStatus},
+    secrets::Secret,
+    tenant::Tenant,
+    tenants::Tenants,
 };
-use crate::{BoxError, DatabaseError, DatabaseErrorKind, DriverErrorKind, Encryption, TenantId};
+use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, Encryption, TenantId};
 
 /// How long one tenant's check may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 /// How many tenants are checked at once.
 const PROBES_AT_ONCE: usize = 10;
-/// How long the session of a check may live on at the server.
-const LINGERING: Duration = Duration::from_millis(100);
 
 /// A known tenant, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +51,12 @@ pub struct UsageSnapshot {
 pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
     let (pool, secret_breaker_open) = {
         let holdings = tenant.holdings();
-        (holdings.pool.clone(), holdings.secret.is_backing_off(Instant::now()))
+        (holdings.pool.clone(), holdings.secret.pause(Instant::now()).is_some())
     };
     let open = pool.as_ref().filter(|pool| pool.is_open());
     KnownTenant {
         id: tenant.id,
-        usage: tenant.usage.usage(),
+        usage: *tenant.usage.lock(),
         pool: open.map(|pool| pool.status()),
         encryption: open.and_then(|pool| *pool.secret().encryption.lock()),
         secret_breaker_open,
@@ -115,11 +118,7 @@ impl Tenants {
     /// # Errors
     /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
     pub async fn health(&self, probe: bool) -> Result<Vec<TenantSnapshot>, AcquireError> {
-        let unavailable = |source| AcquireError::ProviderUnavailable {
-            retry_after: Duration::from_secs(1),
-            source: Arc::new(source),
-        };
-        let mut ids = self.list().await.map_err(unavailable)?;
+        let mut ids = self.list().await?;
         ids.extend(self.0.pools.budget.pools().iter().map(|pool| pool.tenant()));
         ids.sort_unstable();
         ids.dedup();
@@ -153,8 +152,7 @@ impl Tenants {
     /// a snapshot that says so.
     pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
-        let look = engine.look_at(tenant)?;
-        let held = look.tenant()?;
+        let held = engine.hold(tenant, false)?;
         let started = Instant::now();
         let asked = async {
             let secret = held.secret(&engine.secrets, started).await?;
@@ -169,22 +167,16 @@ impl Tenants {
             Ok(Ok(answered)) => answered.map_err(|error| error.summary()),
             Err(_) => Err("timeout".to_owned()),
         };
-        let mut snapshot = snapshot_of(held);
+        let mut snapshot = snapshot_of(&held);
+        engine.end_look(held);
         snapshot.checked_at = Some(Utc::now());
-        if snapshot.status != TenantStatus::Suspended {
-            snapshot.status = if outcome.is_ok() {
-                TenantStatus::Healthy
-            } else {
-                TenantStatus::Unhealthy
-            };
-        }
-        match outcome {
-            Ok(()) => {
-                snapshot.latency = Some(started.elapsed());
-                snapshot.error = None;
-            }
-            Err(error) => snapshot.error = Some(error),
-        }
+        snapshot.status = match (snapshot.status, &outcome) {
+            (TenantStatus::Suspended, _) => TenantStatus::Suspended,
+            (_, Ok(())) => TenantStatus::Healthy,
+            (_, Err(_)) => TenantStatus::Unhealthy,
+        };
+        snapshot.latency = outcome.is_ok().then(|| started.elapsed());
+        snapshot.error = outcome.err();
         Ok(snapshot)
     }
 
@@ -195,7 +187,7 @@ impl Tenants {
     pub async fn refresh(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
         engine.secrets.forget_unknown(Some(tenant));
-        let held = engine.hold(tenant)?;
+        let held = engine.hold(tenant, true)?;
         held.refresh(&engine.secrets).await?;
         Ok(snapshot_of(&held))
     }
@@ -203,42 +195,20 @@ impl Tenants {
     fn passive(&self, tenant: &TenantId) -> TenantSnapshot {
         match self.0.tenants.get(tenant) {
             Some(known) => snapshot_of(&known),
-            None => TenantSnapshot {
-                id: *tenant,
-                status: TenantStatus::Idle,
-                driver: None,
-                latency: None,
-                checked_at: None,
-                pool: PoolStatus::default(),
-                secret: None,
-                encryption: None,
-                error: None,
-            },
+            None => snapshot(*tenant, false, None, None),
         }
     }
 
     async fn ask_once(&self, tenant: &TenantId, secret: &Secret) -> Result<(), DatabaseError> {
         let budget = &self.0.pools.budget;
         // Only if there is room at once: a check takes no request's place.
-        let permit = budget
-            .try_acquire_alone()
-            .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
-        let _permit = Lingering(Some(permit));
+        let permit = budget.try_acquire(&budget.member(None));
+        let mut permit = permit.ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
+        permit.lingers = LINGERING;
         let mut connection = self.0.secrets.connect(tenant, secret).await?;
         let answered = connection.ping().await.map(drop);
         connection.close().await;
         answered
-    }
-}
-
-/// The permit of a check, given back a little later: until then the server may count the session.
-struct Lingering(Option<ConnectionPermit>);
-
-impl Drop for Lingering {
-    fn drop(&mut self) {
-        if let Some(permit) = self.0.take() {
-            permit.give_back_after(LINGERING);
-        }
     }
 }
 
@@ -259,26 +229,36 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
         let kept = kept.map(|(secret, age, stale)| (secret.clone(), age, stale));
         (holdings.pool.clone(), kept)
     };
-    let failure = pool.as_ref().and_then(|pool| pool.last_error());
-    let status = match (&pool, &failure) {
-        _ if tenant.is_suspended() => TenantStatus::Suspended,
+    snapshot(tenant.id, tenant.admission.is_suspended(), pool.as_deref(), kept)
+}
+
+fn snapshot(
+    id: TenantId,
+    is_suspended: bool,
+    pool: Option<&Pool>,
+    kept: Option<(Arc<Secret>, Duration, bool)>,
+) -> TenantSnapshot {
+    let failure = pool.and_then(Pool::last_error);
+    let status = match (pool, &failure) {
+        _ if is_suspended => TenantStatus::Suspended,
         (None, _) => TenantStatus::Idle,
         // With a connection the tenant is served, though the server may refuse another one.
         (Some(pool), _) if pool.status().open > 0 => TenantStatus::Healthy,
         (Some(_), Some(_)) => TenantStatus::Unhealthy,
         (Some(_), None) => TenantStatus::Idle,
     };
-    let of_pool = || *pool.as_ref()?.secret().encryption.lock();
-    let of_secret = || *kept.as_ref()?.0.encryption.lock();
-    let encryption = of_pool().or_else(of_secret);
-    let driver = kept.as_ref().map(|(secret, ..)| secret.driver_type.to_string());
+    let of_pool = pool.map(Pool::secret);
+    let of_slot = kept.as_ref().map(|(secret, ..)| secret.clone());
+    let encryption = |secret: &Option<Arc<Secret>>| *secret.as_ref()?.encryption.lock();
+    let encryption = encryption(&of_pool).or_else(|| encryption(&of_slot));
+    let secret = of_slot.or(of_pool);
     TenantSnapshot {
-        id: tenant.id,
+        id,
         status,
-        driver: driver.or_else(|| pool.as_ref().map(|pool| pool.secret().driver_type.to_string())),
+        driver: secret.map(|secret| secret.driver_type.to_string()),
         latency: None,
         checked_at: None,
-        pool: pool.map(|pool| pool.status()).unwrap_or_default(),
+        pool: pool.map(Pool::status).unwrap_or_default(),
         secret: kept.map(|(secret, age, stale)| SecretSnapshot {
             version: secret.version.to_string(),
             age,
@@ -295,6 +275,6 @@ fn kind_of(error: &AcquireError) -> String {
         AcquireError::SecretInvalid { source, .. } => format!("secret_invalid: {source}"),
         AcquireError::ProviderUnavailable { source, .. } => format!("provider_{}", source.kind()),
         AcquireError::Database(error) => error.summary(),
-        other => BoxError::from(other.to_string()).to_string(),
+        other => other.to_string(),
     }
 }

@@ -1,14 +1,11 @@
 //! The engine itself: its tenants, admission, and the housekeeping.
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
-use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument as _, field::Empty};
 
@@ -16,16 +13,13 @@ use super::{
     budget::Budget,
     database::TenantDatabase,
     error::AcquireError,
-    measure::{observer::EngineObserver, tally::RequestTally, usage::TenantUsageCounters},
-    pool::{OnConnect, PoolParts, PoolTimes, SecretSource},
-    secrets::{Drivers, Secret, SecretError, Secrets, count},
+    measure::{observer::EngineObserver, tally::RequestTally, usage::UsageAccount},
+    pool::{OnConnect, PoolParts},
+    secrets::{Drivers, Secrets},
     settings::EngineSettings,
-    tenant::{Admitted, Directory, Held, OpenTenant, Refused, Tenant},
+    tenant::{Directory, Held, Refused, Tenant},
 };
-use crate::{
-    Connection, DatabaseDriver, DriverError, DriverErrorKind, SecretProvider, TenantId,
-    trace::{TRACE_TARGET, is_traced, trace_span},
-};
+use crate::{DatabaseDriver, SecretProvider, TenantId, trace::trace_span};
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,15 +45,15 @@ pub struct TenantsParts {
 }
 
 pub(crate) struct Engine {
-    pub(crate) tenants: Directory<Tenant>,
+    pub(crate) tenants: Directory,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) pools: Arc<PoolParts>,
-    pub(crate) settings: EngineSettings,
+    pub(crate) settings: Arc<EngineSettings>,
     observer: Option<Arc<dyn EngineObserver>>,
     /// What those used that are no longer known.
-    pub(super) forgotten: Arc<TenantUsageCounters>,
+    pub(super) forgotten: Arc<UsageAccount>,
     started: Instant,
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
 }
 
 impl Engine {
@@ -67,28 +61,23 @@ impl Engine {
     pub(super) fn start(parts: TenantsParts) -> Arc<Self> {
         let changes = parts.provider.changes();
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
-            let settings = parts.settings;
-            let secrets = Secrets::new(
-                parts.provider,
-                parts.provider_type.into(),
-                Drivers::new(parts.drivers),
-                settings.secrets.clone(),
-                settings.pools.clone(),
-            );
+            let settings = Arc::new(parts.settings);
+            let drivers = Drivers::new(parts.drivers);
+            let secrets = Secrets::new(parts.provider, parts.provider_type, drivers, settings.clone());
+            let secrets = Arc::new(secrets);
+            // Weak, since the engine holds its pools.
+            let engine = engine.clone();
             let pools = PoolParts {
                 budget: Budget::new(settings.pools.max_connections, settings.pools.max),
-                secrets: Arc::new(Host(engine.clone())),
+                secrets: secrets.clone(),
+                refused: Box::new(move |id, generation| after_refusal(engine.clone(), id, generation).boxed()),
                 on_connect: parts.on_connect,
                 observer: parts.observer.clone(),
-                times: PoolTimes {
-                    connect: settings.pools.connect_timeout.into(),
-                    acquire: settings.pools.acquire_timeout.into(),
-                    prepare: settings.migrations_timeout.into(),
-                },
+                settings: settings.clone(),
             };
             Engine {
                 tenants: Directory::default(),
-                secrets: Arc::new(secrets),
+                secrets,
                 pools: Arc::new(pools),
                 settings,
                 observer: parts.observer,
@@ -104,61 +93,12 @@ impl Engine {
         engine
     }
 
-    /// A tenant's database for one request; see
-    /// [`Tenants::acquire_for`](super::Tenants::acquire_for).
-    pub(super) async fn acquire(
-        &self,
-        tenant: &TenantId,
-        tally: Option<Arc<RequestTally>>,
-    ) -> Result<TenantDatabase, AcquireError> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(AcquireError::ShuttingDown);
-        }
-        let admitted = self.admit(tenant, tally.as_ref())?;
-        let now = Instant::now();
-        // Nearly every request ends here. Nothing was written that requests of other tenants write.
-        if let Some((secret, pool)) = admitted.at_hand(now) {
-            if let Some(tally) = &tally {
-                tally.set_usage(&admitted.usage);
-            }
-            count(&admitted.usage.secret_hits);
-            let traced = is_traced();
-            if traced {
-                drop(tracing::info_span!(
-                    target: TRACE_TARGET,
-                    "secret",
-                    tenant.id = tenant.as_str(),
-                    secret.cache = "hit",
-                    secret.version = secret.version.as_str(),
-                ));
-            }
-            let open = OpenTenant {
-                tenant: admitted,
-                secret,
-                pool,
-            };
-            return Ok(TenantDatabase::new(open, tally, traced));
-        }
-        // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
-        Box::pin(self.open(admitted, now, tally)).await
-    }
-
-    /// Lets no request in any more, and closes every connection once nothing uses it.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        for tenant in self.tenants.all() {
-            if let Some(pool) = tenant.pool() {
-                pool.close();
-            }
-        }
-    }
-
     /// Counts a request in, unless it may not run now.
-    fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Admitted, AcquireError> {
+    pub(super) fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Held, AcquireError> {
         loop {
-            let tenant = self.find_or_create(id)?;
-            let refused = match Admitted::enter(tenant.clone(), &self.settings.limits) {
-                Ok(admitted) => match admitted.take_turn(&self.settings.limits) {
+            let tenant = self.find_or_create(id, true)?;
+            let refused = match Held::enter(tenant.clone()) {
+                Ok(admitted) => match admitted.take_turn() {
                     Ok(()) => return Ok(admitted),
                     Err(retry_after) => AcquireError::RateLimited { retry_after },
                 },
@@ -174,10 +114,10 @@ impl Engine {
         }
     }
 
-    /// [`acquire`](Self::acquire) if the secret or the pool is not at hand.
-    async fn open(
+    /// [`acquire_for`](super::Tenants::acquire_for) if the secret or the pool is not at hand.
+    pub(super) async fn open(
         &self,
-        tenant: Admitted,
+        tenant: Held,
         now: Instant,
         tally: Option<Arc<RequestTally>>,
     ) -> Result<TenantDatabase, AcquireError> {
@@ -194,54 +134,58 @@ impl Engine {
             Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
             Err(_) => span.record("otel.status_code", "ERROR"),
         };
-        // A request for a tenant that does not exist counts for no tenant.
-        if let Some(tally) = &tally
-            && !matches!(read, Err(SecretError::NotFound))
-        {
-            tally.set_usage(&tenant.usage);
-        }
-        let secret = match read {
-            Ok(secret) => secret,
-            Err(error) => {
-                let id = tenant.id;
+        let id = tenant.id;
+        match (&read, &tally) {
+            // A request for a tenant that does not exist counts for no tenant.
+            (Err(AcquireError::Unknown), _) => {
                 drop(tenant);
-                if matches!(error, SecretError::NotFound) {
-                    self.forget_if_gone(&id);
-                }
-                return Err(error.into());
+                self.forget_if_gone(&id);
+                return Err(AcquireError::Unknown);
             }
-        };
-        let (secret, pool) = tenant.open_pool(secret, &self.pools);
-        let open = OpenTenant { tenant, secret, pool };
-        Ok(TenantDatabase::new(open, tally, is_traced()))
+            (_, Some(tally)) => tally.set_usage(&tenant.usage),
+            (_, None) => {}
+        }
+        let (secret, pool) = tenant.open_pool(read?, &self.pools);
+        Ok(TenantDatabase::new(tenant, secret, pool, tally))
     }
 
-    /// The tenant, which is not forgotten while it is held.
-    pub(crate) fn hold(&self, id: &TenantId) -> Result<Held, AcquireError> {
+    /// The tenant, which is not forgotten while it is held. `is_used` is whether an operator means
+    /// it to be used; a mere look at it takes no other tenant's place.
+    pub(crate) fn hold(&self, id: &TenantId, is_used: bool) -> Result<Held, AcquireError> {
         loop {
-            if let Ok(held) = Held::new(self.find_or_create(id)?) {
+            if let Ok(held) = Held::new(self.find_or_create(id, is_used)?) {
                 return Ok(held);
             }
         }
     }
 
-    pub(super) fn new_tenant(&self, id: &TenantId) -> Tenant {
-        Tenant::new(*id, self.started, self.observer.clone(), self.forgotten.clone())
+    /// Ends a look at a tenant: if there are too many, it is forgotten unless it was ever used.
+    pub(crate) fn end_look(&self, held: Held) {
+        let id = held.id;
+        drop(held);
+        if self.tenants.len() > self.settings.secrets.max_entries {
+            self.tenants
+                .forget(&id, |tenant| tenant.was_used() || tenant.holdings().is_open());
+        }
     }
 
     /// The tenant; it is created if it is not known, unless it is remembered that it does not
     /// exist.
-    fn find_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, AcquireError> {
+    fn find_or_create(&self, id: &TenantId, is_used: bool) -> Result<Arc<Tenant>, AcquireError> {
         if let Some(tenant) = self.tenants.get(id) {
             return Ok(tenant);
         }
         if self.secrets.is_known_to_be_unknown(id) {
             return Err(AcquireError::Unknown);
         }
-        let tenant = self.tenants.get_or_create(id, || self.new_tenant(id));
-        tenant.touch(Instant::now());
-        if self.tenants.len() > self.secrets.capacity() {
-            self.make_room(id);
+        let (observer, forgotten) = (self.observer.clone(), self.forgotten.clone());
+        let new = || Tenant::new(*id, self.started, &self.settings.limits, observer, forgotten);
+        if is_used {
+            self.make_room(1);
+        }
+        let tenant = self.tenants.get_or_create(id, new);
+        if is_used {
+            tenant.touch(Instant::now());
         }
         Ok(tenant)
     }
@@ -252,25 +196,28 @@ impl Engine {
         self.tenants.forget(id, |tenant| tenant.holdings().is_known());
     }
 
-    /// Forgets the least recently used tenants, a hundredth of them at once so that this is seldom;
-    /// those without a secret first, which a flood of made-up names leaves behind while the
-    /// provider is down. One that has connections or a running request is not forgotten, so there
-    /// may be more by as many, nor is the `newest`, for whose sake it is done.
-    fn make_room(&self, newest: &TenantId) {
-        let capacity = self.secrets.capacity();
+    /// Forgets the least recently used tenants if they are too many, with those `to_come`: a
+    /// hundredth of them at once so that this is seldom, and those without a secret first, which a
+    /// flood of made-up names leaves behind while the provider is down. One that has connections or
+    /// a running request is not forgotten, so there may be more by as many.
+    fn make_room(&self, to_come: usize) {
+        let capacity = self.settings.secrets.max_entries;
+        if self.tenants.len() + to_come <= capacity {
+            return;
+        }
         let mut idle = self.tenants.all();
-        let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
-        idle.retain(|tenant| tenant.id != *newest && tenant.is_idle() && !tenant.holdings().is_open());
+        let excess = (idle.len() + to_come + capacity / 100).saturating_sub(capacity);
+        idle.retain(|tenant| tenant.admission.is_idle() && !tenant.holdings().is_open());
         let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
         // Each key is read once: requests move it meanwhile, and a sort whose order changes under
         // it panics.
         idle.sort_by_cached_key(|tenant| (is_kept(tenant), tenant.last_used()));
         for tenant in idle.into_iter().take(excess) {
-            let was_kept = is_kept(&tenant);
+            let was_kept = tenant.was_used() && is_kept(&tenant);
             // A request, an operator or a connection may have come to it meanwhile.
             let forgotten = self.tenants.forget(&tenant.id, |tenant| tenant.holdings().is_open());
             if forgotten && was_kept {
-                count(&self.secrets.counters.evictions);
+                self.secrets.counters.lock().metrics.evictions += 1;
             }
         }
     }
@@ -290,9 +237,9 @@ impl Engine {
                 // A tenant that is deleted at its provider loses its pool, and one whose secret
                 // changed gets it, though no request asks.
                 Some(tenant) => {
-                    tenant.renew_if_due(&self.secrets, now);
+                    tenant.renew_if_due(&mut tenant.holdings(), &self.secrets, now);
                     if let Some(since) = now.checked_sub(idle_timeout)
-                        && tenant.in_flight() == 0
+                        && tenant.admission.running() == 0
                         && pool.close_unused(since)
                     {
                         tracing::debug!(tenant_id = %tenant.id, "a pool that nobody used is closed");
@@ -308,29 +255,19 @@ impl Engine {
         for id in std::mem::take(&mut *self.secrets.gone.lock()) {
             self.forget_if_gone(&id);
         }
+        self.make_room(0);
     }
 }
 
-/// The engine as its pools see it; weak, since the engine holds them.
-struct Host(Weak<Engine>);
-
-#[async_trait]
-impl SecretSource for Host {
-    async fn connect(&self, id: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
-        match self.0.upgrade() {
-            Some(engine) => engine.secrets.connect(id, secret).await,
-            None => Err(DriverError::new(DriverErrorKind::Other, "the engine is gone")),
-        }
-    }
-
-    async fn refused(&self, id: &TenantId, generation: u64) -> bool {
-        let Some(engine) = self.0.upgrade() else {
-            return false;
-        };
-        match engine.tenants.get(id).map(Held::new) {
-            Some(Ok(held)) => held.refresh_after_refusal(&engine.secrets, generation).await,
-            _ => false,
-        }
+/// Reads a tenant's secret anew because its user was refused; returns whether another try to log in
+/// is worthwhile.
+async fn after_refusal(engine: Weak<Engine>, id: TenantId, generation: u64) -> bool {
+    let Some(engine) = engine.upgrade() else {
+        return false;
+    };
+    match engine.tenants.get(&id).map(Held::new) {
+        Some(Ok(held)) => held.refresh_after_refusal(&engine.secrets, generation).await,
+        _ => false,
     }
 }
 
@@ -358,7 +295,7 @@ async fn follow_changes(engine: Weak<Engine>, mut changes: watch::Receiver<u64>)
         }
         engine.secrets.forget_unknown(None);
         for tenant in &all {
-            tenant.renew_if_due(&engine.secrets, now);
+            tenant.renew_if_due(&mut tenant.holdings(), &engine.secrets, now);
         }
     }
 }

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Each piece of state has one owner and one lock: the directory of tenants, a tenant's secret and
-//! pool, a pool's connections, the budget's account. Locks are taken in this order. The states are
-//! plain data structures, tested against models; the code around them does what they say.
+//! pool, what is known of unknown tenants, a pool's connections, the budget's account. Locks are
+//! taken in this order, and those of counters last. The states are plain data structures, tested
+//! against models; the code around them does what they say.
 //!
 //! While a tenant's secret is fresh and its pool is there, a request takes one look-up in the
 //! directory, one atomic count in the tenant's admission and one read of the clock; from then on it
@@ -22,13 +23,12 @@ mod database;
 mod error;
 mod health;
 mod house;
-mod look;
 mod measure;
 mod pace;
 mod pool;
 mod secrets;
 mod settings;
-mod sql;
+
 mod tenant;
 mod tenants;
 
@@ -37,16 +37,16 @@ pub use error::AcquireError;
 pub use health::{KnownTenant, SecretSnapshot, TenantSnapshot, TenantStatus, UsageSnapshot};
 pub use house::TenantsParts;
 pub use measure::{
+    cache::{CacheSnapshot, PoolMetrics, SecretMetrics},
     observer::{EngineObserver, FetchOutcome, StatementEnd},
     tally::RequestTally,
     usage::{TenantUsage, Usage},
 };
 pub use pool::{OnConnect, PoolStatus};
-pub use secrets::SecretMetrics;
 pub use settings::{
     DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
 };
-pub use tenants::{CacheSnapshot, OpenedConnection, PoolMetrics, Tenants};
+pub use tenants::{OpenedConnection, Tenants};
 
 /// Runs random histories against a model: as many as `TENANTRY_HISTORIES` says, 100,000 by default.
 /// A history that fails names its seed.

@@ -7,6 +7,11 @@ use std::{
 
 use tokio::time::Instant;
 
+/// A wait that doubles `times`, up to the longest.
+pub(crate) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(20)).min(longest)
+}
+
 /// How long to leave something alone that failed: `first`, doubling with each failure up to
 /// `longest`.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +34,7 @@ impl Backoff {
 
     /// Notes a failure and returns how long to wait now.
     pub(crate) fn fail(&mut self, now: Instant) -> Duration {
-        let delay = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
+        let delay = doubled(self.first, self.failures, self.longest);
         self.failures = self.failures.saturating_add(1);
         self.until = Some(now + delay);
         delay
@@ -68,20 +73,14 @@ impl RateLimiter {
         const SECOND: u64 = 1_000_000_000;
         let now = since_start.as_nanos() as u64;
         let interval = SECOND / u64::from(per_second.max(1));
-        let mut arrival = self.arrival.load(Ordering::Relaxed);
-        loop {
-            let next = arrival.max(now) + interval;
-            if next > now + SECOND.max(interval) {
-                return Err(Duration::from_nanos(next - now - SECOND.max(interval)));
-            }
-            match self
-                .arrival
-                .compare_exchange_weak(arrival, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Ok(()),
-                Err(current) => arrival = current,
-            }
-        }
+        let next = |arrival: u64| arrival.max(now) + interval;
+        let latest = now + SECOND.max(interval);
+        let taken = self
+            .arrival
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |arrival| {
+                Some(next(arrival)).filter(|next| *next <= latest)
+            });
+        taken.map_or_else(|arrival| Err(Duration::from_nanos(next(arrival) - latest)), |_| Ok(()))
     }
 }
 

@@ -12,11 +12,10 @@ use super::{
     error::AcquireError,
     health::{UsageSnapshot, known_tenant, within},
     house::{Engine, TenantsParts},
-    measure::tally::RequestTally,
-    secrets::{LIST_DEADLINE, SecretMetrics},
+    measure::{cache::CacheSnapshot, tally::RequestTally},
     tenant::{Held, Tenant},
 };
-use crate::{BoxError, Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId};
+use crate::{Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId, trace::trace_span};
 
 /// Every tenant's database, opened on demand. Clones share one engine.
 #[derive(Clone)]
@@ -32,32 +31,6 @@ pub struct OpenedConnection {
     pub connection: Box<dyn Connection>,
 }
 
-/// The counters of `/health/cache`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PoolMetrics {
-    /// Tenants that have connections.
-    pub open: usize,
-    /// The most that keep some without using them.
-    pub capacity: usize,
-    /// Connections that are open, opening or closing, over all tenants.
-    pub connections: usize,
-    /// The most that may be.
-    pub connections_capacity: usize,
-    /// Pools that were closed to make room.
-    pub evictions: u64,
-    /// Pools that took a changed secret while they were open.
-    pub rotations: u64,
-}
-
-/// The counters of `/health/cache`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheSnapshot {
-    /// Of the secrets.
-    pub metrics: SecretMetrics,
-    /// Of the pools.
-    pub pools: PoolMetrics,
-}
-
 impl Tenants {
     /// Starts an engine. It opens nothing yet. It must be called within a tokio runtime, which runs
     /// its housekeeping until the last clone is dropped.
@@ -67,7 +40,7 @@ impl Tenants {
 
     /// The `type` of the provider.
     pub fn provider_type(&self) -> &str {
-        self.0.secrets.provider_type()
+        &self.0.secrets.provider_type
     }
 
     /// A tenant's database, for one request: the request counts as running until it is dropped. Its
@@ -88,7 +61,28 @@ impl Tenants {
         tenant: &TenantId,
         tally: Option<Arc<RequestTally>>,
     ) -> Result<TenantDatabase, AcquireError> {
-        self.0.acquire(tenant, tally).await
+        let engine = &*self.0;
+        if engine.closed.load(Ordering::Relaxed) {
+            return Err(AcquireError::ShuttingDown);
+        }
+        let admitted = engine.admit(tenant, tally.as_ref())?;
+        let now = Instant::now();
+        // Nearly every request ends here. Nothing was written that requests of other tenants write.
+        if let Some((secret, pool)) = admitted.at_hand(now) {
+            if let Some(tally) = &tally {
+                tally.set_usage(&admitted.usage);
+            }
+            admitted.usage.lock().secret_hits += 1;
+            drop(trace_span!(
+                "secret",
+                tenant.id = tenant.as_str(),
+                secret.cache = "hit",
+                secret.version = secret.version.as_str(),
+            ));
+            return Ok(TenantDatabase::new(admitted, secret, pool, tally));
+        }
+        // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
+        Box::pin(engine.open(admitted, now, tally)).await
     }
 
     /// Opens one connection to a tenant's database outside of its pool, for tools that work on one
@@ -99,8 +93,10 @@ impl Tenants {
     /// `connect_timeout`.
     pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
-        let look = engine.look_at(tenant)?;
-        let secret = look.tenant()?.secret(&engine.secrets, Instant::now()).await?;
+        let held = engine.hold(tenant, false)?;
+        let secret = held.secret(&engine.secrets, Instant::now()).await;
+        engine.end_look(held);
+        let secret = secret?;
         let opening = async { Ok(engine.secrets.connect(tenant, &secret).await?) };
         let connection = within(engine.settings.pools.connect_timeout.into(), opening)
             .await
@@ -117,9 +113,7 @@ impl Tenants {
     /// # Errors
     /// The provider's; [`ProviderError::Unavailable`] when it takes too long.
     pub async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
-        tokio::time::timeout(LIST_DEADLINE, self.0.secrets.provider().list())
-            .await
-            .unwrap_or_else(|elapsed| Err(ProviderError::Unavailable(BoxError::from(elapsed))))
+        self.0.secrets.list().await
     }
 
     /// Drops the kept secret of one tenant, or of all; returns how many there were. Pools stay until
@@ -170,24 +164,16 @@ impl Tenants {
     /// The counters of secrets and pools.
     pub fn cache_snapshot(&self) -> CacheSnapshot {
         let engine = &*self.0;
-        let all = engine.tenants.all();
-        let kept = all
-            .iter()
-            .filter(|tenant| tenant.holdings().secret.kept().is_some())
-            .count();
-        let hits = all.iter().map(|tenant| tenant.usage.secret_hits()).sum::<u64>() + engine.forgotten.secret_hits();
-        let budget = &engine.pools.budget;
-        CacheSnapshot {
-            metrics: engine.secrets.metrics(kept, hits),
-            pools: PoolMetrics {
-                open: budget.holders(),
-                capacity: budget.most_holders(),
-                connections: budget.in_use(),
-                connections_capacity: budget.capacity(),
-                evictions: budget.evictions(),
-                rotations: engine.secrets.counters.rotations.load(Ordering::Relaxed),
-            },
+        let mut snapshot = *engine.secrets.counters.lock();
+        let metrics = &mut snapshot.metrics;
+        metrics.capacity = engine.settings.secrets.max_entries;
+        metrics.hits = engine.forgotten.lock().secret_hits;
+        for tenant in engine.tenants.all() {
+            metrics.hits += tenant.usage.lock().secret_hits;
+            metrics.entries += usize::from(tenant.holdings().secret.kept().is_some());
         }
+        engine.pools.budget.report(&mut snapshot.pools);
+        snapshot
     }
 
     /// What every tenant used, and how it is, for metrics. It passes over all that are known.
@@ -195,53 +181,53 @@ impl Tenants {
         let known = self.0.tenants.all().iter().map(known_tenant).collect();
         UsageSnapshot {
             known,
-            forgotten: self.0.forgotten.usage(),
+            forgotten: *self.0.forgotten.lock(),
         }
     }
 
-    /// Opens a first connection for each of these tenants, a few at a time; failures are logged and
-    /// stop no other.
+    /// Opens a first connection for each of these tenants, a few at a time; a failure stops no
+    /// other, and the log says how many there were.
     pub async fn warm_up(&self, tenants: Vec<TenantId>) {
         use futures_util::StreamExt as _;
         const AT_ONCE: usize = 8;
-        let opened = futures_util::stream::iter(tenants)
+        let opened: Vec<bool> = futures_util::stream::iter(tenants)
             .map(|tenant| async move {
-                let database = self.acquire(&tenant).await.map_err(|error| error.to_string())?;
-                database.ping().await.map_err(|error| error.to_string())
-            })
-            .buffer_unordered(AT_ONCE)
-            .fold((0usize, 0usize), |(opened, failed), outcome| async move {
-                match outcome {
-                    Ok(_) => (opened + 1, failed),
-                    Err(_) => (opened, failed + 1),
+                match self.acquire(&tenant).await {
+                    Ok(database) => database.ping().await.is_ok(),
+                    Err(_) => false,
                 }
             })
+            .buffer_unordered(AT_ONCE)
+            .collect()
             .await;
-        tracing::info!(
-            opened = opened.0,
-            failed = opened.1,
-            "tenants were opened ahead of their first request"
-        );
+        let failed = opened.iter().filter(|opened| !**opened).count();
+        let opened = opened.len() - failed;
+        tracing::info!(opened, failed, "tenants were opened ahead of their first request");
     }
 
     /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests
     /// from now on get [`AcquireError::ShuttingDown`]. Returns whether all were closed in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
-        self.0.close();
+        self.0.closed.store(true, Ordering::Release);
+        for tenant in self.0.tenants.all() {
+            if let Some(pool) = tenant.pool() {
+                pool.close();
+            }
+        }
         tokio::time::timeout(grace, self.0.pools.budget.drained()).await.is_ok()
     }
 
     async fn set_suspended(&self, tenant: &TenantId, suspended: bool) -> Result<(), AcquireError> {
         // It is held, so it is not forgotten and the answer is always yes.
-        let changed = self.known(tenant).await?.set_suspended(suspended);
+        let changed = self.known(tenant).await?.admission.set_suspended(suspended);
         changed.map_err(|_| AcquireError::Unknown)
     }
 
     /// A tenant that exists: one that is known, else one whose secret can be read.
     async fn known(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
         let engine = &*self.0;
-        let held = engine.hold(tenant)?;
-        let is_known = held.is_suspended() || held.holdings().is_known();
+        let held = engine.hold(tenant, true)?;
+        let is_known = held.admission.is_suspended() || held.holdings().is_known();
         if !is_known {
             held.secret(&engine.secrets, Instant::now()).await?;
         }

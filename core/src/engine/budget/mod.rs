@@ -26,12 +26,10 @@ use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
-use crate::TenantId;
+use crate::{TenantId, engine::measure::cache::PoolMetrics};
 
 /// Which part of all connections may be probes of databases that failed before.
 const PROBES_PART: usize = 4;
-/// How many pools with an idle connection are compared before the best of them is taken.
-const COMPARED: usize = 64;
 
 /// A pool as its neighbours see it.
 pub(crate) trait Neighbour: Send + Sync {
@@ -50,7 +48,7 @@ pub(crate) trait Neighbour: Send + Sync {
 }
 
 /// Nothing, for a permit that is no pool's.
-type Pool = Option<Weak<dyn Neighbour>>;
+pub(crate) type Pool = Option<Weak<dyn Neighbour>>;
 
 /// A pool in the budget's books.
 #[derive(Clone)]
@@ -88,12 +86,8 @@ impl Budget {
         })
     }
 
-    /// Enters a pool in the books.
-    pub(crate) fn member(&self, pool: Weak<dyn Neighbour>) -> Member {
-        self.enter(Some(pool))
-    }
-
-    fn enter(&self, pool: Pool) -> Member {
+    /// Enters a pool in the books, or nothing for a permit that is no pool's.
+    pub(crate) fn member(&self, pool: Pool) -> Member {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         Member { id, pool }
     }
@@ -111,17 +105,18 @@ impl Budget {
         self.probes.clone().try_acquire_owned().ok()
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.state.lock().capacity()
-    }
-
-    /// Connections that are open, opening or closing.
-    pub(crate) fn in_use(&self) -> usize {
-        self.state.lock().in_use()
+    /// Reports how many connections there are.
+    pub(crate) fn report(&self, metrics: &mut PoolMetrics) {
+        let state = self.state.lock();
+        metrics.open = state.holders();
+        metrics.capacity = self.most_holders;
+        metrics.connections = state.in_use();
+        metrics.connections_capacity = state.capacity();
+        metrics.evictions = self.evictions.load(Ordering::Relaxed);
     }
 
     /// How many pools have connections.
-    pub(crate) fn holders(&self) -> usize {
+    fn holders(&self) -> usize {
         self.state.lock().holders()
     }
 
@@ -130,19 +125,10 @@ impl Budget {
         self.state.lock().held_by(member.id)
     }
 
-    pub(crate) fn most_holders(&self) -> usize {
-        self.most_holders
-    }
-
-    /// Pools that were closed because more than `most_holders` had connections.
-    pub(crate) fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Relaxed)
-    }
-
     /// Every pool that has connections.
     pub(crate) fn pools(&self) -> Vec<Arc<dyn Neighbour>> {
-        let pools = self.with(|state| state.next_holders(usize::MAX));
-        pools.iter().flatten().filter_map(Weak::upgrade).collect()
+        let state = self.state.lock();
+        state.pools().flatten().filter_map(Weak::upgrade).collect()
     }
 
     /// A permit, if one is free.
@@ -151,44 +137,45 @@ impl Budget {
         taken.then(|| self.permit(member.id))
     }
 
-    /// A permit that is no pool's, if one is free.
-    pub(crate) fn try_acquire_alone(self: &Arc<Self>) -> Option<ConnectionPermit> {
-        self.try_acquire(&self.enter(None))
-    }
-
-    /// Waits for a permit of a pool that has `open` connections, which took `opening` to open. It
-    /// waits for its own before it takes another tenant's: that costs one opening, and mostly two.
+    /// Waits for a permit for as long as it is `wanted`, which it asks now and then until the answer
+    /// is no. A pool that `has_others`, which took `opening` to open, waits for its own before it
+    /// takes another tenant's: that costs one opening, and mostly two.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         member: &Member,
-        open: impl Fn() -> usize,
+        wanted: impl Fn() -> bool,
+        has_others: bool,
         opening: Duration,
         longest: Duration,
-    ) -> ConnectionPermit {
+    ) -> Option<ConnectionPermit> {
         if let Some(permit) = self.try_acquire(member) {
-            return permit;
+            return Some(permit);
         }
-        if open() > 0 {
+        if has_others {
             let (short, long) = patience(opening, longest);
             sleep(short).await;
+            if !wanted() {
+                return None;
+            }
             // Not in the line while it waits for its own: what others give back would be closed
             // for this one.
             if let Some(permit) = self.spare(member).await {
-                return permit;
+                return Some(permit);
             }
             sleep(long).await;
         }
         // In the line before the search: a connection that comes back meanwhile is seen by one of
         // the two.
         let mut place = self.line_up(member);
-        loop {
+        while wanted() {
             if self.may_look(Instant::now()) {
                 self.make_room(Duration::ZERO, self.held_by(member) == 0);
             }
             if let Ok(permit) = timeout(LOOK_AGAIN, place.permit()).await {
-                return permit;
+                return Some(permit);
             }
         }
+        None
     }
 
     /// A permit that is free or that another tenant can do without.
@@ -204,6 +191,7 @@ impl Budget {
         ConnectionPermit {
             budget: self.clone(),
             holder: Some(holder),
+            lingers: Duration::ZERO,
         }
     }
 
@@ -251,22 +239,11 @@ impl Budget {
         self.state.lock().wants_back(member.id, returned, now)
     }
 
-    /// The best of the pools by `rank`, of those that have a rank.
+    /// The best of the pools by `rank`, of those that have a rank. It passes over all of them,
+    /// without the budget's lock: pools take it under their own.
     fn best<R: Ord>(&self, rank: impl Fn(&dyn Neighbour) -> Option<R>) -> Option<(R, Arc<dyn Neighbour>)> {
-        let (mut left, mut compared, mut best) = (self.holders(), 0, None::<(R, Arc<dyn Neighbour>)>);
-        while left > 0 && compared < COMPARED {
-            // Pools are looked at without the budget's lock: they take it under their own.
-            let part = self.with(|state| state.next_holders(COMPARED.min(left)));
-            left = left.saturating_sub(part.len().max(1));
-            for pool in part.iter().flatten().filter_map(Weak::upgrade) {
-                let Some(rank) = rank(&*pool) else { continue };
-                compared += 1;
-                if best.as_ref().is_none_or(|(other, _)| rank > *other) {
-                    best = Some((rank, pool));
-                }
-            }
-        }
-        best
+        let ranked = self.pools().into_iter().filter_map(|pool| Some((rank(&*pool)?, pool)));
+        ranked.max_by(|(a, _), (b, _)| a.cmp(b))
     }
 
     /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as
@@ -305,7 +282,7 @@ impl Budget {
         loop {
             let mut given_back = std::pin::pin!(self.given_back.notified());
             given_back.as_mut().enable();
-            if self.in_use() == 0 {
+            if self.state.lock().in_use() == 0 {
                 return;
             }
             given_back.await;
@@ -313,11 +290,16 @@ impl Budget {
     }
 }
 
+/// How long a session that is let go in the middle of its opening may live on at the server.
+pub(crate) const LINGERING: Duration = Duration::from_millis(100);
+
 /// The right to have one connection open, from before it is opened until its session has ended.
 pub(crate) struct ConnectionPermit {
     budget: Arc<Budget>,
     /// Its pool; `None` while its connection is being closed.
     holder: Option<HolderId>,
+    /// For how long after this is dropped the server may still count the session.
+    pub(crate) lingers: Duration,
 }
 
 impl ConnectionPermit {
@@ -327,22 +309,26 @@ impl ConnectionPermit {
             self.budget.with(|state| state.begin_closing(holder));
         }
     }
-
-    /// Gives it back after `delay`: until then the server may still count the session.
-    pub(crate) fn give_back_after(mut self, delay: Duration) {
-        self.begin_closing();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                sleep(delay).await;
-                drop(self);
-            });
-        }
-    }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.begin_closing();
+        let lingers = std::mem::take(&mut self.lingers);
+        if !lingers.is_zero()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let permit = Self {
+                budget: self.budget.clone(),
+                holder: None,
+                lingers: Duration::ZERO,
+            };
+            runtime.spawn(async move {
+                sleep(lingers).await;
+                drop(permit);
+            });
+            return;
+        }
         let granted = self.budget.with(State::give_back);
         match granted {
             Some(_) => self.budget.tell(granted),

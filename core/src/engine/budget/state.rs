@@ -3,9 +3,9 @@
 //! A plain data structure: it knows no clock and no task, and [`Budget`](super::Budget) keeps it
 //! under one lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use indexmap::IndexMap;
+use foldhash::quality::RandomState;
 use tokio::time::Instant;
 
 /// Names one pool.
@@ -17,12 +17,10 @@ pub(super) struct State<P, W> {
     free: usize,
     /// Connections that are being closed: their permits are on the way back, and belong to no pool.
     closing: usize,
-    holders: IndexMap<HolderId, (usize, P), foldhash::quality::RandomState>,
+    holders: HashMap<HolderId, (usize, P), RandomState>,
     /// The pools that wait, in order of arrival.
     line: BTreeMap<u64, Waiter<P, W>>,
     next_place: u64,
-    /// Where the next walk over the holders begins.
-    cursor: usize,
     /// When a waiting pool last looked for an idle connection.
     pub(super) looked: Option<Instant>,
 }
@@ -40,10 +38,9 @@ impl<P: Clone, W> State<P, W> {
             capacity,
             free: capacity,
             closing: 0,
-            holders: IndexMap::default(),
+            holders: HashMap::default(),
             line: BTreeMap::new(),
             next_place: 0,
-            cursor: 0,
             looked: None,
         }
     }
@@ -90,7 +87,7 @@ impl<P: Clone, W> State<P, W> {
         if let Some((count, _)) = self.holders.get_mut(&holder) {
             *count -= 1;
             if *count == 0 {
-                self.holders.swap_remove(&holder);
+                self.holders.remove(&holder);
             }
         }
     }
@@ -156,18 +153,9 @@ impl<P, W> State<P, W> {
         self.holders.len()
     }
 
-    /// The next `count` pools that hold permits; walk after walk passes over all of them.
-    pub(super) fn next_holders(&mut self, count: usize) -> Vec<P>
-    where
-        P: Clone,
-    {
-        let count = count.min(self.holders.len());
-        let pools = (0..count).map(|n| (self.cursor + n) % self.holders.len());
-        let pools = pools
-            .filter_map(|at| Some(self.holders.get_index(at)?.1.1.clone()))
-            .collect();
-        self.cursor = self.cursor.wrapping_add(count) % self.holders.len().max(1);
-        pools
+    /// The pools that hold permits.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &P> {
+        self.holders.values().map(|(_, pool)| pool)
     }
 }
 

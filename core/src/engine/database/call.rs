@@ -1,100 +1,203 @@
-//! One call on a connection: how it is measured, whether it may be repeated, and what its failure
-//! means.
+//! One statement on its way: the time it takes, its span in a trace, and how often it may be sent.
 
-use std::pin::pin;
+use std::time::Duration;
 
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use sea_orm::{QueryResult, Statement};
-use tracing::Span;
+use tokio::time::Instant;
+use tracing::{Span, field::Empty};
 
 use crate::{
     DatabaseError, DatabaseErrorKind,
     engine::{
-        measure::{
-            stopwatch::{Measured, Stopwatch, Subject, note_answer},
-            tally::RequestTally,
-        },
+        measure::{note_error, observer::StatementEnd, tally::RequestTally},
         pool::{Answer, Call, Lease, Pool},
         secrets::Secret,
-        sql,
         tenant::Tenant,
     },
+    sql,
+    trace::{TRACE_TARGET, database_system, is_traced},
 };
 
-/// Starts to measure a statement of this tenant and this request.
-pub(super) fn watch<'a>(entry: &'a Tenant, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Stopwatch<'a> {
-    let watch = Stopwatch::new(Subject {
-        tenant: &entry.id,
-        driver: &secret.driver_type,
-        slow_threshold: secret.config.query.slow_threshold,
-        usage: &entry.usage,
-        observer: entry.observer.as_deref(),
-        tally,
-    });
-    entry.touch(watch.started);
-    watch
+/// Times one statement from the moment it wants a connection.
+pub(super) struct Stopwatch<'a> {
+    tenant: &'a Tenant,
+    secret: &'a Secret,
+    tally: Option<&'a RequestTally>,
+    /// The end of the last wait or call.
+    last: Instant,
+    /// The waits for connections so far.
+    pub(super) waited: Duration,
+    ran: Duration,
 }
 
-/// How a call is described.
-pub(super) fn measured<'a>(call: &'a Call<'_>) -> Measured<'a> {
-    Measured {
-        operation: call.operation(),
-        sql: call.sql(),
-    }
-}
-
-/// The span of a call, if the request is traced. It is held but not entered: no connection opens a
-/// span of its own, and every layer looks an entered span up.
-fn span(call: Call<'_>, watch: &Stopwatch<'_>, traced: bool) -> Span {
-    match traced {
-        true => watch.span(measured(&call)),
-        false => Span::none(),
-    }
-}
-
-/// Waits for the answer of a call.
-pub(super) async fn run(
-    answer: impl Future<Output = Result<Answer, DatabaseError>>,
-    call: Call<'_>,
-    watch: &mut Stopwatch<'_>,
-    traced: bool,
-) -> Result<Answer, DatabaseError> {
-    let span = span(call, watch, traced);
-    let answer = answer.await;
-    watch.ran();
-    note_answer(&span, answer.as_ref().map(row_count));
-    answer
-}
-
-/// Runs a statement and returns its rows as they arrive. The time that the caller takes between
-/// them is not measured.
-pub(super) fn rows<'a>(
-    lease: &'a mut Lease,
-    statement: &'a Statement,
-    watch: &'a mut Stopwatch<'_>,
-    traced: bool,
-) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + 'a {
-    try_stream! {
-        let span = span(Call::All(statement), watch, traced);
-        let mut rows = pin!(lease.stream(statement));
-        let mut count = 0;
-        loop {
-            watch.lap();
-            let row = rows.next().await.transpose();
-            watch.ran();
-            match row {
-                Ok(Some(row)) => {
-                    count += 1;
-                    yield row;
-                }
-                Ok(None) => break note_answer(&span, Ok(Some(count))),
-                Err(error) => {
-                    note_answer(&span, Err(&error));
-                    Err(error)?;
-                }
-            }
+impl<'a> Stopwatch<'a> {
+    pub(super) fn start(tenant: &'a Tenant, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Self {
+        let last = Instant::now();
+        tenant.touch(last);
+        Self {
+            tenant,
+            secret,
+            tally,
+            last,
+            waited: Duration::ZERO,
+            ran: Duration::ZERO,
         }
+    }
+
+    /// Ends a lap, and returns the time since the last one.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.last, now)
+    }
+
+    /// Adds the time since the last lap to the statement's own time.
+    fn ran(&mut self) {
+        let ran = self.lap();
+        self.ran += ran;
+    }
+
+    /// Records a wait for a connection, which may have ended with an error.
+    pub(super) fn waited(&mut self, error: Option<&DatabaseError>) {
+        let waited = self.lap();
+        self.waited += waited;
+        self.tenant
+            .usage
+            .lock()
+            .connection_waits
+            .record(waited, error.is_some());
+        if let Some(observer) = &self.tenant.observer {
+            observer.connection_acquired(&self.secret.driver_type, waited, error.map(|error| error.kind));
+        }
+    }
+
+    /// Waits for the answer of a call.
+    pub(super) async fn run(
+        &mut self,
+        call: Call<'_>,
+        answer: impl Future<Output = Result<Answer, DatabaseError>>,
+    ) -> Result<Answer, DatabaseError> {
+        let span = self.span(call);
+        let answer = answer.await;
+        self.ran();
+        note_answer(&span, answer.as_ref().map(row_count));
+        answer
+    }
+
+    /// Runs a statement and returns its rows as they arrive. The time that the caller takes between
+    /// them is not measured. The lease is busy until the last one, so a stream that is dropped
+    /// before its end closes the connection.
+    pub(super) fn rows<'b>(
+        &'b mut self,
+        lease: &'b mut Lease,
+        statement: &'b Statement,
+    ) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + 'b {
+        try_stream! {
+            let call = Call::All(statement);
+            let span = self.span(call);
+            let mut rows = lease.begin_call()?.stream(statement);
+            let mut count = 0;
+            let ended = loop {
+                self.lap();
+                let row = rows.next().await.transpose();
+                self.ran();
+                match row {
+                    Ok(Some(row)) => {
+                        count += 1;
+                        yield row;
+                    }
+                    Ok(None) => break Ok(Some(count)),
+                    Err(error) => break Err(error),
+                }
+            };
+            drop(rows);
+            let ended = lease.end_call(call, ended);
+            note_answer(&span, ended.as_ref().copied());
+            ended?;
+        }
+    }
+
+    /// Records the statement, which is over.
+    pub(super) fn stop(&self, call: Call<'_>, error: Option<&DatabaseError>) {
+        let (query, elapsed) = (&self.secret.config.query, self.ran);
+        let slow = query.slow_threshold.is_some_and(|threshold| elapsed >= threshold);
+        let mut usage = self.tenant.usage.lock();
+        usage.statements.record(elapsed, error.is_some());
+        usage.slow_statements += u64::from(slow);
+        drop(usage);
+        if let Some(tally) = self.tally {
+            tally.record(self.waited + elapsed, error.is_some());
+        }
+        if let Some(observer) = &self.tenant.observer {
+            observer.statement(&StatementEnd {
+                driver: &self.secret.driver_type,
+                operation: call.operation(),
+                elapsed,
+                slow,
+                error: error.map(|error| error.kind),
+            });
+        }
+        if slow || error.is_some() {
+            self.log(call, slow, error);
+        }
+    }
+
+    #[cold]
+    fn log(&self, call: Call<'_>, slow: bool, error: Option<&DatabaseError>) {
+        let tenant_id = &self.tenant.id;
+        if slow {
+            let statement = call.sql().map(|sql| sql::normalized(sql, self.dialect()));
+            let statement = statement.unwrap_or_default();
+            tracing::warn!(
+                %tenant_id, duration_ms = self.ran.as_secs_f64() * 1e3,
+                waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
+            );
+        }
+        if let Some(error) = error {
+            tracing::debug!(
+                %tenant_id, kind = error.kind.as_str(), code = error.code.as_deref(), "a statement failed"
+            );
+        }
+    }
+
+    fn dialect(&self) -> sql::Dialect {
+        sql::Dialect::of(&self.secret.driver_type)
+    }
+
+    /// The span of a call, if the request is traced (OpenTelemetry's semantic conventions for
+    /// database client spans). It holds the text without its values. It is not entered: no
+    /// connection opens a span of its own, and every layer looks an entered span up.
+    fn span(&self, call: Call<'_>) -> Span {
+        if !is_traced() {
+            return Span::none();
+        }
+        let description = call.sql().map(|sql| sql::described(sql, self.dialect()));
+        let description = description.as_deref();
+        let operation = call.operation();
+        tracing::info_span!(
+            target: TRACE_TARGET,
+            "statement",
+            otel.name = description.map_or(operation, |description| &description.summary),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            tenant.id = self.tenant.id.as_str(),
+            db.system.name = database_system(&self.secret.driver_type),
+            db.operation.name = operation,
+            db.collection.name = description.and_then(|description| description.collection.as_deref()),
+            db.query.text = description.map(|description| description.normalized.as_str()),
+            db.response.returned_rows = Empty,
+            error.type = Empty,
+        )
+    }
+}
+
+/// Records in a statement's span the number of rows, if it returns rows, or the error.
+fn note_answer(span: &Span, answer: Result<Option<usize>, &DatabaseError>) {
+    match answer {
+        Ok(Some(rows)) => drop(span.record("db.response.returned_rows", rows as i64)),
+        Ok(None) => {}
+        Err(error) => note_error(span, error.kind.as_str()),
     }
 }
 
@@ -104,15 +207,6 @@ fn row_count(answer: &Answer) -> Option<usize> {
         Answer::All(rows) => Some(rows.len()),
         Answer::One(row) => Some(usize::from(row.is_some())),
         Answer::Executed(_) | Answer::Done | Answer::Version(_) => None,
-    }
-}
-
-/// Whether the call certainly changes nothing, outside a transaction.
-fn changes_nothing(call: Call<'_>) -> bool {
-    match call {
-        Call::One(statement) | Call::All(statement) => sql::is_read(&statement.sql),
-        Call::Begin(_) | Call::Ping => true,
-        Call::Execute(_) | Call::Script(_) | Call::Commit | Call::Rollback => false,
     }
 }
 
@@ -135,23 +229,10 @@ impl Repeats {
             // If all sessions of a pool are ended one after the other, a call may meet every one of
             // them.
             DatabaseErrorKind::ConnectionLostWithoutEffect => (&mut self.without_effect, pool.status().max + 1),
-            DatabaseErrorKind::ConnectionLost if changes_nothing(call) => (&mut self.reads, READ_AGAIN),
+            DatabaseErrorKind::ConnectionLost if call.changes_nothing() => (&mut self.reads, READ_AGAIN),
             _ => return false,
         };
         *made += 1;
         *made <= most
     }
-}
-
-/// Marks the loss of a connection in the middle of a write as an unknown outcome: a client that
-/// repeats the request could make the change twice.
-pub(super) fn unknown_outcome(mut error: DatabaseError, call: Call<'_>) -> DatabaseError {
-    let lost = matches!(
-        error.kind,
-        DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::NoAnswer
-    );
-    if lost && !changes_nothing(call) {
-        error.kind = DatabaseErrorKind::OutcomeUnknown;
-    }
-    error
 }

@@ -1,10 +1,8 @@
 //! A tenant's database, as handlers use it: SeaORM's traits over leases of the tenant's pool.
 
 mod call;
-mod connection;
 mod sea_orm;
 mod session;
-mod transaction;
 
 use std::{fmt, pin::pin, sync::Arc};
 
@@ -13,22 +11,18 @@ use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use tracing::{Instrument as _, field::Empty};
 
-use call::Repeats;
-use session::{Level, Origin};
+use call::{Repeats, Stopwatch};
+use session::Level;
 
 use super::{
-    measure::{
-        stopwatch::{Stopwatch, note_error},
-        tally::RequestTally,
-        usage::TenantUsage,
-    },
-    pool::{Answer, Call, Lease, PoolStatus},
-    tenant::OpenTenant,
+    measure::{note_error, tally::RequestTally, usage::TenantUsage},
+    pool::{Answer, Call, Lease, Pool, PoolStatus},
+    secrets::Secret,
+    tenant::Held,
 };
-use crate::{DatabaseError, ServerVersion, TenantId, trace::TRACE_TARGET};
+use crate::{DatabaseError, ServerVersion, TenantId, trace::trace_span};
 
-pub use connection::TenantConnection;
-pub use transaction::TenantTransaction;
+pub use sea_orm::{TenantConnection, TenantTransaction};
 
 /// One tenant's database, for one request. It runs everything that runs on SeaORM's traits,
 /// whatever the driver. Each statement and each transaction takes a connection from the tenant's
@@ -37,31 +31,36 @@ pub use transaction::TenantTransaction;
 /// Only [`Tenants::acquire`](super::Tenants::acquire) creates one, so there is none without a
 /// tenant.
 pub struct TenantDatabase {
-    open: OpenTenant,
+    tenant: Held,
+    secret: Arc<Secret>,
+    pool: Arc<Pool>,
     tally: Option<Arc<RequestTally>>,
-    /// Whether the request is traced; otherwise its statements open no spans.
-    traced: bool,
 }
 
 impl TenantDatabase {
-    /// For a request that `open` counts as running.
-    pub(crate) fn new(open: OpenTenant, tally: Option<Arc<RequestTally>>, traced: bool) -> Self {
-        Self { open, tally, traced }
+    /// For a request that `tenant` counts as running.
+    pub(crate) fn new(tenant: Held, secret: Arc<Secret>, pool: Arc<Pool>, tally: Option<Arc<RequestTally>>) -> Self {
+        Self {
+            tenant,
+            secret,
+            pool,
+            tally,
+        }
     }
 
     /// The tenant.
     pub fn tenant(&self) -> &TenantId {
-        &self.open.tenant.id
+        &self.tenant.id
     }
 
     /// The driver's type, such as `postgresql`.
     pub fn driver(&self) -> &str {
-        &self.open.secret.driver_type
+        &self.secret.driver_type
     }
 
     /// The database's name; for a database that is a file, its path.
     pub fn database(&self) -> &str {
-        let config = &self.open.secret.config;
+        let config = &self.secret.config;
         config
             .database
             .as_deref()
@@ -71,12 +70,12 @@ impl TenantDatabase {
 
     /// The connections of the tenant's pool.
     pub fn pool_status(&self) -> PoolStatus {
-        self.open.pool.status()
+        self.pool.status()
     }
 
     /// What the tenant used since the engine first saw it.
     pub fn usage(&self) -> TenantUsage {
-        self.open.tenant.usage.usage()
+        *self.tenant.usage.lock()
     }
 
     /// The server's version; asked once and cached.
@@ -84,7 +83,8 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn server_version(&self) -> Result<ServerVersion, DatabaseError> {
-        self.open.pool.server_version().await
+        let version = self.secret.server_version.get_or_try_init(|| self.pool.ping());
+        version.await.cloned()
     }
 
     /// Makes a round trip to the server.
@@ -92,7 +92,7 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn ping(&self) -> Result<ServerVersion, DatabaseError> {
-        self.open.pool.ping().await
+        self.pool.ping().await
     }
 
     /// Takes a connection and keeps it until the returned value is dropped. It waits for one no
@@ -101,11 +101,14 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn connection(&self) -> Result<TenantConnection, DbErr> {
-        self.level(Call::Ping, true).await.map(TenantConnection)
+        let (mut lease, _) = self.lease_and_call(Call::Ping).await?;
+        // No other request uses it after this one.
+        lease.discard();
+        Ok(TenantConnection(self.level(lease)))
     }
 
     /// Calls on a connection of the pool, and again on another one if the call may be repeated.
-    async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DatabaseError> {
+    async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DbErr> {
         let mut watch = self.watch();
         let mut repeats = Repeats::default();
         let answered = loop {
@@ -113,53 +116,37 @@ impl TenantDatabase {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            match call::run(lease.call(call), call, &mut watch, self.traced).await {
+            match watch.run(call, lease.call(call)).await {
                 Ok(answer) => break Ok((lease, answer)),
-                Err(error) if repeats.again(&error, call, &self.open.pool) => {}
-                Err(error) => break Err(call::unknown_outcome(error, call)),
+                Err(error) if repeats.again(&error, call, &self.pool) => {}
+                Err(error) => break Err(error),
             }
         };
-        watch.stop(call::measured(&call), answered.as_ref().err());
-        answered
+        watch.stop(call, answered.as_ref().err());
+        answered.map_err(DatabaseError::into_db_err)
     }
 
     /// Takes a connection. All waits of one statement together take no longer than
     /// `acquire_timeout`.
     async fn lease(&self, watch: &mut Stopwatch<'_>) -> Result<Lease, DatabaseError> {
-        let pool = &self.open.pool;
-        let leasing = pool.lease(pool.acquire_timeout().saturating_sub(watch.waited));
-        let leased = match self.traced {
-            false => leasing.await,
-            true => Box::pin(self.in_span(leasing)).await,
-        };
-        watch.waited(leased.as_ref().err());
-        leased
-    }
-
-    async fn in_span(
-        &self,
-        leasing: impl Future<Output = Result<Lease, DatabaseError>>,
-    ) -> Result<Lease, DatabaseError> {
-        let span = tracing::info_span!(
-            target: TRACE_TARGET,
+        let span = trace_span!(
             "acquire connection",
             otel.status_code = Empty,
-            tenant.id = self.open.tenant.id.as_str(),
+            tenant.id = self.tenant.id.as_str(),
             error.type = Empty,
         );
-        let mut leasing = pin!(leasing.instrument(span));
-        let leased = leasing.as_mut().await;
-        if let Err(error) = &leased {
-            note_error(leasing.span(), error.kind.as_str());
+        let leased = self.pool.lease(watch.waited).instrument(span.clone()).await;
+        let error = leased.as_ref().err();
+        watch.waited(error);
+        if let Some(error) = error {
+            note_error(&span, error.kind.as_str());
         }
         leased
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {
-        match self.lease_and_call(call).await {
-            Ok((_, answer)) => Ok(answer),
-            Err(error) => Err(error.into_db_err()),
-        }
+        let (_, answer) = self.lease_and_call(call).await?;
+        Ok(answer)
     }
 
     /// Runs a statement and returns its rows as they arrive. It is repeated as in `lease_and_call`,
@@ -174,46 +161,41 @@ impl TenantDatabase {
                     Ok(lease) => lease,
                     Err(error) => break Err(error),
                 };
-                let mut rows = pin!(call::rows(&mut lease, &statement, &mut watch, self.traced));
+                let mut rows = pin!(watch.rows(&mut lease, &statement));
                 let mut any = false;
-                loop {
-                    match rows.next().await {
-                        Some(Ok(row)) => {
+                while let Some(row) = rows.next().await {
+                    match row {
+                        Ok(row) => {
                             any = true;
                             yield row;
                         }
-                        None => break 'repeat Ok(()),
-                        Some(Err(error)) if !any && repeats.again(&error, call, &self.open.pool) => break,
-                        Some(Err(error)) => break 'repeat Err(call::unknown_outcome(error, call)),
+                        Err(error) if !any && repeats.again(&error, call, &self.pool) => continue 'repeat,
+                        Err(error) => break 'repeat Err(error),
                     }
                 }
+                break Ok(());
             };
-            watch.stop(call::measured(&call), ended.as_ref().err());
+            watch.stop(call, ended.as_ref().err());
             ended?;
         }
     }
 
     async fn begin_transaction(&self, options: TransactionOptions) -> Result<Level, DbErr> {
-        self.level(Call::Begin(&options), false).await
+        let (lease, _) = self.lease_and_call(Call::Begin(&options)).await?;
+        Ok(self.level(lease))
     }
 
-    /// Takes a connection that answers `first`, and keeps it.
-    async fn level(&self, first: Call<'_>, pinned: bool) -> Result<Level, DbErr> {
-        let (lease, _) = self.lease_and_call(first).await.map_err(DatabaseError::into_db_err)?;
-        let origin = Origin {
-            tenant: self.open.tenant.clone(),
-            secret: self.open.secret.clone(),
-            tally: self.tally.clone(),
-        };
-        Ok(Level::lowest(lease, origin, pinned))
+    /// Keeps a connection.
+    fn level(&self, lease: Lease) -> Level {
+        Level::lowest(lease, self.tenant.clone(), self.secret.clone(), self.tally.clone())
     }
 
     fn watch(&self) -> Stopwatch<'_> {
-        call::watch(&self.open.tenant, &self.open.secret, self.tally.as_deref())
+        Stopwatch::start(&self.tenant, &self.secret, self.tally.as_deref())
     }
 
     fn backend(&self) -> DbBackend {
-        self.open.secret.driver.backend()
+        self.secret.driver.backend()
     }
 }
 

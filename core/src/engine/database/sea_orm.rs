@@ -6,14 +6,43 @@ use async_trait::async_trait;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream::BoxStream};
 use sea_orm::{
     AccessMode, ConnectionTrait, DbBackend, DbErr, ExecResult, IsolationLevel, QueryResult, Statement, StreamTrait,
-    TransactionError, TransactionOptions, TransactionSession as _, TransactionTrait,
+    TransactionError, TransactionOptions, TransactionSession, TransactionTrait,
 };
 
-use super::{TenantConnection, TenantDatabase, TenantTransaction};
+use super::{TenantDatabase, session::Level};
 use crate::{
     DatabaseError, DatabaseErrorKind,
     engine::pool::{Answer, Call},
 };
+
+/// One connection to a tenant's database, for as long as this value lives: for temporary tables,
+/// session settings, advisory locks and whatever else is the session's own. It runs everything that
+/// runs on SeaORM's traits.
+///
+/// Dropping it closes the connection, which no other request uses; a transaction that has not ended
+/// on it is rolled back. Until then it occupies one of the connections of the tenant's pool. After
+/// an error that ends the session every statement fails: no statement is repeated on another
+/// connection.
+#[derive(Debug)]
+pub struct TenantConnection(pub(super) Level);
+
+/// A transaction, or a save point within one. A failed commit is an error. A transaction that is
+/// dropped without an end is rolled back: the outermost in the background, a save point before the
+/// next statement of the transaction around it. Ending a transaction rolls back the save points
+/// within it that have not ended.
+#[derive(Debug)]
+pub struct TenantTransaction(Level);
+
+#[async_trait]
+impl TransactionSession for TenantTransaction {
+    async fn commit(self) -> Result<(), DbErr> {
+        self.0.end(Call::Commit).await
+    }
+
+    async fn rollback(self) -> Result<(), DbErr> {
+        self.0.end(Call::Rollback).await
+    }
+}
 
 /// Implements SeaORM's traits for a type that has the methods `call`, `rows`, `begin_transaction`
 /// and `backend`, or whose field has them.

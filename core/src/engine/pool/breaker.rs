@@ -4,38 +4,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{DatabaseError, engine::pace::Backoff};
+use crate::{DatabaseError, DatabaseErrorKind, engine::pace::doubled};
 
-/// After so many failures to connect in a row, the database is left alone for a while.
-const FAILURES_TO_BREAK: u32 = 3;
-/// For how long: short, since a database that comes back is to be used at once.
+/// How long a database is left alone: short, since one that comes back is to be used at once.
 const BREAK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// After migrations failed, the database is left alone for longer: they may be slow, and nothing
 /// but a change mends them.
 const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// How an opening failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The server refused, or could not be reached.
-    Refused,
-    /// It took the whole time-out: each further try would cost as much, so the breaker opens at
-    /// once.
-    TimedOut,
-    /// The database could not be prepared; the breaker opens at once.
-    NotPrepared,
-    /// The server has no connection left, and the tenant has others: no reason to open the breaker.
-    Full,
-}
-
 /// Counts the failures to connect. Closed, connections may be opened; open, requests fail at once;
 /// after a while one opening probes, while other requests still fail at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Breaker {
     /// Whether the last try succeeded.
     proven: bool,
-    backoff: Backoff,
-    prepare_backoff: Backoff,
     failures: u32,
     /// While the breaker is open: when the next try may be made.
     until: Option<Instant>,
@@ -43,17 +25,6 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    pub(super) fn new() -> Self {
-        Self {
-            proven: false,
-            backoff: Backoff::new(BREAK.0, BREAK.1),
-            prepare_backoff: Backoff::new(PREPARE_BREAK.0, PREPARE_BREAK.1),
-            failures: 0,
-            until: None,
-            last: None,
-        }
-    }
-
     /// Whether the last try to connect succeeded.
     pub(super) fn is_proven(&self) -> bool {
         self.proven
@@ -79,18 +50,17 @@ impl Breaker {
         self.last.as_ref()
     }
 
-    /// Notes a failure. Returns the failures in a row if they are worth a line in the log: the
-    /// first one, and then fewer and fewer.
-    pub(super) fn failed(&mut self, error: DatabaseError, failure: Failure, now: Instant) -> Option<u32> {
+    /// Notes a failure; more than `tolerated` in a row open the breaker. Returns the failures in a row
+    /// if they are worth a line in the log: the first one, and then fewer and fewer.
+    pub(super) fn failed(&mut self, error: DatabaseError, tolerated: u32, now: Instant) -> Option<u32> {
         self.doubt();
         self.failures = self.failures.saturating_add(1);
-        let at_once = matches!(failure, Failure::TimedOut | Failure::NotPrepared);
-        if at_once || (failure == Failure::Refused && self.failures >= FAILURES_TO_BREAK) {
-            let backoff = match failure {
-                Failure::NotPrepared => &mut self.prepare_backoff,
-                _ => &mut self.backoff,
+        if let Some(more) = self.failures.checked_sub(tolerated.saturating_add(1)) {
+            let (first, longest) = match error.kind {
+                DatabaseErrorKind::Migration => PREPARE_BREAK,
+                _ => BREAK,
             };
-            self.until = Some(now + backoff.fail(now));
+            self.until = Some(now + doubled(first, more, longest));
         }
         self.last = Some(error);
         self.failures.is_power_of_two().then_some(self.failures)
@@ -104,8 +74,6 @@ impl Breaker {
 
     /// Forgets the failures; returns how many there were.
     pub(super) fn forgive(&mut self) -> u32 {
-        self.backoff.succeed();
-        self.prepare_backoff.succeed();
         self.until = None;
         self.last = None;
         std::mem::take(&mut self.failures)
@@ -115,35 +83,35 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DatabaseErrorKind, DriverErrorKind};
+    use crate::DriverErrorKind;
 
     fn error() -> DatabaseError {
         DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable))
     }
 
     #[test]
-    fn three_failures_or_a_time_out_open_it_and_a_success_closes_it() {
-        let (mut breaker, now) = (Breaker::new(), Instant::now());
-        assert_eq!(breaker.failed(error(), Failure::Refused, now), Some(1));
-        assert_eq!(breaker.failed(error(), Failure::Refused, now), Some(2));
+    fn more_failures_than_tolerated_open_it_and_a_success_closes_it() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        assert_eq!(breaker.failed(error(), 2, now), Some(1));
+        assert_eq!(breaker.failed(error(), 2, now), Some(2));
         assert!(!breaker.is_open());
-        assert_eq!(breaker.failed(error(), Failure::Refused, now), None);
+        assert_eq!(breaker.failed(error(), 2, now), None);
         assert!(breaker.is_open() && breaker.last_error().is_some());
         assert_eq!(breaker.pause(now), BREAK.0);
         assert_eq!(breaker.succeeded(), 3);
         assert!(breaker.is_proven() && !breaker.is_open() && breaker.last_error().is_none());
-        breaker.failed(error(), Failure::TimedOut, now);
+        breaker.failed(error(), 0, now);
         assert!(breaker.is_open() && !breaker.is_proven());
         breaker.forgive();
-        breaker.failed(error(), Failure::NotPrepared, now);
+        breaker.failed(DatabaseError::new(DatabaseErrorKind::Migration), 0, now);
         assert_eq!(breaker.pause(now), PREPARE_BREAK.0);
     }
 
     #[test]
-    fn a_full_server_does_not_open_it() {
-        let (mut breaker, now) = (Breaker::new(), Instant::now());
+    fn failures_that_are_all_tolerated_do_not_open_it() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..100 {
-            breaker.failed(error(), Failure::Full, now);
+            breaker.failed(error(), u32::MAX, now);
         }
         assert!(!breaker.is_open() && !breaker.is_proven());
     }

@@ -21,10 +21,10 @@ const LONGEST_LINGERING: Duration = Duration::from_millis(500);
 /// once it is closed: none can be lost, and no more can be open than there are permits.
 pub(super) struct PooledConnection {
     /// Both are there until this is dropped.
-    open: Option<(Box<dyn Connection>, ConnectionPermit)>,
-    tenant: TenantId,
+    pub(super) open: Option<(Box<dyn Connection>, ConnectionPermit)>,
+    pub(super) tenant: TenantId,
     /// The secret that opened it: its lease is not released before the session has ended.
-    secret: Arc<Secret>,
+    pub(super) secret: Arc<Secret>,
     pub(super) facts: Facts,
 }
 
@@ -37,26 +37,11 @@ impl HasFacts for Pooled {
     }
 }
 
-pub(super) fn closed() -> DatabaseError {
+pub(crate) fn closed() -> DatabaseError {
     DatabaseError::new(DatabaseErrorKind::Closed)
 }
 
 impl PooledConnection {
-    pub(super) fn new(
-        connection: Box<dyn Connection>,
-        permit: ConnectionPermit,
-        tenant: TenantId,
-        secret: Arc<Secret>,
-        facts: Facts,
-    ) -> Pooled {
-        Box::new(Self {
-            open: Some((connection, permit)),
-            tenant,
-            secret,
-            facts,
-        })
-    }
-
     pub(super) fn connection(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
         match &mut self.open {
             Some((connection, _)) => Ok(&mut **connection),

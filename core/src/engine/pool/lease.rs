@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_stream::try_stream;
-use futures_util::{Stream, StreamExt as _};
 use sea_orm::{AccessMode, ExecResult, QueryResult, Statement, TransactionOptions};
 use tokio::time::{Instant, timeout};
 
@@ -11,7 +9,7 @@ use super::{
     Pool,
     connection::{Pooled, closed},
 };
-use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, engine::sql};
+use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, sql};
 
 /// The longest that an idle connection has to show that it still works.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
@@ -76,9 +74,16 @@ impl Call<'_> {
             Self::Commit => "COMMIT",
             Self::Rollback => "ROLLBACK",
             Self::Ping => "PING",
-            Self::Execute(_) | Self::One(_) | Self::All(_) | Self::Script(_) => {
-                self.sql().map_or("OTHER", sql::operation)
-            }
+            _ => self.sql().map_or("OTHER", sql::operation),
+        }
+    }
+
+    /// Whether it certainly changes nothing, outside a transaction.
+    pub(crate) fn changes_nothing(&self) -> bool {
+        match self {
+            Self::One(statement) | Self::All(statement) => sql::is_read(&statement.sql),
+            Self::Begin(_) | Self::Ping => true,
+            Self::Execute(_) | Self::Script(_) | Self::Commit | Self::Rollback => false,
         }
     }
 }
@@ -109,93 +114,90 @@ impl Lease {
             Call::Rollback => connection.rollback().await.map(|()| Answer::Done),
             Call::Ping => connection.ping().await.map(Answer::Version),
         };
-        self.busy = false;
-        match (&answer, call) {
-            (Ok(_), Call::Begin(options)) => {
-                if self.depth == 0 {
-                    self.reads_only = options.access_mode == Some(AccessMode::ReadOnly);
-                }
-                self.depth += 1;
-            }
-            (Ok(_), Call::Commit | Call::Rollback) => self.depth = self.depth.saturating_sub(1),
-            (Ok(_), Call::Script(script)) if self.depth == 0 && sql::leaves_session_state(script) => self.broken = true,
-            // A part of it may have run, such as a `BEGIN`.
-            (Err(_), Call::Script(_)) => self.broken = true,
-            _ => {}
-        }
-        if let Err(error) = &answer {
-            self.note_failure(error);
-        }
-        answer
+        self.end_call(call, answer)
     }
 
-    /// Runs a statement and returns its rows as they arrive. The lease is busy until the last one,
-    /// so a stream that is dropped before its end closes the connection.
-    pub(crate) fn stream<'a>(
-        &'a mut self,
-        statement: &'a Statement,
-    ) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + 'a {
-        try_stream! {
-            let mut rows = self.begin_call()?.stream(statement);
-            let failed = loop {
-                match rows.next().await {
-                    Some(Ok(row)) => yield row,
-                    Some(Err(error)) => break Some(error),
-                    None => break None,
-                }
-            };
-            drop(rows);
-            self.busy = false;
-            if let Some(error) = failed {
-                self.note_failure(&error);
-                Err(error)?;
-            }
-        }
-    }
-
-    /// The connection, which is busy from now on.
-    fn begin_call(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
+    /// The connection, which is busy from now on until [`end_call`](Self::end_call).
+    pub(crate) fn begin_call(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
         let pooled = self.connection.as_mut().filter(|_| !self.lost).ok_or_else(closed)?;
         (self.used, self.busy) = (true, true);
         pooled.connection()
     }
 
-    fn note_failure(&mut self, error: &DatabaseError) {
-        if error.kind.breaks_connection() {
-            self.pool.suspect_idle();
-            self.lost = true;
+    /// Notes what a call did to the session. Its error says whether the outcome is known.
+    pub(crate) fn end_call<T>(&mut self, call: Call<'_>, answer: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        self.busy = false;
+        let depth = self.depth;
+        match (&answer, call) {
+            (Ok(_), Call::Begin(options)) => {
+                if depth == 0 {
+                    self.reads_only = options.access_mode == Some(AccessMode::ReadOnly);
+                }
+                self.depth += 1;
+            }
+            (Ok(_), Call::Commit | Call::Rollback) => self.depth = depth.saturating_sub(1),
+            (Ok(_), Call::Script(script)) => self.broken |= depth == 0 && sql::leaves_session_state(script),
+            // A part of it may have run, such as a `BEGIN`.
+            (Err(_), Call::Script(_)) => self.broken = true,
+            _ => {}
         }
+        answer.map_err(|error| self.failed(call, error))
+    }
+
+    fn failed(&mut self, call: Call<'_>, mut error: DatabaseError) -> DatabaseError {
         // Such a session, and the others, may lead to a server that became a standby in a failover.
         let read_only = error.kind == DatabaseErrorKind::ReadOnly && !(self.depth > 0 && self.reads_only);
         if read_only {
-            self.pool.found_read_only();
+            self.pool.state().found_read_only(Instant::now());
         }
         // It is in a transaction that the engine knows nothing of.
         let in_transaction = self.depth == 0 && matches!(error.code.as_deref(), Some("25P01" | "25P02"));
-        self.broken |= error.kind.breaks_connection() || read_only || in_transaction;
+        self.broken |= read_only || in_transaction;
+        if error.kind.breaks_connection() {
+            self.pool.state().suspect_idle(Instant::now());
+            (self.broken, self.lost) = (true, true);
+        }
+        // What a lost transaction did is undone, unless it was just being committed.
+        let takes_effect = match call {
+            Call::Commit | Call::Rollback => self.depth == 1,
+            _ => self.depth == 0 && !call.changes_nothing(),
+        };
+        let lost = matches!(
+            error.kind,
+            DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::NoAnswer
+        );
+        if lost && takes_effect {
+            // A client that repeats the request could make the change twice.
+            error.kind = DatabaseErrorKind::OutcomeUnknown;
+        }
+        error
     }
 
-    /// Whether the server answers on it; else it is closed when this is dropped.
+    /// Whether the server answers on it; else it is closed when this is dropped, and so are now all
+    /// that are idle as long.
     pub(super) async fn is_alive(&mut self) -> bool {
         // A request has time for another connection if this one does not answer.
         let deadline = LONGEST_CHECK.min(self.pool.acquire_timeout() / 4);
+        let Some(pooled) = &mut self.connection else {
+            return false;
+        };
+        let used_at = pooled.facts.used_at;
         self.busy = true;
-        let alive = match self.connection.as_mut().map(|pooled| pooled.connection()) {
-            Some(Ok(connection)) => matches!(timeout(deadline, connection.ping()).await, Ok(Ok(_))),
-            _ => false,
+        let alive = match pooled.connection() {
+            Ok(connection) => matches!(timeout(deadline, connection.ping()).await, Ok(Ok(_))),
+            Err(_) => false,
         };
         (self.used, self.busy, self.broken) = (alive, false, !alive);
+        if !alive {
+            let dead = self.pool.state().found_dead(used_at, Instant::now());
+            drop(dead);
+        }
         alive
     }
 
     /// The era of the pool in which the connection was opened.
     pub(super) fn era(&self) -> Option<u64> {
         Some(self.connection.as_ref()?.facts.era)
-    }
-
-    /// When the connection was last used before this.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
-        Some(self.connection.as_ref()?.facts.used_at)
     }
 
     /// Closes the connection when the lease ends.
@@ -205,6 +207,16 @@ impl Lease {
 
     pub(crate) fn is_busy(&self) -> bool {
         self.busy
+    }
+
+    /// Whether its connection may be used again once no transaction is open on it.
+    pub(crate) fn is_fit(&self) -> bool {
+        !self.busy && !self.broken
+    }
+
+    /// How many transactions and save points are open.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
     }
 }
 
@@ -217,7 +229,7 @@ impl Drop for Lease {
         if self.used {
             connection.facts.used_at = now;
         }
-        let fit = !self.busy && !self.broken && self.depth == 0;
+        let fit = self.is_fit() && self.depth == 0;
         self.pool.give_back(connection, now, fit);
     }
 }

@@ -9,64 +9,48 @@ mod connection;
 mod lease;
 mod opening;
 mod state;
-mod upkeep;
 
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use futures_util::future::BoxFuture;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
 
-use breaker::Failure;
 use connection::Pooled;
+pub(crate) use connection::closed;
 pub(crate) use lease::{Answer, Call, Lease};
 pub use opening::OnConnect;
-use opening::Opening;
-pub(crate) use opening::SecretSource;
-use state::{Failed, Next, PoolState};
+pub use state::PoolStatus;
+use state::{Next, PoolState};
 
 use super::{
-    budget::{Budget, Member, Returned},
+    budget::{Budget, Idle, Member, Neighbour, Returned},
     measure::observer::EngineObserver,
-    secrets::Secret,
+    pace::Backoff,
+    secrets::{Secret, Secrets},
+    settings::EngineSettings,
 };
 use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId};
-
-/// How many connections a pool has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PoolStatus {
-    /// The most it may have.
-    pub max: usize,
-    /// Those that are open.
-    pub open: usize,
-    /// Those of them that wait for use.
-    pub idle: usize,
-    /// Those of them that are used.
-    pub in_use: usize,
-}
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PoolTimes {
-    pub(crate) connect: Duration,
-    pub(crate) acquire: Duration,
-    /// Preparing a database, its migrations.
-    pub(crate) prepare: Duration,
-}
 
 /// What all pools of an engine have in common.
 pub(crate) struct PoolParts {
     pub(crate) budget: Arc<Budget>,
-    pub(crate) secrets: Arc<dyn SecretSource>,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) refused: Refused,
     pub(crate) on_connect: Option<Arc<dyn OnConnect>>,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
-    pub(crate) times: PoolTimes,
+    pub(crate) settings: Arc<EngineSettings>,
 }
+
+/// Called if the user of a tenant's secret of some generation was refused. It reads the secret
+/// anew, if that may be done now, and returns whether another try to log in is worthwhile.
+pub(crate) type Refused = Box<dyn Fn(TenantId, u64) -> BoxFuture<'static, bool> + Send + Sync>;
 
 type Delivery = Result<Lease, DatabaseError>;
 type State = PoolState<Pooled, oneshot::Sender<Delivery>>;
@@ -76,8 +60,6 @@ pub(crate) struct Pool {
     member: Member,
     parts: Arc<PoolParts>,
     inner: Mutex<Inner>,
-    /// Notifies waiting openings when fewer requests wait than openings run.
-    fewer_wait: Notify,
     /// The secret whose database was prepared.
     prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
 }
@@ -85,9 +67,6 @@ pub(crate) struct Pool {
 struct Inner {
     state: State,
     secret: Arc<Secret>,
-    version: Option<ServerVersion>,
-    /// How long the last opening took.
-    opening_time: Duration,
 }
 
 /// What a request found at its pool.
@@ -103,15 +82,12 @@ impl Pool {
     pub(crate) fn new(tenant: TenantId, secret: Arc<Secret>, parts: Arc<PoolParts>) -> Arc<Self> {
         Arc::new_cyclic(|pool: &Weak<Self>| Self {
             tenant,
-            member: parts.budget.member(pool.clone()),
+            member: parts.budget.member(Some(pool.clone())),
             inner: Mutex::new(Inner {
                 state: PoolState::new(secret.limits.clone(), Instant::now()),
                 secret,
-                version: None,
-                opening_time: Duration::ZERO,
             }),
             parts,
-            fewer_wait: Notify::new(),
             prepared: tokio::sync::Mutex::new(None),
         })
     }
@@ -124,67 +100,99 @@ impl Pool {
             (result, inner.state.begin_openings())
         };
         if openings > 0 {
-            Opening::begin(self, openings);
+            self.begin_openings(openings);
         }
         result
+    }
+
+    /// The state, for what wants no opening.
+    fn state(&self) -> MappedMutexGuard<'_, State> {
+        MutexGuard::map(self.inner.lock(), |inner| &mut inner.state)
     }
 
     pub(crate) fn secret(&self) -> Arc<Secret> {
         self.inner.lock().secret.clone()
     }
 
-    fn secret_and_era(&self) -> (Arc<Secret>, u64) {
-        let inner = self.inner.lock();
-        (inner.secret.clone(), inner.state.era())
+    /// Takes a new secret: connections are opened with it from now on, idle ones of the old are
+    /// closed now, used ones as they come back. Returns whether it is newer than the one it has.
+    pub(crate) fn rotate(self: &Arc<Self>, secret: Arc<Secret>) -> bool {
+        let closed = self.with(|inner| {
+            if secret.generation <= inner.secret.generation {
+                return None;
+            }
+            secret.driver.secret_changed(&inner.secret.config, &secret.config);
+            let limits = secret.limits.clone();
+            inner.secret = secret;
+            Some(inner.state.begin_era(Some(limits)))
+        });
+        closed.is_some()
+    }
+
+    /// Closes the idle connections now and the used ones as they come back. The next request opens
+    /// another one.
+    pub(crate) fn close(self: &Arc<Self>) {
+        drop(self.with(|inner| inner.state.begin_era(None)));
+    }
+
+    pub(crate) fn status(&self) -> PoolStatus {
+        self.state().status()
+    }
+
+    /// Whether it has a connection, or one is being opened.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state().is_active()
+    }
+
+    /// Whether its database is left alone for now after failures to connect.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.state().breaker().is_open()
+    }
+
+    /// Why the last try to connect failed, if it did.
+    pub(crate) fn last_error(&self) -> Option<DatabaseError> {
+        self.state().breaker().last_error().cloned()
     }
 
     /// How long a request waits for connections.
-    pub(crate) fn acquire_timeout(&self) -> Duration {
-        self.parts.times.acquire
+    fn acquire_timeout(&self) -> Duration {
+        self.parts.settings.pools.acquire_timeout.into()
     }
 
-    /// Takes a connection; waits for one for `longest` at most, whatever it waits for.
-    pub(crate) async fn lease(self: &Arc<Self>, longest: Duration) -> Result<Lease, DatabaseError> {
+    /// Takes a connection. A request that has `waited` for others already waits for the rest of its
+    /// time at most, whatever it waits for.
+    pub(crate) async fn lease(self: &Arc<Self>, waited: Duration) -> Result<Lease, DatabaseError> {
         let now = Instant::now();
         match self.find(now)? {
             Found::Idle(lease, false) => Ok(lease),
-            // Large, and seldom needed: a request that finds a connection does not carry it along.
-            found => Box::pin(self.wait(found, now + longest)).await,
+            found => {
+                let deadline = now + self.acquire_timeout().saturating_sub(waited);
+                // Large, and seldom needed: a request that finds a connection does not carry it
+                // along.
+                let settled = Box::pin(timeout_at(deadline, self.settle(found))).await;
+                settled.unwrap_or_else(|_| Err(self.gave_up()))
+            }
         }
-    }
-
-    async fn wait(self: &Arc<Self>, found: Found<'_>, deadline: Instant) -> Result<Lease, DatabaseError> {
-        timeout_at(deadline, self.settle(found))
-            .await
-            .unwrap_or_else(|_| Err(self.gave_up()))
     }
 
     async fn settle(self: &Arc<Self>, mut found: Found<'_>) -> Result<Lease, DatabaseError> {
         loop {
             match found {
                 Found::Idle(lease, false) => return Ok(lease),
-                Found::Place(place) => return place.delivery().await,
+                Found::Place(mut place) => {
+                    // The sender is in the line until something is sent, so it is never lost.
+                    let lost = |lost| Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(lost));
+                    return (&mut place.receiver).await.unwrap_or_else(lost);
+                }
                 Found::Idle(mut lease, true) => {
-                    if lease.is_alive().await {
-                        // The secret may have changed meanwhile.
-                        if self.is_current(&lease) {
-                            return Ok(lease);
-                        }
-                        found = self.find(Instant::now())?;
-                        continue;
+                    // The secret may have changed while it was checked.
+                    if lease.is_alive().await && lease.era() == Some(self.state().era()) {
+                        return Ok(lease);
                     }
-                    let dead = lease.idle_since();
-                    let dead = dead.map(|used_at| self.with(|inner| inner.state.found_dead(used_at, Instant::now())));
-                    drop(dead);
                 }
             }
             found = self.find(Instant::now())?;
         }
-    }
-
-    fn is_current(&self, lease: &Lease) -> bool {
-        let era = self.inner.lock().state.era();
-        lease.era() == Some(era)
     }
 
     /// Takes an idle connection, or a place in the line if there is none.
@@ -196,7 +204,7 @@ impl Pool {
             }
             let (sender, receiver) = oneshot::channel();
             let probe = || self.parts.budget.try_probe();
-            let ticket = inner.state.join(now, self.parts.times.acquire, sender, probe)?;
+            let ticket = inner.state.join(now, self.acquire_timeout(), sender, probe)?;
             Ok::<_, DatabaseError>(Err((ticket, receiver)))
         });
         drop(worn);
@@ -212,9 +220,8 @@ impl Pool {
 
     /// Why a request got no connection by its deadline.
     fn gave_up(&self) -> DatabaseError {
-        let inner = self.inner.lock();
-        let state = &inner.state;
-        if state.is_preparing() {
+        let state = self.state();
+        if state.preparing_since.is_some() {
             return DatabaseError::new(DatabaseErrorKind::Migrating);
         }
         // It holds a permit and has no connection: the server has not answered.
@@ -254,11 +261,7 @@ impl Pool {
 
     /// An opening has ended well; returns whether its connection is of use, else it tries again.
     fn opened(self: &Arc<Self>, connection: Pooled) -> bool {
-        let opening_time = connection.facts.opening;
-        let (next, failures) = self.with(|inner| {
-            inner.opening_time = opening_time;
-            inner.state.opened(connection, Instant::now())
-        });
+        let (next, failures) = self.with(|inner| inner.state.opened(connection, Instant::now()));
         if failures > 0 {
             tracing::info!(tenant_id = %self.tenant, failures, "the database can be reached again");
         }
@@ -273,27 +276,23 @@ impl Pool {
     /// An opening has failed; returns after which pause it tries again, if it does.
     fn opening_failed(
         self: &Arc<Self>,
-        error: DatabaseError,
-        failure: Failure,
-        tries: u32,
-        pause: Duration,
+        error: &DatabaseError,
+        at_once: bool,
+        pauses: &mut Backoff,
     ) -> Option<Duration> {
-        let state_error = error.clone();
-        let (failed, noteworthy) = self.with(|inner| {
-            let state = &mut inner.state;
-            state.opening_failed(state_error, failure, tries, pause, Instant::now())
-        });
+        let now = Instant::now();
+        let (failed, noteworthy) = self.with(|inner| inner.state.opening_failed(error.clone(), at_once, pauses, now));
         // Once per outage, and again now and then while it lasts.
         if let Some(failures) = noteworthy {
-            let cause = std::error::Error::source(&error)
+            let cause = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
             let kind = error.kind.as_str();
             tracing::warn!(tenant_id = %self.tenant, kind, cause, failures, "cannot connect to the database");
         }
         match failed {
-            Failed::Retry(pause) => Some(pause),
-            Failed::GiveUp(waiting) => {
+            Ok(pause) => Some(pause),
+            Err(waiting) => {
                 for waiter in waiting {
                     // The request may have gone away.
                     drop(waiter.send(Err(error.clone())));
@@ -303,61 +302,41 @@ impl Pool {
         }
     }
 
-    /// Waits until an opening that has no permit yet is no longer wanted; it then counts as ended.
-    async fn no_longer_wanted(&self) {
-        loop {
-            let mut fewer_wait = std::pin::pin!(self.fewer_wait.notified());
-            fewer_wait.as_mut().enable();
-            if self.inner.lock().state.withdraw() {
-                return;
-            }
-            fewer_wait.await;
-        }
-    }
-
-    fn withdraw_excess(&self) -> bool {
-        self.inner.lock().state.withdraw_excess()
-    }
-
-    fn opening_time(&self) -> Duration {
-        self.inner.lock().opening_time
-    }
-
-    fn doubt(&self) {
-        self.inner.lock().state.doubt();
-    }
-
-    fn set_preparing(&self, since: Option<Instant>) {
-        self.inner.lock().state.set_preparing(since);
-    }
-
-    fn suspect_idle(&self) {
-        self.inner.lock().state.suspect_idle(Instant::now());
-    }
-
-    fn found_read_only(&self) {
-        self.inner.lock().state.found_read_only(Instant::now());
-    }
-
-    /// The server's version, asked once per secret.
-    pub(crate) async fn server_version(self: &Arc<Self>) -> Result<ServerVersion, DatabaseError> {
-        let known = self.inner.lock().version.clone();
-        match known {
-            Some(version) => Ok(version),
-            None => {
-                let version = self.ping().await?;
-                self.inner.lock().version = Some(version.clone());
-                Ok(version)
-            }
-        }
-    }
-
     /// A round trip to the server.
     pub(crate) async fn ping(self: &Arc<Self>) -> Result<ServerVersion, DatabaseError> {
-        match self.lease(self.acquire_timeout()).await?.call(Call::Ping).await? {
+        match self.lease(Duration::ZERO).await?.call(Call::Ping).await? {
             Answer::Version(version) => Ok(version),
             _ => Err(DatabaseError::new(DatabaseErrorKind::Other)),
         }
+    }
+}
+
+impl Neighbour for Pool {
+    fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    fn longest_idle(&self) -> Option<Idle> {
+        self.state().longest_idle()
+    }
+
+    fn close_idle(&self, since: Instant) -> bool {
+        let closed = self.state().take_idle_since(since);
+        closed.is_some()
+    }
+
+    fn unused_since(&self) -> Option<Instant> {
+        self.state().unused_since()
+    }
+
+    fn close_unused(&self, since: Instant) -> bool {
+        let closed = self.state().close_unused(since);
+        closed.is_some()
+    }
+
+    fn sweep(&self, now: Instant) {
+        let worn = self.state().sweep(now);
+        drop(worn);
     }
 }
 
@@ -369,22 +348,9 @@ struct Place<'a> {
     receiver: oneshot::Receiver<Delivery>,
 }
 
-impl Place<'_> {
-    async fn delivery(mut self) -> Result<Lease, DatabaseError> {
-        match (&mut self.receiver).await {
-            Ok(delivery) => delivery,
-            // The sender is in the line until something is sent, so this does not happen.
-            Err(lost) => Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(lost)),
-        }
-    }
-}
-
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let (left, surplus) = self.pool.inner.lock().state.leave(self.ticket);
+        let left = self.pool.state().leave(self.ticket);
         drop(left);
-        if surplus {
-            self.pool.fewer_wait.notify_waiters();
-        }
     }
 }

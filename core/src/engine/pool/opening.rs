@@ -7,34 +7,33 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use tokio::{
-    select,
-    time::{Instant, sleep, timeout, timeout_at},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
     Pool,
-    breaker::Failure,
     connection::{Pooled, PooledConnection},
     state::Facts,
 };
 use crate::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
     DriverErrorKind, TenantId,
-    engine::{budget::ConnectionPermit, measure::stopwatch::note_error, pace::Backoff, secrets::Secret},
+    engine::{
+        budget::{ConnectionPermit, LINGERING},
+        measure::note_error,
+        pace::Backoff,
+        secrets::Secret,
+    },
     trace::{database_system, trace_span},
 };
 
 /// The pauses between openings that fail while the tenant has other connections, or while its
 /// server has none left.
 const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
-/// The pauses between tries to log in after the user was refused.
-const REFUSED: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// How often an opening is tried again at once whose session was ended before it could be used.
+/// The pauses between tries to log in after the user was refused or the new session was ended.
+const LOG_IN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often a session may be ended before it could be used.
 const ENDED_TRIES: u32 = 3;
-/// How long a session may live on at the server that was let go in the middle of its opening.
-const LINGERING: Duration = Duration::from_millis(100);
 
 /// What is done on a tenant's first connection to a database, before anything else: migrations.
 #[async_trait]
@@ -52,73 +51,48 @@ pub trait OnConnect: Send + Sync {
     ) -> Result<(), BoxError>;
 }
 
-/// What a pool asks of the secrets.
-#[async_trait]
-pub(crate) trait SecretSource: Send + Sync {
-    /// Opens one connection with this secret.
-    async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError>;
-    /// The user of the secret of this generation was refused: reads the secret anew, if that may be
-    /// done now. Returns whether another try to log in is worthwhile.
-    async fn refused(&self, tenant: &TenantId, generation: u64) -> bool;
-}
-
 /// Why there is no connection.
 struct NotOpened {
     error: DatabaseError,
-    failure: Failure,
+    /// Whether another try would cost as much, so that the breaker opens at once.
+    at_once: bool,
 }
 
-impl NotOpened {
-    fn panicked() -> Self {
-        Self {
-            error: DatabaseError::new(DatabaseErrorKind::Other).with_source("the driver panicked"),
-            failure: Failure::Refused,
-        }
-    }
-
-    fn not_prepared(source: BoxError) -> Self {
-        Self {
-            error: DatabaseError::new(DatabaseErrorKind::Migration).with_source(source),
-            failure: Failure::NotPrepared,
-        }
-    }
-}
-
-/// One opening, which the pool's state counts until it has ended.
-pub(super) struct Opening(Arc<Pool>);
-
-impl Opening {
+impl Pool {
     /// Begins openings that the pool's state has counted already.
-    pub(super) fn begin(pool: &Arc<Pool>, count: usize) {
+    pub(super) fn begin_openings(self: &Arc<Self>, count: usize) {
         // Without a runtime no request waits.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             for _ in 0..count {
-                runtime.spawn(Self(pool.clone()).run().in_current_span());
+                runtime.spawn(self.clone().open().in_current_span());
             }
         }
     }
 
-    async fn run(self) {
-        let pool = &self.0;
+    /// One opening, which the pool's state counts until it has ended.
+    async fn open(self: Arc<Self>) {
         let mut pauses = Backoff::new(OPEN_AGAIN.0, OPEN_AGAIN.1);
         while let Some(permit) = self.permit().await {
             // A driver that panics is one that fails.
+            let panicked = |_| {
+                let error = DatabaseError::new(DatabaseErrorKind::Other).with_source("the driver panicked");
+                Err(NotOpened { error, at_once: false })
+            };
             let connected = AssertUnwindSafe(self.connect(permit)).catch_unwind().await;
-            match connected.unwrap_or_else(|_| Err(NotOpened::panicked())) {
+            match connected.unwrap_or_else(panicked) {
                 Ok(None) => return,
                 Ok(Some(connection)) => {
-                    if pool.opened(connection) {
+                    if self.opened(connection) {
                         return;
                     }
                 }
-                Err(NotOpened { error, failure }) => {
-                    let pause = pauses.fail(Instant::now());
-                    let Some(pause) = pool.opening_failed(error, failure, pauses.failures(), pause) else {
+                Err(NotOpened { error, at_once }) => {
+                    let Some(pause) = self.opening_failed(&error, at_once, &mut pauses) else {
                         return;
                     };
-                    select! {
-                        () = pool.no_longer_wanted() => return,
-                        () = sleep(pause) => {}
+                    sleep(pause).await;
+                    if !self.wants_opening() {
+                        return;
                     }
                 }
             }
@@ -127,35 +101,38 @@ impl Opening {
 
     /// Waits for a permit for as long as a request waits for this opening.
     async fn permit(&self) -> Option<ConnectionPermit> {
-        let pool = &self.0;
-        let longest = pool.parts.times.acquire / 4;
-        let acquire = pool
-            .parts
-            .budget
-            .acquire(&pool.member, || pool.status().open, pool.opening_time(), longest);
-        select! {
-            biased;
-            () = pool.no_longer_wanted() => None,
-            permit = acquire => Some(permit),
-        }
+        let longest = self.acquire_timeout() / 4;
+        let (has_others, opening_time) = {
+            let state = self.state();
+            (state.open() > 0, state.opening_time)
+        };
+        let (budget, wanted) = (&self.parts.budget, || self.wants_opening());
+        budget
+            .acquire(&self.member, wanted, has_others, opening_time, longest)
+            .await
+    }
+
+    /// Whether an opening that has no permit yet is still wanted; if not, it counts as ended.
+    fn wants_opening(&self) -> bool {
+        !self.state().withdraw(false)
     }
 
     /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the
     /// opening has ended because another secret has lowered the pool's maximum.
-    async fn connect(&self, permit: ConnectionPermit) -> Result<Option<Pooled>, NotOpened> {
-        let pool = &self.0;
-        let deadline = Instant::now() + pool.parts.times.acquire;
-        let mut refused = Backoff::new(REFUSED.0, REFUSED.1);
-        let mut ended = 0;
-        let not_opened = loop {
-            if pool.withdraw_excess() {
-                permit.give_back_after(LINGERING);
+    async fn connect(&self, mut permit: ConnectionPermit) -> Result<Option<Pooled>, NotOpened> {
+        permit.lingers = LINGERING;
+        let deadline = Instant::now() + self.acquire_timeout();
+        let mut pauses = Backoff::new(LOG_IN_AGAIN.0, LOG_IN_AGAIN.1);
+        loop {
+            if self.state().withdraw(true) {
                 return Ok(None);
             }
-            let (secret, era) = pool.secret_and_era();
+            let (secret, era) = {
+                let inner = self.inner.lock();
+                (inner.secret.clone(), inner.state.era())
+            };
             let started = Instant::now();
-            let (opened, failure) = self.log_in(&secret).await;
-            let error = match opened {
+            let not_opened = match self.log_in(&secret).await {
                 Ok(connection) => {
                     let now = Instant::now();
                     // Connections that were opened together are not closed together.
@@ -167,121 +144,109 @@ impl Opening {
                         retire_at: now + lifetime,
                         used_at: now,
                     };
-                    let mut opened = PooledConnection::new(connection, permit, pool.tenant, secret.clone(), facts);
+                    permit.lingers = Duration::ZERO;
+                    let mut opened = Box::new(PooledConnection {
+                        open: Some((connection, permit)),
+                        tenant: self.tenant,
+                        secret: secret.clone(),
+                        facts,
+                    });
                     self.prepare(&secret, &mut opened).await?;
                     return Ok(Some(opened));
                 }
-                Err(error) => error,
+                Err(not_opened) => not_opened,
             };
-            let not_opened = |error: DriverError| NotOpened {
-                error: error.into(),
-                failure,
-            };
-            match error.kind {
+            match not_opened.error.kind {
                 // An operator who ends a user's sessions, as after a rotation, also ends those that are
                 // just being opened.
-                DriverErrorKind::SessionEnded if ended < ENDED_TRIES && Instant::now() < deadline => {
-                    ended += 1;
-                    continue;
+                DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded) if pauses.failures() < ENDED_TRIES => {}
+                // The password may just be changing: the secret is read anew, and the login tried
+                // again for as long as there is hope. Until then it counts as no failure, so that
+                // requests wait.
+                DatabaseErrorKind::Connect(DriverErrorKind::Authentication) => {
+                    self.state().doubt();
+                    let refused = (self.parts.refused)(self.tenant, secret.generation);
+                    if !matches!(timeout_at(deadline, refused).await, Ok(true)) {
+                        return Err(not_opened);
+                    }
                 }
-                DriverErrorKind::Authentication => {}
-                DriverErrorKind::DatabaseMissing => {
+                DatabaseErrorKind::Connect(DriverErrorKind::DatabaseMissing) => {
                     // Another database, such as a restored backup, may take its place.
-                    if let Ok(mut prepared) = pool.prepared.try_lock() {
+                    if let Ok(mut prepared) = self.prepared.try_lock() {
                         *prepared = None;
                     }
-                    break not_opened(error);
+                    return Err(not_opened);
                 }
-                _ => break not_opened(error),
+                _ => return Err(not_opened),
             }
-            // The password may just be changing: the secret is read anew, and the login tried again
-            // for as long as there is hope. Until then it counts as no failure, so that requests
-            // wait.
-            pool.doubt();
-            let refreshed = timeout_at(deadline, pool.parts.secrets.refused(&pool.tenant, secret.generation)).await;
-            if !matches!(refreshed, Ok(true)) {
-                break not_opened(error);
-            }
-            if pool.secret().generation == secret.generation {
-                let pause = refused.fail(Instant::now());
-                if Instant::now() + pause >= deadline {
-                    break not_opened(error);
+            if self.secret().generation == secret.generation {
+                let again_at = Instant::now() + pauses.fail(Instant::now());
+                if again_at >= deadline {
+                    return Err(not_opened);
                 }
-                sleep(pause).await;
+                sleep_until(again_at).await;
             }
-        };
-        permit.give_back_after(LINGERING);
-        Err(not_opened)
+        }
     }
 
-    async fn log_in(&self, secret: &Secret) -> (Result<Box<dyn Connection>, DriverError>, Failure) {
-        let parts = &self.0.parts;
+    async fn log_in(&self, secret: &Secret) -> Result<Box<dyn Connection>, NotOpened> {
         let started = Instant::now();
+        let longest = Duration::from(self.parts.settings.pools.connect_timeout);
         let span = trace_span!(
             "open connection",
             otel.kind = "client",
             otel.status_code = Empty,
-            tenant.id = self.0.tenant.as_str(),
+            tenant.id = self.tenant.as_str(),
             db.system.name = database_system(&secret.driver_type),
             secret.version = %secret.version,
             error.type = Empty,
         );
-        let opened = timeout(parts.times.connect, parts.secrets.connect(&self.0.tenant, secret))
+        let opened = timeout(longest, self.parts.secrets.connect(&self.tenant, secret))
             .instrument(span.clone())
             .await
             .unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
-        let error = opened.as_ref().err().map(|error| error.kind);
+        let (took, error) = (started.elapsed(), opened.as_ref().err().map(|error| error.kind));
         if let Some(kind) = error {
             note_error(&span, kind.as_str());
         }
-        if let Some(observer) = &parts.observer {
-            observer.connection_opened(&secret.driver_type, started.elapsed(), error);
+        if let Some(observer) = &self.parts.observer {
+            observer.connection_opened(&secret.driver_type, took, error);
         }
-        let timed_out = started.elapsed() >= parts.times.connect;
-        (opened, if timed_out { Failure::TimedOut } else { Failure::Refused })
+        opened.map_err(|error| NotOpened {
+            error: error.into(),
+            at_once: took >= longest,
+        })
     }
 
     /// Prepares the database on its first connection; other openings wait for that.
     async fn prepare(&self, secret: &Arc<Secret>, opened: &mut PooledConnection) -> Result<(), NotOpened> {
-        let pool = &self.0;
-        let Some(on_connect) = &pool.parts.on_connect else {
+        let Some(on_connect) = &self.parts.on_connect else {
             return Ok(());
         };
-        let mut prepared = pool.prepared.lock().await;
+        let mut prepared = self.prepared.lock().await;
         let is_prepared = |before: &Arc<Secret>| before.config.is_same_database(&secret.config);
         // A connection of an earlier secret is closed anyway.
-        if prepared.as_ref().is_some_and(is_prepared) || opened.facts.era != pool.secret_and_era().1 {
+        if prepared.as_ref().is_some_and(is_prepared) || opened.facts.era != self.state().era() {
             return Ok(());
         }
-        let preparing = Preparing::begin(pool);
-        let connection = opened
-            .connection()
-            .map_err(|error| NotOpened::not_prepared(error.into()))?;
-        let preparation = on_connect.prepare(&pool.tenant, &*secret.driver, &secret.config, connection);
+        self.state().preparing_since = Some(Instant::now());
+        let preparation = async {
+            let connection = opened.connection()?;
+            on_connect
+                .prepare(&self.tenant, &*secret.driver, &secret.config, connection)
+                .await
+        };
         // Migrations may take longer than a request has, so its deadline is not theirs.
-        let outcome = timeout(pool.parts.times.prepare, preparation).await;
-        drop(preparing);
-        outcome
-            .map_err(BoxError::from)
-            .flatten()
-            .map_err(NotOpened::not_prepared)?;
+        let longest = Duration::from(self.parts.settings.migrations_timeout);
+        let outcome = timeout(longest, AssertUnwindSafe(preparation).catch_unwind()).await;
+        self.state().preparing_since = None;
+        let outcome = outcome.map_err(BoxError::from);
+        let outcome = outcome.and_then(|ended| ended.unwrap_or_else(|_| Err("the preparation panicked".into())));
+        outcome.map_err(|source| NotOpened {
+            error: DatabaseError::new(DatabaseErrorKind::Migration).with_source(source),
+            at_once: true,
+        })?;
         *prepared = Some(secret.clone());
         Ok(())
-    }
-}
-
-/// While it is held, the database is being prepared.
-struct Preparing<'a>(&'a Pool);
-
-impl<'a> Preparing<'a> {
-    fn begin(pool: &'a Pool) -> Self {
-        pool.set_preparing(Some(Instant::now()));
-        Self(pool)
-    }
-}
-
-impl Drop for Preparing<'_> {
-    fn drop(&mut self) {
-        self.0.set_preparing(None);
     }
 }

@@ -8,11 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::breaker::{Breaker, Failure};
+use super::breaker::Breaker;
 use crate::{
     DatabaseError, DatabaseErrorKind, DriverErrorKind,
     engine::{
         budget::{Idle, ProbePermit},
+        pace::Backoff,
         settings::PoolDefaults,
     },
 };
@@ -25,11 +26,26 @@ const CHECK_AFTER: Duration = Duration::from_secs(1);
 /// Connections beyond `idle_connections` are kept this long, so that a burst does not open them
 /// again and again.
 const EXCESS_KEPT: Duration = Duration::from_secs(10);
+/// After more failures to connect in a row, the database is left alone for a while.
+const FAILURES_TOLERATED: u32 = 2;
 /// How long the connections that were opened after a read-only one was found are spared, so that a
 /// server that refuses every write is not logged in to again and again.
 const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
 /// How often an opening is tried again for a tenant without a connection while its server is full.
 const FULL_TRIES: u32 = 3;
+
+/// How many connections a pool has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// The most it may have.
+    pub max: usize,
+    /// Those that are open.
+    pub open: usize,
+    /// Those of them that wait for use.
+    pub idle: usize,
+    /// Those of them that are used.
+    pub in_use: usize,
+}
 
 /// What a pool knows of one connection.
 #[derive(Debug, Clone)]
@@ -53,8 +69,8 @@ pub(super) struct PoolState<C, W> {
     /// Rises with each secret and each time the pool is closed: connections of an earlier era are
     /// closed as they come back.
     era: u64,
-    /// The one that was used last is at the end, and is used next: those not needed grow old and
-    /// go.
+    /// In the order of their last use. The one that was used last is used next: those not needed
+    /// grow old and go.
     idle: Vec<C>,
     /// Requests that wait, in order of arrival.
     waiting: BTreeMap<u64, W>,
@@ -69,8 +85,10 @@ pub(super) struct PoolState<C, W> {
     suspect_before: Option<Instant>,
     /// Connections opened before this are closed: they may lead to a server that became a standby.
     outdated_before: Option<Instant>,
-    /// Since when the database is being prepared.
-    preparing_since: Option<Instant>,
+    /// Since when the database is being prepared, if it is.
+    pub(super) preparing_since: Option<Instant>,
+    /// How long the last opening took.
+    pub(super) opening_time: Duration,
     used_at: Instant,
 }
 
@@ -83,15 +101,6 @@ pub(super) enum Next<C, W> {
     Close(C),
 }
 
-/// What becomes of an opening that failed.
-#[derive(Debug)]
-pub(super) enum Failed<W> {
-    /// It is tried again after this pause: the tenant has other connections, or its server is full.
-    Retry(Duration),
-    /// It is not, and these requests fail with it.
-    GiveUp(Vec<W>),
-}
-
 impl<C: HasFacts, W> PoolState<C, W> {
     pub(super) fn new(limits: PoolDefaults, now: Instant) -> Self {
         Self {
@@ -102,11 +111,12 @@ impl<C: HasFacts, W> PoolState<C, W> {
             next_ticket: 0,
             in_use: 0,
             opening: 0,
-            breaker: Breaker::new(),
+            breaker: Breaker::default(),
             probe: None,
             suspect_before: None,
             outdated_before: None,
             preparing_since: None,
+            opening_time: Duration::ZERO,
             used_at: now,
         }
     }
@@ -115,21 +125,18 @@ impl<C: HasFacts, W> PoolState<C, W> {
         self.era
     }
 
-    pub(super) fn limits(&self) -> &PoolDefaults {
-        &self.limits
+    pub(super) fn status(&self) -> PoolStatus {
+        PoolStatus {
+            max: self.limits.max_connections,
+            open: self.open(),
+            idle: self.idle.len(),
+            in_use: self.in_use,
+        }
     }
 
     /// The connections that are open.
     pub(super) fn open(&self) -> usize {
         self.idle.len() + self.in_use
-    }
-
-    pub(super) fn idle(&self) -> usize {
-        self.idle.len()
-    }
-
-    pub(super) fn in_use(&self) -> usize {
-        self.in_use
     }
 
     /// Whether it has a connection, or one is being opened.
@@ -207,11 +214,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
         Ok(ticket)
     }
 
-    /// A request no longer waits. Returns what it left behind, and whether an opening is to ask
-    /// [`withdraw`](Self::withdraw).
-    pub(super) fn leave(&mut self, ticket: u64) -> (Option<W>, bool) {
-        let left = self.waiting.remove(&ticket);
-        (left, self.opening > self.waiting.len())
+    /// A request no longer waits. Returns what it left behind.
+    pub(super) fn leave(&mut self, ticket: u64) -> Option<W> {
+        self.waiting.remove(&ticket)
     }
 
     /// How many openings are to be begun now, and counts them as begun: as many as requests wait,
@@ -228,27 +233,15 @@ impl<C: HasFacts, W> PoolState<C, W> {
         begin
     }
 
-    /// Whether an opening that has not reached the server yet is no longer wanted, or no longer
-    /// allowed because a secret has lowered the maximum; then it counts as ended.
-    pub(super) fn withdraw(&mut self) -> bool {
-        let unwanted = self.opening > self.waiting.len() || self.exceeds_maximum();
+    /// Whether an opening is no longer allowed because a secret has lowered the maximum, or, unless
+    /// it is logging in, no longer wanted; then it counts as ended.
+    pub(super) fn withdraw(&mut self, is_logging_in: bool) -> bool {
+        let excess = self.open() + self.opening > self.limits.max_connections;
+        let unwanted = excess || (!is_logging_in && self.opening > self.waiting.len());
         if unwanted {
             self.end_opening();
         }
         unwanted
-    }
-
-    /// The same for one that is about to log in once more.
-    pub(super) fn withdraw_excess(&mut self) -> bool {
-        let excess = self.exceeds_maximum();
-        if excess {
-            self.end_opening();
-        }
-        excess
-    }
-
-    fn exceeds_maximum(&self) -> bool {
-        self.open() + self.opening > self.limits.max_connections
     }
 
     fn end_opening(&mut self) {
@@ -256,15 +249,6 @@ impl<C: HasFacts, W> PoolState<C, W> {
         if self.opening == 0 {
             self.probe = None;
         }
-    }
-
-    /// The database is being prepared from now on, or no longer.
-    pub(super) fn set_preparing(&mut self, since: Option<Instant>) {
-        self.preparing_since = since;
-    }
-
-    pub(super) fn is_preparing(&self) -> bool {
-        self.preparing_since.is_some()
     }
 
     /// A connection is open. Returns what becomes of it, and how many openings had failed before.
@@ -275,7 +259,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
         }
         self.end_opening();
         let failures = self.breaker.succeeded();
-        self.used_at = now;
+        (self.used_at, self.opening_time) = (now, connection.facts().opening);
         (self.hand_on(connection), failures)
     }
 
@@ -286,32 +270,41 @@ impl<C: HasFacts, W> PoolState<C, W> {
                 Next::Deliver(waiter, connection)
             }
             None => {
-                self.idle.push(connection);
+                let used_at = connection.facts().used_at;
+                let at = self.idle.partition_point(|other| other.facts().used_at <= used_at);
+                self.idle.insert(at, connection);
                 Next::Kept
             }
         }
     }
 
-    /// An opening failed for the `tries`th time. While the tenant has a connection it is tried
-    /// again after a pause, and the requests wait for the others.
+    /// An opening failed. While the tenant has a connection it is tried again after a pause, and the
+    /// requests wait for the others; returns the pause, or else the requests, which fail with it,
+    /// and the failures in a row if they are worth a line in the log. If it failed `at_once`,
+    /// another try would cost as much.
     pub(super) fn opening_failed(
         &mut self,
         error: DatabaseError,
-        failure: Failure,
-        tries: u32,
-        pause: Duration,
+        at_once: bool,
+        pauses: &mut Backoff,
         now: Instant,
-    ) -> (Failed<W>, Option<u32>) {
+    ) -> (Result<Duration, Vec<W>>, Option<u32>) {
+        let pause = pauses.fail(now);
         let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
-        let again = self.open() > 0 || (full && tries <= FULL_TRIES);
-        let failure = if full && again { Failure::Full } else { failure };
-        let noteworthy = self.breaker.failed(error, failure, now);
+        let again = self.open() > 0 || (full && pauses.failures() <= FULL_TRIES);
+        let tolerated = match at_once {
+            // A server that has no connection left can be reached.
+            _ if full && again => u32::MAX,
+            true => 0,
+            false => FAILURES_TOLERATED,
+        };
+        let noteworthy = self.breaker.failed(error, tolerated, now);
         if again {
-            return (Failed::Retry(pause.max(self.breaker.pause(now))), noteworthy);
+            return (Ok(pause.max(self.breaker.pause(now))), noteworthy);
         }
         self.end_opening();
         let waiting = std::mem::take(&mut self.waiting);
-        (Failed::GiveUp(waiting.into_values().collect()), noteworthy)
+        (Err(waiting.into_values().collect()), noteworthy)
     }
 
     /// A connection comes back. `fit` is whether it may be used again.
@@ -328,9 +321,8 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// idle as long: the same became of them.
     pub(super) fn found_dead(&mut self, used_at: Instant, now: Instant) -> Vec<C> {
         self.suspect_idle(now);
-        self.idle
-            .extract_if(.., |connection| connection.facts().used_at <= used_at)
-            .collect()
+        let alive = self.idle.partition_point(|other| other.facts().used_at <= used_at);
+        self.idle.drain(..alive).collect()
     }
 
     /// A connection broke: every idle one may be broken too, since the server restarted, or
@@ -372,31 +364,30 @@ impl<C: HasFacts, W> PoolState<C, W> {
         closed
     }
 
-    fn longest_idle_at(&self) -> Option<usize> {
-        (0..self.idle.len()).min_by_key(|at| self.idle[*at].facts().used_at)
-    }
-
     /// The idle connection that has been idle longest.
     pub(super) fn longest_idle(&self) -> Option<Idle> {
-        let since = self.idle[self.longest_idle_at()?].facts().used_at;
-        Some(Idle {
-            since,
-            several: self.open() > 1,
-        })
+        let since = self.idle.first()?.facts().used_at;
+        let several = self.open() > 1;
+        Some(Idle { since, several })
     }
 
     /// Takes out the connection that has been idle longest, if it was not used after `since`.
     pub(super) fn take_idle_since(&mut self, since: Instant) -> Option<C> {
-        let at = self
-            .longest_idle_at()
-            .filter(|at| self.idle[*at].facts().used_at <= since)?;
-        Some(self.idle.remove(at))
+        self.longest_idle().filter(|idle| idle.since <= since)?;
+        Some(self.idle.remove(0))
     }
 
     /// When it was last used, if nothing uses it now.
     pub(super) fn unused_since(&self) -> Option<Instant> {
         let unused = self.in_use == 0 && self.opening == 0 && self.waiting.is_empty();
         unused.then_some(self.used_at)
+    }
+
+    /// Begins a new era unless it was used after `since`. Returns the idle connections of the old
+    /// one.
+    pub(super) fn close_unused(&mut self, since: Instant) -> Option<Vec<C>> {
+        self.unused_since().filter(|at| *at <= since)?;
+        Some(self.begin_era(None))
     }
 }
 

@@ -138,18 +138,19 @@ impl History {
         };
         let error = DatabaseError::new(DatabaseErrorKind::Connect(kind));
         let open = self.model.in_use.len() + self.model.idle.len();
-        let tries = self.random.u32(1..6);
-        let (failed, _) = self
-            .state
-            .opening_failed(error, Failure::Refused, tries, SECOND, self.now);
+        let mut pauses = Backoff::new(SECOND, SECOND);
+        for _ in 1..self.random.u32(1..6) {
+            pauses.fail(self.now);
+        }
+        let (failed, _) = self.state.opening_failed(error, false, &mut pauses, self.now);
         match failed {
-            Failed::Retry(_) if self.random.bool() => {
-                if self.state.withdraw() {
+            Ok(_) if self.random.bool() => {
+                if self.state.withdraw(false) {
                     self.model.openings -= 1;
                 }
             }
-            Failed::Retry(_) => {}
-            Failed::GiveUp(told) => {
+            Ok(_) => {}
+            Err(told) => {
                 assert_eq!(open, 0, "{}: requests failed beside an open connection", self.at);
                 let waiting: Vec<_> = std::mem::take(&mut self.model.waiting);
                 assert_eq!(
@@ -184,9 +185,9 @@ impl History {
             8 if !self.model.waiting.is_empty() => {
                 let gone = self.random.usize(0..self.model.waiting.len());
                 let (ticket, request) = self.model.waiting.remove(gone);
-                let (left, surplus) = self.state.leave(ticket);
-                assert_eq!(left, Some(request), "{}", self.at);
-                if surplus && self.state.withdraw() {
+                assert_eq!(self.state.leave(ticket), Some(request), "{}", self.at);
+                // Its opening asks sooner or later.
+                if self.random.bool() && self.state.opening > 0 && self.state.withdraw(false) {
                     self.model.openings -= 1;
                 }
             }
@@ -220,7 +221,8 @@ impl History {
 
     fn check(&self) {
         let (state, model, at) = (&self.state, &self.model, &self.at);
-        let counts = (state.idle(), state.in_use(), state.opening, state.waiting.len());
+        let status = state.status();
+        let counts = (status.idle, status.in_use, state.opening, state.waiting.len());
         let expected = (
             model.idle.len(),
             model.in_use.len(),
@@ -236,6 +238,8 @@ impl History {
             model.waiting.is_empty() || model.idle.is_empty(),
             "{at}: waits beside an idle one"
         );
+        let in_order = state.idle.is_sorted_by_key(|connection| connection.facts.used_at);
+        assert!(in_order, "{at}: the idle ones are not in the order of their last use");
         let hopeless = !model.waiting.is_empty() && model.in_use.is_empty() && model.openings == 0;
         assert!(!hopeless, "{at}: nothing will ever serve who waits");
         assert_eq!(

@@ -1,12 +1,14 @@
-//! A tenant's secret, read and checked, and why there may be none.
+//! A tenant's secret, read and checked, with the driver and the lease that belong to it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
+use super::in_time;
 use crate::{
-    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, Lease, ProviderError, SecretDocument, SecretInvalid,
-    SecretProvider, SecretVersion, TenantId,
+    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, Lease, SecretDocument, SecretInvalid, SecretProvider,
+    SecretVersion, ServerVersion, TenantId,
     engine::settings::{PoolDefaults, PoolsSettings},
 };
 
@@ -26,66 +28,8 @@ pub(crate) struct Secret {
     pub(crate) lease: Option<HeldLease>,
     /// How the last connection that it opened is protected.
     pub(crate) encryption: Mutex<Option<Encryption>>,
-}
-
-/// Why there is no secret to use.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum SecretError {
-    #[error("the provider knows no such tenant")]
-    NotFound,
-    #[error("the secret cannot be had now")]
-    Unavailable {
-        retry_after: Duration,
-        #[source]
-        source: Arc<ProviderError>,
-    },
-    #[error("the secret cannot be used")]
-    Invalid {
-        retry_after: Duration,
-        #[source]
-        source: SecretInvalid,
-    },
-}
-
-impl SecretError {
-    /// A secret that was not read for a reason that is not the provider's.
-    pub(crate) fn lost(reason: &'static str) -> Self {
-        Self::Unavailable {
-            retry_after: Duration::from_secs(1),
-            source: Arc::new(ProviderError::Unavailable(reason.into())),
-        }
-    }
-
-    /// The provider's answer, with when to ask again.
-    pub(crate) fn of_provider(error: ProviderError, retry_after: Duration) -> Self {
-        match error {
-            ProviderError::NotFound => Self::NotFound,
-            ProviderError::Invalid { reason } => Self::invalid(SecretInvalid::new("secret", reason), retry_after),
-            error => Self::Unavailable {
-                retry_after,
-                source: Arc::new(error),
-            },
-        }
-    }
-
-    pub(crate) fn invalid(source: SecretInvalid, retry_after: Duration) -> Self {
-        Self::Invalid { retry_after, source }
-    }
-
-    /// The same with another time to ask again.
-    pub(super) fn retry_after(mut self, left: Duration) -> Self {
-        if let Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } = &mut self {
-            *retry_after = left;
-        }
-        self
-    }
-
-    pub(crate) fn delay(&self) -> Duration {
-        match self {
-            Self::NotFound => Duration::ZERO,
-            Self::Unavailable { retry_after, .. } | Self::Invalid { retry_after, .. } => *retry_after,
-        }
-    }
+    /// The version of its server, which is asked once.
+    pub(crate) server_version: OnceCell<ServerVersion>,
 }
 
 /// A lease of a secret. When nothing uses the secret any more, the lease is released.
@@ -103,12 +47,12 @@ impl Drop for HeldLease {
         };
         let (lease, tenant, provider) = (self.lease.clone(), self.tenant, self.provider.clone());
         runtime.spawn(async move {
-            let kind = match tokio::time::timeout(LEASE_DEADLINE, provider.release(lease)).await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.kind(),
-                Err(_) => "timeout",
-            };
-            tracing::warn!(tenant_id = %tenant, kind, "the lease of a secret could not be released; it ends by itself");
+            if let Err(error) = in_time(LEASE_DEADLINE, provider.release(lease)).await {
+                tracing::warn!(
+                    tenant_id = %tenant, kind = error.kind(),
+                    "the lease of a secret could not be released; it ends by itself"
+                );
+            }
         });
     }
 }
@@ -129,14 +73,6 @@ impl Drivers {
         Self(words)
     }
 
-    fn find(&self, word: &str) -> Result<(Arc<str>, Arc<dyn DatabaseDriver>), SecretInvalid> {
-        // The word is not repeated: it is a part of the secret.
-        self.0
-            .get(word)
-            .cloned()
-            .ok_or_else(|| SecretInvalid::new("type", "names no driver that is built in and enabled"))
-    }
-
     /// Reads and checks a document; the generation is still to be set.
     pub(super) fn read(
         &self,
@@ -153,7 +89,9 @@ impl Drivers {
         });
         let mut config = DatabaseConfig::parse(&document.value)?;
         config.tenant = Some(tenant);
-        let (driver_type, driver) = self.find(&config.driver)?;
+        // The word is not repeated: it is a part of the secret.
+        let none = || SecretInvalid::new("type", "names no driver that is built in and enabled");
+        let (driver_type, driver) = self.0.get(&config.driver).cloned().ok_or_else(none)?;
         driver.validate(&config)?;
         let (own, defaults) = (config.pool, &pools.defaults);
         let ceiling = pools.max_per_tenant.unwrap_or(usize::MAX);
@@ -172,6 +110,7 @@ impl Drivers {
             generation: 0,
             lease,
             encryption: Mutex::new(None),
+            server_version: OnceCell::new(),
         })
     }
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::secret::SecretError;
-use crate::engine::pace::Backoff;
+use crate::engine::{error::AcquireError, pace::Backoff};
 
 /// How long the provider is left alone after a failure: the first time, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(128));
@@ -21,11 +20,11 @@ const REFUSED_WINDOW: Duration = Duration::from_secs(60);
 pub(crate) struct SecretSlot<S, F> {
     kept: Option<Kept<S>>,
     fetch: Option<F>,
-    /// Rises with each request for a value that is read from now on: a refresh, a clear, a change
-    /// signal. A fetch that began in an earlier epoch stores nothing.
-    epoch: u64,
+    /// Whether a value was asked for since the running fetch asked the provider: by a refresh, a
+    /// clear or a change signal. What it has read is not stored then.
+    superseded: bool,
     backoff: Backoff,
-    last_error: Option<SecretError>,
+    last_error: Option<AcquireError>,
     /// When the secret was read anew in vain after a refused login, since it last changed.
     fruitless: Vec<Instant>,
     generation: u64,
@@ -60,27 +59,15 @@ pub(crate) enum Read<S> {
     Fetch {
         fallback: Option<S>,
     },
-    Refused(SecretError),
-}
-
-/// What became of a secret that was read.
-#[derive(Debug)]
-pub(crate) struct Stored<S> {
-    pub(crate) secret: S,
-    /// Whether it is another version than before.
-    pub(crate) changed: bool,
-    /// Whether one was kept.
-    pub(crate) replaced: bool,
+    Refused(AcquireError),
 }
 
 /// What to do after a login was refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum AfterRefusal<F> {
+pub(crate) enum AfterRefusal {
     /// Try again: the secret changed already, or was read just now.
     TryAgain,
-    /// Wait for this fetch first.
-    Wait(F),
-    /// Read it anew first.
+    /// Wait for a fetch first.
     Fetch,
     /// All that was read lately is the secret that is refused.
     GiveUp,
@@ -91,7 +78,7 @@ impl<S: Clone, F: Clone> Default for SecretSlot<S, F> {
         Self {
             kept: None,
             fetch: None,
-            epoch: 0,
+            superseded: false,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             last_error: None,
             fruitless: Vec::new(),
@@ -119,13 +106,9 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         Some((&kept.secret, now - kept.fetched_at, stale))
     }
 
-    /// Whether the provider is left alone for now after failures.
-    pub(crate) fn is_backing_off(&self, now: Instant) -> bool {
-        self.backoff.remaining(now).is_some()
-    }
-
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
+    /// For how long the provider is left alone after failures, if it is.
+    pub(crate) fn pause(&self, now: Instant) -> Option<Duration> {
+        self.backoff.remaining(now)
     }
 
     /// The running fetch.
@@ -135,6 +118,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
 
     pub(crate) fn begin_fetch(&mut self, fetch: F) {
         self.fetch = Some(fetch);
+        self.superseded = false;
     }
 
     /// The fetch has ended, however it did.
@@ -144,7 +128,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
 
     /// Whether a fetch may begin now.
     pub(crate) fn may_fetch(&self, now: Instant) -> bool {
-        self.fetch.is_none() && !self.is_backing_off(now)
+        self.fetch.is_none() && self.pause(now).is_none()
     }
 
     /// Whether a kept secret is past its time and may be renewed now.
@@ -154,7 +138,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
 
     /// What a request is to do.
     pub(crate) fn read(&self, now: Instant) -> Read<S> {
-        let left = self.backoff.remaining(now).filter(|_| self.fetch.is_none());
+        let left = self.pause(now).filter(|_| self.fetch.is_none());
         match (&self.kept, left, &self.last_error) {
             (Some(kept), ..) if now < kept.times.fresh_until => Read::Fresh(kept.secret.clone()),
             (Some(kept), left, _) if now < kept.times.serve_until => {
@@ -166,43 +150,43 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
                     Read::Fetch { fallback: Some(secret) }
                 }
             }
-            (_, Some(left), Some(error)) => Read::Refused(error.clone().retry_after(left)),
+            (_, Some(left), Some(error)) => Read::Refused(error.clone().with_retry_after(left)),
             _ => Read::Fetch { fallback: None },
         }
     }
 
     /// Asks for a value that is read from now on.
     pub(crate) fn refresh(&mut self) {
-        self.epoch += 1;
+        self.superseded = true;
     }
 
     /// Forgets the secret; returns whether there was one.
     pub(crate) fn clear(&mut self) -> bool {
-        self.epoch += 1;
+        self.superseded = true;
         self.backoff.succeed();
         self.kept.take().is_some()
     }
 
     /// Lets the secret be read anew at its next use.
     pub(crate) fn expire(&mut self, now: Instant) {
-        self.epoch += 1;
+        self.superseded = true;
         if let Some(kept) = &mut self.kept {
             kept.times.fresh_until = kept.times.fresh_until.min(now);
         }
     }
 
-    /// Stores what a fetch of `epoch` has read: `same`, if it is the version that is in use
-    /// already, else what `new` makes with the next generation. Returns `None`, and stores nothing,
-    /// if another value was asked for meanwhile or `new` has nothing.
+    /// Stores what the fetch has read: `same`, if it is the version that is in use already, else what
+    /// `new` makes with the next generation. Returns it, and whether it changed. Returns `None`, and
+    /// stores nothing, if `new` has nothing or another value was asked for meanwhile: the fetch asks
+    /// once more.
     pub(crate) fn store(
         &mut self,
-        epoch: u64,
         now: Instant,
         times: Times,
         same: Option<S>,
         new: impl FnOnce(u64) -> Option<S>,
-    ) -> Option<Stored<S>> {
-        if epoch != self.epoch {
+    ) -> Option<(S, bool)> {
+        if std::mem::take(&mut self.superseded) {
             return None;
         }
         let changed = same.is_none();
@@ -212,42 +196,28 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
             self.generation += 1;
             self.fruitless.clear();
         }
-        let kept = Kept {
+        self.kept = Some(Kept {
             secret: secret.clone(),
             fetched_at: now,
             times,
             stale: false,
-        };
-        let replaced = self.kept.replace(kept).is_some();
-        Some(Stored {
-            secret,
-            changed,
-            replaced,
-        })
+        });
+        Some((secret, changed))
     }
 
-    /// The provider said that there is no such tenant. Returns whether a secret was kept; `None`,
-    /// if another answer was asked for meanwhile.
-    pub(crate) fn not_found(&mut self, epoch: u64) -> Option<bool> {
-        if epoch != self.epoch {
+    /// The fetch failed. Returns the error with the time to ask again, and the failures in a row;
+    /// `None` as [`store`](Self::store). That there is no such tenant is an answer and no failure:
+    /// the secret is forgotten.
+    pub(crate) fn fail(&mut self, error: AcquireError, now: Instant) -> Option<(AcquireError, u32)> {
+        if std::mem::take(&mut self.superseded) {
             return None;
         }
-        self.note_success();
-        Some(self.kept.take().is_some())
-    }
-
-    /// A fetch failed; `error` is made with the time to ask again. Returns it with the failures in
-    /// a row; `None`, if another answer was asked for meanwhile.
-    pub(crate) fn failed(
-        &mut self,
-        epoch: u64,
-        now: Instant,
-        error: impl FnOnce(Duration) -> SecretError,
-    ) -> Option<(SecretError, u32)> {
-        if epoch != self.epoch {
-            return None;
+        if matches!(error, AcquireError::Unknown) {
+            self.note_success();
+            self.kept = None;
+            return Some((error, 0));
         }
-        let error = error(self.backoff.fail(now));
+        let error = error.with_retry_after(self.backoff.fail(now));
         self.last_error = Some(error.clone());
         if let Some(kept) = &mut self.kept {
             kept.stale = true;
@@ -261,12 +231,12 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
     }
 
     /// What to do after the user of the secret of generation `refused` was refused.
-    pub(crate) fn after_refusal(&mut self, refused: u64, now: Instant) -> AfterRefusal<F> {
+    pub(crate) fn after_refusal(&mut self, refused: u64, now: Instant) -> AfterRefusal {
         if self.generation != refused {
             return AfterRefusal::TryAgain;
         }
-        if let Some(fetch) = &self.fetch {
-            return AfterRefusal::Wait(fetch.clone());
+        if self.fetch.is_some() {
+            return AfterRefusal::Fetch;
         }
         self.fruitless.retain(|at| now - *at < REFUSED_WINDOW);
         let Some(pause) = REFUSED_PAUSES.get(self.fruitless.len()) else {

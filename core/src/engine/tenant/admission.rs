@@ -46,13 +46,8 @@ impl Admission {
         })
     }
 
-    /// Counts a request out.
-    pub(crate) fn leave(&self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Keeps the tenant from being forgotten until [`release`](Self::release). A suspended tenant
-    /// can be held.
+    /// Keeps the tenant from being forgotten until [`leave`](Self::leave). A suspended tenant can be
+    /// held.
     pub(crate) fn hold(&self) -> Result<(), Refused> {
         self.change(|word| match word & FORGOTTEN {
             0 => Ok(word + ONE_HOLD),
@@ -60,9 +55,10 @@ impl Admission {
         })
     }
 
-    /// Ends a hold.
-    pub(crate) fn release(&self) {
-        self.0.fetch_sub(ONE_HOLD, Ordering::AcqRel);
+    /// Ends what began by [`enter`](Self::enter), or by [`hold`](Self::hold).
+    pub(crate) fn leave(&self, is_request: bool) {
+        let one = if is_request { 1 } else { ONE_HOLD };
+        self.0.fetch_sub(one, Ordering::AcqRel);
     }
 
     /// Suspends or resumes the tenant; running requests go on.
@@ -97,17 +93,10 @@ impl Admission {
     }
 
     fn change(&self, next: impl Fn(u64) -> Result<u64, Refused>) -> Result<(), Refused> {
-        let mut word = self.0.load(Ordering::Acquire);
-        loop {
-            let changed = next(word)?;
-            match self
-                .0
-                .compare_exchange_weak(word, changed, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return Ok(()),
-                Err(current) => word = current,
-            }
-        }
+        let changed = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| next(word).ok());
+        changed.map_or_else(|word| next(word).map(drop), |_| Ok(()))
     }
 }
 
@@ -122,10 +111,10 @@ mod tests {
         assert_eq!(admission.enter(1), Err(Refused::Busy));
         assert!(!admission.forget());
         admission.hold().unwrap();
-        admission.leave();
+        admission.leave(true);
         assert!(!admission.forget());
         admission.set_suspended(true).unwrap();
-        admission.release();
+        admission.leave(false);
         assert_eq!(admission.enter(1), Err(Refused::Suspended));
         assert!(!admission.forget() && admission.is_suspended());
         admission.set_suspended(false).unwrap();

@@ -1,83 +1,46 @@
 //! Every tenant that is known, by its id.
 
-use std::{collections::HashMap, hash::BuildHasher as _, sync::Arc};
+use std::sync::Arc;
 
+use dashmap::DashMap;
 use foldhash::quality::RandomState;
-use parking_lot::RwLock;
 
-use super::Admission;
+use super::Tenant;
 use crate::TenantId;
-
-/// How many parts the map has: tenants in different parts never wait for each other.
-const PARTS: usize = 64;
-
-/// What the directory holds: something with an [`Admission`].
-pub(crate) trait Admits {
-    fn admission(&self) -> &Admission;
-}
-
-type Part<T> = RwLock<HashMap<TenantId, Arc<T>, RandomState>>;
 
 /// A map from ids to tenants. A tenant is created exactly once, and it is taken out only while
 /// nothing uses it: creating and taking out are each one step under the lock of the tenant's part.
-pub(crate) struct Directory<T> {
-    parts: Vec<Part<T>>,
-    hasher: RandomState,
-}
+#[derive(Default)]
+pub(crate) struct Directory(DashMap<TenantId, Arc<Tenant>, RandomState>);
 
-impl<T> Default for Directory<T> {
-    fn default() -> Self {
-        Self {
-            parts: (0..PARTS).map(|_| Part::default()).collect(),
-            hasher: RandomState::default(),
-        }
-    }
-}
-
-impl<T: Admits> Directory<T> {
-    fn part(&self, tenant: &TenantId) -> &Part<T> {
-        // The upper bits: the maps themselves use the lower ones.
-        &self.parts[(self.hasher.hash_one(tenant) >> 56) as usize % PARTS]
-    }
-
-    pub(crate) fn get(&self, tenant: &TenantId) -> Option<Arc<T>> {
-        self.part(tenant).read().get(tenant).cloned()
+impl Directory {
+    pub(crate) fn get(&self, tenant: &TenantId) -> Option<Arc<Tenant>> {
+        self.0.get(tenant).map(|found| found.clone())
     }
 
     /// The tenant, created by `create` if there is none; however many ask at once, it is created
     /// once.
-    pub(crate) fn get_or_create(&self, tenant: &TenantId, create: impl FnOnce() -> T) -> Arc<T> {
-        if let Some(found) = self.get(tenant) {
-            return found;
-        }
-        let mut part = self.part(tenant).write();
-        part.entry(*tenant).or_insert_with(|| Arc::new(create())).clone()
+    pub(crate) fn get_or_create(&self, tenant: &TenantId, create: impl FnOnce() -> Tenant) -> Arc<Tenant> {
+        let entry = self.0.entry(*tenant);
+        entry.or_insert_with(|| Arc::new(create())).clone()
     }
 
     /// Takes a tenant out unless something uses it, it is suspended, or `keep` says so; returns
     /// whether it is out. What still refers to it then looks the id up again.
-    pub(crate) fn forget(&self, tenant: &TenantId, keep: impl FnOnce(&T) -> bool) -> bool {
-        let mut part = self.part(tenant).write();
-        let forgotten = part
-            .get(tenant)
-            .is_some_and(|found| !keep(found) && found.admission().forget());
-        if forgotten {
-            part.remove(tenant);
-        }
-        forgotten
+    pub(crate) fn forget(&self, tenant: &TenantId, keep: impl FnOnce(&Tenant) -> bool) -> bool {
+        let gone = self
+            .0
+            .remove_if(tenant, |_, found| !keep(found) && found.admission.forget());
+        gone.is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.read().len()).sum()
+        self.0.len()
     }
 
     /// Every tenant. It passes over the map part by part.
-    pub(crate) fn all(&self) -> Vec<Arc<T>> {
-        let mut all = Vec::new();
-        for part in &self.parts {
-            all.extend(part.read().values().cloned());
-        }
-        all
+    pub(crate) fn all(&self) -> Vec<Arc<Tenant>> {
+        self.0.iter().map(|found| found.clone()).collect()
     }
 }
 
@@ -91,22 +54,19 @@ mod tests {
         },
     };
 
+    use tokio::time::Instant;
+
     use super::{super::Refused, *};
+    use crate::engine::settings::LimitsSettings;
 
-    struct Tenant {
-        serial: usize,
-        admission: Admission,
-    }
-
-    impl Admits for Tenant {
-        fn admission(&self) -> &Admission {
-            &self.admission
-        }
+    fn new(id: &TenantId) -> Tenant {
+        let limits = LimitsSettings::default();
+        Tenant::new(*id, Instant::now(), &limits, None, Arc::default())
     }
 
     #[derive(Default)]
     struct Model {
-        created: usize,
+        created: Vec<Arc<Tenant>>,
         /// Serial, running requests, holds and whether it is suspended, by tenant.
         known: BTreeMap<u8, (usize, usize, usize, bool)>,
     }
@@ -121,7 +81,7 @@ mod tests {
     /// a reference that was looked up any number of steps before.
     fn history(seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed);
-        let directory = Directory::<Tenant>::default();
+        let directory = Directory::default();
         let mut model = Model::default();
         let mut looked_up: Vec<(u8, Arc<Tenant>)> = Vec::new();
         for step in 0..random.usize(5..60) {
@@ -130,16 +90,14 @@ mod tests {
             let at = (!looked_up.is_empty()).then(|| random.usize(0..looked_up.len()));
             match (random.u8(0..8), at) {
                 (0 | 1, _) => {
-                    let serial = model.created;
-                    let found = directory.get_or_create(&id(tenant), || Tenant {
-                        serial,
-                        admission: Admission::default(),
-                    });
+                    let serial = model.created.len();
+                    let found = directory.get_or_create(&id(tenant), || new(&id(tenant)));
                     let known = model.known.entry(tenant).or_insert_with(|| {
-                        model.created += 1;
+                        model.created.push(found.clone());
                         (serial, 0, 0, false)
                     });
-                    assert_eq!(found.serial, known.0, "{}: another one was created", context());
+                    let same = Arc::ptr_eq(&found, &model.created[known.0]);
+                    assert!(same, "{}: another one was created", context());
                     looked_up.push((tenant, found));
                 }
                 (2, _) => {
@@ -154,7 +112,10 @@ mod tests {
                 }
                 (action, Some(at)) => {
                     let (tenant, found) = &looked_up[at];
-                    let known = model.known.get_mut(tenant).filter(|known| known.0 == found.serial);
+                    let known = model
+                        .known
+                        .get_mut(tenant)
+                        .filter(|known| Arc::ptr_eq(found, &model.created[known.0]));
                     let admission = &found.admission;
                     match (action, known) {
                         (3, None) => assert_eq!(admission.enter(LIMIT), Err(Refused::Forgotten), "{}", context()),
@@ -168,7 +129,7 @@ mod tests {
                             known.1 += usize::from(expected.is_ok());
                         }
                         (4, Some(known)) if known.1 > 0 => {
-                            admission.leave();
+                            admission.leave(true);
                             known.1 -= 1;
                         }
                         (5, None) => assert_eq!(admission.hold(), Err(Refused::Forgotten), "{}", context()),
@@ -177,7 +138,7 @@ mod tests {
                             known.2 += 1;
                         }
                         (6, Some(known)) if known.2 > 0 => {
-                            admission.release();
+                            admission.leave(false);
                             known.2 -= 1;
                         }
                         (7, known) => {
@@ -196,8 +157,9 @@ mod tests {
             assert_eq!(directory.len(), model.known.len(), "{}", context());
             for (tenant, (serial, running, _, suspended)) in &model.known {
                 let found = directory.get(&id(*tenant)).unwrap();
-                let seen = (found.serial, found.admission.running(), found.admission.is_suspended());
-                assert_eq!(seen, (*serial, *running, *suspended), "{}", context());
+                assert!(Arc::ptr_eq(&found, &model.created[*serial]), "{}", context());
+                let seen = (found.admission.running(), found.admission.is_suspended());
+                assert_eq!(seen, (*running, *suspended), "{}", context());
             }
         }
     }
@@ -211,18 +173,17 @@ mod tests {
     #[test]
     fn of_two_threads_one_creates_a_tenant() {
         const ROUNDS: usize = 20_000;
-        let directory = Directory::<Tenant>::default();
+        let directory = Directory::default();
         let created = AtomicUsize::new(0);
         let barrier = Barrier::new(2);
-        let run = || -> Vec<usize> {
+        let run = || -> Vec<Arc<Tenant>> {
             let of_round = |round: usize| {
                 let id: TenantId = format!("t{round}").parse().unwrap();
                 barrier.wait();
-                let found = directory.get_or_create(&id, || Tenant {
-                    serial: created.fetch_add(1, Ordering::Relaxed),
-                    admission: Admission::default(),
-                });
-                found.serial
+                directory.get_or_create(&id, || {
+                    created.fetch_add(1, Ordering::Relaxed);
+                    new(&id)
+                })
             };
             (0..ROUNDS).map(of_round).collect()
         };
@@ -230,7 +191,7 @@ mod tests {
             let other = scope.spawn(run);
             (run(), other.join().unwrap())
         });
-        assert_eq!(first, second);
+        assert!(first.iter().zip(&second).all(|(one, other)| Arc::ptr_eq(one, other)));
         assert_eq!(created.load(Ordering::Relaxed), ROUNDS);
     }
 }

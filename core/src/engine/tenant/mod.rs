@@ -19,11 +19,11 @@ use tokio::time::Instant;
 
 use admission::Admission;
 pub(crate) use admission::Refused;
-pub(crate) use directory::{Admits, Directory};
+pub(crate) use directory::Directory;
 use secret::Flight;
 
 use super::{
-    measure::{observer::EngineObserver, usage::TenantUsageCounters},
+    measure::{observer::EngineObserver, usage::UsageAccount},
     pace::RateLimiter,
     pool::{Pool, PoolParts},
     secrets::{Secret, SecretSlot},
@@ -34,15 +34,15 @@ use crate::{LimitOverrides, TenantId};
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     holdings: Mutex<Holdings>,
-    pub(crate) usage: Arc<TenantUsageCounters>,
+    pub(crate) usage: Arc<UsageAccount>,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
-    admission: Admission,
-    /// The limits of its secret; 0 for those of the configuration.
+    pub(crate) admission: Admission,
+    /// The most requests at once, and per second; 0 for no limit per second.
     concurrent_requests: AtomicUsize,
     requests_per_second: AtomicU32,
     /// When the engine started.
     start: Instant,
-    /// Milliseconds since `start`.
+    /// Milliseconds since `start`, counted from 1; 0 if no request and no operator used it yet.
     last_used: AtomicU64,
     rate: RateLimiter,
 }
@@ -74,26 +74,29 @@ impl Holdings {
 }
 
 impl Tenant {
-    /// One that is in use now, in an engine that was started at `start`. Its usage goes to
+    /// One that was not used yet, in an engine that was started at `start`. Its usage goes to
     /// `forgotten` when it is dropped.
     pub(crate) fn new(
         id: TenantId,
         start: Instant,
+        limits: &LimitsSettings,
         observer: Option<Arc<dyn EngineObserver>>,
-        forgotten: Arc<TenantUsageCounters>,
+        forgotten: Arc<UsageAccount>,
     ) -> Self {
-        Self {
+        let tenant = Self {
             id,
             holdings: Mutex::default(),
-            usage: Arc::new(TenantUsageCounters::with_heir(forgotten)),
+            usage: Arc::new(UsageAccount::with_heir(forgotten)),
             observer,
             admission: Admission::default(),
-            concurrent_requests: AtomicUsize::new(0),
-            requests_per_second: AtomicU32::new(0),
+            concurrent_requests: AtomicUsize::default(),
+            requests_per_second: AtomicU32::default(),
             start,
-            last_used: AtomicU64::new(start.elapsed().as_millis() as u64),
+            last_used: AtomicU64::new(0),
             rate: RateLimiter::default(),
-        }
+        };
+        tenant.set_limits(limits, LimitOverrides::default());
+        tenant
     }
 
     pub(crate) fn holdings(&self) -> MutexGuard<'_, Holdings> {
@@ -126,28 +129,25 @@ impl Tenant {
 
     /// Counts a request against the limit per second, if there is one; the error is when to come
     /// again.
-    pub(crate) fn take_turn(&self, limits: &LimitsSettings) -> Result<(), Duration> {
-        let per_second = match self.requests_per_second.load(Ordering::Relaxed) {
-            0 => limits.requests_per_second,
-            own => Some(own),
-        };
-        match per_second {
-            Some(per_second) => self.rate.take(per_second, self.start.elapsed()),
-            None => Ok(()),
+    pub(crate) fn take_turn(&self) -> Result<(), Duration> {
+        match self.requests_per_second.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            per_second => self.rate.take(per_second, self.start.elapsed()),
         }
     }
 
-    /// Takes the limits that its secret sets.
-    fn set_limits(&self, own: LimitOverrides) {
-        let concurrent = own.concurrent_requests.unwrap_or(0);
+    /// Takes the limits of the configuration, or those that its secret sets.
+    fn set_limits(&self, limits: &LimitsSettings, own: LimitOverrides) {
+        let concurrent = own.concurrent_requests.unwrap_or(limits.concurrent_requests);
         self.concurrent_requests.store(concurrent, Ordering::Relaxed);
-        let per_second = own.requests_per_second.unwrap_or(0);
-        self.requests_per_second.store(per_second, Ordering::Relaxed);
+        let per_second = own.requests_per_second.or(limits.requests_per_second);
+        self.requests_per_second
+            .store(per_second.unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The database is used now, or is about to be.
     pub(crate) fn touch(&self, now: Instant) {
-        let now = now.saturating_duration_since(self.start).as_millis() as u64;
+        let now = 1 + now.saturating_duration_since(self.start).as_millis() as u64;
         // Most uses come within the same millisecond as another, and what is not written need not
         // be read again by other cores.
         if self.last_used.load(Ordering::Relaxed) != now {
@@ -155,74 +155,42 @@ impl Tenant {
         }
     }
 
-    /// When it was last used, since the engine started.
-    pub(crate) fn last_used(&self) -> Duration {
-        Duration::from_millis(self.last_used.load(Ordering::Relaxed))
+    /// The greater, the later it was last used.
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
     }
 
-    /// How many of its requests are running.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.admission.running()
-    }
-
-    /// Whether nothing uses it and it is not suspended.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.admission.is_idle()
-    }
-
-    pub(crate) fn is_suspended(&self) -> bool {
-        self.admission.is_suspended()
-    }
-
-    /// Refuses its requests from now on, or no longer.
-    pub(crate) fn set_suspended(&self, suspended: bool) -> Result<(), Refused> {
-        self.admission.set_suspended(suspended)
-    }
-}
-
-impl Admits for Tenant {
-    fn admission(&self) -> &Admission {
-        &self.admission
-    }
-}
-
-/// A tenant in which one request is counted as running until this is dropped.
-pub(crate) struct Admitted(Arc<Tenant>);
-
-impl Admitted {
-    /// Counts a request in, unless it may not run now.
-    pub(crate) fn enter(tenant: Arc<Tenant>, limits: &LimitsSettings) -> Result<Self, Refused> {
-        let limit = match tenant.concurrent_requests.load(Ordering::Relaxed) {
-            0 => limits.concurrent_requests,
-            own => own,
-        };
-        tenant.admission.enter(limit)?;
-        Ok(Self(tenant))
-    }
-}
-
-impl Deref for Admitted {
-    type Target = Arc<Tenant>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.0.admission.leave();
+    pub(crate) fn was_used(&self) -> bool {
+        self.last_used() > 0
     }
 }
 
 /// A tenant that is not forgotten until this is dropped.
-pub(crate) struct Held(Arc<Tenant>);
+pub(crate) struct Held {
+    tenant: Arc<Tenant>,
+    /// Whether it counts as a running request.
+    is_request: bool,
+}
 
 impl Held {
-    /// Holds a tenant, unless it is forgotten already.
+    /// Counts a request in, unless it may not run now.
+    pub(crate) fn enter(tenant: Arc<Tenant>) -> Result<Self, Refused> {
+        tenant
+            .admission
+            .enter(tenant.concurrent_requests.load(Ordering::Relaxed))?;
+        Ok(Self {
+            tenant,
+            is_request: true,
+        })
+    }
+
+    /// Holds a tenant for something other than a request, unless it is forgotten already.
     pub(crate) fn new(tenant: Arc<Tenant>) -> Result<Self, Refused> {
         tenant.admission.hold()?;
-        Ok(Self(tenant))
+        Ok(Self {
+            tenant,
+            is_request: false,
+        })
     }
 }
 
@@ -230,19 +198,12 @@ impl Deref for Held {
     type Target = Arc<Tenant>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.tenant
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.admission.release();
+        self.tenant.admission.leave(self.is_request);
     }
-}
-
-/// What a request needs of its tenant.
-pub(crate) struct OpenTenant {
-    pub(crate) tenant: Admitted,
-    pub(crate) secret: Arc<Secret>,
-    pub(crate) pool: Arc<Pool>,
 }

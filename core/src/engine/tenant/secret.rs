@@ -1,28 +1,29 @@
 //! Reading a tenant's secret: at most one fetch at a time, and all requests wait for its answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use futures_util::{FutureExt as _, future::Shared};
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{Held, Holdings, Tenant};
 use crate::{
-    ProviderError,
     engine::{
+        error::AcquireError,
         measure::observer::FetchOutcome,
-        secrets::{AfterRefusal, Fetched, Read, Secret, SecretError, Secrets, Stored, Turn, count},
+        secrets::{AfterRefusal, Fetched, Read, Secret, Secrets},
     },
     trace::trace_span,
 };
 
-/// How often a fetch begins anew because a refresh made what it read too old.
+/// How often a fetch asks the provider because a refresh made what it read too old.
 const MOST_SUPERSEDED: u32 = 16;
 /// The field of the span around a read that says where the secret came from.
 const CACHE: &str = "secret.cache";
 
-type Outcome = Result<Arc<Secret>, SecretError>;
+type Outcome = Result<Arc<Secret>, AcquireError>;
 /// Receives the answer of a fetch.
-pub(crate) type Flight = watch::Receiver<Option<Outcome>>;
+pub(crate) type Flight = Shared<oneshot::Receiver<Outcome>>;
 
 impl Tenant {
     /// The secret: at once while it is fresh, or past its time while one fetch renews it.
@@ -30,46 +31,41 @@ impl Tenant {
         let note = |from| {
             Span::current().record(CACHE, from);
         };
+        let hit = || self.usage.lock().secret_hits += 1;
         let serve_stale = |secret| {
             note("stale");
-            count(&self.usage.secret_hits);
-            count(&secrets.counters.stale_served);
+            hit();
+            secrets.counters.lock().metrics.stale_served += 1;
             Ok(secret)
         };
         let (flight, fallback) = {
             let mut holdings = self.holdings();
             match holdings.secret.read(now) {
                 Read::Fresh(secret) => {
-                    count(&self.usage.secret_hits);
                     note("hit");
+                    hit();
                     return Ok(secret);
                 }
                 Read::Refused(error) => return Err(error),
                 Read::Stale(secret) => {
-                    if holdings.secret.may_fetch(now) {
-                        self.begin_fetch(&mut holdings, secrets, true);
-                    }
+                    self.renew_if_due(&mut holdings, secrets, now);
                     return serve_stale(secret);
                 }
                 Read::Fetch { fallback } => {
                     note("miss");
-                    let is_kept = holdings.secret.kept().is_some();
-                    let flight = match holdings.secret.fetch().cloned() {
-                        Some(running) => {
-                            (!is_kept).then(|| count(&self.usage.secret_hits));
-                            running
-                        }
-                        None => {
-                            (!is_kept).then(|| count(&secrets.counters.misses));
-                            self.begin_fetch(&mut holdings, secrets, true)
-                        }
-                    };
-                    (flight, fallback)
+                    match (holdings.secret.kept(), holdings.secret.fetch()) {
+                        (Some(_), _) => {}
+                        (None, Some(_)) => hit(),
+                        (None, None) => secrets.counters.lock().metrics.misses += 1,
+                    }
+                    (self.join_fetch(&mut holdings, secrets, true), fallback)
                 }
             }
         };
         match (landed(flight).await, fallback) {
-            (Err(SecretError::Unavailable { .. } | SecretError::Invalid { .. }), Some(secret)) => serve_stale(secret),
+            (Err(AcquireError::ProviderUnavailable { .. } | AcquireError::SecretInvalid { .. }), Some(secret)) => {
+                serve_stale(secret)
+            }
             (outcome, _) => outcome,
         }
     }
@@ -81,19 +77,15 @@ impl Tenant {
             let mut holdings = self.holdings();
             holdings.secret.refresh();
             secrets.forget_unknown(Some(&self.id));
-            match holdings.secret.fetch().cloned() {
-                Some(running) => running,
-                None => self.begin_fetch(&mut holdings, secrets, false),
-            }
+            self.join_fetch(&mut holdings, secrets, false)
         };
         landed(flight).await
     }
 
     /// Renews a kept secret whose time is over, in the background.
-    pub(crate) fn renew_if_due(self: &Arc<Self>, secrets: &Arc<Secrets>, now: Instant) {
-        let mut holdings = self.holdings();
+    pub(crate) fn renew_if_due(self: &Arc<Self>, holdings: &mut Holdings, secrets: &Arc<Secrets>, now: Instant) {
         if holdings.secret.is_due(now) {
-            self.begin_fetch(&mut holdings, secrets, true);
+            drop(self.join_fetch(holdings, secrets, true));
         }
     }
 
@@ -105,8 +97,7 @@ impl Tenant {
             match holdings.secret.after_refusal(refused, Instant::now()) {
                 AfterRefusal::TryAgain => return true,
                 AfterRefusal::GiveUp => return false,
-                AfterRefusal::Wait(running) => running,
-                AfterRefusal::Fetch => self.begin_fetch(&mut holdings, secrets, false),
+                AfterRefusal::Fetch => self.join_fetch(&mut holdings, secrets, false),
             }
         };
         if let Err(error) = landed(flight).await {
@@ -115,131 +106,98 @@ impl Tenant {
         true
     }
 
-    /// Begins a fetch in a task of its own: a request that goes away takes no one else's answer
-    /// with it. `may_renew` is whether extending the lease of the secret that is kept is enough.
-    fn begin_fetch(self: &Arc<Self>, holdings: &mut Holdings, secrets: &Arc<Secrets>, may_renew: bool) -> Flight {
-        let (sender, flight) = watch::channel(None);
-        // The caller has entered the tenant or holds it.
+    /// The running fetch. If there is none, one begins in a task of its own: a request that goes
+    /// away takes no one else's answer with it. `may_renew` is whether extending the lease of the
+    /// secret that is kept is enough.
+    fn join_fetch(self: &Arc<Self>, holdings: &mut Holdings, secrets: &Arc<Secrets>, may_renew: bool) -> Flight {
+        if let Some(running) = holdings.secret.fetch() {
+            return running.clone();
+        }
+        let (sender, receiver) = oneshot::channel();
+        let flight = receiver.shared();
+        // The caller has entered the tenant or holds it; if not, nothing waits for the answer.
         let Ok(held) = Held::new(self.clone()) else {
-            sender.send_replace(Some(Err(SecretError::lost("the tenant is forgotten"))));
             return flight;
         };
         holdings.secret.begin_fetch(flight.clone());
+        let in_use = holdings.secret.kept().cloned().filter(|_| may_renew);
+        let is_new = !holdings.is_known();
         let secrets = secrets.clone();
         let span = trace_span!(
             "fetch secret",
             otel.kind = "client",
             otel.status_code = Empty,
             tenant.id = self.id.as_str(),
-            secret.provider = secrets.provider_type(),
+            secret.provider = secrets.provider_type,
             secret.version = Empty,
             secret.outcome = Empty,
         );
         let fetch = async move {
-            let landing = Landing(held);
-            let outcome = landing.0.fetch(&secrets, may_renew).await;
-            drop(landing);
-            sender.send_replace(Some(outcome));
+            let outcome = AssertUnwindSafe(held.fetch(&secrets, in_use, is_new))
+                .catch_unwind()
+                .await;
+            let outcome = outcome.unwrap_or_else(|_| Err(AcquireError::lost("the fetch panicked")));
+            held.holdings().secret.end_fetch();
+            if matches!(outcome, Err(AcquireError::Unknown)) {
+                secrets.gone.lock().push(held.id);
+            }
+            drop(held);
+            // Those who waited may have gone away.
+            drop(sender.send(outcome));
         };
         tokio::spawn(fetch.instrument(span));
         flight
     }
 
     /// Asks the provider until no refresh has asked for a newer answer.
-    async fn fetch(&self, secrets: &Secrets, may_renew: bool) -> Outcome {
-        for attempt in 0..MOST_SUPERSEDED {
-            if let Some(outcome) = self.fetch_once(secrets, may_renew && attempt == 0).await {
-                return outcome;
+    async fn fetch(&self, secrets: &Arc<Secrets>, mut in_use: Option<Arc<Secret>>, is_new: bool) -> Outcome {
+        let span = Span::current();
+        for _ in 0..MOST_SUPERSEDED {
+            let permit = secrets.turn(&self.id, is_new).await?;
+            let started = Instant::now();
+            let fetched = secrets.ask(&self.id, in_use.take().as_deref()).await;
+            let took = started.elapsed();
+            // Unknown tenants are counted while the permit is held, so that no more ask in vain than
+            // there are permits before it shows.
+            let landed = match fetched {
+                Ok(fetched) => self.keep(secrets, fetched, took).map(Ok),
+                Err(error) => self.fail(secrets, error).map(Err),
+            };
+            drop(permit);
+            let ended = match &landed {
+                None => FetchOutcome::Superseded,
+                Some(Ok((_, true))) => FetchOutcome::Changed,
+                Some(Ok((_, false))) => FetchOutcome::Unchanged,
+                Some(Err(AcquireError::Unknown)) => FetchOutcome::NotFound,
+                Some(Err(AcquireError::ProviderUnavailable { source, .. })) => FetchOutcome::Failed(source.kind()),
+                Some(Err(_)) => FetchOutcome::Invalid,
+            };
+            let failed = matches!(landed, Some(Err(_)));
+            self.usage.lock().secret_fetches.record(took, failed);
+            if let Some(observer) = &self.observer {
+                observer.secret_fetched(took, ended);
+            }
+            span.record("secret.outcome", ended.as_str());
+            match landed {
+                None => {}
+                Some(Ok((secret, _))) => {
+                    span.record("secret.version", tracing::field::display(&secret.version));
+                    return Ok(secret);
+                }
+                Some(Err(error)) => {
+                    span.record("otel.status_code", "ERROR");
+                    return Err(error);
+                }
             }
         }
-        Err(SecretError::lost(
+        Err(AcquireError::lost(
             "the secret was refreshed again and again while it was read",
         ))
     }
 
-    /// Asks once; `None` if a newer answer was asked for meanwhile.
-    async fn fetch_once(&self, secrets: &Secrets, may_renew: bool) -> Option<Outcome> {
-        let (epoch, in_use, is_new) = {
-            let holdings = self.holdings();
-            let in_use = holdings.secret.kept().cloned().filter(|_| may_renew);
-            (holdings.secret.epoch(), in_use, !holdings.is_known())
-        };
-        let turn = match secrets.turn(&self.id, is_new).await {
-            Ok(turn) => turn,
-            Err(error) => return Some(Err(error)),
-        };
-        let started = Instant::now();
-        let fetched = match &turn {
-            Turn::Ask { .. } => secrets.ask(&self.id, in_use.as_deref()).await,
-            Turn::Unknown => Err(ProviderError::NotFound),
-        };
-        let took = started.elapsed();
-        // Unknown tenants are counted while the permit is held, so that no more ask in vain than
-        // there are permits before it shows.
-        let landed = self.land(secrets, epoch, fetched, matches!(turn, Turn::Ask { .. }), took);
-        drop(turn);
-        let told = landed.as_ref().map_or(FetchOutcome::Superseded, |(_, told)| *told);
-        let failed = landed.as_ref().is_some_and(|(outcome, _)| outcome.is_err());
-        self.usage.secret_fetches.record(took, failed);
-        if let Some(observer) = &self.observer {
-            observer.secret_fetched(took, told);
-        }
-        let span = Span::current();
-        span.record("secret.outcome", told.as_str());
-        let (outcome, _) = landed?;
-        match &outcome {
-            Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
-            Err(_) => span.record("otel.status_code", "ERROR"),
-        };
-        Some(outcome)
-    }
-
-    /// Takes the provider's answer, unless a newer one was asked for meanwhile.
-    fn land(
-        &self,
-        secrets: &Secrets,
-        epoch: u64,
-        fetched: Result<Fetched, ProviderError>,
-        asked: bool,
-        took: Duration,
-    ) -> Option<(Outcome, FetchOutcome)> {
-        let told = match &fetched {
-            Ok(Fetched::Secret(_) | Fetched::Renewed(_)) => None,
-            Ok(Fetched::Invalid(_)) | Err(ProviderError::Invalid { .. }) => Some(FetchOutcome::Invalid),
-            Err(ProviderError::NotFound) => Some(FetchOutcome::NotFound),
-            Err(error) => Some(FetchOutcome::Failed(error.kind())),
-        };
-        let landed = match fetched {
-            Ok(Fetched::Secret(secret)) => {
-                let lease = Secrets::lease_of(&secret);
-                Ok(self.keep(secrets, epoch, Some(*secret), lease, took)?)
-            }
-            Ok(Fetched::Renewed(lease)) => Ok(self.keep(secrets, epoch, None, Some(lease), took)?),
-            Err(ProviderError::NotFound) => Err(self.not_found(secrets, epoch, asked)?),
-            Ok(Fetched::Invalid(invalid)) => {
-                Err(self.failed(secrets, epoch, |delay| SecretError::invalid(invalid, delay))?)
-            }
-            Err(error) => Err(self.failed(secrets, epoch, |delay| SecretError::of_provider(error, delay))?),
-        };
-        Some(match landed {
-            Ok(Stored {
-                secret, changed: true, ..
-            }) => (Ok(secret), FetchOutcome::Changed),
-            Ok(Stored { secret, .. }) => (Ok(secret), FetchOutcome::Unchanged),
-            Err(error) => (Err(error), told.unwrap_or(FetchOutcome::Unchanged)),
-        })
-    }
-
     /// Keeps a secret that was read, or the one that is in use if only its lease was extended; a
-    /// changed one goes to the pool.
-    fn keep(
-        &self,
-        secrets: &Secrets,
-        epoch: u64,
-        read: Option<Secret>,
-        lease: Option<Duration>,
-        took: Duration,
-    ) -> Option<Stored<Arc<Secret>>> {
+    /// changed one goes to the pool. Returns it, and whether it changed.
+    fn keep(&self, secrets: &Secrets, (read, lease): Fetched, took: Duration) -> Option<(Arc<Secret>, bool)> {
         let now = Instant::now();
         let mut holdings = self.holdings();
         // A secret with a lease of its own is another one, whatever its version says.
@@ -248,68 +206,53 @@ impl Tenant {
             None => true,
         };
         let same = holdings.in_use().filter(is_same);
+        let was_kept = holdings.secret.kept().is_some();
         let times = secrets.times(now, lease);
-        let stored = holdings.secret.store(epoch, now, times, same, |generation| {
+        let (secret, changed) = holdings.secret.store(now, times, same, |generation| {
             let secret = read.map(|read| Secret { generation, ..read });
             secret.map(Arc::new)
         })?;
-        self.set_limits(stored.secret.config.limits);
-        let rotated = stored.changed && rotate(&mut holdings, &stored.secret);
+        self.set_limits(&secrets.settings.limits, secret.config.limits);
+        let rotated = changed && rotate(&mut holdings, &secret);
         drop(holdings);
         secrets.forget_unknown(Some(&self.id));
-        if stored.replaced {
-            count(&secrets.counters.refreshes);
-        }
+        let mut counters = secrets.counters.lock();
+        counters.metrics.refreshes += u64::from(was_kept);
+        counters.pools.rotations += u64::from(rotated);
+        drop(counters);
         tracing::info!(
-            tenant_id = %self.id, driver = %stored.secret.driver_type, version = %stored.secret.version,
-            changed = stored.changed, duration_ms = took.as_secs_f64() * 1e3, "secret fetched"
+            tenant_id = %self.id, driver = %secret.driver_type, version = %secret.version, changed, rotated,
+            duration_ms = took.as_secs_f64() * 1e3, "secret fetched"
         );
-        if rotated {
-            count(&secrets.counters.rotations);
-            tracing::info!(tenant_id = %self.id, version = %stored.secret.version, "the pool uses the changed secret");
-        }
-        Some(stored)
+        Some((secret, changed))
     }
 
-    /// The provider knows no such tenant: its secret is forgotten and its pool closed.
-    fn not_found(&self, secrets: &Secrets, epoch: u64, asked: bool) -> Option<SecretError> {
+    /// Takes the provider's failure to answer. If it knows no such tenant, the secret is forgotten
+    /// and the pool closed.
+    fn fail(&self, secrets: &Secrets, error: AcquireError) -> Option<AcquireError> {
         let mut holdings = self.holdings();
-        let was_kept = holdings.secret.not_found(epoch)?;
-        if asked {
-            secrets.unknown.remember(&self.id);
+        let was_known = holdings.is_known();
+        let now = Instant::now();
+        let (error, failures) = holdings.secret.fail(error, now)?;
+        if !matches!(error, AcquireError::Unknown) {
+            let retry_after_ms = holdings.secret.pause(now).map(|pause| pause.as_millis() as u64);
+            drop(holdings);
+            secrets.counters.lock().metrics.refresh_failures += 1;
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(
+                tenant_id = %self.id, error = %error, cause, failures, retry_after_ms, "the secret could not be read"
+            );
+            return Some(error);
         }
-        let was_open = holdings.is_open();
+        secrets.remember_unknown(self.id);
         let pool = holdings.pool.take();
         drop(holdings);
         if let Some(pool) = pool {
             pool.close();
         }
-        if was_kept || was_open {
+        if was_known {
             tracing::warn!(tenant_id = %self.id, "the provider no longer knows this tenant; its pool is closed");
         }
-        // What still uses it leaves it for the housekeeping; a name that a client makes up is
-        // cleared away by its own request.
-        if was_open || self.in_flight() == 0 {
-            secrets.gone.lock().push(self.id);
-        }
-        Some(SecretError::NotFound)
-    }
-
-    fn failed(
-        &self,
-        secrets: &Secrets,
-        epoch: u64,
-        error: impl FnOnce(Duration) -> SecretError,
-    ) -> Option<SecretError> {
-        let (error, failures) = self.holdings().secret.failed(epoch, Instant::now(), error)?;
-        count(&secrets.counters.refresh_failures);
-        let cause = std::error::Error::source(&error)
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        tracing::warn!(
-            tenant_id = %self.id, error = %error, cause, failures, retry_after_ms = error.delay().as_millis() as u64,
-            "the secret could not be read"
-        );
         Some(error)
     }
 }
@@ -328,22 +271,9 @@ fn rotate(holdings: &mut Holdings, secret: &Arc<Secret>) -> bool {
     }
 }
 
-/// Takes the flight off its slot when the fetch has ended, even by a panic of the provider: the
-/// next request begins another.
-struct Landing(Held);
-
-impl Drop for Landing {
-    fn drop(&mut self) {
-        self.0.holdings().secret.end_fetch();
-    }
-}
-
-/// Waits for a fetch. It always lands: each part of it has a deadline.
-async fn landed(mut flight: Flight) -> Outcome {
-    let lost = || SecretError::lost("the fetch was abandoned");
-    match flight.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(lost())),
-        // The task is gone without an answer: the runtime shuts down, or the provider panicked.
-        Err(_) => Err(lost()),
-    }
+/// Waits for a fetch. It always lands, since each part of it has a deadline, unless the runtime
+/// shuts down.
+async fn landed(flight: Flight) -> Outcome {
+    let outcome = flight.await;
+    outcome.unwrap_or_else(|_| Err(AcquireError::lost("the fetch was abandoned")))
 }
