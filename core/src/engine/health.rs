@@ -247,15 +247,12 @@ fn snapshot(
         (Some(_), Some(_)) => TenantStatus::Unhealthy,
         (Some(_), None) => TenantStatus::Idle,
     };
-    let of_pool = pool.map(Pool::secret);
-    let of_slot = kept.as_ref().map(|(secret, ..)| secret.clone());
-    let encryption = |secret: &Option<Arc<Secret>>| *secret.as_ref()?.encryption.lock();
-    let encryption = encryption(&of_pool).or_else(|| encryption(&of_slot));
-    let secret = of_slot.or(of_pool);
+    let secret = kept.as_ref().map(|(secret, ..)| secret.clone());
+    let secret = secret.or_else(|| pool.map(Pool::secret));
     TenantSnapshot {
         id,
         status,
-        driver: secret.map(|secret| secret.driver_type.to_string()),
+        driver: secret.as_ref().map(|secret| secret.driver_type.to_string()),
         latency: None,
         checked_at: None,
         pool: pool.map(Pool::status).unwrap_or_default(),
@@ -264,7 +261,7 @@ fn snapshot(
             age,
             stale,
         }),
-        encryption,
+        encryption: secret.as_ref().and_then(|secret| *secret.encryption.lock()),
         error: failure.map(|failure| failure.summary()),
     }
 }

@@ -147,8 +147,8 @@ impl<'a> Stopwatch<'a> {
     fn log(&self, call: Call<'_>, slow: bool, error: Option<&DatabaseError>) {
         let tenant_id = &self.tenant.id;
         if slow {
-            let statement = call.sql().map(|sql| sql::normalized(sql, self.dialect()));
-            let statement = statement.unwrap_or_default();
+            let dialect = sql::Dialect::of(&self.secret.driver_type);
+            let statement = call.sql().map_or_else(String::new, |sql| sql::normalized(sql, dialect));
             tracing::warn!(
                 %tenant_id, duration_ms = self.ran.as_secs_f64() * 1e3,
                 waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
@@ -161,10 +161,6 @@ impl<'a> Stopwatch<'a> {
         }
     }
 
-    fn dialect(&self) -> sql::Dialect {
-        sql::Dialect::of(&self.secret.driver_type)
-    }
-
     /// The span of a call, if the request is traced (OpenTelemetry's semantic conventions for
     /// database client spans). It holds the text without its values. It is not entered: no
     /// connection opens a span of its own, and every layer looks an entered span up.
@@ -172,7 +168,8 @@ impl<'a> Stopwatch<'a> {
         if !is_traced() {
             return Span::none();
         }
-        let description = call.sql().map(|sql| sql::described(sql, self.dialect()));
+        let dialect = sql::Dialect::of(&self.secret.driver_type);
+        let description = call.sql().map(|sql| sql::described(sql, dialect));
         let description = description.as_deref();
         let operation = call.operation();
         tracing::info_span!(

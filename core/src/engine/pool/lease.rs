@@ -129,12 +129,10 @@ impl Lease {
         self.busy = false;
         let depth = self.depth;
         match (&answer, call) {
-            (Ok(_), Call::Begin(options)) => {
-                if depth == 0 {
-                    self.reads_only = options.access_mode == Some(AccessMode::ReadOnly);
-                }
-                self.depth += 1;
+            (Ok(_), Call::Begin(options)) if depth == 0 => {
+                (self.depth, self.reads_only) = (1, options.access_mode == Some(AccessMode::ReadOnly));
             }
+            (Ok(_), Call::Begin(_)) => self.depth += 1,
             (Ok(_), Call::Commit | Call::Rollback) => self.depth = depth.saturating_sub(1),
             (Ok(_), Call::Script(script)) => self.broken |= depth == 0 && sql::leaves_session_state(script),
             // A part of it may have run, such as a `BEGIN`.

@@ -172,9 +172,7 @@ impl Pool {
                 }
                 DatabaseErrorKind::Connect(DriverErrorKind::DatabaseMissing) => {
                     // Another database, such as a restored backup, may take its place.
-                    if let Ok(mut prepared) = self.prepared.try_lock() {
-                        *prepared = None;
-                    }
+                    drop(self.prepared.try_lock().map(|mut prepared| prepared.take()));
                     return Err(not_opened);
                 }
                 _ => return Err(not_opened),

@@ -334,8 +334,8 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// A connection refused a write as read-only, as after a failover: the other ones that are open
     /// lead to the same server.
     pub(super) fn found_read_only(&mut self, now: Instant) {
-        let spared = |moment| now.saturating_duration_since(moment) < READ_ONLY_PAUSE;
-        if !self.outdated_before.is_some_and(spared) {
+        let is_over = |moment| now.saturating_duration_since(moment) >= READ_ONLY_PAUSE;
+        if self.outdated_before.is_none_or(is_over) {
             self.outdated_before = Some(now);
         }
     }

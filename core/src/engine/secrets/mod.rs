@@ -29,6 +29,9 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// The most fetches at once, over all tenants.
 const CONCURRENT_FETCHES: usize = 32;
+/// The warning about a connection whose data others on the way can read.
+const NOT_ENCRYPTED: &str = "the connection to the tenant's database is not encrypted: set `tls.mode` in its secret, \
+     best to `verify-full`";
 /// Which part of a lease is over when it is renewed.
 const RENEW_AT: f64 = 0.8;
 
@@ -165,8 +168,9 @@ impl Secrets {
             }
         }
         let document = in_time(FETCH_DEADLINE, self.provider.fetch(tenant)).await?;
-        let pools = &self.settings.pools;
-        let secret = self.drivers.read(document, pools, *tenant, &self.provider)?;
+        let secret = self
+            .drivers
+            .read(document, &self.settings.pools, *tenant, &self.provider)?;
         let lease = secret.lease.as_ref().map(|held| held.lease.duration);
         Ok((Some(secret), lease))
     }
@@ -186,10 +190,7 @@ impl Secrets {
         let encryption = opened.encryption();
         let changed = secret.encryption.lock().replace(encryption) != Some(encryption);
         if changed && encryption == Encryption::None && secret.driver.wants_encryption(&secret.config) {
-            tracing::warn!(
-                tenant_id = %tenant,
-                "the connection to the tenant's database is not encrypted: set `tls.mode` in its secret, best to `verify-full`"
-            );
+            tracing::warn!(tenant_id = %tenant, "{NOT_ENCRYPTED}");
         }
         Ok(opened)
     }
