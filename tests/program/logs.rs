@@ -289,3 +289,58 @@ async fn a_database_s_warnings_are_not_logged() {
         assert!(line.is_none(), "{logging}: {line:?}");
     }
 }
+
+/// A trigger can write any text into an error, and into the names that come with one.
+#[tokio::test]
+async fn a_database_s_refusals_are_not_logged() {
+    let triggers = [
+        (
+            "postgresql",
+            include_str!("../../migrations/postgresql/0001_create_users.sql"),
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               RAISE EXCEPTION USING ERRCODE = new.name, MESSAGE = E'canary\\n2026-01-01 ERROR', DETAIL = 'canary',
+                 HINT = 'canary', CONSTRAINT = E'canary\\n', COLUMN = 'canary', TABLE = 'canary', SCHEMA = 'canary';
+             END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION refuse();",
+        ),
+        (
+            "mysql",
+            include_str!("../../migrations/mysql/0001_create_users.sql"),
+            "CREATE TRIGGER refuse BEFORE INSERT ON users FOR EACH ROW
+               SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'canary\\n2026-01-01 ERROR';",
+        ),
+        (
+            "sqlite",
+            include_str!("../../migrations/sqlite/0001_create_users.sql"),
+            "CREATE TRIGGER refuse BEFORE INSERT ON users BEGIN SELECT RAISE(ABORT, 'canary: UNIQUE'); END;",
+        ),
+    ];
+    let mut secrets = Database::Postgresql.secrets(&["postgresql"]).await;
+    secrets["mysql"] = Database::Mariadb.secret("mysql").await;
+    secrets["sqlite"] = json!({"type": "sqlite", "path": "refuses.db"});
+    let mut builder = program().config(format!(
+        "tenancy:\n  provider: {{ type: static, tenants: {secrets} }}\n\
+         migrations: {{ on_connect: true, dir: migrations }}\nlogging: {{ level: \"trace,sqlx=trace\" }}\n"
+    ));
+    for (driver, tables, trigger) in triggers {
+        let path = format!("migrations/{driver}/0001_create_users.sql");
+        builder = builder.file(path, format!("{tables}\n{trigger}\n"));
+    }
+    let program = builder.start().await.unwrap();
+    for (tenant, ..) in triggers {
+        // On PostgreSQL the name is the error's code: each leads another way through the program.
+        for code in ["P0001", "23505", "22P02", "25006", "40001", "0A000"] {
+            let user = user(code, &format!("{}@x.example", code.to_lowercase()));
+            let answer = Client::of(&program).tenant(tenant).post(USERS, &user).await;
+            assert!(answer.status >= 400 && !answer.text().contains("canary"), "{answer:?}");
+        }
+    }
+    program.terminate().await.unwrap();
+    assert_eq!(program.wait().await.unwrap(), 0);
+    let logs = program.logs().await.unwrap();
+    let line = logs
+        .lines()
+        .find(|line| line.contains("canary:") || line.starts_with("2026-01-01"));
+    assert!(line.is_none() && !logs.contains("canary\n"), "{line:?}");
+    assert!(logs.contains("23505") || logs.contains("409"), "nothing was refused");
+}

@@ -492,3 +492,56 @@ async fn numbers_of_a_server_that_takes_no_writes_are_known() {
     }
     connection.close().await;
 }
+
+/// A message in another language, and with its words in another order, means the same.
+#[tokio::test]
+async fn the_language_of_messages_does_not_matter() {
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("languages").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let create = "CREATE TABLE t (i bigint PRIMARY KEY, s varchar(20), UNIQUE KEY t_s_key (s)); INSERT INTO t VALUES (1, 'taken')";
+    connection.execute_script(create).await.unwrap();
+    for language in [
+        "de_DE", "fr_FR", "hu_HU", "ja_JP", "ru_RU", "zh_CN", "ka_GE", "el_GR", "sr_RS",
+    ] {
+        let set = format!("SET lc_messages = '{language}'");
+        connection.execute_script(&set).await.unwrap();
+        for (insert, key) in [
+            ("INSERT INTO t VALUES (1, 'new')", "PRIMARY"),
+            ("INSERT INTO t VALUES (2, 'taken')", "t_s_key"),
+        ] {
+            let error = connection.execute(&sql(insert)).await.unwrap_err();
+            assert_eq!(error.kind, DatabaseErrorKind::UniqueViolation, "{language}");
+            assert_eq!(error.constraint().as_deref(), Some(key), "{language}");
+        }
+    }
+    connection.close().await;
+}
+
+/// The limit of a user, of all users together, and of a user in an hour.
+#[tokio::test]
+async fn every_limit_of_connections_is_known_as_one() {
+    let server = MariadbServer::start_with_settings(&["--max-connections=10"])
+        .await
+        .unwrap();
+    for limit in ["MAX_USER_CONNECTIONS 1", "MAX_CONNECTIONS_PER_HOUR 1", ""] {
+        let tenant = server.create_tenant("limited").await.unwrap();
+        let most = if limit.is_empty() { 10 } else { 1 };
+        if !limit.is_empty() {
+            let alter = format!("ALTER USER '{}'@'%' WITH {limit}", tenant.user);
+            server.sql("mysql", &alter).await.unwrap();
+        }
+        let mut open = Vec::new();
+        let error = loop {
+            match connect(server.secret(&tenant)).await {
+                Ok(connection) => open.push(connection),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind, DriverErrorKind::TooManyConnections, "{limit}");
+        assert!(open.len() <= most, "{limit}: {}", open.len());
+        for connection in open {
+            connection.close().await;
+        }
+    }
+}

@@ -341,15 +341,21 @@ async fn a_client_s_certificate_is_shown_where_it_is_asked_for() {
 #[tokio::test]
 async fn a_full_server_and_one_that_starts_are_told() {
     let server = PostgresServer::shared().await;
-    let tenant = server.create_tenant("full").await.unwrap();
-    let limit = format!("ALTER ROLE \"{}\" CONNECTION LIMIT 1", tenant.user);
-    server.psql("postgres", &limit).await.unwrap();
-    let first = connect(server.secret(&tenant)).await.unwrap();
-    let error = connect(server.secret(&tenant)).await.err().unwrap();
-    assert_eq!(error.kind, DriverErrorKind::TooManyConnections);
-    let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert_eq!(cause, "the server refused with its error 53300");
-    first.close().await;
+    for limited in ["ROLE", "DATABASE"] {
+        let tenant = server.create_tenant("full").await.unwrap();
+        let name = match limited {
+            "ROLE" => &tenant.user,
+            _ => &tenant.database,
+        };
+        let limit = format!("ALTER {limited} \"{name}\" CONNECTION LIMIT 1");
+        server.psql("postgres", &limit).await.unwrap();
+        let first = connect(server.secret(&tenant)).await.unwrap();
+        let error = connect(server.secret(&tenant)).await.err().unwrap();
+        assert_eq!(error.kind, DriverErrorKind::TooManyConnections, "{limited}");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "the server refused with its error 53300");
+        first.close().await;
+    }
 }
 
 #[tokio::test]
