@@ -1,4 +1,4 @@
-//! A NAT or a firewall forgets the idle connections of a pool.
+//! A NAT, a firewall or a load balancer loses the idle connections of a pool.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     PROGRAM,
     database::Database,
-    proxy::Proxy,
+    proxy::{Loss, Proxy},
     world::{Secrets, Settings, World, until},
 };
 
@@ -28,48 +28,45 @@ async fn one_request_waits_and_the_next_does_not(database: Database<'_>) -> Resu
     let world = World::start(PROGRAM, &secrets.moto.endpoint_url(), Settings::default()).await?;
     assert!(world.client.get("t0", "/api/v1/tenant/info").await.is_success());
     database.slow_down_insertions(&tenant, SLOW_SECONDS).await?;
-    let users: Vec<_> = (0..IDLE)
-        .map(|n| json!({"name": "slow", "email": format!("slow{n}@x.example")}))
-        .collect();
-    let writes = users
-        .iter()
-        .map(|user| world.client.post("t0", "/api/v1/tenant/users", user));
-    for answer in join_all(writes).await {
-        assert!(answer.is_success(), "{answer:?}");
-    }
-    let open = world.counter("/pools/connections").await?;
-    assert_eq!(open, IDLE as u64, "connections are open");
-    // Idle for so long that each is checked before it is used.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for loss in [Loss::Forgotten, Loss::Reset, Loss::HalfClosed] {
+        let users: Vec<_> = (0..IDLE)
+            .map(|n| json!({"name": "slow", "email": format!("{loss:?}{n}@x.example")}))
+            .collect();
+        let writes = users
+            .iter()
+            .map(|user| world.client.post("t0", "/api/v1/tenant/users", user));
+        for answer in join_all(writes).await {
+            assert!(answer.is_success(), "{loss:?}: {answer:?}");
+        }
+        let open = world.counter("/pools/connections").await?;
+        assert_eq!(open, IDLE as u64, "{loss:?}: connections are open");
+        // Idle for so long that each is checked before it is used.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
 
-    proxy.forget_open_connections();
-    let first = world.client.get("t0", "/api/v1/tenant/users?limit=5").await;
-    assert!(first.is_success(), "{first:?}");
-    assert!(
-        first.took < Duration::from_secs(6),
-        "the first request took {:?}",
-        first.took
-    );
-    let next = world.client.get("t0", "/api/v1/tenant/users?limit=5").await;
-    assert!(next.is_success(), "{next:?}");
-    assert!(
-        next.took < Duration::from_millis(1_500),
-        "the next request took {:?}",
-        next.took
-    );
-    until("no forgotten connection counts", Duration::from_secs(30), || async {
-        Ok(world.counter("/pools/connections").await? <= 2)
-    })
-    .await?;
+        proxy.lose_open_connections(loss);
+        for (request, longest) in [("first", 6_000), ("next", 1_500)] {
+            let answer = world.client.get("t0", "/api/v1/tenant/users?limit=5").await;
+            assert!(answer.is_success(), "{loss:?}, {request}: {answer:?}");
+            assert!(
+                answer.took < Duration::from_millis(longest),
+                "{loss:?}: the {request} request took {:?}",
+                answer.took
+            );
+        }
+        until("no lost connection counts", Duration::from_secs(30), || async {
+            Ok(world.counter("/pools/connections").await? <= 2)
+        })
+        .await?;
+    }
     world.finish().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_request_finds_out_that_nine_connections_are_dead_on_postgresql() -> Result<()> {
+async fn one_request_finds_out_that_nine_connections_are_lost_on_postgresql() -> Result<()> {
     one_request_waits_and_the_next_does_not(Database::shared_postgresql().await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_request_finds_out_that_nine_connections_are_dead_on_mariadb() -> Result<()> {
+async fn one_request_finds_out_that_nine_connections_are_lost_on_mariadb() -> Result<()> {
     one_request_waits_and_the_next_does_not(Database::shared_mariadb().await).await
 }

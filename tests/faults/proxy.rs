@@ -30,7 +30,21 @@ pub(crate) struct Proxy {
 struct Silence {
     /// Those that were opened in an earlier era.
     era: u64,
+    /// What became of them.
+    loss: Loss,
     everyone: bool,
+}
+
+/// How connections are lost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Loss {
+    /// As by a NAT that forgot them: not a byte goes either way, and neither end is closed.
+    #[default]
+    Forgotten,
+    /// As by a load balancer with an idle time-out: the client gets an RST.
+    Reset,
+    /// The server's side is closed, and what the client sends is taken and not answered.
+    HalfClosed,
 }
 
 /// How often each word went by on its way to the server. A word that is cut in two by a read is found all the same.
@@ -80,10 +94,12 @@ impl Proxy {
         self.silence.send_modify(|silence| silence.everyone = true);
     }
 
-    /// Forgets the connections that are open, as a NAT does: not a byte goes either way on them, and
-    /// neither end is closed. Later connections work.
-    pub(crate) fn forget_open_connections(&self) {
-        self.silence.send_modify(|silence| silence.era += 1);
+    /// Loses the connections that are open. Later connections work.
+    pub(crate) fn lose_open_connections(&self, loss: Loss) {
+        self.silence.send_modify(|silence| {
+            silence.era += 1;
+            silence.loss = loss;
+        });
     }
 
     /// Whether whoever comes from now on is turned away.
@@ -115,7 +131,7 @@ impl Drop for Proxy {
 }
 
 async fn forward(mut client: TcpStream, port: u16, mut silence: watch::Receiver<Silence>, counts: Arc<Counts>) {
-    let Silence { era, everyone } = *silence.borrow();
+    let Silence { era, everyone, .. } = *silence.borrow();
     if everyone {
         // Kept, so that the client waits.
         std::future::pending::<()>().await;
@@ -123,32 +139,44 @@ async fn forward(mut client: TcpStream, port: u16, mut silence: watch::Receiver<
     let Ok(mut server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return;
     };
-    let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
-    let upward = async {
-        let mut buffer = vec![0; 16 * 1024];
-        let mut before = String::new();
-        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
-            counts.spoke.store(true, Ordering::Relaxed);
-            before = counts.look(before, &buffer[..length]);
-            if to_server.write_all(&buffer[..length]).await.is_err() {
-                break;
+    let loss = {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        let upward = async {
+            let mut buffer = vec![0; 16 * 1024];
+            let mut before = String::new();
+            while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+                counts.spoke.store(true, Ordering::Relaxed);
+                before = counts.look(before, &buffer[..length]);
+                if to_server.write_all(&buffer[..length]).await.is_err() {
+                    break;
+                }
             }
+        };
+        let downward = tokio::io::copy(&mut from_server, &mut to_client);
+        let fell_silent = async {
+            let is_mine = |silence: &Silence| silence.everyone || silence.era > era;
+            let loss = silence.wait_for(is_mine).await.map(|silence| silence.loss);
+            match loss {
+                Ok(loss) => loss,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // The server's end, or the client's, is both ends' end.
+            () = upward => return,
+            _ = downward => return,
+            loss = fell_silent => loss,
         }
     };
-    let downward = tokio::io::copy(&mut from_server, &mut to_client);
-    let fell_silent = async {
-        let is_mine = |silence: &Silence| silence.everyone || silence.era > era;
-        if silence.wait_for(is_mine).await.is_err() {
-            std::future::pending::<()>().await;
+    match loss {
+        Loss::Reset => drop(client.set_zero_linger()),
+        Loss::HalfClosed => {
+            client.shutdown().await.ok();
+            std::future::pending().await
         }
-    };
-    tokio::select! {
-        () = upward => {}
-        // The server's end, or the client's, is both ends' end.
-        _ = downward => {}
         // Both stay open, and nobody reads.
-        () = fell_silent => std::future::pending::<()>().await,
+        Loss::Forgotten => std::future::pending().await,
     }
 }
 
