@@ -263,3 +263,27 @@ fn history(seed: u64) {
 fn random_histories_match_the_model() {
     histories(history);
 }
+
+#[test]
+fn read_only_connections_are_closed_once_a_second_at_most() {
+    let start = Instant::now();
+    let at = |tenths: u32| start + SECOND / 10 * tenths;
+    let mut state = PoolState::<Connection, u64>::new(PoolDefaults::default(), start);
+    // When the connection was opened, when another one turned out to be read-only, and whether the
+    // first one goes with it.
+    for (opened, found, closed) in [(0, 10, true), (12, 15, false), (12, 20, true), (25, 60, true)] {
+        let facts = Facts {
+            era: state.era(),
+            opened_at: at(opened),
+            opening: Duration::ZERO,
+            retire_at: start + SECOND * 3600,
+            used_at: at(opened),
+        };
+        state.idle.push(Connection { id: 0, facts });
+        state.found_read_only(at(found));
+        let mut worn = Vec::new();
+        let taken = state.take(at(found), &mut worn);
+        assert_eq!(taken.is_none(), closed, "opened at {opened}, found at {found}");
+        assert_eq!(worn.len(), usize::from(closed));
+    }
+}
