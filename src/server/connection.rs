@@ -128,7 +128,10 @@ impl<E: Endpoint + 'static> Service<E> {
                 match ended {
                     Poll::Pending => return deadline.poll(context).map(Some),
                     Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => tracing::debug!(error, "a connection failed"),
+                    Poll::Ready(Err(error)) => {
+                        tracing::debug!(error, "a connection failed");
+                        return Poll::Ready(None);
+                    }
                 }
                 match refused.lock().take() {
                     Some(refused) => closing = Some(Box::pin(close(refused))),

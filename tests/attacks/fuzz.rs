@@ -119,7 +119,11 @@ async fn exchange(port: u16, bytes: &[u8], random: &mut Rng) -> Vec<u8> {
         reader.read_to_end(&mut answer).await.ok();
     };
     let ended = timeout(LIMIT, async { tokio::join!(write, read) }).await;
-    assert!(ended.is_ok(), "the connection stays open after {:?}", String::from_utf8_lossy(bytes));
+    assert!(
+        ended.is_ok(),
+        "the connection stays open after {:?}",
+        String::from_utf8_lossy(bytes)
+    );
     answer
 }
 
