@@ -346,7 +346,7 @@ async fn the_statement_time_out_is_for_requests_and_comes_back_after() {
     assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "300ms");
     let locks = Statement::from_string(
         DbBackend::Postgres,
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'",
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
     );
     let row = connection.query_one(&locks).await.unwrap().unwrap();
     assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 0);

@@ -115,6 +115,51 @@ async fn made_up_names_cost_little() {
     stands(&server).await;
 }
 
+/// One frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// `GET /openapi.json` in HPACK, each field a literal that is not indexed (RFC 7541 §6.2.2).
+fn head() -> Vec<u8> {
+    let fields = [
+        (":path", "/openapi.json"),
+        (":authority", "localhost"),
+        ("accept-encoding", "gzip"),
+    ];
+    let mut head = vec![0x82, 0x86];
+    for (name, value) in fields {
+        head.push(0);
+        for text in [name, value] {
+            head.push(text.len() as u8);
+            head.extend(text.bytes());
+        }
+    }
+    head
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_streams_that_nobody_reads_cost_little() {
+    let server = start("").await;
+    const INITIAL_WINDOW_SIZE: [u8; 6] = [0, 4, 0, 0, 0, 0];
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(4, 0, 0, &INITIAL_WINDOW_SIZE));
+        for stream in 0..1_000 {
+            // END_STREAM and END_HEADERS.
+            bytes.extend(frame(1, 5, 2 * stream + 1, &head()));
+        }
+        let mut stream = connect(&server).await;
+        // The server may end the connection, which asks for more than it may.
+        if stream.write_all(&bytes).await.is_ok() {
+            open.push(stream);
+        }
+    }
+    stands(&server).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_sends_a_gigabyte_costs_little() {
     let postgres = PostgresServer::shared().await;

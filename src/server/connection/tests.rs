@@ -187,7 +187,10 @@ async fn a_refused_upgrade_is_closed_like_any_other_request() {
 async fn a_connection_that_fails_after_a_refused_upgrade_is_closed_at_once() {
     let mut served = Served::small();
     served
-        .send(&GET.replace("\r\n\r\n", "\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nhalf-of-a-head"))
+        .send(&GET.replace(
+            "\r\n\r\n",
+            "\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nhalf-of-a-head",
+        ))
         .await;
     served.client.shutdown().await.unwrap();
     assert_eq!(served.seconds().await, 0);
