@@ -49,18 +49,15 @@ pub struct UsageSnapshot {
 }
 
 pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
-    let (pool, secret_breaker_open) = {
-        let holdings = tenant.holdings();
-        (holdings.pool.clone(), holdings.secret.pause(Instant::now()).is_some())
-    };
-    let open = pool.as_ref().filter(|pool| pool.is_open());
+    let holdings = tenant.holdings();
+    let open = holdings.pool.as_ref().filter(|pool| pool.is_open());
     KnownTenant {
         id: tenant.id,
         usage: *tenant.usage.lock(),
         pool: open.map(|pool| pool.status()),
         encryption: open.and_then(|pool| *pool.secret().encryption.lock()),
-        secret_breaker_open,
-        connection_breaker_open: pool.is_some_and(|pool| pool.is_broken()),
+        secret_breaker_open: holdings.secret.pause(Instant::now()).is_some(),
+        connection_breaker_open: holdings.pool.as_ref().is_some_and(|pool| pool.is_broken()),
     }
 }
 
@@ -223,13 +220,10 @@ pub(super) async fn within<T>(
 }
 
 fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
-    let (pool, kept) = {
-        let holdings = tenant.holdings();
-        let kept = holdings.secret.peek(Instant::now());
-        let kept = kept.map(|(secret, age, stale)| (secret.clone(), age, stale));
-        (holdings.pool.clone(), kept)
-    };
-    snapshot(tenant.id, tenant.admission.is_suspended(), pool.as_deref(), kept)
+    let holdings = tenant.holdings();
+    let kept = holdings.secret.peek(Instant::now());
+    let kept = kept.map(|(secret, age, stale)| (secret.clone(), age, stale));
+    snapshot(tenant.id, tenant.admission.is_suspended(), holdings.pool.as_deref(), kept)
 }
 
 fn snapshot(
