@@ -1,6 +1,9 @@
 //! The certificates of a secret's `tls`, read.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Component, Path},
+};
 
 use rustls::{
     InconsistentKeys, RootCertStore,
@@ -112,8 +115,23 @@ async fn pem(field: &'static str, text: &str, base_dir: &Path) -> Result<Vec<u8>
     if TlsConfig::is_pem(text) {
         return Ok(text.as_bytes().to_vec());
     }
+    // An author of secrets learns nothing of other files, not even whether they exist.
+    let outside = || invalid(field, "names a file outside of the configuration's folder");
+    let is_within = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    let base_dir = tokio::fs::canonicalize(base_dir).await.map_err(|_| outside())?;
+    let relative = Path::new(text).strip_prefix(&base_dir).unwrap_or(Path::new(text));
+    if !relative.components().all(is_within) {
+        return Err(outside());
+    }
     let unreadable = |error: io::Error| invalid(field, &format!("cannot be read: {}", error.kind()));
-    tokio::fs::read(base_dir.join(text)).await.map_err(unreadable)
+    // A symbolic link may lead out.
+    let path = tokio::fs::canonicalize(base_dir.join(relative))
+        .await
+        .map_err(unreadable)?;
+    if !path.starts_with(&base_dir) {
+        return Err(outside());
+    }
+    tokio::fs::read(path).await.map_err(unreadable)
 }
 
 fn invalid(field: &str, reason: &str) -> DriverError {
@@ -192,6 +210,37 @@ mod tests {
             assert_eq!(error, format!("`{field}` {reason}"));
         }
         assert!(read(client("cert", "key"), folder.path()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_outside_of_the_folder_is_refused_whether_it_is_there_or_not() {
+        let around = tempfile::tempdir().unwrap();
+        let folder = around.path().join("folder");
+        std::fs::create_dir_all(folder.join("sub")).unwrap();
+        let made = Made::make().unwrap();
+        let [inside, outside] = [folder.join("sub/ca.pem"), around.path().join("ca.pem")];
+        for file in [&inside, &outside] {
+            std::fs::write(file, &made.ca_pem).unwrap();
+        }
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.join(name)).unwrap();
+        link(&outside, "out.pem");
+        link(&inside, "in.pem");
+        let outcome = async |ca: &str| read(json!({"ca": ca, "mode": "verify-full"}), &folder).await.map(drop);
+        for ca in ["sub/ca.pem", "./sub/ca.pem", "in.pem", inside.to_str().unwrap()] {
+            assert_eq!(outcome(ca).await, Ok(()), "{ca}");
+        }
+        let refused = Err("`tls.ca` names a file outside of the configuration's folder".to_owned());
+        for ca in [
+            "../ca.pem",
+            "../absent.pem",
+            "sub/../sub/ca.pem",
+            "out.pem",
+            outside.to_str().unwrap(),
+            "/absent",
+            "/etc/passwd",
+        ] {
+            assert_eq!(outcome(ca).await, refused, "{ca}");
+        }
     }
 
     #[test]

@@ -223,7 +223,12 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
     let holdings = tenant.holdings();
     let kept = holdings.secret.peek(Instant::now());
     let kept = kept.map(|(secret, age, stale)| (secret.clone(), age, stale));
-    snapshot(tenant.id, tenant.admission.is_suspended(), holdings.pool.as_deref(), kept)
+    snapshot(
+        tenant.id,
+        tenant.admission.is_suspended(),
+        holdings.pool.as_deref(),
+        kept,
+    )
 }
 
 fn snapshot(

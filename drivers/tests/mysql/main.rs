@@ -20,6 +20,14 @@ use tenantry_core::{
 use tenantry_drivers::MysqlDriver;
 use tenantry_test_support::{MariadbServer, Relay, TenantDb, free_port, record_case};
 
+/// A context whose folder holds every certificate of the tests.
+fn context() -> BuildContext {
+    BuildContext {
+        base_dir: "/".into(),
+        ..BuildContext::for_tests(Registry::new())
+    }
+}
+
 async fn driver() -> Arc<dyn DatabaseDriver> {
     driver_with(json!({"type": "mysql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis()), "max_answer": MAX_ANSWER})).await
 }
@@ -27,10 +35,7 @@ async fn driver() -> Arc<dyn DatabaseDriver> {
 async fn driver_with(mapping: Value) -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
     registry.driver::<MysqlDriver>();
-    registry
-        .build_driver(mapping, &BuildContext::for_tests(Registry::new()))
-        .await
-        .unwrap()
+    registry.build_driver(mapping, &context()).await.unwrap()
 }
 
 async fn connect(secret: Value) -> Result<Box<dyn Connection>, DriverError> {

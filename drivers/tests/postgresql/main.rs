@@ -24,14 +24,19 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+/// A context whose folder holds every certificate of the tests.
+fn context() -> BuildContext {
+    BuildContext {
+        base_dir: "/".into(),
+        ..BuildContext::for_tests(Registry::new())
+    }
+}
+
 async fn driver() -> Arc<dyn DatabaseDriver> {
     let mut registry = Registry::new();
     registry.driver::<PostgresqlDriver>();
     let mapping = json!({"type": "postgresql", "statement_timeout": format!("{}ms", STATEMENT_TIMEOUT.as_millis()), "max_answer": MAX_ANSWER});
-    registry
-        .build_driver(mapping, &BuildContext::for_tests(Registry::new()))
-        .await
-        .unwrap()
+    registry.build_driver(mapping, &context()).await.unwrap()
 }
 
 async fn connect(secret: Value) -> Result<Box<dyn Connection>, DriverError> {
@@ -230,10 +235,7 @@ async fn a_statement_whose_future_is_dropped_stops_running() {
     let secret = json!({"statement_timeout": null, "type": "postgresql"});
     let mut registry = Registry::new();
     registry.driver::<PostgresqlDriver>();
-    let driver = registry
-        .build_driver(secret, &BuildContext::for_tests(Registry::new()))
-        .await
-        .unwrap();
+    let driver = registry.build_driver(secret, &context()).await.unwrap();
     let config = DatabaseConfig::parse(&SecretValue::new(server.secret(&tenant))).unwrap();
     let mut left = driver.connect(&config).await.unwrap();
     let sleep = Statement::from_string(DbBackend::Postgres, "SELECT pg_sleep(600)");
@@ -406,7 +408,7 @@ async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {
     let mut registry = Registry::new();
     registry.driver::<PostgresqlDriver>();
     let driver = registry
-        .build_driver(json!({"type": "postgresql"}), &BuildContext::for_tests(Registry::new()))
+        .build_driver(json!({"type": "postgresql"}), &context())
         .await
         .unwrap();
     let statement = Statement::from_string(

@@ -131,3 +131,58 @@ async fn a_secret_cannot_take_more_connections_than_the_ceiling() {
         assert!(answer.body.contains(&format!("\"max\":{max},")), "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn a_secret_reads_no_file_outside_of_the_configuration_s_folder() {
+    let postgres = tenantry_test_support::PostgresServer::shared().await;
+    let tenant = postgres.create_tenant("certificates").await.unwrap();
+    let files = [
+        "/etc/passwd",
+        "/absent",
+        "../config.yaml",
+        "../../absent",
+        "sub/../../x",
+    ];
+    let mut tenants = String::new();
+    for (number, file) in files.iter().enumerate() {
+        let mut secret = postgres.secret(&tenant);
+        secret["tls"] = serde_json::json!({"mode": "verify-full", "ca": file});
+        tenants += &format!("t{number}: {secret}\n");
+    }
+    let server = program(&tenants).start().await.unwrap();
+    for (number, file) in files.iter().enumerate() {
+        let answer = ask(
+            &server,
+            "GET /api/v1/tenant/info",
+            &[&format!("X-Tenant-ID: t{number}")],
+        )
+        .await;
+        answer.is_refused(503, "secret_invalid");
+        let health = ask(&server, &format!("GET /health/tenant/t{number}"), &[]).await;
+        let reason = "`tls.ca` names a file outside of the configuration's folder";
+        assert!(health.body.contains(reason), "{file}: {health:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_reaches_no_host_that_the_list_leaves_out() {
+    let tenants = "local: { type: postgresql, host: 127.0.0.1, port: 1, database: d, username: u, password: p }\n\
+                   metadata: { type: mysql, host: 169.254.169.254, port: 80, database: d, username: u, password: p }\n\
+                   url: { url: \"postgres://u:p@127.0.0.1:1,db.example.com:1/d\" }\n\
+                   socket: { url: \"postgres://u:p@/d?host=/run\" }\n";
+    let server = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
+        .config(
+            "tenancy:\n  provider: { type: file, path: tenants.yaml }\n\
+             drivers: { postgresql: { hosts: [\"*.db.example.com\"] }, mysql: { hosts: [db1] } }\n",
+        )
+        .file("tenants.yaml", tenants)
+        .start()
+        .await
+        .unwrap();
+    for tenant in ["local", "metadata", "url", "socket"] {
+        let answer = ask(&server, "GET /api/v1/tenant/info", &[&format!("X-Tenant-ID: {tenant}")]).await;
+        answer.is_refused(503, "secret_invalid");
+        let health = ask(&server, &format!("GET /health/tenant/{tenant}"), &[]).await;
+        assert!(health.body.contains("`host`"), "{tenant}: {health:?}");
+    }
+}
