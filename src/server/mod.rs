@@ -19,12 +19,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::{Either, ready};
+use http::{HeaderValue, Version, header};
 use poem::{
     Endpoint, EndpointExt, Request, Response,
     endpoint::{BoxEndpoint, DynEndpoint},
 };
 use tenantry_core::engine::Tenants;
-use tenantry_openapi::{ApiConflict, ApiParts, ApiSet, OperatorGate, Readiness};
+use tenantry_openapi::{
+    ApiConflict, ApiParts, ApiSet, OperatorGate, Problem, ProblemCode, Readiness, RequestId, X_REQUEST_ID,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -101,8 +105,29 @@ impl Endpoint for Routes {
     type Output = Response;
 
     fn call(&self, request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
-        DynEndpoint::call(&*self.0, request)
+        match refuse_host(&request) {
+            Some(refusal) => Either::Left(ready(Ok(refusal))),
+            None => Either::Right(DynEndpoint::call(&*self.0, request)),
+        }
     }
+}
+
+/// Refuses a request of HTTP/1.1 that has not exactly one `Host` (RFC 9112 §3.2): two readers of it
+/// could take it for requests to different hosts.
+fn refuse_host(request: &Request) -> Option<Response> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    (request.version() == Version::HTTP_11 && hosts != 1).then(|| {
+        let id = RequestId::of(request).cloned().unwrap_or_else(RequestId::generate);
+        let detail = "A request of HTTP/1.1 has exactly one `Host`.";
+        let mut refusal = Problem::new(ProblemCode::RequestInvalid, detail).to_response(&id);
+        let headers = refusal.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(id) = id.as_str().parse() {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        refusal
+    })
 }
 
 impl Installation {

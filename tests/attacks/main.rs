@@ -5,6 +5,7 @@
 mod forwarded;
 mod fuzz;
 mod hardening;
+mod host_lines;
 mod memory;
 mod operator;
 mod raw;
