@@ -223,12 +223,8 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
     let holdings = tenant.holdings();
     let kept = holdings.secret.peek(Instant::now());
     let kept = kept.map(|(secret, age, stale)| (secret.clone(), age, stale));
-    snapshot(
-        tenant.id,
-        tenant.admission.is_suspended(),
-        holdings.pool.as_deref(),
-        kept,
-    )
+    let is_suspended = tenant.admission.is_suspended();
+    snapshot(tenant.id, is_suspended, holdings.pool.as_deref(), kept)
 }
 
 fn snapshot(
