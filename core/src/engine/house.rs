@@ -17,7 +17,7 @@ use super::{
     pool::{OnConnect, PoolParts},
     secrets::{Drivers, Secrets},
     settings::EngineSettings,
-    tenant::{Directory, Held, Refused, Tenant},
+    tenant::{Held, Refused, Tenant, directory::Directory},
 };
 use crate::{DatabaseDriver, SecretProvider, TenantId, trace::trace_span};
 

@@ -7,6 +7,7 @@
 mod breaker;
 mod connection;
 mod lease;
+mod on_connect;
 mod opening;
 mod state;
 
@@ -25,7 +26,7 @@ use tokio::{
 use connection::Pooled;
 pub(crate) use connection::closed;
 pub(crate) use lease::{Answer, Call, Lease};
-pub use opening::OnConnect;
+pub use on_connect::OnConnect;
 pub use state::PoolStatus;
 use state::{Next, PoolState};
 

@@ -5,7 +5,6 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument as _, field::Empty};
@@ -16,8 +15,7 @@ use super::{
     state::Facts,
 };
 use crate::{
-    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
-    DriverErrorKind, TenantId,
+    BoxError, Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind,
     engine::{
         budget::{ConnectionPermit, LINGERING},
         measure::note_error,
@@ -34,22 +32,6 @@ const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::
 const LOG_IN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// How often a session may be ended before it could be used.
 const ENDED_TRIES: u32 = 3;
-
-/// What is done on a tenant's first connection to a database, before anything else: migrations.
-#[async_trait]
-pub trait OnConnect: Send + Sync {
-    /// Prepares the database.
-    ///
-    /// # Errors
-    /// Why it cannot be used; the connection is closed, and the next one tries again.
-    async fn prepare(
-        &self,
-        tenant: &TenantId,
-        driver: &dyn DatabaseDriver,
-        config: &DatabaseConfig,
-        connection: &mut dyn Connection,
-    ) -> Result<(), BoxError>;
-}
 
 /// Why there is no connection.
 struct NotOpened {

@@ -2,7 +2,7 @@
 //! requests of different tenants share nothing.
 
 mod admission;
-mod directory;
+pub(crate) mod directory;
 mod secret;
 
 use std::{
@@ -19,7 +19,6 @@ use tokio::time::Instant;
 
 use admission::Admission;
 pub(crate) use admission::Refused;
-pub(crate) use directory::Directory;
 use secret::Flight;
 
 use super::{
