@@ -9,8 +9,10 @@ use poem::{Body, Endpoint, Middleware, Request, Result};
 
 use crate::body_coding::decoded;
 
-/// Lets no handler read more than this many bytes of a body, whether its length was announced or not, and after its `Content-Encoding`
-/// is decoded: reading further is an error that is answered 413. Nothing happens before somebody reads, so who may not ask at all is told that first.
+/// Lets no handler read more than this many bytes of a body, whether its length was announced or not,
+/// and after its `Content-Encoding` is decoded: reading further is an error that is answered 413. A
+/// body is not looked at before a handler reads it, so a request without the right to ask is refused
+/// first.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit {
     /// The most bytes.

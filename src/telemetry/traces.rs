@@ -125,8 +125,10 @@ fn is_request(metadata: &Metadata<'_>) -> bool {
     metadata.name() == REQUEST && metadata.target() == TRACE_TARGET
 }
 
-/// Decides for each request whether it is traced: as its caller did if the caller says so (W3C Trace Context), else at random. A caller
-/// that is no trusted proxy can only have its requests not traced: else it could have all of them traced. While the collector is away none is, but for now and then a moment that tells whether it is back: a trace that nobody takes costs as much.
+/// Decides for each request whether it is traced: as its caller did if the caller says so (W3C Trace
+/// Context), else at random. A caller that is no trusted proxy can only have its requests not traced;
+/// otherwise it could have all of them traced. While the collector is away, requests are traced only
+/// now and then, to find out whether it is back: a trace that nothing takes costs as much.
 #[derive(Clone)]
 pub(super) struct TraceSampler {
     rate: f64,
