@@ -80,8 +80,7 @@ impl Options {
 
     async fn server(self) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        // A folder is no database.
-        std::fs::create_dir(folder.path().join("nowhere.db")).unwrap();
+        std::fs::write(folder.path().join("nowhere.db"), "no database ".repeat(100)).unwrap();
         let mut registry = Registry::new();
         registry.resolver::<tenantry_resolvers::HeaderResolver>();
         registry.resolver::<tenantry_resolvers::PathResolver>();
