@@ -70,9 +70,16 @@ impl From<&DbErr> for Problem {
             | DatabaseErrorKind::AnswerTooLarge
             | DatabaseErrorKind::Other => Self::internal(),
         };
-        if problem.code().status().is_server_error() {
-            let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
-            tracing::error!(kind = kind.as_str(), code, "a statement failed");
+        let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
+        match problem.code() {
+            ProblemCode::Internal | ProblemCode::OutcomeUnknown => {
+                tracing::error!(kind = kind.as_str(), code, "a statement failed");
+            }
+            // The engine logs once that a database is away; the access log has each request.
+            other if other.status().is_server_error() => {
+                tracing::debug!(kind = kind.as_str(), code, "a tenant's database could not be used");
+            }
+            _ => {}
         }
         problem
     }

@@ -65,6 +65,15 @@ struct State {
     path: PathBuf,
     id_pattern: TenantIdPattern,
     tenants: ArcSwap<Tenants>,
+    last: tokio::sync::Mutex<LastRead>,
+    changes: watch::Sender<u64>,
+}
+
+/// The last time that the file was read.
+struct LastRead {
+    stamp: Option<Stamp>,
+    /// Why it could not be used, if so: each reason is logged once.
+    problem: Option<String>,
 }
 
 type Tenants = BTreeMap<TenantId, SecretDocument>;
@@ -88,13 +97,15 @@ path: tenants.yaml
                 None => error,
             }
         })?;
+        let (sender, changes) = watch::channel(0);
         let state = Arc::new(State {
             path,
             id_pattern,
             tenants: ArcSwap::from_pointee(tenants),
+            last: tokio::sync::Mutex::new(LastRead { stamp, problem: None }),
+            changes: sender,
         });
-        let (sender, changes) = watch::channel(0);
-        let following = tokio::spawn(follow(Arc::clone(&state), stamp, sender));
+        let following = tokio::spawn(follow(Arc::clone(&state)));
         Ok(Self {
             state,
             changes,
@@ -105,7 +116,9 @@ path: tenants.yaml
 
 #[async_trait]
 impl SecretProvider for FileProvider {
+    /// The file is read again if it has changed: a refresh comes before the watch has noticed.
     async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
+        self.state.read(false).await;
         self.state
             .tenants
             .load()
@@ -115,6 +128,7 @@ impl SecretProvider for FileProvider {
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
+        self.state.read(false).await;
         Ok(self.state.tenants.load().keys().copied().collect())
     }
 
@@ -125,7 +139,7 @@ impl SecretProvider for FileProvider {
 
 /// Reads the file again whenever its folder has changed, or the file's stamp has. The folder is watched and not the file:
 /// a file renamed over it, or a link switched as Kubernetes does, is another file.
-async fn follow(state: Arc<State>, mut stamp: Option<Stamp>, changes: watch::Sender<u64>) {
+async fn follow(state: Arc<State>) {
     let folder = match state.path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
@@ -133,31 +147,43 @@ async fn follow(state: Arc<State>, mut stamp: Option<Stamp>, changes: watch::Sen
     let watch = FolderWatch::start(folder, RecursiveMode::NonRecursive).await;
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told: Option<String> = None;
     // The first tick comes at once, and so sees what changed between the start and the watch.
     loop {
-        tokio::select! {
-            () = watch.changed() => {}
-            _ = poll.tick() => if Stamp::of(&state.path).await == stamp { continue },
-        }
+        let has_changed = tokio::select! {
+            () = watch.changed() => true,
+            _ = poll.tick() => false,
+        };
+        state.read(has_changed).await;
+    }
+}
+
+impl State {
+    /// Reads the file if it has another stamp than last time, or if `has_changed` says that it is
+    /// another one anyway.
+    async fn read(&self, has_changed: bool) {
+        let mut last = self.last.lock().await;
         // Taken before reading: a change while it is read is then seen at the next look.
-        stamp = Stamp::of(&state.path).await;
-        match load(state.path.clone(), state.id_pattern.clone()).await {
+        let stamp = Stamp::of(&self.path).await;
+        if stamp == last.stamp && !has_changed {
+            return;
+        }
+        last.stamp = stamp;
+        match load(self.path.clone(), self.id_pattern.clone()).await {
             Ok(tenants) => {
-                if told.take().is_some() {
-                    tracing::info!(path = %state.path.display(), "the file of secrets is good again");
+                if last.problem.take().is_some() {
+                    tracing::info!(path = %self.path.display(), "the file of secrets is good again");
                 }
-                if !same(&state.tenants.load(), &tenants) {
-                    tracing::info!(path = %state.path.display(), tenants = tenants.len(), "the file of secrets has changed");
-                    state.tenants.store(Arc::new(tenants));
-                    changes.send_modify(|count| *count += 1);
+                if !same(&self.tenants.load(), &tenants) {
+                    tracing::info!(path = %self.path.display(), tenants = tenants.len(), "the file of secrets has changed");
+                    self.tenants.store(Arc::new(tenants));
+                    self.changes.send_modify(|count| *count += 1);
                 }
             }
             Err(problem) => {
-                if told.as_ref() != Some(&problem.reason) {
+                if last.problem.as_ref() != Some(&problem.reason) {
                     let reason = &problem.reason;
-                    tracing::warn!(path = %state.path.display(), "the file of secrets {reason}; its last good content stays in force");
-                    told = Some(problem.reason);
+                    tracing::warn!(path = %self.path.display(), "the file of secrets {reason}; its last good content stays in force");
+                    last.problem = Some(problem.reason);
                 }
             }
         }

@@ -64,6 +64,7 @@ fn row(snapshot: &TenantSnapshot) -> (String, String, String, String) {
         .map(|latency| format!("{:.1} ms", latency.as_secs_f64() * 1e3));
     let outcome = match snapshot.status {
         TenantStatus::Unhealthy => snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned()),
+        _ if snapshot.latency.is_none() => "no connection was free within `pools.max_connections`".to_owned(),
         _ => "ok".to_owned(),
     };
     let tls = snapshot.encryption.map_or("", Encryption::as_str).to_owned();

@@ -13,6 +13,7 @@ mod counting;
 mod cut_off;
 mod databases;
 mod encryption;
+mod health_checks;
 mod isolation;
 mod logs;
 mod migrations;

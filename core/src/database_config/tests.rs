@@ -173,6 +173,9 @@ fn every_key_of_tls_is_honoured_or_refused() {
     let refused = [
         (json!({"ssl": "canary"}), "ssl"),
         (json!({"ssl": [true]}), "ssl"),
+        (json!({"useSSL": true}), "useSSL"),
+        (json!({"requireSSL": "true"}), "requireSSL"),
+        (json!({"verifyServerCertificate": true}), "verifyServerCertificate"),
         (json!({"sslmode": "canary"}), "sslmode"),
         (json!({"sslmode": 7}), "sslmode"),
         (json!({"sslcrl": "canary"}), "sslcrl"),

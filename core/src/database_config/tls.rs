@@ -82,7 +82,7 @@ impl TlsConfig {
         text.trim_start().starts_with("-----BEGIN ")
     }
 
-    /// Reads `tls` and every other key of the secret that begins with `ssl` or `tls`.
+    /// Reads `tls` and every other key of the secret that is about encryption.
     pub(super) fn parse(fields: &Fields<'_>) -> Result<Self, SecretInvalid> {
         let mut config = Self::default();
         for (name, value) in fields.object.iter().filter(|(_, value)| !value.is_null()) {
@@ -222,8 +222,9 @@ fn once(place: &mut Option<String>, value: String) -> Result<(), Refusal> {
 
 /// Whether a key or parameter is about encryption.
 pub(super) fn is_tls(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with("ssl") || name.starts_with("tls")
+    let name = plain(name);
+    // `useSSL`, `requireSSL` and `verifyServerCertificate` of Connector/J among them.
+    name.contains("ssl") || name.contains("tls") || name == "verifyservercertificate"
 }
 
 /// A name without what its users write differently: `ssl-mode`, `ssl_mode` and `sslMode` are one.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     tenant::Tenant,
     tenants::Tenants,
 };
-use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, Encryption, TenantId};
+use crate::{DatabaseError, DatabaseErrorKind, Encryption, TenantId};
 
 /// How long one tenant's check may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
@@ -122,23 +122,17 @@ impl Tenants {
         if !probe {
             return Ok(ids.iter().map(|id| self.passive(id)).collect());
         }
-        let mut checked: Vec<TenantSnapshot> = futures_util::stream::iter(ids)
+        let checks = stream::iter(ids)
             .map(|id| async move {
-                match self.probe(&id).await {
-                    Ok(snapshot) => snapshot,
-                    Err(error) => TenantSnapshot {
-                        status: TenantStatus::Unhealthy,
-                        checked_at: Some(Utc::now()),
-                        error: Some(kind_of(&error)),
-                        ..self.passive(&id)
-                    },
-                }
+                self.probe(&id).await.unwrap_or_else(|error| TenantSnapshot {
+                    status: TenantStatus::Unhealthy,
+                    checked_at: Some(Utc::now()),
+                    error: Some(kind_of(&error)),
+                    ..self.passive(&id)
+                })
             })
-            .buffer_unordered(PROBES_AT_ONCE)
-            .collect()
-            .await;
-        checked.sort_unstable_by_key(|snapshot| snapshot.id);
-        Ok(checked)
+            .buffered(PROBES_AT_ONCE);
+        Ok(checks.collect().await)
     }
 
     /// Asks one tenant's database. Where no pool is open, over one connection that is opened for it
@@ -153,27 +147,32 @@ impl Tenants {
         let started = Instant::now();
         let asked = async {
             let secret = held.secret(&engine.secrets, started).await?;
-            Ok::<_, AcquireError>(match held.pool().filter(|pool| pool.is_open()) {
-                Some(pool) => within(PROBE_DEADLINE, pool.ping()).await.map(drop),
-                None => within(PROBE_DEADLINE, self.ask_once(tenant, &secret)).await,
-            })
+            let answered = match held.pool().filter(|pool| pool.is_open()) {
+                Some(pool) => pool.ping().await.map(|_| true),
+                None => self.ask_once(tenant, &secret).await,
+            };
+            answered.map_err(AcquireError::Database)
         };
         let outcome = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
             Ok(Err(AcquireError::Unknown)) => return Err(AcquireError::Unknown),
-            Ok(Err(error)) => Err(kind_of(&error)),
-            Ok(Ok(answered)) => answered.map_err(|error| error.summary()),
+            Ok(answered) => answered.map_err(|error| kind_of(&error)),
             Err(_) => Err("timeout".to_owned()),
         };
         let mut snapshot = snapshot_of(&held);
         engine.end_look(held);
         snapshot.checked_at = Some(Utc::now());
-        snapshot.status = match (snapshot.status, &outcome) {
-            (TenantStatus::Suspended, _) => TenantStatus::Suspended,
-            (_, Ok(())) => TenantStatus::Healthy,
-            (_, Err(_)) => TenantStatus::Unhealthy,
+        snapshot.latency = (outcome == Ok(true)).then(|| started.elapsed());
+        // A database whose migrations failed answers, and its tenant's requests fail.
+        let is_prepared = snapshot.error.as_deref() != Some(DatabaseErrorKind::Migration.as_str());
+        let (status, error) = match outcome {
+            Ok(true) if is_prepared => (TenantStatus::Healthy, None),
+            Ok(_) => (snapshot.status, snapshot.error),
+            Err(error) => (TenantStatus::Unhealthy, Some(error)),
         };
-        snapshot.latency = outcome.is_ok().then(|| started.elapsed());
-        snapshot.error = outcome.err();
+        snapshot.error = error;
+        if snapshot.status != TenantStatus::Suspended {
+            snapshot.status = status;
+        }
         Ok(snapshot)
     }
 
@@ -196,27 +195,25 @@ impl Tenants {
         }
     }
 
-    async fn ask_once(&self, tenant: &TenantId, secret: &Secret) -> Result<(), DatabaseError> {
+    /// Asks a database over a connection of its own. Returns false if there was no room for one: a
+    /// check takes no request's place.
+    async fn ask_once(&self, tenant: &TenantId, secret: &Secret) -> Result<bool, DatabaseError> {
         let budget = &self.0.pools.budget;
-        // Only if there is room at once: a check takes no request's place.
-        let permit = budget.try_acquire(&budget.member(None));
-        let mut permit = permit.ok_or_else(|| DatabaseError::new(DatabaseErrorKind::PoolTimeout))?;
+        let member = budget.member(None);
+        let give_up = Instant::now() + PROBE_DEADLINE / 2;
+        let mut permit = loop {
+            match budget.try_acquire(&member) {
+                Some(permit) => break permit,
+                None if Instant::now() >= give_up => return Ok(false),
+                None => tokio::time::sleep(LINGERING).await,
+            }
+        };
         permit.lingers = LINGERING;
         let mut connection = self.0.secrets.connect(tenant, secret).await?;
-        let answered = connection.ping().await.map(drop);
+        let answered = connection.ping().await.map(|_| true);
         connection.close().await;
         answered
     }
-}
-
-/// Runs `future` to its end or to `deadline`, whichever is first.
-pub(super) async fn within<T>(
-    deadline: Duration,
-    future: impl Future<Output = Result<T, DatabaseError>>,
-) -> Result<T, DatabaseError> {
-    tokio::time::timeout(deadline, future).await.unwrap_or_else(|elapsed| {
-        Err(DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable)).with_source(elapsed))
-    })
 }
 
 fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {

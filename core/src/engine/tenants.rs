@@ -10,12 +10,15 @@ use tokio::time::Instant;
 use super::{
     database::TenantDatabase,
     error::AcquireError,
-    health::{UsageSnapshot, known_tenant, within},
+    health::{UsageSnapshot, known_tenant},
     house::{Engine, TenantsParts},
     measure::{cache::CacheSnapshot, tally::RequestTally},
     tenant::{Held, Tenant},
 };
-use crate::{Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId, trace::trace_span};
+use crate::{
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, ProviderError, TenantId,
+    trace::trace_span,
+};
 
 /// Every tenant's database, opened on demand. Clones share one engine.
 #[derive(Clone)]
@@ -97,10 +100,10 @@ impl Tenants {
         let secret = held.secret(&engine.secrets, Instant::now()).await;
         engine.end_look(held);
         let secret = secret?;
-        let opening = async { Ok(engine.secrets.connect(tenant, &secret).await?) };
-        let connection = within(engine.settings.pools.connect_timeout.into(), opening)
-            .await
-            .map_err(AcquireError::Database)?;
+        let longest = engine.settings.pools.connect_timeout.into();
+        let opening = tokio::time::timeout(longest, engine.secrets.connect(tenant, &secret)).await;
+        let opened = opening.unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
+        let connection = opened.map_err(|error| AcquireError::Database(error.into()))?;
         Ok(OpenedConnection {
             driver: secret.driver.clone(),
             config: secret.config.clone(),
@@ -190,17 +193,12 @@ impl Tenants {
     pub async fn warm_up(&self, tenants: Vec<TenantId>) {
         use futures_util::StreamExt as _;
         const AT_ONCE: usize = 8;
-        let opened: Vec<bool> = futures_util::stream::iter(tenants)
-            .map(|tenant| async move {
-                match self.acquire(&tenant).await {
-                    Ok(database) => database.ping().await.is_ok(),
-                    Err(_) => false,
-                }
-            })
+        let opened: Vec<_> = futures_util::stream::iter(tenants)
+            .map(|tenant| async move { Ok::<_, BoxError>(self.acquire(&tenant).await?.ping().await?) })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        let failed = opened.iter().filter(|opened| !**opened).count();
+        let failed = opened.iter().filter(|opened| opened.is_err()).count();
         let opened = opened.len() - failed;
         tracing::info!(opened, failed, "tenants were opened ahead of their first request");
     }

@@ -138,6 +138,10 @@ impl Pool {
                 }
                 Err(not_opened) => not_opened,
             };
+            // A failure with an earlier secret says nothing of the one that is in use now.
+            if self.state().era() != era {
+                continue;
+            }
             match not_opened.error.kind {
                 // An operator who ends a user's sessions, as after a rotation, also ends those that are
                 // just being opened.
