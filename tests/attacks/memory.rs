@@ -13,8 +13,9 @@ use tokio::{
 
 use crate::raw::{Answer, program, send, start};
 
-/// The most resident memory that the server may have, in MiB: 150 MB.
-const MOST: u64 = 143;
+/// The most resident memory that the server may have, in MiB: 150 MB. At rest a debug build takes
+/// some 20 MiB more than a release build.
+const MOST: u64 = if cfg!(debug_assertions) { 165 } else { 143 };
 /// How long an attack goes on.
 const ATTACK: Duration = Duration::from_secs(8);
 
