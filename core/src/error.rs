@@ -128,7 +128,9 @@ pub enum DatabaseErrorKind {
     Migrating,
     /// This kind of database cannot do it.
     Unsupported,
-    /// Anything else: a syntax error, a missing table.
+    /// A table that the statement names does not exist.
+    TableMissing,
+    /// Anything else, such as a syntax error.
     Other,
 }
 
@@ -154,6 +156,7 @@ impl DatabaseErrorKind {
             Self::Migration => "migration",
             Self::Migrating => "migrating",
             Self::Unsupported => "unsupported",
+            Self::TableMissing => "table_missing",
             Self::Other => "other",
         }
     }

@@ -3,6 +3,8 @@
 
 #[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql"))]
 mod allowed_hosts;
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
+mod live_address;
 #[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql", feature = "sqlite"))]
 mod max_answer;
 #[cfg(feature = "mysql")]

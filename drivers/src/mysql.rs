@@ -23,7 +23,7 @@ use tenantry_core::{
 };
 
 use crate::{
-    allowed_hosts,
+    allowed_hosts, live_address,
     max_answer::MaxAnswer,
     script::{self, Syntax},
     server_address::ServerAddress,
@@ -439,13 +439,24 @@ impl DatabaseDriver for MysqlDriver {
             error => connect_error(error, connect_kind),
         };
         let opened = Instant::now();
-        let mut connection = match config.connect_timeout {
-            Some(limit) => tokio::time::timeout(limit, options.connect())
+        let by_any_address = async {
+            let login = options.connect();
+            match live_address::logged_in(&address, config, login).await {
+                Ok(outcome) => (options, outcome),
+                Err(live) => {
+                    let options = options.host(&live.to_string());
+                    let outcome = options.connect().await;
+                    (options, outcome)
+                }
+            }
+        };
+        let (options, outcome) = match config.connect_timeout {
+            Some(limit) => tokio::time::timeout(limit, by_any_address)
                 .await
                 .map_err(|elapsed| DriverError::new(DriverErrorKind::Unreachable, elapsed))?,
-            None => options.connect().await,
-        }
-        .map_err(failed)?;
+            None => by_any_address.await,
+        };
+        let mut connection = outcome.map_err(failed)?;
         let statement_timeout = self.statement_timeout(config);
         let begun = begin_session(&mut connection, statement_timeout, tls::is_uncertain(config, &address))
             .await
@@ -629,6 +640,8 @@ fn kind(number: u16) -> DatabaseErrorKind {
         1290 | 1836 | 1792 | 1021 | 1114 => Kind::ReadOnly,
         1044 | 1142 | 1143 | 1227 | 1370 => Kind::PermissionDenied,
         1235 | 1295 => Kind::Unsupported,
+        // The table, or the database that it would be in: dropped while the session lived.
+        1146 | 1046 | 1049 => Kind::TableMissing,
         _ => Kind::Other,
     }
 }

@@ -4,6 +4,7 @@ use secrecy::ExposeSecret as _;
 use tenantry_core::{DatabaseConfig, SecretInvalid};
 
 /// The fields that a database server needs.
+#[derive(Clone, Copy)]
 pub(crate) struct ServerAddress<'a> {
     /// A host name, an address, or the folder (PostgreSQL) or path (MySQL) of a socket where it begins with `/`.
     pub(crate) host: &'a str,

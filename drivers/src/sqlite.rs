@@ -308,9 +308,14 @@ impl Dialect for Sqlite {
 
     fn fault(watch: &Alarm, error: &dyn sqlx::error::DatabaseError) -> Fault {
         let (primary, extended) = codes(error);
+        // SQLite has no code of its own for it.
+        let no_table = primary == 1 && error.message().starts_with("no such table: ");
         let rolled_back = watch.rolled_back.load(Ordering::Acquire);
         Fault {
-            kind: kind(primary, extended),
+            kind: match no_table {
+                true => DatabaseErrorKind::TableMissing,
+                false => kind(primary, extended),
+            },
             // <https://www.sqlite.org/lang_transaction.html>: these may roll the whole transaction back.
             // So do `INSERT OR ROLLBACK` and a trigger's `RAISE(ROLLBACK, ...)`.
             transaction: match primary {

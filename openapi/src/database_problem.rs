@@ -68,6 +68,7 @@ impl From<&DbErr> for Problem {
             | DatabaseErrorKind::PermissionDenied
             | DatabaseErrorKind::Unsupported
             | DatabaseErrorKind::AnswerTooLarge
+            | DatabaseErrorKind::TableMissing
             | DatabaseErrorKind::Other => Self::internal(),
         };
         let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());

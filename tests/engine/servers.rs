@@ -87,6 +87,25 @@ impl Server {
         }
     }
 
+    /// Drops the tenant's database and makes an empty one of the same name.
+    async fn replace_database(&self) {
+        match self {
+            Self::Postgresql(server, tenant) => {
+                let (name, user) = (&tenant.database, &tenant.user);
+                let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
+                server.psql("postgres", &drop).await.unwrap();
+                let create = format!("CREATE DATABASE \"{name}\" OWNER \"{user}\"");
+                server.psql("postgres", &create).await.unwrap();
+            }
+            Self::Mariadb(server, tenant) => {
+                let name = &tenant.database;
+                let sql = format!("DROP DATABASE `{name}`; CREATE DATABASE `{name}`");
+                server.sql("mysql", &sql).await.unwrap();
+            }
+            Self::Oracle(..) => {}
+        }
+    }
+
     /// The tenant's database, with a table of numbers.
     async fn database(&self) -> (Tenants, TenantDatabase) {
         let provider = Arc::new(Scripted::default());
@@ -402,4 +421,42 @@ async fn a_database_that_was_made_anew_is_prepared_anew() {
     };
     tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
     assert!(numbers(&database).await.is_empty());
+}
+
+/// Another database takes the place of the one that was prepared, and no login fails in between:
+/// MariaDB lets the sessions live on.
+async fn a_database_that_was_replaced_is_prepared(server: Server) {
+    let provider = Arc::new(Scripted::default());
+    provider.put("acme", server.secret());
+    let tenants = server.tenants_with(provider, Some(Arc::new(CreatesTable))).await;
+    let database = tenants.acquire(&id("acme")).await.unwrap();
+    let transactions = [database.begin().await, database.begin().await, database.begin().await];
+    for transaction in transactions {
+        transaction.unwrap().rollback().await.unwrap();
+    }
+    run(&database, "INSERT INTO numbers VALUES (1)").await;
+    server.replace_database().await;
+    let mut failures = 0;
+    let select = Statement::from_string(database.get_database_backend(), "SELECT n FROM numbers");
+    while database.query_all_raw(select.clone()).await.is_err() {
+        failures += 1;
+        assert!(failures < 4, "the new database is never prepared");
+    }
+    assert!(numbers(&database).await.is_empty());
+    // A table that never was costs one session, and no preparation each time.
+    let missing = Statement::from_string(database.get_database_backend(), "SELECT n FROM nothing");
+    for _ in 0..3 {
+        let error = database.query_all_raw(missing.clone()).await.unwrap_err();
+        assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::TableMissing);
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_postgresql_that_was_replaced_is_prepared() {
+    a_database_that_was_replaced_is_prepared(Server::postgresql().await).await;
+}
+
+#[tokio::test]
+async fn a_database_of_mariadb_that_was_replaced_is_prepared() {
+    a_database_that_was_replaced_is_prepared(Server::mariadb().await).await;
 }

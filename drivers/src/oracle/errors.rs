@@ -195,6 +195,7 @@ fn kind(code: &Code) -> DatabaseErrorKind {
         (_, 1456 | 16000 | 1536 | 1552 | 1652..=1654 | 1691) => Kind::ReadOnly,
         (_, 1031 | 41900) => Kind::PermissionDenied,
         (_, 439 | 3001) => Kind::Unsupported,
+        (_, 942) => Kind::TableMissing,
         _ => Kind::Other,
     }
 }
@@ -247,7 +248,8 @@ mod tests {
             (25402, Kind::ConnectionLost),
             (1456, Kind::ReadOnly),
             (1031, Kind::PermissionDenied),
-            (942, Kind::Other),
+            (942, Kind::TableMissing),
+            (904, Kind::Other),
         ];
         for (code, kind) in cases {
             assert_eq!(statement(ora(code), true), kind, "ORA-{code:05}");

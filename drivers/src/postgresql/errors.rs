@@ -70,6 +70,8 @@ pub(super) fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
         "42501" => Kind::PermissionDenied,
         _ if fatal || code.starts_with("08") => Kind::ConnectionLost,
         "0A000" => Kind::Unsupported,
+        // A table, or the schema that it would be in.
+        "42P01" | "3F000" => Kind::TableMissing,
         _ => Kind::Other,
     }
 }
@@ -108,6 +110,7 @@ mod tests {
         assert_eq!(kind("57P03", true), Kind::ConnectionLost);
         assert_eq!(kind("25P03", true), Kind::ConnectionLost);
         assert_eq!(kind("08006", false), Kind::ConnectionLost);
-        assert_eq!(kind("42P01", false), Kind::Other);
+        assert_eq!(kind("42P01", false), Kind::TableMissing);
+        assert_eq!(kind("42601", false), Kind::Other);
     }
 }

@@ -23,7 +23,7 @@ use tenantry_core::{
 };
 
 use crate::{
-    allowed_hosts,
+    allowed_hosts, live_address,
     max_answer::MaxAnswer,
     script::{self, Syntax},
     server_address::ServerAddress,
@@ -137,8 +137,25 @@ impl PostgresqlDriver {
         PerTransaction::new(settings, if_possible)
     }
 
-    /// Logs in to one server.
+    /// Logs in to one server, by another of its addresses if the first is dead.
     async fn log_in(
+        &self,
+        address: ServerAddress<'_>,
+        config: &DatabaseConfig,
+        certificates: Certificates,
+    ) -> Result<PgConnection, DriverError> {
+        let login = self.log_in_to(address, config, certificates.clone());
+        match live_address::logged_in(&address, config, login).await {
+            Ok(outcome) => outcome,
+            Err(live) => {
+                let host = &live.to_string();
+                self.log_in_to(ServerAddress { host, ..address }, config, certificates)
+                    .await
+            }
+        }
+    }
+
+    async fn log_in_to(
         &self,
         address: ServerAddress<'_>,
         config: &DatabaseConfig,

@@ -143,10 +143,12 @@ impl Lease {
     }
 
     fn failed(&mut self, call: Call<'_>, mut error: DatabaseError) -> DatabaseError {
-        // Such a session, and the others, may lead to a server that became a standby in a failover.
+        // Such a session, and the others, may lead to a server that became a standby in a failover, or
+        // to a database that took the place of the one that was prepared.
         let read_only = error.kind == DatabaseErrorKind::ReadOnly && !(self.depth > 0 && self.reads_only);
-        if read_only {
-            self.pool.state().found_read_only(Instant::now());
+        let outdated = read_only || error.kind == DatabaseErrorKind::TableMissing;
+        if outdated && self.pool.state().found_outdated(error.kind, Instant::now()) {
+            self.pool.prepare_again();
         }
         // It is in a transaction that the engine knows nothing of.
         let in_transaction = self.depth == 0 && matches!(error.code.as_deref(), Some("25P01" | "25P02"));

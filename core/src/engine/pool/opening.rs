@@ -158,7 +158,7 @@ impl Pool {
                 }
                 DatabaseErrorKind::Connect(DriverErrorKind::DatabaseMissing) => {
                     // Another database, such as a restored backup, may take its place.
-                    drop(self.prepared.try_lock().map(|mut prepared| prepared.take()));
+                    self.prepare_again();
                     return Err(not_opened);
                 }
                 _ => return Err(not_opened),
@@ -200,6 +200,11 @@ impl Pool {
             error: error.into(),
             at_once: took >= longest,
         })
+    }
+
+    /// Has the next opening prepare the database again.
+    pub(super) fn prepare_again(&self) {
+        drop(self.prepared.try_lock().map(|mut prepared| prepared.take()));
     }
 
     /// Prepares the database on its first connection; other openings wait for that.

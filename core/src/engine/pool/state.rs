@@ -28,9 +28,11 @@ const CHECK_AFTER: Duration = Duration::from_secs(1);
 const EXCESS_KEPT: Duration = Duration::from_secs(10);
 /// After more failures to connect in a row, the database is left alone for a while.
 const FAILURES_TOLERATED: u32 = 2;
-/// How long the connections that were opened after a read-only one was found are spared, so that a
-/// server that refuses every write is not logged in to again and again.
+/// How long the connections that were opened after an outdated one was found are spared, so that a
+/// server that refuses every write is not logged in to again and again, and that a program that asks
+/// for a table that never was does not cost its tenants their connections.
 const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
+const TABLE_MISSING_PAUSE: Duration = Duration::from_secs(60);
 /// How often an opening is tried again for a tenant without a connection while its server is full.
 const FULL_TRIES: u32 = 3;
 
@@ -83,7 +85,8 @@ pub(super) struct PoolState<C, W> {
     probe: Option<ProbePermit>,
     /// Connections last used before this are checked before use.
     suspect_before: Option<Instant>,
-    /// Connections opened before this are closed: they may lead to a server that became a standby.
+    /// Connections opened before this are closed: they may lead to a server that became a standby, or
+    /// to another database of the same name.
     outdated_before: Option<Instant>,
     /// Since when the database is being prepared, if it is.
     pub(super) preparing_since: Option<Instant>,
@@ -331,13 +334,19 @@ impl<C: HasFacts, W> PoolState<C, W> {
         self.suspect_before = Some(now);
     }
 
-    /// A connection refused a write as read-only, as after a failover: the other ones that are open
-    /// lead to the same server.
-    pub(super) fn found_read_only(&mut self, now: Instant) {
-        let is_over = |moment| now.saturating_duration_since(moment) >= READ_ONLY_PAUSE;
-        if self.outdated_before.is_none_or(is_over) {
-            self.outdated_before = Some(now);
-        }
+    /// A connection refused a write as read-only, as after a failover, or has no table of that name,
+    /// as after its database was made anew: the other ones that are open lead to the same server.
+    /// Returns whether all of them are closed now.
+    pub(super) fn found_outdated(&mut self, kind: DatabaseErrorKind, now: Instant) -> bool {
+        let pause = if kind == DatabaseErrorKind::ReadOnly {
+            READ_ONLY_PAUSE
+        } else {
+            TABLE_MISSING_PAUSE
+        };
+        let is_over = |moment| now.saturating_duration_since(moment) >= pause;
+        let outdated = self.outdated_before.is_none_or(is_over);
+        self.outdated_before = if outdated { Some(now) } else { self.outdated_before };
+        outdated
     }
 
     /// Begins a new era, with other limits if a secret says so. Returns the idle connections of the

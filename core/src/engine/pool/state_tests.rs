@@ -280,7 +280,7 @@ fn read_only_connections_are_closed_once_a_second_at_most() {
             used_at: at(opened),
         };
         state.idle.push(Connection { id: 0, facts });
-        state.found_read_only(at(found));
+        state.found_outdated(DatabaseErrorKind::ReadOnly, at(found));
         let mut worn = Vec::new();
         let taken = state.take(at(found), &mut worn);
         assert_eq!(taken.is_none(), closed, "opened at {opened}, found at {found}");

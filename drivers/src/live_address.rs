@@ -1,0 +1,105 @@
+//! A host name with several addresses, the first of which does not answer.
+//!
+//! sqlx tries a name's addresses one after the other. One that drops packets, such as an IPv6
+//! address without a route, takes all the time that a login has, and the next one is never tried.
+//! So a login that is slow has the addresses looked at beside it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tenantry_core::{DatabaseConfig, TlsMode};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use crate::server_address::ServerAddress;
+
+/// How long a login takes before the addresses of its host are looked at.
+const SLOW: Duration = Duration::from_millis(500);
+/// How long an address may take to accept a connection.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+/// Waits for `login`, which names the host. If it is slow, since the host's first address does not
+/// accept connections and another one does, it returns that one, to log in to instead.
+///
+/// A certificate that must show the host's name cannot be asked for with an address, so
+/// `verify-full` waits for the name.
+pub(crate) async fn logged_in<T>(
+    address: &ServerAddress<'_>,
+    config: &DatabaseConfig,
+    login: impl Future<Output = T>,
+) -> Result<T, IpAddr> {
+    let mut login = pin!(login);
+    let by_name = config.tls.mode == Some(TlsMode::VerifyFull) || address.is_socket();
+    if by_name || address.host.parse::<IpAddr>().is_ok() {
+        return Ok(login.await);
+    }
+    if let Ok(outcome) = timeout(SLOW, &mut login).await {
+        return Ok(outcome);
+    }
+    let look = async {
+        let addresses: Vec<_> = lookup_host((address.host, address.port)).await.ok()?.collect();
+        beside_a_dead_one(&addresses).await
+    };
+    tokio::select! {
+        biased;
+        outcome = &mut login => Ok(outcome),
+        Some(live) = look => Err(live),
+        else => Ok(login.await),
+    }
+}
+
+/// Returns the first address that accepts a connection, if it is not the first of all.
+async fn beside_a_dead_one(addresses: &[SocketAddr]) -> Option<IpAddr> {
+    let first = addresses.first()?;
+    if addresses.iter().all(|address| address == first) {
+        return None;
+    }
+    let tried = addresses.iter().map(async |address| {
+        let accepted = timeout(LONGEST_LOOK, TcpStream::connect(address)).await;
+        accepted.is_ok_and(|outcome| outcome.is_ok()).then_some(address)
+    });
+    let mut accepting = tried.collect::<FuturesUnordered<_>>().filter_map(std::future::ready);
+    let live = pin!(accepting.next()).await?;
+    (live != first).then_some(live.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    /// An address that drops packets: its queue of connections is full.
+    async fn dead() -> (SocketAddr, Vec<TcpStream>, tokio::net::TcpListener) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(accepted) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            waiting.push(accepted.unwrap());
+            assert!(waiting.len() < 100, "the queue is never full");
+        }
+        (address, waiting, listener)
+    }
+
+    #[tokio::test]
+    async fn the_address_beside_a_dead_one_is_found() {
+        let (dead, _waiting, _listener) = dead().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.3:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        let refused = SocketAddr::new([127, 0, 0, 4].into(), live.port());
+        assert_eq!(beside_a_dead_one(&[dead, refused]).await, None);
+        assert_eq!(beside_a_dead_one(&[dead, refused, live]).await, Some(live.ip()));
+        // Neither a dead address alone nor a live one that is slow is left.
+        assert_eq!(beside_a_dead_one(&[dead, dead]).await, None);
+        assert_eq!(beside_a_dead_one(&[live, dead]).await, None);
+        assert_eq!(beside_a_dead_one(&[]).await, None);
+    }
+}
