@@ -7,7 +7,9 @@ pub const TRACE_TARGET: &str = "tenantry::trace";
 /// Whether what happens now is in a span, and so in a trace. It is asked before a span is made: a subscriber of several layers makes every
 /// span that one of them might want, and asks each of them first, which for a request that is not traced costs more than its statement.
 pub fn is_traced() -> bool {
-    tracing::dispatcher::get_default(|subscriber| subscriber.current_span().id().is_some())
+    // Without telemetry no subscriber wants the spans, which costs nothing to know.
+    tracing::enabled!(target: TRACE_TARGET, tracing::Level::INFO)
+        && tracing::dispatcher::get_default(|subscriber| subscriber.current_span().id().is_some())
 }
 
 /// A span of a trace; none outside of one.

@@ -61,22 +61,20 @@ impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
     // Not an `async fn`: what is done first leaves nothing to keep while the endpoint within runs.
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let body = request.take_body();
-        let body = if body.is_empty() {
-            // As most are, and no header need be looked for.
-            body
-        } else {
-            match announced(&request) {
+        // Most requests have none, and no header need be looked for.
+        if !body.is_empty() {
+            let body = match announced(&request) {
                 // hyper reads no further than was announced, so what has a length needs no wrapping.
                 Some(length) if length <= self.limit.bytes => body,
                 Some(_) => Body::from_bytes_stream(stream::once(async { Err::<Bytes, _>(too_large()) })),
                 None => limited(body, self.limit.bytes),
-            }
-        };
-        let body = match request.headers().contains_key(header::CONTENT_ENCODING) {
-            true => decoded(&mut request, body, self.limit.bytes),
-            false => body,
-        };
-        request.set_body(body);
+            };
+            let body = match request.headers().contains_key(header::CONTENT_ENCODING) {
+                true => decoded(&mut request, body, self.limit.bytes),
+                false => body,
+            };
+            request.set_body(body);
+        }
         self.inner.call(request)
     }
 }

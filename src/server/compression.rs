@@ -84,13 +84,10 @@ impl Takes {
 
 /// The answer, and whether it is to be encoded.
 fn encoding(mut response: Response, takes: &Takes) -> (Response, bool) {
-    if !is_compressible(response.headers()) {
-        return (response, false);
-    }
     let body: BoxBody<Bytes, io::Error> = response.take_body().into();
     let is_small = body.size_hint().exact().is_some_and(|size| size < SMALLEST);
     response.set_body(Body::from(body));
-    if is_small {
+    if is_small || !is_compressible(response.headers()) {
         return (response, false);
     }
     // Which form an answer has depends on this header, whether it was asked for or not.

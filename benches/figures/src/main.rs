@@ -2,7 +2,6 @@
 
 mod client;
 mod instructions;
-mod layout;
 mod load;
 mod parts;
 mod plot;
@@ -39,9 +38,6 @@ struct Arguments {
     /// The folder for `benchmarks.md` and its plot. They are written when every part was measured.
     #[arg(long)]
     write: Option<PathBuf>,
-    /// Measures nothing, and writes the linker's script of the functions that requests run to this file.
-    #[arg(long, conflicts_with_all = ["write", "part"])]
-    layout: Option<PathBuf>,
     /// What to measure; everything where none is named.
     part: Vec<Part>,
 }
@@ -126,10 +122,6 @@ fn run(arguments: Arguments) -> Result<bool> {
         baseline: fs::canonicalize(&arguments.baseline).context("`--baseline`")?,
         parts: fs::canonicalize(&arguments.parts).context("`--parts`")?,
     })?;
-    if let Some(file) = arguments.layout {
-        layout::write(&world, &file)?;
-        return Ok(true);
-    }
     let mut report = Report::default();
     let mut points = Vec::new();
     let all = Part::value_variants();

@@ -153,8 +153,7 @@ impl Report {
              did besides.\n\n\
              The baseline is the same HTTP server with hand-written SQL on the same database client, its connections in a pool of the \
              same kind and size, one tenant written into it: no tenancy, no ORM, no document, no checks, no limits, no log. \
-             It has the system's allocator and the linker's order of functions; the program has mimalloc, and the functions that requests run \
-             together (`link/hot.ld`).\n\n"
+             It has the system's allocator; the program has mimalloc.\n\n"
         );
         markdown_table(&mut page, &FIGURES_HEAD.map(str::to_owned), &self.figure_rows());
         let _ = write!(

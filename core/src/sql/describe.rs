@@ -69,11 +69,15 @@ pub(crate) fn operation(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 12] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",
     ];
-    let Some(Token::Word(first)) = tokens(sql).next() else {
-        return "OTHER";
-    };
-    let known = OPERATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(first));
-    known.unwrap_or("OTHER")
+    let known = |word: &str| OPERATIONS.into_iter().find(|known| known.eq_ignore_ascii_case(word));
+    // Most statements begin with it, and not with a comment.
+    let first = sql.split_once(' ').and_then(|(word, _)| known(word));
+    first
+        .or_else(|| match tokens(sql).next() {
+            Some(Token::Word(word)) => known(word),
+            _ => None,
+        })
+        .unwrap_or("OTHER")
 }
 
 /// The first table that a statement names, if its name is plain: up to 64 letters, digits and

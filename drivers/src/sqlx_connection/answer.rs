@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use sea_orm::{ExecResult, QueryResult, Statement, Values};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, ColumnIndex, Database, Executor, IntoArguments, Row, database::HasStatementCache};
+use sqlx::{AssertSqlSafe, ColumnIndex, Database, Either, Executor, IntoArguments, Row, database::HasStatementCache};
 use tenantry_core::DatabaseError;
 
 use super::Dialect;
@@ -83,10 +83,11 @@ where
         mut room: Room,
     ) -> Result<Vec<QueryResult>, Interrupted> {
         let mut rows = Vec::new();
-        let mut stream = connection.fetch(query);
+        let mut stream = connection.fetch_many(query);
         loop {
             match stream.try_next().await {
-                Ok(Some(row)) => {
+                Ok(Some(Either::Left(_))) => {}
+                Ok(Some(Either::Right(row))) => {
                     take::<D>(&mut room, &row)?;
                     rows.push(row.into());
                 }
@@ -120,10 +121,11 @@ where
         // The server sends all rows. Those that are not read here would come before the answer of the
         // next statement.
         let mut first = None;
-        let mut stream = connection.fetch(query);
+        let mut stream = connection.fetch_many(query);
         loop {
             match stream.try_next().await {
-                Ok(Some(row)) => {
+                Ok(Some(Either::Left(_))) => {}
+                Ok(Some(Either::Right(row))) => {
                     take::<D>(&mut room, &row)?;
                     first.get_or_insert(row);
                 }
