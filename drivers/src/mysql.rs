@@ -640,6 +640,8 @@ fn kind(number: u16) -> DatabaseErrorKind {
         1290 | 1836 | 1792 | 1021 | 1114 => Kind::ReadOnly,
         1044 | 1142 | 1143 | 1227 | 1370 => Kind::PermissionDenied,
         1235 | 1295 => Kind::Unsupported,
+        // The user may send no more statements in this hour.
+        1226 => Kind::Connect(DriverErrorKind::TooManyConnections),
         // The table, or the database that it would be in: dropped while the session lived.
         1146 | 1046 | 1049 => Kind::TableMissing,
         _ => Kind::Other,

@@ -485,6 +485,7 @@ async fn numbers_of_a_server_that_takes_no_writes_are_known() {
         (1021, DatabaseErrorKind::ReadOnly),
         (1114, DatabaseErrorKind::ReadOnly),
         (1412, DatabaseErrorKind::Serialization),
+        (1146, DatabaseErrorKind::TableMissing),
         (1644, DatabaseErrorKind::Other),
     ] {
         let trigger = format!(
@@ -549,4 +550,24 @@ async fn every_limit_of_connections_is_known_as_one() {
             connection.close().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_user_who_may_send_no_more_statements_is_over_a_limit() {
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("hourly").await.unwrap();
+    let alter = format!("ALTER USER '{}'@'%' WITH MAX_QUERIES_PER_HOUR 20", tenant.user);
+    server.sql("mysql", &alter).await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let mut sent = 0;
+    let error = loop {
+        match connection.execute_script("DO 1").await {
+            Ok(_) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent <= 20);
+    };
+    let limited = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+    assert_eq!((error.kind, error.code.as_deref()), (limited, Some("1226")));
+    connection.close().await;
 }
