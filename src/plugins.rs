@@ -5,7 +5,6 @@ use tenantry_core::Registry;
 
 /// Adds the built-in resolvers, providers and drivers.
 pub fn register(registry: &mut Registry) {
-    use tenantry_drivers as drivers;
     use tenantry_providers as providers;
     use tenantry_resolvers as resolvers;
 
@@ -28,11 +27,11 @@ pub fn register(registry: &mut Registry) {
     registry.provider::<providers::StaticProvider>();
 
     #[cfg(feature = "mysql")]
-    registry.driver::<drivers::MysqlDriver>();
+    registry.driver::<tenantry_drivers::MysqlDriver>();
     #[cfg(feature = "oracle")]
-    registry.driver::<drivers::OracleDriver>();
+    registry.driver::<tenantry_drivers::OracleDriver>();
     #[cfg(feature = "postgresql")]
-    registry.driver::<drivers::PostgresqlDriver>();
+    registry.driver::<tenantry_drivers::PostgresqlDriver>();
     #[cfg(feature = "sqlite")]
-    registry.driver::<drivers::SqliteDriver>();
+    registry.driver::<tenantry_drivers::SqliteDriver>();
 }

@@ -192,6 +192,7 @@ impl<W: io::Write> io::Write for OneLine<W> {
 }
 
 /// Whether a span of this target may belong in a trace: those that say what they send and receive do not.
+#[cfg(feature = "otlp")]
 pub(crate) const TRACED: fn(&str) -> bool = |target| {
     let part = target.split("::").next().unwrap_or_default();
     !HELD.contains(&part) && !SILENCED.contains(&part)

@@ -140,7 +140,8 @@ pub(super) async fn a_commit_after_a_deadlock_keeps_all_or_tells(suite: &Suite<'
         one.begin().await;
         (None, other.connection.execute(&second).await.err())
     } else {
-        let (a, b) = tokio::join!(one.connection.execute(&first), other.connection.execute(&second));
+        let (a, b) =
+            futures_util::future::join(one.connection.execute(&first), other.connection.execute(&second)).await;
         (a.err(), b.err())
     };
     assert!(a.is_some() || b.is_some(), "nobody lost");
@@ -261,7 +262,8 @@ pub(super) async fn the_loser_of_a_deadlock_is_told_and_keeps_nothing(suite: &Su
             .await
             .expect("the row is free");
         let (first, second) = (touch(1701, "one"), touch(1700, "other"));
-        let (a, b) = tokio::join!(one.connection.execute(&first), other.connection.execute(&second));
+        let (a, b) =
+            futures_util::future::join(one.connection.execute(&first), other.connection.execute(&second)).await;
         let mut losers = 0;
         let mut winner = "";
         for (session, outcome, name) in [(&mut one, a, "one"), (&mut other, b, "other")] {
