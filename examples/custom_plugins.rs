@@ -63,9 +63,7 @@ impl TenantResolver for ApiKey {
     }
 
     fn location(&self) -> TenantLocation {
-        TenantLocation::Header {
-            name: "X-Api-Key".to_owned(),
-        }
+        TenantLocation::api_key("X-Api-Key", "The key that the tenant was given for its programs.")
     }
 }
 
@@ -159,6 +157,16 @@ migrations: { on_connect: true }
         assert_eq!(status("k-1234567890").await, 200);
         assert_eq!(status("k-0987654321").await, 404, "it has no file");
         assert_eq!(status("k-made-up").await, 401);
+        let document = reqwest::get(format!("http://{}/openapi.json", server.address())).await;
+        let document: serde_json::Value = document.unwrap().json().await.unwrap();
+        let scheme = &document["components"]["securitySchemes"]["TenantApiKey"];
+        assert_eq!(scheme["name"], "X-Api-Key");
+        assert_eq!(
+            scheme["description"],
+            "The key that the tenant was given for its programs."
+        );
+        let answers = &document["paths"]["/api/v1/tenant/users"]["get"]["responses"];
+        assert!(answers["401"].is_object(), "{answers}");
         server.stop().await.unwrap();
     }
 }

@@ -1,17 +1,34 @@
 //! A program of your own on Tenantry.
 
-use std::{future::Future, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    borrow::Cow,
+    future::Future,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
+use futures_util::future::BoxFuture;
+use opentelemetry::metrics::Meter;
+use poem::{Endpoint, IntoResponse, Middleware, endpoint::BoxEndpoint};
 use poem_openapi::OpenApi;
-use tenantry_core::Registry;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use tenantry_core::{
+    BoxError, Registry, Sections,
+    engine::{TenantDatabase, Tenants},
+};
 use tenantry_openapi::ApiSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    background::{Background, BackgroundWork},
+    background::BackgroundWork,
     command_line,
-    config::{self, Environment, Faults},
-    installation::Installation,
+    config::{self, Environment, Faults, Loaded},
+    installation::{Installation, OwnMigrations},
+    jobs::{self, Schedule},
     plugins,
+    product::Product,
     server::{RunningServer, ServerError},
     telemetry::{Telemetry, TelemetryError},
 };
@@ -25,8 +42,56 @@ use crate::{
 /// ```
 pub struct App {
     pub(crate) registry: Registry,
+    pub(crate) product: Product,
+    setups: Vec<SetupStep>,
+    parts: AppParts,
+}
+
+/// What the server is made of beside what the configuration names.
+#[derive(Default)]
+pub(crate) struct AppParts {
     pub(crate) apis: ApiSet,
     pub(crate) background: BackgroundWork,
+    pub(crate) migrations: Option<OwnMigrations>,
+}
+
+type SetupStep = Box<dyn FnOnce(App, Setup) -> BoxFuture<'static, Result<App, BoxError>> + Send>;
+
+/// What [`App::setup`] works with: the configuration has been read, and nothing is served yet.
+#[derive(Clone)]
+pub struct Setup {
+    sections: Sections,
+    base_dir: PathBuf,
+    meter: Meter,
+}
+
+impl Setup {
+    /// The section that [`App::section`] registered with this type.
+    ///
+    /// # Errors
+    /// No section has this type.
+    pub fn section<T: Send + Sync + 'static>(&self) -> Result<Arc<T>, NoSection> {
+        let type_name = std::any::type_name::<T>();
+        self.sections.get().ok_or(NoSection { type_name })
+    }
+
+    /// Makes instruments, whose metrics `/metrics` shows and OpenTelemetry sends with the built-in
+    /// ones. Use few values for an attribute: each one is a time series. A tenant's id is not one of few.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// `path` as it is, or below the configuration file's folder if it is relative.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.base_dir.join(path)
+    }
+}
+
+/// [`Setup::section`] found none.
+#[derive(Debug, thiserror::Error)]
+#[error("no section of the type `{type_name}` was added with `App::section`")]
+pub struct NoSection {
+    type_name: &'static str,
 }
 
 /// Why an [`App`] could not be started.
@@ -38,6 +103,9 @@ pub enum StartError {
     /// What is measured could not be set up, or not what sends it.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// A function of [`App::setup`] failed.
+    #[error("the program could not be set up")]
+    Setup(#[source] BoxError),
     /// The server could not be put together, or not bound.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -53,9 +121,32 @@ impl App {
         plugins::register(&mut registry);
         Self {
             registry,
-            apis: ApiSet::new(),
-            background: BackgroundWork::default(),
+            product: Product::default(),
+            setups: Vec::new(),
+            parts: AppParts::default(),
         }
+    }
+
+    /// The product's name: of the program on the command line, of the service in telemetry and of the
+    /// OpenAPI document. The configuration's `app.name` and `observability.service.name` come first.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.product.name = name.into();
+        self
+    }
+
+    /// The product's version, such as `env!("CARGO_PKG_VERSION")`, in the same places.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.product.version = version.into();
+        self
+    }
+
+    /// What the product is, in a sentence or more: the OpenAPI document and `--help` begin with it.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.product.description = Some(description.into());
+        self
     }
 
     /// Adds plugins: `app.plugins(|registry| { registry.resolver::<MyResolver>(); })`. One of the same type as a built-in one takes its
@@ -66,35 +157,176 @@ impl App {
         self
     }
 
+    /// Adds a section at the top of the configuration. It is checked like the built-in ones, faults
+    /// naming file and line, it can be set from the environment, and the JSON Schema has it. A section
+    /// whose keys all have defaults may be left out. `T` has `#[serde(deny_unknown_fields)]`, so that a
+    /// misspelt key is a fault. [`App::setup`] reads it:
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// /// How invoices are made.
+    /// #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// #[serde(deny_unknown_fields)]
+    /// struct Billing {
+    ///     /// What invoices are in, such as `EUR`.
+    ///     currency: String,
+    /// }
+    ///
+    /// tenantry::App::new()
+    ///     .section::<Billing>("billing")
+    ///     .setup(|app, setup| async move {
+    ///         let billing: Arc<Billing> = setup.section()?;
+    ///         let sent = setup.meter().u64_counter("invoices.sent").build();
+    ///         // Ok(app.api(Invoices { billing, sent }))
+    /// #       let _ = (billing, sent);
+    /// #       Ok(app)
+    ///     })
+    ///     .main();
+    /// ```
+    #[must_use]
+    pub fn section<T>(mut self, name: &'static str) -> Self
+    where
+        T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+    {
+        self.registry.section::<T>(name);
+        self
+    }
+
+    /// Adds what depends on the configuration or measures something: `setup` runs once the
+    /// configuration has been read, and before anything is served. It can add APIs, middleware,
+    /// readiness checks and work in the background. Plugins, sections and names are added outside of
+    /// it, since the configuration is read with them.
+    #[must_use]
+    pub fn setup<F>(mut self, setup: impl FnOnce(App, Setup) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<App, BoxError>> + Send + 'static,
+    {
+        self.setups.push(Box::new(|app, context| Box::pin(setup(app, context))));
+        self
+    }
+
     /// Adds an API of poem-openapi's. Those of its operations that take a [`Tenant`](crate::Tenant) get that tenant's database; they are
     /// documented and served like the built-in ones.
     #[must_use]
     pub fn api<A: OpenApi + 'static>(mut self, api: A) -> Self {
-        self.apis = self.apis.with(api);
+        self.parts.apis = self.parts.apis.with(api);
         self
     }
 
-    /// Adds work that runs beside the requests while the server serves. It is given the tenants, and
-    /// is told when the server stops:
+    /// Leaves out the built-in users: their operations, and `/api/v1/tenant/stats`, which counts them.
+    #[must_use]
+    pub fn without_users(mut self) -> Self {
+        self.parts.apis = self.parts.apis.without_users();
+        self
+    }
+
+    /// Puts a middleware of poem's around the routes of the main listener. It stands within the request's id, its
+    /// time limit and the translation of errors: an error that it returns is answered as a
+    /// [`Problem`](crate::Problem). The one that is added last is the outermost.
+    #[must_use]
+    pub fn middleware<M, E>(mut self, middleware: M) -> Self
+    where
+        M: Middleware<BoxEndpoint<'static>, Output = E> + Send + 'static,
+        E: Endpoint + 'static,
+        E::Output: IntoResponse,
+    {
+        self.parts.apis = self.parts.apis.middleware(middleware);
+        self
+    }
+
+    /// Takes the migrations from these files in place of the built-in ones: pairs of a path,
+    /// `<database>/NNNN_name.sql`, and a text. They are part of the program; `migrations.dir` in the configuration
+    /// comes first.
+    ///
+    /// ```
+    /// # let app = tenantry::App::new();
+    /// app.migrations([
+    ///     ("sqlite/0001_create_invoices.sql", "CREATE TABLE invoices (id INTEGER PRIMARY KEY)"),
+    ///     // ("postgresql/0001_create_invoices.sql", include_str!("../migrations/postgresql/0001_create_invoices.sql")),
+    /// ]);
+    /// ```
+    #[must_use]
+    pub fn migrations<P, T>(mut self, files: impl IntoIterator<Item = (P, T)>) -> Self
+    where
+        P: Into<Cow<'static, str>>,
+        T: Into<Cow<'static, str>>,
+    {
+        let files = files.into_iter().map(|(path, text)| (path.into(), text.into()));
+        self.parts.migrations.get_or_insert_default().extend(files);
+        self
+    }
+
+    /// Adds work that runs beside the requests, on every instance, while the server serves. It gets the
+    /// tenants, and a token that is cancelled when the server begins to stop. Work that goes on after that has until
+    /// requests have ended, within `server.shutdown_grace`, and is then cut off.
     ///
     /// ```no_run
     /// # let app = tenantry::App::new();
-    /// app.background(|background| async move {
-    ///     let hour = std::time::Duration::from_secs(3600);
-    ///     while tokio::time::timeout(hour, background.stopping()).await.is_err() {
-    ///         for tenant in background.tenants().list().await.unwrap_or_default() {
-    ///             // let database = background.tenants().acquire(&tenant).await ...
-    /// #           let _ = tenant;
-    ///         }
+    /// app.background("mail", |tenants, stop| async move {
+    ///     let minute = std::time::Duration::from_secs(60);
+    ///     while tokio::time::timeout(minute, stop.cancelled()).await.is_err() {
+    ///         // let database = tenants.acquire(&tenant).await ...
+    /// #       let _ = &tenants;
     ///     }
     /// });
     /// ```
+    ///
+    /// Each [`acquire`](Tenants::acquire) counts as a request of its tenant and keeps to its limits, so
+    /// hold a database no longer than you need it. Work that only one instance may do asks
+    /// [`claim`](crate::jobs::claim) first; for work on each tenant see [`each_tenant`](Self::each_tenant).
     #[must_use]
-    pub fn background<F>(mut self, work: impl FnOnce(Background) -> F + Send + 'static) -> Self
+    pub fn background<F>(
+        mut self,
+        name: &'static str,
+        work: impl FnOnce(Tenants, CancellationToken) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.background.add(work);
+        self.parts.background.add(name, work);
+        self
+    }
+
+    /// Adds a job that runs for each tenant when `schedule` says, on one instance at a time: each run
+    /// is claimed in the tenant's own database, in the table `tenantry_jobs`. While the provider is away, it runs for the
+    /// tenants that are known from before. A run that fails is logged and repeated; another tenant's
+    /// run does not notice.
+    ///
+    /// ```no_run
+    /// # use tenantry::jobs::Schedule;
+    /// # let app = tenantry::App::new();
+    /// app.each_tenant("close-month", Schedule::daily(2, 30), |database| async move {
+    ///     // Invoice::update_many()...exec(&database).await?;
+    /// #   let _ = database;
+    ///     Ok(())
+    /// });
+    /// ```
+    #[must_use]
+    pub fn each_tenant<F>(
+        mut self,
+        name: &'static str,
+        schedule: Schedule,
+        job: impl Fn(TenantDatabase) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.parts.background.add(name, move |tenants, stop| {
+            jobs::each_tenant(name, schedule, Arc::new(job), tenants, stop)
+        });
+        self
+    }
+
+    /// Adds a check that `/health/ready` depends on: it answers 503 until each check has passed, and
+    /// again while one fails. Checks run every few seconds beside the requests, not with each one; a change is
+    /// logged with the check's name.
+    #[must_use]
+    pub fn readiness<F, E>(mut self, name: &'static str, check: impl Fn(Tenants) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.parts.background.add_check(name, check);
         self
     }
 
@@ -106,24 +338,56 @@ impl App {
     /// Starts the server with a configuration file, in the runtime that this is called in; for tests and for programs with a command line
     /// of their own. The environment's variables count as they do for the program.
     ///
+    /// Where the configuration asks for traces, this starts the log of the process as well: traces are made by the
+    /// same subscriber. Else the log is the caller's; see [`start_logging`](crate::start_logging).
+    ///
     /// # Errors
-    /// See [`StartError`].
-    pub async fn start(self, file: impl AsRef<Path>) -> Result<RunningServer, StartError> {
-        let Self {
-            registry,
-            apis,
-            background,
-        } = self;
-        let registry = Arc::new(registry);
+    /// See [`StartError`]. One of [`StartError::Telemetry`] is that traces are asked for and something in the process logs
+    /// already, so that no trace could be made.
+    pub async fn start(mut self, file: impl AsRef<Path>) -> Result<RunningServer, StartError> {
         let file = file.as_ref().to_owned();
-        let reading = {
-            let registry = registry.clone();
-            tokio::task::spawn_blocking(move || config::load(Some(&file), &Environment::of_process(), &registry))
+        let reading = tokio::task::spawn_blocking(move || {
+            let loaded = self.load(Some(&file));
+            (self, loaded)
+        });
+        let (app, loaded) = reading.await?;
+        let loaded = loaded?;
+        let telemetry = Telemetry::within_process(&loaded)?;
+        let (installation, parts) = app.build(loaded, telemetry).await?;
+        Ok(installation.bind(parts).await?.start())
+    }
+
+    /// Reads the configuration for this program. It blocks.
+    pub(crate) fn load(&mut self, file: Option<&Path>) -> Result<Loaded, Faults> {
+        let loaded = config::load(file, &Environment::of_process(), &self.registry)?;
+        Ok(loaded.of_product(self.product.clone()))
+    }
+
+    /// Sets the program up and builds what the configuration names.
+    pub(crate) async fn build(
+        mut self,
+        loaded: Loaded,
+        telemetry: Telemetry,
+    ) -> Result<(Installation, AppParts), StartError> {
+        let registry = Arc::new(std::mem::take(&mut self.registry));
+        let setup = Setup {
+            sections: loaded.sections.clone(),
+            base_dir: loaded.base_dir.clone(),
+            meter: telemetry.metrics().meter_of(&self.product),
         };
-        let loaded = reading.await??;
-        let telemetry = Telemetry::sending(&loaded.config)?;
-        let installation = Installation::build_with(loaded, registry, telemetry).await?;
-        Ok(installation.bind(apis).await?.with_background(background).start())
+        let mut app = self;
+        while !app.setups.is_empty() {
+            let step = app.setups.remove(0);
+            app = step(app, setup.clone()).await.map_err(StartError::Setup)?;
+        }
+        if !app.registry.is_empty() {
+            let late = "plugins and sections are added before `App::setup`: the configuration has been read by then";
+            return Err(StartError::Setup(late.into()));
+        }
+        let mut parts = app.parts;
+        let own = parts.migrations.take();
+        let installation = Installation::build_with(loaded, registry, telemetry, own).await?;
+        Ok((installation, parts))
     }
 }
 

@@ -1,60 +1,95 @@
-//! Work that an application does beside its requests, such as a nightly report over all tenants.
+//! Work that an application does beside its requests.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
-use futures_util::future::BoxFuture;
-use tenantry_core::engine::Tenants;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tenantry_core::{BoxError, engine::Tenants};
+use tenantry_openapi::{Readiness, ReadinessCheck};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What work in the background is given.
-#[derive(Clone)]
-pub struct Background {
-    tenants: Tenants,
-    stopping: CancellationToken,
-}
+type Work = Box<dyn FnOnce(Tenants, CancellationToken) -> BoxFuture<'static, ()> + Send>;
+type Check = Box<dyn Fn(Tenants) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
-impl Background {
-    /// The tenants. Each [`acquire`](Tenants::acquire) counts as a request of its tenant and keeps to
-    /// its limits, so hold a database no longer than you need it.
-    pub fn tenants(&self) -> &Tenants {
-        &self.tenants
-    }
+/// How often a readiness check runs, and how long it may take.
+const CHECKED_EVERY: Duration = Duration::from_secs(5);
+const LONGEST_CHECK: Duration = Duration::from_secs(5);
 
-    /// Waits until the server begins to stop. Work that goes on after that has until requests have
-    /// ended, within `server.shutdown_grace`, and is then cut off.
-    pub async fn stopping(&self) {
-        self.stopping.cancelled().await;
-    }
-}
-
-type Work = Box<dyn FnOnce(Background) -> BoxFuture<'static, ()> + Send>;
-
-/// The work that an application has added.
+/// The work and the readiness checks that an application has added.
 #[derive(Default)]
-pub(crate) struct BackgroundWork(Vec<Work>);
+pub(crate) struct BackgroundWork {
+    work: Vec<(&'static str, Work)>,
+    checks: Vec<(&'static str, Check)>,
+}
 
 impl BackgroundWork {
-    pub(crate) fn add<F>(&mut self, work: impl FnOnce(Background) -> F + Send + 'static)
-    where
+    pub(crate) fn add<F>(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce(Tenants, CancellationToken) -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.push(Box::new(|background| Box::pin(work(background))));
+        self.work
+            .push((name, Box::new(|tenants, stop| Box::pin(work(tenants, stop)))));
+    }
+
+    pub(crate) fn add_check<F, E>(&mut self, name: &'static str, check: impl Fn(Tenants) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let boxed =
+            move |tenants| -> BoxFuture<'static, _> { Box::pin(check(tenants).map(|done| done.map_err(Into::into))) };
+        self.checks.push((name, Box::new(boxed)));
     }
 
     /// Starts all of it, each in a task of its own.
-    pub(crate) fn start(self, tenants: &Tenants) -> RunningWork {
-        let background = Background {
-            tenants: tenants.clone(),
-            stopping: CancellationToken::new(),
-        };
+    pub(crate) fn start(self, tenants: &Tenants, readiness: &Readiness) -> RunningWork {
+        let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        for work in self.0 {
-            tasks.spawn(work(background.clone()));
+        for (name, work) in self.work {
+            let running = AssertUnwindSafe(work(tenants.clone(), stopping.clone())).catch_unwind();
+            tasks.spawn(async move {
+                if running.await.is_err() {
+                    tracing::error!(name, "work in the background ended by a panic");
+                }
+            });
         }
-        RunningWork {
-            tasks,
-            stopping: background.stopping,
+        for (name, check) in self.checks {
+            let state = readiness.check();
+            tasks.spawn(keep_checking(name, check, state, tenants.clone(), stopping.clone()));
+        }
+        RunningWork { tasks, stopping }
+    }
+}
+
+/// Runs a readiness check until the server stops.
+async fn keep_checking(
+    name: &'static str,
+    check: Check,
+    state: ReadinessCheck,
+    tenants: Tenants,
+    stop: CancellationToken,
+) {
+    let mut passed_before = None;
+    loop {
+        let checking = AssertUnwindSafe(check(tenants.clone())).catch_unwind();
+        let error: Option<BoxError> = match tokio::time::timeout(LONGEST_CHECK, checking).await {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(error))) => Some(error),
+            Ok(Err(_)) => Some("it ended by a panic".into()),
+            Err(_) => Some("it took too long".into()),
+        };
+        match &error {
+            None if passed_before == Some(false) => tracing::info!(name, "a readiness check passes again"),
+            Some(error) if passed_before != Some(false) => tracing::warn!(name, %error, "a readiness check fails"),
+            _ => {}
+        }
+        passed_before = Some(error.is_none());
+        state.set(error.is_none());
+        if tokio::time::timeout(CHECKED_EVERY, stop.cancelled()).await.is_ok() {
+            return;
         }
     }
 }
@@ -73,13 +108,7 @@ impl RunningWork {
 
     /// Waits for its end for `grace`, then cuts it off.
     pub(crate) async fn ended(mut self, grace: Duration) {
-        let all = async {
-            while let Some(ended) = self.tasks.join_next().await {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "work in the background ended by a panic");
-                }
-            }
-        };
+        let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, all).await.is_err() {
             tracing::warn!(
                 left = self.tasks.len(),

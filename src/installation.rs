@@ -1,6 +1,6 @@
 //! Everything the configuration names, built: whatever runs, runs on this.
 
-use std::{future::Future, sync::Arc};
+use std::{borrow::Cow, future::Future, sync::Arc};
 
 use serde_json::Value;
 use tenantry_core::{
@@ -28,8 +28,11 @@ const SERVED: [&str; 7] = [
     "openapi.yaml",
 ];
 
+/// Migrations inside a program of one's own: paths, `<database>/NNNN_name.sql`, and texts.
+pub(crate) type OwnMigrations = Vec<(Cow<'static, str>, Cow<'static, str>)>;
+
 /// A configuration with its plugins built and its engine started. Nothing is opened yet, and no socket bound.
-pub struct Installation {
+pub(crate) struct Installation {
     loaded: Loaded,
     resolver: Arc<dyn TenantResolver>,
     id_pattern: TenantIdPattern,
@@ -49,17 +52,12 @@ impl Installation {
     ///
     /// # Errors
     /// Everything that cannot be built, each at the place where it is written.
-    pub async fn build(loaded: Loaded, registry: Arc<Registry>) -> Result<Self, Faults> {
-        let telemetry = Telemetry::silent(&loaded.config);
-        let telemetry = telemetry.map_err(|error| loaded.fault_at(&["observability"], error.to_string()))?;
-        Self::build_with(loaded, registry, telemetry).await
-    }
-
-    /// As [`build`](Self::build), with telemetry that was started before.
-    ///
-    /// # Errors
-    /// Everything that cannot be built, each at the place where it is written.
-    pub async fn build_with(loaded: Loaded, registry: Arc<Registry>, telemetry: Telemetry) -> Result<Self, Faults> {
+    pub(crate) async fn build_with(
+        loaded: Loaded,
+        registry: Arc<Registry>,
+        telemetry: Telemetry,
+        own_migrations: Option<OwnMigrations>,
+    ) -> Result<Self, Faults> {
         let config = &loaded.config;
         let id_pattern = config.tenancy.id_pattern();
         let context = BuildContext {
@@ -94,7 +92,10 @@ impl Installation {
                 .and_then(|resolver| misplaced_prefix(&loaded, &resolver.location())),
         );
         let migrations = match &config.migrations.dir {
-            None => Migrations::embedded(),
+            None => match own_migrations {
+                Some(files) => Migrations::of_texts(files),
+                None => Migrations::embedded(),
+            },
             Some(dir) => Migrations::load(&loaded.path(dir)).await,
         };
         let migrations = migrations
@@ -156,22 +157,22 @@ impl Installation {
     }
 
     /// The configuration.
-    pub fn loaded(&self) -> &Loaded {
+    pub(crate) fn loaded(&self) -> &Loaded {
         &self.loaded
     }
 
     /// The engine.
-    pub fn tenants(&self) -> &Tenants {
+    pub(crate) fn tenants(&self) -> &Tenants {
         &self.tenants
     }
 
     /// The migrations for tenants' databases.
-    pub fn migrations(&self) -> &Migrations {
+    pub(crate) fn migrations(&self) -> &Migrations {
         &self.migrations
     }
 
     /// What is measured and sent.
-    pub fn telemetry(&self) -> &Telemetry {
+    pub(crate) fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }
 
@@ -181,7 +182,7 @@ impl Installation {
     }
 
     /// The rule for tenant ids.
-    pub fn id_pattern(&self) -> &TenantIdPattern {
+    pub(crate) fn id_pattern(&self) -> &TenantIdPattern {
         &self.id_pattern
     }
 
@@ -189,7 +190,7 @@ impl Installation {
     ///
     /// # Errors
     /// Two APIs claim the same path or the same name.
-    pub fn document(&self, apis: &ApiSet) -> Result<ApiDocument, ApiConflict> {
+    pub(crate) fn document(&self, apis: &ApiSet) -> Result<ApiDocument, ApiConflict> {
         tenantry_openapi::document(&self.document_settings(), apis)
     }
 
@@ -199,8 +200,10 @@ impl Installation {
         let port = config.server.listen.0.port();
         DocumentSettings {
             title: config.app.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: self.loaded.product.version.clone(),
+            description: self.loaded.product.description.clone(),
             location: self.resolver.location(),
+            authenticates: self.resolver.authenticates(),
             id_pattern: self.id_pattern.clone(),
             origin: tenantry_openapi::Origin {
                 scheme: scheme.to_owned(),
@@ -214,7 +217,7 @@ impl Installation {
     }
 
     /// What was built, in one line.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let file = match &self.loaded.origin {
             Origin::File(file) => file.display().to_string(),
             Origin::Shipped => "the configuration inside the program".to_owned(),
@@ -235,7 +238,7 @@ impl Installation {
 
     /// What is allowed and yet unsafe in this configuration, one sentence each: the server logs them
     /// as it starts, and `tenantry check` prints them.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let config = &self.loaded.config;
         let ListenAddress(main) = config.server.listen;
         let ListenAddress(operator) = config.server.admin_listen.unwrap_or(config.server.listen);

@@ -23,27 +23,32 @@
 //! }
 //! ```
 //!
-//! Where things are: [`config`] reads and checks the configuration, [`Installation`] builds what it names, [`BoundServer`] serves it,
-//! [`migrations`] prepares tenants' databases, [`plugins`] lists what is built in. The traits and the engine are in [`core`], the APIs in
-//! [`openapi`].
+//! Where things are: [`App`] is the program, [`config`] reads and checks the configuration, [`jobs`] runs work for each tenant,
+//! [`plugins`] lists what is built in. The traits and the engine are in [`core`], the APIs in [`openapi`].
 
 mod app;
 mod background;
 mod command_line;
 pub mod config;
 mod installation;
+pub mod jobs;
 pub mod migrations;
 pub mod plugins;
+mod product;
 mod server;
 mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
-pub use app::{App, StartError};
-pub use background::Background;
-pub use installation::Installation;
-pub use server::{BoundServer, RunningServer, ServerError, Stopping};
+pub use app::{App, NoSection, Setup, StartError};
+pub use opentelemetry;
+pub use server::{RunningServer, ServerError};
 #[cfg(feature = "otlp")]
 pub use telemetry::ExporterError;
-pub use telemetry::{LoggingError, MetricsError, RequestTelemetry, Telemetry, TelemetryError, start_logging};
+pub use telemetry::{LoggingError, MetricsError, TelemetryError, start_logging};
 pub use tenantry_core as core;
+#[cfg(feature = "testing")]
+pub use tenantry_core::conformance;
 pub use tenantry_openapi as openapi;
-pub use tenantry_openapi::{Failure, Operator, Problem, Tenant};
+pub use tenantry_openapi::{Failure, Operator, Problem, RequestId, Tenant, log_field};
+pub use tokio_util::sync::CancellationToken;

@@ -14,8 +14,12 @@ const README: &str = include_str!("../README.md");
 
 /// The blocks of the README in one language.
 fn blocks(language: &str) -> Vec<&'static str> {
+    blocks_of(README, language)
+}
+
+fn blocks_of(text: &'static str, language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
-    let after = README.split(fence.as_str()).skip(1);
+    let after = text.split(fence.as_str()).skip(1);
     after.map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
@@ -50,6 +54,40 @@ fn every_rust_block_is_a_part_of_an_example() {
     for block in blocks {
         assert!(examples.iter().any(|example| example.contains(block.trim())), "{block}");
     }
+}
+
+/// The guide, and the files of the programs that it leads to.
+const GUIDE: &str = include_str!("../docs/your-own-program.md");
+const PROGRAMS: [&str; 11] = [
+    include_str!("../examples/first_program/Cargo.toml"),
+    include_str!("../examples/first_program/config.yaml"),
+    include_str!("../examples/first_program/migrations/sqlite/0001_create_notes.sql"),
+    include_str!("../examples/first_program/src/main.rs"),
+    include_str!("../examples/first_program/src/notes.rs"),
+    include_str!("../examples/invoicing/src/main.rs"),
+    include_str!("../examples/invoicing/src/api.rs"),
+    include_str!("../examples/invoicing/src/api_key.rs"),
+    include_str!("../examples/invoicing/src/entities.rs"),
+    include_str!("../examples/invoicing/src/overdue.rs"),
+    include_str!("../examples/invoicing/src/tests.rs"),
+];
+
+#[test]
+fn the_guide_shows_programs_that_are_compiled_and_tested() {
+    // The guide's program stands beside this repository, the examples in it.
+    let shown = |text: &str| text.trim().replace("../tenantry", "../..");
+    let mut count = 0;
+    for language in ["rust", "toml", "yaml", "sql"] {
+        for block in blocks_of(GUIDE, language) {
+            let block = shown(block);
+            assert!(PROGRAMS.iter().any(|file| file.contains(&block)), "{block}");
+            count += 1;
+        }
+    }
+    assert!(count >= 12, "{count}");
+    let guide = shown(GUIDE);
+    let first_program = PROGRAMS.iter().take(5);
+    assert!(first_program.clone().all(|file| guide.contains(file.trim())));
 }
 
 #[test]

@@ -161,6 +161,15 @@ impl DatabaseErrorKind {
         }
     }
 
+    /// Whether somebody has to look at the statement: it is wrong, or what it did is not known. Other
+    /// kinds are for the caller to handle, or tell that the database is away.
+    pub fn is_defect(self) -> bool {
+        matches!(
+            self,
+            Self::OutcomeUnknown | Self::AnswerTooLarge | Self::PermissionDenied | Self::Unsupported | Self::Other
+        )
+    }
+
     /// Whether the connection it happened on must not be used again. A connection reports `PoolTimeout`
     /// if the pooler that it leads to had no server session for it in time.
     pub fn breaks_connection(self) -> bool {

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
 
-use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{BuildContext, BuildError, DatabaseDriver, Plugin, SecretProvider, TenantResolver};
+use crate::{BuildContext, BuildError, DatabaseDriver, Plugin, RegisteredSection, SecretProvider, TenantResolver};
 
 type Building<'a, T> = Pin<Box<dyn Future<Output = Result<Arc<T>, BuildError>> + Send + 'a>>;
 
@@ -50,6 +51,7 @@ pub struct Registry {
     resolvers: Family<dyn TenantResolver>,
     providers: Family<dyn SecretProvider>,
     drivers: Family<dyn DatabaseDriver>,
+    sections: BTreeMap<&'static str, RegisteredSection>,
 }
 
 /// The three families differ in nothing but their trait; a generic function cannot turn `Arc<P>` into `Arc<T>` for a `T`
@@ -100,6 +102,27 @@ impl Registry {
         Self::default()
     }
 
+    /// Adds a section at the top of the configuration, such as `billing`. What its keys may hold is
+    /// checked like every other key, and is part of the JSON Schema.
+    pub fn section<T>(&mut self, name: &'static str) -> &mut Self
+    where
+        T: DeserializeOwned + JsonSchema + Send + Sync + 'static,
+    {
+        self.sections.insert(name, RegisteredSection::new::<T>(name));
+        self
+    }
+
+    /// Every section, by name.
+    pub fn sections(&self) -> impl Iterator<Item = &RegisteredSection> {
+        self.sections.values()
+    }
+
+    /// Whether nothing is registered.
+    pub fn is_empty(&self) -> bool {
+        let plugins = self.resolvers.len() + self.providers.len() + self.drivers.len();
+        plugins + self.sections.len() == 0
+    }
+
     family!(resolver, resolvers, build_resolver, TenantResolver, "resolver");
     family!(provider, providers, build_provider, SecretProvider, "provider");
     family!(driver, drivers, build_driver, DatabaseDriver, "driver");
@@ -141,7 +164,7 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
 }
 
 /// Reads a plugin's configuration; serde's messages repeat values, so what goes out is [without_value].
-fn deserialize<C: serde::de::DeserializeOwned>(rest: Value) -> Result<C, BuildError> {
+pub(crate) fn deserialize<C: DeserializeOwned>(rest: Value) -> Result<C, BuildError> {
     serde_path_to_error::deserialize(rest).map_err(|error| {
         let path = error.path().iter().map(ToString::to_string).collect();
         BuildError {

@@ -22,7 +22,7 @@ pub trait TenantResolver: Send + Sync {
     fn location(&self) -> TenantLocation;
 
     /// Whether a request must prove that it belongs to the tenant that it names. By default a
-    /// resolver that reads a verified token demands a proof, and any other one does not.
+    /// resolver that reads a verified token or an API key demands a proof, and any other one does not.
     fn authenticates(&self) -> bool {
         self.location().is_token()
     }
@@ -61,6 +61,13 @@ pub enum TenantLocation {
         /// The cookie's name.
         name: String,
     },
+    /// By a key that stands for it, which is a secret and not the tenant's id.
+    ApiKey {
+        /// Where the key is.
+        place: ApiKeyPlace,
+        /// What the key is and where a client obtains it, in a sentence: the document shows it.
+        description: String,
+    },
     /// In a bearer token's claim.
     Bearer {
         /// The claim, dots going deeper.
@@ -86,11 +93,30 @@ pub enum TenantLocation {
     AllOf(Vec<TenantLocation>),
 }
 
+/// Where a request has its API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiKeyPlace {
+    /// In the header of this name.
+    Header(String),
+    /// In the query parameter of this name. Proxies log queries; prefer a header.
+    Query(String),
+    /// In the cookie of this name.
+    Cookie(String),
+}
+
 impl TenantLocation {
-    /// Whether a request can name its tenant in a token alone.
+    /// An API key in the header `name`.
+    pub fn api_key(name: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::ApiKey {
+            place: ApiKeyPlace::Header(name.into()),
+            description: description.into(),
+        }
+    }
+
+    /// Whether a request can name its tenant in a token or a key alone.
     fn is_token(&self) -> bool {
         match self {
-            Self::Bearer { .. } => true,
+            Self::Bearer { .. } | Self::ApiKey { .. } => true,
             Self::AnyOf(all) => all.iter().all(Self::is_token),
             Self::AllOf(all) => all.iter().any(Self::is_token),
             _ => false,

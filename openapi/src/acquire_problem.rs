@@ -6,16 +6,17 @@ use tenantry_core::{ResolveError, TenantId, TenantLocation, engine::AcquireError
 
 use crate::{
     Fault, Problem, ProblemCode,
-    document::{describe_location, needs_bearer},
+    document::{challenge_scheme, describe_location, needs_credential},
     problem::sentence,
 };
 
 impl Problem {
-    /// 401 if every way to name the tenant there needs a token, else 400 `tenant_missing`.
+    /// 401 if every way to name the tenant there needs a token or a key, else 400 `tenant_missing`.
     pub(crate) fn tenant_missing(location: &TenantLocation) -> Self {
         let place = describe_location(location);
-        if needs_bearer(location) {
-            return Self::unauthenticated(None, format!("the tenant is expected in {place}"));
+        if needs_credential(location) {
+            let description = format!("the tenant is expected in {place}");
+            return Self::challenge(challenge_scheme(location), None, description);
         }
         let detail = format!("The request names no tenant; it is expected in {place}.");
         Self::new(ProblemCode::TenantMissing, detail)
@@ -81,6 +82,18 @@ impl Problem {
                 tracing::error!(error = %error, "an answer that belongs to one tenant came where none is");
                 Self::internal()
             }
+        }
+    }
+}
+
+impl Problem {
+    /// Why the resolver that reads `location` refused a request.
+    pub(crate) fn of_resolver(location: &TenantLocation, error: ResolveError) -> Self {
+        match error {
+            ResolveError::Unauthenticated { error, description } => {
+                Self::challenge(challenge_scheme(location), error, description)
+            }
+            other => other.into(),
         }
     }
 }

@@ -6,24 +6,25 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{
-    FutureExt as _,
-    future::{Either, ready},
-};
-use http::{HeaderValue, Method};
+use http::Method;
 use poem::{
-    Endpoint, PathPattern, Request, Response, Result, Route,
+    Endpoint, EndpointExt as _, IntoResponse, Middleware, Response, Result, Route,
     endpoint::{BoxEndpoint, DynEndpoint, ToDynEndpoint},
 };
-// Hidden, since it is for the code that poem-openapi's macros write; so is what stands here in their stead.
-use poem_openapi::__private::UrlQuery;
 use poem_openapi::{
     OpenApi, OpenApiService,
     registry::{MetaApi, Registry},
 };
 use serde_json::Value;
 
-use crate::{Problem, translate::PathNames};
+use crate::{
+    router::{Methods, Router},
+    translate::PathNames,
+    validation::{Checked, Rules},
+};
+
+/// An operation that can stand in two routers.
+type SharedEndpoint = Arc<dyn DynEndpoint<Output = Response>>;
 
 type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
@@ -31,7 +32,12 @@ type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 #[derive(Default)]
 pub struct ApiSet {
     apis: Vec<(Description, Routes)>,
+    middleware: Vec<Around>,
+    without_users: bool,
 }
+
+/// Puts a middleware around routes.
+pub(crate) type Around = Box<dyn FnOnce(BoxEndpoint<'static>) -> BoxEndpoint<'static> + Send>;
 
 impl ApiSet {
     /// An empty set.
@@ -49,6 +55,36 @@ impl ApiSet {
         self
     }
 
+    /// Without the built-in users, and the statistics that count them.
+    #[must_use]
+    pub fn without_users(mut self) -> Self {
+        self.without_users = true;
+        self
+    }
+
+    /// With a middleware more around the routes of the main listener; the last one is the outermost.
+    #[must_use]
+    pub fn middleware<M, E>(mut self, middleware: M) -> Self
+    where
+        M: Middleware<BoxEndpoint<'static>, Output = E> + Send + 'static,
+        E: Endpoint + 'static,
+        E::Output: IntoResponse,
+    {
+        let around = move |inner| middleware.transform(inner).map_to_response().boxed();
+        self.middleware.push(Box::new(around));
+        self
+    }
+
+    /// Whether the built-in users are served.
+    pub(crate) fn has_users(&self) -> bool {
+        !self.without_users
+    }
+
+    /// What stands around the routes of the main listener, from the inside out.
+    pub(crate) fn take_middleware(&mut self) -> Vec<Around> {
+        std::mem::take(&mut self.middleware)
+    }
+
     /// What the APIs say of themselves.
     pub(crate) fn descriptions(&self) -> impl Iterator<Item = &Description> {
         self.apis.iter().map(|(description, _)| description)
@@ -56,14 +92,37 @@ impl ApiSet {
 
     /// Every route of the set, to be put together with others.
     pub(crate) fn into_routes(self) -> RouteTable {
+        self.into_table(|_, _, endpoint, _| endpoint)
+    }
+
+    /// As [`into_routes`](Self::into_routes); a bad request is answered with all its faults.
+    pub(crate) fn into_checked_routes(self) -> RouteTable {
+        self.into_table(|document, (path, method), endpoint, names| {
+            match Rules::of(document, path, &method.as_str().to_ascii_lowercase()) {
+                Some(rules) => Arc::new(ToDynEndpoint(Checked {
+                    endpoint,
+                    rules,
+                    names: names.clone(),
+                })),
+                None => endpoint,
+            }
+        })
+    }
+
+    fn into_table(
+        self,
+        wrap: impl Fn(&Value, (&str, &Method), SharedEndpoint, &PathNames) -> SharedEndpoint,
+    ) -> RouteTable {
         let mut table = RouteTable::default();
         for (description, routes) in self.apis {
+            // poem-openapi wrote it.
+            let document = parse(&description.spec).unwrap_or_default();
             for (path, methods) in routes {
                 let names = description.path_names(&path);
                 let documented = names.documented(&path);
                 for (method, endpoint) in methods {
                     let operation = Operation {
-                        endpoint: endpoint.into(),
+                        endpoint: wrap(&document, (&documented, &method), endpoint.into(), &names),
                         names: names.clone(),
                         documented: documented.clone(),
                     };
@@ -134,12 +193,12 @@ impl<A: OpenApi> OpenApi for Described<A> {
 
 /// What one method of a path does. It can stand in two routers.
 #[derive(Clone)]
-struct Operation {
-    endpoint: Arc<dyn DynEndpoint<Output = Response>>,
+pub(crate) struct Operation {
+    pub(crate) endpoint: Arc<dyn DynEndpoint<Output = Response>>,
     /// Its path parameters.
-    names: PathNames,
+    pub(crate) names: PathNames,
     /// Its path as it is documented, for logs and traces: `/users/{id}` where poem says `/users/:param0`.
-    documented: Arc<str>,
+    pub(crate) documented: Arc<str>,
 }
 
 /// Operations by path and method.
@@ -195,103 +254,6 @@ impl RouteTable {
     }
 }
 
-/// Where a request goes. `OpenApiService` makes such a thing of one API, in which a request is kept several times over and handed on by way of
-/// three boxes more.
-pub(crate) struct Router(Route);
-
-impl Endpoint for Router {
-    type Output = Response;
-
-    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
-        // poem-openapi's parameters are read from this. What cannot be read has none.
-        let query = match request.uri().query() {
-            None | Some("") => Vec::new(),
-            Some(_) => request.params().unwrap_or_default(),
-        };
-        request.set_data(UrlQuery(query));
-        // What stands around this hands the future on, and each time a future is handed on it is kept, and moved, once more.
-        Box::pin(self.0.call(request))
-    }
-}
-
-/// What a path does, by method.
-struct Methods {
-    operations: Vec<(Method, Operation)>,
-    /// The path as the first of them documents it.
-    documented: Arc<str>,
-    allow: HeaderValue,
-}
-
-impl Methods {
-    fn of(operations: HashMap<Method, Operation>) -> Self {
-        let mut operations: Vec<_> = operations.into_iter().collect();
-        operations.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
-        let has = |method| operations.iter().any(|(known, _)| *known == method);
-        let mut names: Vec<&str> = operations.iter().map(|(method, _)| method.as_str()).collect();
-        if has(Method::GET) && !has(Method::HEAD) {
-            names.push("HEAD");
-        }
-        names.sort_unstable();
-        Self {
-            // Names of methods are tokens, which a header may have.
-            allow: HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static("")),
-            documented: operations
-                .first()
-                .map(|(_, operation)| operation.documented.clone())
-                .unwrap_or_default(),
-            operations,
-        }
-    }
-
-    fn find(&self, method: &Method) -> Option<&Operation> {
-        let mut operations = self.operations.iter();
-        operations
-            .find(|(known, _)| known == method)
-            .map(|(_, operation)| operation)
-    }
-
-    fn refusal(&self) -> poem::Error {
-        let mut refusal: poem::Error = Problem::method_not_allowed(self.allow.clone()).into();
-        refusal.set_data(PathPattern(self.documented.clone()));
-        refusal
-    }
-}
-
-impl Endpoint for Methods {
-    type Output = Response;
-
-    // Not an `async fn`, which would keep the request beside the operation that has it.
-    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
-        let method = request.method();
-        let without_body = *method == Method::HEAD && self.find(method).is_none();
-        if without_body {
-            request.set_method(Method::GET);
-        }
-        let Some(operation) = self.find(request.method()) else {
-            return Either::Left(ready(Err(self.refusal())));
-        };
-        let answer = DynEndpoint::call(&*operation.endpoint, request);
-        Either::Right(answer.map(move |answer| {
-            let route = PathPattern(operation.documented.clone());
-            match answer {
-                Ok(mut response) => {
-                    // poem leaves a route that is there as it is.
-                    response.set_data(route);
-                    if without_body {
-                        response.set_body(());
-                    }
-                    Ok(response)
-                }
-                Err(mut error) => {
-                    error.set_data(route);
-                    error.set_data(operation.names.clone());
-                    Err(error)
-                }
-            }
-        }))
-    }
-}
-
 /// `spec` read back.
 pub(crate) fn parse(spec: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(spec)
@@ -299,7 +261,7 @@ pub(crate) fn parse(spec: &str) -> Result<Value, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use poem::{EndpointExt, test::TestClient};
+    use poem::{PathPattern, test::TestClient};
     use poem_openapi::{param::Path, payload::PlainText};
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use poem_openapi::{
@@ -28,17 +28,52 @@ use crate::{
 
 /// Whether the server takes requests. Clones share one answer; it begins as no.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<ReadinessState>);
+
+#[derive(Debug, Default)]
+struct ReadinessState {
+    ready: AtomicBool,
+    /// Checks that have not passed.
+    failing: AtomicUsize,
+}
+
+/// One check that readiness depends on. It begins as failing.
+#[derive(Debug)]
+pub struct ReadinessCheck {
+    readiness: Readiness,
+    passed: AtomicBool,
+}
+
+impl ReadinessCheck {
+    /// Whether the check passes from now on.
+    pub fn set(&self, passed: bool) {
+        let failing = &self.readiness.0.failing;
+        match (self.passed.swap(passed, Ordering::AcqRel), passed) {
+            (false, true) => drop(failing.fetch_sub(1, Ordering::AcqRel)),
+            (true, false) => drop(failing.fetch_add(1, Ordering::AcqRel)),
+            _ => {}
+        }
+    }
+}
 
 impl Readiness {
     /// Answers so from now on.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.0.ready.store(ready, Ordering::Release);
     }
 
     /// The answer.
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.ready.load(Ordering::Acquire) && self.0.failing.load(Ordering::Acquire) == 0
+    }
+
+    /// Adds a check: the answer is no until it passes, and while it fails.
+    pub fn check(&self) -> ReadinessCheck {
+        self.0.failing.fetch_add(1, Ordering::AcqRel);
+        ReadinessCheck {
+            readiness: self.clone(),
+            passed: AtomicBool::new(false),
+        }
     }
 }
 

@@ -167,7 +167,7 @@ impl<'a, T: Input> ApiExtractor<'a> for Body<T> {
 }
 
 /// Whether a content type is `application/json`, with or without parameters, or `application/*+json` (RFC 6839 §3.1).
-fn is_json(content_type: &str) -> bool {
+pub(crate) fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let subtype = match essence.split_once('/') {
         Some((kind, subtype)) if kind.eq_ignore_ascii_case("application") => subtype,

@@ -127,16 +127,21 @@ impl Problem {
 
     /// 401 `unauthenticated`. `error` is a code of RFC 6750 §3.1, and `None` where no credential was sent.
     pub fn unauthenticated(error: Option<&str>, description: impl Into<String>) -> Self {
+        Self::challenge("Bearer", error, description)
+    }
+
+    /// The same, with another scheme to authenticate in.
+    pub(crate) fn challenge(scheme: &str, error: Option<&str>, description: impl Into<String>) -> Self {
         let description = description.into();
         let challenge = match error {
-            None => "Bearer".to_owned(),
+            None => scheme.to_owned(),
             Some(error) => {
                 // RFC 6750 §3: no quote, backslash or control character in the description.
                 let words: String = description
                     .chars()
                     .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\'))
                     .collect();
-                format!("Bearer error=\"{error}\", error_description=\"{words}\"")
+                format!("{scheme} error=\"{error}\", error_description=\"{words}\"")
             }
         };
         let challenge = HeaderValue::from_str(&challenge).unwrap_or_else(|_| HeaderValue::from_static("Bearer"));

@@ -12,11 +12,11 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{self, Entry},
 };
-use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+use poem::{Endpoint, FromRequest, IntoResponse, Middleware, Request, RequestBody, Response, Result};
 use tenantry_core::engine::RequestTally;
 use uuid::{Builder, fmt::Hyphenated};
 
-use crate::routes::Gates;
+use crate::{Problem, routes::Gates};
 
 /// The header that carries it, both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,7 +24,7 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_LENGTH: usize = 128;
 
 /// A request's id: the client's own where it sent a well-formed one, which is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a new UUID
-/// version 7.
+/// version 7. A handler gets it as a parameter of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(Text);
 
@@ -75,6 +75,16 @@ impl RequestId {
     fn to_header(&self) -> HeaderValue {
         // Every character that an id may have is one that a header may have.
         HeaderValue::from_str(self.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+}
+
+impl<'a> FromRequest<'a> for RequestId {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let served_without = || {
+            tracing::error!("a request's id is asked for outside of `RequestIds`");
+            Problem::internal()
+        };
+        Ok(Self::of(request).ok_or_else(served_without)?.clone())
     }
 }
 

@@ -7,10 +7,11 @@ use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoi
 
 use crate::{
     AdminApi, ApiSet, BodyLimit, HealthApi, LogControl, MetricsSource, OperatorGate, Problem, Problems, Readiness,
-    RequestIds, TenantApi, TenantGate, UsersApi,
-    api_set::{Description, RouteTable, Router},
+    RequestIds, TenantApi, TenantGate, TenantStatsApi, UsersApi,
+    api_set::{Around, Description, RouteTable},
     document::{self, ApiConflict, ApiDocument, DocumentSettings},
     pages,
+    router::Router,
     tenant::Target,
 };
 
@@ -52,7 +53,10 @@ pub struct Served {
 /// # Errors
 /// Two of the APIs cannot be served as one.
 pub fn document(settings: &DocumentSettings, extra: &ApiSet) -> Result<ApiDocument, ApiConflict> {
-    let ours = [Description::of::<TenantApi>(), Description::of::<UsersApi>()];
+    let mut ours = vec![Description::of::<TenantApi>()];
+    if extra.has_users() {
+        ours.extend([Description::of::<TenantStatsApi>(), Description::of::<UsersApi>()]);
+    }
     let operators = [Description::of::<HealthApi>(), Description::of::<AdminApi>()];
     document::build(settings, ours.iter().chain(extra.descriptions()).chain(&operators))
 }
@@ -62,19 +66,21 @@ pub fn document(settings: &DocumentSettings, extra: &ApiSet) -> Result<ApiDocume
 ///
 /// # Errors
 /// Two of the APIs cannot be served as one.
-pub fn routes(parts: ApiParts, extra: ApiSet) -> Result<Served, ApiConflict> {
+pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict> {
     let document = document(&parts.document, &extra)?;
     let tenants = parts.gate.tenants.clone();
     let id_pattern = parts.gate.id_pattern.clone();
     let location = parts.document.location.clone();
-    let mut below_prefix = ApiSet::new()
-        .with(TenantApi {
-            resolver_type: parts.gate.resolver_type.clone(),
-            provider_type: tenants.provider_type().to_owned(),
-        })
-        .with(UsersApi)
-        .into_routes();
-    below_prefix.extend(extra.into_routes());
+    let mut ours = ApiSet::new().with(TenantApi {
+        resolver_type: parts.gate.resolver_type.clone(),
+        provider_type: tenants.provider_type().to_owned(),
+    });
+    if extra.has_users() {
+        ours = ours.with(TenantStatsApi).with(UsersApi);
+    }
+    let own = extra.take_middleware();
+    let mut below_prefix = ours.into_routes();
+    below_prefix.extend(extra.into_checked_routes());
     let operator = ApiSet::new()
         .with(HealthApi {
             tenants: tenants.clone(),
@@ -107,12 +113,15 @@ pub fn routes(parts: ApiParts, extra: ApiSet) -> Result<Served, ApiConflict> {
     };
     let main = router(main)?;
     let main = match location.path_prefix() {
-        Some(prefix) => outside.around(PathTenant {
-            prefix: format!("{}/", prefix.trim_end_matches('/')),
-            below: router(below_prefix)?,
-            plain: main,
-        }),
-        None => outside.around(main),
+        Some(prefix) => outside.around_with(
+            PathTenant {
+                prefix: format!("{}/", prefix.trim_end_matches('/')),
+                below: router(below_prefix)?,
+                plain: main,
+            },
+            own,
+        ),
+        None => outside.around_with(main, own),
     };
     let operator = if apart {
         Some(outside.around(router(operator)?))
@@ -144,6 +153,20 @@ struct Outside {
 }
 
 impl Outside {
+    /// With middleware in between. Without any, a request passes no box more.
+    fn around_with<E>(&self, inner: E, middleware: Vec<Around>) -> BoxEndpoint<'static>
+    where
+        E: Endpoint<Output = Response> + 'static,
+    {
+        if middleware.is_empty() {
+            return self.around(inner);
+        }
+        let inner = middleware
+            .into_iter()
+            .fold(inner.boxed(), |inner, around| around(inner));
+        self.around(inner)
+    }
+
     fn around<E: Endpoint + 'static>(&self, inner: E) -> BoxEndpoint<'static> {
         inner
             .with(BodyLimit { bytes: self.body_limit })

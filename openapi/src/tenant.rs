@@ -77,6 +77,7 @@ impl TenantGate {
         } else {
             self.resolver.resolve(&head).await
         };
+        let resolved = resolved.map_err(|error| Problem::of_resolver(&self.resolver.location(), error));
         let tenant = match resolved? {
             Resolution::Found(tenant) => tenant,
             Resolution::Absent => return Err(Problem::tenant_missing(&self.resolver.location())),

@@ -161,7 +161,14 @@ impl TenantApi {
             provider: self.provider_type.clone(),
         }))
     }
+}
 
+/// A tenant in numbers, its users among them.
+#[derive(Debug, Clone, Copy)]
+pub struct TenantStatsApi;
+
+#[OpenApi(prefix_path = "/api/v1/tenant", tag = "ApiTags::Tenant")]
+impl TenantStatsApi {
     /// Get the tenant's statistics
     #[oai(path = "/stats", method = "get", operation_id = "getTenantStats")]
     async fn stats(&self, tenant: Tenant) -> Result<Json<TenantStats>, Failure> {

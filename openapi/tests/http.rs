@@ -132,6 +132,8 @@ impl Options {
             document: DocumentSettings {
                 title: "test".to_owned(),
                 version: "1".to_owned(),
+                description: None,
+                authenticates: false,
                 location,
                 id_pattern: context.id_pattern.clone(),
                 origin: Origin::default(),

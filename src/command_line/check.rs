@@ -1,24 +1,21 @@
 //! `tenantry check`: is the configuration right, and with `--connect`, is everything there that it names?
 
-use std::sync::Arc;
-
 use futures_util::StreamExt as _;
 use tenantry_core::{
-    Encryption, Registry,
+    Encryption,
     engine::{TenantSnapshot, TenantStatus},
 };
 use tenantry_openapi::ApiSet;
 
 use super::{DONE, FAILED, Stop, report};
-use crate::{config::Loaded, installation::Installation};
+use crate::installation::Installation;
 
 /// How many tenants are reached at once.
 const AT_ONCE: usize = 10;
 
-pub(super) async fn run(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, connect: bool) -> Result<u8, Stop> {
-    let installation = Installation::build(loaded, registry).await?;
+pub(super) async fn run(installation: &Installation, apis: &ApiSet, connect: bool) -> Result<u8, Stop> {
     installation
-        .document(&apis)
+        .document(apis)
         .map_err(|error| Stop::Misuse(report::chain(&error)))?;
     report::print(format_args!("{}", installation.summary()))?;
     for warning in installation.warnings() {

@@ -1,33 +1,26 @@
 //! Commands that only tell what there is.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use tenantry_core::{Registered, Registry};
 use tenantry_openapi::ApiSet;
 
 use super::{DONE, Stop, report};
-use crate::{
-    config::{self, Loaded},
-    installation::Installation,
-};
+use crate::{config, installation::Installation};
 
 pub(super) fn schema(registry: &Registry) -> Result<u8, Stop> {
     print_json(&config::schema(registry))
 }
 
-pub(super) async fn openapi(loaded: Loaded, registry: Arc<Registry>, apis: ApiSet, yaml: bool) -> Result<u8, Stop> {
-    let installation = Installation::build(loaded, registry).await?;
+pub(super) fn openapi(installation: &Installation, apis: &ApiSet, yaml: bool) -> Result<u8, Stop> {
     let document = installation
-        .document(&apis)
+        .document(apis)
         .map_err(|error| Stop::Failure(report::chain(&error)))?;
     let text = if yaml { document.yaml() } else { document.json() };
     report::print(format_args!("{}", String::from_utf8_lossy(text).trim_end()))?;
     Ok(DONE)
 }
 
-pub(super) async fn tenants(loaded: Loaded, registry: Arc<Registry>, json: bool) -> Result<u8, Stop> {
-    let installation = Installation::build(loaded, registry).await?;
+pub(super) async fn tenants(installation: &Installation, json: bool) -> Result<u8, Stop> {
     let mut tenants = installation
         .tenants()
         .list()

@@ -1,24 +1,21 @@
 //! `tenantry migrate`: every tenant's database, a few at a time; what fails for one stops no other.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
-use tenantry_core::{Registry, TenantId};
+use tenantry_core::TenantId;
 
 use super::{DONE, FAILED, Stop, report};
-use crate::{config::Loaded, installation::Installation, migrations::Report};
+use crate::{installation::Installation, migrations::Report};
 
 pub(super) async fn run(
-    loaded: Loaded,
-    registry: Arc<Registry>,
+    installation: &Installation,
     only: Vec<String>,
     parallel: usize,
     dry_run: bool,
 ) -> Result<u8, Stop> {
-    let installation = Installation::build(loaded, registry).await?;
-    let ids = tenants(&installation, &only).await?;
+    let ids = tenants(installation, &only).await?;
     let progress = report::progress(ids.len(), if dry_run { "looking" } else { "migrating" });
-    let installation = &installation;
     let mut outcomes: Vec<(TenantId, Result<Report, String>)> = futures_util::stream::iter(ids)
         .map(|id| async move { (id, migrate(installation, &id, dry_run).await) })
         .buffer_unordered(parallel)

@@ -7,17 +7,16 @@ mod live;
 mod migrate;
 mod report;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
-use tenantry_core::Registry;
-use tenantry_openapi::ApiSet;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::{
     App,
-    background::BackgroundWork,
-    config::{self, Environment, Loaded},
+    app::{AppParts, StartError},
+    config::{self, Loaded},
     installation::Installation,
+    product::Product,
     telemetry::Telemetry,
 };
 
@@ -30,7 +29,7 @@ const MISUSED: u8 = 2;
 
 /// Gives each request the database of its own tenant.
 #[derive(Debug, Parser)]
-#[command(name = "tenantry", version, about, max_term_width = 100)]
+#[command(about, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// The configuration file [default: $TENANTRY_CONFIG, else config.yaml, else the one inside the program]
     #[arg(long, global = true, value_name = "FILE")]
@@ -108,68 +107,92 @@ impl From<config::Faults> for Stop {
     }
 }
 
-/// Runs what the command line says.
-pub(crate) fn run(app: App) -> ExitCode {
-    ended(prepare(app, Arguments::parse()))
+impl From<StartError> for Stop {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Configuration(faults) => faults.into(),
+            StartError::Telemetry(_) => Self::Misuse(report::chain(&error)),
+            other => Self::Failure(report::chain(&other)),
+        }
+    }
 }
 
-fn prepare(app: App, arguments: Arguments) -> Result<u8, Stop> {
-    let App {
-        registry,
-        apis,
-        background,
-    } = app;
-    let registry = Arc::new(registry);
-    let command = arguments.command.unwrap_or(Command::Serve);
-    let command = match command {
+/// Runs what the command line says.
+pub(crate) fn run(app: App) -> ExitCode {
+    let arguments = arguments(&app.product);
+    ended(prepare(app, arguments))
+}
+
+/// The command line, under the product's own name. One that is wrong ends the process.
+fn arguments(product: &Product) -> Arguments {
+    let mut command = Arguments::command()
+        .name(product.name.clone())
+        .version(product.version.clone());
+    if let Some(description) = &product.description {
+        command = command.about(description.clone());
+    }
+    let matches = command.clone().get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+fn prepare(mut app: App, arguments: Arguments) -> Result<u8, Stop> {
+    let command = match arguments.command.unwrap_or(Command::Serve) {
         // These need no configuration.
-        Command::Schema => return lists::schema(&registry),
-        Command::Plugins { json } => return lists::plugins(&registry, json),
-        Command::Init(flags) => return init::run(&registry, flags),
+        Command::Schema => return lists::schema(&app.registry),
+        Command::Plugins { json } => return lists::plugins(&app.registry, json),
+        Command::Init(flags) => return init::run(&app.registry, flags),
         command => command,
     };
-    let loaded = config::load(arguments.config.as_deref(), &Environment::of_process(), &registry)?;
+    let loaded = app.load(arguments.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Stop::Failure(format!("the runtime cannot be started: {error}")))?;
-    let outcome = runtime.block_on(dispatch(command, loaded, registry, apis, background));
+    let outcome = runtime.block_on(dispatch(command, loaded, app));
     // A task that hangs, in a driver's blocking code, must not hold the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn dispatch(
-    command: Command,
-    loaded: Loaded,
-    registry: Arc<Registry>,
-    apis: ApiSet,
-    background: BackgroundWork,
-) -> Result<u8, Stop> {
+async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop> {
     match command {
         Command::Serve => {
-            let telemetry =
-                Telemetry::of_process(&loaded.config).map_err(|error| Stop::Misuse(report::chain(&error)))?;
-            let installation = Installation::build_with(loaded, registry, telemetry).await?;
-            installation
-                .serve_with(apis, background)
-                .await
-                .map_err(|error| Stop::Failure(report::chain(&error)))?;
+            let telemetry = Telemetry::of_process(&loaded).map_err(StartError::from)?;
+            let (installation, parts) = app.build(loaded, telemetry).await?;
+            installation.serve(parts).await.map_err(StartError::from)?;
             Ok(DONE)
         }
         Command::Check { live: true, .. } => live::run(&loaded).await,
-        Command::Check { connect, .. } => check::run(loaded, registry, apis, connect).await,
+        Command::Check { connect, .. } => {
+            let (installation, parts) = built(app, loaded).await?;
+            check::run(&installation, &parts.apis, connect).await
+        }
         Command::Migrate {
             tenant,
             parallel,
             dry_run,
-        } => migrate::run(loaded, registry, tenant, usize::from(parallel), dry_run).await,
-        Command::Tenants { json } => lists::tenants(loaded, registry, json).await,
-        Command::Openapi { format } => lists::openapi(loaded, registry, apis, format == DocumentFormat::Yaml).await,
-        Command::Schema => lists::schema(&registry),
-        Command::Plugins { json } => lists::plugins(&registry, json),
-        Command::Init(flags) => init::run(&registry, flags),
+        } => {
+            let (installation, _) = built(app, loaded).await?;
+            migrate::run(&installation, tenant, usize::from(parallel), dry_run).await
+        }
+        Command::Tenants { json } => {
+            let (installation, _) = built(app, loaded).await?;
+            lists::tenants(&installation, json).await
+        }
+        Command::Openapi { format } => {
+            let (installation, parts) = built(app, loaded).await?;
+            lists::openapi(&installation, &parts.apis, format == DocumentFormat::Yaml)
+        }
+        Command::Schema => lists::schema(&app.registry),
+        Command::Plugins { json } => lists::plugins(&app.registry, json),
+        Command::Init(flags) => init::run(&app.registry, flags),
     }
+}
+
+/// What the configuration names, for a command that does not serve. Nothing is sent anywhere.
+async fn built(app: App, loaded: Loaded) -> Result<(Installation, AppParts), Stop> {
+    let telemetry = Telemetry::silent(&loaded).map_err(StartError::from)?;
+    Ok(app.build(loaded, telemetry).await?)
 }
 
 fn ended(outcome: Result<u8, Stop>) -> ExitCode {

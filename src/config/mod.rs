@@ -45,7 +45,7 @@ use std::{
 
 use serde_json::Value;
 use serde_path_to_error::Segment;
-use tenantry_core::{BuildError, Registry, without_value};
+use tenantry_core::{BuildError, Registry, Sections, without_value};
 
 pub use environment::{Environment, NotUtf8, OVERRIDE_PREFIX, WELL_KNOWN, WELL_KNOWN_OF_PLUGINS};
 pub use fault::{Fault, Faults, Place};
@@ -58,6 +58,8 @@ pub use sections::{
 pub use tenantry_core::ByteSize;
 pub use values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};
 pub use warm_up::WarmUp;
+
+use crate::product::Product;
 
 use fault::{Step, below};
 use tree::{Entry, Kind, Node, Places};
@@ -92,10 +94,33 @@ pub struct Loaded {
     pub origin: Origin,
     /// The folder that relative paths in it are taken from: the file's, or the working directory.
     pub base_dir: PathBuf,
+    /// The sections of a program of one's own.
+    pub sections: Sections,
+    /// What the program is called.
+    pub(crate) product: Product,
     places: Places,
 }
 
 impl Loaded {
+    /// For a program with a name of its own, which is `app.name` and the name of the service unless
+    /// the configuration says otherwise.
+    pub(crate) fn of_product(mut self, product: Product) -> Self {
+        let is_written = |path: &[&str]| {
+            let steps: Vec<Step> = path.iter().map(|key| Step::from(*key)).collect();
+            self.places.value(&steps).is_variable() || (self.origin != Origin::Shipped && self.places.has(&steps))
+        };
+        let is_named = is_written(&["app", "name"]);
+        let has_service = is_written(&["observability", "service", "name"]);
+        if !is_named {
+            self.config.app.name.clone_from(&product.name);
+        }
+        if !has_service {
+            self.config.observability.service.name.clone_from(&product.name);
+        }
+        self.product = product;
+        self
+    }
+
     /// A fault that shows only later, at the place where `path` was written; a number is an index where there is a list.
     pub fn fault_at(&self, path: &[&str], reason: impl Into<String>) -> Fault {
         let steps = self.places.steps(path);
@@ -155,9 +180,13 @@ fn load_in(
     faults.extend(validate::validate(&root, &places, &schema).into_iter().filter(news));
     Faults::check(faults)?;
 
-    let config = deserialize(root.to_value(), &places)?;
+    let mut value = root.to_value();
+    let sections = take_sections(&mut value, registry, &places)?;
+    let config = deserialize(value, &places)?;
     Faults::check(checks::check(&config, &places))?;
     Ok(Loaded {
+        sections,
+        product: Product::default(),
         config,
         origin: found.origin,
         base_dir: found.base_dir,
@@ -272,6 +301,29 @@ fn default_resolver(root: &mut Node) {
     if let Some(tenancy) = root.at_mut(&["tenancy"]) {
         tenancy.set(&["resolver".to_owned()], default);
     }
+}
+
+/// Takes the sections of a program of one's own out of the configuration.
+fn take_sections(value: &mut Value, registry: &Registry, places: &Places) -> Result<Sections, Faults> {
+    let mut sections = Sections::default();
+    let mut faults = Vec::new();
+    for section in registry.sections() {
+        let path = [Step::from(section.name)];
+        if schema::is_built_in(section.name) {
+            let message = "is a section of Tenantry's own; register yours by another name";
+            faults.push(Fault::new(places.key(&path), &path, message));
+            continue;
+        }
+        let written = value.as_object_mut().and_then(|root| root.shift_remove(section.name));
+        let written = written.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        if let Err(error) = sections.read(section, written) {
+            let inside = error.path.iter().map(String::as_str);
+            let steps: Vec<&str> = std::iter::once(section.name).chain(inside).collect();
+            let steps = places.steps(&steps);
+            faults.push(Fault::new(places.value(&steps), &steps, error.reason.as_str()));
+        }
+    }
+    Faults::check(faults).map(|()| sections)
 }
 
 /// Into the sections. The schema has said all there is to say; what it cannot say is told here.

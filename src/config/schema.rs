@@ -42,6 +42,7 @@ pub fn schema(registry: &Registry) -> Value {
         resolver["default"] = default;
     }
     put(&mut schema, &["drivers"], drivers(registry));
+    add_sections(&mut schema, registry);
     if let Some(root) = schema.as_object_mut() {
         root.insert("$defs".to_owned(), Value::Object(definitions));
     }
@@ -79,7 +80,34 @@ pub(crate) fn for_configuration(registry: &Registry, root: &Node) -> Value {
         put(&mut schema, &["tenancy", family], chosen);
     }
     put(&mut schema, &["drivers"], drivers(registry));
+    add_sections(&mut schema, registry);
     schema
+}
+
+/// Adds the sections of a program of one's own. One that has the name of a built-in section is left
+/// out; [`load`](super::load) reports it.
+fn add_sections(schema: &mut Value, registry: &Registry) {
+    for section in registry.sections() {
+        let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else {
+            return;
+        };
+        if properties.contains_key(section.name) {
+            continue;
+        }
+        properties.insert(section.name.to_owned(), section.schema().to_value());
+        if section.is_required()
+            && let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut)
+        {
+            required.push(section.name.into());
+        }
+    }
+}
+
+/// Whether Tenantry has a section of this name itself.
+pub(crate) fn is_built_in(name: &str) -> bool {
+    base()
+        .get("properties")
+        .is_some_and(|sections| sections.get(name).is_some())
 }
 
 /// The schema of the plugin that `mapping` chooses; of those it may choose, where it chooses none.

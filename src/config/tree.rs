@@ -199,6 +199,11 @@ impl Places {
         }
     }
 
+    /// Whether something is written at `path`.
+    pub(crate) fn has(&self, path: &[Step]) -> bool {
+        self.find(path).is_ok()
+    }
+
     /// `path` as steps: a number is an index where there is a list.
     pub(crate) fn steps(&self, path: &[&str]) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::with_capacity(path.len());

@@ -14,10 +14,12 @@ pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// There is no folder for this kind of database.
-    #[error("there are no migrations for `{dialect}`")]
+    #[error("there are no migrations for this kind of database: {place} has no folder `{dialect}`")]
     NoDialect {
         /// The folder's name.
         dialect: String,
+        /// What holds the folders.
+        place: String,
     },
     /// A file is not the one that was applied.
     #[error("the migration `{name}` was changed after it had been applied")]

@@ -140,6 +140,21 @@ impl Files {
         Ok(files)
     }
 
+    /// Those inside a program of one's own: paths, `<dialect>/NNNN_name.sql`, and texts.
+    pub(super) fn of_texts(
+        texts: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
+    ) -> Result<Self, FilesError> {
+        let mut files = Self::default();
+        for (path, sql) in texts {
+            let path = path.as_ref();
+            let misnamed = || FilesError::Name { file: path.to_owned() };
+            let (dialect, name) = path.rsplit_once('/').ok_or_else(misnamed)?;
+            let dialect = dialect.rsplit('/').next().unwrap_or(dialect);
+            files.add(dialect, name, || Ok(sql.into()))?;
+        }
+        Ok(files)
+    }
+
     /// Those in a folder.
     pub(super) async fn load(root: &Path) -> Result<Self, FilesError> {
         let mut files = Self::default();

@@ -46,15 +46,32 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Migrations {
     files: Files,
+    /// What holds them, for errors.
+    place: String,
 }
 
 impl Migrations {
+    fn new(files: Files, place: impl Into<String>) -> Self {
+        let place = place.into();
+        Self { files, place }
+    }
+
     /// Those inside the program.
     ///
     /// # Errors
     /// A file is misnamed or a number taken twice.
     pub fn embedded() -> Result<Self, FilesError> {
-        Files::embedded().map(|files| Self { files })
+        Files::embedded().map(|files| Self::new(files, "this program"))
+    }
+
+    /// Those inside a program of one's own: paths, `<dialect>/NNNN_name.sql`, and texts.
+    ///
+    /// # Errors
+    /// A file is misnamed or a number taken twice.
+    pub(crate) fn of_texts(
+        texts: impl IntoIterator<Item = (impl AsRef<str>, impl Into<String>)>,
+    ) -> Result<Self, FilesError> {
+        Files::of_texts(texts).map(|files| Self::new(files, "this program"))
     }
 
     /// Those in a folder, `<dialect>/NNNN_name.sql`.
@@ -62,7 +79,8 @@ impl Migrations {
     /// # Errors
     /// It cannot be read, a file is misnamed or a number taken twice.
     pub async fn load(folder: &Path) -> Result<Self, FilesError> {
-        Files::load(folder).await.map(|files| Self { files })
+        let files = Files::load(folder).await?;
+        Ok(Self::new(files, format!("`{}`", folder.display())))
     }
 
     /// The names of the files for a kind of database, in the order in which they are applied.
@@ -77,6 +95,7 @@ impl Migrations {
     fn of(&self, dialect: &str) -> Result<impl Iterator<Item = &Migration>, MigrationError> {
         self.files.of(dialect).ok_or_else(|| MigrationError::NoDialect {
             dialect: dialect.to_owned(),
+            place: self.place.clone(),
         })
     }
 

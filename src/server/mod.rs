@@ -26,13 +26,12 @@ use poem::{
     endpoint::{BoxEndpoint, DynEndpoint},
 };
 use tenantry_core::engine::Tenants;
-use tenantry_openapi::{
-    ApiConflict, ApiParts, ApiSet, OperatorGate, Problem, ProblemCode, Readiness, RequestId, X_REQUEST_ID,
-};
+use tenantry_openapi::{ApiConflict, ApiParts, OperatorGate, Problem, ProblemCode, Readiness, RequestId, X_REQUEST_ID};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    app::AppParts,
     background::BackgroundWork,
     config::ListenAddress,
     installation::Installation,
@@ -40,7 +39,7 @@ use crate::{
 };
 pub(crate) use certificate::Certificate;
 use compression::{Gzip, GzipEndpoint};
-pub use shutdown::Stopping;
+use shutdown::Stopping;
 
 use connection::Service;
 use listener::{Closing, Listener};
@@ -78,7 +77,7 @@ pub enum ServerError {
 type Warming = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A server whose sockets are bound.
-pub struct BoundServer {
+pub(crate) struct BoundServer {
     main: Door,
     operator: Option<Door>,
     certificate: Option<Arc<Certificate>>,
@@ -131,14 +130,15 @@ fn refuse_host(request: &Request) -> Option<Response> {
 }
 
 impl Installation {
-    /// Puts the built-in APIs and `apis` together and binds the sockets.
+    /// Puts the built-in APIs and those of `parts` together and binds the sockets.
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub async fn bind(self, apis: ApiSet) -> Result<BoundServer, ServerError> {
+    pub(crate) async fn bind(self, parts: AppParts) -> Result<BoundServer, ServerError> {
         let config = &self.loaded().config;
         let settings = self.document_settings();
         let readiness = Readiness::default();
+        let AppParts { apis, background, .. } = parts;
         let parts = ApiParts {
             gate: self.gate(),
             operator: OperatorGate {
@@ -173,7 +173,7 @@ impl Installation {
             grace: config.server.shutdown_grace.into(),
             draining,
             warnings: self.warnings(),
-            background: BackgroundWork::default(),
+            background,
         })
     }
 
@@ -181,12 +181,8 @@ impl Installation {
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub async fn serve(self, apis: ApiSet) -> Result<(), ServerError> {
-        self.serve_with(apis, BackgroundWork::default()).await
-    }
-
-    pub(crate) async fn serve_with(self, apis: ApiSet, background: BackgroundWork) -> Result<(), ServerError> {
-        let server = self.bind(apis).await?.with_background(background);
+    pub(crate) async fn serve(self, parts: AppParts) -> Result<(), ServerError> {
+        let server = self.bind(parts).await?;
         let stopping = CancellationToken::new();
         let stop = async {
             let signalled = shutdown::signalled().await;
@@ -211,12 +207,13 @@ impl Installation {
     ) -> Result<Door, ServerError> {
         let tls = self.certificate().map(Certificate::to_config);
         let tls = tls.transpose().map_err(ServerError::Certificate)?;
+        let server = &self.loaded().config.server;
+        let request_timeout = server.request_timeout.into();
         let endpoint = Routes(endpoint)
             .with(Gzip)
             .with(CloseWhenDraining(draining.clone()))
-            .with(self.telemetry().requests(self.trusted_proxies()));
-        let server = &self.loaded().config.server;
-        let service = Service::new(endpoint, &server.limits, server.request_timeout.into());
+            .with(self.telemetry().requests(self.trusted_proxies(), request_timeout));
+        let service = Service::new(endpoint, &server.limits, request_timeout);
         Listener::bind(address, tls, server.limits.connections, service)
             .await
             .map_err(|source| ServerError::Bind { address, source })
@@ -225,13 +222,8 @@ impl Installation {
 
 impl BoundServer {
     /// The address it listens on, the port being the one it got where the configuration said 0.
-    pub fn address(&self) -> SocketAddr {
+    fn address(&self) -> SocketAddr {
         self.main.address()
-    }
-
-    pub(crate) fn with_background(mut self, background: BackgroundWork) -> Self {
-        self.background = background;
-        self
     }
 
     /// Serves until `stop` is over. Then, in this order: readiness turns down; [after notice](Stopping::AfterNotice), requests are still
@@ -240,7 +232,7 @@ impl BoundServer {
     ///
     /// # Errors
     /// [`ServerError::Failed`], and [`ServerError::CutOff`] when requests did not end in time.
-    pub async fn run(self, stop: impl Future<Output = io::Result<Stopping>> + Send) -> Result<(), ServerError> {
+    async fn run(self, stop: impl Future<Output = io::Result<Stopping>> + Send) -> Result<(), ServerError> {
         let Self {
             main,
             operator,
@@ -262,7 +254,7 @@ impl BoundServer {
             address = %main.address(), operator_address = operator.as_ref().map(|door| tracing::field::display(door.address())), "listening"
         );
         let warming = tokio::spawn(warming);
-        let background = background.start(&tenants);
+        let background = background.start(&tenants, &readiness);
         let settling = listener::settling(grace);
         let longest_notice = shutdown::notice(Stopping::AfterNotice, grace);
         let drain_for = grace.saturating_sub(longest_notice + settling).mul_f64(0.75);
@@ -308,7 +300,7 @@ impl BoundServer {
     }
 
     /// Serves in a task of its own.
-    pub fn start(self) -> RunningServer {
+    pub(crate) fn start(self) -> RunningServer {
         let address = self.address();
         let operator_address = self.operator.as_ref().map(Listener::address);
         let tenants = self.tenants.clone();
@@ -356,7 +348,7 @@ impl RunningServer {
     /// Drains and closes it.
     ///
     /// # Errors
-    /// As [`BoundServer::run`].
+    /// [`ServerError::Failed`], and [`ServerError::CutOff`] when requests did not end in time.
     pub async fn stop(self) -> Result<(), ServerError> {
         self.stop.cancel();
         self.task.await.map_err(|error| ServerError::Failed(error.into()))?

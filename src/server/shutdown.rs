@@ -16,7 +16,7 @@ use super::certificate::{Certificate, Renewal};
 
 /// How a server is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopping {
+pub(crate) enum Stopping {
     /// Requests are taken a moment longer, so that load balancers see that readiness is down.
     AfterNotice,
     /// No request is taken any more; those that run end.

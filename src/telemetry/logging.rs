@@ -9,6 +9,7 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
 };
 
+use super::lines::OfRequest;
 use crate::config::{LogFormat, Logging};
 
 /// Parts of the program that log what they send and receive, secrets included, at their most talkative levels. They are held at `warn`
@@ -105,13 +106,18 @@ where
                 ansi: is_terminal(),
             })
             .with_ansi(is_terminal())
+            .event_format(OfRequest::text(fmt::format().with_ansi(is_terminal())))
             .with_filter(filter_fn(may_be_logged))
             .boxed(),
         LogFormat::Json => fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
+            .fmt_fields(fmt::format::JsonFields::new())
+            .event_format(OfRequest::json(
+                fmt::format()
+                    .json()
+                    .flatten_event(true)
+                    .with_current_span(false)
+                    .with_span_list(false),
+            ))
             .with_writer(io::stderr)
             .with_filter(filter_fn(may_be_logged))
             .boxed(),

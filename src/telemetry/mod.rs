@@ -2,20 +2,22 @@
 
 #[cfg(feature = "otlp")]
 mod exporters;
+mod lines;
 mod logging;
 mod metrics;
 mod requests;
+mod streamed;
 #[cfg(feature = "otlp")]
 mod traces;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 
 use tenantry_core::TrustedProxies;
 
-use crate::config::Config;
+use crate::config::Loaded;
 
 #[cfg(feature = "otlp")]
 pub use exporters::ExporterError;
@@ -23,12 +25,11 @@ pub(crate) use logging::RunningLog;
 pub use logging::{LoggingError, start_logging};
 pub(crate) use metrics::Metrics;
 pub use metrics::MetricsError;
-pub use requests::RequestTelemetry;
-pub(crate) use requests::RequestTelemetryEndpoint;
+pub(crate) use requests::{RequestTelemetry, RequestTelemetryEndpoint};
 
 /// Everything that is measured and sent. Clones share it.
 #[derive(Clone)]
-pub struct Telemetry {
+pub(crate) struct Telemetry {
     metrics: Metrics,
     #[cfg(feature = "otlp")]
     traces: Option<traces::Traces>,
@@ -47,6 +48,12 @@ pub enum TelemetryError {
     /// `observability.enabled` in a program that cannot send anything.
     #[error("`observability.enabled` is set, but this program was built without the feature `otlp`")]
     BuiltWithout,
+    /// The configuration asks for traces, and something in this process logs already.
+    #[error(
+        "`observability.trace` is on, but something in this process logs already, so no trace could be made: \
+         start the server before it, or set `observability.trace.enabled: false`"
+    )]
+    Untraced,
     /// Log lines cannot be written.
     #[error(transparent)]
     Logging(#[from] LoggingError),
@@ -57,9 +64,9 @@ impl Telemetry {
     ///
     /// # Errors
     /// See [`TelemetryError`].
-    pub fn silent(config: &Config) -> Result<Self, TelemetryError> {
+    pub(crate) fn silent(loaded: &Loaded) -> Result<Self, TelemetryError> {
         Ok(Self {
-            metrics: Metrics::new(resource(config), |readers| readers)?,
+            metrics: Metrics::new(resource(loaded), |readers| readers)?,
             #[cfg(feature = "otlp")]
             traces: None,
         })
@@ -69,18 +76,18 @@ impl Telemetry {
     ///
     /// # Errors
     /// See [`TelemetryError`].
-    pub fn sending(config: &Config) -> Result<Self, TelemetryError> {
+    fn sending(loaded: &Loaded) -> Result<Self, TelemetryError> {
         // OpenTelemetry's own switch (specification, general SDK configuration).
         let disabled = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-        if !config.observability.enabled || disabled {
-            return Self::silent(config);
+        if !loaded.config.observability.enabled || disabled {
+            return Self::silent(loaded);
         }
         #[cfg(not(feature = "otlp"))]
         return Err(TelemetryError::BuiltWithout);
         #[cfg(feature = "otlp")]
         {
-            let resource = resource(config);
-            let observability = &config.observability;
+            let resource = resource(loaded);
+            let observability = &loaded.config.observability;
             let reader = observability
                 .metrics
                 .enabled
@@ -103,18 +110,41 @@ impl Telemetry {
     ///
     /// # Errors
     /// See [`TelemetryError`].
-    pub(crate) fn of_process(config: &Config) -> Result<Self, TelemetryError> {
-        let telemetry = Self::sending(config)?;
+    pub(crate) fn of_process(loaded: &Loaded) -> Result<Self, TelemetryError> {
+        let telemetry = Self::sending(loaded)?;
+        telemetry.log(loaded)?;
+        Ok(telemetry)
+    }
+
+    /// As [`sending`](Self::sending), within a process whose log is its own business: only where
+    /// traces are made is the log started as well, since one subscriber does both.
+    ///
+    /// # Errors
+    /// See [`TelemetryError`]; traces are wanted and something logs already.
+    pub(crate) fn within_process(loaded: &Loaded) -> Result<Self, TelemetryError> {
+        let telemetry = Self::sending(loaded)?;
+        #[cfg(feature = "otlp")]
+        if telemetry.traces.is_some() {
+            telemetry.log(loaded).map_err(|error| match error {
+                LoggingError::Started => TelemetryError::Untraced,
+                other => other.into(),
+            })?;
+        }
+        Ok(telemetry)
+    }
+
+    fn log(&self, loaded: &Loaded) -> Result<(), LoggingError> {
+        let config = &loaded.config;
         #[cfg(feature = "otlp")]
         {
-            logging::start(&config.logging, telemetry.traces.as_ref().map(traces::Traces::layer))?;
+            logging::start(&config.logging, self.traces.as_ref().map(traces::Traces::layer))?;
             if config.observability.enabled {
                 exporters::tell_ignored_variables();
             }
         }
         #[cfg(not(feature = "otlp"))]
         logging::start(&config.logging, None::<logging::NoLayer>)?;
-        Ok(telemetry)
+        Ok(())
     }
 
     /// The metrics.
@@ -124,9 +154,10 @@ impl Telemetry {
 
     /// What stands around every request.
     #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "only traces need them"))]
-    pub(crate) fn requests(&self, trusted_proxies: TrustedProxies) -> RequestTelemetry {
+    pub(crate) fn requests(&self, trusted_proxies: TrustedProxies, request_timeout: Duration) -> RequestTelemetry {
         RequestTelemetry {
             metrics: self.metrics.clone(),
+            request_timeout,
             #[cfg(feature = "otlp")]
             sampler: self.traces.as_ref().map(traces::Traces::sampler),
             #[cfg(feature = "otlp")]
@@ -154,9 +185,10 @@ impl Telemetry {
 }
 
 /// Who all of it is about. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
-fn resource(config: &Config) -> Resource {
+fn resource(loaded: &Loaded) -> Resource {
+    let config = &loaded.config;
     let service = &config.observability.service;
-    let version = service.version.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"));
+    let version = service.version.as_deref().unwrap_or(&loaded.product.version);
     Resource::builder()
         .with_attributes([
             KeyValue::new("service.version", version.to_owned()),

@@ -1,24 +1,39 @@
 //! What is told of each request: a log line, a measurement, and, where it is traced, the span that its trace is made around.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt as _, future::Either};
 use http::Method;
 #[cfg(feature = "otlp")]
 use http::{HeaderValue, StatusCode};
-use poem::{Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
+use http_body_util::combinators::BoxBody;
+use poem::{Body, Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
 #[cfg(feature = "otlp")]
 use tenantry_core::TrustedProxies;
-use tenantry_openapi::Noted;
+#[cfg(feature = "otlp")]
+use tenantry_openapi::RequestId;
+use tenantry_openapi::{CurrentRequest, Noted};
 
-use super::metrics::{Metrics, Route};
+use super::{
+    metrics::{Metrics, Route},
+    streamed::{Streamed, take_streamed},
+};
+
+/// The target of the line that each request gets.
+pub(super) const ACCESS_TARGET: &str = "tenantry::access";
 
 /// Tells of each request when it is answered: its route rather than its path, which a client may have put anything into, its status, how
 /// long it took, its tenant, and what it asked of the database. Probes are left out. It stands outside of everything else, so that it
 /// times all of it.
 #[derive(Clone)]
-pub struct RequestTelemetry {
+pub(crate) struct RequestTelemetry {
     pub(super) metrics: Metrics,
+    /// How long a request may take, the body of its answer included.
+    pub(super) request_timeout: Duration,
     #[cfg(feature = "otlp")]
     pub(super) sampler: Option<super::traces::TraceSampler>,
     #[cfg(feature = "otlp")]
@@ -37,7 +52,7 @@ impl<E: Endpoint> Middleware<E> for RequestTelemetry {
 }
 
 /// The endpoint of [`RequestTelemetry`].
-pub struct RequestTelemetryEndpoint<E> {
+pub(crate) struct RequestTelemetryEndpoint<E> {
     inner: E,
     telemetry: RequestTelemetry,
 }
@@ -46,29 +61,32 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
     type Output = Response;
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        let metrics = &self.telemetry.metrics;
+        let telemetry = &self.telemetry;
         let path = request.original_uri().path();
         let (is_probe, is_scrape) = (is_probe(path), path == "/metrics");
-        let told = (!is_probe).then(|| ToldRequest::begin(&mut request, metrics, is_scrape));
+        let noted = (!is_probe).then(|| Noted::of(&mut request));
+        let told = (!is_probe).then(|| ToldRequest::begin(&request, telemetry, is_scrape));
         // Probes and scrapes are never traced.
         let trace = told.as_ref().filter(|_| !is_scrape);
-        let trace = trace.and_then(|_| self.telemetry.trace(&request));
+        let trace = trace.and_then(|_| telemetry.trace(&request));
         let answer = self.inner.call(request).map(|answer| match answer {
             Ok(response) => response.into_response(),
             Err(error) => error.into_response(),
         });
         // Nothing is awaited in an `async` block but in a trace: it would keep, and move, what it awaits once more.
-        match (told, trace) {
+        let answer = match (told, trace) {
             (None, _) => Either::Left(Either::Left(answer.map(Ok))),
-            (Some(told), None) => Either::Left(Either::Right(answer.map(move |response| {
-                told.end(&response, None);
-                Ok(response)
-            }))),
+            (Some(told), None) => Either::Left(Either::Right(
+                answer.map(move |response| Ok(told.end(response, None, None))),
+            )),
             (Some(told), Some(trace)) => Either::Right(Box::pin(async move {
-                let (response, trace_id) = trace.around(answer, &told).await;
-                told.end(&response, trace_id.as_deref());
-                Ok(response)
+                let (response, trace_id, span) = trace.around(answer, &told).await;
+                Ok(told.end(response, trace_id, span))
             })),
+        };
+        match noted {
+            Some(noted) => Either::Left(CurrentRequest::scope(noted, answer)),
+            None => Either::Right(answer),
         }
     }
 }
@@ -77,67 +95,142 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
 /// sees it but the operator. nginx made this number known.
 const GIVEN_UP: u16 = 499;
 
-/// What is told of a request, from when it came: at its end, or when it is given up.
-struct ToldRequest<'a> {
-    started: Instant,
-    noted: Noted,
-    method: Method,
-    peer: Option<IpAddr>,
-    metrics: &'a Metrics,
-    /// Whether it is reported only if it is refused: scrapes come every few seconds.
-    refusal_only: bool,
-    told: bool,
+/// Why the body of an answer ended in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The client went away, or the server stopped.
+    Client,
+    /// What makes the body failed.
+    Error,
+    /// The request's time ran out.
+    Time,
 }
 
-impl<'a> ToldRequest<'a> {
-    fn begin(request: &mut Request, metrics: &'a Metrics, refusal_only: bool) -> Self {
-        Self {
-            started: Instant::now(),
-            noted: Noted::of(request),
-            method: request.method().clone(),
-            peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
-            metrics,
-            refusal_only,
-            told: false,
+impl Cut {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Error => "error",
+            Self::Time => "timeout",
         }
     }
+}
 
-    fn end(mut self, response: &Response, trace_id: Option<&str>) {
-        let route = response.data::<PathPattern>().map(|pattern| pattern.0.clone());
-        self.tell(response.status().as_u16(), route, trace_id);
+/// How a request was answered.
+pub(super) struct Answered {
+    status: u16,
+    route: Option<Arc<str>>,
+    trace_id: Option<String>,
+}
+
+/// What is known of a request when it comes, for when its end is reported. That happens within its [`CurrentRequest`].
+pub(super) struct Telling {
+    started: Instant,
+    method: Method,
+    peer: Option<IpAddr>,
+    /// Whether it is reported only if it is refused: scrapes come every few seconds.
+    refusal_only: bool,
+}
+
+impl Telling {
+    /// When the request came.
+    pub(super) fn started(&self) -> Instant {
+        self.started
     }
 
-    fn tell(&mut self, status: u16, route: Option<Arc<str>>, trace_id: Option<&str>) {
-        self.told = true;
+    /// Reports the end of the request.
+    pub(super) fn tell(self, answered: Answered, cut: Option<Cut>, metrics: &Metrics) {
+        let Answered {
+            status,
+            route,
+            trace_id,
+        } = answered;
         if self.refusal_only && !(400..GIVEN_UP).contains(&status) {
             return;
         }
         let elapsed = self.started.elapsed();
-        let tally = self.noted.tally();
-        tally.answered(elapsed, status >= 500);
-        let (tenant, statements) = (tally.tenant(), tally.statements());
-        tracing::info!(
-            target: "tenantry::access",
-            method = self.method.as_str(),
-            route = route.as_deref(),
-            status,
-            duration_ms = elapsed.as_secs_f64() * 1e3,
-            database_ms = statements.time.as_secs_f64() * 1e3,
-            statements = statements.count,
-            tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
-            request_id = self.noted.id().as_str(),
+        let is_failed = status >= 500 || matches!(cut, Some(Cut::Error | Cut::Time));
+        CurrentRequest::read(|current| {
+            let tally = current.noted().tally();
+            tally.answered(elapsed, is_failed);
+            let (tenant, statements) = (tally.tenant(), tally.statements());
+            tracing::info!(
+                target: ACCESS_TARGET,
+                method = self.method.as_str(),
+                route = route.as_deref(),
+                status,
+                cut = cut.map(Cut::as_str),
+                duration_ms = elapsed.as_secs_f64() * 1e3,
+                database_ms = statements.time.as_secs_f64() * 1e3,
+                statements = statements.count,
+                tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
+                request_id = current.noted().id().as_str(),
+                trace_id,
+                peer = self.peer.map(tracing::field::display),
+                "request"
+            );
+        });
+        metrics.answered(Route::new(&self.method, route, status), elapsed);
+    }
+}
+
+/// A request until its answer begins: then its end is reported, or its body is watched to its end. It is given up if it is dropped before.
+struct ToldRequest<'a> {
+    telling: Option<Telling>,
+    telemetry: &'a RequestTelemetry,
+}
+
+impl<'a> ToldRequest<'a> {
+    fn begin(request: &Request, telemetry: &'a RequestTelemetry, refusal_only: bool) -> Self {
+        let telling = Telling {
+            started: Instant::now(),
+            method: request.method().clone(),
+            peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
+            refusal_only,
+        };
+        Self {
+            telling: Some(telling),
+            telemetry,
+        }
+    }
+
+    #[cfg(feature = "otlp")]
+    fn method_name(&self) -> &'static str {
+        self.telling
+            .as_ref()
+            .map_or("_OTHER", |telling| super::metrics::method_name(&telling.method))
+    }
+
+    fn end(mut self, mut response: Response, trace_id: Option<String>, span: Option<tracing::Span>) -> Response {
+        let answered = Answered {
+            status: response.status().as_u16(),
+            route: response.data::<PathPattern>().map(|pattern| pattern.0.clone()),
             trace_id,
-            peer = self.peer.map(tracing::field::display),
-            "request"
-        );
-        self.metrics.answered(Route::new(&self.method, route, status), elapsed);
+        };
+        let Some(telling) = self.telling.take() else {
+            return response;
+        };
+        let (metrics, longest) = (&self.telemetry.metrics, self.telemetry.request_timeout);
+        match take_streamed(&mut response) {
+            None => telling.tell(answered, None, metrics),
+            Some(body) => {
+                let body = Streamed::new(body, telling, answered, metrics.clone(), longest, span);
+                response.set_body(Body::from(BoxBody::new(body)));
+            }
+        }
+        response
     }
 }
 
 impl Drop for ToldRequest<'_> {
     fn drop(&mut self) {
-        if !self.told {
-            self.tell(GIVEN_UP, None, None);
+        let given_up = Answered {
+            status: GIVEN_UP,
+            route: None,
+            trace_id: None,
+        };
+        if let Some(telling) = self.telling.take() {
+            telling.tell(given_up, None, &self.telemetry.metrics);
         }
     }
 }
@@ -183,10 +276,10 @@ impl RequestTrace {
         self: Box<Self>,
         answer: impl Future<Output = Response>,
         told: &ToldRequest<'_>,
-    ) -> (Response, Option<String>) {
+    ) -> (Response, Option<String>, Option<tracing::Span>) {
         use tracing::Instrument as _;
         match *self {
-            Self::Elsewhere { trace_id } => (answer.await, Some(trace_id)),
+            Self::Elsewhere { trace_id } => (answer.await, Some(trace_id), None),
             Self::Here { span, ids, path } => {
                 // Its span is left in it: each clone of one is a look-up of its own.
                 let mut answer = std::pin::pin!(answer.instrument(span));
@@ -196,7 +289,8 @@ impl RequestTrace {
                 if let Ok(traceparent) = traceparent {
                     response.headers_mut().insert(super::traces::TRACEPARENT, traceparent);
                 }
-                (response, Some(trace_id.to_owned()))
+                let span = answer.span().clone();
+                (response, Some(trace_id.to_owned()), Some(span))
             }
         }
     }
@@ -215,7 +309,11 @@ enum RequestTrace {}
 
 #[cfg(not(feature = "otlp"))]
 impl RequestTrace {
-    async fn around(self, _: impl Future<Output = Response>, _: &ToldRequest) -> (Response, Option<String>) {
+    async fn around(
+        self,
+        _: impl Future<Output = Response>,
+        _: &ToldRequest<'_>,
+    ) -> (Response, Option<String>, Option<tracing::Span>) {
         match self {}
     }
 }
@@ -266,17 +364,21 @@ fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, respons
     let status = response.status();
     let route = response.data::<PathPattern>().map(|PathPattern(route)| &**route);
     if let Some(route) = route {
-        super::traces::rename(span, [super::metrics::method_name(&told.method), route].join(" "));
+        super::traces::rename(span, [told.method_name(), route].join(" "));
     }
     let failed = status.is_server_error();
-    let tenant = told.noted.tally().tenant();
+    let (id, tenant) = CurrentRequest::read(|current| {
+        let noted = current.noted();
+        (Some(noted.id().clone()), noted.tally().tenant())
+    })
+    .unwrap_or_default();
     // All at once, since each time the span is looked up by every layer.
     tracing::record_all!(
         span,
         http.route = route,
         url.path = route.map(|_| path.get(..LONGEST_PATH).unwrap_or(path)),
         http.response.status_code = i64::from(status.as_u16()),
-        request.id = told.noted.id().as_str(),
+        request.id = id.as_ref().map(RequestId::as_str),
         tenant.id = tenant.as_ref().map(|tenant| tenant.as_str()),
         error.type = failed.then(|| StatusCode::as_str(&status)),
         otel.status_code = failed.then_some("ERROR"),

@@ -1,19 +1,24 @@
 //! Traces: which requests are traced, and how their spans leave the program.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     propagation::{Extractor, TextMapPropagator as _},
     trace::{TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_sdk::{
     Resource,
+    error::OTelSdkResult,
     propagation::TraceContextPropagator,
-    trace::{Sampler as SdkSampler, SdkTracer, SdkTracerProvider},
+    trace::{
+        BatchSpanProcessor, Sampler as SdkSampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData,
+        SpanProcessor,
+    },
 };
 use tenantry_core::TRACE_TARGET;
+use tenantry_openapi::CurrentRequest;
 use tracing::{Level, Metadata, Span, Subscriber, level_filters::LevelFilter, subscriber::Interest};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
@@ -54,7 +59,7 @@ impl Traces {
             .with_resource(resource)
             // A span is made only where the trace is wanted, so each that is made is sent.
             .with_sampler(SdkSampler::AlwaysOn)
-            .with_batch_exporter(exporter)
+            .with_span_processor(OfRequest(BatchSpanProcessor::builder(exporter).build()))
             .build();
         Ok(Self {
             tracer: provider.tracer("tenantry"),
@@ -88,6 +93,43 @@ impl Traces {
         if let Err(error) = self.provider.shutdown() {
             tracing::debug!(error = %error, "not all spans were sent");
         }
+    }
+}
+
+/// Adds to each span which request and which tenant it belongs to, unless it says so itself.
+#[derive(Debug)]
+struct OfRequest(BatchSpanProcessor);
+
+impl SpanProcessor for OfRequest {
+    fn on_start(&self, span: &mut SdkSpan, context: &Context) {
+        self.0.on_start(span, context);
+    }
+
+    fn on_end(&self, mut span: SpanData) {
+        CurrentRequest::read(|current| {
+            let mut add = |key: &'static str, value: &str| {
+                if !span.attributes.iter().any(|known| known.key.as_str() == key) {
+                    span.attributes.push(KeyValue::new(key, value.to_owned()));
+                }
+            };
+            add("request.id", current.noted().id().as_str());
+            if let Some(tenant) = current.noted().tally().tenant() {
+                add("tenant.id", tenant.as_str());
+            }
+        });
+        self.0.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.0.set_resource(resource);
     }
 }
 

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 
-mod background;
 mod broken_tenants;
 mod client;
 mod cold_start;
@@ -14,11 +13,13 @@ mod cut_off;
 mod databases;
 mod encryption;
 mod health_checks;
+mod in_a_handler;
 mod isolation;
 mod logs;
 mod migrations;
 mod operations;
 mod operators;
+mod own_program;
 mod problems;
 mod renewed_certificate;
 mod several_drivers;

@@ -97,6 +97,8 @@ impl World {
             document: DocumentSettings {
                 title: "parts".to_owned(),
                 version: "1".to_owned(),
+                description: None,
+                authenticates: false,
                 location: resolver.location(),
                 id_pattern: context.id_pattern.clone(),
                 origin: Origin::default(),

@@ -6,8 +6,8 @@ use http::{HeaderValue, Method, Request, Uri};
 use serde_json::{Value, json};
 
 use crate::{
-    BuildContext, Plugin, Registry, RequestHead, Resolution, ResolveError, TenantIdPattern, TenantLocation,
-    TenantResolver, TrustedProxies,
+    ApiKeyPlace, BuildContext, Plugin, Registry, RequestHead, Resolution, ResolveError, TenantIdPattern,
+    TenantLocation, TenantResolver, TrustedProxies,
 };
 
 /// How long a resolver may take for one request before the suite calls it stuck.
@@ -341,6 +341,11 @@ fn the_location_can_be_shown(location: &TenantLocation) {
         | TenantLocation::Query { name }
         | TenantLocation::Cookie { name }
         | TenantLocation::Bearer { claim: name } => assert!(!name.is_empty(), "the location has no name"),
+        TenantLocation::ApiKey { place, description } => {
+            let (ApiKeyPlace::Header(name) | ApiKeyPlace::Query(name) | ApiKeyPlace::Cookie(name)) = place;
+            assert!(!name.is_empty(), "the location has no name");
+            assert!(!description.is_empty(), "the key has no description");
+        }
         TenantLocation::Subdomain { domain } => {
             assert!(
                 !domain.is_empty() && !domain.starts_with('.'),

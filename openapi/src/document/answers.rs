@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 use tenantry_core::TenantLocation;
 
 use super::{
-    Scope,
-    location::{is_fixed, takes_bearer},
+    DocumentSettings, Scope,
+    location::{challenge_scheme, is_fixed, takes_api_key, takes_bearer},
 };
-use crate::{PROBLEM_JSON, ProblemCode, health::unhappy_example};
+use crate::{Fault, PROBLEM_JSON, Problem, ProblemCode, health::unhappy_example};
 
 /// The headers that answers refer to.
 pub(super) fn headers() -> Value {
@@ -34,13 +34,14 @@ pub(super) fn headers() -> Value {
 const EXAMPLE_ID: &str = "019b5f0c-2a51-7c3e-9d4b-0a1f6c8e2b47";
 
 /// Adds the answers that the operation's sort has, and what every answer has.
-pub(super) fn complete(operation: &mut Value, scope: Scope, location: &TenantLocation) {
+pub(super) fn complete(operation: &mut Value, scope: Scope, settings: &DocumentSettings, schemas: &Map<String, Value>) {
+    let example = Examples::of(operation, scope, schemas, &settings.location);
     let mut responses = match operation["responses"].take() {
         Value::Object(responses) => responses,
         _ => Map::new(),
     };
-    for (status, codes) in codes(operation, scope, location, &responses) {
-        add_problem(&mut responses, status, &codes);
+    for (status, codes) in codes(operation, scope, settings, &responses) {
+        add_problem(&mut responses, status, &codes, &example);
     }
     let id = operation["operationId"].as_str().unwrap_or_default();
     if let Some((status, example)) = unhappy_example(id) {
@@ -92,22 +93,18 @@ fn canonical(name: &str) -> String {
 fn codes(
     operation: &Value,
     scope: Scope,
-    location: &TenantLocation,
+    settings: &DocumentSettings,
     declared: &Map<String, Value>,
 ) -> Vec<(StatusCode, Vec<ProblemCode>)> {
     let mut codes = Vec::new();
+    let location = &settings.location;
     let parameters = operation["parameters"]
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
     let has_body = !operation["requestBody"].is_null();
     if scope == Scope::Tenant {
-        if !is_fixed(location)
-            && *location
-                != (TenantLocation::Bearer {
-                    claim: claim_of(location),
-                })
-        {
+        if !is_fixed(location) && !is_credential(location) {
             codes.push(ProblemCode::TenantMissing);
         }
         codes.extend([
@@ -115,7 +112,7 @@ fn codes(
             ProblemCode::TenantSuspended,
             ProblemCode::TenantUnknown,
         ]);
-        if takes_bearer(location) {
+        if settings.authenticates || takes_bearer(location) || takes_api_key(location) {
             codes.push(ProblemCode::Unauthenticated);
         }
         if matches!(location, TenantLocation::AllOf(_)) {
@@ -170,14 +167,65 @@ fn codes(
     by_status
 }
 
-fn claim_of(location: &TenantLocation) -> String {
-    match location {
-        TenantLocation::Bearer { claim } => claim.clone(),
-        _ => String::new(),
+/// Whether a tenant is named by a token or a key alone, so that a request without one is 401.
+fn is_credential(location: &TenantLocation) -> bool {
+    matches!(location, TenantLocation::Bearer { .. } | TenantLocation::ApiKey { .. })
+}
+
+/// What the examples of an operation's problems say.
+struct Examples {
+    /// What is wrong with a request that is not valid.
+    invalid: Fault,
+    /// What is taken, if it can be pointed at.
+    taken: Option<Fault>,
+    credential: &'static str,
+}
+
+impl Examples {
+    fn of(operation: &Value, scope: Scope, schemas: &Map<String, Value>, location: &TenantLocation) -> Self {
+        let body = &operation["requestBody"]["content"]["application/json; charset=utf-8"]["schema"];
+        let body = match body.is_null() {
+            true => &operation["requestBody"]["content"]["application/json"]["schema"],
+            false => body,
+        };
+        let name = body["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+        let body = name.and_then(|name| schemas.get(name)).unwrap_or(body);
+        let has = |property: &str| !body["properties"][property].is_null();
+        let is_email = has("email");
+        let required = body["required"].as_array().and_then(|all| all.first()?.as_str());
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let parameter = parameters
+            .filter_map(|parameter| Some((parameter["name"].as_str()?, &parameter["schema"])))
+            .max_by_key(|(_, schema)| schema["type"] == "integer");
+        let invalid = match (required, parameter) {
+            _ if is_email => Fault::pointer("/email", "is not an email address"),
+            (Some(key), _) => Fault::pointer(format!("/{key}"), "is missing"),
+            (None, _) if !body.is_null() => Fault::pointer("", "is not JSON"),
+            (None, Some((name, schema))) => Fault::parameter(name, expected(schema)),
+            (None, None) => Fault::pointer("", "is not valid"),
+        };
+        Self {
+            invalid,
+            taken: is_email.then(|| Fault::pointer("/email", "is taken")),
+            credential: match scope == Scope::Tenant && challenge_scheme(location) == "ApiKey" {
+                true => "The API key is missing or not valid.",
+                false => "The bearer token is missing or not valid.",
+            },
+        }
     }
 }
 
-fn add_problem(responses: &mut Map<String, Value>, status: StatusCode, codes: &[ProblemCode]) {
+/// What is wrong with a text that is none of this schema.
+fn expected(schema: &Value) -> &'static str {
+    match schema["type"].as_str() {
+        Some("integer") => "is not a whole number",
+        Some("number") => "is not a number",
+        Some("boolean") => "is not `true` or `false`",
+        _ => "is not valid",
+    }
+}
+
+fn add_problem(responses: &mut Map<String, Value>, status: StatusCode, codes: &[ProblemCode], examples: &Examples) {
     let titles: Vec<&str> = codes.iter().map(|code| code.title()).collect();
     let response = responses
         .entry(status.as_str())
@@ -187,7 +235,7 @@ fn add_problem(responses: &mut Map<String, Value>, status: StatusCode, codes: &[
     }
     let examples: Map<String, Value> = codes
         .iter()
-        .map(|code| (code.as_str().to_owned(), example(*code)))
+        .map(|code| (code.as_str().to_owned(), example(*code, examples)))
         .collect();
     if response["content"].is_null() {
         response["content"] = json!({});
@@ -198,7 +246,7 @@ fn add_problem(responses: &mut Map<String, Value>, status: StatusCode, codes: &[
     });
 }
 
-fn example(code: ProblemCode) -> Value {
+fn example(code: ProblemCode, examples: &Examples) -> Value {
     let mut value = json!({
         "type": "about:blank",
         "title": code.title(),
@@ -209,9 +257,16 @@ fn example(code: ProblemCode) -> Value {
     });
     match code {
         ProblemCode::RequestInvalid => {
-            value["errors"] = json!([{"pointer": "/email", "detail": "is not an email address"}]);
+            let problem = Problem::invalid(vec![examples.invalid.clone()]);
+            value["detail"] = problem.to_string().into();
+            value["errors"] = json!([examples.invalid]);
         }
-        ProblemCode::Conflict => value["errors"] = json!([{"pointer": "/email", "detail": "is taken"}]),
+        ProblemCode::Conflict => {
+            if let Some(taken) = &examples.taken {
+                value["errors"] = json!([taken]);
+            }
+        }
+        ProblemCode::Unauthenticated => value["detail"] = examples.credential.into(),
         _ => {}
     }
     json!({"summary": code.title(), "value": value})
@@ -221,8 +276,8 @@ fn detail(code: ProblemCode) -> &'static str {
     match code {
         ProblemCode::TenantMissing => "The request names no tenant.",
         ProblemCode::TenantMalformed => "The tenant id does not match the pattern for tenant ids.",
-        ProblemCode::RequestInvalid => "The body's `/email` is not an email address.",
-        ProblemCode::Unauthenticated => "The bearer token is missing or not valid.",
+        ProblemCode::RequestInvalid => "The request is not valid.",
+        ProblemCode::Unauthenticated => "The credential is missing or not valid.",
         ProblemCode::TenantMismatch => "The request names more than one tenant.",
         ProblemCode::TenantSuspended => "The tenant \"tenant1\" is suspended.",
         ProblemCode::TenantUnknown => "No tenant is named \"acme\".",

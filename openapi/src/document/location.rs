@@ -1,7 +1,7 @@
 //! How a client names its tenant, in the words of OpenAPI.
 
 use serde_json::{Map, Value, json};
-use tenantry_core::TenantLocation;
+use tenantry_core::{ApiKeyPlace, TenantLocation};
 
 use super::DocumentSettings;
 use crate::operator_input::tenant_id_schema;
@@ -30,6 +30,7 @@ pub(crate) fn describe_location(location: &TenantLocation) -> String {
         TenantLocation::Header { name } => format!("the header `{name}`"),
         TenantLocation::Query { name } => format!("the query parameter `{name}`"),
         TenantLocation::Cookie { name } => format!("the cookie `{name}`"),
+        TenantLocation::ApiKey { place, .. } => format!("the API key in {}", describe_place(place)),
         TenantLocation::Bearer { claim } => format!("the claim `{claim}` of a bearer token"),
         TenantLocation::Subdomain { domain } => format!("the host name, as `{{tenant}}.{domain}`"),
         TenantLocation::Host => "the host name".to_owned(),
@@ -37,6 +38,14 @@ pub(crate) fn describe_location(location: &TenantLocation) -> String {
         TenantLocation::Fixed => "the server's configuration".to_owned(),
         TenantLocation::AnyOf(all) => joined(all, " or in "),
         TenantLocation::AllOf(all) => joined(all, " and in "),
+    }
+}
+
+fn describe_place(place: &ApiKeyPlace) -> String {
+    match place {
+        ApiKeyPlace::Header(name) => format!("the header `{name}`"),
+        ApiKeyPlace::Query(name) => format!("the query parameter `{name}`"),
+        ApiKeyPlace::Cookie(name) => format!("the cookie `{name}`"),
     }
 }
 
@@ -53,12 +62,12 @@ fn leaves(location: &TenantLocation) -> Vec<&TenantLocation> {
     }
 }
 
-/// Whether a request can name no tenant there without a bearer token.
-pub(crate) fn needs_bearer(location: &TenantLocation) -> bool {
+/// Whether a request can name no tenant there without a bearer token or an API key.
+pub(crate) fn needs_credential(location: &TenantLocation) -> bool {
     match location {
-        TenantLocation::Bearer { .. } => true,
-        TenantLocation::AllOf(all) => all.iter().any(needs_bearer),
-        TenantLocation::AnyOf(all) => !all.is_empty() && all.iter().all(needs_bearer),
+        TenantLocation::Bearer { .. } | TenantLocation::ApiKey { .. } => true,
+        TenantLocation::AllOf(all) => all.iter().any(needs_credential),
+        TenantLocation::AnyOf(all) => !all.is_empty() && all.iter().all(needs_credential),
         _ => false,
     }
 }
@@ -68,6 +77,22 @@ pub(super) fn takes_bearer(location: &TenantLocation) -> bool {
     leaves(location)
         .iter()
         .any(|leaf| matches!(leaf, TenantLocation::Bearer { .. }))
+}
+
+/// Whether an API key is one of the ways to name a tenant.
+pub(super) fn takes_api_key(location: &TenantLocation) -> bool {
+    leaves(location)
+        .iter()
+        .any(|leaf| matches!(leaf, TenantLocation::ApiKey { .. }))
+}
+
+/// The scheme in which a client is asked to authenticate (RFC 9110 §11.6.1). None is registered for
+/// API keys; `ApiKey` is what other servers send.
+pub(crate) fn challenge_scheme(location: &TenantLocation) -> &'static str {
+    match takes_api_key(location) && !takes_bearer(location) {
+        true => "ApiKey",
+        false => "Bearer",
+    }
 }
 
 /// Whether a request can go without naming a tenant.
@@ -145,6 +170,15 @@ fn scheme(leaf: &TenantLocation) -> Option<(&'static str, Value)> {
         TenantLocation::Header { name } => ("TenantHeader", key("header", name)),
         TenantLocation::Query { name } => ("TenantQuery", key("query", name)),
         TenantLocation::Cookie { name } => ("TenantCookie", key("cookie", name)),
+        TenantLocation::ApiKey { place, description } => {
+            let (place, name) = match place {
+                ApiKeyPlace::Header(name) => ("header", name),
+                ApiKeyPlace::Query(name) => ("query", name),
+                ApiKeyPlace::Cookie(name) => ("cookie", name),
+            };
+            let scheme = json!({"type": "apiKey", "in": place, "name": name, "description": description});
+            ("TenantApiKey", scheme)
+        }
         TenantLocation::Bearer { claim } => {
             let description = format!("A token whose claim `{claim}` is the tenant's id.");
             let scheme = json!({"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": description});

@@ -13,8 +13,9 @@ use tenantry_core::{DEFAULT_TENANT_ID_PATTERN, TenantIdPattern, TenantLocation};
 use crate::{api_set::Description, operator::OPERATOR_SCHEME, tenant::TENANT_SCHEME};
 
 pub use location::Origin;
-pub(crate) use location::{connect_sources, describe_location, needs_bearer};
+pub(crate) use location::{challenge_scheme, connect_sources, describe_location, needs_credential};
 pub use merge::ApiConflict;
+pub(crate) use tidy::number as bound_integer;
 
 /// What the document depends on beside the APIs.
 #[derive(Debug, Clone)]
@@ -23,8 +24,12 @@ pub struct DocumentSettings {
     pub title: String,
     /// The program's version.
     pub version: String,
+    /// What the product is; the document's description begins with it.
+    pub description: Option<String>,
     /// How a client names its tenant.
     pub location: TenantLocation,
+    /// Whether the resolver can refuse a request for a credential: tenants' operations may answer 401 then.
+    pub authenticates: bool,
     /// The rule for tenant ids.
     pub id_pattern: TenantIdPattern,
     /// How a client reaches the server, where the host name is a part of the answer.
@@ -86,7 +91,7 @@ fn build_value<'a>(
         let mut stays = Map::new();
         for (method, mut operation) in methods {
             let scope = scope_of(&operation);
-            answers::complete(&mut operation, scope, &settings.location);
+            answers::complete(&mut operation, scope, settings, &merged.schemas);
             secure(&mut operation, scope, &plan);
             match scope {
                 Scope::Tenant if plan.path_parameter.is_some() => {
@@ -124,7 +129,7 @@ fn build_value<'a>(
         "openapi": "3.0.3",
         "info": {
             "title": settings.title,
-            "description": description(&settings.location),
+            "description": description(settings),
             "version": settings.version,
         },
         "servers": plan.servers,
@@ -141,11 +146,13 @@ fn build_value<'a>(
     Ok(document)
 }
 
-fn description(location: &TenantLocation) -> String {
+fn description(settings: &DocumentSettings) -> String {
+    let own = settings.description.as_deref().map(|own| format!("{own}\n\n"));
     format!(
-        "Each tenant's requests run on that tenant's own database. The tenant is named in {}.\n\nEvery error is a problem of RFC 9457; its \
+        "{}Each tenant's requests run on that tenant's own database. The tenant is named in {}.\n\nEvery error is a problem of RFC 9457; its \
          `code` tells problems apart. Every answer has `X-Request-ID`.",
-        describe_location(location)
+        own.unwrap_or_default(),
+        describe_location(&settings.location)
     )
 }
 

@@ -9,6 +9,8 @@ fn settings(location: TenantLocation) -> DocumentSettings {
     DocumentSettings {
         title: "tenantry".to_owned(),
         version: "0.1.0".to_owned(),
+        description: None,
+        authenticates: false,
         location,
         id_pattern: TenantIdPattern::default(),
         origin: Origin::default(),

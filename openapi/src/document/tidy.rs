@@ -97,7 +97,7 @@ fn tidy_object(members: &mut Map<String, Value>, id_pattern: &str) {
 
 /// Formats of integers that only Rust knows, as those of OpenAPI with the bounds that they stand for, and bounds of integers as integers:
 /// generators take an unknown format for 32 bits, and `200.0` for a number with a fraction.
-fn number(members: &mut Map<String, Value>) {
+pub(crate) fn number(members: &mut Map<String, Value>) {
     if members.get("type").is_none_or(|kind| kind != "integer") {
         return;
     }

@@ -7,7 +7,10 @@ mod tenant_labels;
 
 use std::sync::Arc;
 
-use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry::{
+    InstrumentationScope,
+    metrics::{Meter, MeterProvider as _},
+};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -20,9 +23,13 @@ use tenantry_core::{
 };
 use tenantry_openapi::MetricsSource;
 
+use crate::product::Product;
+
 use engine::EngineGauges;
 use histograms::Histograms;
-pub(crate) use histograms::{Route, method_name};
+pub(crate) use histograms::Route;
+#[cfg(feature = "otlp")]
+pub(crate) use histograms::method_name;
 
 /// The name of everything that is measured by this program itself.
 const METER: &str = "tenantry";
@@ -67,6 +74,12 @@ impl Metrics {
             provider,
             registry,
         })
+    }
+
+    /// Makes instruments for a program of one's own.
+    pub(crate) fn meter_of(&self, product: &Product) -> Meter {
+        let scope = InstrumentationScope::builder(product.name.clone()).with_version(product.version.clone());
+        self.provider.meter_with_scope(scope.build())
     }
 
     /// Reads the engine's counters from now on.

@@ -4,6 +4,7 @@ mod bounds;
 mod collector;
 mod dashboards;
 mod outage;
+mod own;
 mod traces;
 
 use serde_json::{Value, json};

@@ -146,18 +146,21 @@ impl<'a> Stopwatch<'a> {
     #[cold]
     fn log(&self, call: Call<'_>, slow: bool, error: Option<&DatabaseError>) {
         let tenant_id = &self.tenant.id;
+        let dialect = sql::Dialect::of(&self.secret.driver_type);
+        let statement = call.sql().map(|sql| sql::normalized(sql, dialect));
+        let statement = statement.as_deref().unwrap_or(call.operation());
         if slow {
-            let dialect = sql::Dialect::of(&self.secret.driver_type);
-            let statement = call.sql().map_or_else(String::new, |sql| sql::normalized(sql, dialect));
             tracing::warn!(
                 %tenant_id, duration_ms = self.ran.as_secs_f64() * 1e3,
                 waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
             );
         }
         if let Some(error) = error {
-            tracing::debug!(
-                %tenant_id, kind = error.kind.as_str(), code = error.code.as_deref(), "a statement failed"
-            );
+            let (kind, code) = (error.kind.as_str(), error.code.as_deref());
+            match error.kind.is_defect() {
+                true => tracing::error!(%tenant_id, kind, code, statement, "a statement failed"),
+                false => tracing::debug!(%tenant_id, kind, code, statement, "a statement failed"),
+            }
         }
     }
 

@@ -1,0 +1,112 @@
+//! From a request to its operation.
+
+use std::collections::HashMap;
+
+use futures_util::{
+    FutureExt as _,
+    future::{Either, ready},
+};
+use http::{HeaderValue, Method};
+use poem::{Endpoint, PathPattern, Request, Response, Result, Route, endpoint::DynEndpoint};
+// Hidden, since it is for the code that poem-openapi's macros write; so is what stands here in their stead.
+use poem_openapi::__private::UrlQuery;
+use std::sync::Arc;
+
+use crate::{Problem, api_set::Operation};
+
+/// Where a request goes. `OpenApiService` makes such a thing of one API, in which a request is kept several times over and handed on by way of
+/// three boxes more.
+pub(crate) struct Router(pub(crate) Route);
+
+impl Endpoint for Router {
+    type Output = Response;
+
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
+        // poem-openapi's parameters are read from this. What cannot be read has none.
+        let query = match request.uri().query() {
+            None | Some("") => Vec::new(),
+            Some(_) => request.params().unwrap_or_default(),
+        };
+        request.set_data(UrlQuery(query));
+        // What stands around this hands the future on, and each time a future is handed on it is kept, and moved, once more.
+        Box::pin(self.0.call(request))
+    }
+}
+
+/// What a path does, by method.
+pub(crate) struct Methods {
+    operations: Vec<(Method, Operation)>,
+    /// The path as the first of them documents it.
+    documented: Arc<str>,
+    allow: HeaderValue,
+}
+
+impl Methods {
+    pub(crate) fn of(operations: HashMap<Method, Operation>) -> Self {
+        let mut operations: Vec<_> = operations.into_iter().collect();
+        operations.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        let has = |method| operations.iter().any(|(known, _)| *known == method);
+        let mut names: Vec<&str> = operations.iter().map(|(method, _)| method.as_str()).collect();
+        if has(Method::GET) && !has(Method::HEAD) {
+            names.push("HEAD");
+        }
+        names.sort_unstable();
+        Self {
+            // Names of methods are tokens, which a header may have.
+            allow: HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static("")),
+            documented: operations
+                .first()
+                .map(|(_, operation)| operation.documented.clone())
+                .unwrap_or_default(),
+            operations,
+        }
+    }
+
+    fn find(&self, method: &Method) -> Option<&Operation> {
+        let mut operations = self.operations.iter();
+        operations
+            .find(|(known, _)| known == method)
+            .map(|(_, operation)| operation)
+    }
+
+    fn refusal(&self) -> poem::Error {
+        let mut refusal: poem::Error = Problem::method_not_allowed(self.allow.clone()).into();
+        refusal.set_data(PathPattern(self.documented.clone()));
+        refusal
+    }
+}
+
+impl Endpoint for Methods {
+    type Output = Response;
+
+    // Not an `async fn`, which would keep the request beside the operation that has it.
+    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
+        let method = request.method();
+        let without_body = *method == Method::HEAD && self.find(method).is_none();
+        if without_body {
+            request.set_method(Method::GET);
+        }
+        let Some(operation) = self.find(request.method()) else {
+            return Either::Left(ready(Err(self.refusal())));
+        };
+        let answer = DynEndpoint::call(&*operation.endpoint, request);
+        Either::Right(answer.map(move |answer| {
+            let route = PathPattern(operation.documented.clone());
+            match answer {
+                Ok(mut response) => {
+                    // poem leaves a route that is there as it is.
+                    response.set_data(route);
+                    if without_body {
+                        response.set_body(());
+                    }
+                    Ok(response)
+                }
+                Err(mut error) => {
+                    error.set_data(route);
+                    error.set_data(operation.names.clone());
+                    Err(error)
+                }
+            }
+        }))
+    }
+}

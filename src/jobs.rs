@@ -1,0 +1,360 @@
+//! Jobs that run for each tenant, on one of several instances.
+//!
+//! A run is claimed in the tenant's own database, in the table `tenantry_jobs`: the instance that
+//! changes the row has the run. The row also says when the job is due again, so a job that is done
+//! once a day is done once a day however many instances there are and however often they start.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use sea_orm::{ConnectionTrait as _, DbErr, ExprTrait as _, sea_query};
+use sea_query::{ColumnDef, Expr, Query, Table};
+use tenantry_core::{
+    BoxError, DatabaseErrorKind, TenantId,
+    engine::{AcquireError, TenantDatabase, Tenants},
+};
+use tokio_util::sync::CancellationToken;
+
+const TABLE: &str = "tenantry_jobs";
+/// The longest name of a job.
+const LONGEST_NAME: u32 = 100;
+/// For how many tenants a job runs at once.
+const AT_ONCE: usize = 4;
+/// How long a run may take. Another instance takes it over after that.
+const LONGEST_RUN: Duration = Duration::from_secs(3600);
+/// When a run that failed is repeated, at the latest.
+const RETRY: Duration = Duration::from_secs(300);
+/// How often tenants are listed, at the least and at the most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(300));
+
+/// When a job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule(When);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Every(Duration),
+    /// The time since midnight, UTC.
+    Daily(Duration),
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Schedule {
+    /// So often, and the first time at once. Shorter than a second counts as a second.
+    pub const fn every(period: Duration) -> Self {
+        let shortest = Duration::from_secs(1);
+        match period.as_millis() < shortest.as_millis() {
+            true => Self(When::Every(shortest)),
+            false => Self(When::Every(period)),
+        }
+    }
+
+    /// Every day at this time, in UTC; hours and minutes past 23:59 go on to the next day.
+    pub const fn daily(hour: u8, minute: u8) -> Self {
+        let seconds = hour as u64 * 3600 + minute as u64 * 60;
+        Self(When::Daily(Duration::from_secs(seconds % DAY.as_secs())))
+    }
+
+    /// When it is due for a tenant that it never ran for.
+    fn first(self, now: Duration) -> Duration {
+        match self.0 {
+            When::Every(_) => now,
+            When::Daily(_) => self.next(now),
+        }
+    }
+
+    /// When it is due again after a run that began at `now`, both since 1970.
+    fn next(self, now: Duration) -> Duration {
+        match self.0 {
+            When::Every(period) => now + period,
+            When::Daily(time) => {
+                let midnight = Duration::from_secs(now.as_secs() / DAY.as_secs() * DAY.as_secs());
+                let today = midnight + time;
+                if today > now { today } else { today + DAY }
+            }
+        }
+    }
+
+    /// How often to look for tenants that are new or due.
+    fn look(self) -> Duration {
+        let period = match self.0 {
+            When::Every(period) => period,
+            When::Daily(_) => DAY,
+        };
+        (period / 4).clamp(LOOK.0, LOOK.1)
+    }
+
+    /// When a run that failed is repeated.
+    fn retry(self) -> Duration {
+        match self.0 {
+            When::Every(period) => period.min(RETRY),
+            When::Daily(_) => RETRY,
+        }
+    }
+}
+
+/// Whether this instance is the one that does `name` now: the answer is yes for one caller in each
+/// `period`, however many instances ask. The claim is a row in this tenant's database. Work that is about no single tenant
+/// is claimed in the database of a tenant of your own.
+///
+/// # Errors
+/// As a statement's.
+pub async fn claim(database: &TenantDatabase, name: &str, period: Duration) -> Result<bool, DbErr> {
+    let now = since_epoch();
+    let claimed = claim_until(database, name, now, now, now + period).await?;
+    Ok(claimed == Claim::Ours)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Claim {
+    /// The run is this instance's.
+    Ours,
+    /// It is due then, or another instance has it until then.
+    Due(Duration),
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Claims a run that is due now, and says until when it is claimed. `first` is when a job that has no
+/// row yet is due.
+async fn claim_until(
+    database: &TenantDatabase,
+    name: &str,
+    now: Duration,
+    first: Duration,
+    until: Duration,
+) -> Result<Claim, DbErr> {
+    let found = match due(database, name).await {
+        Ok(found) => found,
+        // Most likely the table is missing. If not, making it fails as well, and the next read reports it.
+        Err(_) => {
+            create_table(database).await;
+            due(database, name).await?
+        }
+    };
+    if let Some(due) = found {
+        if due > now {
+            return Ok(Claim::Due(due));
+        }
+        let update = Query::update()
+            .table(TABLE)
+            .value("due", milliseconds(until))
+            .and_where(Expr::col("name").eq(name))
+            .and_where(Expr::col("due").eq(milliseconds(due)))
+            .to_owned();
+        let changed = database.execute(&update).await?.rows_affected();
+        return Ok(if changed == 1 { Claim::Ours } else { Claim::Due(until) });
+    }
+    let is_due = first <= now;
+    let insert = Query::insert()
+        .into_table(TABLE)
+        .columns(["name", "due"])
+        .values_panic([name.into(), milliseconds(if is_due { until } else { first }).into()])
+        .to_owned();
+    match database.execute(&insert).await {
+        Ok(_) if is_due => Ok(Claim::Ours),
+        Ok(_) => Ok(Claim::Due(first)),
+        // Another instance was faster.
+        Err(error) if DatabaseErrorKind::of(&error) == DatabaseErrorKind::UniqueViolation => Ok(Claim::Due(until)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn due(database: &TenantDatabase, name: &str) -> Result<Option<Duration>, DbErr> {
+    let select = Query::select()
+        .column("due")
+        .from(TABLE)
+        .and_where(Expr::col("name").eq(name))
+        .to_owned();
+    let Some(row) = database.query_one(&select).await? else {
+        return Ok(None);
+    };
+    let due: i64 = row.try_get("", "due")?;
+    Ok(Some(Duration::from_millis(u64::try_from(due).unwrap_or_default())))
+}
+
+async fn set_due(database: &TenantDatabase, name: &str, due: Duration) -> Result<(), DbErr> {
+    let update = Query::update()
+        .table(TABLE)
+        .value("due", milliseconds(due))
+        .and_where(Expr::col("name").eq(name))
+        .to_owned();
+    database.execute(&update).await.map(drop)
+}
+
+async fn create_table(database: &TenantDatabase) {
+    let mut table = Table::create()
+        .table(TABLE)
+        .col(ColumnDef::new("name").string_len(LONGEST_NAME).not_null().primary_key())
+        .col(ColumnDef::new("due").big_integer().not_null())
+        .to_owned();
+    if database.driver() != "oracle" {
+        table.if_not_exists();
+    }
+    // Another instance may make it at the same time.
+    if let Err(error) = database.execute(&table).await {
+        tracing::debug!(tenant_id = %database.tenant(), %error, "the table of jobs cannot be made");
+    }
+}
+
+/// The tenants that were seen so far.
+#[derive(Default)]
+struct Known(BTreeSet<TenantId>);
+
+impl Known {
+    /// Every tenant that the provider lists; while it cannot be asked, those that it listed last and
+    /// those that have sent requests since.
+    async fn look(&mut self, name: &str, tenants: &Tenants) -> &BTreeSet<TenantId> {
+        match tenants.list().await {
+            Ok(listed) => self.0 = listed.into_iter().collect(),
+            Err(error) => {
+                self.0
+                    .extend(tenants.usage_snapshot().known.iter().map(|tenant| tenant.id));
+                tracing::warn!(
+                    job = name, %error, tenants = self.0.len(),
+                    "the tenants cannot be listed; the job runs for those that are known"
+                );
+            }
+        }
+        &self.0
+    }
+}
+
+/// Runs `job` for every tenant when it is due, until `stop`.
+pub(crate) async fn each_tenant<F>(
+    name: &'static str,
+    schedule: Schedule,
+    job: Arc<impl Fn(TenantDatabase) -> F + Send + Sync>,
+    tenants: Tenants,
+    stop: CancellationToken,
+) where
+    F: Future<Output = Result<(), BoxError>> + Send,
+{
+    let mut known = Known::default();
+    let mut due: HashMap<TenantId, Duration> = HashMap::new();
+    loop {
+        let all = known.look(name, &tenants).await;
+        due.retain(|tenant, _| all.contains(tenant));
+        let now = since_epoch();
+        let ready: Vec<TenantId> = all
+            .iter()
+            .filter(|tenant| due.get(tenant).is_none_or(|due| *due <= now))
+            .copied()
+            .collect();
+        let run = |tenant| {
+            let (job, tenants, stop) = (job.clone(), tenants.clone(), stop.clone());
+            async move {
+                // A job that runs goes on; no other one begins.
+                let next = match stop.is_cancelled() {
+                    true => None,
+                    false => Some(run_for(name, schedule, &*job, &tenants, tenant).await),
+                };
+                (tenant, next)
+            }
+        };
+        let ran: Vec<_> = stream::iter(ready).map(run).buffer_unordered(AT_ONCE).collect().await;
+        due.extend(ran.into_iter().filter_map(|(tenant, next)| Some((tenant, next?))));
+        if tokio::time::timeout(schedule.look(), stop.cancelled()).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// Runs the job for one tenant if it is due there; returns when to look again.
+async fn run_for<F>(
+    name: &str,
+    schedule: Schedule,
+    job: &impl Fn(TenantDatabase) -> F,
+    tenants: &Tenants,
+    tenant: TenantId,
+) -> Duration
+where
+    F: Future<Output = Result<(), BoxError>> + Send,
+{
+    let now = since_epoch();
+    let failed = |error: BoxError| {
+        let error = sentence(&*error);
+        tracing::error!(job = name, tenant_id = %tenant, error, "a job failed for a tenant and is repeated");
+        now + schedule.retry()
+    };
+    let database = match tenants.acquire(&tenant).await {
+        Ok(database) => database,
+        Err(AcquireError::Suspended | AcquireError::Unknown | AcquireError::ShuttingDown) => {
+            return now + schedule.retry();
+        }
+        Err(error) => return failed(error.into()),
+    };
+    match claim_until(&database, name, now, schedule.first(now), now + LONGEST_RUN).await {
+        Ok(Claim::Ours) => {}
+        Ok(Claim::Due(due)) => return due,
+        Err(error) => return failed(error.into()),
+    }
+    let began = std::time::Instant::now();
+    let running = AssertUnwindSafe(job(database)).catch_unwind();
+    let outcome = match tokio::time::timeout(LONGEST_RUN, running).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err("it ended by a panic".into()),
+        Err(_) => Err("it took longer than an hour and was cut off".into()),
+    };
+    let next = match outcome {
+        Ok(()) => {
+            let duration_ms = began.elapsed().as_millis() as u64;
+            tracing::info!(job = name, tenant_id = %tenant, duration_ms, "a job is done for a tenant");
+            schedule.next(now)
+        }
+        Err(error) => failed(error),
+    };
+    let written = match tenants.acquire(&tenant).await {
+        Ok(database) => set_due(&database, name, next).await.map_err(BoxError::from),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = written {
+        let error = sentence(&*error);
+        tracing::warn!(
+            job = name, tenant_id = %tenant, error,
+            "when a job is due again cannot be written; it is repeated in an hour"
+        );
+    }
+    next
+}
+
+/// An error and what caused it, in one line.
+fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daily_job_is_due_at_its_time_of_day() {
+        let at = |day: u64, hour: u64, minute: u64| Duration::from_secs(day * 86_400 + hour * 3600 + minute * 60);
+        let nightly = Schedule::daily(2, 30);
+        assert_eq!(nightly.first(at(5, 1, 0)), at(5, 2, 30));
+        assert_eq!(nightly.next(at(5, 2, 30)), at(6, 2, 30));
+        assert_eq!(nightly.next(at(5, 23, 59)), at(6, 2, 30));
+    }
+
+    #[test]
+    fn a_periodic_job_is_due_at_once_and_then_after_its_period() {
+        let hourly = Schedule::every(Duration::from_secs(3600));
+        let now = Duration::from_secs(1_000);
+        assert_eq!(hourly.first(now), now);
+        assert_eq!(hourly.next(now), Duration::from_secs(4_600));
+        assert_eq!(Schedule::every(Duration::ZERO), Schedule::every(Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,155 @@
+//! An answer whose body is made while it is sent: it is a part of its request until its end.
+
+use std::{
+    error::Error,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::combinators::BoxBody;
+use poem::{Body, Response};
+use sea_orm::DbErr;
+use tenantry_core::{DatabaseError, DatabaseErrorKind};
+use tenantry_openapi::CurrentRequest;
+use tokio::time::Sleep;
+use tracing::Span;
+
+use super::{
+    metrics::Metrics,
+    requests::{Answered, Cut, Telling},
+};
+
+/// Takes the body out of `response` if it is made while it is sent. One whose size is known is there already.
+pub(super) fn take_streamed(response: &mut Response) -> Option<BoxBody<Bytes, io::Error>> {
+    let body: BoxBody<Bytes, io::Error> = response.take_body().into();
+    if body.size_hint().exact().is_some() {
+        response.set_body(Body::from(body));
+        return None;
+    }
+    Some(body)
+}
+
+/// The rest of a request, whose end is reported when the body ends.
+pub(super) struct Streamed {
+    body: BoxBody<Bytes, io::Error>,
+    current: Option<CurrentRequest>,
+    /// `None` once the end was reported.
+    telling: Option<(Telling, Answered)>,
+    metrics: Metrics,
+    deadline: Pin<Box<Sleep>>,
+    /// The span of the request, which ends with the body.
+    span: Option<Span>,
+}
+
+impl Streamed {
+    pub(super) fn new(
+        body: BoxBody<Bytes, io::Error>,
+        telling: Telling,
+        answered: Answered,
+        metrics: Metrics,
+        longest: Duration,
+        span: Option<Span>,
+    ) -> Self {
+        let left = longest.saturating_sub(telling.started().elapsed());
+        Self {
+            body,
+            current: CurrentRequest::take(),
+            telling: Some((telling, answered)),
+            metrics,
+            deadline: Box::pin(tokio::time::sleep_until((Instant::now() + left).into())),
+            span,
+        }
+    }
+
+    /// Reports the end of the request.
+    fn end(&mut self, cut: Option<Cut>) {
+        let Some((telling, answered)) = self.telling.take() else {
+            return;
+        };
+        let metrics = &self.metrics;
+        CurrentRequest::within(&mut self.current, || telling.tell(answered, cut, metrics));
+        self.span = None;
+    }
+
+    fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.deadline.poll_unpin(cx).is_ready() {
+            let error = "the answer took longer than `server.request_timeout`";
+            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, error))));
+        }
+        let entered = self.span.as_ref().map(Span::enter);
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        drop(entered);
+        frame
+    }
+
+    /// Logs why the body ended in the middle.
+    fn log(&self, error: &io::Error) -> Cut {
+        let cut = match error.kind() {
+            io::ErrorKind::TimedOut => Cut::Time,
+            _ => Cut::Error,
+        };
+        let database = database_error(error);
+        let kind = database.map(DatabaseErrorKind::of).map(DatabaseErrorKind::as_str);
+        let code = database.and_then(|error| DatabaseError::find(error)?.code.as_deref());
+        tracing::error!(reason = cut.as_str(), kind, code, "an answer was cut off in the middle");
+        cut
+    }
+}
+
+/// The database's error that caused `error`, if one did.
+fn database_error(error: &io::Error) -> Option<&DbErr> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error.get_ref()?);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+impl HttpBody for Streamed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = &mut *self;
+        if this.telling.is_none() {
+            return Poll::Ready(None);
+        }
+        let mut current = this.current.take();
+        let frame = CurrentRequest::within(&mut current, || {
+            let frame = this.frame(cx);
+            let ended = match &frame {
+                Poll::Ready(None) => Some(None),
+                Poll::Ready(Some(Err(error))) => Some(Some(this.log(error))),
+                _ => None,
+            };
+            (frame, ended)
+        });
+        this.current = current;
+        if let Some(cut) = frame.1 {
+            this.end(cut);
+        }
+        frame.0
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.telling.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.end(Some(Cut::Client));
+    }
+}
