@@ -13,6 +13,7 @@ mod driver;
 mod duration;
 pub mod engine;
 mod error;
+mod leases;
 mod plugin;
 mod provider;
 mod registry;

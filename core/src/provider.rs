@@ -1,10 +1,11 @@
 //! Where tenants' secrets are kept.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use secrecy::SecretString;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{BoxError, DatabaseConfig, Lease, SecretDocument, TenantId};
 
@@ -43,18 +44,20 @@ pub trait SecretProvider: Send + Sync {
         Ok(None)
     }
 
-    /// Extends a lease; returns for how long the secret may be used from now on. By default no lease can be renewed.
+    /// Extends a lease; returns for how long the secret may be used from now on. A provider that
+    /// cannot extend it any further returns what is left. By default no lease can be extended.
     ///
     /// # Errors
-    /// See [`ProviderError`]. The engine then reads the secret anew before the lease ends.
+    /// See [`ProviderError`]. The engine then reads another secret before the lease ends.
     async fn renew(&self, _lease: &Lease) -> Result<Duration, ProviderError> {
         Err(ProviderError::Unavailable("this provider renews no leases".into()))
     }
 
-    /// Gives a lease back once nothing uses its secret any more. By default there is nothing to do.
+    /// Gives a lease back once nothing uses its secret any more; a lease that has ended already is no
+    /// failure. By default there is nothing to do.
     ///
     /// # Errors
-    /// See [`ProviderError`]. The engine logs what it could not release.
+    /// See [`ProviderError`]. The engine tries again a few times, then logs the lease's id.
     async fn release(&self, _lease: Lease) -> Result<(), ProviderError> {
         Ok(())
     }
@@ -110,5 +113,19 @@ impl ProviderError {
             Self::Unavailable(_) => "unavailable",
             Self::Invalid { .. } => "invalid",
         }
+    }
+}
+
+/// Waits for the provider's answer. A provider that takes longer than `deadline`, or panics, is
+/// unavailable.
+pub(crate) async fn in_time<T>(
+    deadline: Duration,
+    answer: impl Future<Output = Result<T, ProviderError>>,
+) -> Result<T, ProviderError> {
+    let unavailable = |why: &'static str| Err(ProviderError::Unavailable(why.into()));
+    match timeout(deadline, AssertUnwindSafe(answer).catch_unwind()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => unavailable("the provider panicked"),
+        Err(_) => unavailable("the provider did not answer in time"),
     }
 }

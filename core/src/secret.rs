@@ -85,27 +85,40 @@ pub struct SecretDocument {
     pub version: SecretVersion,
     /// For a secret that expires: its lease.
     pub lease: Option<Lease>,
+    /// For a secret that the provider changes at a known time, such as a password that it rotates:
+    /// how long from now. The engine reads it anew then.
+    pub changes_in: Option<Duration>,
 }
 
 /// The right to use a secret for a limited time, such as a lease of Vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The provider's own id of the lease. It is no secret, but names one.
+    /// The provider's own id of the lease. It is no secret, but names one; it is logged if the lease
+    /// cannot be released.
     pub id: Arc<str>,
-    /// For how long the secret may be used, from when it was read or last renewed.
+    /// For how long the secret may be used from when it was asked for.
     pub duration: Duration,
     /// Whether [`SecretProvider::renew`](crate::SecretProvider::renew) can extend it.
     pub renewable: bool,
+    /// A number for the provider's own use, such as that of the login that the lease belongs to.
+    pub series: u64,
 }
 
 impl SecretDocument {
+    /// A document with its provider's version. It does not expire.
+    pub fn new(value: SecretValue, version: SecretVersion) -> Self {
+        Self {
+            value,
+            version,
+            lease: None,
+            changes_in: None,
+        }
+    }
+
     /// A document whose version is a hash of its content.
     pub fn from_value(value: Value) -> Self {
-        Self {
-            version: SecretVersion::of_content(&value),
-            value: SecretValue::new(value),
-            lease: None,
-        }
+        let version = SecretVersion::of_content(&value);
+        Self::new(SecretValue::new(value), version)
     }
 }
 

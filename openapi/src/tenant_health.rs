@@ -70,6 +70,9 @@ struct SecretStatus {
     age_ms: f64,
     /// Whether it is past its time, or could not be renewed.
     stale: bool,
+    /// For how many milliseconds it may still be used unless its lease is extended; null if it does not
+    /// expire.
+    expires_in_ms: Nullable<f64>,
 }
 
 impl From<SecretSnapshot> for SecretStatus {
@@ -78,6 +81,7 @@ impl From<SecretSnapshot> for SecretStatus {
             version: secret.version,
             age_ms: milliseconds(secret.age),
             stale: secret.stale,
+            expires_in_ms: secret.expires_in.map(milliseconds).into(),
         }
     }
 }
@@ -136,6 +140,7 @@ impl Example for TenantHealth {
                 version: "5f0c2a".to_owned(),
                 age_ms: 1200.0,
                 stale: false,
+                expires_in_ms: None.into(),
             })
             .into(),
             tls: Some(Tls::Verified).into(),

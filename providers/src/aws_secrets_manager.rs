@@ -232,11 +232,7 @@ impl SecretProvider for AwsSecretsManagerProvider {
         };
         let value = defaults::complete(value, &self.defaults);
         Ok(match answer.version_id {
-            Some(version) => SecretDocument {
-                value: SecretValue::new(value),
-                version: SecretVersion::new(version),
-                lease: None,
-            },
+            Some(version) => SecretDocument::new(SecretValue::new(value), SecretVersion::new(version)),
             None => SecretDocument::from_value(value),
         })
     }

@@ -371,14 +371,7 @@ impl<'de> Visitor<'de> for TenantsSeed<'_> {
                 _ => return Err(refuse(format!("holds for `{id}` neither a mapping nor a URL"))),
             };
             let version = SecretVersion::of_content(value.expose());
-            tenants.insert(
-                id,
-                SecretDocument {
-                    value,
-                    version,
-                    lease: None,
-                },
-            );
+            tenants.insert(id, SecretDocument::new(value, version));
         }
         Ok(tenants)
     }

@@ -69,14 +69,7 @@ tenants:
                 .map_err(|error| BuildError::key(name, error.to_string()).below(["tenants".to_owned()]))?;
             let value = secret.into_inner();
             let version = SecretVersion::of_content(value.expose());
-            tenants.insert(
-                id,
-                SecretDocument {
-                    value,
-                    version,
-                    lease: None,
-                },
-            );
+            tenants.insert(id, SecretDocument::new(value, version));
         }
         Ok(Self { tenants })
     }

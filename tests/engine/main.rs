@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod connections;
+mod leases;
 mod pinned;
 mod pooler;
 mod pools;

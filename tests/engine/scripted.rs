@@ -19,6 +19,7 @@ use tenantry_core::{
     engine::{EngineSettings, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
+use tokio::time::Instant;
 
 /// Secrets in memory; `down` makes every fetch fail and `list_down` every list, `delay` slows each fetch.
 #[derive(Default)]
@@ -33,7 +34,11 @@ pub(crate) struct Scripted {
     password: Mutex<Option<String>>,
     /// For how long a secret may be used, and whether that can be extended.
     pub(crate) lease: Mutex<Option<(Duration, bool)>>,
+    /// How long each lease lasts however often it is extended, and when each was granted, by its id.
+    pub(crate) longest_lease: Mutex<Option<Duration>>,
+    granted: Mutex<BTreeMap<String, Instant>>,
     pub(crate) renewals: AtomicUsize,
+    pub(crate) release_down: AtomicBool,
     pub(crate) released: Mutex<Vec<String>>,
     /// How long an answer is on its way after the value was read.
     pub(crate) reads_late: Mutex<Duration>,
@@ -94,7 +99,12 @@ impl SecretProvider for Scripted {
             id: self.fetches().to_string().into(),
             duration,
             renewable,
+            series: 0,
         });
+        if let Some(lease) = &document.lease {
+            let mut granted = self.granted.lock().unwrap();
+            granted.insert(lease.id.to_string(), Instant::now());
+        }
         Ok(document)
     }
 
@@ -107,10 +117,15 @@ impl SecretProvider for Scripted {
         if self.down.load(Ordering::SeqCst) {
             return Err(ProviderError::Unavailable("told to be down".into()));
         }
-        Ok(lease.duration)
+        let since = self.granted.lock().unwrap()[&*lease.id].elapsed();
+        let longest = self.longest_lease.lock().unwrap().unwrap_or(Duration::MAX);
+        Ok(lease.duration.min(longest.saturating_sub(since)))
     }
 
     async fn release(&self, lease: Lease) -> Result<(), ProviderError> {
+        if self.release_down.load(Ordering::SeqCst) {
+            return Err(ProviderError::Unavailable("told to be down".into()));
+        }
         self.released.lock().unwrap().push(lease.id.to_string());
         Ok(())
     }

@@ -1,9 +1,6 @@
 //! How long a secret is used, who reads it, and what happens when it cannot be read.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use tenantry_core::{
@@ -194,48 +191,6 @@ async fn clearing_the_cache_reads_anew_and_leaves_the_pool() {
     world.tenants.acquire(&id("t1")).await.unwrap();
     let snapshot = world.tenants.cache_snapshot();
     assert_eq!((world.provider.fetches(), snapshot.pools.rotations), (3, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_is_renewed_before_it_ends_and_released_once_nothing_uses_its_secret() {
-    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
-    *world.provider.lease.lock().unwrap() = Some((Duration::from_secs(30), true));
-    let ask = async || {
-        let answer = world.tenants.acquire(&id("t1")).await;
-        settle().await;
-        answer
-    };
-    let database = ask().await.unwrap();
-    sleep(Duration::from_secs(23)).await;
-    drop(ask().await.unwrap());
-    assert_eq!(world.provider.renewals.load(Ordering::SeqCst), 0);
-    sleep(Duration::from_secs(1)).await;
-    drop(ask().await.unwrap());
-    assert_eq!(
-        (world.provider.renewals.load(Ordering::SeqCst), world.provider.fetches()),
-        (1, 1)
-    );
-    // A refresh reads the secret, and the lease before goes back once the last request is done with it.
-    world.tenants.refresh(&id("t1")).await.unwrap();
-    settle().await;
-    assert_eq!(world.provider.fetches(), 2);
-    assert!(world.provider.released.lock().unwrap().is_empty());
-    drop(database);
-    settle().await;
-    assert_eq!(*world.provider.released.lock().unwrap(), ["1"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_secret_is_not_used_after_its_lease() {
-    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
-    *world.provider.lease.lock().unwrap() = Some((Duration::from_secs(30), false));
-    drop(world.tenants.acquire(&id("t1")).await.unwrap());
-    world.provider.set_down(true);
-    sleep(Duration::from_secs(29)).await;
-    drop(world.tenants.acquire(&id("t1")).await.unwrap());
-    sleep(Duration::from_secs(2)).await;
-    let refused = world.tenants.acquire(&id("t1")).await;
-    assert!(matches!(refused, Err(AcquireError::ProviderUnavailable { .. })));
 }
 
 #[tokio::test(start_paused = true)]

@@ -83,6 +83,8 @@ pub struct SecretSnapshot {
     pub age: Duration,
     /// Whether it is past its time, or could not be renewed.
     pub stale: bool,
+    /// For how long it may still be used unless its lease is extended; `None` if it has no lease.
+    pub expires_in: Option<Duration>,
 }
 
 /// How a tenant is now.
@@ -252,6 +254,7 @@ fn snapshot(
             version: secret.version.to_string(),
             age,
             stale,
+            expires_in: secret.lease.as_ref().map(|lease| lease.left()),
         }),
         encryption: secret.as_ref().and_then(|secret| *secret.encryption.lock()),
         error: failure.map(|failure| failure.summary()),

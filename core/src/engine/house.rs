@@ -252,6 +252,11 @@ impl Engine {
             }
         }
         self.pools.budget.trim();
+        for id in self.secrets.leases.tenants() {
+            if let Some(tenant) = self.tenants.get(&id) {
+                tenant.look_after_lease(&self.secrets, now);
+            }
+        }
         for id in std::mem::take(&mut *self.secrets.gone.lock()) {
             self.forget_if_gone(&id);
         }

@@ -13,6 +13,7 @@ use super::{
     health::{UsageSnapshot, known_tenant},
     house::{Engine, TenantsParts},
     measure::{cache::CacheSnapshot, tally::RequestTally},
+    secrets::Secret,
     tenant::{Held, Tenant},
 };
 use crate::{
@@ -32,6 +33,8 @@ pub struct OpenedConnection {
     pub config: DatabaseConfig,
     /// The connection; its owner closes it.
     pub connection: Box<dyn Connection>,
+    /// The lease of the secret goes on for as long as these are here.
+    _held: (Held, Arc<Secret>),
 }
 
 impl Tenants {
@@ -97,9 +100,7 @@ impl Tenants {
     pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
         let held = engine.hold(tenant, false)?;
-        let secret = held.secret(&engine.secrets, Instant::now()).await;
-        engine.end_look(held);
-        let secret = secret?;
+        let secret = held.secret(&engine.secrets, Instant::now()).await?;
         let longest = engine.settings.pools.connect_timeout.into();
         let opening = tokio::time::timeout(longest, engine.secrets.connect(tenant, &secret)).await;
         let opened = opening.unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
@@ -108,6 +109,7 @@ impl Tenants {
             driver: secret.driver.clone(),
             config: secret.config.clone(),
             connection,
+            _held: (held, secret),
         })
     }
 
@@ -203,16 +205,21 @@ impl Tenants {
         tracing::info!(opened, failed, "tenants were opened ahead of their first request");
     }
 
-    /// Closes every pool and waits, at most for `grace`, until each connection is closed. Requests
-    /// from now on get [`AcquireError::ShuttingDown`]. Returns whether all were closed in time.
+    /// Closes every pool and waits, at most for `grace`, until each connection is closed and each lease
+    /// of a secret given back; those that are not are logged. Requests from now on get
+    /// [`AcquireError::ShuttingDown`]. Returns whether all connections were closed in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
-        self.0.closed.store(true, Ordering::Release);
-        for tenant in self.0.tenants.all() {
-            if let Some(pool) = tenant.pool() {
-                pool.close();
+        let (engine, deadline) = (&*self.0, Instant::now() + grace);
+        engine.closed.store(true, Ordering::Release);
+        let let_go = || {
+            for tenant in engine.tenants.all() {
+                tenant.holdings().let_go();
             }
-        }
-        tokio::time::timeout(grace, self.0.pools.budget.drained()).await.is_ok()
+        };
+        let_go();
+        let closed = tokio::time::timeout(grace, engine.pools.budget.drained()).await.is_ok();
+        engine.secrets.leases.end(deadline, let_go).await;
+        closed
     }
 
     async fn set_suspended(&self, tenant: &TenantId, suspended: bool) -> Result<(), AcquireError> {

@@ -5,13 +5,17 @@ use std::{fmt, time::Duration};
 use tenantry_core::{DatabaseErrorKind, engine::AcquireError};
 use tokio::time::Instant;
 
-use crate::world::{Call, Expected, Phase, State};
+use crate::world::{Call, Expected, LeaseState, Phase, State};
 
 /// How much later than its deadline a request may be answered, because of timers that count in
 /// milliseconds.
 const SLACK: Duration = Duration::from_millis(50);
 /// How long the engine lets one fetch take; before it, a fetch may wait as long for its turn.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long after the end of a lease the engine may still use its connections, and keep them open:
+/// its housekeeping comes once a second.
+const LEASE_SLACK: Duration = Duration::from_millis(1_100);
 
 /// What must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +45,9 @@ pub(crate) enum Invariant {
     /// A suspended tenant gets nothing and no other one is refused; a tenant that exists is never
     /// called unknown.
     Admission,
+    /// Nothing begins on a connection whose lease is over and none stays open; a lease is given back once
+    /// no connection uses it, and all are given back at the end.
+    Lease,
     /// No task of the engine panics.
     Panic,
 }
@@ -154,6 +161,59 @@ impl State {
         }
     }
 
+    /// Before a call on a session begins.
+    pub(crate) fn check_lease(&mut self, id: u64, call: Call<'_>, unit: Option<u64>) {
+        let session = self.session(id);
+        // What a transaction has begun goes on where it began.
+        if unit.is_none() || session.unit == unit || call == Call::Ping {
+            return;
+        }
+        let (lease, state) = (session.lease, session.to_string());
+        let over = lease.and_then(|lease| self.leases[&lease].over_for());
+        if let Some(over) = over.filter(|over| *over > LEASE_SLACK) {
+            let what = format_args!("{call:?} begins on session {id}, whose lease is over for {over:?}: {state}");
+            self.violate(Invariant::Lease, what);
+        }
+    }
+
+    /// Before a lease is given back.
+    pub(crate) fn check_release(&mut self, number: u64) {
+        let uses = |session: &&crate::world::Session| session.lease == Some(number) && session.phase == Phase::Open;
+        let session = self.sessions.values().find(uses).map(ToString::to_string);
+        if let Some(session) = session {
+            let what = format_args!("lease {number} is given back while it is used: {session}");
+            self.violate(Invariant::Lease, what);
+        }
+    }
+
+    /// Now and then: no connection of a lease that is over is kept.
+    pub(crate) fn check_kept_leases(&mut self) {
+        let is_kept = |session: &&crate::world::Session| {
+            let over = session.lease.and_then(|lease| self.leases[&lease].over_for());
+            let idle = session.idle_since.map(|since| since.elapsed());
+            session.is_at_rest()
+                // One that is being prepared is not idle.
+                && (session.unit.is_some() || !self.bounds.migrates)
+                && over.is_some_and(|over| over > LEASE_SLACK)
+                && idle.is_some_and(|idle| idle > LEASE_SLACK)
+        };
+        let kept = self.sessions.values().find(is_kept).map(ToString::to_string);
+        if let Some(kept) = kept {
+            let what = format_args!("a session is kept after its lease: {kept}");
+            self.violate(Invariant::Lease, what);
+        }
+    }
+
+    /// At the end, after the shutdown.
+    pub(crate) fn check_every_lease(&mut self) {
+        let left = |lease: &crate::world::Lease| lease.state == LeaseState::Held && lease.over_for().is_none();
+        let left = self.leases.iter().find(|(_, lease)| left(lease));
+        if let Some((number, lease)) = left.map(|(number, lease)| (*number, *lease)) {
+            let what = format_args!("lease {number} is left behind: {lease:?}");
+            self.violate(Invariant::Lease, what);
+        }
+    }
+
     /// A write takes effect on a session of `tenant`.
     pub(crate) fn check_effect(&mut self, number: u64, tenant: usize) {
         let Some(effect) = self.effects.0.get_mut(&number) else {
@@ -228,6 +288,11 @@ impl State {
         // Engines give a connection a little less than its lifetime, lest those opened together end
         // together.
         let lifetime = bounds.max_lifetime.mul_f64(0.8);
+        // One that is found dead takes those with it that have been idle as long.
+        let found_dead = self.tenants[tenant].found_dead;
+        let found_dead = found_dead
+            .filter(|(at, _)| at.elapsed() <= SLACK)
+            .map(|(_, since)| since);
         let idle = self.sessions.iter().find(|(_, session)| {
             session.tenant == tenant
                 && session.is_at_rest()
@@ -236,7 +301,7 @@ impl State {
                 && session.opened_at.elapsed() < lifetime
                 && session
                     .idle_since
-                    .is_some_and(|idle| idle < since && idle.elapsed() < bounds.idle_time)
+                    .is_some_and(|idle| idle < since && idle.elapsed() < bounds.idle_time && found_dead < Some(idle))
         });
         if let Some((id, session)) = idle {
             let what = format!("session {id}: {session}");

@@ -37,7 +37,7 @@ fn world() -> Arc<World> {
 }
 
 async fn connect(world: &Arc<World>, tenant: usize) -> Box<dyn Connection> {
-    let secret = SecretValue::new(world.lock().tenants[tenant].secret());
+    let secret = SecretValue::new(world.lock().tenants[tenant].secret(None));
     let config = DatabaseConfig::parse(&secret).expect("the secret is valid");
     let driver = ScriptedDriver(world.clone());
     driver.connect(&config).await.expect("nothing fails")

@@ -6,7 +6,7 @@ mod secret;
 mod slot;
 mod unknown;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::Shared};
 use parking_lot::Mutex;
@@ -19,12 +19,15 @@ pub(crate) use secret::{Drivers, Secret};
 pub(crate) use slot::{AfterRefusal, Read, SecretSlot, Times};
 use unknown::{UnknownTenants, Verdict};
 
-use self::secret::LEASE_DEADLINE;
 use super::{error::AcquireError, measure::cache::CacheSnapshot, settings::EngineSettings};
-use crate::{Connection, DriverError, DriverErrorKind, Encryption, ProviderError, SecretProvider, TenantId};
+use crate::{
+    Connection, DriverError, DriverErrorKind, Encryption, ProviderError, SecretProvider, TenantId,
+    leases::{Leases, renew_after},
+    provider::in_time,
+};
 
-/// How long one fetch may take, and how long it may wait for its turn.
-const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a fetch may wait for its turn.
+const TURN_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the provider may take to name every tenant.
 const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// The most fetches at once, over all tenants.
@@ -32,12 +35,11 @@ const CONCURRENT_FETCHES: usize = 32;
 /// The warning about a connection whose data others on the way can read.
 const NOT_ENCRYPTED: &str = "the connection to the tenant's database is not encrypted: set `tls.mode` in its secret, \
      best to `verify-full`";
-/// Which part of a lease is over when it is renewed.
-const RENEW_AT: f64 = 0.8;
 
 pub(crate) struct Secrets {
     provider: Arc<dyn SecretProvider>,
     pub(crate) provider_type: String,
+    pub(crate) leases: Arc<Leases>,
     drivers: Drivers,
     pub(crate) settings: Arc<EngineSettings>,
     unknown: Mutex<UnknownTenants<Shared<oneshot::Receiver<()>>>>,
@@ -48,9 +50,9 @@ pub(crate) struct Secrets {
     pub(crate) gone: Mutex<Vec<TenantId>>,
 }
 
-/// What the provider answered: a secret, or nothing if the one in use stays, and for how long it
-/// may be used if it has a lease.
-pub(crate) type Fetched = (Option<Secret>, Option<Duration>);
+/// What the provider answered: a secret, or nothing if the one in use stays; for how long it may be
+/// used if it has a lease, and when it changes if that is known.
+pub(crate) type Fetched = (Option<Secret>, Option<Duration>, Option<Duration>);
 
 impl Secrets {
     pub(crate) fn new(
@@ -61,6 +63,7 @@ impl Secrets {
     ) -> Self {
         let unknown = UnknownTenants::new(settings.secrets.not_found_ttl.into(), Instant::now());
         Self {
+            leases: Leases::new(provider.clone()),
             provider,
             provider_type,
             drivers,
@@ -133,7 +136,7 @@ impl Secrets {
         };
         // Waiting for a turn is no failure of the provider: the next request tries again.
         let crowded = |_| Err(AcquireError::lost("too many secrets are being read at once"));
-        timeout(FETCH_DEADLINE, turn).await.unwrap_or_else(crowded)
+        timeout(TURN_DEADLINE, turn).await.unwrap_or_else(crowded)
     }
 
     /// Whether to ask for a tenant. If the provider's list is to be read first, a task of its own
@@ -160,19 +163,15 @@ impl Secrets {
 
     /// Asks for a secret, or for more time for the lease of the one in use.
     pub(crate) async fn ask(&self, tenant: &TenantId, in_use: Option<&Secret>) -> Result<Fetched, AcquireError> {
-        let lease = in_use.and_then(|secret| secret.lease.as_ref());
-        if let Some(held) = lease.filter(|held| held.lease.renewable) {
-            match in_time(LEASE_DEADLINE, self.provider.renew(&held.lease)).await {
-                Ok(duration) => return Ok((None, Some(duration))),
-                Err(error) => tracing::info!(tenant_id = %tenant, kind = error.kind(), "a lease is not renewed"),
-            }
+        if let Some(lease) = in_use.and_then(|secret| secret.lease.as_ref())
+            && let Some(left) = lease.extend().await?
+        {
+            return Ok((None, Some(left), None));
         }
-        let document = in_time(FETCH_DEADLINE, self.provider.fetch(tenant)).await?;
-        let secret = self
-            .drivers
-            .read(document, &self.settings.pools, *tenant, &self.provider)?;
-        let lease = secret.lease.as_ref().map(|held| held.lease.duration);
-        Ok((Some(secret), lease))
+        let (document, lease) = self.leases.fetch(*tenant).await?;
+        let (left, changes_in) = (lease.as_ref().map(|lease| lease.left()), document.changes_in);
+        let secret = self.drivers.read(document, lease, &self.settings.pools, *tenant)?;
+        Ok((Some(secret), left, changes_in))
     }
 
     /// Opens one connection with a secret, and the password of this login if the provider makes
@@ -195,33 +194,20 @@ impl Secrets {
         Ok(opened)
     }
 
-    /// For how long a secret is used that was read, or whose lease was extended by `lease`, now.
-    pub(crate) fn times(&self, now: Instant, lease: Option<Duration>) -> Times {
+    /// For how long a secret is used from `now` on: until its time to live is over or, if it has a
+    /// lease, until that is extended; and no longer than it `changes_in`.
+    pub(crate) fn times(&self, now: Instant, lease: Option<Duration>, changes_in: Option<Duration>) -> Times {
         let settings = &self.settings.secrets;
         let ttl = Duration::from(settings.ttl);
-        let jittered = ttl.mul_f64(1.0 - settings.jitter.clamp(0.0, 1.0) * fastrand::f64());
-        let fresh = lease.map_or(jittered, |lease| jittered.min(lease.mul_f64(RENEW_AT)));
-        let served = fresh + Duration::from(settings.stale_if_error);
+        let jitter = settings.jitter.clamp(0.0, 1.0) * fastrand::f64();
+        let jittered = lease.map_or(ttl, renew_after).mul_f64(1.0 - jitter);
+        let fresh = jittered.min(changes_in.unwrap_or(Duration::MAX));
         // Beyond its lease a secret is of no use.
-        let served = lease.map_or(served, |lease| served.min(lease));
+        let served = (fresh + Duration::from(settings.stale_if_error)).min(lease.unwrap_or(Duration::MAX));
         Times {
             fresh_until: now + fresh,
             old_from: now + fresh + ttl,
             serve_until: now + served,
         }
-    }
-}
-
-/// Waits for the provider's answer. A provider that takes longer than `deadline`, or panics, is
-/// unavailable.
-async fn in_time<T>(
-    deadline: Duration,
-    answer: impl Future<Output = Result<T, ProviderError>>,
-) -> Result<T, ProviderError> {
-    let unavailable = |why: &'static str| Err(ProviderError::Unavailable(why.into()));
-    match timeout(deadline, AssertUnwindSafe(answer).catch_unwind()).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => unavailable("the provider panicked"),
-        Err(_) => unavailable("the provider did not answer in time"),
     }
 }

@@ -1,19 +1,16 @@
 //! A tenant's secret, read and checked, with the driver and the lease that belong to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::in_time;
 use crate::{
-    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, Lease, SecretDocument, SecretInvalid, SecretProvider,
-    SecretVersion, ServerVersion, TenantId,
+    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, SecretDocument, SecretInvalid, SecretVersion,
+    ServerVersion, TenantId,
     engine::settings::{PoolDefaults, PoolsSettings},
+    leases::HeldLease,
 };
-
-/// How long renewing or releasing a lease may take.
-pub(super) const LEASE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A secret, read and checked, with the driver that it names.
 pub(crate) struct Secret {
@@ -25,36 +22,12 @@ pub(crate) struct Secret {
     pub(crate) version: SecretVersion,
     /// Rises with each new version.
     pub(crate) generation: u64,
+    /// Given back once nothing uses the secret any more.
     pub(crate) lease: Option<HeldLease>,
     /// How the last connection that it opened is protected.
     pub(crate) encryption: Mutex<Option<Encryption>>,
     /// The version of its server, which is asked once.
     pub(crate) server_version: OnceCell<ServerVersion>,
-}
-
-/// A lease of a secret. When nothing uses the secret any more, the lease is released.
-pub(crate) struct HeldLease {
-    pub(super) lease: Lease,
-    tenant: TenantId,
-    provider: Arc<dyn SecretProvider>,
-}
-
-impl Drop for HeldLease {
-    fn drop(&mut self) {
-        // Without a runtime the lease ends by itself.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        let (lease, tenant, provider) = (self.lease.clone(), self.tenant, self.provider.clone());
-        runtime.spawn(async move {
-            if let Err(error) = in_time(LEASE_DEADLINE, provider.release(lease)).await {
-                tracing::warn!(
-                    tenant_id = %tenant, kind = error.kind(),
-                    "the lease of a secret could not be released; it ends by itself"
-                );
-            }
-        });
-    }
 }
 
 /// The drivers by every word that a secret may use for them.
@@ -73,20 +46,15 @@ impl Drivers {
         Self(words)
     }
 
-    /// Reads and checks a document; the generation is still to be set.
+    /// Reads and checks a document; the generation is still to be set. The lease is given back also
+    /// if the secret turns out to be invalid.
     pub(super) fn read(
         &self,
         document: SecretDocument,
+        lease: Option<HeldLease>,
         pools: &PoolsSettings,
         tenant: TenantId,
-        provider: &Arc<dyn SecretProvider>,
     ) -> Result<Secret, SecretInvalid> {
-        // Released also if the secret turns out to be invalid.
-        let lease = document.lease.map(|lease| HeldLease {
-            lease,
-            tenant,
-            provider: provider.clone(),
-        });
         let mut config = DatabaseConfig::parse(&document.value)?;
         config.tenant = Some(tenant);
         // The word is not repeated: it is a part of the secret.

@@ -167,6 +167,11 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.kept.take().is_some()
     }
 
+    /// Forgets the secret, and nothing of the failures to read it.
+    pub(crate) fn let_go(&mut self) {
+        self.kept = None;
+    }
+
     /// Lets the secret be read anew at its next use.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.superseded = true;

@@ -13,23 +13,49 @@ struct Secret {
     generation: u64,
 }
 
+/// What is kept: its version, when it was read or extended, and how long its lease lasts.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    version: u64,
+    at: Instant,
+    lease: Option<Duration>,
+}
+
+impl Kept {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now < times(self.at, self.lease).fresh_until
+    }
+
+    /// Whether it may still be served while it cannot be renewed, which is never after its lease.
+    fn is_served(&self, now: Instant) -> bool {
+        let fresh = self.lease.map_or(TTL, |lease| lease.mul_f64(0.8));
+        now < self.at + fresh + STALE && self.lease.is_none_or(|lease| now < self.at + lease)
+    }
+}
+
 #[derive(Default)]
 struct Model {
     /// The version that the provider holds now.
     at_provider: u64,
     /// The oldest version that may be stored: what the provider held at the last refresh.
     oldest: u64,
-    kept: Option<(u64, Instant)>,
+    kept: Option<Kept>,
     /// The version that the running fetch has read.
     fetch: Option<u64>,
 }
 
-fn times(now: Instant) -> Times {
+fn times(now: Instant, lease: Option<Duration>) -> Times {
+    let fresh = lease.map_or(TTL, |lease| lease.mul_f64(0.8));
     Times {
-        fresh_until: now + TTL,
-        old_from: now + 2 * TTL,
-        serve_until: now + TTL + STALE,
+        fresh_until: now + fresh,
+        old_from: now + fresh + TTL,
+        serve_until: now + (fresh + STALE).min(lease.unwrap_or(Duration::MAX)),
     }
+}
+
+fn lease(random: &mut fastrand::Rng) -> Option<Duration> {
+    let seconds = [0, 1, 5, 20, 200][random.usize(0..5)];
+    random.bool().then(|| Duration::from_secs(seconds))
 }
 
 fn history(seed: u64) {
@@ -40,23 +66,27 @@ fn history(seed: u64) {
     for step in 0..random.usize(5..60) {
         let at = || format!("seed {seed}, step {step}");
         now += Duration::from_millis(random.u64(0..4_000));
-        match random.u8(0..9) {
+        match random.u8(0..10) {
+            9 => {
+                // What is known of failures stays.
+                let pause = slot.pause(now);
+                slot.let_go();
+                model.kept = None;
+                assert_eq!(slot.pause(now), pause, "{}", at());
+            }
             0 | 1 => match slot.read(now) {
                 Read::Fresh(secret) => {
-                    let (version, read_at) = model.kept.unwrap();
-                    assert!(secret.version == version && now < read_at + TTL, "{}", at());
+                    let kept = model.kept.unwrap();
+                    assert!(secret.version == kept.version && kept.is_fresh(now), "{}", at());
                 }
                 Read::Stale(secret) => {
-                    let (version, read_at) = model.kept.unwrap();
-                    assert!(secret.version == version && now < read_at + TTL + STALE, "{}", at());
+                    let kept = model.kept.unwrap();
+                    assert!(secret.version == kept.version && kept.is_served(now), "{}", at());
                 }
                 Read::Fetch { fallback } => {
                     assert!(slot.fetch().is_some() || slot.may_fetch(now), "{}", at());
-                    assert!(
-                        fallback.is_none_or(|kept| Some(kept.version) == model.kept.map(|kept| kept.0)),
-                        "{}",
-                        at()
-                    );
+                    let is_kept = |secret: Secret| model.kept.is_some_and(|kept| kept.version == secret.version);
+                    assert!(fallback.is_none_or(is_kept), "{}", at());
                 }
                 Read::Refused(error) => {
                     let retry_after = match error {
@@ -72,6 +102,18 @@ fn history(seed: u64) {
                 assert!(!slot.may_fetch(now), "{}: two fetches at once", at());
             }
             3 => model.at_provider += 1,
+            4 if model.kept.is_some() && model.fetch == Some(model.at_provider) && random.bool() => {
+                // The lease of the secret that is kept was extended.
+                let (kept, lease) = (model.kept.unwrap(), lease(&mut random));
+                let same = slot.kept().copied();
+                let stored = slot.store(now, times(now, lease), same, |_| None);
+                assert!(stored.is_none_or(|(_, changed)| !changed), "{}", at());
+                if stored.is_some() {
+                    model.kept = Some(Kept { at: now, lease, ..kept });
+                    model.fetch = None;
+                    slot.end_fetch();
+                }
+            }
             4 | 5 => {
                 let Some(version) = model.fetch else { continue };
                 let superseded = version < model.oldest;
@@ -85,10 +127,12 @@ fn history(seed: u64) {
                     _ => {
                         let same = slot.kept().copied().filter(|kept| kept.version == version);
                         let new = |generation| Some(Secret { version, generation });
-                        let stored = slot.store(now, times(now), same, new);
+                        let lease = lease(&mut random);
+                        let stored = slot.store(now, times(now, lease), same, new);
                         if let Some((secret, changed)) = stored {
                             assert_eq!((secret.version, changed), (version, same.is_none()), "{}", at());
-                            model.kept = Some((version, now));
+                            let at = now;
+                            model.kept = Some(Kept { version, at, lease });
                         }
                         stored.is_some()
                     }
@@ -128,14 +172,10 @@ fn history(seed: u64) {
             }
             _ => {}
         }
-        assert_eq!(
-            slot.kept().map(|kept| kept.version),
-            model.kept.map(|kept| kept.0),
-            "{}",
-            at()
-        );
-        let expected = model.kept.is_some_and(|(_, read_at)| now < read_at + TTL);
-        assert!(expected || slot.fresh(now).is_none(), "{}: fresh for too long", at());
+        let expected = model.kept.map(|kept| kept.version);
+        assert_eq!(slot.kept().map(|kept| kept.version), expected, "{}", at());
+        let is_fresh = model.kept.is_some_and(|kept| kept.is_fresh(now));
+        assert!(is_fresh || slot.fresh(now).is_none(), "{}: fresh for too long", at());
         assert_eq!(slot.fetch().is_some(), model.fetch.is_some(), "{}", at());
     }
 }

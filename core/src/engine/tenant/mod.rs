@@ -70,6 +70,12 @@ impl Holdings {
         let of_pool = || self.pool.as_ref().map(|pool| pool.secret());
         self.secret.kept().cloned().or_else(of_pool)
     }
+
+    /// Forgets the secret and closes the pool.
+    pub(crate) fn let_go(&mut self) {
+        self.secret.let_go();
+        self.pool.take().iter().for_each(|pool| pool.close());
+    }
 }
 
 impl Tenant {

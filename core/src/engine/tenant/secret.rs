@@ -18,6 +18,8 @@ use crate::{
 
 /// How often a fetch asks the provider because a refresh made what it read too old.
 const MOST_SUPERSEDED: u32 = 16;
+/// How long a tenant keeps a secret that has a lease while it has no connection.
+const KEPT_UNUSED: Duration = Duration::from_secs(10);
 /// The field of the span around a read that says where the secret came from.
 const CACHE: &str = "secret.cache";
 
@@ -86,6 +88,27 @@ impl Tenant {
     pub(crate) fn renew_if_due(self: &Arc<Self>, holdings: &mut Holdings, secrets: &Arc<Secrets>, now: Instant) {
         if holdings.secret.is_due(now) {
             drop(self.join_fetch(holdings, secrets, true));
+        }
+    }
+
+    /// Looks after a secret that has a lease, though no request asks for it. The lease is extended in
+    /// time. A secret that nothing has used for a while is let go, and its lease given back. After the
+    /// end of its lease a secret is not used, and its connections are closed.
+    pub(crate) fn look_after_lease(self: &Arc<Self>, secrets: &Arc<Secrets>, now: Instant) {
+        let mut holdings = self.holdings();
+        let in_use = holdings.in_use();
+        let Some(lease) = in_use.as_ref().and_then(|secret| secret.lease.as_ref()) else {
+            return;
+        };
+        let used_at = self.start + Duration::from_millis(self.last_used());
+        let is_unused = !holdings.is_open() && self.admission.is_idle() && now >= used_at + KEPT_UNUSED;
+        if is_unused {
+            holdings.let_go();
+        } else if now < lease.ends_at() {
+            self.renew_if_due(&mut holdings, secrets, now);
+        } else {
+            holdings.secret.let_go();
+            holdings.pool.iter().for_each(|pool| pool.close());
         }
     }
 
@@ -197,7 +220,12 @@ impl Tenant {
 
     /// Keeps a secret that was read, or the one that is in use if only its lease was extended; a
     /// changed one goes to the pool. Returns it, and whether it changed.
-    fn keep(&self, secrets: &Secrets, (read, lease): Fetched, took: Duration) -> Option<(Arc<Secret>, bool)> {
+    fn keep(
+        &self,
+        secrets: &Secrets,
+        (read, lease, changes_in): Fetched,
+        took: Duration,
+    ) -> Option<(Arc<Secret>, bool)> {
         let now = Instant::now();
         let mut holdings = self.holdings();
         // A secret with a lease of its own is another one, whatever its version says.
@@ -207,7 +235,7 @@ impl Tenant {
         };
         let same = holdings.in_use().filter(is_same);
         let was_kept = holdings.secret.kept().is_some();
-        let times = secrets.times(now, lease);
+        let times = secrets.times(now, lease, changes_in);
         let (secret, changed) = holdings.secret.store(now, times, same, |generation| {
             let secret = read.map(|read| Secret { generation, ..read });
             secret.map(Arc::new)
@@ -245,11 +273,8 @@ impl Tenant {
             return Some(error);
         }
         secrets.remember_unknown(self.id);
-        let pool = holdings.pool.take();
+        holdings.let_go();
         drop(holdings);
-        if let Some(pool) = pool {
-            pool.close();
-        }
         if was_known {
             tracing::warn!(tenant_id = %self.id, "the provider no longer knows this tenant; its pool is closed");
         }

@@ -40,6 +40,7 @@ pub(super) async fn end(world: &Arc<World>, engine: Tenants, count: usize, mends
     settle(world, &engine).await;
     world.lock().check_every_effect();
     let drained = engine.shutdown(GRACE).await;
+    world.lock().check_every_lease();
     let (sessions, counted) = (world.lock().sessions.len(), engine.cache_snapshot().pools.connections);
     if !drained || sessions > 0 || counted > 0 {
         let what =

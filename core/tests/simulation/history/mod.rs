@@ -20,7 +20,10 @@ use self::{
 use crate::{
     checks::Violation,
     dice::Dice,
-    world::{Bounds, Counts, Faults, ScriptedDriver, ScriptedMigrations, ScriptedProvider, ServerMood, Tenant, World},
+    world::{
+        Bounds, Counts, Faults, Leasing, ScriptedDriver, ScriptedMigrations, ScriptedProvider, ServerMood, Tenant,
+        World,
+    },
 };
 
 /// What came of one history.
@@ -63,7 +66,10 @@ pub(crate) async fn run(seed: u64) -> Report {
         ghosts: [0, 5][rng.usize(0..2)],
     };
     let tenants = (0..count)
-        .map(|index| Tenant::new(index, rng.usize(1..=4), Dice::new(&mut rng)))
+        .map(|index| Tenant {
+            leasing: leasing(&mut rng),
+            ..Tenant::new(index, rng.usize(1..=4), Dice::new(&mut rng))
+        })
         .collect();
     let signals = rng.bool();
     let world = World::new(bounds, faults.clone(), tenants, signals);
@@ -72,9 +78,19 @@ pub(crate) async fn run(seed: u64) -> Report {
     ));
     let engine = engine(&world, settings);
     let length = play(&world, &engine, count, &mix, &mut rng);
+    let looking = tokio::spawn({
+        let world = world.clone();
+        async move {
+            loop {
+                sleep(Duration::from_millis(300)).await;
+                world.lock().check_kept_leases();
+            }
+        }
+    });
     sleep(length).await;
     // In half of the histories, the last clients run into the faults to the end.
     end::end(&world, engine, count, rng.bool()).await;
+    looking.abort();
     let mut state = world.lock();
     Report {
         violations: std::mem::take(&mut state.violations),
@@ -138,6 +154,16 @@ fn settings(rng: &mut fastrand::Rng, tenants: usize) -> EngineSettings {
         },
         migrations_timeout: seconds(rng, &[5, 600]),
     }
+}
+
+/// Half of the tenants have secrets that expire.
+fn leasing(rng: &mut fastrand::Rng) -> Option<Leasing> {
+    let seconds = [5, 8, 20, 60][rng.usize(0..4)];
+    rng.bool().then(|| Leasing {
+        lasts: Duration::from_secs(seconds),
+        at_most: Duration::from_secs(seconds * rng.u64(1..=4)),
+        renewable: rng.u8(0..4) > 0,
+    })
 }
 
 fn faults(rng: &mut fastrand::Rng) -> Faults {

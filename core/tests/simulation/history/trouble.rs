@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     checks::Invariant,
-    world::{OPERATOR, ServerMood, State, Suspension, UNIT, World, tenant_id},
+    world::{OPERATOR, ServerMood, State, Suspension, UNIT, World, tenant_id, version_and_lease},
 };
 
 /// What goes wrong.
@@ -212,7 +212,7 @@ async fn refresh(world: &World, tenants: &Tenants, index: usize) {
     };
     // Another operator may have cleared it again meanwhile.
     if let Some(secret) = snapshot.secret {
-        let read = secret.version.parse().unwrap_or(0);
+        let (read, _) = version_and_lease(&secret.version);
         if read < wanted {
             let what = format_args!("tenant {index} was refreshed to version {read}, requested at version {wanted}");
             state.violate(Invariant::Refresh, what);

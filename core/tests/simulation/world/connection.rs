@@ -118,9 +118,10 @@ impl ScriptedConnection {
         let (mut state, id) = (self.world.lock(), self.id);
         state.check_handed_over(id, call, unit);
         state.check_refreshed(id, call, unit);
+        state.check_lease(id, call, unit);
         let session = state.session(id);
         session.running = true;
-        session.idle_since = None;
+        session.was_idle_since = session.idle_since.take();
         if unit.is_some() && call != Call::Ping {
             session.unit = unit;
         }
@@ -181,6 +182,7 @@ impl ScriptedConnection {
     fn end(&self, call: Call<'_>, unit: Option<u64>, began: Instant, answer: &Result<(), DatabaseError>) {
         let (mut state, id) = (self.world.lock(), self.id);
         let session = state.session(id);
+        let (tenant, was_idle_since) = (session.tenant, session.was_idle_since);
         session.running = false;
         session.idle_since = session.levels.is_empty().then(Instant::now);
         if let Some(unit) = unit.and_then(|unit| state.units.get_mut(&unit)) {
@@ -189,6 +191,9 @@ impl ScriptedConnection {
             }
             unit.last_answer = Instant::now();
             unit.calls += 1;
+        }
+        if let (Call::Ping, Err(_), Some(since)) = (call, answer, was_idle_since) {
+            state.tenants[tenant].found_dead = Some((Instant::now(), since));
         }
         let outcome = answer.as_ref().map_err(|error| error.kind.as_str());
         state.note(format_args!("session {id}: {call:?} answers {outcome:?}"));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     OPERATOR, Phase, ServerMood, Session, State, UNIT, World, connection::ScriptedConnection, tenant::index_of,
+    version_and_lease,
 };
 
 /// The driver of a world.
@@ -32,9 +33,9 @@ impl DatabaseDriver for ScriptedDriver {
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let tenant = index_of(config.database.as_deref().unwrap_or_default());
-        let version = config.username.as_deref().and_then(|version| version.parse().ok());
+        let user = version_and_lease(config.username.as_deref().unwrap_or_default());
         let is_probe = UNIT.try_with(|unit| *unit == OPERATOR).unwrap_or(false);
-        let id = begin(&self.0, tenant, version.unwrap_or_default(), is_probe);
+        let id = begin(&self.0, tenant, user, is_probe);
         // From here on the session ends when this is dropped, also if the engine gives the login
         // up.
         let connection = ScriptedConnection::new(self.0.clone(), id);
@@ -80,15 +81,16 @@ impl DatabaseDriver for ScriptedDriver {
 }
 
 /// Counts a session from now on.
-pub(crate) fn begin(world: &Arc<World>, tenant: usize, version: u64, is_probe: bool) -> u64 {
+pub(crate) fn begin(world: &Arc<World>, tenant: usize, user: (u64, Option<u64>), is_probe: bool) -> u64 {
     let mut state = world.lock();
     let id = state.next();
     let maybe_retired = state.has_older_handles(tenant);
-    let session = Session::new(tenant, version, is_probe, maybe_retired);
+    let (version, lease) = user;
+    let session = Session::new(tenant, user, is_probe, maybe_retired);
     state.sessions.insert(id, session);
     state.counts.connects += 1;
     state.note(format_args!(
-        "tenant {tenant}: session {id} begins to connect with version {version}"
+        "tenant {tenant}: session {id} begins to connect with version {version}, lease {lease:?}"
     ));
     state.check_ceiling();
     let too_many = state.has_too_many(tenant);
@@ -117,7 +119,10 @@ impl State {
     }
 
     fn admit(&mut self, id: u64, mood: ServerMood, ended: bool) -> Result<(), DriverErrorKind> {
-        let (tenant, version) = (self.session(id).tenant, self.session(id).version);
+        let Session {
+            tenant, version, lease, ..
+        } = *self.session(id);
+        let lease = lease.map(|lease| self.leases[&lease]);
         let open = |session: &&Session| session.tenant == tenant && session.phase != Phase::Opening && !session.lost;
         let open = self.sessions.values().filter(open).count();
         let tenant = &self.tenants[tenant];
@@ -125,7 +130,9 @@ impl State {
             Err(DriverErrorKind::Unreachable)
         } else if tenant.server_limit.is_some_and(|limit| open >= limit) {
             Err(DriverErrorKind::TooManyConnections)
-        } else if !(tenant.accepted.0..=tenant.accepted.1).contains(&version) {
+        } else if !(tenant.accepted.0..=tenant.accepted.1).contains(&version)
+            || lease.is_some_and(|lease| lease.over_for().is_some())
+        {
             Err(DriverErrorKind::Authentication)
         } else if ended {
             Err(DriverErrorKind::SessionEnded)

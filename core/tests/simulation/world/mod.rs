@@ -3,6 +3,7 @@
 mod connection;
 mod driver;
 mod effects;
+mod lease;
 mod provider;
 mod session;
 mod tenant;
@@ -16,9 +17,10 @@ pub(crate) use self::{
     connection::Call,
     driver::{ScriptedDriver, ScriptedMigrations},
     effects::{Effects, Expected},
+    lease::{Lease, LeaseState},
     provider::ScriptedProvider,
     session::{Phase, Session},
-    tenant::{ServerMood, Suspension, Tenant, tenant_id},
+    tenant::{Leasing, ServerMood, Suspension, Tenant, tenant_id, version_and_lease},
 };
 use crate::checks::{Invariant, Violation};
 
@@ -80,6 +82,8 @@ pub(crate) struct State {
     /// The databases that clients hold, by number, and whose each is.
     pub(crate) handles: BTreeMap<u64, usize>,
     pub(crate) effects: Effects,
+    /// Every lease that was ever granted, by number.
+    pub(crate) leases: BTreeMap<u64, Lease>,
     pub(crate) violations: Vec<Violation>,
     /// Clients and operators that have not finished.
     pub(crate) running: usize,
@@ -99,6 +103,9 @@ pub(crate) struct Counts {
     pub(crate) connects: u64,
     pub(crate) failed_connects: u64,
     pub(crate) lost: u64,
+    pub(crate) leases: u64,
+    pub(crate) extended: u64,
+    pub(crate) released: u64,
 }
 
 impl Counts {
@@ -110,6 +117,9 @@ impl Counts {
         self.connects += more.connects;
         self.failed_connects += more.failed_connects;
         self.lost += more.lost;
+        self.leases += more.leases;
+        self.extended += more.extended;
+        self.released += more.released;
     }
 }
 
@@ -133,6 +143,7 @@ impl World {
             units: BTreeMap::new(),
             handles: BTreeMap::new(),
             effects: Effects::default(),
+            leases: BTreeMap::new(),
             violations: Vec::new(),
             running: 0,
             counts: Counts::default(),

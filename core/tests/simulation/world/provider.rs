@@ -3,15 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tenantry_core::{ProviderError, SecretDocument, SecretProvider, SecretValue, SecretVersion, TenantId};
+use tenantry_core::{Lease, ProviderError, SecretDocument, SecretProvider, SecretValue, SecretVersion, TenantId};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 
 use super::{
-    World,
-    tenant::{SILENCE, index_of, tenant_id},
+    LeaseState, World,
+    tenant::{SILENCE, index_of, tenant_id, user_name},
 };
 
 /// The provider of a world.
@@ -21,12 +21,18 @@ pub(crate) struct ScriptedProvider(pub(crate) Arc<World>);
 struct Fetch<'a> {
     world: &'a World,
     tenant: usize,
+    /// The lease that was granted, until the engine has the answer.
+    lease: Option<u64>,
 }
 
 impl Drop for Fetch<'_> {
     fn drop(&mut self) {
-        if let Some(tenant) = self.world.lock().tenants.get_mut(self.tenant) {
+        let mut state = self.world.lock();
+        if let Some(tenant) = state.tenants.get_mut(self.tenant) {
             tenant.fetches -= 1;
+        }
+        if let Some(lease) = self.lease.and_then(|lease| state.leases.get_mut(&lease)) {
+            lease.state = LeaseState::Lost;
         }
     }
 }
@@ -45,9 +51,10 @@ impl SecretProvider for ScriptedProvider {
     async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
         let index = index_of(tenant.as_str());
         let plan = self.begin(index);
-        let _running = Fetch {
+        let mut running = Fetch {
             world: &self.0,
             tenant: index,
+            lease: None,
         };
         if plan.silent {
             // The engine's deadline ends this wait, or the end of the outage.
@@ -55,9 +62,22 @@ impl SecretProvider for ScriptedProvider {
         }
         sleep(plan.before).await;
         let read = self.read(index, plan.fails);
+        let lease = read.as_ref().ok().and_then(|read| read.lease.as_ref());
+        running.lease = lease.map(|lease| lease.series);
         // The value is on its way, and may be outdated when it arrives.
         sleep(plan.after).await;
+        running.lease = None;
         read
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<Duration, ProviderError> {
+        self.reach(lease.series).await?;
+        self.0.lock().extend(lease.series)
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), ProviderError> {
+        let reached = self.reach(lease.series).await;
+        self.0.lock().release(lease.series, reached.is_err())
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
@@ -98,12 +118,40 @@ impl ScriptedProvider {
             state.note(format_args!("tenant {index}: the provider fails"));
             return Err(ProviderError::Unavailable("it was told to fail".into()));
         }
-        let (version, secret) = (tenant.version, tenant.secret());
+        let lease = state.grant(index);
+        let tenant = &state.tenants[index];
+        let (version, secret, leasing) = (tenant.version, tenant.secret(lease), tenant.leasing);
         state.note(format_args!("tenant {index}: version {version} of the secret is read"));
+        let version = SecretVersion::new(user_name(version, lease));
+        let lease = lease.zip(leasing).map(|(number, leasing)| Lease {
+            id: number.to_string().into(),
+            duration: leasing.lasts,
+            renewable: leasing.renewable,
+            series: number,
+        });
         Ok(SecretDocument {
-            value: SecretValue::new(secret),
-            version: SecretVersion::new(version.to_string()),
-            lease: None,
+            lease,
+            ..SecretDocument::new(SecretValue::new(secret), version)
         })
+    }
+
+    /// A call about a lease reaches the provider, or fails as a fetch does.
+    async fn reach(&self, number: u64) -> Result<(), ProviderError> {
+        let (takes, fails, silent) = {
+            let state = self.0.lock();
+            let tenant = &state.tenants[state.leases[&number].tenant];
+            let slowest = if state.faults.slow_fetches { 3_000 } else { 20 };
+            let fails = tenant.provider_down || tenant.dice.percent(state.faults.fetches);
+            let silent = tenant.provider_down && tenant.provider_silent;
+            (tenant.dice.millis(0..slowest), fails, silent)
+        };
+        if silent {
+            drop(timeout(SILENCE, self.0.mended()).await);
+        }
+        sleep(takes).await;
+        if fails {
+            return Err(ProviderError::Unavailable("it was told to fail".into()));
+        }
+        Ok(())
     }
 }

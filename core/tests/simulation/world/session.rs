@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) tenant: usize,
     /// The version of the secret that opened it.
     pub(crate) version: u64,
+    /// The lease of that secret.
+    pub(crate) lease: Option<u64>,
     pub(crate) phase: Phase,
     pub(crate) opened_at: Instant,
     /// The server has ended it.
@@ -37,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) unit: Option<u64>,
     /// Since when nothing uses it, as far as the server can see.
     pub(crate) idle_since: Option<Instant>,
+    /// Since when nothing had used it before the call that runs.
+    pub(crate) was_idle_since: Option<Instant>,
     /// It was opened by an operator's check, outside of the pool.
     pub(crate) is_probe: bool,
     /// It may belong to a pool that was closed, whose last requests are running.
@@ -44,10 +48,16 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(tenant: usize, version: u64, is_probe: bool, maybe_retired: bool) -> Self {
+    pub(crate) fn new(
+        tenant: usize,
+        (version, lease): (u64, Option<u64>),
+        is_probe: bool,
+        maybe_retired: bool,
+    ) -> Self {
         Self {
             tenant,
             version,
+            lease,
             phase: Phase::Opening,
             opened_at: Instant::now(),
             lost: false,
@@ -57,6 +67,7 @@ impl Session {
             running: false,
             unit: None,
             idle_since: None,
+            was_idle_since: None,
             is_probe,
             maybe_retired,
         }

@@ -44,9 +44,23 @@ pub(crate) struct Tenant {
     /// How often an operator or a signal asked for the secret to be read anew.
     pub(crate) renewals: u32,
     pub(crate) suspension: Suspension,
+    /// When an idle connection was found dead last, and since when it had been idle.
+    pub(crate) found_dead: Option<(Instant, Instant)>,
+    /// How its secrets' leases are, if they have any.
+    pub(crate) leasing: Option<Leasing>,
     /// The number of the last closing of its pool; databases with a smaller one may use the pool
     /// before.
     pub(crate) closed_at: u64,
+}
+
+/// How long leases last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leasing {
+    /// From when the secret is read or the lease extended.
+    pub(crate) lasts: Duration,
+    /// From when the secret is read, however often the lease is extended.
+    pub(crate) at_most: Duration,
+    pub(crate) renewable: bool,
 }
 
 /// What operators did about a tenant's suspension.
@@ -76,6 +90,8 @@ impl Tenant {
             refreshed: None,
             renewals: 0,
             suspension: Suspension::default(),
+            found_dead: None,
+            leasing: None,
             closed_at: 0,
         }
     }
@@ -87,14 +103,14 @@ impl Tenant {
         self.accepted = (self.version, self.version);
     }
 
-    /// The secret as the provider holds it now. Its user name is the version, its database the
-    /// tenant.
-    pub(crate) fn secret(&self) -> Value {
+    /// The secret as the provider holds it now. Its user name is the version, with the number of the
+    /// lease if there is one, and its database the tenant.
+    pub(crate) fn secret(&self, lease: Option<u64>) -> Value {
         json!({
             "type": "scripted",
             "host": "db.example",
             "database": name(self.index),
-            "username": self.version.to_string(),
+            "username": user_name(self.version, lease),
             "password": "none",
             "pool": {"max": {"connections": self.limits[&self.version]}},
         })
@@ -104,6 +120,20 @@ impl Tenant {
     pub(crate) fn limit_since(&self, oldest: u64) -> usize {
         self.limits.range(oldest..).map(|(_, limit)| *limit).max().unwrap_or(0)
     }
+}
+
+/// The user of a version and a lease; also what the engine has for a version.
+pub(super) fn user_name(version: u64, lease: Option<u64>) -> String {
+    match lease {
+        Some(lease) => format!("{version}-{lease}"),
+        None => version.to_string(),
+    }
+}
+
+/// The version and the lease of a user.
+pub(crate) fn version_and_lease(user: &str) -> (u64, Option<u64>) {
+    let (version, lease) = user.split_once('-').unwrap_or((user, ""));
+    (version.parse().unwrap_or_default(), lease.parse().ok())
 }
 
 fn name(index: usize) -> String {
