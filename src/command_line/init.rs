@@ -206,6 +206,7 @@ mod tests {
     use crate::{
         config::{self, Environment},
         installation::Installation,
+        telemetry::Telemetry,
     };
 
     fn registry() -> Registry {
@@ -238,7 +239,8 @@ mod tests {
         let file = folder.join("config.yaml");
         let loaded = config::load(Some(&file), &Environment::default(), &registry())
             .unwrap_or_else(|faults| panic!("{faults}\n{}", fs::read_to_string(&file).unwrap()));
-        let installation = Installation::build(loaded, Arc::new(registry())).await;
+        let telemetry = Telemetry::silent(&loaded).unwrap();
+        let installation = Installation::build_with(loaded, Arc::new(registry()), telemetry, None).await;
         let text = fs::read_to_string(&file).unwrap();
         (
             text.clone(),
