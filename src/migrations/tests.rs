@@ -326,7 +326,7 @@ async fn a_kind_of_database_without_a_folder_is_an_error_that_names_it() {
     let target = Target::sqlite(files.path()).await;
     let (_folder, migrations) = folder("oracle", &[("1_t.sql", "")]).await;
     let error = target.apply(&migrations, false).await.unwrap_err();
-    assert_eq!(error.to_string(), "there are no migrations for `sqlite`");
+    assert!(error.to_string().ends_with("has no folder `sqlite`"), "{error}");
 }
 
 #[tokio::test]

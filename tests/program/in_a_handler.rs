@@ -8,13 +8,15 @@ use poem::Body;
 use poem_openapi::{
     OpenApi,
     param::Query,
-    payload::{Binary, PlainText},
+    payload::{Binary, Json, PlainText},
 };
 use sea_orm::{ConnectionTrait as _, Statement, StreamTrait as _};
 use serde_json::{Value, json};
 use tenantry::{App, Failure, RequestId, Tenant, config::Logging, log_field};
 use tenantry_test_support::TenantryProcess;
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::databases::Database;
 
 const SERVER: &str = "in_a_handler::serve";
 
@@ -39,6 +41,13 @@ impl Handlers {
             .execute_unprepared("SELECT * FROM nothing WHERE secret = 'canary-value'")
             .await?;
         Ok(PlainText("done".to_owned()))
+    }
+
+    /// Claim a job
+    #[oai(path = "/api/v1/tenant/claim", method = "get", operation_id = "claim")]
+    async fn claim(&self, tenant: Tenant) -> Result<Json<bool>, Failure> {
+        let hour = Duration::from_secs(3600);
+        Ok(Json(tenantry::jobs::claim(&tenant, "hourly", hour).await?))
     }
 
     /// Stream numbers
@@ -242,6 +251,30 @@ async fn a_client_that_goes_releases_the_connection() {
     let access = line(&server, &["tenantry::access", "request_id=\"id-7\""]).await;
     assert!(access.contains("cut=\"client\""), "{access}");
     assert_eq!(get(&server, "/api/v1/tenant/info", "id-8").await.status(), 200);
+}
+
+async fn one_of_many_claims_a_job(database: Database) {
+    let program: PathBuf = std::env::current_exe().unwrap();
+    let server = TenantryProcess::builder(program).as_test(SERVER).oracle();
+    let secrets = database.secrets(&["acme"]).await;
+    let config = format!("tenancy: {{ provider: {{ type: static, tenants: {secrets} }} }}\n");
+    let server = server.config(config).start().await.unwrap();
+    let claims = (0..8).map(|_| async {
+        let answer = get(&server, "/api/v1/tenant/claim", "id-10").await;
+        assert_eq!(answer.status(), 200);
+        answer.json::<bool>().await.unwrap()
+    });
+    let claims = futures_util::future::join_all(claims).await;
+    assert_eq!(claims.iter().filter(|claimed| **claimed).count(), 1, "{claims:?}");
+    let again = get(&server, "/api/v1/tenant/claim", "id-11").await;
+    assert!(!again.json::<bool>().await.unwrap());
+}
+
+#[tokio::test]
+async fn one_of_many_claims_a_job_on_each_database() {
+    for database in Database::ALL {
+        one_of_many_claims_a_job(database).await;
+    }
 }
 
 #[tokio::test]
