@@ -33,7 +33,8 @@ use crate::{
     telemetry::{Telemetry, TelemetryError},
 };
 
-/// Everything the program is made of before it reads its configuration: the built-in plugins and APIs, and yours.
+/// Everything the program is made of before it reads its configuration: the built-in plugins and
+/// APIs, and yours.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -76,7 +77,8 @@ impl Setup {
     }
 
     /// Makes instruments, whose metrics `/metrics` shows and OpenTelemetry sends with the built-in
-    /// ones. Use few values for an attribute: each one is a time series. A tenant's id is not one of few.
+    /// ones. Use few values for an attribute: each one is a time series. A tenant's id is not one
+    /// of few.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -127,8 +129,9 @@ impl App {
         }
     }
 
-    /// The product's name: of the program on the command line, of the service in telemetry and of the
-    /// OpenAPI document. The configuration's `app.name` and `observability.service.name` come first.
+    /// The product's name: of the program on the command line, of the service in telemetry and of
+    /// the OpenAPI document. The configuration's `app.name` and `observability.service.name` come
+    /// first.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.product.name = name.into();
@@ -149,8 +152,8 @@ impl App {
         self
     }
 
-    /// Adds plugins: `app.plugins(|registry| { registry.resolver::<MyResolver>(); })`. One of the same type as a built-in one takes its
-    /// place.
+    /// Adds plugins: `app.plugins(|registry| { registry.resolver::<MyResolver>(); })`. One of the
+    /// same type as a built-in one takes its place.
     #[must_use]
     pub fn plugins(mut self, register: impl FnOnce(&mut Registry)) -> Self {
         register(&mut self.registry);
@@ -158,9 +161,9 @@ impl App {
     }
 
     /// Adds a section at the top of the configuration. It is checked like the built-in ones, faults
-    /// naming file and line, it can be set from the environment, and the JSON Schema has it. A section
-    /// whose keys all have defaults may be left out. `T` has `#[serde(deny_unknown_fields)]`, so that a
-    /// misspelt key is a fault. [`App::setup`] reads it:
+    /// naming file and line, it can be set from the environment, and the JSON Schema has it. A
+    /// section whose keys all have defaults may be left out. `T` has
+    /// `#[serde(deny_unknown_fields)]`, so that a misspelt key is a fault. [`App::setup`] reads it:
     ///
     /// ```no_run
     /// # use std::sync::Arc;
@@ -194,8 +197,8 @@ impl App {
 
     /// Adds what depends on the configuration or measures something: `setup` runs once the
     /// configuration has been read, and before anything is served. It can add APIs, middleware,
-    /// readiness checks and work in the background. Plugins, sections and names are added outside of
-    /// it, since the configuration is read with them.
+    /// readiness checks and work in the background. Plugins, sections and names are added outside
+    /// of it, since the configuration is read with them.
     #[must_use]
     pub fn setup<F>(mut self, setup: impl FnOnce(App, Setup) -> F + Send + 'static) -> Self
     where
@@ -205,24 +208,25 @@ impl App {
         self
     }
 
-    /// Adds an API of poem-openapi's. Those of its operations that take a [`Tenant`](crate::Tenant) get that tenant's database; they are
-    /// documented and served like the built-in ones.
+    /// Adds an API of poem-openapi's. Those of its operations that take a [`Tenant`](crate::Tenant)
+    /// get that tenant's database; they are documented and served like the built-in ones.
     #[must_use]
     pub fn api<A: OpenApi + 'static>(mut self, api: A) -> Self {
         self.parts.apis = self.parts.apis.with(api);
         self
     }
 
-    /// Leaves out the built-in users: their operations, and `/api/v1/tenant/stats`, which counts them.
+    /// Leaves out the built-in users: their operations, and `/api/v1/tenant/stats`, which counts
+    /// them.
     #[must_use]
     pub fn without_users(mut self) -> Self {
         self.parts.apis = self.parts.apis.without_users();
         self
     }
 
-    /// Puts a middleware of poem's around the routes of the main listener. It stands within the request's id, its
-    /// time limit and the translation of errors: an error that it returns is answered as a
-    /// [`Problem`](crate::Problem). The one that is added last is the outermost.
+    /// Puts a middleware of poem's around the routes of the main listener. It stands within the
+    /// request's id, its time limit and the translation of errors: an error that it returns is
+    /// answered as a [`Problem`](crate::Problem). The one that is added last is the outermost.
     #[must_use]
     pub fn middleware<M, E>(mut self, middleware: M) -> Self
     where
@@ -235,8 +239,8 @@ impl App {
     }
 
     /// Takes the migrations from these files in place of the built-in ones: pairs of a path,
-    /// `<database>/NNNN_name.sql`, and a text. They are part of the program; `migrations.dir` in the configuration
-    /// comes first.
+    /// `<database>/NNNN_name.sql`, and a text. They are part of the program; `migrations.dir` in
+    /// the configuration comes first.
     ///
     /// ```
     /// # let app = tenantry::App::new();
@@ -256,9 +260,10 @@ impl App {
         self
     }
 
-    /// Adds work that runs beside the requests, on every instance, while the server serves. It gets the
-    /// tenants, and a token that is cancelled when the server begins to stop. Work that goes on after that has until
-    /// requests have ended, within `server.shutdown_grace`, and is then cut off.
+    /// Adds work that runs beside the requests, on every instance, while the server serves. It gets
+    /// the tenants, and a token that is cancelled when the server begins to stop. Work that goes on
+    /// after that has until requests have ended, within `server.shutdown_grace`, and is then cut
+    /// off.
     ///
     /// ```no_run
     /// # let app = tenantry::App::new();
@@ -271,9 +276,10 @@ impl App {
     /// });
     /// ```
     ///
-    /// Each [`acquire`](Tenants::acquire) counts as a request of its tenant and keeps to its limits, so
-    /// hold a database no longer than you need it. Work that only one instance may do asks
-    /// [`claim`](crate::jobs::claim) first; for work on each tenant see [`each_tenant`](Self::each_tenant).
+    /// Each [`acquire`](Tenants::acquire) counts as a request of its tenant and keeps to its
+    /// limits, so hold a database no longer than you need it. Work that only one instance may do
+    /// asks [`claim`](crate::jobs::claim) first; for work on each tenant see
+    /// [`each_tenant`](Self::each_tenant).
     #[must_use]
     pub fn background<F>(
         mut self,
@@ -287,10 +293,10 @@ impl App {
         self
     }
 
-    /// Adds a job that runs for each tenant when `schedule` says, on one instance at a time: each run
-    /// is claimed in the tenant's own database, in the table `tenantry_jobs`. While the provider is away, it runs for the
-    /// tenants that are known from before. A run that fails is logged and repeated; another tenant's
-    /// run does not notice.
+    /// Adds a job that runs for each tenant when `schedule` says, on one instance at a time: each
+    /// run is claimed in the tenant's own database, in the table `tenantry_jobs`. While the
+    /// provider is away, it runs for the tenants that are known from before. A run that fails is
+    /// logged and repeated; another tenant's run does not notice.
     ///
     /// ```no_run
     /// # use tenantry::jobs::Schedule;
@@ -317,9 +323,9 @@ impl App {
         self
     }
 
-    /// Adds a check that `/health/ready` depends on: it answers 503 until each check has passed, and
-    /// again while one fails. Checks run every few seconds beside the requests, not with each one; a change is
-    /// logged with the check's name.
+    /// Adds a check that `/health/ready` depends on: it answers 503 until each check has passed,
+    /// and again while one fails. Checks run every few seconds beside the requests, not with each
+    /// one; a change is logged with the check's name.
     #[must_use]
     pub fn readiness<F, E>(mut self, name: &'static str, check: impl Fn(Tenants) -> F + Send + Sync + 'static) -> Self
     where
@@ -335,15 +341,17 @@ impl App {
         command_line::run(self)
     }
 
-    /// Starts the server with a configuration file, in the runtime that this is called in; for tests and for programs with a command line
-    /// of their own. The environment's variables count as they do for the program.
+    /// Starts the server with a configuration file, in the runtime that this is called in; for
+    /// tests and for programs with a command line of their own. The environment's variables count
+    /// as they do for the program.
     ///
-    /// Where the configuration asks for traces, this starts the log of the process as well: traces are made by the
-    /// same subscriber. Else the log is the caller's; see [`start_logging`](crate::start_logging).
+    /// Where the configuration asks for traces, this starts the log of the process as well: traces
+    /// are made by the same subscriber. Else the log is the caller's; see
+    /// [`start_logging`](crate::start_logging).
     ///
     /// # Errors
-    /// See [`StartError`]. One of [`StartError::Telemetry`] is that traces are asked for and something in the process logs
-    /// already, so that no trace could be made.
+    /// See [`StartError`]. One of [`StartError::Telemetry`] is that traces are asked for and
+    /// something in the process logs already, so that no trace could be made.
     pub async fn start(mut self, file: impl AsRef<Path>) -> Result<RunningServer, StartError> {
         let file = file.as_ref().to_owned();
         let reading = tokio::task::spawn_blocking(move || {

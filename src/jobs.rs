@@ -100,8 +100,8 @@ impl Schedule {
 }
 
 /// Whether this instance is the one that does `name` now: the answer is yes for one caller in each
-/// `period`, however many instances ask. The claim is a row in this tenant's database. Work that is about no single tenant
-/// is claimed in the database of a tenant of your own.
+/// `period`, however many instances ask. The claim is a row in this tenant's database. Work that is
+/// about no single tenant is claimed in the database of a tenant of your own.
 ///
 /// # Errors
 /// As a statement's.
@@ -127,8 +127,8 @@ fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Claims a run that is due now, and says until when it is claimed. `first` is when a job that has no
-/// row yet is due.
+/// Claims a run that is due now, and says until when it is claimed. `first` is when a job that has
+/// no row yet is due.
 async fn claim_until(
     database: &TenantDatabase,
     name: &str,
@@ -138,7 +138,8 @@ async fn claim_until(
 ) -> Result<Claim, DbErr> {
     let found = match due(database, name).await {
         Ok(found) => found,
-        // Most likely the table is missing. If not, making it fails as well, and the next read reports it.
+        // Most likely the table is missing. If not, making it fails as well, and the next read
+        // reports it.
         Err(_) => {
             create_table(database).await;
             due(database, name).await?
@@ -214,8 +215,8 @@ async fn create_table(database: &TenantDatabase) {
 struct Known(BTreeSet<TenantId>);
 
 impl Known {
-    /// Every tenant that the provider lists; while it cannot be asked, those that it listed last and
-    /// those that have sent requests since.
+    /// Every tenant that the provider lists; while it cannot be asked, those that it listed last
+    /// and those that have sent requests since.
     async fn look(&mut self, name: &str, tenants: &Tenants) -> &BTreeSet<TenantId> {
         match tenants.list().await {
             Ok(listed) => self.0 = listed.into_iter().collect(),

@@ -23,8 +23,9 @@
 //! }
 //! ```
 //!
-//! Where things are: [`App`] is the program, [`config`] reads and checks the configuration, [`jobs`] runs work for each tenant,
-//! [`plugins`] lists what is built in. The traits and the engine are in [`core`], the APIs in [`openapi`].
+//! Where things are: [`App`] is the program, [`config`] reads and checks the configuration, [`jobs`]
+//! runs work for each tenant, [`plugins`] lists what is built in. The traits and the engine are in
+//! [`core`], the APIs in [`openapi`].
 
 mod app;
 mod background;

@@ -1,7 +1,7 @@
 //! What a program on Tenantry calls itself.
 
-/// The program's name, version and description: the command line, the OpenAPI document and telemetry
-/// show them.
+/// The program's name, version and description: the command line, the OpenAPI document and
+/// telemetry show them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Product {
     pub(crate) name: String,

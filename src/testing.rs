@@ -1,5 +1,5 @@
-//! Tests of a program of your own (feature `testing`): the real server on a free port, each tenant with a SQLite database in a temporary
-//! folder.
+//! Tests of a program of your own (feature `testing`): the real server on a free port, each tenant
+//! with a SQLite database in a temporary folder.
 //!
 //! ```
 //! use tenantry::{App, testing::TestApp};
@@ -18,8 +18,8 @@
 //! # }
 //! ```
 //!
-//! What goes wrong here ends the test: these functions panic and say why. A plugin of your own runs the suite of its family, in
-//! [`conformance`](crate::conformance).
+//! What goes wrong here ends the test: these functions panic and say why. A plugin of your own runs
+//! the suite of its family, in [`conformance`](crate::conformance).
 
 use bytes::Bytes;
 use reqwest::{

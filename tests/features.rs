@@ -5,28 +5,26 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-/// The names of the packages that the program is built from.
-fn packages(features: &str) -> BTreeSet<String> {
+/// The packages that the program is built from, each with its version and its own features.
+fn packages_in_full(features: &str) -> BTreeSet<String> {
+    let shown = "tree --package tenantry --edges no-dev --prefix none --format {p}|{f}";
     let tree = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--package",
-            "tenantry",
-            "--edges",
-            "no-dev",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ])
+        .args(shown.split(' '))
         .args(["--offline", "--no-default-features", "--features", features])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
     let lines = String::from_utf8(tree.stdout).unwrap();
-    let names = lines.lines().filter_map(|line| line.split(' ').next());
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    // A package that was shown before is marked.
+    let lines = lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned());
+    lines.filter(|line| !line.is_empty()).collect()
+}
+
+/// The names of the packages that the program is built from.
+fn packages(features: &str) -> BTreeSet<String> {
+    let all = packages_in_full(features).into_iter();
+    all.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
 /// For each feature, packages that no program without it is built from.
@@ -73,4 +71,12 @@ fn a_program_without_features_has_none_of_them() {
             assert!(!packages.contains(*name), "{name}");
         }
     }
+}
+
+#[test]
+fn the_feature_for_tests_changes_no_package_of_others() {
+    let (without, with) = (packages_in_full("sqlite"), packages_in_full("sqlite testing"));
+    assert_ne!(without, with);
+    let changed: Vec<&String> = without.difference(&with).collect();
+    assert!(changed.iter().all(|line| line.starts_with("tenantry")), "{changed:?}");
 }

@@ -161,7 +161,7 @@ impl DatabaseErrorKind {
         }
     }
 
-    /// Whether somebody has to look at the statement: it is wrong, or what it did is not known. Other
+    /// Whether the statement is wrong, or what it did is not known. Other
     /// kinds are for the caller to handle, or tell that the database is away.
     pub fn is_defect(self) -> bool {
         matches!(

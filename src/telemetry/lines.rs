@@ -11,8 +11,8 @@ use tracing_subscriber::{
 
 use super::requests::ACCESS_TARGET;
 
-/// Adds to each line of `format` the ids of the request that the task works on and of its tenant. The line that reports the request
-/// itself gets the fields that its handler added.
+/// Adds to each line of `format` the ids of the request that the task works on and of its tenant.
+/// The line that reports the request itself gets the fields that its handler added.
 pub(super) struct OfRequest<F> {
     format: F,
     is_json: bool,

@@ -24,7 +24,8 @@ use super::{
     requests::{Answered, Cut, Telling},
 };
 
-/// Takes the body out of `response` if it is made while it is sent. One whose size is known is there already.
+/// Takes the body out of `response` if it is made while it is sent. One whose size is known is
+/// there already.
 pub(super) fn take_streamed(response: &mut Response) -> Option<BoxBody<Bytes, io::Error>> {
     let body: BoxBody<Bytes, io::Error> = response.take_body().into();
     if body.size_hint().exact().is_some() {

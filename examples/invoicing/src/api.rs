@@ -192,7 +192,7 @@ impl Invoicing {
                 yield format!("{},{},{},{},{}\n", row.id, row.customer_id, row.amount, row.due, row.state);
             }
         };
-        // A database error in the middle cuts the answer off: nobody takes a part for the whole.
+        // A database error in the middle cuts the answer off, so that it does not look whole.
         Binary(Body::from_bytes_stream::<_, String, io::Error>(lines))
     }
 }

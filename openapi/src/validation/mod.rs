@@ -1,5 +1,5 @@
-//! Everything that is wrong with a request to an added API. poem-openapi ends a request at its first fault; what the operation documents
-//! says what the others are.
+//! Everything that is wrong with a request to an added API. poem-openapi ends a request at its
+//! first fault; what the operation documents says what the others are.
 
 mod rules;
 mod schema;

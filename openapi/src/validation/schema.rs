@@ -14,7 +14,8 @@ use crate::{document::bound_integer, input::unknown};
 /// The most faults that are looked for in one part of a request.
 const MOST: usize = 20;
 
-/// A schema with what it refers to, made ready when it is needed first: most operations never see a bad request.
+/// A schema with what it refers to, made ready when it is needed first: most operations never see a
+/// bad request.
 pub(super) struct Schema {
     value: Value,
     validator: OnceLock<Option<Validator>>,
@@ -72,7 +73,8 @@ const FORMATS: &[Format] = &[
     ("uuid", |text| uuid::Uuid::parse_str(text).is_ok()),
 ];
 
-/// Rewrites a schema of OpenAPI 3.0 as one of JSON Schema. poem-openapi takes a `null` where a member may be absent.
+/// Rewrites a schema of OpenAPI 3.0 as one of JSON Schema. poem-openapi takes a `null` where a
+/// member may be absent.
 fn adapt(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -103,7 +105,8 @@ fn adapt(schema: &mut Value) {
     }
 }
 
-/// What is wrong, in words that repeat no value: the pointer, and what follows "the body's `/name`".
+/// What is wrong, in words that repeat no value: the pointer, and what follows "the body's
+/// `/name`".
 fn words(error: &ValidationError<'_>) -> Vec<(String, String)> {
     let pointer = error.instance_path().as_str().to_owned();
     let detail = match error.kind() {
