@@ -6,7 +6,7 @@ use serde_json::Value;
 use tenantry_core::{
     BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation, TenantResolver,
     TrustedProxies,
-    engine::{OnConnect, Tenants, TenantsParts},
+    engine::{Tenants, TenantsParts},
 };
 use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
 
@@ -101,6 +101,15 @@ impl Installation {
         let migrations = migrations
             .map_err(|error| faults.push(loaded.fault_at(&["migrations", "dir"], error.to_string())))
             .ok();
+        let require = match config.migrations.require.as_deref().map(|text| (text.parse(), text)) {
+            None => None,
+            Some((Ok(version), text)) => Some((version, text.to_owned())),
+            Some((Err(_), _)) => {
+                let reason = "is not a version such as `0004`";
+                faults.push(loaded.fault_at(&["migrations", "require"], reason));
+                None
+            }
+        };
         let certificate = match &config.server.tls {
             None => None,
             Some(tls) => Certificate::load(&loaded, tls)
@@ -125,21 +134,20 @@ impl Installation {
             return Err(loaded.fault_at(&[], "a part of it could not be built").into());
         };
         let migrations = Arc::new(migrations);
-        let on_connect: Option<Arc<dyn OnConnect>> = if config.migrations.on_connect {
-            Some(Arc::new(MigrationsOnConnect::new(
-                migrations.clone(),
-                config.migrations.sample_data,
-            )))
-        } else {
-            None
-        };
+        let settings = &config.migrations;
+        let metrics = telemetry.metrics().clone();
+        let mut on_connect = MigrationsOnConnect::new(migrations.clone(), settings.on_connect, settings.sample_data)
+            .counted(move |applied, is_failed| metrics.migrated(applied, is_failed));
+        if let Some((version, text)) = require {
+            on_connect = on_connect.require(version, text);
+        }
         let names = drivers.iter().map(|(name, _)| name.clone()).collect();
         let tenants = Tenants::new(TenantsParts {
             provider,
             provider_type: config.tenancy.provider.type_name().to_owned(),
             drivers,
             settings: config.tenancy.engine(config.migrations.timeout),
-            on_connect,
+            on_connect: Some(Arc::new(on_connect)),
             observer: Some(telemetry.metrics().observer()),
         });
         telemetry.metrics().watch(&tenants);

@@ -95,6 +95,9 @@ pub struct MigrationQueries {
     /// Returns what a statement that failed leaves in the database although nothing can use it: its
     /// name in the first column, the statement that removes it in the second.
     pub left_behind: Option<&'static str>,
+    /// Returns what the database is made of, so that tenants' databases can be compared: a kind in the
+    /// first column (`column`), a name in the second (`users.email`), a definition in the third.
+    pub structure: Option<&'static str>,
 }
 
 /// How instances that start together keep each other from applying the same migration.

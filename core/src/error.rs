@@ -124,6 +124,8 @@ pub enum DatabaseErrorKind {
     PermissionDenied,
     /// The migrations that come before a tenant's first use failed.
     Migration,
+    /// The tenant's database is below the version that is served.
+    SchemaBehind,
     /// The migrations that come before a tenant's first use are still running.
     Migrating,
     /// This kind of database cannot do it.
@@ -154,6 +156,7 @@ impl DatabaseErrorKind {
             Self::ReadOnly => "read_only",
             Self::PermissionDenied => "permission_denied",
             Self::Migration => "migration",
+            Self::SchemaBehind => "schema_behind",
             Self::Migrating => "migrating",
             Self::Unsupported => "unsupported",
             Self::TableMissing => "table_missing",

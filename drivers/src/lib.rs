@@ -23,6 +23,7 @@ mod sqlite;
 mod sqlx_connection;
 #[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql", feature = "sqlite"))]
 mod statement_timeout;
+mod structure;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod tls;
 

@@ -515,6 +515,7 @@ impl DatabaseDriver for MysqlDriver {
         MigrationQueries {
             schema: Some("SELECT DATABASE()"),
             left_behind: None,
+            structure: Some(crate::structure::MYSQL),
         }
     }
 

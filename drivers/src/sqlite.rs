@@ -21,8 +21,8 @@ use sqlx::{
 };
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
-    DriverErrorKind, HumanDuration, MigrationLock, Plugin, ScriptFault, ScriptStatement, SecretInvalid, ServerVersion,
-    TlsMode,
+    DriverErrorKind, HumanDuration, MigrationLock, MigrationQueries, Plugin, ScriptFault, ScriptStatement,
+    SecretInvalid, ServerVersion, TlsMode,
 };
 use tokio::time::Instant;
 
@@ -163,6 +163,13 @@ impl DatabaseDriver for SqliteDriver {
 
     fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         MigrationLock::Transaction
+    }
+
+    fn migration_queries(&self) -> MigrationQueries {
+        MigrationQueries {
+            structure: Some(crate::structure::SQLITE),
+            ..MigrationQueries::default()
+        }
     }
 
     fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use sea_orm::DbErr;
-use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverErrorKind};
+use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverErrorKind, engine::SchemaBehind};
 
 use crate::{Problem, ProblemCode};
 
 /// When a database that failed may be asked again, where nothing more exact is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// When a database that is below the version that is needed may be asked again.
+const SCHEMA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A violated unique value is 409, a wait that was too long 504, a database that cannot be used now 503 (a transaction that was
 /// chosen to lose among them: it had no effect and may be sent again). Everything else is a defect: 500, its kind and the
@@ -58,6 +61,7 @@ impl From<&DbErr> for Problem {
                 "The tenant's database is being migrated; try again later.",
             )
             .with_retry_after(RETRY_AFTER),
+            DatabaseErrorKind::SchemaBehind => Self::schema_behind(error),
             // No `Retry-After`: a client that repeats the request may do twice what was done already.
             DatabaseErrorKind::OutcomeUnknown => Self::new(
                 ProblemCode::OutcomeUnknown,
@@ -88,14 +92,50 @@ impl From<&DbErr> for Problem {
     }
 }
 
+impl Problem {
+    /// 503 `tenant_schema_behind`, with both versions.
+    fn schema_behind(error: &DbErr) -> Self {
+        let source = DatabaseError::find(error).and_then(std::error::Error::source);
+        let detail = match source.and_then(|source| source.downcast_ref::<SchemaBehind>()) {
+            Some(behind) => {
+                let found = behind.found.version.as_deref();
+                let found = found.map_or_else(|| "no version".to_owned(), |found| format!("version \"{found}\""));
+                let required = &behind.required;
+                format!(
+                    "The tenant's database is at {found}, and version \"{required}\" is needed; try again once it is migrated."
+                )
+            }
+            None => {
+                "The tenant's database is below the version that is needed; try again once it is migrated.".to_owned()
+            }
+        };
+        Self::new(ProblemCode::TenantSchemaBehind, detail).with_retry_after(SCHEMA_RETRY_AFTER)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tenantry_core::engine::SchemaVersion;
+
     use super::*;
 
     fn status_of(kind: DatabaseErrorKind) -> (u16, &'static str) {
         let problem = Problem::from(DatabaseError::new(kind).with_source("canary").into_db_err());
         assert!(!format!("{problem:?}").contains("canary"));
         (problem.code().status().as_u16(), problem.code().as_str())
+    }
+
+    #[test]
+    fn a_database_that_is_behind_is_named_with_both_versions() {
+        let found = SchemaVersion {
+            version: Some("0003".to_owned()),
+            pending: 1,
+        };
+        let required = "0004".to_owned();
+        let error = DatabaseError::new(DatabaseErrorKind::SchemaBehind);
+        let problem = Problem::from(error.with_source(SchemaBehind { found, required }).into_db_err());
+        let told = format!("{problem:?}");
+        assert!(told.contains("0003") && told.contains("0004"), "{told}");
     }
 
     #[test]
@@ -114,6 +154,10 @@ mod tests {
         assert_eq!(status_of(DatabaseErrorKind::Migration), unavailable);
         assert_eq!(status_of(DatabaseErrorKind::Serialization), unavailable);
         assert_eq!(status_of(DatabaseErrorKind::Migrating), (503, "tenant_migrating"));
+        assert_eq!(
+            status_of(DatabaseErrorKind::SchemaBehind),
+            (503, "tenant_schema_behind")
+        );
         assert_eq!(status_of(DatabaseErrorKind::OutcomeUnknown), (503, "outcome_unknown"));
         let unknown = Problem::from(DatabaseError::new(DatabaseErrorKind::OutcomeUnknown).into_db_err());
         assert!(

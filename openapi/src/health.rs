@@ -15,11 +15,12 @@ use serde::Serialize;
 use serde_json::Value;
 use tenantry_core::{
     BoxError, TenantIdPattern,
-    engine::{CacheSnapshot, Tenants},
+    engine::{CacheSnapshot, HealthQuery, TenantStatus, Tenants},
 };
 
 use crate::{
     Failure, Json, Operator, Problem,
+    health_page::{After, PageLimit},
     input::{Faults, Given},
     operator_input::{Flag, TenantIdText, read_tenant},
     tags::ApiTags,
@@ -117,7 +118,7 @@ enum OneTenant {
     /// The tenant's database answers, or the tenant is suspended.
     #[oai(status = 200)]
     Healthy(Json<TenantHealth>),
-    /// Its secret or its database cannot be had.
+    /// Its requests are not served now: its secret or its database cannot be had, or its migrations run or are behind.
     #[oai(status = 503)]
     Unhealthy(Json<TenantHealth>),
 }
@@ -247,6 +248,10 @@ impl Example for CacheHealth {
     }
 }
 
+fn default_limit() -> Given<PageLimit> {
+    PageLimit::DEFAULT.into()
+}
+
 fn no_probe() -> Given<Flag> {
     Flag(false).into()
 }
@@ -293,21 +298,40 @@ impl HealthApi {
 
     /// Tell how all tenants are
     ///
-    /// From what is known already: no connection is opened. With `probe` every tenant's database is asked.
+    /// One page of them, by id, from what is known already: no connection is opened. The summary counts all of them. With `probe` the
+    /// databases of this page's tenants are asked, at most 10 at once and each within 2 s.
     #[oai(path = "/health/tenants", method = "get", operation_id = "listTenantsHealth")]
     async fn tenants(
         &self,
         _operator: Operator,
-        /// Whether to ask every tenant's database.
+        /// Whether to ask the databases of this page's tenants.
         #[oai(default = "no_probe")]
         probe: Query<Given<Flag>>,
+        /// Only tenants that are so, by what is known already.
+        status: Query<Option<Given<Status>>>,
+        /// How many at most.
+        #[oai(default = "default_limit")]
+        limit: Query<Given<PageLimit>>,
+        /// Where the page begins: `next` of the one before.
+        after: Query<Option<Given<After>>>,
     ) -> Result<Json<TenantsHealth>, Failure<503>> {
         let mut faults = Faults::default();
-        let Some(Flag(probe)) = faults.parameter("probe", probe.0) else {
+        let probe = faults.parameter("probe", probe.0);
+        let status = faults.optional("status", status.0);
+        let limit = faults.parameter("limit", limit.0);
+        let after = faults.optional("after", after.0);
+        let (Some(Flag(probe)), Some(status), Some(PageLimit(limit)), Some(after)) = (probe, status, limit, after)
+        else {
             return Err(faults.into());
         };
-        let snapshots = self.tenants.health(probe).await.map_err(Problem::of_all_tenants)?;
-        Ok(Json(snapshots.into()))
+        let query = HealthQuery {
+            probe,
+            status: status.map(TenantStatus::from),
+            after: after.map(|After(bytes)| bytes),
+            limit,
+        };
+        let page = self.tenants.health(query).await.map_err(Problem::of_all_tenants)?;
+        Ok(Json(page.into()))
     }
 
     /// Tell how one tenant is
@@ -324,7 +348,7 @@ impl HealthApi {
         let snapshot = self.tenants.probe(&tenant).await;
         let health = TenantHealth::from(snapshot.map_err(|error| Problem::of_tenant(&tenant, error))?);
         Ok(match health.status {
-            Status::Unhealthy => OneTenant::Unhealthy(Json(health)),
+            Status::Unhealthy | Status::Migrating | Status::Behind => OneTenant::Unhealthy(Json(health)),
             Status::Healthy | Status::Idle | Status::Suspended => OneTenant::Healthy(Json(health)),
         })
     }

@@ -13,6 +13,7 @@ mod database_problem;
 mod document;
 mod failure;
 mod health;
+mod health_page;
 mod input;
 mod json;
 mod log_level;

@@ -43,6 +43,8 @@ pub enum ProblemCode {
     SecretInvalid,
     /// 503: the tenant's database is still being migrated.
     TenantMigrating,
+    /// 503: the tenant's database is below the version that is served.
+    TenantSchemaBehind,
     /// 503: the server is being stopped.
     ShuttingDown,
     /// 503: the connection was lost while a write or a commit was under way, which may have happened.
@@ -73,6 +75,7 @@ impl ProblemCode {
             | Self::DatabaseUnavailable
             | Self::SecretInvalid
             | Self::TenantMigrating
+            | Self::TenantSchemaBehind
             | Self::ShuttingDown
             | Self::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::PoolTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -102,6 +105,7 @@ impl ProblemCode {
             Self::DatabaseUnavailable => "database_unavailable",
             Self::SecretInvalid => "secret_invalid",
             Self::TenantMigrating => "tenant_migrating",
+            Self::TenantSchemaBehind => "tenant_schema_behind",
             Self::ShuttingDown => "shutting_down",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::PoolTimeout => "pool_timeout",
@@ -143,6 +147,7 @@ impl ProblemCode {
             Self::DatabaseUnavailable => "Database unavailable",
             Self::SecretInvalid => "Secret invalid",
             Self::TenantMigrating => "Tenant is being migrated",
+            Self::TenantSchemaBehind => "Tenant schema behind",
             Self::ShuttingDown => "Shutting down",
             Self::OutcomeUnknown => "Outcome unknown",
             Self::PoolTimeout => "No connection in time",

@@ -4,11 +4,12 @@ use poem_openapi::{Enum, Object, types::Example};
 use serde::Serialize;
 use tenantry_core::{
     Encryption,
-    engine::{SecretSnapshot, TenantSnapshot, TenantStatus},
+    engine::{HealthPage, SchemaVersion, SecretSnapshot, StatusCounts, TenantSnapshot, TenantStatus},
 };
 
 use crate::{
     Nullable, Timestamp,
+    health_page::After,
     tenant_info::{PoolState, milliseconds},
 };
 
@@ -25,6 +26,10 @@ pub(crate) enum Status {
     Idle,
     /// An operator suspended it.
     Suspended,
+    /// Its migrations run on its first connection.
+    Migrating,
+    /// Its database is below the version that is served.
+    Behind,
 }
 
 impl From<TenantStatus> for Status {
@@ -34,6 +39,21 @@ impl From<TenantStatus> for Status {
             TenantStatus::Unhealthy => Self::Unhealthy,
             TenantStatus::Idle => Self::Idle,
             TenantStatus::Suspended => Self::Suspended,
+            TenantStatus::Migrating => Self::Migrating,
+            TenantStatus::Behind => Self::Behind,
+        }
+    }
+}
+
+impl From<Status> for TenantStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Healthy => Self::Healthy,
+            Status::Unhealthy => Self::Unhealthy,
+            Status::Idle => Self::Idle,
+            Status::Suspended => Self::Suspended,
+            Status::Migrating => Self::Migrating,
+            Status::Behind => Self::Behind,
         }
     }
 }
@@ -86,6 +106,24 @@ impl From<SecretSnapshot> for SecretStatus {
     }
 }
 
+/// How far the migrations of a tenant's database are.
+#[derive(Debug, Object, Serialize)]
+struct SchemaState {
+    /// The highest version that was applied.
+    version: Nullable<String>,
+    /// How many migrations are left.
+    pending: u64,
+}
+
+impl From<SchemaVersion> for SchemaState {
+    fn from(schema: SchemaVersion) -> Self {
+        Self {
+            version: schema.version.into(),
+            pending: schema.pending as u64,
+        }
+    }
+}
+
 /// How a tenant is.
 #[derive(Debug, Object, Serialize)]
 #[oai(example)]
@@ -107,6 +145,8 @@ pub(crate) struct TenantHealth {
     /// How the last connection to its database is protected, if one was opened: verified if the server's
     /// certificate was verified.
     tls: Nullable<Tls>,
+    /// How far its migrations were when they were looked at last, if they were.
+    schema: Nullable<SchemaState>,
     /// What is wrong, in a word or two.
     error: Nullable<String>,
 }
@@ -122,6 +162,7 @@ impl From<TenantSnapshot> for TenantHealth {
             pool: tenant.pool.into(),
             secret: tenant.secret.map(SecretStatus::from).into(),
             tls: tenant.encryption.map(Tls::from).into(),
+            schema: tenant.schema.map(SchemaState::from).into(),
             error: tenant.error.into(),
         }
     }
@@ -144,6 +185,11 @@ impl Example for TenantHealth {
             })
             .into(),
             tls: Some(Tls::Verified).into(),
+            schema: Some(SchemaState {
+                version: Some("0004".to_owned()).into(),
+                pending: 0,
+            })
+            .into(),
             error: None.into(),
         }
     }
@@ -174,32 +220,47 @@ struct HealthSummary {
     idle: u64,
     /// Those that are suspended.
     suspended: u64,
+    /// Those whose migrations run on their first connection.
+    migrating: u64,
+    /// Those whose databases are below the version that is served.
+    behind: u64,
 }
 
-/// How all tenants are.
+impl From<StatusCounts> for HealthSummary {
+    fn from(counts: StatusCounts) -> Self {
+        let of = |status| counts.of(status) as u64;
+        Self {
+            total: counts.total() as u64,
+            healthy: of(TenantStatus::Healthy),
+            unhealthy: of(TenantStatus::Unhealthy),
+            idle: of(TenantStatus::Idle),
+            suspended: of(TenantStatus::Suspended),
+            migrating: of(TenantStatus::Migrating),
+            behind: of(TenantStatus::Behind),
+        }
+    }
+}
+
+/// How the tenants are: one page of them, by id.
 #[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub(crate) struct TenantsHealth {
-    /// In numbers.
+    /// All of them in numbers, also those that are not on this page.
     summary: HealthSummary,
-    /// Each of them, by id.
+    /// Those of this page.
     tenants: Vec<TenantHealth>,
+    /// What to give as `after` for the next page; null on the last.
+    next: Nullable<String>,
 }
 
-impl From<Vec<TenantSnapshot>> for TenantsHealth {
-    fn from(tenants: Vec<TenantSnapshot>) -> Self {
-        let mut summary = HealthSummary::default();
-        let tenants: Vec<TenantHealth> = tenants.into_iter().map(TenantHealth::from).collect();
-        for tenant in &tenants {
-            summary.total += 1;
-            *match tenant.status {
-                Status::Healthy => &mut summary.healthy,
-                Status::Unhealthy => &mut summary.unhealthy,
-                Status::Idle => &mut summary.idle,
-                Status::Suspended => &mut summary.suspended,
-            } += 1;
+impl From<HealthPage> for TenantsHealth {
+    fn from(page: HealthPage) -> Self {
+        let last = page.tenants.last().filter(|_| page.has_more);
+        Self {
+            summary: page.counts.into(),
+            next: last.map(|tenant| After::of(&tenant.id).to_text()).into(),
+            tenants: page.tenants.into_iter().map(TenantHealth::from).collect(),
         }
-        Self { summary, tenants }
     }
 }
 
@@ -212,8 +273,11 @@ impl Example for TenantsHealth {
                 unhealthy: 0,
                 idle: 1,
                 suspended: 0,
+                migrating: 0,
+                behind: 0,
             },
             tenants: vec![TenantHealth::example()],
+            next: None.into(),
         }
     }
 }
@@ -234,32 +298,27 @@ mod tests {
             pool: PoolStatus::default(),
             secret: None,
             encryption: None,
+            schema: None,
             error: None,
         }
     }
 
     #[test]
-    fn the_summary_counts_what_is_listed() {
-        let health = TenantsHealth::from(vec![
-            snapshot("a", TenantStatus::Idle),
-            snapshot("b", TenantStatus::Idle),
-            snapshot("c", TenantStatus::Suspended),
-        ]);
-        let HealthSummary {
-            total,
-            healthy,
-            unhealthy,
-            idle,
-            suspended,
-        } = health.summary;
-        assert_eq!((total, healthy, unhealthy, idle, suspended), (3, 0, 0, 2, 1));
+    fn only_a_page_with_more_after_it_has_a_next_one() {
+        let page = |has_more| HealthPage {
+            counts: StatusCounts::default(),
+            tenants: vec![snapshot("a", TenantStatus::Idle), snapshot("b", TenantStatus::Behind)],
+            has_more,
+        };
+        assert_eq!(TenantsHealth::from(page(false)).next.0, None);
+        assert_eq!(TenantsHealth::from(page(true)).next.0.as_deref(), Some("62"));
     }
 
     #[test]
     fn what_is_not_known_is_null() {
         use poem_openapi::types::ToJSON;
         let health = TenantHealth::from(snapshot("a", TenantStatus::Idle)).to_json().unwrap();
-        for field in ["driver", "latency_ms", "checked_at", "secret", "tls", "error"] {
+        for field in ["driver", "latency_ms", "checked_at", "secret", "tls", "schema", "error"] {
             assert_eq!(health.get(field), Some(&serde_json::Value::Null), "{field}");
         }
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_core::{
     BoxError, BuildContext, Connection, DatabaseConfig, DatabaseDriver, Registry, TenantId, TrustedProxies,
-    engine::{EngineSettings, LimitsSettings, OnConnect, Tenants, TenantsParts},
+    engine::{EngineSettings, LimitsSettings, OnConnect, SchemaVersion, Tenants, TenantsParts},
 };
 use tenantry_openapi::{
     ApiParts, ApiSet, DocumentSettings, LogControl, LogControlLost, LogLevel, MetricsSource, OperatorGate, Origin,
@@ -37,13 +37,13 @@ impl OnConnect for CreateUsers {
         _driver: &dyn DatabaseDriver,
         _config: &DatabaseConfig,
         connection: &mut dyn Connection,
-    ) -> Result<(), BoxError> {
+    ) -> Result<Option<SchemaVersion>, BoxError> {
         let sql = include_str!("../../migrations/sqlite/0001_create_users.sql");
         let sql = sql
             .replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ")
             .replace("CREATE UNIQUE INDEX ", "CREATE UNIQUE INDEX IF NOT EXISTS ");
         connection.execute_script(&sql).await?;
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -539,7 +539,7 @@ async fn an_operator_sees_and_moves_tenants() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(
         all["summary"],
-        json!({"total": 4, "healthy": 0, "unhealthy": 0, "idle": 4, "suspended": 0})
+        json!({"total": 4, "healthy": 0, "unhealthy": 0, "idle": 4, "suspended": 0, "migrating": 0, "behind": 0})
     );
     assert_eq!(get("/health/tenants?probe=maybe").await.0, StatusCode::BAD_REQUEST);
     let (status, all) = get("/health/tenants?probe=true").await;

@@ -54,17 +54,7 @@ enum Command {
     /// Write a configuration file to begin with, after asking for what no flag says
     Init(init::Flags),
     /// Apply the migrations to each tenant's database; running it again resumes
-    Migrate {
-        /// Only this tenant (may be given more than once)
-        #[arg(long, value_name = "ID")]
-        tenant: Vec<String>,
-        /// How many tenants at once
-        #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
-        parallel: u16,
-        /// Only tell what would be applied
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Migrate(migrate::Flags),
     /// List the tenants the provider knows
     Tenants {
         /// As a JSON array
@@ -167,13 +157,9 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
             let (installation, parts) = built(app, loaded).await?;
             check::run(&installation, &parts.apis, connect).await
         }
-        Command::Migrate {
-            tenant,
-            parallel,
-            dry_run,
-        } => {
+        Command::Migrate(flags) => {
             let (installation, _) = built(app, loaded).await?;
-            migrate::run(&installation, tenant, usize::from(parallel), dry_run).await
+            migrate::run(installation, flags).await
         }
         Command::Tenants { json } => {
             let (installation, _) = built(app, loaded).await?;

@@ -255,6 +255,12 @@ pub struct Migrations {
     /// How long the migrations of one tenant may take on its first connection. Requests do not wait for them that long: they get 503
     /// `tenant_migrating` meanwhile.
     pub timeout: HumanDuration,
+    /// The lowest version that is served, such as `"0004"`: requests of a tenant below it are answered 503 `tenant_schema_behind`.
+    /// `null` to serve every tenant.
+    #[schemars(regex(pattern = "^[0-9]+$"))]
+    pub require: Option<String>,
+    /// A file to which `tenantry migrate` appends what it does, as lines of JSON; `null` for none.
+    pub report: Option<PathBuf>,
 }
 
 impl Default for Migrations {
@@ -264,6 +270,8 @@ impl Default for Migrations {
             on_connect: false,
             sample_data: false,
             timeout: DEFAULT_MIGRATIONS_TIMEOUT,
+            require: None,
+            report: None,
         }
     }
 }

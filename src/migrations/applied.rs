@@ -60,7 +60,15 @@ impl Recorded {
 
 /// What was applied, by version. A version without a file is one of a newer program, and is left alone.
 #[derive(Debug, Default)]
-pub(super) struct Applied(pub(super) BTreeMap<i64, Recorded>);
+pub(super) struct Applied(pub(super) BTreeMap<i64, Row>);
+
+/// One row of the table.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// The file's name, without `.sql`.
+    pub(super) name: String,
+    pub(super) recorded: Recorded,
+}
 
 impl Applied {
     /// `None` if the table is not there yet.
@@ -69,7 +77,7 @@ impl Applied {
         connection: &mut dyn Connection,
     ) -> Result<Option<Self>, MigrationError> {
         let select = Query::select()
-            .columns([Alias::new("version"), Alias::new("checksum")])
+            .columns(["version", "name", "checksum"].map(Alias::new))
             .from(Alias::new(TABLE))
             .order_by(Alias::new("version"), Order::Asc)
             .to_owned();
@@ -79,19 +87,37 @@ impl Applied {
             Err(error) => return Err(MigrationError::Table(error)),
         };
         let read = rows.iter().map(|row| {
-            Ok((
-                row.try_get("", "version")?,
-                Recorded::parse(row.try_get("", "checksum")?),
-            ))
+            let read = Row {
+                name: row.try_get("", "name")?,
+                recorded: Recorded::parse(row.try_get("", "checksum")?),
+            };
+            Ok((row.try_get("", "version")?, read))
         });
         let applied = read.collect::<Result<_, DbErr>>().map_err(MigrationError::Unreadable)?;
         Ok(Some(Self(applied)))
     }
+
+    pub(super) fn get(&self, version: i64) -> Option<&Recorded> {
+        self.0.get(&version).map(|row| &row.recorded)
+    }
+
+    /// The highest version that was applied whole, as its file writes it: `0004`.
+    pub(super) fn version(&self) -> Option<String> {
+        let mut whole = self.0.values().rev();
+        let last = whole.find(|row| matches!(row.recorded, Recorded::Whole(_)))?;
+        Some(version_of(&last.name).to_owned())
+    }
+}
+
+/// The version that a file's name begins with, without the `V` of Flyway.
+pub(super) fn version_of(name: &str) -> &str {
+    let number = name.trim_start_matches('V');
+    number.split('_').next().unwrap_or(number)
 }
 
 /// PostgreSQL's undefined_table, MySQL's ER_NO_SUCH_TABLE, Oracle's ORA-00942, and SQLite's general error, which has no code of its
 /// own for it: where it was another one, making the table shows it.
-fn is_missing_table(error: &DatabaseError) -> bool {
+pub(super) fn is_missing_table(error: &DatabaseError) -> bool {
     error.kind == DatabaseErrorKind::Other
         && matches!(
             error.code.as_deref(),

@@ -77,9 +77,55 @@ pub enum MigrationError {
     /// The table of what was applied is not as it was made.
     #[error("the table `{TABLE}` cannot be read")]
     Unreadable(#[source] DbErr),
+    /// A database does not show that it has what is to be recorded as applied.
+    #[error("nothing was recorded: {reason}")]
+    NotAdopted {
+        /// What is missing.
+        reason: String,
+    },
+    /// What a database is made of cannot be read.
+    #[error("what the database is made of cannot be read")]
+    Structure(#[source] DatabaseError),
     /// The session that a file ran in could not be replaced by a new one.
     #[error("no new session could be opened after a migration")]
     NotRenewed(#[source] DriverError),
+}
+
+impl MigrationError {
+    /// The file that it is about.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Changed { name }
+            | Self::ChangedBefore { name, .. }
+            | Self::Refused { name, .. }
+            | Self::Failed { name, .. }
+            | Self::Unrecorded { name } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The line of the file, from 1.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Refused { fault, .. } => Some(fault.line),
+            Self::Failed { at, .. } => match &**at {
+                Place::Statement { line, .. } => Some(*line),
+                Place::Commit => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The number of the statement in the file, from 1.
+    pub fn statement(&self) -> Option<usize> {
+        match self {
+            Self::Failed { at, .. } => match &**at {
+                Place::Statement { number, .. } => Some(*number),
+                Place::Commit => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// Where a file failed.

@@ -10,6 +10,7 @@ use include_dir::{Dir, include_dir};
 use tenantry_core::TenantId;
 
 use super::text;
+use name::FileName;
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
@@ -44,6 +45,14 @@ pub enum FilesError {
     Name {
         /// Which one, with its folder.
         file: String,
+    },
+    /// A file is one of another tool's that cannot be applied once and in order.
+    #[error("`{file}` {reason}")]
+    Unsupported {
+        /// Which one, with its folder.
+        file: String,
+        /// What is wrong and what to do.
+        reason: String,
     },
     /// Two files have the same number.
     #[error("`{first}` and `{second}` have the same number")]
@@ -80,34 +89,34 @@ pub(super) struct Migration {
 }
 
 impl Migration {
-    fn new(folder: &str, file: &str, sql: String) -> Result<Self, FilesError> {
-        let wrong = || FilesError::Name {
-            file: format!("{folder}/{file}"),
-        };
-        let name = file.strip_suffix(".sql").ok_or_else(wrong)?;
-        let (number, title) = name.split_once('_').ok_or_else(wrong)?;
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if title.is_empty() || !title.chars().all(plain) || !number.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(wrong());
-        }
+    fn new(name: &FileName<'_>, sql: String) -> Self {
         // A checkout may have turned the ends of the lines.
         let sql = sql.replace("\r\n", "\n");
+        let (sql, outside) = match text::up_section(&sql) {
+            Some((up, outside)) => (up.to_owned(), outside),
+            None => (sql, false),
+        };
         let bare = text::without_directive(&sql);
         let checksums = text::checksums(&sql, bare.as_deref());
-        Ok(Self {
-            version: number.parse().map_err(|_| wrong())?,
-            name: name.to_owned(),
-            sample: title.starts_with(SAMPLE),
-            no_transaction: bare.is_some(),
+        Self {
+            version: name.version,
+            name: name.name.to_owned(),
+            sample: name.title.starts_with(SAMPLE),
+            no_transaction: outside || bare.is_some(),
             checksum: checksums.0,
             same: checksums.1,
             sql,
-        })
+        }
     }
 
     /// Whether a checksum that was written down is of this file.
     pub(super) fn is(&self, checksum: &str) -> bool {
         self.checksum == checksum || self.same.iter().any(|same| same == checksum)
+    }
+
+    /// The script, as it is written.
+    pub(super) fn text(&self) -> &str {
+        &self.sql
     }
 
     /// The script to run for this tenant. In sample rows `{{tenant}}` is the tenant's name, whatever is not a letter or a digit
@@ -182,17 +191,17 @@ impl Files {
         Ok(files)
     }
 
-    /// Adds a file; one that is no SQL, such as a README, is passed over.
+    /// Adds a file; one that is no SQL, such as a README, or that undoes another one is passed over.
     fn add(
         &mut self,
         dialect: &str,
         name: &str,
         text: impl FnOnce() -> Result<String, FilesError>,
     ) -> Result<(), FilesError> {
-        if !name.ends_with(".sql") {
+        let Some(file) = FileName::read(dialect, name)? else {
             return Ok(());
-        }
-        let migration = Migration::new(dialect, name, text()?)?;
+        };
+        let migration = Migration::new(&file, text()?);
         match self.0.entry(dialect.to_owned()).or_default().entry(migration.version) {
             Entry::Vacant(entry) => {
                 entry.insert(migration);
@@ -203,6 +212,11 @@ impl Files {
                 second: format!("{dialect}/{name}"),
             }),
         }
+    }
+
+    /// Every file.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Migration> {
+        self.0.values().flat_map(BTreeMap::values)
     }
 
     /// The files for one kind of database, in order; `None` where there is no folder for it.
@@ -232,5 +246,6 @@ fn unreadable(path: &Path, source: io::Error) -> FilesError {
     }
 }
 
+mod name;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,9 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
+/// How long a file is tried again whose tables are in use.
+const TABLE_DEADLINE: Duration = Duration::from_secs(120);
+
 /// How long a run that no lock shows may be without progress before it counts as cut off.
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -103,17 +106,29 @@ impl Run<'_> {
     }
 }
 
-/// Waits until another instance has released the lock, in pauses that grow.
+/// Waits until something else has released a lock, in pauses that grow.
 pub(super) struct Waiting {
     give_up: Instant,
     pause: Duration,
+    longest: Duration,
 }
 
 impl Waiting {
+    /// For another instance that migrates the same database.
     pub(super) fn begin() -> Self {
         Self {
             give_up: Instant::now() + LOCK_DEADLINE,
             pause: FIRST_PAUSE,
+            longest: LONGEST_PAUSE,
+        }
+    }
+
+    /// For the requests that use a table. They get the most of the time.
+    pub(super) fn for_tables() -> Self {
+        Self {
+            give_up: Instant::now() + TABLE_DEADLINE,
+            pause: Duration::from_millis(500),
+            longest: Duration::from_secs(8),
         }
     }
 
@@ -121,8 +136,9 @@ impl Waiting {
         if Instant::now() + self.pause > self.give_up {
             return Err(MigrationError::Locked);
         }
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        // Runs that began together do not try again together.
+        sleep(self.pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+        self.pause = (self.pause * 2).min(self.longest);
         Ok(())
     }
 }

@@ -9,37 +9,79 @@
 //! `-- no-transaction` runs statement by statement, and so does one with a statement that MySQL or Oracle
 //! commits by itself; after each statement is recorded how far it got, and the next run goes on there.
 
+mod adopt;
 mod applied;
 mod error;
+mod failure;
 mod files;
+mod lint;
 mod lock;
+mod on_connect;
 mod run;
 mod script;
+mod state;
 mod stepwise;
+mod structure;
+mod table_lock;
 #[cfg(test)]
 mod tests;
 mod text;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use async_trait::async_trait;
-use tenantry_core::{BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId, engine::OnConnect};
+use sea_orm::Statement;
+use tenantry_core::{Connection, DatabaseConfig, DatabaseDriver, TenantId};
 
 use applied::{Applied, Recorded};
 pub use error::{Aftermath, MigrationError, Place};
 pub use files::FilesError;
 use files::{Files, Migration};
+pub use lint::Warning;
+pub use on_connect::MigrationsOnConnect;
 use run::Run;
+pub use state::State;
+pub use structure::Structure;
 
 const TABLE: &str = "tenantry_migrations";
 
-/// What was done for one database, or would be.
+/// Which of the files are applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Whether sample rows are written.
+    pub sample_data: bool,
+    /// The last version that is applied; all if `None`.
+    pub to: Option<i64>,
+}
+
+/// The database of one tenant.
+#[derive(Clone, Copy)]
+pub struct Database<'a> {
+    /// What speaks to it.
+    pub driver: &'a dyn DatabaseDriver,
+    /// How it is reached.
+    pub config: &'a DatabaseConfig,
+    /// The tenant.
+    pub tenant: &'a TenantId,
+}
+
+/// What was done for one database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The files that were applied, such as `0001_create_users`, in their order.
-    pub applied: Vec<String>,
+    /// The files that were applied, in their order.
+    pub applied: Vec<Done>,
     /// How many had been applied before.
     pub already: usize,
+    /// The highest version that the database has now, such as `0004`.
+    pub version: Option<String>,
+}
+
+/// A file that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Its name, such as `0001_create_users`.
+    pub name: String,
+    /// How long it took, waiting included.
+    pub took: Duration,
 }
 
 /// Every file there is.
@@ -83,13 +125,32 @@ impl Migrations {
         Ok(Self::new(files, format!("`{}`", folder.display())))
     }
 
-    /// The names of the files for a kind of database, in the order in which they are applied.
+    /// The number of a version that some file has, as the command line or the configuration writes it:
+    /// `0004`.
     ///
     /// # Errors
-    /// There is no folder for it.
-    pub fn plan(&self, dialect: &str, sample_data: bool) -> Result<Vec<&str>, MigrationError> {
-        let planned = self.of(dialect)?.filter(|migration| sample_data || !migration.sample);
-        Ok(planned.map(|migration| migration.name.as_str()).collect())
+    /// What is wrong with it.
+    pub fn version(&self, text: &str) -> Result<i64, String> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let version: Option<i64> = text.parse().ok().filter(|_| digits);
+        let version = version.ok_or_else(|| format!("`{text}` is not a version such as `0004`"))?;
+        if self.files.all().any(|migration| migration.version == version) {
+            return Ok(version);
+        }
+        let last = self.files.all().max_by_key(|migration| migration.version);
+        let last = last.map_or("", |migration| applied::version_of(&migration.name));
+        Err(format!(
+            "no migration has the version `{text}`; the last one is `{last}`"
+        ))
+    }
+
+    /// Statements of these files that may keep a tenant's requests waiting.
+    pub fn warnings(&self, driver: &dyn DatabaseDriver, names: &BTreeSet<String>) -> Vec<Warning> {
+        let files = self.files.of(driver.migration_dialect()).into_iter().flatten();
+        files
+            .filter(|file| names.contains(&file.name))
+            .flat_map(|file| lint::lint(driver, file))
+            .collect()
     }
 
     fn of(&self, dialect: &str) -> Result<impl Iterator<Item = &Migration>, MigrationError> {
@@ -99,67 +160,100 @@ impl Migrations {
         })
     }
 
-    /// What [`apply`](Self::apply) would do. It changes nothing.
+    /// How far a database is. It changes nothing.
     ///
     /// # Errors
-    /// As `apply`, but for what only running a file shows.
-    pub async fn pending(
+    /// There are no files for this kind of database, or what was applied cannot be read.
+    pub async fn look(
         &self,
         driver: &dyn DatabaseDriver,
         connection: &mut dyn Connection,
-        sample_data: bool,
-    ) -> Result<Report, MigrationError> {
-        let applied = Applied::read(driver, connection).await?.unwrap_or_default();
-        let steps = self.steps(driver, sample_data, &applied)?;
-        Ok(Report {
-            applied: steps.pending.iter().map(|migration| migration.name.clone()).collect(),
-            already: steps.already,
-        })
+        choice: Choice,
+    ) -> Result<State, MigrationError> {
+        let mut state = self.look_quietly(driver, connection, choice).await?;
+        if state.failed.is_none() && !state.pending.is_empty() {
+            state.failed = failure::read(driver, connection, &state.pending).await;
+        }
+        Ok(state)
     }
 
-    /// Applies what has not been applied. Instances that do so at once for the same database wait for each other, and each file is
-    /// applied once. Where there is nothing to do it costs one query and no lock.
+    /// As [`look`](Self::look), less the file that failed. It leaves no error in the server's log if
+    /// nothing was ever applied.
+    ///
+    /// # Errors
+    /// As `look`.
+    pub(crate) async fn look_quietly(
+        &self,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+        choice: Choice,
+    ) -> Result<State, MigrationError> {
+        let files = self.of(driver.migration_dialect())?;
+        let applied = match driver.migration_queries().schema {
+            Some(query) if !is_there(driver, connection, query).await? => Applied::default(),
+            _ => Applied::read(driver, connection).await?.unwrap_or_default(),
+        };
+        Ok(State::of(files, &applied, choice))
+    }
+
+    /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure leaves
+    /// what was done before it. Instances that do so at once for the same database wait for each other, and
+    /// each file is applied once. Where there is nothing to do it costs one query and no lock.
     ///
     /// # Errors
     /// See [`MigrationError`].
     pub async fn apply(
         &self,
-        driver: &dyn DatabaseDriver,
-        config: &DatabaseConfig,
+        database: Database<'_>,
         connection: &mut dyn Connection,
-        tenant: &TenantId,
-        sample_data: bool,
-    ) -> Result<Report, MigrationError> {
-        let found = Applied::read(driver, connection).await?;
-        let steps = self.steps(driver, sample_data, &found.unwrap_or_default())?;
+        choice: Choice,
+        report: &mut Report,
+    ) -> Result<(), MigrationError> {
+        let found = Applied::read(database.driver, connection).await?.unwrap_or_default();
+        let steps = self.steps(database.driver, choice, &found)?;
+        report.already = steps.already;
+        report.version = found.version();
         if steps.pending.is_empty() {
-            return Ok(Report {
-                applied: Vec::new(),
-                already: steps.already,
-            });
+            return Ok(());
         }
-        let run = Run {
-            migrations: self,
-            driver,
-            config,
-            connection,
-            tenant,
-            sample_data,
-            watched: None,
-        };
-        run.all().await
+        Run::new(self, database, connection, choice).all(report).await
+    }
+
+    /// Records the files up to `choice.to` as applied, for a database that has them already. If another
+    /// tool has made it, the tool's own table must have them. Returns their names.
+    ///
+    /// # Errors
+    /// [`MigrationError::NotAdopted`] if the database does not show that it has them.
+    pub async fn adopt(
+        &self,
+        database: Database<'_>,
+        connection: &mut dyn Connection,
+        choice: Choice,
+    ) -> Result<Vec<String>, MigrationError> {
+        let state = self.look_quietly(database.driver, connection, choice).await?;
+        if let Some(name) = state.changed.into_iter().next() {
+            return Err(MigrationError::Changed { name });
+        }
+        let is_pending = |migration: &&Migration| state.pending.contains(&migration.name);
+        let dialect = database.driver.migration_dialect();
+        let files: Vec<&Migration> = self.of(dialect)?.filter(is_pending).collect();
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        adopt::check(database.driver, connection, &files).await?;
+        Run::new(self, database, connection, choice).adopt(&files).await
     }
 
     /// What is left to do.
     fn steps(
         &self,
         driver: &dyn DatabaseDriver,
-        sample_data: bool,
+        choice: Choice,
         applied: &Applied,
     ) -> Result<Steps<'_>, MigrationError> {
         let mut steps = Steps::default();
         for migration in self.of(driver.migration_dialect())? {
-            match applied.0.get(&migration.version) {
+            match applied.get(migration.version) {
                 // Checked also where samples are not asked for any more.
                 Some(Recorded::Whole(checksum)) if !migration.is(checksum) => {
                     return Err(MigrationError::Changed {
@@ -168,12 +262,33 @@ impl Migrations {
                 }
                 Some(Recorded::Whole(_)) => steps.already += 1,
                 // Checked when it is run.
-                Some(Recorded::Part(_)) => steps.pending.push(migration),
-                None if migration.sample && !sample_data => {}
-                None => steps.pending.push(migration),
+                Some(Recorded::Part(_)) if choice.reaches(migration) => steps.pending.push(migration),
+                None if choice.includes(migration) => steps.pending.push(migration),
+                _ => {}
             }
         }
         Ok(steps)
+    }
+}
+
+/// Whether a query has a row.
+async fn is_there(
+    driver: &dyn DatabaseDriver,
+    connection: &mut dyn Connection,
+    query: &'static str,
+) -> Result<bool, MigrationError> {
+    let statement = Statement::from_string(driver.backend(), query);
+    let row = connection.query_one(&statement).await;
+    Ok(row.map_err(MigrationError::Table)?.is_some())
+}
+
+impl Choice {
+    fn reaches(self, migration: &Migration) -> bool {
+        self.to.is_none_or(|to| migration.version <= to)
+    }
+
+    fn includes(self, migration: &Migration) -> bool {
+        self.reaches(migration) && (self.sample_data || !migration.sample)
     }
 }
 
@@ -182,37 +297,4 @@ impl Migrations {
 struct Steps<'a> {
     pending: Vec<&'a Migration>,
     already: usize,
-}
-
-/// Applies migrations on a tenant's first connection.
-#[derive(Debug)]
-pub struct MigrationsOnConnect {
-    migrations: Arc<Migrations>,
-    sample_data: bool,
-}
-
-impl MigrationsOnConnect {
-    /// Those, with or without sample rows.
-    pub fn new(migrations: Arc<Migrations>, sample_data: bool) -> Self {
-        Self {
-            migrations,
-            sample_data,
-        }
-    }
-}
-
-#[async_trait]
-impl OnConnect for MigrationsOnConnect {
-    async fn prepare(
-        &self,
-        tenant: &TenantId,
-        driver: &dyn DatabaseDriver,
-        config: &DatabaseConfig,
-        connection: &mut dyn Connection,
-    ) -> Result<(), BoxError> {
-        self.migrations
-            .apply(driver, config, connection, tenant, self.sample_data)
-            .await?;
-        Ok(())
-    }
 }

@@ -10,12 +10,14 @@ use tenantry_core::{
 use tokio::time::Instant;
 
 use super::{
-    Migrations, Report,
-    applied::{Applied, Progress, Record, Recorded, create_table},
+    Choice, Database, Done, Migrations, Report,
+    applied::{Applied, Progress, Record, Recorded, create_table, version_of},
     error::{Aftermath, MigrationError, Place},
+    failure,
     files::Migration,
     lock::Waiting,
     script::{Script, verb},
+    table_lock,
 };
 
 /// One database being migrated.
@@ -25,7 +27,7 @@ pub(super) struct Run<'a> {
     pub(super) config: &'a DatabaseConfig,
     pub(super) connection: &'a mut dyn Connection,
     pub(super) tenant: &'a TenantId,
-    pub(super) sample_data: bool,
+    pub(super) choice: Choice,
     /// What another instance had done of a file when it was seen first.
     pub(super) watched: Option<(Progress, Instant)>,
 }
@@ -40,22 +42,48 @@ pub(super) enum Outcome {
 }
 
 impl<'a> Run<'a> {
-    pub(super) async fn all(mut self) -> Result<Report, MigrationError> {
-        let mut done: Vec<String> = Vec::new();
+    pub(super) fn new(
+        migrations: &'a Migrations,
+        database: Database<'a>,
+        connection: &'a mut dyn Connection,
+        choice: Choice,
+    ) -> Self {
+        Self {
+            migrations,
+            driver: database.driver,
+            config: database.config,
+            connection,
+            tenant: database.tenant,
+            choice,
+            watched: None,
+        }
+    }
+
+    /// Applies what is left, and reports it as it goes.
+    pub(super) async fn all(mut self, report: &mut Report) -> Result<(), MigrationError> {
+        let ended = self.each(report).await;
+        match &ended {
+            Ok(()) => failure::forget(self.driver, self.connection, self.tenant).await,
+            Err(error) => failure::note(&mut self, error).await,
+        }
+        ended
+    }
+
+    async fn each(&mut self, report: &mut Report) -> Result<(), MigrationError> {
         let mut waiting = Waiting::begin();
+        let mut tables = Waiting::for_tables();
         let migrations = self.migrations;
         loop {
             let found = Applied::read(self.driver, self.connection).await?;
             let table_missing = found.is_none();
             let applied = found.unwrap_or_default();
-            let steps = migrations.steps(self.driver, self.sample_data, &applied)?;
+            let steps = migrations.steps(self.driver, self.choice, &applied)?;
+            report.already = steps.already.saturating_sub(report.applied.len());
+            report.version = applied.version();
             let Some(next) = steps.pending.first() else {
-                return Ok(Report {
-                    already: steps.already.saturating_sub(done.len()),
-                    applied: done,
-                });
+                return Ok(());
             };
-            if done.last() == Some(&next.name) {
+            if report.applied.last().is_some_and(|done| done.name == next.name) {
                 if self.finish(next).await? {
                     continue;
                 }
@@ -63,18 +91,34 @@ impl<'a> Run<'a> {
                     name: next.name.clone(),
                 });
             }
-            match self.apply(next, table_missing).await? {
-                Outcome::Applied => {
+            let began = Instant::now();
+            match self.apply(next, table_missing).await {
+                Ok(Outcome::Applied) => {
                     tracing::info!(tenant_id = %self.tenant, migration = next.name, "applied a migration");
-                    done.push(next.name.clone());
+                    report.version = Some(version_of(&next.name).to_owned());
+                    report.applied.push(Done {
+                        name: next.name.clone(),
+                        took: began.elapsed(),
+                    });
                 }
-                Outcome::AppliedElsewhere => {}
-                Outcome::Busy => {
+                Ok(Outcome::AppliedElsewhere) => {}
+                Ok(Outcome::Busy) => {
                     waiting.pause().await?;
                     continue;
                 }
+                // Requests use the table. They go first, and the file is tried again.
+                Err(error) if table_lock::is_busy(self.driver, &error) => {
+                    tracing::debug!(tenant_id = %self.tenant, migration = next.name, "a table is in use");
+                    self.renew().await?;
+                    if tables.pause().await.is_err() {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
             waiting = Waiting::begin();
+            tables = Waiting::for_tables();
             self.renew().await?;
         }
     }
@@ -123,7 +167,7 @@ impl<'a> Run<'a> {
                 Applied::default()
             }
         };
-        let progress = match applied.0.get(&migration.version) {
+        let progress = match applied.get(migration.version) {
             Some(Recorded::Whole(_)) => return Ok(Outcome::AppliedElsewhere),
             Some(Recorded::Part(progress)) => Some(progress),
             None => None,
@@ -162,6 +206,9 @@ impl<'a> Run<'a> {
             .insert(self.driver, self.connection, migration, &migration.checksum)
             .await;
         recorded.map_err(MigrationError::Table)?;
+        if let Some(limit) = table_lock::of_transaction(self.driver, script) {
+            self.script(&limit).await?;
+        }
         self.run_statements(migration, script, before..script.statements.len())
             .await?;
         if let MigrationLock::EachTransaction { reset, .. } = lock {

@@ -10,6 +10,7 @@ use super::{
     files::Migration,
     run::{Outcome, Run},
     script::{Script, checksum_with},
+    table_lock,
 };
 
 /// MySQL's ER_TABLE_NOT_LOCKED: the file has locked other tables. The next statement is recorded with
@@ -97,7 +98,7 @@ impl Run<'_> {
                 }
             });
             let ran = self
-                .step(lock, migration, record, statement.sql, state.as_deref())
+                .step(lock, migration, script, record, statement.sql, state.as_deref())
                 .await;
             if let Err(error) = ran {
                 let in_doubt = in_doubt && index == from;
@@ -112,6 +113,7 @@ impl Run<'_> {
         &mut self,
         lock: &MigrationLock,
         migration: &Migration,
+        script: &Script<'_>,
         record: &Record,
         sql: &str,
         state: Option<&str>,
@@ -123,7 +125,10 @@ impl Run<'_> {
             // Between two transactions the session may be another one. What can run in one is recorded
             // in the same.
             self.connection.begin(&TransactionOptions::default()).await?;
-            let prepared = self.connection.execute_script(prepare).await;
+            let mut prepared = self.connection.execute_script(prepare).await;
+            if let (Ok(_), Some(limit)) = (&prepared, table_lock::of_statement(self.driver, script, sql, true)) {
+                prepared = self.connection.execute_script(limit).await;
+            }
             match prepared.map(drop) {
                 Ok(()) => match self.connection.execute_script(sql).await {
                     Ok(_) => {
@@ -141,6 +146,9 @@ impl Run<'_> {
             self.connection.execute_script(&format!("{mark}{sql}")).await?;
             self.check_left_behind(sql).await?;
             return self.record(record, migration, state).await;
+        }
+        if let Some(limit) = table_lock::of_statement(self.driver, script, sql, false) {
+            self.connection.execute_script(limit).await?;
         }
         self.connection.execute_script(sql).await?;
         self.check_left_behind(sql).await?;
@@ -163,7 +171,7 @@ impl Run<'_> {
         let sql = migration.script(self.tenant);
         let script = Script::read(self.driver, migration, &sql)?;
         let applied = Applied::read(self.driver, self.connection).await?.unwrap_or_default();
-        let Some(Recorded::Part(progress)) = applied.0.get(&migration.version) else {
+        let Some(Recorded::Part(progress)) = applied.get(migration.version) else {
             return Ok(false);
         };
         let changes = |statement: &ScriptStatement<'_>| {
@@ -244,7 +252,7 @@ impl Run<'_> {
     /// Returns the line with which the next run goes on, as the database says.
     async fn mark_stopped(&mut self, migration: &Migration, script: &Script<'_>) -> Option<usize> {
         let applied = Applied::read(self.driver, self.connection).await.ok()??;
-        let Recorded::Part(running) = applied.0.get(&migration.version)? else {
+        let Recorded::Part(running) = applied.get(migration.version)? else {
             return None;
         };
         let stopped = Progress {

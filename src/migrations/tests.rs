@@ -55,13 +55,34 @@ impl Target {
         Self::new(json!({"type": "mysql"}), server.secret(&tenant)).await
     }
 
-    async fn apply(&self, migrations: &Migrations, sample_data: bool) -> Result<Report, MigrationError> {
+    async fn apply(&self, migrations: &Migrations, sample_data: bool) -> Result<Summary, MigrationError> {
         let mut connection = self.driver.connect(&self.config).await.unwrap();
-        let report = migrations
-            .apply(&*self.driver, &self.config, &mut *connection, &self.tenant, sample_data)
-            .await;
+        let applied = self.apply_on(&mut *connection, migrations, sample_data).await;
         connection.close().await;
-        report
+        applied
+    }
+
+    async fn apply_on(
+        &self,
+        connection: &mut dyn Connection,
+        migrations: &Migrations,
+        sample_data: bool,
+    ) -> Result<Summary, MigrationError> {
+        let choice = Choice { sample_data, to: None };
+        let mut done = Report::default();
+        migrations.apply(self.database(), connection, choice, &mut done).await?;
+        Ok(Summary {
+            applied: done.applied.into_iter().map(|file| file.name).collect(),
+            already: done.already,
+        })
+    }
+
+    fn database(&self) -> Database<'_> {
+        Database {
+            driver: &*self.driver,
+            config: &self.config,
+            tenant: &self.tenant,
+        }
     }
 
     /// On a connection that is used afterwards, as on a tenant's first.
@@ -69,10 +90,8 @@ impl Target {
         &self,
         connection: &mut dyn Connection,
         migrations: &Migrations,
-    ) -> Result<Report, MigrationError> {
-        migrations
-            .apply(&*self.driver, &self.config, connection, &self.tenant, false)
-            .await
+    ) -> Result<Summary, MigrationError> {
+        self.apply_on(connection, migrations, false).await
     }
 
     async fn dump(&self) -> String {
@@ -84,11 +103,21 @@ impl Target {
         dumps::pg_dump(&tenant, &["--schema-only", "--exclude-table=tenantry_migrations"]).await
     }
 
-    async fn pending(&self, migrations: &Migrations, sample_data: bool) -> Result<Report, MigrationError> {
+    async fn look(&self, migrations: &Migrations, sample_data: bool) -> State {
         let mut connection = self.driver.connect(&self.config).await.unwrap();
-        let report = migrations.pending(&*self.driver, &mut *connection, sample_data).await;
+        let choice = Choice { sample_data, to: None };
+        let state = migrations.look(&*self.driver, &mut *connection, choice).await;
         connection.close().await;
-        report
+        state.unwrap()
+    }
+
+    /// What is left, and how much is there.
+    async fn pending(&self, migrations: &Migrations, sample_data: bool) -> Summary {
+        let state = self.look(migrations, sample_data).await;
+        Summary {
+            applied: state.pending,
+            already: state.already,
+        }
     }
 
     async fn execute(&self, sql: &str) -> Result<(), DatabaseError> {
@@ -109,8 +138,15 @@ impl Target {
     }
 }
 
-fn report(applied: &[&str], already: usize) -> Report {
-    Report {
+/// What was done, or would be.
+#[derive(Debug, PartialEq)]
+struct Summary {
+    applied: Vec<String>,
+    already: usize,
+}
+
+fn report(applied: &[&str], already: usize) -> Summary {
+    Summary {
         applied: applied.iter().map(ToString::to_string).collect(),
         already,
     }
@@ -130,10 +166,10 @@ async fn folder(dialect: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, Mi
 async fn the_embedded_migrations_make_a_database_ready(target: Target) {
     let migrations = Migrations::embedded().unwrap();
     let both = ["0001_create_users", "0002_sample_users"];
-    assert_eq!(target.pending(&migrations, true).await.unwrap(), report(&both, 0));
+    assert_eq!(target.pending(&migrations, true).await, report(&both, 0));
     assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&both[..1], 0));
     assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&[], 1));
-    assert_eq!(target.pending(&migrations, true).await.unwrap(), report(&both[1..], 1));
+    assert_eq!(target.pending(&migrations, true).await, report(&both[1..], 1));
     assert_eq!(target.apply(&migrations, true).await.unwrap(), report(&both[1..], 1));
     assert_eq!(target.apply(&migrations, true).await.unwrap(), report(&[], 2));
     assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&[], 2));
@@ -285,15 +321,15 @@ async fn a_file_that_changed_after_it_was_applied_is_an_error_that_names_it() {
         ],
     )
     .await;
-    for outcome in [
-        target.apply(&changed, false).await,
-        target.pending(&changed, false).await,
-    ] {
-        assert_eq!(
-            outcome.unwrap_err().to_string(),
-            "the migration `1_t` was changed after it had been applied"
-        );
-    }
+    let state = target.look(&changed, false).await;
+    assert_eq!(
+        (state.changed, state.pending),
+        (vec!["1_t".to_owned()], vec!["2_u".to_owned()])
+    );
+    assert_eq!(
+        target.apply(&changed, false).await.unwrap_err().to_string(),
+        "the migration `1_t` was changed after it had been applied"
+    );
     assert_eq!(
         target
             .texts("SELECT name FROM sqlite_master WHERE name = 'u'")
@@ -337,10 +373,7 @@ async fn the_statement_time_out_is_for_requests_and_comes_back_after() {
     let target = Target::new(driver, server.secret(&tenant)).await;
     let (_folder, migrations) = folder("postgresql", &[("1_slow.sql", "SELECT pg_sleep(0.6)")]).await;
     let mut connection = target.driver.connect(&target.config).await.unwrap();
-    migrations
-        .apply(&*target.driver, &target.config, &mut *connection, &target.tenant, false)
-        .await
-        .unwrap();
+    target.apply_on(&mut *connection, &migrations, false).await.unwrap();
     let timeout = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
     let row = connection.query_one(&timeout).await.unwrap().unwrap();
     assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "300ms");
@@ -364,10 +397,7 @@ async fn mariadb_s_time_out_comes_back_after_migrations() {
     .await;
     let (_folder, migrations) = folder("mysql", &[("1_slow.sql", "DO SLEEP(1.5)")]).await;
     let mut connection = target.driver.connect(&target.config).await.unwrap();
-    migrations
-        .apply(&*target.driver, &target.config, &mut *connection, &target.tenant, false)
-        .await
-        .unwrap();
+    target.apply_on(&mut *connection, &migrations, false).await.unwrap();
     let limit = Statement::from_string(DbBackend::MySql, "SELECT CAST(@@SESSION.max_statement_time AS char)");
     let row = connection.query_one(&limit).await.unwrap().unwrap();
     assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "1.000000");

@@ -9,6 +9,10 @@ use super::FilesError;
 /// Has a file run outside a transaction. It stands in a line of its own before the first statement.
 pub(super) const DIRECTIVE: &str = "-- no-transaction";
 
+/// The lines between which a file of dbmate holds what it applies.
+const UP: &str = "-- migrate:up";
+const DOWN: &str = "-- migrate:down";
+
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Reads a file's text, without a byte order mark.
@@ -53,6 +57,24 @@ pub(super) fn without_directive(text: &str) -> Option<String> {
     None
 }
 
+/// What a file of dbmate applies: the text before its line `-- migrate:down`, if it has a line
+/// `-- migrate:up` among the comments that it begins with. Also whether it runs outside a transaction.
+/// Lines keep their numbers.
+pub(super) fn up_section(text: &str) -> Option<(&str, bool)> {
+    let is_empty = |line: &&str| line.is_empty() || (line.starts_with("--") && !line.starts_with(UP));
+    let first = text.lines().map(str::trim).find(|line| !is_empty(line))?;
+    let options = first.strip_prefix(UP)?;
+    let outside = options.split_whitespace().any(|option| option == "transaction:false");
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_start().starts_with(DOWN) {
+            break;
+        }
+        at += line.len();
+    }
+    Some((&text[..at], outside))
+}
+
 /// The checksum to write down, and those that may have been written down for the same statements: the
 /// byte order mark and the directive counted once, and neither changes a statement.
 pub(super) fn checksums(text: &str, bare: Option<&str>) -> (String, Vec<String>) {
@@ -66,4 +88,26 @@ pub(super) fn checksums(text: &str, bare: Option<&str>) -> (String, Vec<String>)
 /// SHA-256 in hexadecimal.
 pub(super) fn checksum(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_dbmate_applies_what_is_before_its_way_back() {
+        let file = "-- a comment\n\n-- migrate:up\nCREATE TABLE t (i int);\n\n-- migrate:down\nDROP TABLE t;\n";
+        let (up, outside) = up_section(file).unwrap();
+        assert!(
+            up.contains("CREATE TABLE t") && !up.contains("DROP") && !outside,
+            "{up}"
+        );
+        assert_eq!(
+            up_section("-- migrate:up transaction:false\nVACUUM"),
+            Some(("-- migrate:up transaction:false\nVACUUM", true))
+        );
+        for other in ["", "-- migrate:down\nx", "SELECT 1;\n-- migrate:up\n", "-- a comment"] {
+            assert_eq!(up_section(other), None, "{other}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tenantry_core::{
     BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
     HumanDuration, MigrationLock, Plugin, Registry, SecretInvalid,
-    engine::{EngineSettings, TenantDatabase, Tenants, TenantsParts},
+    engine::{EngineSettings, HealthQuery, TenantDatabase, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
 use tokio::{
@@ -48,9 +48,10 @@ async fn no_more_connections_are_open_than_the_budget_has_and_every_request_is_a
             let mut most = 0;
             while !DONE.load(Ordering::SeqCst) {
                 let open: usize = tenants
-                    .health(false)
+                    .health(HealthQuery::all(false))
                     .await
                     .unwrap()
+                    .tenants
                     .iter()
                     .map(|tenant| tenant.pool.open)
                     .sum();

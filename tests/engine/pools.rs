@@ -17,7 +17,9 @@ use serde_json::json;
 use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
     DriverErrorKind, MigrationLock, SecretInvalid, ServerVersion, TenantId,
-    engine::{EngineSettings, OnConnect, TenantDatabase, TenantStatus, Tenants, TenantsParts},
+    engine::{
+        EngineSettings, HealthQuery, OnConnect, SchemaVersion, TenantDatabase, TenantStatus, Tenants, TenantsParts,
+    },
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -231,7 +233,7 @@ async fn a_full_server_slows_requests_and_fails_none() {
     server.change(|script| script.sessions = 3);
     let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
     let database = database(&tenants).await;
-    let status = async || tenants.health(false).await.unwrap()[0].status;
+    let status = async || tenants.health(HealthQuery::all(false)).await.unwrap().tenants[0].status;
     assert_eq!(status().await, TenantStatus::Idle, "it never connected");
     let clients = (0..12).map(|_| {
         let database = database.clone();
@@ -296,13 +298,13 @@ impl OnConnect for Slow {
         _: &dyn DatabaseDriver,
         _: &DatabaseConfig,
         _: &mut dyn Connection,
-    ) -> Result<(), BoxError> {
+    ) -> Result<Option<SchemaVersion>, BoxError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         sleep(self.takes).await;
         self.done.fetch_add(1, Ordering::SeqCst);
         match self.fails {
             true => Err("told to fail".into()),
-            false => Ok(()),
+            false => Ok(None),
         }
     }
 }

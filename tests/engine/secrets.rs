@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 use tenantry_core::{
     HumanDuration,
-    engine::{AcquireError, EngineSettings, TenantStatus},
+    engine::{AcquireError, EngineSettings, HealthQuery, TenantStatus},
 };
 use tokio::time::{advance, sleep};
 
@@ -204,7 +204,16 @@ async fn checking_every_tenant_pushes_no_secret_out() {
     for name in &names[..40] {
         drop(world.tenants.acquire(&id(name)).await.unwrap());
     }
-    assert_eq!(world.tenants.health(true).await.unwrap().len(), 200);
+    assert_eq!(
+        world
+            .tenants
+            .health(HealthQuery::all(true))
+            .await
+            .unwrap()
+            .tenants
+            .len(),
+        200
+    );
     let metrics = world.tenants.cache_snapshot().metrics;
     assert!(metrics.entries <= 50 && metrics.evictions == 0, "{metrics:?}");
     let fetches = world.provider.fetches();
@@ -252,7 +261,7 @@ async fn a_suspended_tenant_is_refused_until_it_is_resumed() {
         Err(AcquireError::Suspended)
     ));
     assert_eq!(
-        world.tenants.health(false).await.unwrap()[0].status,
+        world.tenants.health(HealthQuery::all(false)).await.unwrap().tenants[0].status,
         TenantStatus::Suspended
     );
     world.tenants.resume(&id("t1")).await.unwrap();
@@ -311,7 +320,12 @@ async fn a_million_reads_over_a_hundred_tenants_make_a_hundred_fetches() {
 async fn a_refresh_stores_no_value_read_before_it() {
     let world = Arc::new(World::new(Scripted::with(["t1".to_owned()]), settings()).await);
     world.tenants.acquire(&id("t1")).await.unwrap();
-    let kept = async || world.tenants.health(false).await.unwrap()[0].secret.clone().unwrap();
+    let kept = async || {
+        world.tenants.health(HealthQuery::all(false)).await.unwrap().tenants[0]
+            .secret
+            .clone()
+            .unwrap()
+    };
     let before = kept().await;
     *world.provider.reads_late.lock().unwrap() = Duration::from_secs(1);
     // The housekeeping's fetch has read the old value and is on its way back.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tenantry_core::{
     BoxError, BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry,
     TenantId,
-    engine::{EngineSettings, OnConnect, TenantDatabase, Tenants, TenantsParts},
+    engine::{EngineSettings, OnConnect, SchemaVersion, TenantDatabase, Tenants, TenantsParts},
 };
 use tenantry_drivers::{MysqlDriver, OracleDriver, PostgresqlDriver};
 use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb};
@@ -388,10 +388,10 @@ impl OnConnect for CreatesTable {
         _: &dyn DatabaseDriver,
         _: &DatabaseConfig,
         connection: &mut dyn Connection,
-    ) -> Result<(), BoxError> {
+    ) -> Result<Option<SchemaVersion>, BoxError> {
         let create = "CREATE TABLE IF NOT EXISTS numbers (n BIGINT PRIMARY KEY)";
         connection.execute_script(create).await?;
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -50,7 +50,7 @@ async fn a_server_starts_with_every_database_down() {
     let all = client.get("/health/tenants?probe=true").await.expect(200).json();
     assert_eq!(
         all["summary"],
-        json!({"total": 2, "healthy": 0, "unhealthy": 2, "idle": 0, "suspended": 0})
+        json!({"total": 2, "healthy": 0, "unhealthy": 2, "idle": 0, "suspended": 0, "migrating": 0, "behind": 0})
     );
     assert!(!server.logs().await.unwrap().contains(CANARY));
 }

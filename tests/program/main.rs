@@ -12,6 +12,8 @@ mod counting;
 mod cut_off;
 mod databases;
 mod encryption;
+mod fleet;
+mod fleet_health;
 mod health_checks;
 mod in_a_handler;
 mod isolation;

@@ -16,32 +16,35 @@ use crate::{
 };
 
 /// A configuration whose SQLite files and migrations stay where they are from one run to the next.
-struct Project {
+pub(crate) struct Project {
     folder: TempDir,
-    secrets: Value,
+    pub(crate) secrets: Value,
     sample_data: bool,
+    /// More keys of `migrations`.
+    pub(crate) more: String,
 }
 
 impl Project {
-    fn new(secrets: Value) -> Self {
+    pub(crate) fn new(secrets: Value) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             secrets,
             sample_data: false,
+            more: String::new(),
         }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    async fn write(&self, file: &str, sql: &str) {
+    pub(crate) async fn write(&self, file: &str, sql: &str) {
         let path = self.path().join("migrations").join(file);
         fs::create_dir_all(path.parent().unwrap()).await.unwrap();
         fs::write(path, sql).await.unwrap();
     }
 
-    fn config(&self, dir: bool) -> String {
+    pub(crate) fn config(&self, dir: bool) -> String {
         let dir = if dir {
             self.path().join("migrations").display().to_string()
         } else {
@@ -49,14 +52,15 @@ impl Project {
         };
         format!(
             "tenancy:\n  provider: {{ type: static, tenants: {} }}\ndrivers: {{ sqlite: {{ root: {} }} }}\n\
-             migrations: {{ dir: {dir}, on_connect: true, sample_data: {} }}\n",
+             migrations: {{ dir: {dir}, on_connect: true, sample_data: {}{} }}\n",
             self.secrets,
             self.path().display(),
-            self.sample_data
+            self.sample_data,
+            self.more
         )
     }
 
-    async fn migrate(&self, dir: bool, arguments: &[&str]) -> Finished {
+    pub(crate) async fn migrate(&self, dir: bool, arguments: &[&str]) -> Finished {
         let all = ["migrate"].iter().chain(arguments).copied();
         let finished = program().config(self.config(dir)).run(all).await.unwrap();
         for text in [&finished.stdout, &finished.stderr] {
@@ -74,7 +78,7 @@ fn rows(finished: &Finished) -> Vec<String> {
         .collect()
 }
 
-fn sqlite(tenant: &str) -> Value {
+pub(crate) fn sqlite(tenant: &str) -> Value {
     json!({"type": "sqlite", "path": format!("{tenant}.db")})
 }
 

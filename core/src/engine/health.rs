@@ -1,6 +1,6 @@
 //! How tenants are: from what is known, or by asking their databases.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
@@ -10,7 +10,7 @@ use super::{
     budget::LINGERING,
     error::AcquireError,
     measure::usage::TenantUsage,
-    pool::{Pool, PoolStatus},
+    pool::{Pool, PoolStatus, SchemaVersion},
     secrets::Secret,
     tenant::Tenant,
     tenants::Tenants,
@@ -37,6 +37,8 @@ pub struct KnownTenant {
     pub encryption: Option<Encryption>,
     /// Whether its database is left alone for a while after failures.
     pub connection_breaker_open: bool,
+    /// How it is.
+    pub status: TenantStatus,
 }
 
 /// Every tenant that is known now, and the usage of those that are not any more.
@@ -46,12 +48,27 @@ pub struct UsageSnapshot {
     pub known: Vec<KnownTenant>,
     /// The sum over all tenants that were forgotten.
     pub forgotten: TenantUsage,
+    /// How many known tenants' databases were last seen at each version.
+    pub schema_versions: BTreeMap<String, usize>,
+}
+
+pub(super) fn schema_versions(tenants: &[Arc<Tenant>]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for tenant in tenants {
+        let secret = tenant.holdings().in_use();
+        let schema = secret.and_then(|secret| secret.schema.lock().clone());
+        if let Some(version) = schema.and_then(|schema| schema.version) {
+            *counts.entry(version).or_default() += 1;
+        }
+    }
+    counts
 }
 
 pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
     let holdings = tenant.holdings();
     let open = holdings.pool.as_ref().filter(|pool| pool.is_open());
     KnownTenant {
+        status: status(tenant.admission.is_suspended(), holdings.pool.as_deref()),
         id: tenant.id,
         usage: *tenant.usage.lock(),
         pool: open.map(|pool| pool.status()),
@@ -72,6 +89,10 @@ pub enum TenantStatus {
     Idle,
     /// An operator suspended it.
     Suspended,
+    /// Its migrations run on its first connection.
+    Migrating,
+    /// Its migrations are below the version that is served.
+    Behind,
 }
 
 /// A tenant's secret as it is kept, without its content.
@@ -106,24 +127,99 @@ pub struct TenantSnapshot {
     pub secret: Option<SecretSnapshot>,
     /// How the last connection is protected, if one was opened.
     pub encryption: Option<Encryption>,
+    /// How far its migrations were when they were looked at last.
+    pub schema: Option<SchemaVersion>,
     /// What is wrong, as a kind that says nothing secret.
     pub error: Option<String>,
 }
 
+/// Which tenants are shown.
+#[derive(Debug, Clone)]
+pub struct HealthQuery {
+    /// Whether their databases are asked.
+    pub probe: bool,
+    /// Only those that are so, before they are asked.
+    pub status: Option<TenantStatus>,
+    /// Only those whose id comes after these bytes.
+    pub after: Option<Vec<u8>>,
+    /// How many at most.
+    pub limit: usize,
+}
+
+impl HealthQuery {
+    /// All tenants.
+    pub fn all(probe: bool) -> Self {
+        Self {
+            probe,
+            status: None,
+            after: None,
+            limit: usize::MAX,
+        }
+    }
+}
+
+/// How many tenants are how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StatusCounts([usize; 6]);
+
+impl StatusCounts {
+    /// How many are so.
+    pub fn of(&self, status: TenantStatus) -> usize {
+        self.0[status as usize]
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+}
+
+/// Some tenants, by id.
+#[derive(Debug, Clone)]
+pub struct HealthPage {
+    /// All tenants, also those that are not shown.
+    pub counts: StatusCounts,
+    /// Those that are shown.
+    pub tenants: Vec<TenantSnapshot>,
+    /// Whether more of them come after the last one.
+    pub has_more: bool,
+}
+
 impl Tenants {
-    /// Every known tenant: those the provider lists and those whose pools are open. Without
+    /// One page of the known tenants: those the provider lists and those whose pools are open. Without
     /// `probe`, nothing is opened or asked.
     ///
     /// # Errors
     /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
-    pub async fn health(&self, probe: bool) -> Result<Vec<TenantSnapshot>, AcquireError> {
+    pub async fn health(&self, query: HealthQuery) -> Result<HealthPage, AcquireError> {
         let mut ids = self.list().await?;
         ids.extend(self.0.pools.budget.pools().iter().map(|pool| pool.tenant()));
         ids.sort_unstable();
         ids.dedup();
-        if !probe {
-            return Ok(ids.iter().map(|id| self.passive(id)).collect());
+        let mut counts = StatusCounts::default();
+        let mut shown = Vec::new();
+        for id in ids {
+            let known = self.0.tenants.get(&id);
+            let status = known.map_or(TenantStatus::Idle, |known| status_of(&known));
+            counts.0[status as usize] += 1;
+            let is_meant = query.status.is_none_or(|meant| meant == status)
+                && query.after.as_deref().is_none_or(|last| id.as_str().as_bytes() > last);
+            // One more than are shown tells whether there are more.
+            if is_meant && shown.len() <= query.limit {
+                shown.push((id, status));
+            }
         }
+        let has_more = shown.len() > query.limit;
+        shown.truncate(query.limit);
+        if !query.probe {
+            let tenants = shown.iter().map(|(id, _)| self.passive(id)).collect();
+            return Ok(HealthPage {
+                counts,
+                tenants,
+                has_more,
+            });
+        }
+        let (ids, before): (Vec<TenantId>, Vec<TenantStatus>) = shown.into_iter().unzip();
         let checks = stream::iter(ids)
             .map(|id| async move {
                 self.probe(&id).await.unwrap_or_else(|error| TenantSnapshot {
@@ -134,7 +230,16 @@ impl Tenants {
                 })
             })
             .buffered(PROBES_AT_ONCE);
-        Ok(checks.collect().await)
+        let tenants: Vec<TenantSnapshot> = checks.collect().await;
+        for (before, tenant) in before.into_iter().zip(&tenants) {
+            counts.0[before as usize] -= 1;
+            counts.0[tenant.status as usize] += 1;
+        }
+        Ok(HealthPage {
+            counts,
+            tenants,
+            has_more,
+        })
     }
 
     /// Asks one tenant's database. Where no pool is open, over one connection that is opened for it
@@ -165,7 +270,12 @@ impl Tenants {
         snapshot.checked_at = Some(Utc::now());
         snapshot.latency = (outcome == Ok(true)).then(|| started.elapsed());
         // A database whose migrations failed answers, and its tenant's requests fail.
-        let is_prepared = snapshot.error.as_deref() != Some(DatabaseErrorKind::Migration.as_str());
+        let unprepared = [DatabaseErrorKind::Migration, DatabaseErrorKind::SchemaBehind].map(DatabaseErrorKind::as_str);
+        let is_prepared = snapshot
+            .error
+            .as_deref()
+            .is_none_or(|error| !unprepared.contains(&error))
+            && snapshot.status != TenantStatus::Migrating;
         let (status, error) = match outcome {
             Ok(true) if is_prepared => (TenantStatus::Healthy, None),
             Ok(_) => (snapshot.status, snapshot.error),
@@ -190,7 +300,8 @@ impl Tenants {
         Ok(snapshot_of(&held))
     }
 
-    fn passive(&self, tenant: &TenantId) -> TenantSnapshot {
+    /// How one tenant is, by what is known already.
+    pub fn passive(&self, tenant: &TenantId) -> TenantSnapshot {
         match self.0.tenants.get(tenant) {
             Some(known) => snapshot_of(&known),
             None => snapshot(*tenant, false, None, None),
@@ -213,8 +324,31 @@ impl Tenants {
         permit.lingers = LINGERING;
         let mut connection = self.0.secrets.connect(tenant, secret).await?;
         let answered = connection.ping().await.map(|_| true);
+        if let (Ok(_), Some(on_connect)) = (&answered, &self.0.pools.on_connect) {
+            let found = on_connect.look(&*secret.driver, &mut *connection).await;
+            *secret.schema.lock() = found;
+        }
         connection.close().await;
         answered
+    }
+}
+
+fn status_of(tenant: &Tenant) -> TenantStatus {
+    status(tenant.admission.is_suspended(), tenant.pool().as_deref())
+}
+
+fn status(is_suspended: bool, pool: Option<&Pool>) -> TenantStatus {
+    match pool {
+        _ if is_suspended => TenantStatus::Suspended,
+        None => TenantStatus::Idle,
+        // With a connection the tenant is served, though the server may refuse another one.
+        Some(pool) if pool.status().open > 0 => TenantStatus::Healthy,
+        Some(pool) if pool.is_preparing() => TenantStatus::Migrating,
+        Some(pool) => match pool.last_error() {
+            Some(error) if error.kind == DatabaseErrorKind::SchemaBehind => TenantStatus::Behind,
+            Some(_) => TenantStatus::Unhealthy,
+            None => TenantStatus::Idle,
+        },
     }
 }
 
@@ -233,14 +367,7 @@ fn snapshot(
     kept: Option<(Arc<Secret>, Duration, bool)>,
 ) -> TenantSnapshot {
     let failure = pool.and_then(Pool::last_error);
-    let status = match (pool, &failure) {
-        _ if is_suspended => TenantStatus::Suspended,
-        (None, _) => TenantStatus::Idle,
-        // With a connection the tenant is served, though the server may refuse another one.
-        (Some(pool), _) if pool.status().open > 0 => TenantStatus::Healthy,
-        (Some(_), Some(_)) => TenantStatus::Unhealthy,
-        (Some(_), None) => TenantStatus::Idle,
-    };
+    let status = status(is_suspended, pool);
     let secret = kept.as_ref().map(|(secret, ..)| secret.clone());
     let secret = secret.or_else(|| pool.map(Pool::secret));
     TenantSnapshot {
@@ -257,6 +384,7 @@ fn snapshot(
             expires_in: secret.lease.as_ref().map(|lease| lease.left()),
         }),
         encryption: secret.as_ref().and_then(|secret| *secret.encryption.lock()),
+        schema: secret.as_ref().and_then(|secret| secret.schema.lock().clone()),
         error: failure.map(|failure| failure.summary()),
     }
 }

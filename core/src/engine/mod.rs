@@ -34,7 +34,9 @@ mod tenants;
 
 pub use database::{TenantConnection, TenantDatabase, TenantTransaction};
 pub use error::AcquireError;
-pub use health::{KnownTenant, SecretSnapshot, TenantSnapshot, TenantStatus, UsageSnapshot};
+pub use health::{
+    HealthPage, HealthQuery, KnownTenant, SecretSnapshot, StatusCounts, TenantSnapshot, TenantStatus, UsageSnapshot,
+};
 pub use house::TenantsParts;
 pub use measure::{
     cache::{CacheSnapshot, PoolMetrics, SecretMetrics},
@@ -42,7 +44,7 @@ pub use measure::{
     tally::RequestTally,
     usage::{TenantUsage, Usage},
 };
-pub use pool::{OnConnect, PoolStatus};
+pub use pool::{OnConnect, PoolStatus, SchemaBehind, SchemaVersion};
 pub use settings::{
     DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
 };

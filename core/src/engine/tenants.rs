@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     database::TenantDatabase,
     error::AcquireError,
-    health::{UsageSnapshot, known_tenant},
+    health::{UsageSnapshot, known_tenant, schema_versions},
     house::{Engine, TenantsParts},
     measure::{cache::CacheSnapshot, tally::RequestTally},
     secrets::Secret,
@@ -29,6 +29,8 @@ pub struct Tenants(pub(crate) Arc<Engine>);
 pub struct OpenedConnection {
     /// The driver.
     pub driver: Arc<dyn DatabaseDriver>,
+    /// The driver's `type`.
+    pub driver_type: Arc<str>,
     /// What the secret says of the database.
     pub config: DatabaseConfig,
     /// The connection; its owner closes it.
@@ -107,6 +109,7 @@ impl Tenants {
         let connection = opened.map_err(|error| AcquireError::Database(error.into()))?;
         Ok(OpenedConnection {
             driver: secret.driver.clone(),
+            driver_type: secret.driver_type.clone(),
             config: secret.config.clone(),
             connection,
             _held: (held, secret),
@@ -183,9 +186,10 @@ impl Tenants {
 
     /// What every tenant used, and how it is, for metrics. It passes over all that are known.
     pub fn usage_snapshot(&self) -> UsageSnapshot {
-        let known = self.0.tenants.all().iter().map(known_tenant).collect();
+        let all = self.0.tenants.all();
         UsageSnapshot {
-            known,
+            known: all.iter().map(known_tenant).collect(),
+            schema_versions: schema_versions(&all),
             forgotten: *self.0.forgotten.lock(),
         }
     }

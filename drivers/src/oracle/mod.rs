@@ -32,7 +32,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
-    Encryption, HumanDuration, MigrationLock, Plugin, ScriptFault, ScriptStatement, SecretInvalid,
+    Encryption, HumanDuration, MigrationLock, MigrationQueries, Plugin, ScriptFault, ScriptStatement, SecretInvalid,
 };
 use tokio::sync::Semaphore;
 
@@ -218,6 +218,13 @@ impl DatabaseDriver for OracleDriver {
 
     fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
         migration_lock::LOCK
+    }
+
+    fn migration_queries(&self) -> MigrationQueries {
+        MigrationQueries {
+            structure: Some(crate::structure::ORACLE),
+            ..MigrationQueries::default()
+        }
     }
 
     fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {

@@ -319,6 +319,7 @@ impl DatabaseDriver for PostgresqlDriver {
                  ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')",
             ),
             left_behind: Some(INVALID_INDEXES),
+            structure: Some(crate::structure::POSTGRESQL),
         }
     }
 

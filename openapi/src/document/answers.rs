@@ -124,6 +124,7 @@ fn codes(
             ProblemCode::DatabaseUnavailable,
             ProblemCode::SecretInvalid,
             ProblemCode::TenantMigrating,
+            ProblemCode::TenantSchemaBehind,
             ProblemCode::ShuttingDown,
             ProblemCode::OutcomeUnknown,
         ]);
@@ -293,6 +294,9 @@ fn detail(code: ProblemCode) -> &'static str {
         ProblemCode::DatabaseUnavailable => "The tenant's database cannot be used at the moment.",
         ProblemCode::SecretInvalid => "The tenant's secret is not valid.",
         ProblemCode::TenantMigrating => "The tenant's database is being migrated; try again later.",
+        ProblemCode::TenantSchemaBehind => {
+            "The tenant's database is at version \"0003\", and version \"0004\" is needed; try again once it is migrated."
+        }
         ProblemCode::OutcomeUnknown => {
             "The connection was lost while a write was under way; it may have been done. Read before you repeat it."
         }

@@ -1,7 +1,8 @@
 use super::*;
 
 fn migration(file: &str, sql: &str) -> Result<Migration, FilesError> {
-    Migration::new("sqlite", file, sql.to_owned())
+    let name = FileName::read("sqlite", file)?.unwrap();
+    Ok(Migration::new(&name, sql.to_owned()))
 }
 
 #[test]

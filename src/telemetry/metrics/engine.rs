@@ -1,6 +1,7 @@
 //! The engine's own counters, read when somebody asks for the metrics.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use opentelemetry::{
 use parking_lot::Mutex;
 use tenantry_core::{
     Encryption, TenantId,
-    engine::{CacheSnapshot, KnownTenant, TenantUsage, Tenants},
+    engine::{CacheSnapshot, KnownTenant, TenantStatus, TenantUsage, Tenants},
 };
 
 use super::tenant_labels::{OTHERS, TenantLabels};
@@ -37,6 +38,10 @@ struct Looked {
 struct Look {
     caches: CacheSnapshot,
     known: usize,
+    behind: usize,
+    migrating: usize,
+    /// How many tenants' databases are at each version.
+    versions: Vec<(KeyValue, usize)>,
     secret_breakers: usize,
     connection_breakers: usize,
     /// Tenants with an open pool, by how their last connection is protected.
@@ -56,6 +61,24 @@ fn label(tenant: Option<TenantId>) -> Label {
         Some(tenant) => KeyValue::new("tenant", tenant.to_string()),
         None => KeyValue::new("tenant", OTHERS),
     }
+}
+
+/// The most versions that have a name of their own in the metrics: the highest ones.
+const NAMED_VERSIONS: usize = 20;
+
+fn versions(counts: BTreeMap<String, usize>) -> Vec<(KeyValue, usize)> {
+    let label = |version| KeyValue::new("version", version);
+    let others = counts.len().saturating_sub(NAMED_VERSIONS);
+    let other: usize = counts.values().take(others).sum();
+    let mut versions: Vec<_> = counts
+        .into_iter()
+        .skip(others)
+        .map(|(version, tenants)| (label(version), tenants))
+        .collect();
+    if other > 0 {
+        versions.push((label(OTHERS.to_owned()), other));
+    }
+    versions
 }
 
 impl Look {
@@ -87,6 +110,9 @@ impl Look {
         Self {
             caches: tenants.cache_snapshot(),
             known: snapshot.known.len(),
+            behind: count(|tenant| tenant.status == TenantStatus::Behind),
+            migrating: count(|tenant| tenant.status == TenantStatus::Migrating),
+            versions: versions(snapshot.schema_versions),
             secret_breakers: count(|tenant| tenant.secret_breaker_open),
             connection_breakers: count(|tenant| tenant.connection_breaker_open),
             protected: [Encryption::None, Encryption::Encrypted, Encryption::Verified].map(|encryption| {
@@ -189,6 +215,15 @@ impl EngineGauges {
                         u64::from(*connection),
                         &[label.clone(), KeyValue::new("breaker", "connection")],
                     );
+                }
+            }))
+            .build();
+        meter
+            .u64_observable_gauge("tenantry.schema.tenants")
+            .with_description("Known tenants by the version of their databases, as it was seen last.")
+            .with_callback(gauges.reads(|look, to| {
+                for (version, tenants) in &look.versions {
+                    to.observe(*tenants as u64, std::slice::from_ref(version));
                 }
             }))
             .build();
@@ -306,6 +341,16 @@ const GAUGES: &[Gauge] = &[
         "tenantry.connections.capacity",
         "The most connections that are open.",
         |look| look.caches.pools.connections_capacity,
+    ),
+    (
+        "tenantry.schema.behind",
+        "Tenants whose databases are below the version that is served.",
+        |look| look.behind,
+    ),
+    (
+        "tenantry.schema.migrating",
+        "Tenants whose migrations run on their first connection.",
+        |look| look.migrating,
     ),
     ("tenantry.tenants.known", "Tenants that are known now.", |look| {
         look.known

@@ -8,8 +8,8 @@ mod tenant_labels;
 use std::sync::Arc;
 
 use opentelemetry::{
-    InstrumentationScope,
-    metrics::{Meter, MeterProvider as _},
+    InstrumentationScope, KeyValue,
+    metrics::{Counter, Meter, MeterProvider as _},
 };
 use opentelemetry_sdk::{
     Resource,
@@ -41,6 +41,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     histograms: Arc<Histograms>,
     engine: Arc<EngineGauges>,
+    migrations: Counter<u64>,
 }
 
 /// The instruments cannot be made.
@@ -71,6 +72,10 @@ impl Metrics {
         Ok(Self {
             histograms: Arc::new(Histograms::new(&meter)),
             engine: EngineGauges::register(&meter),
+            migrations: meter
+                .u64_counter("tenantry.migrations")
+                .with_description("Files that were applied on a tenant's first connection, and runs that failed.")
+                .build(),
             provider,
             registry,
         })
@@ -95,6 +100,13 @@ impl Metrics {
     /// A request was answered.
     pub(crate) fn answered(&self, route: Route, took: std::time::Duration) {
         self.histograms.answered(route, took);
+    }
+
+    /// A tenant's migrations ended on its first connection.
+    pub(crate) fn migrated(&self, applied: usize, is_failed: bool) {
+        let outcome = |outcome: &'static str| [KeyValue::new("outcome", outcome)];
+        self.migrations.add(applied as u64, &outcome("applied"));
+        self.migrations.add(u64::from(is_failed), &outcome("failed"));
     }
 
     /// Sends what there is and ends.

@@ -149,6 +149,8 @@ fn at_least(a: TenantUsage, b: &TenantUsage) -> TenantUsage {
 
 #[cfg(test)]
 mod tests {
+    use tenantry_core::engine::TenantStatus;
+
     use super::*;
 
     fn tenant(n: usize, requests: u64) -> KnownTenant {
@@ -161,6 +163,7 @@ mod tests {
             encryption: None,
             secret_breaker_open: false,
             connection_breaker_open: false,
+            status: TenantStatus::Healthy,
         }
     }
 

@@ -25,6 +25,31 @@ CREATE VIEW oracle_stand_in.user_json_columns AS
       JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND attribute.attnum = rule.conkey[1]
      WHERE rule.contype = 'c' AND pg_get_constraintdef(rule.oid) LIKE '%is_json(%';
 
+-- The dictionary, as much of it as the driver reads.
+CREATE VIEW oracle_stand_in.user_tables AS
+    SELECT upper(relname::text) AS table_name
+      FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace;
+CREATE VIEW oracle_stand_in.user_tab_columns AS
+    SELECT upper(relname::text) AS table_name, upper(attname::text) AS column_name,
+           upper(format_type(atttypid, atttypmod)) AS data_type, attlen::int AS data_length, 0 AS data_precision, 0 AS data_scale,
+           CASE WHEN attnotnull THEN 'N' ELSE 'Y' END AS nullable
+      FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped;
+CREATE VIEW oracle_stand_in.user_indexes AS
+    SELECT upper(class.relname::text) AS index_name, CASE WHEN indisunique THEN 'UNIQUE' ELSE 'NONUNIQUE' END AS uniqueness
+      FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid WHERE class.relnamespace = 'public'::regnamespace;
+CREATE VIEW oracle_stand_in.user_ind_columns AS
+    SELECT upper(index.relname::text) AS index_name, upper(of_table.relname::text) AS table_name,
+           upper(attname::text) AS column_name, attribute.attnum::int AS column_position
+      FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid JOIN pg_class AS of_table ON of_table.oid = indrelid
+      JOIN pg_attribute AS attribute ON attribute.attrelid = indexrelid WHERE index.relnamespace = 'public'::regnamespace;
+CREATE VIEW oracle_stand_in.user_views AS
+    SELECT upper(relname::text) AS view_name
+      FROM pg_class WHERE relkind = 'v' AND relnamespace = 'public'::regnamespace;
+-- Those of this stand-in are none of the user's.
+CREATE VIEW oracle_stand_in.user_triggers AS
+    SELECT '' AS table_name, '' AS trigger_name, '' AS trigger_type, '' AS triggering_event, '' AS status WHERE false;
+
 -- An empty text in a VARCHAR2 is NULL, also where it comes out of an empty CLOB.
 CREATE FUNCTION oracle_stand_in.empty_is_null() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -11,6 +11,9 @@ const BREAK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// After migrations failed, the database is left alone for longer: they may be slow, and nothing
 /// but a change mends them.
 const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A database that is below the required version is looked at again this often: it is served soon after
+/// its migration.
+const BEHIND_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 
 /// Counts the failures to connect. Closed, connections may be opened; open, requests fail at once;
 /// after a while one opening probes, while other requests still fail at once.
@@ -58,6 +61,7 @@ impl Breaker {
         if let Some(more) = self.failures.checked_sub(tolerated.saturating_add(1)) {
             let (first, longest) = match error.kind {
                 DatabaseErrorKind::Migration => PREPARE_BREAK,
+                DatabaseErrorKind::SchemaBehind => BEHIND_BREAK,
                 _ => BREAK,
             };
             self.until = Some(now + doubled(first, more, longest));

@@ -26,7 +26,7 @@ use tokio::{
 use connection::Pooled;
 pub(crate) use connection::closed;
 pub(crate) use lease::{Answer, Call, Lease};
-pub use on_connect::OnConnect;
+pub use on_connect::{OnConnect, SchemaBehind, SchemaVersion};
 pub use state::PoolStatus;
 use state::{Next, PoolState};
 
@@ -123,6 +123,9 @@ impl Pool {
                 return None;
             }
             secret.driver.secret_changed(&inner.secret.config, &secret.config);
+            if secret.config.is_same_database(&inner.secret.config) {
+                *secret.schema.lock() = inner.secret.schema.lock().clone();
+            }
             let limits = secret.limits.clone();
             inner.secret = secret;
             Some(inner.state.begin_era(Some(limits)))
@@ -148,6 +151,11 @@ impl Pool {
     /// Whether its database is left alone for now after failures to connect.
     pub(crate) fn is_broken(&self) -> bool {
         self.state().breaker().is_open()
+    }
+
+    /// Whether its database is being prepared.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.state().preparing_since.is_some()
     }
 
     /// Why the last try to connect failed, if it did.

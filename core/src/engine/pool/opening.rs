@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    Pool,
+    Pool, SchemaBehind,
     connection::{Pooled, PooledConnection},
     state::Facts,
 };
@@ -231,10 +231,19 @@ impl Pool {
         self.state().preparing_since = None;
         let outcome = outcome.map_err(BoxError::from);
         let outcome = outcome.and_then(|ended| ended.unwrap_or_else(|_| Err("the preparation panicked".into())));
-        outcome.map_err(|source| NotOpened {
-            error: DatabaseError::new(DatabaseErrorKind::Migration).with_source(source),
-            at_once: true,
+        let found = outcome.map_err(|source| {
+            let behind = source.downcast_ref::<SchemaBehind>();
+            let kind = match behind {
+                Some(behind) => {
+                    *secret.schema.lock() = Some(behind.found.clone());
+                    DatabaseErrorKind::SchemaBehind
+                }
+                None => DatabaseErrorKind::Migration,
+            };
+            let error = DatabaseError::new(kind).with_source(source);
+            NotOpened { error, at_once: true }
         })?;
+        *secret.schema.lock() = found;
         *prepared = Some(secret.clone());
         Ok(())
     }

@@ -8,7 +8,10 @@ use tokio::sync::OnceCell;
 use crate::{
     DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, SecretDocument, SecretInvalid, SecretVersion,
     ServerVersion, TenantId,
-    engine::settings::{PoolDefaults, PoolsSettings},
+    engine::{
+        SchemaVersion,
+        settings::{PoolDefaults, PoolsSettings},
+    },
     leases::HeldLease,
 };
 
@@ -26,6 +29,8 @@ pub(crate) struct Secret {
     pub(crate) lease: Option<HeldLease>,
     /// How the last connection that it opened is protected.
     pub(crate) encryption: Mutex<Option<Encryption>>,
+    /// How far the migrations of its database were when it was looked at last.
+    pub(crate) schema: Mutex<Option<SchemaVersion>>,
     /// The version of its server, which is asked once.
     pub(crate) server_version: OnceCell<ServerVersion>,
 }
@@ -78,6 +83,7 @@ impl Drivers {
             generation: 0,
             lease,
             encryption: Mutex::new(None),
+            schema: Mutex::new(None),
             server_version: OnceCell::new(),
         })
     }

@@ -66,7 +66,7 @@ impl Holdings {
     }
 
     /// The secret that is in use: the one that is kept, or the pool's if it was cleared.
-    fn in_use(&self) -> Option<Arc<Secret>> {
+    pub(crate) fn in_use(&self) -> Option<Arc<Secret>> {
         let of_pool = || self.pool.as_ref().map(|pool| pool.secret());
         self.secret.kept().cloned().or_else(of_pool)
     }

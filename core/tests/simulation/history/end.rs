@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::ConnectionTrait;
-use tenantry_core::engine::Tenants;
+use tenantry_core::engine::{HealthQuery, Tenants};
 use tokio::time::{Instant, sleep};
 
 use super::{client::statement, trouble};
@@ -99,7 +99,8 @@ async fn settle(world: &Arc<World>, engine: &Tenants) {
 
 /// What is not as it should be while nothing runs.
 async fn leaks(world: &World, engine: &Tenants) -> Option<String> {
-    let health = engine.health(false).await.unwrap_or_default();
+    let health = engine.health(HealthQuery::all(false)).await;
+    let health = health.map(|page| page.tenants).unwrap_or_default();
     let counted = engine.cache_snapshot().pools.connections;
     let (mut open, mut in_use) = (0, 0);
     for tenant in &health {

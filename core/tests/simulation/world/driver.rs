@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use sea_orm::DbBackend;
 use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, MigrationLock, SecretInvalid,
-    TenantId, engine::OnConnect,
+    TenantId,
+    engine::{OnConnect, SchemaVersion},
 };
 use tokio::time::{Instant, sleep};
 
@@ -153,7 +154,7 @@ impl OnConnect for ScriptedMigrations {
         _: &dyn DatabaseDriver,
         _: &DatabaseConfig,
         connection: &mut dyn Connection,
-    ) -> Result<(), BoxError> {
+    ) -> Result<Option<SchemaVersion>, BoxError> {
         let (takes, fails) = {
             let state = self.0.lock();
             let dice = &state.tenants[index_of(tenant.as_str())].dice;
@@ -170,7 +171,7 @@ impl OnConnect for ScriptedMigrations {
         if fails {
             Err("a migration was told to fail".into())
         } else {
-            Ok(())
+            Ok(None)
         }
     }
 }

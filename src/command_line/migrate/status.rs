@@ -1,0 +1,265 @@
+//! `tenantry migrate status`: how far every tenant's database is, and what differs from the others.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tenantry_core::TenantId;
+
+use super::{
+    apply::choice,
+    flags::Status,
+    outcome::{Fault, Shared},
+    print_json, tenants,
+};
+use crate::{
+    command_line::{DONE, FAILED, Stop, report},
+    installation::Installation,
+    migrations::{Choice, State, Structure},
+};
+
+/// The most structures that are kept for comparing them.
+const MOST_KEPT: usize = 1000;
+/// The most rows of a table: of more tenants than these, only those are shown that are not current.
+const MOST_ROWS: usize = 1000;
+
+/// One tenant, as it is shown.
+#[derive(Debug, Serialize)]
+struct Row {
+    tenant: TenantId,
+    driver: Option<Arc<str>>,
+    version: Option<Arc<str>>,
+    pending: Arc<[String]>,
+    failed: Option<String>,
+    changed: Arc<[String]>,
+    ahead: Arc<[String]>,
+    drift: Vec<String>,
+    error: Option<Box<Fault>>,
+    /// Which structure its database has, if it can be compared.
+    #[serde(skip)]
+    fingerprint: Option<u64>,
+}
+
+impl Row {
+    fn is_current(&self) -> bool {
+        let lists = [&self.pending, &self.changed, &self.ahead];
+        self.failed.is_none()
+            && self.error.is_none()
+            && self.drift.is_empty()
+            && lists.iter().all(|list| list.is_empty())
+    }
+
+    /// What is not as it should be, for the table.
+    fn told(&self) -> String {
+        let mut told = Vec::new();
+        let mut list = |what: &str, names: &[String]| {
+            if !names.is_empty() {
+                told.push(format!("{what} {}", names.join(", ")));
+            }
+        };
+        list("failed:", self.failed.as_slice());
+        list("changed:", &self.changed);
+        list("ahead:", &self.ahead);
+        list("drift:", &self.drift);
+        if let Some(fault) = &self.error {
+            told.push(fault.detail.clone());
+        }
+        match told.is_empty() {
+            true if self.pending.is_empty() => "current".to_owned(),
+            true => "behind".to_owned(),
+            false => told.join("; "),
+        }
+    }
+}
+
+pub(super) async fn run(installation: &Installation, flags: Status) -> Result<u8, Stop> {
+    let choice = choice(installation, None)?;
+    let ids = tenants(installation, &flags.tenant).await?;
+    let template = match &flags.template {
+        None => None,
+        Some(raw) => Some(Template::read(installation, raw, choice).await?),
+    };
+    let progress = report::progress(ids.len(), "looking");
+    let mut shared = Shared::default();
+    let mut kept = Kept::default();
+    let mut rows = Vec::with_capacity(ids.len());
+    let mut looking = futures_util::stream::iter(ids)
+        .map(|id| async move { (id, look(installation, &id, choice).await) })
+        .buffer_unordered(usize::from(flags.parallel));
+    while let Some((id, found)) = looking.next().await {
+        progress.inc(1);
+        rows.push(row(id, found, &mut shared, &mut kept));
+    }
+    progress.finish_and_clear();
+    rows.sort_unstable_by_key(|row| row.tenant);
+    match template {
+        Some(template) => template.compare(&mut rows, &kept),
+        None => compare_with_most(&mut rows, &kept),
+    }
+    show(&rows, flags.json)?;
+    Ok(if rows.iter().all(Row::is_current) { DONE } else { FAILED })
+}
+
+/// What was found of one tenant.
+struct Found {
+    driver: String,
+    state: State,
+    structure: Option<Structure>,
+}
+
+async fn look(installation: &Installation, id: &TenantId, choice: Choice) -> Result<Found, Fault> {
+    let opened = installation.tenants().open_connection(id).await;
+    let mut opened = opened.map_err(|error| Fault::new(&error))?;
+    let (driver, connection) = (&*opened.driver, &mut *opened.connection);
+    let found = async {
+        let state = installation.migrations().look(driver, connection, choice).await?;
+        let structure = Structure::read(driver, connection).await?;
+        Ok((state, structure))
+    };
+    let found = found.await;
+    opened.connection.close().await;
+    let (state, structure) = found.map_err(|error| Fault::from(&error))?;
+    let driver = opened.driver_type.to_string();
+    Ok(Found {
+        driver,
+        state,
+        structure,
+    })
+}
+
+fn row(tenant: TenantId, found: Result<Found, Fault>, shared: &mut Shared, kept: &mut Kept) -> Row {
+    let (found, error) = match found {
+        Ok(found) => (Some(found), None),
+        Err(fault) => (None, Some(Box::new(fault))),
+    };
+    let driver = found.as_ref().map(|found| shared.text(&found.driver));
+    let (state, structure) = match found {
+        Some(Found { state, structure, .. }) => (state, structure),
+        None => (State::default(), None),
+    };
+    // A file that failed half-way has left the others behind anyway.
+    let structure = structure.filter(|_| state.failed.is_none());
+    Row {
+        tenant,
+        driver,
+        version: state.version.as_deref().map(|version| shared.text(version)),
+        pending: shared.list(state.pending),
+        failed: state.failed,
+        changed: shared.list(state.changed),
+        ahead: shared.list(state.ahead),
+        drift: Vec::new(),
+        error,
+        fingerprint: structure.map(|structure| kept.keep(structure)),
+    }
+}
+
+/// The structures that were seen, each once.
+#[derive(Default)]
+struct Kept(HashMap<u64, Structure>);
+
+impl Kept {
+    fn keep(&mut self, structure: Structure) -> u64 {
+        let fingerprint = structure.fingerprint();
+        if self.0.len() < MOST_KEPT {
+            self.0.entry(fingerprint).or_insert(structure);
+        }
+        fingerprint
+    }
+
+    fn differences(&self, fingerprint: u64, other: Option<&Structure>, name: &str) -> Vec<String> {
+        match (self.0.get(&fingerprint), other) {
+            (Some(own), Some(other)) => own.differences(other, name),
+            _ => vec![format!("it is not made as {name}")],
+        }
+    }
+}
+
+/// Compares each tenant with what most tenants of its driver and version have; of two that are as many,
+/// with the one that comes first.
+fn compare_with_most(rows: &mut [Row], kept: &Kept) {
+    let mut counts: HashMap<_, HashMap<u64, (usize, usize)>> = HashMap::new();
+    for (index, row) in rows.iter().enumerate() {
+        if let Some(fingerprint) = row.fingerprint {
+            let group = counts.entry((row.driver.clone(), row.version.clone())).or_default();
+            group.entry(fingerprint).or_insert((0, index)).0 += 1;
+        }
+    }
+    for row in rows {
+        let Some(fingerprint) = row.fingerprint else {
+            continue;
+        };
+        let group = counts.get(&(row.driver.clone(), row.version.clone()));
+        let most = group.and_then(|group| {
+            let most = group
+                .iter()
+                .max_by_key(|(_, (count, first))| (*count, std::cmp::Reverse(*first)));
+            most.map(|(most, _)| *most)
+        });
+        if let Some(most) = most.filter(|most| *most != fingerprint) {
+            row.drift = kept.differences(fingerprint, kept.0.get(&most), "the others");
+        }
+    }
+}
+
+/// The tenant that the others are compared with.
+struct Template {
+    name: String,
+    found: Found,
+    structure: Structure,
+}
+
+impl Template {
+    async fn read(installation: &Installation, raw: &str, choice: Choice) -> Result<Self, Stop> {
+        let malformed = |error| Stop::Misuse(format!("--template: the id {error}"));
+        let id: TenantId = installation.id_pattern().parse(raw).map_err(malformed)?;
+        let unread = |reason: String| Stop::Failure(format!("--template: `{id}` cannot be looked at: {reason}"));
+        let mut found = look(installation, &id, choice)
+            .await
+            .map_err(|fault| unread(fault.detail))?;
+        let structure = found.structure.take();
+        let structure = structure.ok_or_else(|| unread("its driver does not say what it is made of".to_owned()))?;
+        Ok(Self {
+            name: format!("`{id}`"),
+            found,
+            structure,
+        })
+    }
+
+    /// Only databases of its own kind and version can be compared with it.
+    fn compare(&self, rows: &mut [Row], kept: &Kept) {
+        let fingerprint = self.structure.fingerprint();
+        for row in rows {
+            let is_alike = row.driver.as_deref() == Some(&self.found.driver)
+                && row.version.as_deref() == self.found.state.version.as_deref();
+            if let Some(own) = row.fingerprint.filter(|own| is_alike && *own != fingerprint) {
+                row.drift = kept.differences(own, Some(&self.structure), &self.name);
+            }
+        }
+    }
+}
+
+fn show(rows: &[Row], json: bool) -> Result<(), Stop> {
+    if json {
+        return print_json(rows.iter());
+    }
+    let mut table = report::table(["tenant", "driver", "version", "pending", "state"]);
+    let is_short = rows.len() <= MOST_ROWS;
+    for row in rows.iter().filter(|row| is_short || !row.is_current()).take(MOST_ROWS) {
+        let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or("-").to_owned();
+        let pending = match row.pending.len() {
+            0 => "-".to_owned(),
+            1..=3 => row.pending.join(", "),
+            more => format!("{more} from {}", row.pending[0]),
+        };
+        table.add_row([
+            row.tenant.to_string(),
+            text(&row.driver),
+            text(&row.version),
+            pending,
+            row.told(),
+        ]);
+    }
+    report::print(&table)?;
+    let current = rows.iter().filter(|row| row.is_current()).count();
+    report::print(format_args!("{current} current, {} not", rows.len() - current))
+}

@@ -1,0 +1,237 @@
+//! Takes over databases that another tool has migrated: what that tool has applied is recorded as
+//! applied.
+
+use std::collections::BTreeSet;
+
+use sea_orm::{Statement, TransactionOptions};
+use tenantry_core::{Connection, DatabaseDriver, DatabaseErrorKind, MigrationLock};
+
+use super::{
+    applied::{Applied, Record, Recorded, create_table},
+    error::MigrationError,
+    files::Migration,
+    run::Run,
+    structure::Structure,
+};
+
+/// What another tool says that it has applied.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Foreign {
+    tool: &'static str,
+    table: &'static str,
+    /// Every version up to this one.
+    up_to: Option<i64>,
+    /// And these.
+    versions: BTreeSet<i64>,
+    /// A version that it began and did not end.
+    failed: Option<String>,
+}
+
+/// Checks that a database has these files.
+pub(super) async fn check(
+    driver: &dyn DatabaseDriver,
+    connection: &mut dyn Connection,
+    files: &[&Migration],
+) -> Result<(), MigrationError> {
+    let refused = |reason| Err(MigrationError::NotAdopted { reason });
+    let Some(foreign) = Foreign::read(driver, connection).await? else {
+        let structure = Structure::read(driver, connection).await?;
+        return match structure {
+            Some(structure) if structure.is_empty() => {
+                refused("the database has no table; `tenantry migrate` applies the files".to_owned())
+            }
+            _ => Ok(()),
+        };
+    };
+    let Foreign { tool, table, .. } = foreign;
+    if let Some(version) = foreign.failed {
+        return refused(format!(
+            "the version `{version}` has failed, as the table `{table}` of {tool} says"
+        ));
+    }
+    let has = |version| foreign.versions.contains(&version) || foreign.up_to.is_some_and(|up_to| version <= up_to);
+    match files.iter().find(|file| !file.sample && !has(file.version)) {
+        None => Ok(()),
+        Some(file) => refused(format!(
+            "`{}` is not among the versions that the table `{table}` of {tool} has",
+            file.name
+        )),
+    }
+}
+
+impl Foreign {
+    async fn read(
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<Self>, MigrationError> {
+        let dialect = driver.migration_dialect();
+        let flyway = match dialect {
+            "oracle" => {
+                "SELECT \"version\", \"type\", CASE WHEN \"success\" = 1 THEN '1' ELSE '0' END FROM \"flyway_schema_history\""
+            }
+            _ => "SELECT version, type, CASE WHEN success THEN '1' ELSE '0' END FROM flyway_schema_history",
+        };
+        if let Some(rows) = rows::<3>(driver, connection, flyway).await? {
+            return Ok(Some(Self::of_flyway(rows)));
+        }
+        let text = match dialect {
+            "postgresql" => "CAST(version AS text)",
+            "oracle" => "CAST(version AS VARCHAR(40))",
+            "mysql" => "CAST(version AS CHAR)",
+            _ => "CAST(version AS TEXT)",
+        };
+        let sqlx = format!("SELECT {text}, CASE WHEN success THEN '1' ELSE '0' END FROM _sqlx_migrations");
+        if let Some(rows) = rows::<2>(driver, connection, &sqlx).await? {
+            let mut foreign = Self::of("sqlx", "_sqlx_migrations");
+            for [version, success] in rows {
+                foreign.add(version, success.as_deref() == Some("1"));
+            }
+            return Ok(Some(foreign));
+        }
+        let golang = format!("SELECT {text}, CASE WHEN dirty THEN '1' ELSE '0' END FROM schema_migrations");
+        if let Some(rows) = rows::<2>(driver, connection, &golang).await? {
+            let mut foreign = Self::of("golang-migrate", "schema_migrations");
+            for [version, dirty] in rows {
+                if dirty.as_deref() == Some("1") {
+                    foreign.failed = version.clone();
+                }
+                foreign.up_to = version.and_then(|version| version.parse().ok());
+            }
+            return Ok(Some(foreign));
+        }
+        let dbmate = format!("SELECT {text} FROM schema_migrations");
+        if let Some(rows) = rows::<1>(driver, connection, &dbmate).await? {
+            let mut foreign = Self::of("dbmate", "schema_migrations");
+            for [version] in rows {
+                foreign.add(version, true);
+            }
+            return Ok(Some(foreign));
+        }
+        Ok(None)
+    }
+
+    fn of(tool: &'static str, table: &'static str) -> Self {
+        Self {
+            tool,
+            table,
+            ..Self::default()
+        }
+    }
+
+    fn of_flyway(rows: Vec<[Option<String>; 3]>) -> Self {
+        let mut foreign = Self::of("Flyway", "flyway_schema_history");
+        for [version, kind, success] in rows {
+            // A repeatable file has no version, and neither has the row that says that a schema was made.
+            let Some(version) = version else {
+                continue;
+            };
+            if kind.as_deref() == Some("BASELINE") {
+                foreign.up_to = foreign.up_to.max(version.parse().ok());
+            }
+            foreign.add(Some(version), success.as_deref() == Some("1"));
+        }
+        foreign
+    }
+
+    fn add(&mut self, version: Option<String>, succeeded: bool) {
+        let number = version.as_deref().and_then(|version| version.parse().ok());
+        match (number, succeeded) {
+            (Some(number), true) => drop(self.versions.insert(number)),
+            (_, false) => self.failed = version,
+            // A version with dots, for which no file can stand.
+            (None, true) => {}
+        }
+    }
+}
+
+/// The rows of a query as texts; `None` if there is no such table, or no such column.
+async fn rows<const N: usize>(
+    driver: &dyn DatabaseDriver,
+    connection: &mut dyn Connection,
+    sql: &str,
+) -> Result<Option<Vec<[Option<String>; N]>>, MigrationError> {
+    let statement = Statement::from_string(driver.backend(), sql);
+    let rows = match connection.query(&statement).await {
+        Ok(rows) => rows,
+        Err(error) if error.kind == DatabaseErrorKind::Other => return Ok(None),
+        Err(error) => return Err(MigrationError::Structure(error)),
+    };
+    let mut texts = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut cells = std::array::from_fn(|_| None);
+        for (index, cell) in cells.iter_mut().enumerate() {
+            *cell = row.try_get_by_index(index).map_err(MigrationError::Unreadable)?;
+        }
+        texts.push(cells);
+    }
+    Ok(Some(texts))
+}
+
+impl Run<'_> {
+    /// Records files as applied.
+    pub(super) async fn adopt(mut self, files: &[&Migration]) -> Result<Vec<String>, MigrationError> {
+        let lock = self.driver.migration_lock(self.config);
+        self.take(&lock).await?;
+        let recorded = self.record_all(&lock, files).await;
+        if recorded.is_err() {
+            self.roll_back().await;
+        }
+        recorded
+    }
+
+    async fn record_all(&mut self, lock: &MigrationLock, files: &[&Migration]) -> Result<Vec<String>, MigrationError> {
+        create_table(self.driver, self.connection).await?;
+        if matches!(lock, MigrationLock::Session { .. }) {
+            let begun = self.connection.begin(&TransactionOptions::default()).await;
+            begun.map_err(MigrationError::Table)?;
+        }
+        let applied = Applied::read(self.driver, self.connection).await?.unwrap_or_default();
+        let record = Record::find(self.driver, self.connection).await?;
+        let mut names = Vec::new();
+        for file in files {
+            let (driver, connection) = (self.driver, &mut *self.connection);
+            let recorded = match applied.get(file.version) {
+                None => record.insert(driver, connection, file, &file.checksum).await,
+                // An earlier run began with it and found what it makes.
+                Some(Recorded::Part(_)) => record.update(driver, connection, file, None, &file.checksum).await,
+                Some(Recorded::Whole(_)) => continue,
+            };
+            recorded.map_err(MigrationError::Table)?;
+            names.push(file.name.clone());
+        }
+        self.connection.commit().await.map_err(MigrationError::Table)?;
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(version: Option<&str>, kind: &str, success: &str) -> [Option<String>; 3] {
+        [
+            version.map(str::to_owned),
+            Some(kind.to_owned()),
+            Some(success.to_owned()),
+        ]
+    }
+
+    #[test]
+    fn a_baseline_of_flyway_stands_for_everything_before_it() {
+        let foreign = Foreign::of_flyway(vec![
+            row(None, "SCHEMA", "1"),
+            row(Some("3"), "BASELINE", "1"),
+            row(Some("5"), "SQL", "1"),
+            row(Some("5.1"), "SQL", "1"),
+            row(None, "SQL", "1"),
+        ]);
+        assert_eq!((foreign.up_to, foreign.failed), (Some(3), None));
+        assert_eq!(foreign.versions, BTreeSet::from([3, 5]));
+    }
+
+    #[test]
+    fn a_version_that_failed_is_kept() {
+        let foreign = Foreign::of_flyway(vec![row(Some("1"), "SQL", "1"), row(Some("2"), "SQL", "0")]);
+        assert_eq!(foreign.failed.as_deref(), Some("2"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What comes before the first use of a tenant's database: its files are applied, and its version is
+//! checked.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tenantry_core::{
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId,
+    engine::{OnConnect, SchemaBehind, SchemaVersion},
+};
+
+use super::{Choice, Database, MigrationError, Migrations, Report, State};
+
+/// Applies migrations on a tenant's first connection, and lets no database be served that is below a
+/// version.
+pub struct MigrationsOnConnect {
+    migrations: Arc<Migrations>,
+    is_applying: bool,
+    choice: Choice,
+    require: Option<Required>,
+    counts: Option<Counts>,
+}
+
+/// Takes how many files a run has applied, and whether it failed.
+type Counts = Box<dyn Fn(usize, bool) + Send + Sync>;
+
+/// The lowest version that is served.
+#[derive(Debug, Clone)]
+struct Required {
+    version: i64,
+    text: String,
+}
+
+impl MigrationsOnConnect {
+    /// Those files, with or without sample rows. Unless `is_applying`, databases are only looked at.
+    pub fn new(migrations: Arc<Migrations>, is_applying: bool, sample_data: bool) -> Self {
+        let choice = Choice { sample_data, to: None };
+        Self {
+            migrations,
+            is_applying,
+            choice,
+            require: None,
+            counts: None,
+        }
+    }
+
+    /// Lets no database be served below this version, written as its file does: `0004`.
+    #[must_use]
+    pub fn require(mut self, version: i64, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.require = Some(Required { version, text });
+        self
+    }
+
+    /// Has each run counted: how many files it has applied, and whether it failed.
+    #[must_use]
+    pub fn counted(mut self, counts: impl Fn(usize, bool) + Send + Sync + 'static) -> Self {
+        self.counts = Some(Box::new(counts));
+        self
+    }
+
+    async fn state(
+        &self,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<State, MigrationError> {
+        self.migrations.look_quietly(driver, connection, self.choice).await
+    }
+
+    fn check(&self, state: State) -> Result<Option<SchemaVersion>, BoxError> {
+        let behind = self
+            .require
+            .as_ref()
+            .filter(|required| !state.reaches(required.version));
+        let required = behind.map(|required| required.text.clone());
+        let found = SchemaVersion::from(state);
+        match required {
+            Some(required) => Err(SchemaBehind { found, required }.into()),
+            None => Ok(Some(found)),
+        }
+    }
+}
+
+impl From<State> for SchemaVersion {
+    fn from(state: State) -> Self {
+        Self {
+            version: state.version,
+            pending: state.pending.len(),
+        }
+    }
+}
+
+#[async_trait]
+impl OnConnect for MigrationsOnConnect {
+    async fn prepare(
+        &self,
+        tenant: &TenantId,
+        driver: &dyn DatabaseDriver,
+        config: &DatabaseConfig,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        if self.is_applying {
+            let database = Database { driver, config, tenant };
+            let mut report = Report::default();
+            let applying = self.migrations.apply(database, connection, self.choice, &mut report);
+            let applied = applying.await;
+            if let Some(counts) = &self.counts {
+                counts(report.applied.len(), applied.is_err());
+            }
+            applied?;
+            if self.require.is_none() {
+                return Ok(Some(SchemaVersion {
+                    version: report.version,
+                    pending: 0,
+                }));
+            }
+        }
+        match self.state(driver, connection).await {
+            Ok(state) => self.check(state),
+            Err(error) if self.require.is_some() => Err(error.into()),
+            // A database of another kind, or one whose tables are another program's.
+            Err(error) => {
+                tracing::debug!(tenant_id = %tenant, %error, "the version of a database is not known");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn look(&self, driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Option<SchemaVersion> {
+        self.state(driver, connection).await.ok().map(SchemaVersion::from)
+    }
+}

@@ -1,0 +1,92 @@
+//! Keeps a file from stopping its tenant's requests.
+//!
+//! A definition waits for the requests that use its table, and every later request waits behind it. So
+//! it waits for a moment only; then the file gives way and is tried again after a pause.
+
+use tenantry_core::{DatabaseDriver, StatementEffect};
+
+use super::{
+    error::MigrationError,
+    script::{Script, verb},
+};
+
+/// How long all definitions of one transaction may wait for tables together. The tables that it has
+/// already are kept that long.
+const LONGEST_MS: usize = 1500;
+/// The least that one of them waits.
+const SHORTEST_MS: usize = 100;
+
+/// What limits the waiting in a file's transaction, if it has a definition.
+pub(super) fn of_transaction(driver: &dyn DatabaseDriver, script: &Script<'_>) -> Option<String> {
+    if driver.migration_dialect() != "postgresql" || sets_its_own(script) {
+        return None;
+    }
+    let definitions = script
+        .statements
+        .iter()
+        .filter(|statement| is_definition(statement.sql))
+        .count();
+    let each = LONGEST_MS.checked_div(definitions)?.max(SHORTEST_MS);
+    Some(format!("SET LOCAL lock_timeout = '{each}ms'"))
+}
+
+/// What limits the waiting of one statement outside a transaction, or lifts that limit. `is_local` is
+/// whether it runs in a transaction of its own.
+pub(super) fn of_statement(
+    driver: &dyn DatabaseDriver,
+    script: &Script<'_>,
+    sql: &str,
+    is_local: bool,
+) -> Option<&'static str> {
+    if sets_its_own(script) {
+        return None;
+    }
+    let is_limited = is_definition(sql);
+    match (driver.migration_dialect(), is_limited) {
+        ("postgresql", true) if is_local => Some("SET LOCAL lock_timeout = '1s'"),
+        ("postgresql", true) => Some("SET lock_timeout = '1s'"),
+        // It takes no lock that a request waits for, and does wait for every transaction.
+        ("postgresql", false) if !is_local && is_concurrent(sql) => Some("SET lock_timeout = 0"),
+        ("mysql", true) => Some("SET SESSION lock_wait_timeout = 1"),
+        ("oracle", true) => Some("ALTER SESSION SET DDL_LOCK_TIMEOUT = 1"),
+        _ => None,
+    }
+}
+
+/// Whether a file chooses for itself how long it waits.
+fn sets_its_own(script: &Script<'_>) -> bool {
+    let mut settings = script
+        .statements
+        .iter()
+        .filter(|statement| statement.effect == StatementEffect::Session);
+    settings.any(|setting| {
+        let sql = setting.sql.to_ascii_lowercase();
+        sql.contains("lock_timeout") || sql.contains("lock_wait_timeout")
+    })
+}
+
+fn is_definition(sql: &str) -> bool {
+    matches!(
+        verb(sql).as_str(),
+        "ALTER" | "CREATE" | "DROP" | "LOCK" | "RENAME" | "TRUNCATE" | "COMMENT" | "CLUSTER" | "REINDEX"
+    ) && !is_concurrent(sql)
+}
+
+fn is_concurrent(sql: &str) -> bool {
+    sql.to_ascii_uppercase().contains("CONCURRENTLY")
+}
+
+/// Whether a file failed because its tables were in use: PostgreSQL's lock_not_available, MySQL's
+/// ER_LOCK_WAIT_TIMEOUT, Oracle's ORA-00054.
+pub(super) fn is_busy(driver: &dyn DatabaseDriver, error: &MigrationError) -> bool {
+    let MigrationError::Failed { source, .. } = error else {
+        return false;
+    };
+    let code = source.code.as_deref();
+    match driver.migration_dialect() {
+        "postgresql" => code == Some("55P03"),
+        "mysql" => code == Some("1205"),
+        "oracle" => matches!(code, Some("54" | "00054" | "ORA-00054")),
+        _ => false,
+    }
+}
