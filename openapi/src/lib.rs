@@ -12,6 +12,7 @@ mod current;
 mod database_problem;
 mod document;
 mod failure;
+mod fleet_page;
 mod health;
 mod health_page;
 mod input;

@@ -81,7 +81,7 @@ pub fn gzip(bytes: &[u8]) -> Bytes {
 }
 
 /// Something that is sent as it is, and what tells one state of it from another.
-struct Content {
+pub(crate) struct Content {
     bytes: Bytes,
     gzipped: Gzipped,
     media_type: &'static str,
@@ -89,7 +89,7 @@ struct Content {
 }
 
 impl Content {
-    fn new(bytes: Bytes, media_type: &'static str) -> Self {
+    pub(crate) fn new(bytes: Bytes, media_type: &'static str) -> Self {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         // Weak (RFC 9110 §8.8.1): on its way out it may be compressed.
@@ -122,7 +122,7 @@ impl Content {
     }
 }
 
-fn serve(
+pub(crate) fn serve(
     content: Arc<OnceCell<Option<Content>>>,
     content_of: impl Fn() -> Option<Content> + Clone + Send + Sync + 'static,
     headers: HeaderMap,

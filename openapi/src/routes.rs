@@ -10,7 +10,7 @@ use crate::{
     RequestIds, TenantApi, TenantGate, TenantStatsApi, UsersApi,
     api_set::{Around, Description, RouteTable},
     document::{self, ApiConflict, ApiDocument, DocumentSettings},
-    pages,
+    fleet_page, pages,
     router::Router,
     tenant::Target,
 };
@@ -81,7 +81,7 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
     let own = extra.take_middleware();
     let mut below_prefix = ours.into_routes();
     below_prefix.extend(extra.into_checked_routes());
-    let operator = ApiSet::new()
+    let mut operator = ApiSet::new()
         .with(HealthApi {
             tenants: tenants.clone(),
             readiness: parts.readiness.clone(),
@@ -94,6 +94,7 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
             log: parts.log,
         })
         .into_routes();
+    fleet_page::add_route(&mut operator, parts.operator.token.is_some());
 
     let apart = parts.document.operator_server.is_some();
     let mut main = below_prefix.clone();

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    client::Client,
     databases::serve,
     migrations::{Project, sqlite},
 };
@@ -180,4 +181,42 @@ async fn a_tenant_that_is_being_migrated_says_so() {
         (&json!(1), &json!("slow")),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn the_fleet_page_is_where_operators_are_and_holds_no_tenant() {
+    let project = Project::new(json!({"acme": sqlite("acme")}));
+    let config = format!(
+        "{}admin: {{ token: an-operator-token-of-the-tests }}\n",
+        project.config(false)
+    );
+    let server = crate::databases::program()
+        .config(config)
+        .admin_listener()
+        .start()
+        .await
+        .unwrap();
+    let (main, operators) = (Client::of(&server), Client::at(server.admin_url()));
+    main.get("/admin").await.problem(404, "not_found");
+    let page = operators.get("/admin").await.expect(200);
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    let policy = page.header("content-security-policy");
+    for part in [
+        "default-src 'none'",
+        "script-src 'sha256-",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(
+        !policy.contains("unsafe") && page.header("x-content-type-options") == "nosniff",
+        "{policy}"
+    );
+    assert!(!page.text().contains("acme"));
+    operators
+        .post("/admin", &json!({}))
+        .await
+        .problem(405, "method_not_allowed");
+    operators.get("/health/tenants").await.problem(401, "unauthenticated");
 }
