@@ -251,17 +251,19 @@
   const one = (id) => encodeURIComponent(id);
 
   // One tenant is a page of one, which begins after the tenant before it.
-  const check = (id) => act(async () => {
+  async function reread(id, probe) {
     const before = tenants[indexOf(id) - 1];
     const bytes = before === undefined ? [] : [...new TextEncoder().encode(before.id)];
     const place = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    const found = await read("/health/tenants?probe=true&limit=1" + (place === "" ? "" : "&after=" + place));
+    const found = await read("/health/tenants?limit=1&probe=" + probe + (place === "" ? "" : "&after=" + place));
     if (found.tenants[0]?.id === id) {
       replace(found.tenants[0]);
     } else {
       await load();
     }
-  });
+  }
+
+  const check = (id) => act(() => reread(id, true));
 
   function ask(name, id) {
     const [label, verb, consequence] = ACTIONS[name];
@@ -283,7 +285,7 @@
     if (name === "refresh") {
       replace(await answer.json());
     } else {
-      await check(id);
+      await reread(id, false);
     }
   }
 
@@ -335,12 +337,12 @@
     for (const [tenant, count] of now.requests) {
       const requests = count - (then.requests.get(tenant) ?? 0);
       if (tenant === "other" || requests <= 0 || samples.length < 2) continue;
-      busy.push([tenant, requests / (minutes * 60)]);
+      busy.push([tenant, requests]);
       const seconds = (now.seconds.get(tenant) ?? 0) - (then.seconds.get(tenant) ?? 0);
       slow.push([tenant, (1000 * seconds) / requests]);
     }
     const descending = (one, other) => other[1] - one[1];
-    chart("busiest", busy.sort(descending), (value) => value.toFixed(value < 10 ? 1 : 0) + " requests/s");
+    chart("busiest", busy.sort(descending), (value) => number.format(value) + (value === 1 ? " request" : " requests"));
     chart("slowest", slow.sort(descending), (value) => duration(value));
     const none = samples.length >= 2 && busy.length === 0 ? " No tenant had a request." : "";
     part("busiest-hint").textContent = over + none;
@@ -424,13 +426,13 @@
   part("forget").addEventListener("click", () => signOut(""));
   part("reload").addEventListener("click", () => act(load));
   part("filter").addEventListener("submit", (event) => event.preventDefault());
-  for (const id of ["name", "status"]) {
-    part(id).addEventListener("input", () => {
+  for (const [id, event] of [["name", "input"], ["status", "change"]]) {
+    part(id).addEventListener(event, () => {
       page = 0;
       show();
     });
   }
-  part("sort").addEventListener("input", () => {
+  part("sort").addEventListener("change", () => {
     sort = { key: part("sort").value, up: true };
     page = 0;
     show();
