@@ -25,6 +25,8 @@ pub fn register(registry: &mut Registry) {
     registry.provider::<providers::EnvProvider>();
     registry.provider::<providers::FileProvider>();
     registry.provider::<providers::StaticProvider>();
+    #[cfg(feature = "vault")]
+    registry.provider::<providers::VaultProvider>();
 
     #[cfg(feature = "mysql")]
     registry.driver::<tenantry_drivers::MysqlDriver>();

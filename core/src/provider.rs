@@ -15,6 +15,8 @@ use crate::{BoxError, DatabaseConfig, Lease, SecretDocument, TenantId};
 /// * a tenant it does not know is [`ProviderError::NotFound`], and an outage is never that;
 /// * the same content has the same version, a changed one another;
 /// * `list` names each tenant that `fetch` finds, once, and none that breaks the rule for tenant ids;
+/// * a place that is asked too often is [`ProviderError::Throttled`], with the time it says;
+/// * an answer or a list of which a part is missing is [`ProviderError::Unavailable`];
 /// * no error repeats a part of a secret;
 /// * it keeps no copy of its own: caching is the engine's.
 #[async_trait]

@@ -24,7 +24,6 @@
 //! those below the prefix are asked for. The six question marks stand for what AWS adds to a secret's name in its ARN. Secrets
 //! under a KMS key of one's own need `kms:Decrypt` on that key as well, and `role_arn` needs `sts:AssumeRole` on that role.
 
-mod defaults;
 mod failure;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
@@ -47,7 +46,7 @@ use tenantry_core::{
 use tokio::time::timeout;
 use tracing::{Dispatch, instrument::WithSubscriber};
 
-use crate::secret_text;
+use crate::{defaults, secret_text};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_TIMEOUT: Duration = Duration::from_secs(2);

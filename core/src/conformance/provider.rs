@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use crate::{ProviderError, SecretDocument, SecretProvider, TenantId};
+use crate::{Lease, ProviderError, SecretDocument, SecretProvider, TenantId};
 
 /// The longest that a change may take to be seen, and an outage to be told.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +44,91 @@ pub trait ProviderFixture: Send + Sync {
     async fn break_it(&self) -> bool {
         false
     }
+
+    /// A provider over a place that answers but does not do what it should; `None` if there is nothing
+    /// between the provider and its place that could misbehave so.
+    async fn misbehaving(&self, _how: Misbehaviour) -> Option<Arc<dyn SecretProvider>> {
+        None
+    }
+}
+
+/// How the place of secrets misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misbehaviour {
+    /// It answers that it is asked too often, and to come again in seven seconds.
+    Throttles,
+    /// Each answer is cut in the middle. It would hold [`CANARY`].
+    CutsAnswers,
+    /// A list's first page is whole and the second one cut.
+    CutsPages,
+}
+
+/// A provider whose secrets have leases, and the place that grants them.
+#[async_trait]
+pub trait LeaseFixture: Send + Sync {
+    /// The provider.
+    async fn provider(&self) -> Arc<dyn SecretProvider>;
+
+    /// Creates a tenant whose secrets have leases of a minute that can be extended.
+    async fn put(&self, tenant: &TenantId);
+
+    /// Whether the place still counts the lease.
+    async fn is_there(&self, lease: &Lease) -> bool;
+}
+
+/// Checks what [`SecretProvider`]'s documentation says of leases.
+///
+/// # Panics
+/// At the first sentence that does not hold.
+pub async fn check_leases(fixture: &dyn LeaseFixture) {
+    let tenant = id("leased");
+    fixture.put(&tenant).await;
+    let provider = fixture.provider().await;
+    let fetch = async || match soon(provider.fetch(&tenant)).await {
+        Ok(SecretDocument {
+            lease: Some(lease),
+            version,
+            ..
+        }) => (lease, version),
+        Ok(_) => panic!("the secret has no lease"),
+        Err(error) => panic!("the secret is {error:?}"),
+    };
+    let (first, second) = (fetch().await, fetch().await);
+    assert_ne!(first.0.id, second.0.id, "two secrets have the same lease");
+    assert_ne!(first.1, second.1, "two secrets have the same version");
+    let minute = Duration::from_secs(60);
+    for (lease, _) in [&first, &second] {
+        assert!(lease.renewable, "the lease cannot be extended");
+        let lasts = lease.duration;
+        assert!(lasts <= minute && lasts > minute / 2, "the lease lasts {lasts:?}");
+        assert!(fixture.is_there(lease).await, "the lease is not there");
+    }
+    match soon(provider.renew(&first.0)).await {
+        Ok(granted) => assert!(
+            granted <= minute && granted > minute / 2,
+            "the lease is extended by {granted:?}"
+        ),
+        Err(error) => panic!("the lease is not extended: {error:?}"),
+    }
+    for _ in 0..2 {
+        let released = soon(provider.release(first.0.clone())).await;
+        assert!(
+            released.is_ok(),
+            "a lease cannot be released, or not twice: {released:?}"
+        );
+        assert!(!fixture.is_there(&first.0).await, "a released lease is still there");
+    }
+    match soon(provider.renew(&first.0)).await {
+        Ok(_) => panic!("a lease that is gone is extended"),
+        Err(error) => {
+            repeats_nothing(&error);
+            assert!(
+                matches!(error, ProviderError::NotFound | ProviderError::Denied(_)),
+                "to extend a lease that is gone is {error:?}"
+            );
+        }
+    }
+    assert!(fixture.is_there(&second.0).await, "another lease is gone as well");
 }
 
 /// Checks every sentence of [`SecretProvider`]'s documentation.
@@ -59,7 +144,42 @@ pub async fn check(fixture: &dyn ProviderFixture) {
     a_change_is_announced(fixture).await;
     a_text_that_is_no_object_is_invalid_and_not_repeated(fixture).await;
     a_removed_tenant_is_not_found(fixture).await;
+    throttling_is_told_with_its_time(fixture).await;
+    half_an_answer_is_none(fixture).await;
     an_outage_is_unavailable(fixture).await;
+}
+
+async fn throttling_is_told_with_its_time(fixture: &dyn ProviderFixture) {
+    let Some(provider) = fixture.misbehaving(Misbehaviour::Throttles).await else {
+        return;
+    };
+    let fetched = soon(provider.fetch(&id("tenant1"))).await.map(drop);
+    let listed = soon(provider.list()).await.map(drop);
+    for answer in [fetched, listed] {
+        let expected = Some(Duration::from_secs(7));
+        assert!(
+            matches!(&answer, Err(ProviderError::Throttled { retry_after, .. }) if *retry_after == expected),
+            "throttling is {answer:?}"
+        );
+    }
+}
+
+async fn half_an_answer_is_none(fixture: &dyn ProviderFixture) {
+    for how in [Misbehaviour::CutsAnswers, Misbehaviour::CutsPages] {
+        let Some(provider) = fixture.misbehaving(how).await else {
+            continue;
+        };
+        let mut answers = vec![soon(provider.list()).await.map(drop)];
+        if how == Misbehaviour::CutsAnswers {
+            answers.push(soon(provider.fetch(&id("tenant1"))).await.map(drop));
+        }
+        for answer in answers {
+            match answer {
+                Err(error @ ProviderError::Unavailable(_)) => repeats_nothing(&error),
+                other => panic!("half an answer is {other:?}"),
+            }
+        }
+    }
 }
 
 async fn an_unknown_tenant_is_not_found(fixture: &dyn ProviderFixture) {

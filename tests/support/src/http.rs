@@ -12,24 +12,33 @@ use tokio::{
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends `body` to 127.0.0.1, or a GET where there is none, and gives the body of an answer of 2xx. The answer is read until the
-/// server closes, so it must not be chunked.
+/// Sends `body` to 127.0.0.1, or a GET where there is none, and gives the body of an answer of 2xx.
 ///
 /// # Errors
 /// Nobody answers in ten seconds, or with another status: with that answer's body.
 pub(crate) async fn request(port: u16, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Result<String> {
-    timeout(LIMIT, exchange(port, path, headers, body))
+    let method = if body.is_some() { "POST" } else { "GET" };
+    request_as(method, port, path, headers, body.unwrap_or_default()).await
+}
+
+/// As [`request`], by any method. The answer is read until the server closes; in HTTP/1.0 it is not chunked.
+pub(crate) async fn request_as(
+    method: &str,
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<String> {
+    timeout(LIMIT, exchange(method, port, path, headers, body))
         .await
         .with_context(|| format!("no answer from port {port} within {LIMIT:?}"))?
 }
 
-async fn exchange(port: u16, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Result<String> {
+async fn exchange(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .await
         .context("can't connect")?;
-    let method = if body.is_some() { "POST" } else { "GET" };
-    let body = body.unwrap_or_default();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    let mut head = format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

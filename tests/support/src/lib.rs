@@ -1,5 +1,5 @@
-//! Starts the servers that Tenantry is tested against: PostgreSQL, MariaDB, an AWS Secrets Manager server (moto), and the built
-//! `tenantry` program itself.
+//! Starts the servers that Tenantry is tested against: PostgreSQL, MariaDB, an AWS Secrets Manager server (moto), OpenBao, and the
+//! built `tenantry` program itself.
 //!
 //! Every server is real, listens on loopback only, keeps its files in a temporary folder of its own, and ends with whoever
 //! started it: on drop, and also when the test process dies, however it dies. A server that is dropped while a test panics
@@ -18,6 +18,7 @@ mod certificates;
 mod http;
 mod mariadb;
 mod moto;
+mod openbao;
 mod oracle;
 mod pgbouncer;
 mod ports;
@@ -25,6 +26,7 @@ mod postgres;
 mod process;
 mod programs;
 mod relay;
+mod stub;
 mod supervisor;
 mod tenant_db;
 mod tenantry;
@@ -33,11 +35,13 @@ pub use cases::record_case;
 pub use certificates::Certificates;
 pub use mariadb::MariadbServer;
 pub use moto::MotoServer;
+pub use openbao::OpenBaoServer;
 pub use oracle::OracleServer;
 pub use pgbouncer::PgBouncer;
 pub use ports::free_port;
 pub use postgres::PostgresServer;
 pub use relay::Relay;
+pub use stub::{HttpStub, StubAnswer};
 pub use tenant_db::{CANARY, TenantDb};
 pub use tenantry::{Finished, TenantryBuilder, TenantryProcess};
 
@@ -61,6 +65,9 @@ pub const CASES: &str = "TENANTRY_TEST_CASES";
 
 /// The environment variable that holds the path of the `moto_server` program.
 pub const MOTO_PROGRAM: &str = "TENANTRY_TEST_MOTO";
+
+/// The environment variable that holds the path of the `bao` program of OpenBao.
+pub const BAO_PROGRAM: &str = "TENANTRY_TEST_BAO";
 
 /// The environment variable that names the folder for logs of failed tests. Without it they go to `tenantry-test-logs` in the
 /// system's temporary folder.

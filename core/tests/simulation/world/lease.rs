@@ -25,7 +25,7 @@ pub(crate) enum LeaseState {
     Lost,
     /// It gave the lease back.
     Released,
-    /// It tried to, and the provider failed.
+    /// It tried to, and the provider failed or did not answer in time.
     NotReleased,
 }
 
@@ -68,15 +68,21 @@ impl State {
         Ok(left)
     }
 
+    /// The engine gives a lease back.
+    pub(super) fn begin_release(&mut self, number: u64) {
+        self.check_release(number);
+        if let Some(lease) = self.leases.get_mut(&number) {
+            lease.state = LeaseState::NotReleased;
+        }
+    }
+
     /// Ends a lease that the engine gives back.
     pub(super) fn release(&mut self, number: u64, fails: bool) -> Result<(), ProviderError> {
-        self.check_release(number);
         self.note(format_args!("lease {number} is given back, fails: {fails}"));
         let Some(lease) = self.leases.get_mut(&number) else {
             return Err(ProviderError::NotFound);
         };
         if fails {
-            lease.state = LeaseState::NotReleased;
             return Err(ProviderError::Unavailable("it was told to fail".into()));
         }
         lease.state = LeaseState::Released;

@@ -76,6 +76,8 @@ impl SecretProvider for ScriptedProvider {
     }
 
     async fn release(&self, lease: Lease) -> Result<(), ProviderError> {
+        // Unless it is done in time.
+        self.0.lock().begin_release(lease.series);
         let reached = self.reach(lease.series).await;
         self.0.lock().release(lease.series, reached.is_err())
     }

@@ -14,7 +14,7 @@ const IN_URL: [&str; 10] = [
 ];
 
 /// Reads an object, or nothing; what is wrong is told without the value.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretValue>, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretValue>, D::Error> {
     let value = SecretValue::new(Value::deserialize(deserializer)?);
     match value.expose() {
         Value::Null => Ok(None),
@@ -24,7 +24,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// `secret` with what it does not say taken from `defaults`, also inside objects such as `pool`.
-pub(super) fn complete(mut secret: Value, defaults: &SecretValue) -> Value {
+pub(crate) fn complete(mut secret: Value, defaults: &SecretValue) -> Value {
     let (Some(object), Some(defaults)) = (secret.as_object_mut(), defaults.expose().as_object()) else {
         return secret;
     };
@@ -41,6 +41,28 @@ pub(super) fn complete(mut secret: Value, defaults: &SecretValue) -> Value {
         .collect();
     merge(object, missing);
     secret
+}
+
+/// `template` with each `{tenant}` and `{environment}` in its texts replaced.
+#[cfg(feature = "vault")]
+pub(crate) fn of_tenant(template: &Value, tenant: &str, environment: &str) -> Value {
+    let inner = |value: &Value| of_tenant(value, tenant, environment);
+    match template {
+        Value::String(text) => Value::String(fill_in(text, tenant, environment)),
+        Value::Array(items) => items.iter().map(inner).collect(),
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, value)| (name.clone(), inner(value)));
+            Value::Object(members.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// `text` with each `{tenant}` and `{environment}` replaced.
+#[cfg(feature = "vault")]
+pub(crate) fn fill_in(text: &str, tenant: &str, environment: &str) -> String {
+    // A tenant's id holds no brace, so neither takes the other's place.
+    text.replace("{tenant}", tenant).replace("{environment}", environment)
 }
 
 fn merge(object: &mut Map<String, Value>, defaults: Map<String, Value>) {

@@ -1,0 +1,405 @@
+//! The provider `vault`: Vault and OpenBao. A tenant's secret is a KV 2 secret, a user of the database
+//! engine, or both.
+//!
+//! A user of a dynamic role has a lease: it is renewed, replaced at its maximum, and revoked when
+//! nothing uses it. The login to Vault is renewed first, since its leases end with it. A static role's
+//! password is read anew when Vault has rotated it.
+//!
+//! The least policy that it needs, for `kv: { mount: secret, path: "tenantry/production/{tenant}" }` and
+//! `database: { mount: database, role: "tenantry-{tenant}" }`:
+//!
+//! ```hcl
+//! path "secret/data/tenantry/production/*"     { capabilities = ["read"] }
+//! path "secret/metadata/tenantry/production/*" { capabilities = ["list"] }
+//! path "database/creds/tenantry-*"             { capabilities = ["read"] }
+//! path "database/static-creds/tenantry-*"      { capabilities = ["read"] }
+//! path "database/roles"                        { capabilities = ["list"] }
+//! path "database/static-roles"                 { capabilities = ["list"] }
+//! path "sys/leases/renew"                      { capabilities = ["update"] }
+//! path "sys/leases/revoke"                     { capabilities = ["update"] }
+//! ```
+//!
+//! The policy `default`, which every login has unless it is told otherwise, lets it look itself up and
+//! renew itself, and renew leases.
+
+mod config;
+mod http;
+mod login;
+mod names;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenantry_core::{
+    BuildContext, BuildError, Lease, Plugin, ProviderError, SecretDocument, SecretProvider, SecretValue, SecretVersion,
+    TenantId, TenantIdPattern,
+};
+use tokio::sync::{oneshot, watch};
+
+pub use config::{Auth, Config, Database, Kv, LoginMethod};
+use http::Server;
+use login::Login;
+use names::Names;
+
+use crate::defaults;
+
+/// How many folders are looked into at once for a list.
+const LISTS_AT_ONCE: usize = 8;
+/// How much later than it says Vault may rotate the password of a static role.
+const ROTATION_SLACK: Duration = Duration::from_secs(1);
+
+/// Reads each tenant's secret from Vault or OpenBao.
+pub struct VaultProvider(Arc<Inner>);
+
+struct Inner {
+    login: Arc<Login>,
+    kv: Option<Store>,
+    database: Option<Store>,
+    defaults: SecretValue,
+    environment: String,
+    id_pattern: TenantIdPattern,
+    /// Whether the roles that were read last are static ones.
+    is_static: AtomicBool,
+}
+
+/// A mount, and how tenants are named in it.
+struct Store {
+    mount: String,
+    names: Names,
+}
+
+/// A user of the database engine.
+struct Credentials {
+    value: Value,
+    lease: Option<Lease>,
+    changes_in: Option<Duration>,
+}
+
+impl fmt::Debug for VaultProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultProvider").finish_non_exhaustive()
+    }
+}
+
+impl Plugin<dyn SecretProvider> for VaultProvider {
+    const TYPE: &'static str = "vault";
+    const EXAMPLE: &'static str = "\
+type: vault
+address: https://vault.example.com:8200
+auth: { method: kubernetes, role: tenantry }
+database: { mount: database, role: \"tenantry-{tenant}\" }
+defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls: { mode: verify-full } }
+";
+    type Config = Config;
+
+    async fn build(config: Self::Config, context: &BuildContext) -> Result<Self, BuildError> {
+        let server = Server::new(&config, context)?;
+        let login = Login::new(server, config.auth, context)?;
+        let store = |key: &str, mount: String, name: &str| {
+            let name = name.replace("{environment}", &context.environment);
+            let names = Names::new(&name).map_err(|reason| BuildError::key(key, reason))?;
+            let mount = mount.trim_matches('/').to_owned();
+            Ok::<_, BuildError>(Store { mount, names })
+        };
+        let below = |section: &'static str| move |error: BuildError| error.below([section.to_owned()]);
+        let kv = config
+            .kv
+            .map(|kv| store("path", kv.mount, &kv.path).map_err(below("kv")));
+        let database = config.database;
+        let database = database.map(|db| store("role", db.mount, &db.role).map_err(below("database")));
+        let (kv, database) = (kv.transpose()?, database.transpose()?);
+        match (&kv, &database) {
+            (None, None) => return Err(BuildError::new("names neither `kv` nor `database`")),
+            (Some(kv), None) if !kv.names.name_tenants() => {
+                let error = BuildError::key("path", "holds no `{tenant}`: every tenant would have the same secret");
+                return Err(error.below(["kv".to_owned()]));
+            }
+            _ => {}
+        }
+        let inner = Arc::new(Inner {
+            login,
+            kv,
+            database,
+            defaults: config.defaults.unwrap_or_default(),
+            environment: context.environment.clone(),
+            id_pattern: context.id_pattern.clone(),
+            is_static: AtomicBool::new(false),
+        });
+        if inner.naming_stores().next().is_none() {
+            tracing::warn!(
+                "neither `kv.path` nor `database.role` holds `{{tenant}}`: every name that is a tenant id gets a user, \
+                 and the tenants cannot be listed"
+            );
+        }
+        inner.login.watch(inner.database.is_some());
+        Ok(Self(inner))
+    }
+}
+
+#[async_trait]
+impl SecretProvider for VaultProvider {
+    async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
+        let inner = &self.0;
+        let mut stored = None;
+        if let Some(kv) = &inner.kv {
+            stored = Some(inner.stored(kv, tenant).await?);
+        }
+        let template = SecretValue::new(defaults::of_tenant(
+            inner.defaults.expose(),
+            tenant.as_str(),
+            &inner.environment,
+        ));
+        let Some(database) = &inner.database else {
+            let (value, version) = stored.ok_or(ProviderError::NotFound)?;
+            let value = defaults::complete(value, &template);
+            return Ok(SecretDocument::new(SecretValue::new(value), version));
+        };
+        let credentials = inner.credentials(database, tenant).await?;
+        let stored = SecretValue::new(stored.map(|(value, _)| value).unwrap_or_default());
+        let value = defaults::complete(credentials.value, &stored);
+        let value = defaults::complete(value, &template);
+        Ok(SecretDocument {
+            lease: credentials.lease,
+            changes_in: credentials.changes_in,
+            ..SecretDocument::from_value(value)
+        })
+    }
+
+    async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
+        let inner = &self.0;
+        // A tenant that is missing in one of the two has no secret.
+        let mut listed: Option<BTreeSet<TenantId>> = None;
+        for store in inner.naming_stores() {
+            let is_kv = inner.kv.as_ref().is_some_and(|kv| std::ptr::eq(kv, store));
+            let names = if is_kv {
+                inner.list_stored(store).await?
+            } else {
+                inner.list_roles(store).await?
+            };
+            listed = Some(match listed {
+                Some(before) => before.intersection(&names).copied().collect(),
+                None => names,
+            });
+        }
+        let reason = "neither `kv.path` nor `database.role` holds `{tenant}`: the tenants cannot be listed";
+        let listed = listed.ok_or_else(|| ProviderError::Denied(reason.into()))?;
+        Ok(listed.into_iter().collect())
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<Duration, ProviderError> {
+        let login = &self.0.login;
+        // It ends with its login, whatever another one is granted.
+        let earlier = || ProviderError::Denied("the lease belongs to an earlier login".into());
+        if login.session(Some(lease.duration)).await?.number != lease.series {
+            return Err(earlier());
+        }
+        let body = json!({"lease_id": &*lease.id, "increment": lease.duration.as_secs()});
+        let path = ["sys", "leases", "renew"];
+        let (answer, session) = login
+            .call(Some(lease.duration), Method::PUT, &path, Some(&body))
+            .await?;
+        match session.number == lease.series {
+            true => Ok(session.clip(answer.lease_duration())),
+            false => Err(earlier()),
+        }
+    }
+
+    async fn release(&self, lease: Lease) -> Result<(), ProviderError> {
+        self.0.revoke(&lease).await
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        // Leases are lost with the login.
+        self.0.database.as_ref().map(|_| self.0.login.lost())
+    }
+}
+
+impl Inner {
+    /// The mounts in which tenants have names of their own.
+    fn naming_stores(&self) -> impl Iterator<Item = &Store> {
+        [&self.kv, &self.database]
+            .into_iter()
+            .flatten()
+            .filter(|store| store.names.name_tenants())
+    }
+
+    /// What is below a path, folders with a `/` at their end; nothing if there is no such path.
+    async fn keys(&self, mount: &str, more: &[&str]) -> Result<Vec<String>, ProviderError> {
+        let path: Vec<&str> = mount.split('/').chain(more.iter().copied()).collect();
+        match self.login.list(&path).await {
+            Ok(answer) => answer.keys(),
+            Err(error) if error.is_absent() => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A tenant's KV 2 secret and its version, which is made unique by the time it was made: the
+    /// numbers begin anew after a secret was deleted for good.
+    async fn stored(&self, kv: &Store, tenant: &TenantId) -> Result<(Value, SecretVersion), ProviderError> {
+        let name = kv.names.of(tenant);
+        let path: Vec<&str> = kv.mount.split('/').chain(["data"]).chain(name.split('/')).collect();
+        let (answer, _) = match self.login.call(None, Method::GET, &path, None).await {
+            Err(error) if error.is_absent() => return Err(ProviderError::NotFound),
+            answer => answer?,
+        };
+        let mut data = answer.into_data();
+        let metadata = data["metadata"].take();
+        let version = metadata["version"].as_u64();
+        let (Some(version), Some(made)) = (version, metadata["created_time"].as_str()) else {
+            return Err(ProviderError::invalid("the mount holds no KV 2 secrets"));
+        };
+        let version = SecretVersion::new(format!("{version} of {made}"));
+        match data["data"].take() {
+            Value::Null => Err(ProviderError::NotFound),
+            value @ Value::Object(_) => Ok((value, version)),
+            _ => Err(ProviderError::invalid("it is not a JSON object")),
+        }
+    }
+
+    /// A user for a tenant. An answer that comes after the caller has gone away is not lost: its lease is
+    /// given back.
+    async fn credentials(self: &Arc<Self>, database: &Store, tenant: &TenantId) -> Result<Credentials, ProviderError> {
+        let (sender, receiver) = oneshot::channel();
+        let (inner, mount, role) = (self.clone(), database.mount.clone(), database.names.of(tenant));
+        tokio::spawn(async move {
+            let answer = inner.credentials_of_role(&mount, &role).await;
+            if let Err(Ok(unused)) = sender.send(answer)
+                && let Some(lease) = unused.lease
+                && let Err(error) = inner.revoke(&lease).await
+            {
+                tracing::warn!(
+                    lease = %lease.id, kind = error.kind(),
+                    "the lease of a secret that came too late could not be revoked: it ends by itself"
+                );
+            }
+        });
+        let lost = |_| Err(ProviderError::Unavailable("the call was cut off".into()));
+        receiver.await.unwrap_or_else(lost)
+    }
+
+    /// Asks for a user of a dynamic or a static role, of the kind that was there last first. A policy may
+    /// allow one kind only, so a role is absent if it is not of the kind that is allowed.
+    async fn credentials_of_role(&self, mount: &str, role: &str) -> Result<Credentials, ProviderError> {
+        let first = self.is_static.load(Ordering::Relaxed);
+        let mut denied = None;
+        let mut is_absent = false;
+        for is_static in [first, !first] {
+            match self.credentials_of_kind(mount, role, is_static).await {
+                Ok(credentials) => {
+                    self.is_static.store(is_static, Ordering::Relaxed);
+                    return Ok(credentials);
+                }
+                Err(ProviderError::NotFound) => is_absent = true,
+                Err(error @ ProviderError::Denied(_)) => denied = denied.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(denied.filter(|_| !is_absent).unwrap_or(ProviderError::NotFound))
+    }
+
+    async fn credentials_of_kind(
+        &self,
+        mount: &str,
+        role: &str,
+        is_static: bool,
+    ) -> Result<Credentials, ProviderError> {
+        let kind = if is_static { "static-creds" } else { "creds" };
+        let path: Vec<&str> = mount.split('/').chain([kind, role]).collect();
+        // With a login that lasts: the lease ends with it.
+        let wanted = (!is_static).then_some(Duration::MAX);
+        let (answer, session) = match self.login.call(wanted, Method::GET, &path, None).await {
+            Err(error) if error.says("unknown role") || error.is_absent() => return Err(ProviderError::NotFound),
+            answer => answer?,
+        };
+        let (lease_id, lasts, renewable) = (answer.lease_id(), answer.lease_duration(), answer.renewable());
+        let mut data = answer.into_data();
+        let rotates_in = data["ttl"].as_u64().filter(|_| is_static).map(Duration::from_secs);
+        let (user, password) = (data["username"].take(), data["password"].take());
+        if !(user.is_string() && password.is_string()) {
+            return Err(ProviderError::invalid("the role gives no user name with a password"));
+        }
+        Ok(Credentials {
+            value: json!({"username": user, "password": password}),
+            lease: lease_id.map(|id| Lease {
+                id,
+                duration: session.clip(lasts),
+                renewable,
+                series: session.number,
+            }),
+            changes_in: rotates_in.map(|rotates_in| rotates_in + ROTATION_SLACK),
+        })
+    }
+
+    async fn revoke(&self, lease: &Lease) -> Result<(), ProviderError> {
+        let body = json!({"lease_id": &*lease.id});
+        let path = ["sys", "leases", "revoke"];
+        match self.login.call(None, Method::PUT, &path, Some(&body)).await {
+            Err(error) if error.says("lease not found") => Ok(()),
+            answer => Ok(answer.map(drop)?),
+        }
+    }
+
+    /// The tenants of the KV 2 secrets.
+    async fn list_stored(&self, kv: &Store) -> Result<BTreeSet<TenantId>, ProviderError> {
+        let (folder, rest) = kv.names.folder_and_rest();
+        let path: Vec<&str> = ["metadata"].into_iter().chain(folder.split('/')).collect();
+        let keys = self.keys(&kv.mount, &path).await?;
+        let Some((below, leaf)) = rest else {
+            let names = keys.iter().filter_map(|key| kv.names.tenant_in(key));
+            return Ok(names.filter_map(|name| self.id_pattern.parse(name).ok()).collect());
+        };
+        // The secret is in a folder of the tenant's: it is looked whether it is there.
+        let mut folders = Vec::new();
+        for folder in keys.iter().filter_map(|key| key.strip_suffix('/')) {
+            let tenant = kv.names.tenant_in(folder).map(|name| self.id_pattern.parse(name));
+            if let Some(Ok(tenant)) = tenant {
+                let path = path.iter().chain([&folder]).chain(&below);
+                folders.push((tenant, path.map(ToString::to_string).collect::<Vec<_>>()));
+            }
+        }
+        let looks = folders.into_iter().map(|(tenant, path)| async move {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let keys = self.keys(&kv.mount, &path).await?;
+            Ok::<_, ProviderError>(keys.iter().any(|key| key == leaf).then_some(tenant))
+        });
+        let there: Vec<_> = stream::iter(looks)
+            .buffer_unordered(LISTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(there.into_iter().flatten().collect())
+    }
+
+    /// The tenants of the roles, dynamic and static ones. Of the two lists one may be denied.
+    async fn list_roles(&self, database: &Store) -> Result<BTreeSet<TenantId>, ProviderError> {
+        let mut tenants = BTreeSet::new();
+        let mut denied = Vec::new();
+        for kind in ["roles", "static-roles"] {
+            match self.keys(&database.mount, &[kind]).await {
+                Ok(keys) => {
+                    let names = keys.iter().filter_map(|key| database.names.tenant_in(key));
+                    tenants.extend(names.filter_map(|name| self.id_pattern.parse(name).ok()));
+                }
+                Err(error @ ProviderError::Denied(_)) => denied.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match denied.pop() {
+            Some(error) if !denied.is_empty() => Err(error),
+            _ => Ok(tenants),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,666 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tenantry_core::{
+    DatabaseConfig, Registry,
+    conformance::provider::{CANARY, LeaseFixture, Misbehaviour, ProviderFixture, check, check_leases},
+};
+use tenantry_test_support::{HttpStub, OpenBaoServer, PostgresServer, StubAnswer};
+use tokio::{
+    net::TcpListener,
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
+
+use super::*;
+
+/// A call may take its whole time-out, and the machine that tests run on some more.
+const IN_TIME: Duration = Duration::from_secs(8);
+
+/// The one OpenBao of these tests. Each has its own names in it.
+async fn bao() -> &'static OpenBaoServer {
+    static SHARED: OnceCell<OpenBaoServer> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async { OpenBaoServer::start().await.unwrap() })
+        .await
+}
+
+async fn try_build(config: Value) -> Result<VaultProvider, BuildError> {
+    let config = serde_json::from_value(config).unwrap();
+    VaultProvider::build(config, &BuildContext::for_tests(Registry::new())).await
+}
+
+async fn build(config: Value) -> VaultProvider {
+    try_build(config).await.unwrap()
+}
+
+/// With the root token.
+fn rooted(bao: &OpenBaoServer, more: Value) -> Value {
+    let mut config = json!({
+        "address": bao.address(),
+        "auth": {"method": "token", "token": bao.root_token()},
+    });
+    let more = more.as_object().cloned().unwrap_or_default();
+    config.as_object_mut().unwrap().extend(more);
+    config
+}
+
+/// An AppRole with this policy, whose tokens last so long, and the provider's `auth` for it.
+async fn approle(bao: &OpenBaoServer, name: &str, policy: &str, ttl: &str, max_ttl: &str) -> Value {
+    // It may be there already.
+    drop(bao.post("sys/auth/approle", &json!({"type": "approle"})).await);
+    bao.add_policy(name, policy).await.unwrap();
+    let role = format!("auth/approle/role/{name}");
+    let body = json!({"token_policies": [name], "token_ttl": ttl, "token_max_ttl": max_ttl});
+    bao.post(&role, &body).await.unwrap();
+    let id = bao.call("GET", &format!("{role}/role-id"), &Value::Null).await.unwrap();
+    let secret = bao.post(&format!("{role}/secret-id"), &json!({})).await.unwrap();
+    json!({
+        "method": "approle", "role_id": id["data"]["role_id"], "secret_id": secret["data"]["secret_id"],
+    })
+}
+
+fn id(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+/// The policy of this provider's documentation, with these names in place of its own.
+fn documented_policy(kv: &str, role: &str) -> String {
+    let source = include_str!("mod.rs");
+    let policy = source
+        .split("//! ```hcl\n")
+        .nth(1)
+        .unwrap()
+        .split("//! ```")
+        .next()
+        .unwrap();
+    let policy = policy.replace("//! ", "").replace("tenantry/production", kv);
+    policy.replace("tenantry-*", &format!("{role}-*"))
+}
+
+struct KvFixture {
+    bao: OpenBaoServer,
+    provider: Arc<VaultProvider>,
+    leaf: &'static str,
+}
+
+impl KvFixture {
+    async fn new(leaf: &'static str) -> Self {
+        let bao = OpenBaoServer::start().await.unwrap();
+        let path = format!("tenantry/{{environment}}/{{tenant}}{leaf}");
+        let provider = build(rooted(&bao, json!({"kv": {"path": path}}))).await;
+        Self {
+            bao,
+            provider: Arc::new(provider),
+            leaf,
+        }
+    }
+}
+
+#[async_trait]
+impl ProviderFixture for KvFixture {
+    async fn provider(&self) -> Arc<dyn SecretProvider> {
+        self.provider.clone()
+    }
+
+    async fn put(&self, tenant: &TenantId, secret: &Value) {
+        let path = format!("tenantry/test/{tenant}{}", self.leaf);
+        self.bao.put_secret(&path, secret).await.unwrap();
+    }
+
+    async fn remove(&self, tenant: &TenantId) {
+        let path = format!("secret/metadata/tenantry/test/{tenant}{}", self.leaf);
+        self.bao.call("DELETE", &path, &Value::Null).await.unwrap();
+    }
+
+    async fn put_strays(&self) -> bool {
+        for path in ["UPPER", "x.y", "folder/x", "..data", "a/b/database", "stray/other"] {
+            let path = format!("tenantry/test/{path}");
+            self.bao.put_secret(&path, &json!({"a": "b"})).await.unwrap();
+        }
+        true
+    }
+
+    async fn break_it(&self) -> bool {
+        self.bao.stop().await.unwrap();
+        true
+    }
+
+    async fn misbehaving(&self, how: Misbehaviour) -> Option<Arc<dyn SecretProvider>> {
+        let stub = stub(move |request| match how {
+            _ if request.contains("lookup-self") => looked_up(),
+            Misbehaviour::Throttles => {
+                let answer = StubAnswer::json("429 Too Many Requests", r#"{"errors":["request path: rate limit"]}"#);
+                answer.with_headers("Retry-After: 7\r\n")
+            }
+            _ => {
+                let body = format!(r#"{{"data":{{"data":{{"password":"{CANARY}"}}, "keys":["tenant1","tenant2"]}}}}"#);
+                StubAnswer::json("200 OK", body).cut()
+            }
+        });
+        // Lists have no pages.
+        (how != Misbehaviour::CutsPages).then_some(())?;
+        Some(Arc::new(stub.await))
+    }
+}
+
+fn looked_up() -> StubAnswer {
+    StubAnswer::json("200 OK", r#"{"data":{"ttl":0,"renewable":false}}"#)
+}
+
+/// A provider of KV 2 secrets over a stub that lives as long as the test process.
+async fn stub(answer: impl Fn(&str) -> StubAnswer + Send + Sync + 'static) -> VaultProvider {
+    let stub = Box::leak(Box::new(HttpStub::start(answer).await.unwrap()));
+    build(json!({
+        "address": stub.url(), "auth": {"method": "token", "token": format!("{CANARY}-token")},
+        "kv": {"path": "{tenant}"},
+    }))
+    .await
+}
+
+#[tokio::test]
+async fn its_stored_secrets_are_a_provider() {
+    check(&KvFixture::new("").await).await;
+}
+
+#[tokio::test]
+async fn its_stored_secrets_in_folders_are_a_provider() {
+    check(&KvFixture::new("/database").await).await;
+}
+
+/// Users of a dynamic role, by a login that has no more than the documented policy.
+struct UserFixture {
+    provider: Arc<VaultProvider>,
+    group: String,
+}
+
+impl UserFixture {
+    async fn new(name: &str) -> Self {
+        let (bao, postgres) = (bao().await, PostgresServer::shared().await);
+        let group = postgres.create_tenant(name).await.unwrap().user;
+        bao.add_postgres(name, postgres).await.unwrap();
+        let auth = approle(bao, name, &documented_policy(name, name), "1h", "1h").await;
+        let config = json!({
+            "address": bao.address(), "auth": auth,
+            "database": {"role": format!("{name}-{{tenant}}")},
+            "defaults": {"type": "postgresql", "host": "db.example", "database": "{tenant}-{environment}"},
+        });
+        Self {
+            provider: Arc::new(build(config).await),
+            group,
+        }
+    }
+
+    async fn add(&self, name: &str, tenant: &str, ttl: &str, max_ttl: &str) {
+        let role = format!("{name}-{tenant}");
+        bao()
+            .await
+            .add_role(&role, name, &self.group, ttl, max_ttl)
+            .await
+            .unwrap();
+    }
+}
+
+#[async_trait]
+impl LeaseFixture for UserFixture {
+    async fn provider(&self) -> Arc<dyn SecretProvider> {
+        self.provider.clone()
+    }
+
+    async fn put(&self, tenant: &TenantId) {
+        self.add("leases", tenant.as_str(), "60s", "1h").await;
+    }
+
+    async fn is_there(&self, lease: &Lease) -> bool {
+        let body = json!({"lease_id": &*lease.id});
+        bao().await.post("sys/leases/lookup", &body).await.is_ok()
+    }
+}
+
+#[tokio::test]
+async fn its_users_have_leases() {
+    check_leases(&UserFixture::new("leases").await).await;
+}
+
+#[tokio::test]
+async fn a_user_is_completed_and_listed_and_an_unknown_tenant_is_not_found() {
+    let fixture = UserFixture::new("users").await;
+    let provider = &fixture.provider;
+    assert_eq!(provider.list().await.unwrap(), []);
+    fixture.add("users", "t1", "1h", "2h").await;
+    let document = provider.fetch(&id("t1")).await.unwrap();
+    let config = DatabaseConfig::parse(&document.value).unwrap();
+    assert_eq!(
+        (config.host.as_deref(), config.database.as_deref()),
+        (Some("db.example"), Some("t1-test"))
+    );
+    let user = config.username.unwrap();
+    let sql = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{user}'");
+    let postgres = PostgresServer::shared().await;
+    assert_eq!(postgres.psql("postgres", &sql).await.unwrap().trim(), "1");
+    provider.release(document.lease.unwrap()).await.unwrap();
+    assert_eq!(postgres.psql("postgres", &sql).await.unwrap().trim(), "0");
+    assert_eq!(provider.list().await.unwrap(), [id("t1")]);
+    let error = provider.fetch(&id("t2")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::NotFound), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_password_of_a_static_role_is_read_anew_after_its_rotation() {
+    let fixture = UserFixture::new("static").await;
+    let (bao, postgres) = (bao().await, PostgresServer::shared().await);
+    let owner = postgres.create_tenant("rotated").await.unwrap();
+    let body = json!({"db_name": "static", "username": owner.user, "rotation_period": "5s"});
+    bao.post("database/static-roles/static-t1", &body).await.unwrap();
+    let provider = &fixture.provider;
+    assert_eq!(provider.list().await.unwrap(), [id("t1")]);
+    let first = provider.fetch(&id("t1")).await.unwrap();
+    assert!(first.lease.is_none());
+    let changes_in = first.changes_in.unwrap();
+    assert!(changes_in <= Duration::from_secs(6), "{changes_in:?}");
+    let again = provider.fetch(&id("t1")).await.unwrap();
+    assert_eq!(first.version, again.version);
+    sleep(changes_in).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let second = loop {
+        let second = provider.fetch(&id("t1")).await.unwrap();
+        if second.version != first.version {
+            break second;
+        }
+        assert!(Instant::now() < deadline, "it is not rotated");
+        sleep(Duration::from_millis(500)).await;
+    };
+    let password = |document: &SecretDocument| document.value.expose()["password"].clone();
+    assert_ne!(password(&first), password(&second));
+}
+
+#[tokio::test]
+async fn a_stored_secret_completes_a_user() {
+    let fixture = UserFixture::new("both").await;
+    let bao = bao().await;
+    for tenant in ["t1", "t2"] {
+        fixture.add("both", tenant, "1h", "2h").await;
+    }
+    let stored = json!({"type": "postgresql", "host": "kv.example", "username": "other", "password": "other"});
+    for tenant in ["t1", "t3"] {
+        bao.put_secret(&format!("both/{tenant}"), &stored).await.unwrap();
+    }
+    let auth = approle(bao, "both", &documented_policy("both", "both"), "1h", "1h").await;
+    let config = json!({
+        "address": bao.address(), "auth": auth, "kv": {"path": "both/{tenant}"},
+        "database": {"role": "both-{tenant}"}, "defaults": {"host": "other", "database": "{tenant}"},
+    });
+    let provider = build(config).await;
+    assert_eq!(provider.list().await.unwrap(), [id("t1")]);
+    let document = provider.fetch(&id("t1")).await.unwrap();
+    let value = document.value.expose();
+    assert_eq!(
+        (&value["host"], &value["database"]),
+        (&json!("kv.example"), &json!("t1"))
+    );
+    assert!(
+        value["username"].as_str().unwrap().starts_with("v-approle-both-t1"),
+        "{value}"
+    );
+    for tenant in ["t2", "t3"] {
+        let error = provider.fetch(&id(tenant)).await.unwrap_err();
+        assert!(matches!(error, ProviderError::NotFound), "{tenant}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_is_renewed_before_its_leases_and_replaced_at_its_maximum() {
+    let fixture = UserFixture::new("renewal").await;
+    fixture.add("renewal", "t1", "1h", "2h").await;
+    let bao = bao().await;
+    let auth = approle(bao, "renewal", &documented_policy("renewal", "renewal"), "6s", "14s").await;
+    let config = json!({"address": bao.address(), "auth": auth, "database": {"role": "renewal-{tenant}"}});
+    let provider = build(config).await;
+    let lease = provider.fetch(&id("t1")).await.unwrap().lease.unwrap();
+    // The lease ends with the token, whatever it says itself.
+    let (short, long) = (Duration::from_secs(4), Duration::from_secs(6));
+    assert!(lease.duration > short && lease.duration <= long, "{:?}", lease.duration);
+    for pause in [3, 4] {
+        sleep(Duration::from_secs(pause)).await;
+        let granted = provider.renew(&lease).await.unwrap();
+        assert!(granted > short && granted <= long, "{granted:?}");
+    }
+    sleep(Duration::from_secs(3)).await;
+    let refused = provider.renew(&lease).await;
+    assert!(matches!(refused, Err(ProviderError::Denied(_))), "{refused:?}");
+    // The login before is as good as before to its end, and so is its user.
+    let lookup = json!({"lease_id": &*lease.id});
+    bao.post("sys/leases/lookup", &lookup).await.unwrap();
+    let second = provider.fetch(&id("t1")).await.unwrap().lease.unwrap();
+    assert_eq!((lease.series, second.series), (1, 2));
+    provider.release(lease).await.unwrap();
+    assert!(bao.post("sys/leases/lookup", &lookup).await.is_err());
+    assert_eq!(*provider.changes().unwrap().borrow(), 0);
+}
+
+#[tokio::test]
+async fn after_its_token_was_revoked_it_logs_in_anew_and_says_so() {
+    let fixture = UserFixture::new("revoked").await;
+    fixture.add("revoked", "t1", "1h", "2h").await;
+    let provider = &fixture.provider;
+    let lease = provider.fetch(&id("t1")).await.unwrap().lease.unwrap();
+    let mut changes = provider.changes().unwrap();
+    changes.mark_unchanged();
+    let revoke = async || {
+        let bao = bao().await;
+        let accessors = bao.call("LIST", "auth/token/accessors", &Value::Null).await.unwrap();
+        for accessor in accessors["data"]["keys"].as_array().unwrap() {
+            let accessor = json!({"accessor": accessor});
+            let token = bao.post("auth/token/lookup-accessor", &accessor).await;
+            // Other tests' tokens come and go.
+            if token.is_ok_and(|token| token["data"]["meta"]["role_name"] == "revoked") {
+                bao.post("auth/token/revoke-accessor", &accessor).await.unwrap();
+            }
+        }
+    };
+    revoke().await;
+    let document = provider.fetch(&id("t1")).await.unwrap();
+    assert!(changes.has_changed().unwrap());
+    let refused = provider.renew(&lease).await;
+    assert!(matches!(refused, Err(ProviderError::Denied(_))), "{refused:?}");
+    changes.mark_unchanged();
+    // It finds it out though nothing is asked.
+    revoke().await;
+    timeout(Duration::from_secs(30), changes.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    let refused = provider.renew(&document.lease.unwrap()).await;
+    assert!(matches!(refused, Err(ProviderError::Denied(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_pod_logs_in_by_its_service_account() {
+    let bao = bao().await;
+    let review = |request: &str| {
+        assert!(
+            request.starts_with("POST /apis/authentication.k8s.io/v1/tokenreviews"),
+            "{request}"
+        );
+        let user = json!({"username": "system:serviceaccount:apps:tenantry", "uid": "uid-1",
+            "groups": ["system:serviceaccounts", "system:serviceaccounts:apps", "system:authenticated"]});
+        let status = json!({"authenticated": true, "user": user, "audiences": ["vault"]});
+        let body = json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "status": status});
+        StubAnswer::json("201 Created", body.to_string())
+    };
+    let kubernetes = HttpStub::start(review).await.unwrap();
+    bao.post("sys/auth/k8s", &json!({"type": "kubernetes"})).await.unwrap();
+    let config = json!({
+        "kubernetes_host": kubernetes.url(), "disable_local_ca_jwt": true, "token_reviewer_jwt": "reviewer",
+        "kubernetes_ca_cert": bao.certificates().ca_pem,
+    });
+    bao.post("auth/k8s/config", &config).await.unwrap();
+    bao.add_policy("pod", &documented_policy("pod", "pod")).await.unwrap();
+    let role = json!({
+        "bound_service_account_names": "tenantry", "bound_service_account_namespaces": "apps", "token_policies": ["pod"],
+        "audience": "vault",
+    });
+    bao.post("auth/k8s/role/tenantry", &role).await.unwrap();
+    bao.put_secret("pod/t1", &json!({"type": "sqlite"})).await.unwrap();
+
+    let claims = json!({
+        "iss": "https://kubernetes.default.svc", "aud": ["vault"], "exp": 4_000_000_000_u64, "iat": 1, "nbf": 1,
+        "sub": "system:serviceaccount:apps:tenantry",
+        "kubernetes.io": {"namespace": "apps", "serviceaccount": {"name": "tenantry", "uid": "uid-1"}},
+    });
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let head = part(&json!({"alg": "RS256", "typ": "JWT"}));
+    let token = format!("{head}.{}.c2lnbmF0dXJl\n", part(&claims));
+    let folder = tempfile::tempdir().unwrap();
+    let token_path = folder.path().join("token");
+    let auth = json!({"method": "kubernetes", "mount": "k8s", "role": "tenantry", "token_path": token_path});
+    let provider = build(json!({"address": bao.address(), "auth": auth, "kv": {"path": "pod/{tenant}"}})).await;
+    let error = provider.fetch(&id("t1")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unavailable(_)), "{error:?}");
+    std::fs::write(&token_path, token).unwrap();
+    sleep(Duration::from_millis(1_100)).await;
+    let document = provider.fetch(&id("t1")).await.unwrap();
+    assert_eq!(*document.value.expose(), json!({"type": "sqlite"}));
+    assert_eq!(provider.list().await.unwrap(), [id("t1")]);
+}
+
+#[tokio::test]
+async fn a_namespace_is_asked_and_no_other() {
+    let bao = bao().await;
+    bao.post("sys/namespaces/team", &json!({})).await.unwrap();
+    let kv = json!({"type": "kv", "options": {"version": "2"}});
+    bao.post("team/sys/mounts/secret", &kv).await.unwrap();
+    bao.put_secret("spaces/t1", &json!({"host": "outside"})).await.unwrap();
+    let config = json!({"namespace": "team", "kv": {"path": "spaces/{tenant}"}});
+    let provider = build(rooted(bao, config)).await;
+    // The mount is upgraded first, which takes a moment.
+    let deadline = Instant::now() + IN_TIME;
+    let inside = json!({"data": {"host": "inside"}});
+    while bao.post("team/secret/data/spaces/t1", &inside).await.is_err() {
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(50)).await;
+    }
+    let document = provider.fetch(&id("t1")).await.unwrap();
+    assert_eq!(document.value.expose()["host"], "inside");
+}
+
+#[tokio::test]
+async fn its_certificate_must_be_of_the_authority() {
+    let bao = bao().await;
+    bao.put_secret("tls/t1", &json!({"type": "sqlite"})).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, &bao.certificates().ca_pem).unwrap();
+    let cases = [
+        (json!(bao.certificates().ca_pem), true),
+        (json!(file), true),
+        (json!(bao.certificates().other_ca_pem), false),
+        (Value::Null, false),
+    ];
+    for (ca, is_good) in cases {
+        let config = json!({"address": bao.tls_address(), "ca": ca, "kv": {"path": "tls/{tenant}"}});
+        let fetched = build(rooted(bao, config)).await.fetch(&id("t1")).await;
+        match fetched {
+            Ok(_) => assert!(is_good),
+            Err(error) => assert!(!is_good && matches!(error, ProviderError::Unavailable(_)), "{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_secret_and_one_of_kv_1_are_told_apart() {
+    let bao = bao().await;
+    bao.put_secret("deleted/t1", &json!({"type": "sqlite"})).await.unwrap();
+    bao.call("DELETE", "secret/data/deleted/t1", &Value::Null)
+        .await
+        .unwrap();
+    let provider = build(rooted(bao, json!({"kv": {"path": "deleted/{tenant}"}}))).await;
+    let error = provider.fetch(&id("t1")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::NotFound), "{error:?}");
+    bao.post("sys/mounts/old", &json!({"type": "kv"})).await.unwrap();
+    bao.post("old/data/t1", &json!({"type": "sqlite"})).await.unwrap();
+    let provider = build(rooted(bao, json!({"kv": {"mount": "old", "path": "{tenant}"}}))).await;
+    let error = provider.fetch(&id("t1")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Invalid { .. }), "{error:?}");
+    let provider = build(rooted(bao, json!({"kv": {"mount": "nowhere", "path": "{tenant}"}}))).await;
+    let error = provider.fetch(&id("t1")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Denied(_)), "{error:?}");
+    assert!(provider.list().await.is_err());
+}
+
+#[tokio::test]
+async fn one_role_for_all_tenants_has_no_list() {
+    let fixture = UserFixture::new("shared").await;
+    fixture.add("shared", "all", "1h", "2h").await;
+    let config = json!({"database": {"role": "shared-all"}, "defaults": {"database": "{tenant}"}});
+    let provider = build(rooted(bao().await, config)).await;
+    for tenant in ["t1", "t2"] {
+        let document = provider.fetch(&id(tenant)).await.unwrap();
+        assert_eq!(document.value.expose()["database"], tenant);
+        provider.release(document.lease.unwrap()).await.unwrap();
+    }
+    let listed = provider.list().await;
+    assert!(matches!(listed, Err(ProviderError::Denied(_))), "{listed:?}");
+}
+
+#[tokio::test]
+async fn each_failure_has_its_kind() {
+    let cases = [
+        ("403 Forbidden", r#"{"errors":["permission denied"]}"#, "denied"),
+        ("400 Bad Request", r#"{"errors":["bad"]}"#, "denied"),
+        ("404 Not Found", r#"{"errors":[]}"#, "not_found"),
+        ("404 Not Found", r#"{"errors":["no handler for route"]}"#, "denied"),
+        ("404 Not Found", "<html>no such host</html>", "unavailable"),
+        ("403 Forbidden", "<html>a proxy</html>", "unavailable"),
+        ("412 Precondition Failed", r#"{"errors":["behind"]}"#, "unavailable"),
+        ("429 Too Many Requests", "{}", "throttled"),
+        ("473 Standby", "{}", "unavailable"),
+        ("500 Internal Server Error", r#"{"errors":["it broke"]}"#, "unavailable"),
+        (
+            "503 Service Unavailable",
+            r#"{"errors":["Vault is sealed"]}"#,
+            "unavailable",
+        ),
+        ("307 Temporary Redirect", "", "unavailable"),
+        ("200 OK", CANARY, "unavailable"),
+        (
+            "200 OK",
+            r#"{"data":{"data":"canary-6f1c2a9e","metadata":{"version":1,"created_time":"t"}}}"#,
+            "invalid",
+        ),
+    ];
+    for (status, body, kind) in cases {
+        let provider = stub(move |request| match request.contains("lookup-self") {
+            true => looked_up(),
+            false => StubAnswer::json(status, body),
+        });
+        let error = provider.await.fetch(&id("t1")).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{status} {body}: {error:?}");
+        assert!(!format!("{error} {error:?}").contains(CANARY), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn logins_that_are_refused_become_rare() {
+    let logins = Arc::new(AtomicUsize::new(0));
+    let counted = logins.clone();
+    let provider = stub(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        StubAnswer::json("403 Forbidden", r#"{"errors":["permission denied"]}"#)
+    })
+    .await;
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let error = provider.fetch(&id("t1")).await.unwrap_err();
+        assert!(matches!(error, ProviderError::Denied(_)), "{error:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    // At once, after 1 s, and after 2 s more.
+    let logins = logins.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&logins), "{logins}");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_unavailable_in_time() {
+    // It takes connections, and never reads from them.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let auth = json!({"method": "token", "token": "t"});
+    let provider = build(json!({"address": address, "auth": auth, "kv": {"path": "{tenant}"}})).await;
+    let begun = Instant::now();
+    let error = provider.fetch(&id("t1")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unavailable(_)), "{error:?}");
+    assert!(begun.elapsed() < IN_TIME, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_user_that_comes_too_late_is_given_back() {
+    let revoked = Arc::new(AtomicUsize::new(0));
+    let counted = revoked.clone();
+    let answer = move |request: &str| {
+        if request.contains("lookup-self") {
+            return looked_up();
+        }
+        if request.contains("leases/revoke") {
+            assert!(request.contains("database/creds/t1/late"), "{request}");
+            counted.fetch_add(1, Ordering::SeqCst);
+            return StubAnswer::json("204 No Content", "");
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let body = r#"{"lease_id":"database/creds/t1/late","lease_duration":60,"renewable":true,
+            "data":{"username":"u","password":"p"}}"#;
+        StubAnswer::json("200 OK", body)
+    };
+    let stub = HttpStub::start(answer).await.unwrap();
+    let auth = json!({"method": "token", "token": "t"});
+    let config = json!({"address": stub.url(), "auth": auth, "database": {"role": "{tenant}"}});
+    let provider = build(config).await;
+    let cut_off = timeout(Duration::from_millis(200), provider.fetch(&id("t1"))).await;
+    assert!(cut_off.is_err());
+    let deadline = Instant::now() + IN_TIME;
+    while revoked.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < deadline, "it is not given back");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_example_builds() {
+    let mut registry = Registry::new();
+    registry.provider::<VaultProvider>();
+    let mapping = serde_saphyr::from_str(VaultProvider::EXAMPLE).unwrap();
+    let context = BuildContext::for_tests(Registry::new());
+    assert!(registry.build_provider(mapping, &context).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_key_that_can_never_work_stops_the_start() {
+    let with = |key: &str, value: Value| {
+        let mut config = json!({
+            "address": "http://127.0.0.1:1", "auth": {"method": "token", "token": "canary"}, "kv": {"path": "{tenant}"},
+        });
+        config[key] = value;
+        config
+    };
+    let cases = [
+        (with("address", json!("127.0.0.1:8200")), vec!["address"]),
+        (with("address", json!("ftp://h")), vec!["address"]),
+        (with("address", json!("http://user:canary@h")), vec!["address"]),
+        (with("namespace", json!("a\nb")), vec!["namespace"]),
+        (with("ca", json!("/no/such/file")), vec!["ca"]),
+        (with("ca", json!("-----BEGIN nothing")), vec!["ca"]),
+        (with("kv", json!({"path": "fixed"})), vec!["kv", "path"]),
+        (with("kv", json!({"path": "a//{tenant}"})), vec!["kv", "path"]),
+        (with("kv", Value::Null), vec![]),
+        (with("database", json!({"role": "{tenants}"})), vec!["database", "role"]),
+        (with("auth", json!({"method": "token"})), vec!["auth", "token"]),
+        (
+            with("auth", json!({"method": "token", "token": "canary\n"})),
+            vec!["auth", "token"],
+        ),
+        (
+            with("auth", json!({"method": "token", "token": "canary", "role": "r"})),
+            vec!["auth", "role"],
+        ),
+        (with("auth", json!({"method": "approle"})), vec!["auth", "role_id"]),
+        (
+            with("auth", json!({"method": "approle", "role_id": "r", "token": "canary"})),
+            vec!["auth", "token"],
+        ),
+        (
+            with("auth", json!({"method": "kubernetes", "mount": "k"})),
+            vec!["auth", "role"],
+        ),
+    ];
+    for (config, path) in cases {
+        let error = try_build(config.clone()).await.unwrap_err();
+        assert_eq!(error.path, path, "{config}: {error}");
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
+}
