@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tenantry_core::{
     HumanDuration,
-    engine::{AcquireError, EngineSettings},
+    engine::{AcquireError, EngineSettings, HealthQuery},
 };
 use tokio::time::{Instant, sleep};
 
@@ -141,8 +141,8 @@ async fn in_an_outage_a_lease_is_used_to_its_end_and_not_beyond() {
     let database = world.tenants.acquire(&id("t1")).await.unwrap();
     world.provider.set_down(true);
     sleep(Duration::from_secs(29)).await;
-    let health = world.tenants.health(false).await.unwrap();
-    let secret = health[0].secret.clone().unwrap();
+    let health = world.tenants.health(HealthQuery::all(false)).await.unwrap();
+    let secret = health.tenants[0].secret.clone().unwrap();
     assert!(
         secret.stale && secret.expires_in == Some(Duration::from_secs(1)),
         "{secret:?}"
@@ -151,7 +151,8 @@ async fn in_an_outage_a_lease_is_used_to_its_end_and_not_beyond() {
     sleep(Duration::from_secs(3)).await;
     let refused = world.tenants.acquire(&id("t1")).await;
     assert!(matches!(refused, Err(AcquireError::ProviderUnavailable { .. })));
-    assert!(world.tenants.health(false).await.unwrap()[0].secret.is_none());
+    let health = world.tenants.health(HealthQuery::all(false)).await.unwrap();
+    assert!(health.tenants[0].secret.is_none());
     world.provider.set_down(false);
     sleep(Duration::from_secs(33)).await;
     drop(world.tenants.acquire(&id("t1")).await.unwrap());
