@@ -108,7 +108,7 @@ enum Ready {
     /// The server takes requests.
     #[oai(status = 200)]
     Up(Json<ServerStatus>),
-    /// The server is starting, or shutting down.
+    /// The server is starting or shutting down, or one of its checks fails.
     #[oai(status = 503)]
     Down(Json<ServerStatus>),
 }
