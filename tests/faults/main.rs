@@ -6,6 +6,7 @@ mod ceiling;
 mod cost;
 mod database;
 mod eviction;
+mod fleet;
 mod forgotten;
 mod ledger;
 mod load;

@@ -104,7 +104,7 @@ public final class Program {
         ensure(own.getStatus() == TenantStatus.HEALTHY && own.getError() == null, own);
         ensure(own.getLatencyMs() != null && own.getCheckedAt() != null, own);
         ensure(own.getSecret() != null && !own.getSecret().getStale(), own);
-        var tenants = api.listTenantsHealth(null).getTenants();
+        var tenants = api.listTenantsHealth(null, null, null, null).getTenants();
         var unused = tenants.stream().filter(each -> each.getId().equals("unused")).findAny().orElseThrow();
         ensure(unused.getStatus() == TenantStatus.IDLE, unused);
         ensure(unused.getLatencyMs() == null && unused.getCheckedAt() == null && unused.getSecret() == null, unused);

@@ -110,7 +110,7 @@ async fn health(api: &Configuration, tenant: &str) -> Result<()> {
     ensure!(own.status == TenantStatus::Healthy && own.error.is_none(), "{own:?}");
     ensure!(own.latency_ms.is_some() && own.checked_at.is_some(), "{own:?}");
     ensure!(own.secret.as_ref().is_some_and(|secret| !secret.stale), "{own:?}");
-    let all = list_tenants_health(api, None).await?.tenants;
+    let all = list_tenants_health(api, None, None, None, None).await?.tenants;
     let unused = all
         .iter()
         .find(|each| each.id == "unused")
