@@ -153,7 +153,9 @@ async fn rows<const N: usize>(
     let statement = Statement::from_string(driver.backend(), sql);
     let rows = match connection.query(&statement).await {
         Ok(rows) => rows,
-        Err(error) if error.kind == DatabaseErrorKind::Other => return Ok(None),
+        Err(error) if matches!(error.kind, DatabaseErrorKind::TableMissing | DatabaseErrorKind::Other) => {
+            return Ok(None);
+        }
         Err(error) => return Err(MigrationError::Structure(error)),
     };
     let mut texts = Vec::with_capacity(rows.len());

@@ -115,14 +115,14 @@ pub(super) fn version_of(name: &str) -> &str {
     number.split('_').next().unwrap_or(number)
 }
 
-/// PostgreSQL's undefined_table, MySQL's ER_NO_SUCH_TABLE, Oracle's ORA-00942, and SQLite's general error, which has no code of its
-/// own for it: where it was another one, making the table shows it.
+/// Whether there is no such table. A driver of one's own may report SQLite's general error for it: if
+/// that was another one, making the table shows it.
 pub(super) fn is_missing_table(error: &DatabaseError) -> bool {
-    error.kind == DatabaseErrorKind::Other
-        && matches!(
-            error.code.as_deref(),
-            Some("42P01" | "1146" | "1" | "942" | "00942" | "ORA-00942")
-        )
+    match error.kind {
+        DatabaseErrorKind::TableMissing => true,
+        DatabaseErrorKind::Other => error.code.as_deref() == Some("1"),
+        _ => false,
+    }
 }
 
 pub(super) async fn create_table(

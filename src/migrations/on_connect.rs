@@ -1,7 +1,7 @@
 //! What comes before the first use of a tenant's database: its files are applied, and its version is
 //! checked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tenantry_core::{
@@ -24,6 +24,9 @@ pub struct MigrationsOnConnect {
 /// Takes how many files a run has applied, and whether it failed.
 type Counts = Box<dyn Fn(usize, bool) + Send + Sync>;
 
+/// How long a database may take to say how far its migrations are.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+
 /// The lowest version that is served.
 #[derive(Debug, Clone)]
 struct Required {
@@ -32,7 +35,8 @@ struct Required {
 }
 
 impl MigrationsOnConnect {
-    /// Those files, with or without sample rows. Unless `is_applying`, databases are only looked at.
+    /// Those files, with or without sample rows. Unless `is_applying`, databases are only looked at, and
+    /// that only if a version is required or a health check asks.
     pub fn new(migrations: Arc<Migrations>, is_applying: bool, sample_data: bool) -> Self {
         let choice = Choice { sample_data, to: None };
         Self {
@@ -115,15 +119,11 @@ impl OnConnect for MigrationsOnConnect {
                 }));
             }
         }
-        match self.state(driver, connection).await {
-            Ok(state) => self.check(state),
-            Err(error) if self.require.is_some() => Err(error.into()),
-            // A database of another kind, or one whose tables are another program's.
-            Err(error) => {
-                tracing::debug!(tenant_id = %tenant, %error, "the version of a database is not known");
-                Ok(None)
-            }
+        if self.require.is_none() {
+            return Ok(None);
         }
+        let state = tokio::time::timeout(LONGEST_LOOK, self.state(driver, connection)).await??;
+        self.check(state)
     }
 
     async fn look(&self, driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Option<SchemaVersion> {

@@ -255,7 +255,7 @@ impl Tenants {
         let asked = async {
             let secret = held.secret(&engine.secrets, started).await?;
             let answered = match held.pool().filter(|pool| pool.is_open()) {
-                Some(pool) => pool.ping().await.map(|_| true),
+                Some(pool) => pool.check().await.map(|()| true),
                 None => self.ask_once(tenant, &secret).await,
             };
             answered.map_err(AcquireError::Database)

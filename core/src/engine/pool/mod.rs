@@ -318,6 +318,19 @@ impl Pool {
             _ => Err(DatabaseError::new(DatabaseErrorKind::Other)),
         }
     }
+
+    /// A round trip to the server, and a look at how far the migrations of the database are.
+    pub(crate) async fn check(self: &Arc<Self>) -> Result<(), DatabaseError> {
+        let mut lease = self.lease(Duration::ZERO).await?;
+        lease.call(Call::Ping).await?;
+        if let Some(on_connect) = &self.parts.on_connect {
+            let secret = self.secret();
+            let found = on_connect.look(&*secret.driver, lease.begin_call()?).await;
+            lease.end_call(Call::Ping, Ok(()))?;
+            *secret.schema.lock() = found;
+        }
+        Ok(())
+    }
 }
 
 impl Neighbour for Pool {
