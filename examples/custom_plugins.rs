@@ -59,7 +59,7 @@ impl TenantResolver for ApiKey {
             error: Some("invalid_token"),
             description: "the API key is not known".to_owned(),
         };
-        tenant.copied().map(Resolution::Found).ok_or_else(unknown)
+        tenant.copied().map(Resolution::found).ok_or_else(unknown)
     }
 
     fn location(&self) -> TenantLocation {

@@ -198,8 +198,16 @@ impl Installation {
     ///
     /// # Errors
     /// Two APIs claim the same path or the same name.
-    pub(crate) fn document(&self, apis: &ApiSet) -> Result<ApiDocument, ApiConflict> {
-        tenantry_openapi::document(&self.document_settings(), apis)
+    pub(crate) fn document(&self, apis: ApiSet) -> Result<ApiDocument, ApiConflict> {
+        tenantry_openapi::document(&self.document_settings(), &self.with_tables(apis))
+    }
+
+    /// The APIs with the declared tables.
+    pub(crate) fn with_tables(&self, apis: ApiSet) -> ApiSet {
+        match &self.loaded.config.rest {
+            Some(rest) => crate::rest::with_tables(apis, rest, &self.resolver.location()),
+            None => apis,
+        }
     }
 
     pub(crate) fn document_settings(&self) -> DocumentSettings {

@@ -36,6 +36,7 @@ pub mod jobs;
 pub mod migrations;
 pub mod plugins;
 mod product;
+mod rest;
 mod server;
 mod telemetry;
 #[cfg(feature = "testing")]

@@ -40,7 +40,7 @@ pub use plugin::{BuildContext, BuildError, Plugin};
 pub use provider::{ProviderError, SecretProvider};
 pub use registry::{Registered, Registry, nearest, without_value};
 pub use request::{ForwardedHeader, RequestHead, TrustedProxies};
-pub use resolver::{ApiKeyPlace, MalformedReason, Resolution, ResolveError, TenantLocation, TenantResolver};
+pub use resolver::{ApiKeyPlace, Claims, MalformedReason, Resolution, ResolveError, TenantLocation, TenantResolver};
 pub use script::{ScriptFault, ScriptStatement, StatementEffect};
 pub use secret::{Lease, SecretDocument, SecretValue, SecretVersion};
 pub use section::{RegisteredSection, Sections};

@@ -1,6 +1,9 @@
 //! How a request names its tenant.
 
+use std::{fmt, sync::Arc};
+
 use async_trait::async_trait;
+use serde_json::{Map, Value};
 
 use crate::{RequestHead, TenantId, TenantIdError};
 
@@ -35,12 +38,46 @@ pub trait TenantResolver: Send + Sync {
 }
 
 /// What a resolver found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
     /// The request names no tenant where this resolver looks.
     Absent,
     /// It names this one.
-    Found(TenantId),
+    Found {
+        /// The tenant.
+        tenant: TenantId,
+        /// What a verified token says of its bearer, if the resolver reads one.
+        claims: Option<Claims>,
+    },
+}
+
+impl Resolution {
+    /// A tenant that was found without a token.
+    pub fn found(tenant: TenantId) -> Self {
+        Self::Found { tenant, claims: None }
+    }
+}
+
+/// The claims of a token that was verified. They may hold personal data, so they print nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claims(Arc<Map<String, Value>>);
+
+impl Claims {
+    /// The claims of a token that was verified, and of no other.
+    pub fn verified(claims: Map<String, Value>) -> Self {
+        Self(Arc::new(claims))
+    }
+
+    /// Every claim by its name.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Claims(..)")
+    }
 }
 
 /// Where a client states its tenant.

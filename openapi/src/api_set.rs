@@ -85,6 +85,22 @@ impl ApiSet {
         std::mem::take(&mut self.middleware)
     }
 
+    /// With routes that are no poem-openapi API, and the OpenAPI document that describes them. An operation whose `security` is
+    /// `[{"Tenant": []}]` is tenant-scoped: its endpoint takes a [`Tenant`](crate::Tenant) by [`of_request`](crate::Tenant::of_request).
+    #[must_use]
+    pub fn with_described(mut self, spec: String, routes: Vec<DescribedRoute>) -> Self {
+        let mut table = Routes::new();
+        for route in routes {
+            table.entry(route.path).or_default().insert(route.method, route.endpoint);
+        }
+        let description = Description {
+            spec,
+            parameters: HashMap::new(),
+        };
+        self.apis.push((description, table));
+        self
+    }
+
     /// What the APIs say of themselves.
     pub(crate) fn descriptions(&self) -> impl Iterator<Item = &Description> {
         self.apis.iter().map(|(description, _)| description)
@@ -132,6 +148,16 @@ impl ApiSet {
         }
         table
     }
+}
+
+/// A route beside those of poem-openapi's APIs.
+pub struct DescribedRoute {
+    /// The path as poem routes it: `/files/:name`.
+    pub path: String,
+    /// The method.
+    pub method: Method,
+    /// What answers.
+    pub endpoint: BoxEndpoint<'static>,
 }
 
 /// What one API says of itself, with no need of an instance.

@@ -65,6 +65,20 @@ struct Details {
     challenge: Option<HeaderValue>,
     allow: Option<HeaderValue>,
     accept_encoding: Option<HeaderValue>,
+    dialect: Option<Dialect>,
+}
+
+/// What clients of another API's dialect read of a problem, beside its own members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialect {
+    /// Takes the place of the problem's own `code`; `None` if that stays.
+    pub code: Option<&'static str>,
+    /// What is wrong.
+    pub message: String,
+    /// More about it.
+    pub details: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 impl Problem {
@@ -78,6 +92,7 @@ impl Problem {
             challenge: None,
             allow: None,
             accept_encoding: None,
+            dialect: None,
         }))
     }
 
@@ -175,6 +190,25 @@ impl Problem {
         self
     }
 
+    /// With the members of another dialect.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Dialect) -> Self {
+        self.0.dialect = Some(dialect);
+        self
+    }
+
+    /// With what says that a token would help, if it has none yet.
+    #[must_use]
+    pub fn with_challenge(mut self) -> Self {
+        self.0.challenge.get_or_insert(HeaderValue::from_static("Bearer"));
+        self
+    }
+
+    /// What happened, for people.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// Its kind.
     pub fn code(&self) -> ProblemCode {
         self.0.code
@@ -187,16 +221,22 @@ impl Problem {
 
     /// Writes the answer to the request of this id.
     pub fn to_response(&self, request_id: &RequestId) -> Response {
+        let dialect = self.0.dialect.as_ref();
+        let code = dialect.and_then(|dialect| dialect.code).unwrap_or_else(|| self.0.code.as_str());
         let body = ProblemBody {
             r#type: "about:blank".to_owned(),
             title: self.0.code.title().to_owned(),
             status: self.0.code.status().as_u16(),
-            code: self.0.code.as_str().to_owned(),
+            code: code.to_owned(),
             detail: self.0.detail.clone(),
             request_id: request_id.as_str().to_owned(),
             errors: (!self.0.faults.is_empty()).then(|| self.0.faults.clone()),
         };
-        let mut response = match Body::from_json(&body) {
+        let written = match dialect {
+            None => Body::from_json(&body),
+            Some(dialect) => Body::from_json(DialectBody { body, dialect }),
+        };
+        let mut response = match written {
             Ok(body) => body.into_response(),
             // Texts and a number cannot fail to serialize; if they did, the status still stands.
             Err(_) => Response::default(),
@@ -254,6 +294,25 @@ pub(crate) struct ProblemBody {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Fault>>,
+}
+
+/// An error with the members of another dialect; `details` and `hint` are there also where they are
+/// null, since its clients look for them.
+#[derive(Serialize)]
+struct DialectBody<'a> {
+    #[serde(flatten)]
+    body: ProblemBody,
+    #[serde(flatten, serialize_with = "members")]
+    dialect: &'a Dialect,
+}
+
+fn members<S: serde::Serializer>(dialect: &&Dialect, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeMap as _;
+    let mut map = serializer.serialize_map(Some(3))?;
+    map.serialize_entry("message", &dialect.message)?;
+    map.serialize_entry("details", &dialect.details)?;
+    map.serialize_entry("hint", &dialect.hint)?;
+    map.end()
 }
 
 /// `text` as a sentence: errors are written in lower case and without a full stop.

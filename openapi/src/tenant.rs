@@ -10,7 +10,7 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 use tenantry_core::{
-    RequestHead, Resolution, ResolveError, TRACE_TARGET, TenantIdPattern, TenantResolver, TrustedProxies,
+    Claims, RequestHead, Resolution, ResolveError, TRACE_TARGET, TenantIdPattern, TenantResolver, TrustedProxies,
     engine::{TenantDatabase, Tenants},
     is_traced,
 };
@@ -26,7 +26,7 @@ pub(crate) const TENANT_SCHEME: &str = "Tenant";
 pub(crate) struct Target(pub(crate) Uri);
 
 /// The target of a request as the client wrote it. (poem's own `original_uri` is known for requests from a socket alone.)
-pub(crate) fn target_of(request: &Request) -> &Uri {
+pub fn target_of(request: &Request) -> &Uri {
     request.data::<Target>().map_or(request.uri(), |target| &target.0)
 }
 
@@ -57,13 +57,13 @@ impl TenantGate {
         let resolved = resolving.as_mut().await;
         let span = resolving.span();
         match &resolved {
-            Ok(Resolution::Found(tenant)) => span.record("tenant.id", tenant.as_str()),
+            Ok(Resolution::Found { tenant, .. }) => span.record("tenant.id", tenant.as_str()),
             Ok(Resolution::Absent) | Err(_) => span.record("otel.status_code", "ERROR"),
         };
         resolved
     }
 
-    async fn admit(&self, request: &Request, body: &mut RequestBody, noted: &Noted) -> Result<TenantDatabase, Problem> {
+    async fn admit(&self, request: &Request, body: &mut RequestBody, noted: &Noted) -> Result<Tenant, Problem> {
         let head = RequestHead {
             method: request.method(),
             uri: target_of(request),
@@ -78,8 +78,8 @@ impl TenantGate {
             self.resolver.resolve(&head).await
         };
         let resolved = resolved.map_err(|error| Problem::of_resolver(&self.resolver.location(), error));
-        let tenant = match resolved? {
-            Resolution::Found(tenant) => tenant,
+        let (tenant, claims) = match resolved? {
+            Resolution::Found { tenant, claims } => (tenant, claims),
             Resolution::Absent => return Err(Problem::tenant_missing(&self.resolver.location())),
         };
         noted.tally().set_tenant(tenant);
@@ -94,7 +94,8 @@ impl TenantGate {
             *body = RequestBody::new(arrived);
         }
         let acquired = self.tenants.acquire_for(&tenant, Some(noted.tally().clone())).await;
-        acquired.map_err(|error| Problem::of_tenant(&tenant, error))
+        let database = acquired.map_err(|error| Problem::of_tenant(&tenant, error))?;
+        Ok(Tenant { database, claims })
     }
 }
 
@@ -103,13 +104,36 @@ impl TenantGate {
 /// so that who has no tenant is told that first.
 ///
 /// It is everything that a [`TenantDatabase`] is, so SeaORM's queries run on `&*tenant`.
-pub struct Tenant(TenantDatabase);
+pub struct Tenant {
+    database: TenantDatabase,
+    claims: Option<Claims>,
+}
+
+impl Tenant {
+    /// The tenant of a request that no operation of poem-openapi takes.
+    ///
+    /// # Errors
+    /// The problem that a tenant's operation would answer.
+    pub async fn of_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
+        let noted = request.data::<Noted>();
+        let Some((noted, gates)) = noted.and_then(|noted| Some((noted, noted.gates()?))) else {
+            tracing::error!("a tenant's operation is served without a `TenantGate`");
+            return Err(Problem::internal().into());
+        };
+        Ok(gates.tenant.admit(request, body, noted).await?)
+    }
+
+    /// What the request's verified token says of its bearer, if its resolver reads one.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
+}
 
 impl Deref for Tenant {
     type Target = TenantDatabase;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.database
     }
 }
 
@@ -131,12 +155,7 @@ impl<'a> ApiExtractor<'a> for Tenant {
         body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let noted = request.data::<Noted>();
-        let Some((noted, gates)) = noted.and_then(|noted| Some((noted, noted.gates()?))) else {
-            tracing::error!("a tenant's operation is served without a `TenantGate`");
-            return Err(Problem::internal().into());
-        };
-        Ok(Self(gates.tenant.admit(request, body, noted).await?))
+        Self::of_request(request, body).await
     }
 }
 

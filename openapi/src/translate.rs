@@ -39,7 +39,7 @@ impl PathNames {
 }
 
 /// The problem that an error stands for.
-pub(crate) fn problem_of(error: &Error) -> Problem {
+pub fn problem_of(error: &Error) -> Problem {
     if let Some(problem) = error.downcast_ref::<Problem>() {
         return problem.clone();
     }

@@ -157,11 +157,21 @@ impl ChainResolver {
         let mut agreed = Resolution::Absent;
         let mut missing = Vec::new();
         for resolver in &self.resolvers {
-            match resolver.resolve(request).await? {
-                Resolution::Absent => missing.push(resolver.location()),
-                found if agreed == Resolution::Absent || agreed == found => agreed = found,
+            let found = resolver.resolve(request).await?;
+            agreed = match (agreed, found) {
+                (agreed, Resolution::Absent) => {
+                    missing.push(resolver.location());
+                    agreed
+                }
+                (Resolution::Absent, found) => found,
+                (Resolution::Found { tenant, claims }, Resolution::Found { tenant: same, claims: more })
+                    if tenant == same =>
+                {
+                    let claims = claims.or(more);
+                    Resolution::Found { tenant, claims }
+                }
                 _ => return Err(ResolveError::Mismatch),
-            }
+            };
         }
         if agreed == Resolution::Absent || missing.is_empty() {
             return Ok(agreed);
@@ -289,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_that_finds_a_tenant_decides() {
         let found = resolve("first", &[HEADER, COOKIE]).await.unwrap();
-        assert_eq!(found, Resolution::Found("tenant1".parse().unwrap()));
+        assert_eq!(found, Resolution::found("tenant1".parse().unwrap()));
         let unread = resolve("first", &[HEADER, ("cookie", "tenant=../x")]).await.unwrap();
         assert_eq!(unread, found);
     }
@@ -304,7 +314,7 @@ mod tests {
             "{malformed:?}"
         );
         let found = resolve("all", &[HEADER, HOST]).await.unwrap();
-        assert_eq!(found, Resolution::Found("tenant1".parse().unwrap()));
+        assert_eq!(found, Resolution::found("tenant1".parse().unwrap()));
         for (present, absent) in [(HEADER, "AnyOf"), (HOST, "Header"), (COOKIE, "Header")] {
             match resolve("all", &[present]).await {
                 Err(ResolveError::Incomplete {

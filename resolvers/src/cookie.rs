@@ -68,7 +68,7 @@ impl TenantResolver for CookieResolver {
         };
         let raw = std::str::from_utf8(value).map_err(|_| malformed(MalformedReason::Unreadable))?;
         let tenant = request.tenant_id(raw).map_err(|error| malformed(error.into()))?;
-        Ok(Resolution::Found(tenant))
+        Ok(Resolution::found(tenant))
     }
 
     fn location(&self) -> TenantLocation {

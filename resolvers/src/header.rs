@@ -62,7 +62,7 @@ impl TenantResolver for HeaderResolver {
         };
         let raw = value.to_str().map_err(|_| malformed(MalformedReason::Unreadable))?;
         let tenant = request.tenant_id(raw).map_err(|error| malformed(error.into()))?;
-        Ok(Resolution::Found(tenant))
+        Ok(Resolution::found(tenant))
     }
 
     fn location(&self) -> TenantLocation {

@@ -51,11 +51,11 @@ pub(crate) fn tenant_of(
     let read = |host: Option<&str>| host.map_or(Ok(None), |host| read(&normal(host)));
     let named = match forwarded {
         Some(_) => read(forwarded)?,
-        None => return Ok(read(own)?.map_or(Resolution::Absent, Resolution::Found)),
+        None => return Ok(read(own)?.map_or(Resolution::Absent, Resolution::found)),
     };
     match (named, read(own)) {
         (Some(named), Ok(Some(own))) if named != own => Err(ResolveError::Mismatch),
-        (named, _) => Ok(named.map_or(Resolution::Absent, Resolution::Found)),
+        (named, _) => Ok(named.map_or(Resolution::Absent, Resolution::found)),
     }
 }
 

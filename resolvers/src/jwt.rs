@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tenantry_core::{
-    BuildContext, BuildError, HumanDuration, MalformedReason, Plugin, RequestHead, Resolution, ResolveError,
+    BuildContext, BuildError, Claims, HumanDuration, MalformedReason, Plugin, RequestHead, Resolution, ResolveError,
     TenantLocation, TenantResolver,
 };
 
@@ -279,7 +279,8 @@ impl TenantResolver for JwtResolver {
         if issuer.tenant.is_some_and(|bound| bound != tenant) || self.issuers.iter().any(is_bound_to_another) {
             return Err(refused("the token names a tenant that its issuer may not name"));
         }
-        Ok(Resolution::Found(tenant))
+        let claims = Some(Claims::verified(claims));
+        Ok(Resolution::Found { tenant, claims })
     }
 
     fn location(&self) -> TenantLocation {

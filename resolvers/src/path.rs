@@ -71,7 +71,7 @@ impl TenantResolver for PathResolver {
         if behind.split('/').any(is_dot_segment) {
             return Err(malformed(TenantIdError::ForbiddenCharacter));
         }
-        request.tenant_id(raw).map(Resolution::Found).map_err(malformed)
+        request.tenant_id(raw).map(Resolution::found).map_err(malformed)
     }
 
     fn location(&self) -> TenantLocation {

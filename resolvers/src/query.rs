@@ -67,7 +67,7 @@ impl TenantResolver for QueryResolver {
         let tenant = request
             .tenant_id(&raw.map_err(malformed)?)
             .map_err(|error| malformed(error.into()))?;
-        Ok(Resolution::Found(tenant))
+        Ok(Resolution::found(tenant))
     }
 
     fn location(&self) -> TenantLocation {

@@ -38,7 +38,7 @@ impl Plugin<dyn TenantResolver> for StaticResolver {
 #[async_trait]
 impl TenantResolver for StaticResolver {
     async fn resolve(&self, _: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
-        Ok(Resolution::Found(self.tenant))
+        Ok(Resolution::found(self.tenant))
     }
 
     fn location(&self) -> TenantLocation {

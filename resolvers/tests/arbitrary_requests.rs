@@ -165,7 +165,7 @@ impl Subject {
             id_pattern: &self.pattern,
             ..head
         };
-        let Ok(Resolution::Found(id)) = self.resolver.resolve(&head).await else {
+        let Ok(Resolution::Found { tenant: id, .. }) = self.resolver.resolve(&head).await else {
             return Ok(false);
         };
         prop_assert_eq!(self.pattern.parse(id.as_str()), Ok(id));

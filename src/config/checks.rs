@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tenantry_core::HumanDuration;
+use tenantry_tables::TableDeclaration;
 
 use super::{
     fault::{Fault, Step},
-    sections::Config,
+    sections::{Config, Rest},
     tree::Places,
     warm_up::WarmUp,
 };
@@ -41,6 +42,9 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
             }
         }
     }
+    if let Some(rest) = &config.rest {
+        found.tables(rest);
+    }
     found.faults
 }
 
@@ -50,6 +54,15 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
+    fn tables(&mut self, rest: &Rest) {
+        for wrong in TableDeclaration::check_all(&rest.tables) {
+            let path: Vec<&str> = ["rest", "tables"].into_iter().chain(wrong.path.iter().map(String::as_str)).collect();
+            let steps = self.places.steps(&path);
+            let fault = Fault::new(self.places.value(&steps), &steps, wrong.message);
+            self.faults.push(fault.with_suggestion(wrong.suggestion.as_deref()));
+        }
+    }
+
     fn add(&mut self, path: &[&str], message: &str) {
         let path: Vec<Step> = path.iter().map(|key| Step::from(*key)).collect();
         self.add_at(&path, message);

@@ -28,6 +28,7 @@ mod plugins;
 mod schema;
 mod sections;
 mod substitute;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -52,8 +53,8 @@ pub use fault::{Fault, Faults, Place};
 pub use plugins::{Drivers, PluginConfig};
 pub use schema::schema;
 pub use sections::{
-    Admin, App, Config, Docs, Forwarded, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Sample,
-    Server, ServerLimits, ServerTls, Service, Tenancy, Trace,
+    Admin, App, Config, Docs, Forwarded, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Rest,
+    Sample, Server, ServerLimits, ServerTls, Service, Tenancy, Trace,
 };
 pub use tenantry_core::ByteSize;
 pub use values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};
@@ -170,6 +171,7 @@ fn load_in(
     default_resolver(&mut root);
     environment.apply(&mut root, registry, &mut faults);
 
+    tables::include(&mut root, &found.base_dir, &mut faults);
     let schema = schema::for_configuration(registry, &root);
     coerce::coerce(&mut root, Some(&schema), &[], &mut faults);
     let places = root.places(&Place::file(&found.name));

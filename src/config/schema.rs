@@ -42,11 +42,31 @@ pub fn schema(registry: &Registry) -> Value {
         resolver["default"] = default;
     }
     put(&mut schema, &["drivers"], drivers(registry));
+    tables_or_file(&mut schema);
     add_sections(&mut schema, registry);
     if let Some(root) = schema.as_object_mut() {
         root.insert("$defs".to_owned(), Value::Object(definitions));
     }
     schema
+}
+
+/// A file's path may stand in place of the tables; it is read before anything is checked.
+fn tables_or_file(schema: &mut Value) {
+    let rest = member(schema, "rest").and_then(|rest| member(rest, "tables")).cloned();
+    let Some(mut tables) = rest else { return };
+    let description = tables.as_object_mut().and_then(|members| members.shift_remove("description"));
+    let default = tables.as_object_mut().and_then(|members| members.shift_remove("default"));
+    let either = json!({
+        "description": description,
+        "default": default,
+        "anyOf": [{"type": "string", "minLength": 1}, tables]
+    });
+    let branches = schema.pointer_mut("/properties/rest/anyOf").and_then(Value::as_array_mut);
+    for branch in branches.into_iter().flatten() {
+        if let Some(place) = branch.pointer_mut("/properties/tables") {
+            *place = either.clone();
+        }
+    }
 }
 
 fn definition(family: &str) -> String {

@@ -9,6 +9,7 @@ use tenantry_core::{
     ByteSize, ForwardedHeader, HumanDuration,
     engine::{DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolsSettings, SecretsSettings},
 };
+use tenantry_tables::Tables;
 
 use super::{
     plugins::{Drivers, PluginConfig},
@@ -37,6 +38,8 @@ pub struct Config {
     /// What is applied to tenants' databases.
     #[serde(default)]
     pub migrations: Migrations,
+    /// Declared tables as a REST API; without it there is none.
+    pub rest: Option<Rest>,
     /// What is logged, and how.
     #[serde(default)]
     pub logging: Logging,
@@ -46,6 +49,34 @@ pub struct Config {
     /// The documentation pages.
     #[serde(default)]
     pub docs: Docs,
+}
+
+/// Declared tables as a REST API in the dialect of PostgREST.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rest {
+    /// The path before the tables' names.
+    #[schemars(regex(pattern = r"^(/[A-Za-z0-9_.~-]+)+$"))]
+    pub path: String,
+    /// The most rows of one answer.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_rows: u64,
+    /// The claim of a verified token that names the role; dots go deeper. Requests without it have the role `anon`.
+    #[schemars(length(min = 1))]
+    pub role_claim: String,
+    /// The tables by their names in URLs, or the path of a file whose key `tables` holds them. Nothing else is served.
+    pub tables: Tables,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self {
+            path: "/rest/v1".to_owned(),
+            max_rows: 1000,
+            role_claim: "role".to_owned(),
+            tables: Tables::new(),
+        }
+    }
 }
 
 /// What this installation is.

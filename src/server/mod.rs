@@ -153,6 +153,7 @@ impl Installation {
             request_timeout: config.server.request_timeout.into(),
             body_limit: config.server.body_limit.0,
         };
+        let apis = self.with_tables(apis);
         let served = tenantry_openapi::routes(parts, apis).map_err(ServerError::Apis)?;
         let draining = Arc::new(AtomicBool::new(false));
         let certificate = self.certificate().cloned();

@@ -135,7 +135,7 @@ impl World {
 
     async fn resolve(&self, uri: &Uri) -> TenantId {
         match self.resolver.resolve(&self.head(uri)).await {
-            Ok(Resolution::Found(tenant)) => tenant,
+            Ok(Resolution::Found { tenant, .. }) => tenant,
             other => panic!("no tenant: {other:?}"),
         }
     }

@@ -322,7 +322,7 @@ impl Built {
 
     async fn finds(&self, request: &Request<()>, tenant: &str) {
         match self.resolve(request).await {
-            Ok(Resolution::Found(found)) if found.as_str() == tenant => {}
+            Ok(Resolution::Found { tenant: found, .. }) if found.as_str() == tenant => {}
             other => panic!("the tenant `{tenant}` is named, and the outcome is {other:?}: {request:?}"),
         }
     }
@@ -409,7 +409,7 @@ async fn nothing_in_a_request_makes_it_panic(built: &Built) {
             for name in names {
                 request.headers_mut().append(name, value.clone());
             }
-            if let Ok(Resolution::Found(id)) = built.resolve(&request).await {
+            if let Ok(Resolution::Found { tenant: id, .. }) = built.resolve(&request).await {
                 assert_eq!(
                     built.pattern.parse(id.as_str()),
                     Ok(id),

@@ -33,7 +33,7 @@ pub(super) async fn resolve(resolver: &JwtResolver, request: &Request<()>) -> Re
 
 pub(super) async fn finds(resolver: &JwtResolver, token: &str) {
     match resolve(resolver, &bearer_of(token)).await {
-        Ok(Resolution::Found(tenant)) if tenant.as_str() == "tenant1" => {}
+        Ok(Resolution::Found { tenant, .. }) if tenant.as_str() == "tenant1" => {}
         other => panic!("{other:?}"),
     }
 }
@@ -168,7 +168,7 @@ async fn an_issuer_names_only_the_tenant_it_is_bound_to() {
         (EdDSA, json!({"iss": all, "tenant": "tenant3"}), "tenant3"),
     ] {
         match found(&token(algorithm, claims.clone())).await {
-            Ok(Resolution::Found(found)) if found.as_str() == tenant => {}
+            Ok(Resolution::Found { tenant: found, .. }) if found.as_str() == tenant => {}
             other => panic!("{claims}: {other:?}"),
         }
     }

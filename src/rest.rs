@@ -1,0 +1,165 @@
+//! Declared tables, served: each table is a route of its own, so that logs and metrics name it.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use poem::{Body, Endpoint, EndpointExt as _, Request, Response, Result, error::ReadBodyError};
+use tenantry_core::TenantLocation;
+use tenantry_openapi::{
+    ApiSet, DescribedRoute, Dialect, Fault, Problem, ProblemCode, Tenant, target_of,
+};
+use tenantry_tables::{Answer, Ask, At, Failure, Refusal, Rest, Settings};
+
+use crate::config;
+
+/// The methods that a table answers.
+const METHODS: [Method; 6] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PATCH,
+    Method::PUT,
+    Method::DELETE,
+];
+
+/// Adds the routes of the declared tables to `apis`.
+pub(crate) fn with_tables(apis: ApiSet, rest: &config::Rest, location: &TenantLocation) -> ApiSet {
+    let settings = Settings {
+        max_rows: rest.max_rows,
+        role_claim: rest.role_claim.clone(),
+        other_parameters: query_parameters(location),
+    };
+    let served = Arc::new(Rest::new(&rest.tables, settings));
+    let route = |path: String, table: Option<&str>, method: Method| DescribedRoute {
+        path,
+        method: method.clone(),
+        endpoint: TableEndpoint {
+            rest: served.clone(),
+            table: table.map(str::to_owned),
+        }
+        .boxed(),
+    };
+    let mut routes = Vec::new();
+    for method in METHODS {
+        for table in served.table_names() {
+            routes.push(route(format!("{}/{table}", rest.path), Some(table), method.clone()));
+        }
+        routes.push(route(format!("{}/:table", rest.path), None, method));
+    }
+    apis.with_described(r#"{"paths": {}}"#.to_owned(), routes)
+}
+
+/// The query parameters in which a client names its tenant.
+fn query_parameters(location: &TenantLocation) -> Vec<String> {
+    match location {
+        TenantLocation::Query { name } => vec![name.clone()],
+        TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().flat_map(query_parameters).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Answers the requests for one table, or for those that are not declared.
+struct TableEndpoint {
+    rest: Arc<Rest>,
+    table: Option<String>,
+}
+
+impl Endpoint for TableEndpoint {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let (request, mut body) = request.split();
+        let tenant = match Tenant::of_request(&request, &mut body).await {
+            Ok(tenant) => tenant,
+            Err(error) => return Err(in_dialect(error)),
+        };
+        let bytes = match body.take()? {
+            body if body.is_empty() => Default::default(),
+            body => read(body).await.map_err(in_dialect)?,
+        };
+        let table = match &self.table {
+            Some(table) => table.clone(),
+            None => request.path_params::<String>().unwrap_or_default(),
+        };
+        let target = target_of(&request);
+        let ask = Ask {
+            method: request.method(),
+            table: &table,
+            path: target.path(),
+            query: target.query().unwrap_or_default(),
+            headers: request.headers(),
+            body: &bytes,
+            claims: tenant.claims().map(tenantry_core::Claims::as_map),
+        };
+        let answered = self.rest.answer(&tenant, ask).await;
+        match answered {
+            Ok(answer) => Ok(response(answer)),
+            Err(failure) => Err(problem(failure).into()),
+        }
+    }
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes> {
+    let read: std::result::Result<bytes::Bytes, ReadBodyError> = body.into_bytes().await;
+    Ok(read?)
+}
+
+fn response(answer: Answer) -> Response {
+    let mut response = Response::builder().status(answer.status).body(answer.body);
+    response.headers_mut().extend(answer.headers);
+    response
+}
+
+/// A problem that is not this dialect's keeps its own code, and has the dialect's message.
+fn in_dialect(error: poem::Error) -> poem::Error {
+    let problem = tenantry_openapi::problem_of(&error);
+    with_message(problem).into()
+}
+
+fn with_message(problem: Problem) -> Problem {
+    let message = problem.detail().to_owned();
+    problem.with_dialect(Dialect {
+        code: None,
+        message,
+        details: None,
+        hint: None,
+    })
+}
+
+fn problem(failure: Failure) -> Problem {
+    match failure {
+        Failure::Refused(refusal) => refused(*refusal),
+        Failure::Database(error) => with_message(Problem::from(&error)),
+        Failure::Behind { missing } => with_message(Problem::new(
+            ProblemCode::Other(StatusCode::SERVICE_UNAVAILABLE),
+            format!("The tenant's database does not have the {missing} yet."),
+        )),
+    }
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let Refusal {
+        status,
+        code,
+        message,
+        details,
+        hint,
+        places,
+        challenges,
+    } = refusal;
+    let faults = places.into_iter().map(|place| match place.at {
+        At::Body(pointer) => Fault::pointer(pointer, place.detail),
+        At::Parameter(name) => Fault::parameter(name, place.detail),
+        At::Header(name) => Fault::parameter(name, place.detail),
+    });
+    let mut problem = Problem::new(ProblemCode::of_status(status), message.clone()).with_faults(faults.collect());
+    if challenges {
+        problem = problem.with_challenge();
+    }
+    problem.with_dialect(Dialect {
+        code: Some(code),
+        message,
+        details,
+        hint,
+    })
+}

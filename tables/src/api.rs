@@ -1,0 +1,207 @@
+//! Requests and answers.
+
+mod reads;
+mod writes;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use sea_orm::ConnectionTrait as _;
+use serde_json::{Map, Value};
+use tenantry_core::engine::TenantDatabase;
+
+use crate::{
+    caller::Caller,
+    declaration::Tables,
+    model::{Model, Table},
+    refusal::{Failure, Refusal},
+    request::{
+        head::{Accepted, Preferences},
+        query::{Query, query},
+    },
+    sql::Dialect,
+};
+
+/// Declared tables, ready to be served.
+#[derive(Debug)]
+pub struct Rest {
+    pub(crate) model: Model,
+    pub(crate) settings: Settings,
+}
+
+/// What holds for every table.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The most rows of one answer.
+    pub max_rows: u64,
+    /// The claim of a token that names the role; dots go deeper.
+    pub role_claim: String,
+    /// Query parameters that belong to something else, such as the resolver.
+    pub other_parameters: Vec<String>,
+}
+
+/// A request for one table.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// The table's name in the URL.
+    pub table: &'a str,
+    /// The path as the client wrote it.
+    pub path: &'a str,
+    /// The query as the client wrote it.
+    pub query: &'a str,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its body.
+    pub body: &'a [u8],
+    /// The claims of its token, which was verified.
+    pub claims: Option<&'a Map<String, Value>>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// More rows than this for each row of an answer are not embedded, of one relation.
+const EMBEDDED_FOR_EACH: u64 = 50;
+
+impl Rest {
+    /// Compiles a declaration that was [checked](crate::TableDeclaration::check_all).
+    pub fn new(tables: &Tables, settings: Settings) -> Self {
+        Self {
+            model: Model::new(tables),
+            settings,
+        }
+    }
+
+    /// The names of the tables in URLs.
+    pub fn table_names(&self) -> impl Iterator<Item = &str> {
+        self.model.tables.iter().map(|table| table.name.as_str())
+    }
+
+    /// Answers a request on its tenant's database.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn answer(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let request = self.request(database, ask)?;
+        match *ask.method {
+            Method::GET | Method::HEAD => request.read().await,
+            Method::POST => request.create().await,
+            Method::PATCH => request.update().await,
+            Method::PUT => request.replace().await,
+            Method::DELETE => request.delete().await,
+            _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "PGRST117", "Unsupported HTTP method").into()),
+        }
+    }
+
+    fn request<'r>(&'r self, database: &'r TenantDatabase, ask: Ask<'r>) -> Result<Request<'r>, Refusal> {
+        let Some(table) = self.model.table(ask.table) else {
+            let nearest = tenantry_core::nearest(ask.table, self.table_names());
+            return Err(Refusal::no_table(ask.table, nearest));
+        };
+        Ok(Request {
+            rest: self,
+            table,
+            database,
+            dialect: Dialect::of(database.driver(), database.get_database_backend()),
+            caller: Caller::new(database.tenant().as_str(), ask.claims, &self.settings.role_claim),
+            accepted: Accepted::read(ask.headers)?,
+            preferences: Preferences::read(ask.headers)?,
+            query: query(ask.query, &self.settings.other_parameters)?,
+            ask,
+        })
+    }
+
+    pub(crate) fn most_embedded(&self) -> u64 {
+        self.settings.max_rows.saturating_mul(EMBEDDED_FOR_EACH)
+    }
+}
+
+/// A request that was read.
+struct Request<'r> {
+    rest: &'r Rest,
+    table: &'r Table,
+    database: &'r TenantDatabase,
+    dialect: Dialect,
+    caller: Caller<'r>,
+    accepted: Accepted,
+    preferences: Preferences,
+    query: Query,
+    ask: Ask<'r>,
+}
+
+impl Request<'_> {
+    fn denied(&self) -> Refusal {
+        Refusal::denied(&self.table.name, self.caller.has_token())
+    }
+
+    /// Refuses parameters that have no meaning for the method: they are never just left out.
+    fn refuse_parameters(&self, names: &[&str]) -> Result<(), Refusal> {
+        let query = &self.query;
+        let is_given = |name: &&str| match *name {
+            "columns" => query.columns.is_some(),
+            "on_conflict" => query.on_conflict.is_some(),
+            "after" => query.after.is_some(),
+            "limit" => query.limits.iter().any(|(path, _)| path.is_empty()),
+            "offset" => query.offsets.iter().any(|(path, _)| path.is_empty()),
+            "filters" => {
+                let of_table = |path: &[String]| path.is_empty();
+                query.filters.iter().any(|(path, _)| of_table(path)) || query.groups.iter().any(|(path, _)| of_table(path))
+            }
+            _ => false,
+        };
+        match names.iter().find(|name| is_given(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let message = format!("'{name}' has no meaning for {}", self.ask.method);
+                Err(Refusal::bad("PGRST100", message).at_parameter(name, "has no meaning for this method"))
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// With a header, unless its text is none that a header may have.
+    fn with(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    fn with_body(mut self, accepted: Accepted, body: Vec<u8>) -> Self {
+        self.body = body;
+        self.with(header::CONTENT_TYPE, accepted.content_type())
+    }
+
+    fn with_applied(self, applied: Option<String>) -> Self {
+        match applied {
+            Some(applied) => self.with(HeaderName::from_static("preference-applied"), &applied),
+            None => self,
+        }
+    }
+}
+
+/// `Content-Range`: the first and the last row of an answer, and how many there are.
+fn content_range(first: u64, rows: u64, total: Option<u64>) -> String {
+    let total_text = total.map_or_else(|| "*".to_owned(), |total| total.to_string());
+    match rows {
+        0 => format!("*/{total_text}"),
+        rows => format!("{first}-{}/{total_text}", first + rows - 1),
+    }
+}

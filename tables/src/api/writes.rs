@@ -1,0 +1,332 @@
+//! `POST`, `PATCH`, `PUT` and `DELETE`.
+
+use http::{StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{Answer, Request, content_range};
+use crate::{
+    json::Writer,
+    model::{Access, Grant},
+    plan::{
+        Condition, Read,
+        condition::rule,
+        read::Planner,
+        write::{Reader, Rows},
+    },
+    refusal::{At, Failure, Refusal},
+    request::{
+        body::{self, Body},
+        filter::{Operator, Test},
+        head::{Form, Representation, Resolution},
+    },
+    run::write::{Changed, Job, Upsert},
+    sql::Assignment,
+    value::Datum,
+};
+
+impl Request<'_> {
+    pub(super) async fn create(&self) -> Result<Answer, Failure> {
+        self.refuse_parameters(&["after", "limit", "offset", "filters"])?;
+        let access = self.access(|grant| &grant.create)?;
+        let body = self.body()?;
+        let rows = self.reader(access).new_rows(&body)?;
+        let rule = rule(self.table, access, self.caller);
+        let representation = self.representation()?;
+        let resolution = self.preferences.resolution;
+        let (target, update) = match resolution {
+            None => (Vec::new(), None),
+            Some(resolution) => self.conflict(&rows, resolution)?,
+        };
+        let allowed = self.allowed_update(&update)?;
+        let upsert = resolution.map(|_| Upsert {
+            target: &target,
+            update: update.as_deref(),
+            allowed: &allowed,
+        });
+        let changed = self.job(&representation).insert(&rows, &rule, upsert).await?;
+        let status = match (resolution, changed.new) {
+            (Some(Resolution::Merge), 0) if changed.affected > 0 => StatusCode::OK,
+            _ => StatusCode::CREATED,
+        };
+        let range = content_range(0, 0, self.counted(changed.affected));
+        let mut answer = Answer::new(status).with(header::CONTENT_RANGE, &range);
+        if self.preferences.representation == Some(Representation::HeadersOnly)
+            && let [key] = changed.keys.as_slice()
+        {
+            answer = answer.with(header::LOCATION, &self.location(key));
+        }
+        self.represented(answer, &representation, &changed, true)
+    }
+
+    pub(super) async fn update(&self) -> Result<Answer, Failure> {
+        self.refuse_parameters(&["after", "limit", "offset", "on_conflict"])?;
+        let access = self.access(|grant| &grant.update)?;
+        let wanted = self.wanted(access, "UPDATE")?;
+        let body = self.body()?;
+        let changes = self.reader(access).changes(&body)?;
+        let rule = rule(self.table, access, self.caller);
+        let representation = self.representation()?;
+        let changed = self.job(&representation).update(&changes, &wanted, &rule).await?;
+        let range = content_range(0, changed.affected, self.counted(changed.affected));
+        let answer = Answer::new(self.changed_status()).with(header::CONTENT_RANGE, &range);
+        self.represented(answer, &representation, &changed, false)
+    }
+
+    pub(super) async fn delete(&self) -> Result<Answer, Failure> {
+        self.refuse_parameters(&["after", "limit", "offset", "on_conflict", "columns"])?;
+        let access = self.access(|grant| &grant.delete)?;
+        let wanted = self.wanted(access, "DELETE")?;
+        let representation = self.representation()?;
+        let changed = self.job(&representation).delete(&wanted).await?;
+        let range = content_range(0, 0, self.counted(changed.affected));
+        let answer = Answer::new(self.changed_status()).with(header::CONTENT_RANGE, &range);
+        self.represented(answer, &representation, &changed, false)
+    }
+
+    /// `PUT`: one row, whose whole key is in the filters.
+    pub(super) async fn replace(&self) -> Result<Answer, Failure> {
+        let has = |of: &[(Vec<String>, u64)]| of.iter().any(|(path, _)| path.is_empty());
+        if has(&self.query.limits) || has(&self.query.offsets) {
+            let message = "limit/offset querystring parameters are not allowed for PUT";
+            return Err(Refusal::bad("PGRST114", message).into());
+        }
+        self.refuse_parameters(&["after", "on_conflict"])?;
+        let access = self.access(|grant| &grant.create)?;
+        let body = self.body()?;
+        let key = self.key_filter()?;
+        let rows = self.reader(access).new_rows(&body)?;
+        self.check_key(&rows, &key)?;
+        let rule = rule(self.table, access, self.caller);
+        let representation = self.representation()?;
+        let (target, update) = (self.table.key.clone(), Some(self.updated(&rows, &self.table.key)));
+        let allowed = self.allowed_update(&update)?;
+        let upsert = Upsert {
+            target: &target,
+            update: update.as_deref(),
+            allowed: &allowed,
+        };
+        let changed = self.job(&representation).insert(&rows, &rule, Some(upsert)).await?;
+        let status = match self.preferences.representation {
+            Some(Representation::Full) if changed.new > 0 => StatusCode::CREATED,
+            Some(Representation::Full) => StatusCode::OK,
+            _ => StatusCode::NO_CONTENT,
+        };
+        self.represented(Answer::new(status), &representation, &changed, true)
+    }
+
+    fn access(&self, of: fn(&Grant) -> &Option<Access>) -> Result<&Access, Refusal> {
+        let access = self.table.roles.get(self.caller.role).and_then(|grant| of(grant).as_ref());
+        access.ok_or_else(|| self.denied())
+    }
+
+    fn reads(&self) -> Option<&Access> {
+        self.table.roles.get(self.caller.role)?.read.as_ref()
+    }
+
+    fn body(&self) -> Result<Body<'_>, Refusal> {
+        let named = self.ask.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let essence = named.unwrap_or("application/json").split(';').next().unwrap_or_default();
+        match essence.trim().to_ascii_lowercase().as_str() {
+            "application/json" | "application/vnd.pgrst.object+json" | "application/vnd.pgrst.array+json" | "" => {
+                body::json(self.ask.body)
+            }
+            "text/csv" => body::csv(self.ask.body),
+            _ => Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "PGRST102",
+                "The body's Content-Type is none that is read",
+            )
+            .at(At::Header("Content-Type"), "is neither application/json nor text/csv")),
+        }
+    }
+
+    fn reader<'s>(&'s self, access: &'s Access) -> Reader<'s, 's> {
+        Reader {
+            table: self.table,
+            access,
+            caller: self.caller,
+            columns: self.query.columns.as_deref(),
+            missing: self.preferences.missing,
+        }
+    }
+
+    fn representation(&self) -> Result<Option<Read<'_>>, Refusal> {
+        let planner = Planner::new(&self.rest.model, self.caller, &self.query);
+        if self.preferences.representation == Some(Representation::Full) {
+            return planner.representation(self.table).map(Some);
+        }
+        // Nothing of it is answered, and it is refused all the same where it is wrong.
+        if self.query.select.is_some() || !self.query.orders.is_empty() {
+            planner.representation(self.table)?;
+        }
+        Ok(None)
+    }
+
+    fn job<'s>(&'s self, representation: &'s Option<Read<'s>>) -> Job<'s, 's> {
+        Job {
+            database: self.database,
+            dialect: self.dialect,
+            model: &self.rest.model,
+            table: self.table,
+            representation: representation.as_ref(),
+            is_ordered: self.query.orders.iter().any(|(path, _)| path.is_empty()),
+            single: self.accepted.form == Form::Object,
+            wants_keys: self.preferences.representation == Some(Representation::HeadersOnly),
+            max_affected: self.preferences.max_affected,
+            most_rows: self.rest.most_embedded(),
+            most_embedded: self.rest.most_embedded(),
+            has_token: self.caller.has_token(),
+        }
+    }
+
+    /// The rows that filters choose of those that the role may change and may see. Without a filter
+    /// nothing is changed: it was most likely forgotten.
+    fn wanted<'s>(&'s self, access: &'s Access, verb: &str) -> Result<Condition<'s>, Refusal> {
+        let is_of_table = |path: &Vec<String>| path.is_empty();
+        let any = self.query.filters.iter().any(|(path, _)| is_of_table(path))
+            || self.query.groups.iter().any(|(path, _)| is_of_table(path));
+        if !any {
+            return Err(Refusal::bad("21000", format!("{verb} requires a WHERE clause"))
+                .hint("Add a filter, such as the row's key."));
+        }
+        let reads = self.reads().ok_or_else(|| self.denied())?;
+        let chosen = Planner::new(&self.rest.model, self.caller, &self.query).chosen(self.table, reads)?;
+        Ok(Condition::all([
+            chosen,
+            rule(self.table, access, self.caller),
+            rule(self.table, reads, self.caller),
+        ]))
+    }
+
+    /// By which columns a row is found, and which are changed then.
+    fn conflict(&self, rows: &Rows, resolution: Resolution) -> Result<(Vec<usize>, Option<Vec<usize>>), Refusal> {
+        let target = match &self.query.on_conflict {
+            None => self.table.key.clone(),
+            Some(names) => {
+                let place = |name: &String| {
+                    let place = self.table.column(name);
+                    place.ok_or_else(|| {
+                        Refusal::no_column(&self.table.name, name).at_parameter("on_conflict", "names no column")
+                    })
+                };
+                names.iter().map(place).collect::<Result<_, _>>()?
+            }
+        };
+        let update = match resolution {
+            Resolution::Ignore => None,
+            Resolution::Merge => Some(self.updated(rows, &target)),
+        };
+        Ok((target, update))
+    }
+
+    /// The columns that are changed in a row that is there: those that are set, less those by which it
+    /// is found. If these are all, they are set to what they are.
+    fn updated(&self, rows: &Rows, target: &[usize]) -> Vec<usize> {
+        let others: Vec<usize> = rows.columns.iter().copied().filter(|place| !target.contains(place)).collect();
+        match others.is_empty() {
+            true => target.iter().copied().take(1).collect(),
+            false => others,
+        }
+    }
+
+    /// The rows that an upsert may change.
+    fn allowed_update(&self, update: &Option<Vec<usize>>) -> Result<Condition<'_>, Refusal> {
+        let Some(update) = update else {
+            return Ok(Condition::Always);
+        };
+        let access = self.access(|grant| &grant.update)?;
+        let is_key_alone = update.iter().all(|place| self.table.key.contains(place));
+        if !is_key_alone && update.iter().any(|place| !access.has(*place)) {
+            return Err(self.denied());
+        }
+        Ok(rule(self.table, access, self.caller))
+    }
+
+    /// The key in the filters of a `PUT`.
+    fn key_filter(&self) -> Result<Vec<Datum>, Refusal> {
+        let wrong = || {
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "PGRST105",
+                "Filters must include all and only primary key columns with 'eq' operators",
+            )
+        };
+        let of_table = self.query.filters.iter().filter(|(path, _)| path.is_empty());
+        let filters: Vec<_> = of_table.map(|(_, filter)| filter).collect();
+        let has_groups = self.query.groups.iter().any(|(path, _)| path.is_empty());
+        if has_groups || filters.len() != self.table.key.len() || filters.is_empty() {
+            return Err(wrong());
+        }
+        let value = |place: &usize| {
+            let column = &self.table.columns[*place];
+            let filter = filters.iter().find(|filter| filter.field == column.name).ok_or_else(wrong)?;
+            match (&filter.test, filter.negated) {
+                (Test::Compare(Operator::Equal, text), false) => Datum::parse(&column.kind, text)
+                    .map_err(|malformed| crate::plan::condition::refuse(column, malformed)),
+                _ => Err(wrong()),
+            }
+        };
+        self.table.key.iter().map(value).collect()
+    }
+
+    fn check_key(&self, rows: &Rows, key: &[Datum]) -> Result<(), Refusal> {
+        let matches = match rows.rows.as_slice() {
+            [row] => self.table.key.iter().zip(key).all(|(place, value)| {
+                let at = rows.columns.iter().position(|known| known == place);
+                at.and_then(|at| row.get(at)) == Some(&Assignment::Value(value.clone()))
+            }),
+            _ => false,
+        };
+        match matches {
+            true => Ok(()),
+            false => Err(Refusal::bad(
+                "PGRST115",
+                "Payload values do not match URL in primary key column(s)",
+            )),
+        }
+    }
+
+    fn counted(&self, affected: u64) -> Option<u64> {
+        self.preferences.count.map(|_| affected)
+    }
+
+    fn changed_status(&self) -> StatusCode {
+        match self.preferences.representation {
+            Some(Representation::Full) => StatusCode::OK,
+            _ => StatusCode::NO_CONTENT,
+        }
+    }
+
+    /// Where a new row is.
+    fn location(&self, key: &[Datum]) -> String {
+        let each = self.table.key.iter().zip(key).map(|(place, value)| {
+            let text = value.to_text();
+            let value = utf8_percent_encode(&text, NON_ALPHANUMERIC);
+            format!("{}=eq.{value}", self.table.columns[*place].name)
+        });
+        format!("{}?{}", self.ask.path, each.collect::<Vec<_>>().join("&"))
+    }
+
+    fn represented(
+        &self,
+        answer: Answer,
+        representation: &Option<Read<'_>>,
+        changed: &Changed,
+        is_insert: bool,
+    ) -> Result<Answer, Failure> {
+        let answer = answer.with_applied(self.preferences.applied(true, is_insert));
+        let (Some(read), Some(fetched)) = (representation, &changed.fetched) else {
+            return Ok(answer);
+        };
+        let writer = Writer {
+            dialect: self.dialect,
+            without_nulls: self.accepted.without_nulls,
+        };
+        let body = match self.accepted.form {
+            Form::Rows => writer.array(read, fetched),
+            Form::Object => writer.first(read, fetched),
+            Form::Csv => writer.csv(read, fetched),
+        };
+        Ok(answer.with_body(self.accepted, body.map_err(Failure::Database)?))
+    }
+}

@@ -1,0 +1,200 @@
+//! The rules of a declaration that its JSON Schema cannot say.
+
+use crate::{
+    declaration::{AccessDeclaration, ColumnDeclaration, TableDeclaration, Tables, is_name},
+    request::{reserved, rule},
+};
+
+/// What is wrong with a declaration, and where in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclarationFault {
+    /// The keys from the map of tables to the value.
+    pub path: Vec<String>,
+    /// What is wrong there.
+    pub message: String,
+    /// The nearest name that would be right.
+    pub suggestion: Option<String>,
+}
+
+/// The most tables, and the most columns of a table.
+const MOST_TABLES: usize = 2000;
+const MOST_COLUMNS: usize = 500;
+
+/// Every rule that a declaration breaks.
+fn check(tables: &Tables) -> Vec<DeclarationFault> {
+    let mut found = Found(Vec::new());
+    if tables.len() > MOST_TABLES {
+        found.add(&[], format!("has more than {MOST_TABLES} tables"));
+    }
+    for (name, table) in tables {
+        found.name(&[name], name);
+        found.table(name, table, tables);
+    }
+    found.0
+}
+
+struct Found(Vec<DeclarationFault>);
+
+impl Found {
+    fn add(&mut self, path: &[&str], message: impl Into<String>) {
+        self.0.push(DeclarationFault {
+            path: path.iter().map(|key| (*key).to_owned()).collect(),
+            message: message.into(),
+            suggestion: None,
+        });
+    }
+
+    fn unknown<'n>(&mut self, path: &[&str], what: &str, name: &str, known: impl Iterator<Item = &'n str>) {
+        self.add(path, format!("is not {what}"));
+        if let Some(fault) = self.0.last_mut() {
+            fault.suggestion = tenantry_core::nearest(name, known).map(str::to_owned);
+        }
+    }
+
+    fn name(&mut self, path: &[&str], name: &str) {
+        if !is_name(name) {
+            self.add(path, "is no name for URLs: use at most 63 letters, digits, `_` and `-`");
+        }
+    }
+
+    fn table(&mut self, name: &str, table: &TableDeclaration, tables: &Tables) {
+        if table.columns.is_empty() {
+            self.add(&[name, "columns"], "must have at least 1 key");
+        }
+        if table.columns.len() > MOST_COLUMNS {
+            self.add(&[name, "columns"], format!("has more than {MOST_COLUMNS} columns"));
+        }
+        for (column, declared) in &table.columns {
+            self.column(&[name, "columns", column], column, declared);
+        }
+        for (index, column) in table.key.iter().enumerate() {
+            let path = [name, "key", &index.to_string()];
+            self.is_column(&path, column, table);
+            if table.key.iter().filter(|other| *other == column).count() > 1 {
+                self.add(&path, "is there twice");
+            }
+            if table.column(column).is_some_and(|column| column.nullable) {
+                self.add(&path, "is nullable, and a column of a key is not");
+            }
+        }
+        for relation in table.relations.keys() {
+            self.relation(name, relation, table, tables);
+        }
+        for role in table.allow.keys() {
+            self.role(name, role, table);
+        }
+    }
+
+    fn column(&mut self, path: &[&str], name: &str, declared: &ColumnDeclaration) {
+        self.name(path, name);
+        if reserved(name) {
+            self.add(path, "is a word of the dialect: choose another name, and give the database's in `column`");
+        }
+        if declared.max.is_some() && declared.kind != super::ColumnType::Text {
+            self.add(&[path, &["max"]].concat(), "is for columns of the type `text`");
+        }
+    }
+
+    fn is_column(&mut self, path: &[&str], name: &str, table: &TableDeclaration) {
+        if table.column(name).is_none() {
+            let known = table.columns.iter().map(|(name, _)| name.as_str());
+            self.unknown(path, "a column of the table", name, known);
+        }
+    }
+
+    fn relation(&mut self, name: &str, relation: &str, table: &TableDeclaration, tables: &Tables) {
+        let path = [name, "relations", relation];
+        self.name(&path, relation);
+        if reserved(relation) {
+            self.add(&path, "is a word of the dialect");
+        }
+        if table.column(relation).is_some() {
+            self.add(&path, "is the name of a column as well");
+        }
+        let Some(declared) = table.relations.get(relation) else {
+            return;
+        };
+        let Some(other) = tables.get(&declared.to) else {
+            let known = tables.keys().map(String::as_str);
+            self.unknown(&[&path[..], &["to"]].concat(), "a declared table", &declared.to, known);
+            return;
+        };
+        if declared.on.is_empty() {
+            self.add(&[&path[..], &["on"]].concat(), "must have at least 1 key");
+        }
+        for (here, there) in &declared.on {
+            let path = [&path[..], &["on", here]].concat();
+            self.is_column(&path, here, table);
+            self.is_column(&path, there, other);
+            if let (Some(here), Some(there)) = (table.column(here), other.column(there))
+                && !joins(here, there)
+            {
+                self.add(&path, "joins columns of different types");
+            }
+        }
+    }
+
+    fn role(&mut self, name: &str, role: &str, table: &TableDeclaration) {
+        let path = [name, "allow", role];
+        if role.is_empty() || role.len() > 63 {
+            self.add(&path, "is no name of a role: it has 1 to 63 characters");
+        }
+        let Some(declared) = table.allow.get(role) else {
+            return;
+        };
+        let actions = [
+            ("read", &declared.read),
+            ("create", &declared.create),
+            ("update", &declared.update),
+            ("delete", &declared.delete),
+        ];
+        for (action, access) in actions {
+            let Some(access) = access else { continue };
+            let path = [&path[..], &[action]].concat();
+            if action != "read" && table.key.is_empty() {
+                self.add(&path, "needs the table's `key`");
+            }
+            self.access(&path, action, access, table);
+        }
+    }
+
+    fn access(&mut self, path: &[&str], action: &str, access: &AccessDeclaration, table: &TableDeclaration) {
+        for (index, column) in access.columns.iter().flatten().enumerate() {
+            let index = index.to_string();
+            let path = [path, &["columns", &index]].concat();
+            if action == "delete" {
+                self.add(&path, "has no meaning: rows are removed as a whole");
+                continue;
+            }
+            self.is_column(&path, column, table);
+            let written = matches!(action, "create" | "update");
+            if written && table.column(column).is_some_and(|column| column.generated || column.read_only) {
+                self.add(&path, "is never written by clients");
+            }
+        }
+        if let Some(rows) = &access.rows
+            && let Err(message) = rule::check(rows, table)
+        {
+            self.add(&[path, &["rows"]].concat(), message);
+        }
+    }
+}
+
+/// Whether values of two columns can be equal in every kind of database.
+fn joins(one: &ColumnDeclaration, other: &ColumnDeclaration) -> bool {
+    use super::ColumnType::{Int2, Int4, Int8};
+    let whole = |column: &ColumnDeclaration| matches!(column.kind, Int2 | Int4 | Int8);
+    one.kind == other.kind || (whole(one) && whole(other)) || (one.kind.is_text() && other.kind.is_text())
+}
+
+impl TableDeclaration {
+    /// Checks every table; see [`DeclarationFault`].
+    pub fn check_all(tables: &Tables) -> Vec<DeclarationFault> {
+        check(tables)
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Option<&ColumnDeclaration> {
+        let mut columns = self.columns.iter();
+        columns.find(|(known, _)| known == name).map(|(_, column)| column)
+    }
+}

@@ -1,0 +1,67 @@
+//! Keyset pages: where a page ended, in a text that only the server reads.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
+
+use super::{Read, Term, TermColumn};
+use crate::{refusal::Refusal, value::Datum};
+
+/// The longest cursor.
+const LONGEST: usize = 8 * 1024;
+
+/// The columns of an order, if rows can be found again by it: each is a column of the table itself, and
+/// the key is among them, which the role may read.
+pub(crate) fn places(read: &Read<'_>) -> Option<Vec<usize>> {
+    let own = read.order.iter().map(|term| match term.column {
+        TermColumn::Own(place) => Some(place),
+        TermColumn::Related(..) => None,
+    });
+    let places: Vec<usize> = own.collect::<Option<_>>()?;
+    read.knows_key.then_some(places)
+}
+
+/// The cursor of a row with these values of the order's columns.
+pub(crate) fn text(read: &Read<'_>, values: &[Datum]) -> String {
+    let mut parts = vec![Value::String(order_text(read))];
+    parts.extend(values.iter().map(|value| match value {
+        Datum::Null => Value::Null,
+        value => Value::String(value.to_text()),
+    }));
+    URL_SAFE_NO_PAD.encode(Value::Array(parts).to_string())
+}
+
+/// The values in a cursor.
+pub(crate) fn values(read: &Read<'_>, text: &str) -> Result<Vec<Datum>, Refusal> {
+    let wrong = |detail: &str| Refusal::bad("PGRST100", format!("`after` {detail}")).at_parameter("after", detail);
+    let places = places(read).ok_or_else(|| wrong("needs a table with a key, and an order by its own columns"))?;
+    let parse = || -> Option<Vec<Value>> {
+        let json = URL_SAFE_NO_PAD.decode(text).ok()?;
+        serde_json::from_slice(&json).ok()
+    };
+    let parts = if text.len() > LONGEST { None } else { parse() };
+    let parts = parts.ok_or_else(|| wrong("is not what an earlier page gave"))?;
+    let (order, values) = parts.split_first().ok_or_else(|| wrong("is not what an earlier page gave"))?;
+    if order.as_str() != Some(&order_text(read)) || values.len() != places.len() {
+        return Err(wrong("was given for another order"));
+    }
+    let each = places.iter().zip(values).map(|(place, value)| match value {
+        Value::Null => Ok(Datum::Null),
+        Value::String(text) => Datum::parse(&read.table.columns[*place].kind, text).map_err(drop),
+        _ => Err(()),
+    });
+    each.collect::<Result<_, ()>>().map_err(|()| wrong("is not what an earlier page gave"))
+}
+
+/// The order as a text, so that a cursor is used with no other.
+fn order_text(read: &Read<'_>) -> String {
+    let term = |term: &Term<'_>| {
+        let name = match term.column {
+            TermColumn::Own(place) | TermColumn::Related(_, place) => place,
+        };
+        let direction = if term.descending { "d" } else { "a" };
+        let nulls = if term.nulls_first { "f" } else { "l" };
+        format!("{}{direction}{nulls}", read.table.columns.get(name).map_or("", |column| &column.name))
+    };
+    let terms: Vec<String> = read.order.iter().map(term).collect();
+    terms.join(",")
+}

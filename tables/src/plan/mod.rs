@@ -1,0 +1,10 @@
+//! What a request means: tables, columns, relations and roles are found in the declaration. Names in
+//! statements come from there alone.
+
+pub(crate) mod condition;
+pub(crate) mod cursor;
+pub(crate) mod read;
+pub(crate) mod write;
+
+pub(crate) use condition::{ColumnTest, Comparison, Condition};
+pub(crate) use read::{Child, Output, Page, Read, Term, TermColumn};

@@ -1,0 +1,257 @@
+//! The headers that change what a request means.
+
+use http::{HeaderMap, header};
+
+use crate::refusal::{At, Refusal, shortened};
+
+/// `Prefer` (RFC 7240), as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Preferences {
+    pub(crate) resolution: Option<Resolution>,
+    pub(crate) representation: Option<Representation>,
+    pub(crate) count: Option<Count>,
+    pub(crate) missing: Option<Missing>,
+    pub(crate) handling: Option<Handling>,
+    pub(crate) max_affected: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    Merge,
+    Ignore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Representation {
+    Full,
+    HeadersOnly,
+    Minimal,
+}
+
+/// How many rows there are besides those of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    Exact,
+    /// Counted exactly too: not every kind of database estimates.
+    Planned,
+    Estimated,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Default,
+    Null,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handling {
+    Strict,
+    Lenient,
+}
+
+impl Preferences {
+    /// Reads every `Prefer`. Of two for the same thing the first counts.
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let mut read = Self::default();
+        let mut unknown = Vec::new();
+        for line in headers.get_all("prefer") {
+            for preference in line.to_str().unwrap_or("?").split(',').map(str::trim) {
+                if !preference.is_empty() && !read.add(preference) {
+                    unknown.push(shortened(preference).into_owned());
+                }
+            }
+        }
+        if read.handling == Some(Handling::Strict) && !unknown.is_empty() {
+            return Err(
+                Refusal::bad("PGRST122", "Invalid preferences given with handling=strict")
+                    .details(format!("Invalid preferences: {}", unknown.join(", ")))
+                    .at(At::Header("Prefer"), "holds a preference that is not known"),
+            );
+        }
+        Ok(read)
+    }
+
+    fn add(&mut self, preference: &str) -> bool {
+        match preference {
+            "resolution=merge-duplicates" => first(&mut self.resolution, Resolution::Merge),
+            "resolution=ignore-duplicates" => first(&mut self.resolution, Resolution::Ignore),
+            "return=representation" => first(&mut self.representation, Representation::Full),
+            "return=headers-only" => first(&mut self.representation, Representation::HeadersOnly),
+            "return=minimal" => first(&mut self.representation, Representation::Minimal),
+            "count=exact" => first(&mut self.count, Count::Exact),
+            "count=planned" => first(&mut self.count, Count::Planned),
+            "count=estimated" => first(&mut self.count, Count::Estimated),
+            "missing=default" => first(&mut self.missing, Missing::Default),
+            "missing=null" => first(&mut self.missing, Missing::Null),
+            "handling=strict" => first(&mut self.handling, Handling::Strict),
+            "handling=lenient" => first(&mut self.handling, Handling::Lenient),
+            // What is always done.
+            "tx=commit" => {}
+            _ => match preference.strip_prefix("max-affected=").map(str::parse) {
+                Some(Ok(most)) => first(&mut self.max_affected, most),
+                _ => return false,
+            },
+        }
+        true
+    }
+
+    /// `Preference-Applied`: those that changed the answer of this method.
+    pub(crate) fn applied(&self, for_write: bool, for_insert: bool) -> Option<String> {
+        let mut applied: Vec<String> = Vec::new();
+        let mut add = |text: &str| applied.push(text.to_owned());
+        if for_insert {
+            match self.resolution {
+                Some(Resolution::Merge) => add("resolution=merge-duplicates"),
+                Some(Resolution::Ignore) => add("resolution=ignore-duplicates"),
+                None => {}
+            }
+        }
+        if for_write {
+            match self.missing {
+                Some(Missing::Default) => add("missing=default"),
+                Some(Missing::Null) => add("missing=null"),
+                None => {}
+            }
+            match self.representation {
+                Some(Representation::Full) => add("return=representation"),
+                Some(Representation::HeadersOnly) => add("return=headers-only"),
+                Some(Representation::Minimal) => add("return=minimal"),
+                None => {}
+            }
+        }
+        match self.count {
+            Some(Count::Exact) => add("count=exact"),
+            Some(Count::Planned) => add("count=planned"),
+            Some(Count::Estimated) => add("count=estimated"),
+            None => {}
+        }
+        match self.handling {
+            Some(Handling::Strict) => add("handling=strict"),
+            Some(Handling::Lenient) => add("handling=lenient"),
+            None => {}
+        }
+        if let Some(most) = self.max_affected.filter(|_| for_write && !for_insert) {
+            add(&format!("max-affected={most}"));
+        }
+        (!applied.is_empty()).then(|| applied.join(", "))
+    }
+}
+
+fn first<T>(place: &mut Option<T>, value: T) {
+    if place.is_none() {
+        *place = Some(value);
+    }
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A JSON array of rows.
+    Rows,
+    /// Exactly one row, as an object.
+    Object,
+    /// Rows as CSV (RFC 4180).
+    Csv,
+}
+
+/// The form that is wanted, and whether members that are null are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) form: Form,
+    pub(crate) without_nulls: bool,
+    array_by_name: bool,
+}
+
+impl Accepted {
+    /// The best of those that `Accept` lists (RFC 9110 §12.5.1).
+    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let lines: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
+        let listed = lines.join(",");
+        let mut best: Option<(f32, Self)> = None;
+        let mut any = false;
+        for range in listed.split(',').map(str::trim).filter(|range| !range.is_empty()) {
+            any = true;
+            let mut parameters = range.split(';').map(str::trim);
+            let essence = parameters.next().unwrap_or_default().to_ascii_lowercase();
+            let (mut quality, mut without_nulls) = (1.0, false);
+            for parameter in parameters {
+                if let Some(given) = parameter.strip_prefix("q=") {
+                    quality = given.parse().unwrap_or(0.0);
+                }
+                without_nulls |= parameter.eq_ignore_ascii_case("nulls=stripped");
+            }
+            let (form, array_by_name) = match essence.as_str() {
+                "application/vnd.pgrst.object+json" | "application/vnd.pgrst.object" => (Form::Object, false),
+                "application/vnd.pgrst.array+json" | "application/vnd.pgrst.array" => (Form::Rows, true),
+                "application/json" | "application/*" | "*/*" => (Form::Rows, false),
+                "text/csv" | "text/*" => (Form::Csv, false),
+                _ => continue,
+            };
+            let accepted = Self {
+                form,
+                without_nulls,
+                array_by_name,
+            };
+            if quality > 0.0 && best.is_none_or(|(known, _)| quality > known) {
+                best = Some((quality, accepted));
+            }
+        }
+        match best {
+            Some((_, accepted)) => Ok(accepted),
+            None if !any => Ok(Self {
+                form: Form::Rows,
+                without_nulls: false,
+                array_by_name: false,
+            }),
+            None => {
+                let listed = shortened(&listed).into_owned();
+                Err(Refusal::new(
+                    http::StatusCode::NOT_ACCEPTABLE,
+                    "PGRST107",
+                    format!("None of these media types are available: {listed}"),
+                )
+                .at(At::Header("Accept"), "names no media type that is available"))
+            }
+        }
+    }
+
+    /// The answer's `Content-Type`.
+    pub(crate) fn content_type(self) -> &'static str {
+        match (self.form, self.without_nulls) {
+            (Form::Csv, _) => "text/csv; charset=utf-8",
+            (Form::Object, true) => "application/vnd.pgrst.object+json; nulls=stripped; charset=utf-8",
+            (Form::Object, false) => "application/vnd.pgrst.object+json; charset=utf-8",
+            (Form::Rows, true) => "application/vnd.pgrst.array+json; nulls=stripped; charset=utf-8",
+            (Form::Rows, false) if self.array_by_name => "application/vnd.pgrst.array+json; charset=utf-8",
+            (Form::Rows, false) => "application/json; charset=utf-8",
+        }
+    }
+}
+
+/// The page that `Range` names: the first row and how many, if that is said.
+pub(crate) fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Refusal> {
+    let Some(text) = headers.get(header::RANGE).and_then(|line| line.to_str().ok()) else {
+        return Ok(None);
+    };
+    // Without its unit too, and with that of RFC 9110 if it counts items.
+    let text = text.trim();
+    let text = text.strip_prefix("items=").unwrap_or(text);
+    let Some((first, last)) = text.split_once('-') else {
+        return Ok(None);
+    };
+    let (Ok(first), last) = (first.trim().parse::<u64>(), last.trim()) else {
+        return Ok(None);
+    };
+    if last.is_empty() {
+        return Ok(Some((first, None)));
+    }
+    let Ok(last) = last.parse::<u64>() else {
+        return Ok(None);
+    };
+    match (last + 1).checked_sub(first) {
+        Some(0) | None => Err(Refusal::range(
+            "The lower boundary must be lower than or equal to the upper boundary in the Range header.",
+        )),
+        Some(count) => Ok(Some((first, Some(count)))),
+    }
+}

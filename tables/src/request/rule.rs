@@ -1,0 +1,100 @@
+//! Row rules: filters that a declaration writes, with places for what is known of the request.
+
+use super::{
+    filter::{Filter, Test, Tree},
+    query::{Query, query},
+};
+use crate::declaration::TableDeclaration;
+
+/// What a value of a rule stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Placeholder<'a> {
+    /// `{tenant}`.
+    Tenant,
+    /// `{claims.x}`; dots go deeper.
+    Claim(&'a str),
+}
+
+/// The placeholder that a value is, as a whole.
+pub(crate) fn placeholder(value: &str) -> Option<Placeholder<'_>> {
+    let inside = value.strip_prefix('{')?.strip_suffix('}')?;
+    match inside.strip_prefix("claims.") {
+        Some(claim) if !claim.is_empty() => Some(Placeholder::Claim(claim)),
+        Some(_) => None,
+        None => (inside == "tenant").then_some(Placeholder::Tenant),
+    }
+}
+
+/// Reads a rule.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn read(text: &str) -> Result<Vec<Tree>, String> {
+    let Query {
+        select,
+        filters,
+        groups,
+        orders,
+        limits,
+        offsets,
+        columns,
+        on_conflict,
+        after,
+    } = query(text, &[]).map_err(|refusal| match refusal.details {
+        Some(details) => format!("is no filter: {}; {details}", refusal.message),
+        None => format!("is no filter: {}", refusal.message),
+    })?;
+    let others = select.is_some()
+        || columns.is_some()
+        || on_conflict.is_some()
+        || after.is_some()
+        || !orders.is_empty()
+        || !limits.is_empty()
+        || !offsets.is_empty();
+    if others || filters.iter().any(|(path, _)| !path.is_empty()) || groups.iter().any(|(path, _)| !path.is_empty()) {
+        return Err("may hold filters of the table's own columns and nothing else".to_owned());
+    }
+    let filters = filters.into_iter().map(|(_, filter)| Tree::Filter(filter));
+    let trees: Vec<Tree> = filters.chain(groups.into_iter().map(|(_, group)| group)).collect();
+    match trees.is_empty() {
+        true => Err("is empty".to_owned()),
+        false => Ok(trees),
+    }
+}
+
+/// Checks that a rule can be read, and that its columns are the table's.
+pub(crate) fn check(text: &str, table: &TableDeclaration) -> Result<(), String> {
+    read(text)?.iter().try_for_each(|tree| check_tree(tree, table))
+}
+
+fn check_tree(tree: &Tree, table: &TableDeclaration) -> Result<(), String> {
+    match tree {
+        Tree::Group { of, .. } => of.iter().try_for_each(|tree| check_tree(tree, table)),
+        Tree::Filter(filter) => check_filter(filter, table),
+    }
+}
+
+fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String> {
+    let Some(column) = table.column(&filter.field) else {
+        let known = table.columns.iter().map(|(name, _)| name.as_str());
+        return Err(match tenantry_core::nearest(&filter.field, known) {
+            Some(nearest) => format!("names `{}`, which is no column of the table; is it `{nearest}`?", filter.field),
+            None => format!("names `{}`, which is no column of the table", filter.field),
+        });
+    };
+    let values: Vec<&String> = match &filter.test {
+        Test::Compare(_, value) | Test::IsDistinct(value) => vec![value],
+        Test::Quantified(_, _, values) | Test::In(values) => values.iter().collect(),
+        Test::Is(_) => Vec::new(),
+    };
+    for value in values {
+        if value.contains("{claims") || value.contains("{tenant") {
+            if placeholder(value).is_none() {
+                return Err("has a placeholder that is not a whole value, such as `{claims.customer}`".to_owned());
+            }
+        } else if crate::value::Datum::parse(&column.kind, value).is_err() {
+            return Err(format!("compares `{}` with what is no value of its type", filter.field));
+        }
+    }
+    Ok(())
+}

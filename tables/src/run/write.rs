@@ -1,0 +1,721 @@
+//! Changes: all rows of one request in one transaction, or in the only statement.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::{
+    AccessMode, ConnectionTrait, QueryResult, SqliteTransactionMode, Statement, TransactionOptions,
+    TransactionSession as _, TransactionTrait as _,
+};
+use tenantry_core::engine::{TenantDatabase, TenantTransaction};
+
+use crate::{
+    json::{Fetched, Writer},
+    model::{Model, Table},
+    plan::{Condition, Page, Read, write::Rows},
+    refusal::{Failure, Refusal},
+    run::{
+        failure,
+        read::{children, counted},
+    },
+    sql::{self, Assignment, Conflict, Dialect, Returned},
+    value::Datum,
+};
+
+/// A change that is planned.
+pub(crate) struct Job<'j, 'm> {
+    pub(crate) database: &'j TenantDatabase,
+    pub(crate) dialect: Dialect,
+    pub(crate) model: &'m Model,
+    pub(crate) table: &'m Table,
+    /// What is answered of the changed rows.
+    pub(crate) representation: Option<&'j Read<'m>>,
+    /// Whether the answer has an order of its own.
+    pub(crate) is_ordered: bool,
+    /// Whether exactly one row must be changed.
+    pub(crate) single: bool,
+    /// Whether the keys of the changed rows are wanted.
+    pub(crate) wants_keys: bool,
+    pub(crate) max_affected: Option<u64>,
+    /// The most rows that are answered, and the most embedded ones of one relation.
+    pub(crate) most_rows: u64,
+    pub(crate) most_embedded: u64,
+    /// Whether the request has a token.
+    pub(crate) has_token: bool,
+}
+
+/// What became of a change.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    pub(crate) affected: u64,
+    /// How many of the rows are new.
+    pub(crate) new: u64,
+    pub(crate) keys: Vec<Vec<Datum>>,
+    /// The rows of the representation.
+    pub(crate) fetched: Option<Fetched>,
+}
+
+/// What one statement, or several of a kind, did.
+#[derive(Default)]
+struct Step {
+    affected: u64,
+    new: u64,
+    /// The keys of the changed rows, if they are known.
+    keys: Vec<Vec<Datum>>,
+    /// The rows as the statement returned them.
+    rows: Vec<QueryResult>,
+}
+
+impl Step {
+    fn add(&mut self, other: Self) {
+        self.affected += other.affected;
+        self.new += other.new;
+        self.keys.extend(other.keys);
+        self.rows.extend(other.rows);
+    }
+}
+
+/// What an insert does with rows that are there already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upsert<'a, 'm> {
+    /// The columns by which they are found.
+    pub(crate) target: &'a [usize],
+    /// The columns that are changed then; `None` if such rows stay as they are.
+    pub(crate) update: Option<&'a [usize]>,
+    /// The rows that may be changed.
+    pub(crate) allowed: &'a Condition<'m>,
+}
+
+impl<'m> Job<'_, 'm> {
+    /// Inserts rows; `rule` must hold of each afterwards.
+    pub(crate) async fn insert(
+        &self,
+        rows: &Rows,
+        rule: &Condition<'m>,
+        upsert: Option<Upsert<'_, 'm>>,
+    ) -> Result<Changed, Failure> {
+        if rows.rows.is_empty() {
+            return self.nothing();
+        }
+        let is_one_statement = upsert.is_none()
+            && *rule == Condition::Always
+            && (!self.single || rows.rows.len() == 1)
+            && self.pieces(rows).len() == 1
+            && (self.dialect.returns_rows() || !self.wants_keys())
+            && !self.reselects();
+        if is_one_statement {
+            let step = self.insert_rows(self.database, rows, None).await?;
+            return Ok(self.direct(step));
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let done = self.insert_in_transaction(rows, rule, upsert).await;
+            match done {
+                // Another request inserted the row between the look and the insert.
+                Err(Failure::Refused(refusal)) if upsert.is_some() && refusal.code == "23505" && attempts < 3 => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn insert_in_transaction(
+        &self,
+        rows: &Rows,
+        rule: &Condition<'m>,
+        upsert: Option<Upsert<'_, 'm>>,
+    ) -> Result<Changed, Failure> {
+        let transaction = self.begin().await?;
+        let on = &transaction;
+        let step = match upsert {
+            None => {
+                let step = self.insert_rows(on, rows, None).await?;
+                self.check_rule(on, &step, rule).await?;
+                step
+            }
+            Some(upsert) if self.dialect == Dialect::Postgresql => self.upsert_at_once(on, rows, rule, upsert).await?,
+            Some(upsert) => self.upsert_in_steps(on, rows, rule, upsert).await?,
+        };
+        self.finish(transaction, step).await
+    }
+
+    /// With `ON CONFLICT`. A row that may not be changed is missing from what comes back.
+    async fn upsert_at_once<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        rows: &Rows,
+        rule: &Condition<'m>,
+        upsert: Upsert<'_, 'm>,
+    ) -> Result<Step, Failure> {
+        let step = self.insert_rows(on, rows, Some(&upsert)).await?;
+        if upsert.update.is_some() {
+            if step.affected < rows.rows.len() as u64 {
+                return Err(Refusal::row_rule(&self.table.name, self.has_token).into());
+            }
+            self.check_rule(on, &step, upsert.allowed).await?;
+        }
+        if step.new > 0 {
+            self.check_rule(on, &step, rule).await?;
+        }
+        Ok(step)
+    }
+
+    /// Looks which rows are there, inserts the others and changes these one by one.
+    async fn upsert_in_steps<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        rows: &Rows,
+        rule: &Condition<'m>,
+        upsert: Upsert<'_, 'm>,
+    ) -> Result<Step, Failure> {
+        let sorted = self.sort_out(on, rows, &upsert).await?;
+        let mut step = Step::default();
+        if !sorted.new.rows.is_empty() {
+            let inserted = self.insert_rows(on, &sorted.new, None).await?;
+            self.check_rule(on, &inserted, rule).await?;
+            step.add(inserted);
+        }
+        let Some(update) = upsert.update else {
+            return Ok(step);
+        };
+        for (target, row) in sorted.known {
+            let values: Vec<(usize, Assignment)> = rows
+                .columns
+                .iter()
+                .copied()
+                .zip(row)
+                .filter(|(place, value)| update.contains(place) && *value != Assignment::Default)
+                .collect();
+            let is_it = sql::has_one_of(self.table, upsert.target, &[target]);
+            let changed = self.update_rows(on, &values, &is_it.and(upsert.allowed.clone()), false).await?;
+            if changed.affected != 1 {
+                return Err(Refusal::row_rule(&self.table.name, self.has_token).into());
+            }
+            self.check_rule(on, &changed, upsert.allowed).await?;
+            step.add(changed);
+        }
+        Ok(step)
+    }
+
+    async fn sort_out<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        rows: &Rows,
+        upsert: &Upsert<'_, 'm>,
+    ) -> Result<Sorted, Failure> {
+        let target_of = |row: &[Assignment]| -> Option<Vec<Datum>> {
+            let each = upsert.target.iter().map(|place| {
+                let at = rows.columns.iter().position(|known| known == place)?;
+                match row.get(at)? {
+                    Assignment::Value(Datum::Null) | Assignment::Default => None,
+                    Assignment::Value(value) => Some(value.clone()),
+                }
+            });
+            each.collect()
+        };
+        let targets: Vec<Vec<Datum>> = rows.rows.iter().filter_map(|row| target_of(row)).collect();
+        let wanted = sql::has_one_of(self.table, upsert.target, &targets);
+        let found = self.locked(on, upsert.target, &wanted).await?;
+        let known: HashSet<Vec<u8>> = found.iter().map(|values| text_of(values)).collect();
+        if known.len() < found.len() {
+            let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
+            return Err(Refusal::bad("42P10", message).into());
+        }
+        let mut sorted = Sorted {
+            new: Rows {
+                columns: rows.columns.clone(),
+                rows: Vec::new(),
+            },
+            known: Vec::new(),
+        };
+        let mut seen = HashSet::new();
+        for row in &rows.rows {
+            let Some(target) = target_of(row) else {
+                sorted.new.rows.push(row.clone());
+                continue;
+            };
+            let text = text_of(&target);
+            if !seen.insert(text.clone()) {
+                if upsert.update.is_none() {
+                    continue;
+                }
+                let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
+                return Err(Refusal::bad("21000", message).into());
+            }
+            match known.contains(&text) {
+                true => sorted.known.push((target, row.clone())),
+                false => sorted.new.rows.push(row.clone()),
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// Changes the rows that `wanted` holds of; `rule` must hold of each afterwards.
+    pub(crate) async fn update(
+        &self,
+        values: &[(usize, Assignment)],
+        wanted: &Condition<'m>,
+        rule: &Condition<'m>,
+    ) -> Result<Changed, Failure> {
+        if values.is_empty() || *wanted == Condition::Never {
+            return self.nothing();
+        }
+        if self.is_one_statement(rule) {
+            let step = self.update_rows(self.database, values, wanted, true).await?;
+            return Ok(self.direct(step));
+        }
+        let transaction = self.begin().await?;
+        let step = self.update_rows(&transaction, values, wanted, false).await?;
+        self.check_rule(&transaction, &step, rule).await?;
+        self.finish(transaction, step).await
+    }
+
+    /// Removes the rows that `wanted` holds of.
+    pub(crate) async fn delete(&self, wanted: &Condition<'m>) -> Result<Changed, Failure> {
+        if *wanted == Condition::Never {
+            return self.nothing();
+        }
+        if self.is_one_statement(&Condition::Always) {
+            let step = self.delete_rows(self.database, wanted).await?;
+            return Ok(self.direct(step));
+        }
+        let transaction = self.begin().await?;
+        let on = &transaction;
+        if self.dialect.returns_rows() && !self.reselects() {
+            let step = self.delete_rows(on, wanted).await?;
+            return self.finish(transaction, step).await;
+        }
+        // What is answered of them is read while they are there.
+        let keys = self.locked(on, &self.table.key, wanted).await?;
+        let fetched = self.reselect(on, &keys).await?;
+        let removed = sql::delete(
+            self.dialect,
+            self.model,
+            self.table,
+            &sql::has_one_of(self.table, &self.table.key, &keys),
+            None,
+        );
+        let affected = match keys.is_empty() {
+            true => 0,
+            false => on.execute_raw(removed).await.map_err(failure)?.rows_affected(),
+        };
+        self.check_count(affected)?;
+        transaction.commit().await.map_err(Failure::Database)?;
+        Ok(Changed {
+            affected,
+            new: 0,
+            keys,
+            fetched,
+        })
+    }
+
+    /// Whether a change of the rows that fit a filter needs no transaction of its own.
+    fn is_one_statement(&self, rule: &Condition<'m>) -> bool {
+        *rule == Condition::Always
+            && !self.single
+            && self.max_affected.is_none()
+            && (self.dialect.returns_rows() || !self.wants_keys())
+            && !self.reselects()
+    }
+
+    fn wants_keys(&self) -> bool {
+        self.wants_keys || self.representation.is_some()
+    }
+
+    /// Whether the answer is read after the change, and not returned by it.
+    fn reselects(&self) -> bool {
+        self.representation.is_some_and(|read| {
+            !self.dialect.returns_rows() || !read.is_flat() || read.condition != Condition::Always || self.is_ordered
+        })
+    }
+
+    async fn begin(&self) -> Result<TenantTransaction, Failure> {
+        let options = TransactionOptions {
+            // A transaction that reads first and writes then would fail beside another one.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            access_mode: Some(AccessMode::ReadWrite).filter(|_| self.dialect != Dialect::Sqlite),
+            ..TransactionOptions::default()
+        };
+        self.database.begin_with_options(options).await.map_err(Failure::Database)
+    }
+
+    /// No row fits.
+    fn nothing(&self) -> Result<Changed, Failure> {
+        self.check_count(0)?;
+        let none = Fetched {
+            rows: Vec::new(),
+            children: self.representation.map(no_children).unwrap_or_default(),
+        };
+        Ok(Changed {
+            fetched: self.representation.map(|_| none),
+            ..Changed::default()
+        })
+    }
+
+    fn check_count(&self, affected: u64) -> Result<(), Failure> {
+        if let Some(most) = self.max_affected
+            && affected > most
+        {
+            return Err(Refusal::bad("PGRST124", "Query result exceeds max-affected preference constraint")
+                .details(format!("The query affects {affected} rows"))
+                .into());
+        }
+        if self.single && affected != 1 {
+            return Err(Refusal::not_single(affected).into());
+        }
+        if self.representation.is_some() && affected > self.most_rows {
+            let message = format!("more than {} rows would be answered", self.most_rows);
+            return Err(Refusal::too_much(message).hint("Ask for 'Prefer: return=minimal', or change fewer rows.").into());
+        }
+        Ok(())
+    }
+
+    async fn check_rule<C: ConnectionTrait>(&self, on: &C, step: &Step, rule: &Condition<'m>) -> Result<(), Failure> {
+        if *rule == Condition::Always || step.affected == 0 {
+            return Ok(());
+        }
+        let keys = &step.keys;
+        if keys.len() as u64 != step.affected {
+            return Err(no_keys());
+        }
+        let mut kept = 0;
+        for some in keys.chunks(self.keys_at_once()) {
+            let wanted = sql::has_one_of(self.table, &self.table.key, some).and(rule.clone());
+            let statement = sql::count_of(self.dialect, self.model, self.table, &wanted);
+            let row = on.query_one_raw(statement).await.map_err(failure)?;
+            kept += row.map_or(Ok(0), |row| counted(&row, 0))?;
+        }
+        match kept == keys.len() as u64 {
+            true => Ok(()),
+            false => Err(Refusal::row_rule(&self.table.name, self.has_token).into()),
+        }
+    }
+
+    fn keys_at_once(&self) -> usize {
+        (1000 / self.table.key.len().max(1)).max(1)
+    }
+
+    async fn finish(&self, transaction: TenantTransaction, step: Step) -> Result<Changed, Failure> {
+        self.check_count(step.affected)?;
+        if !self.reselects() {
+            transaction.commit().await.map_err(Failure::Database)?;
+            return Ok(self.direct(step));
+        }
+        let fetched = self.reselect(&transaction, &step.keys).await?;
+        transaction.commit().await.map_err(Failure::Database)?;
+        Ok(Changed {
+            affected: step.affected,
+            new: step.new,
+            keys: step.keys,
+            fetched,
+        })
+    }
+
+    /// What the statement returned is the answer.
+    fn direct(&self, step: Step) -> Changed {
+        let rows = step.rows;
+        Changed {
+            affected: step.affected,
+            new: step.new,
+            keys: step.keys,
+            fetched: self.representation.map(|_| Fetched {
+                rows,
+                children: Vec::new(),
+            }),
+        }
+    }
+
+    /// Reads the rows with these keys, in their order unless another one is asked for.
+    async fn reselect<C: ConnectionTrait>(&self, on: &C, keys: &[Vec<Datum>]) -> Result<Option<Fetched>, Failure> {
+        let Some(read) = self.representation else {
+            return Ok(None);
+        };
+        let writer = Writer {
+            dialect: self.dialect,
+            without_nulls: false,
+        };
+        let key_slots: Vec<usize> = self.table.key.iter().filter_map(|place| {
+            read.columns.iter().position(|known| known == place)
+        }).collect();
+        let mut rows = Vec::new();
+        for some in keys.chunks(self.keys_at_once()) {
+            let wanted = sql::has_one_of(self.table, &self.table.key, some).and(read.condition.clone());
+            let statement = sql::page_of(self.dialect, self.model, read, &wanted, Page::default());
+            rows.extend(on.query_all_raw(statement).await.map_err(failure)?);
+        }
+        if !self.is_ordered {
+            let order: HashMap<Vec<u8>, usize> = keys.iter().map(|key| text_of(key)).zip(0..).collect();
+            let place = |row: &QueryResult| {
+                let key = writer.key(read, row, &key_slots).ok().flatten();
+                key.and_then(|key| order.get(&key).copied()).unwrap_or(usize::MAX)
+            };
+            rows.sort_by_cached_key(place);
+        }
+        let below = children(on, self.dialect, self.model, read, &rows, self.most_embedded).await?;
+        Ok(Some(Fetched { rows, children: below }))
+    }
+
+    /// What statements return of each row: the columns of the answer, then the key.
+    fn returned_columns(&self) -> Vec<usize> {
+        let direct = self.representation.filter(|_| !self.reselects());
+        let mut columns = direct.map(|read| read.columns.clone()).unwrap_or_default();
+        columns.extend_from_slice(&self.table.key);
+        columns
+    }
+
+    /// Runs a statement that returns rows.
+    async fn returning<C: ConnectionTrait>(&self, on: &C, statement: Statement, is_new: bool) -> Result<Step, Failure> {
+        let rows = on.query_all_raw(statement).await.map_err(failure)?;
+        let columns = self.returned_columns();
+        let first = columns.len() - self.table.key.len();
+        let mut step = Step {
+            affected: rows.len() as u64,
+            ..Step::default()
+        };
+        for row in &rows {
+            let key = self.table.key.iter().zip(first..).map(|(place, index)| {
+                self.dialect.read(row, index, &self.table.columns[*place].kind)
+            });
+            step.keys.push(key.collect::<Result<_, _>>().map_err(Failure::Database)?);
+            if is_new {
+                let new: i32 = row.try_get_by_index(columns.len()).map_err(Failure::Database)?;
+                step.new += u64::from(new != 0);
+            }
+        }
+        step.rows = rows;
+        Ok(step)
+    }
+
+    fn wants_returned(&self) -> bool {
+        self.dialect.returns_rows()
+    }
+
+    /// The rows in as many pieces as there must be statements.
+    fn pieces(&self, rows: &Rows) -> Vec<Rows> {
+        let at_once = (self.dialect.most_parameters() / rows.columns.len().max(1)).max(1);
+        let whole = |rows: &Rows| -> Vec<Rows> {
+            let piece = |some: &[Vec<Assignment>]| Rows {
+                columns: rows.columns.clone(),
+                rows: some.to_vec(),
+            };
+            rows.rows.chunks(at_once).map(piece).collect()
+        };
+        if self.dialect.has_default_value() {
+            return whole(rows);
+        }
+        // A row without a value for a column leaves the column out; its neighbours of the same kind go along.
+        let mut pieces: Vec<Rows> = Vec::new();
+        for row in &rows.rows {
+            let set = rows.columns.iter().zip(row).filter(|(_, value)| **value != Assignment::Default);
+            let (columns, values): (Vec<usize>, Vec<Assignment>) =
+                set.map(|(place, value)| (*place, value.clone())).unzip();
+            match pieces.last_mut() {
+                Some(last) if last.columns == columns && !columns.is_empty() => last.rows.push(values),
+                _ => pieces.push(Rows {
+                    columns,
+                    rows: vec![values],
+                }),
+            }
+        }
+        pieces.iter().flat_map(whole).collect()
+    }
+
+    async fn insert_rows<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        rows: &Rows,
+        upsert: Option<&Upsert<'_, 'm>>,
+    ) -> Result<Step, Failure> {
+        let conflict = upsert.map(|upsert| Conflict {
+            target: upsert.target,
+            update: upsert.update.unwrap_or_default(),
+            allowed: upsert.allowed,
+        });
+        let mut step = Step::default();
+        for piece in self.pieces(rows) {
+            step.add(self.insert_piece(on, &piece, conflict.as_ref()).await?);
+        }
+        Ok(step)
+    }
+
+    async fn insert_piece<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        rows: &Rows,
+        conflict: Option<&Conflict<'_, 'm>>,
+    ) -> Result<Step, Failure> {
+        let (dialect, model, table) = (self.dialect, self.model, self.table);
+        if self.wants_returned() {
+            let columns = self.returned_columns();
+            let returned = Returned {
+                columns: &columns,
+                is_new: conflict.is_some(),
+            };
+            let statement =
+                sql::insert_or(dialect, model, table, &rows.columns, &rows.rows, conflict, Some(&returned));
+            let mut step = self.returning(on, statement, conflict.is_some()).await?;
+            if conflict.is_none() {
+                step.new = step.affected;
+            }
+            return Ok(step);
+        }
+        let statement = sql::insert(dialect, model, table, &rows.columns, &rows.rows, None);
+        let done = on.execute_raw(statement).await.map_err(failure)?;
+        let affected = done.rows_affected();
+        let keys = match affected == rows.rows.len() as u64 {
+            true => self.inserted_keys(rows, done.last_insert_id()),
+            false => None,
+        };
+        match keys {
+            Some(keys) => Ok(Step {
+                affected,
+                new: affected,
+                keys,
+                rows: Vec::new(),
+            }),
+            None if self.wants_keys() => Err(no_keys()),
+            None => Ok(Step {
+                affected,
+                new: affected,
+                ..Step::default()
+            }),
+        }
+    }
+
+    /// The keys of inserted rows: as they were given, or counted from the first that MySQL gave.
+    fn inserted_keys(&self, rows: &Rows, first: u64) -> Option<Vec<Vec<Datum>>> {
+        let key_of = |index: usize, row: &Vec<Assignment>| {
+            let each = self.table.key.iter().map(|place| {
+                let at = rows.columns.iter().position(|known| known == place);
+                match at.and_then(|at| row.get(at)) {
+                    Some(Assignment::Value(value)) => Some(value.clone()),
+                    _ if self.table.columns[*place].generated && first > 0 => {
+                        let id = first.checked_add(u64::try_from(index).ok()?)?;
+                        Some(Datum::Int(i64::try_from(id).ok()?))
+                    }
+                    _ => None,
+                }
+            });
+            each.collect::<Option<Vec<Datum>>>()
+        };
+        rows.rows.iter().enumerate().map(|(index, row)| key_of(index, row)).collect()
+    }
+
+    async fn update_rows<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        values: &[(usize, Assignment)],
+        wanted: &Condition<'m>,
+        is_alone: bool,
+    ) -> Result<Step, Failure> {
+        let (dialect, model, table) = (self.dialect, self.model, self.table);
+        if self.wants_returned() {
+            let columns = self.returned_columns();
+            let returned = Returned {
+                columns: &columns,
+                is_new: false,
+            };
+            let statement = sql::update(dialect, model, table, values, wanted, Some(&returned));
+            return self.returning(on, statement, false).await;
+        }
+        if is_alone {
+            let statement = sql::update(dialect, model, table, values, wanted, None);
+            let done = on.execute_raw(statement).await.map_err(failure)?;
+            return Ok(Step {
+                affected: done.rows_affected(),
+                ..Step::default()
+            });
+        }
+        let before = self.locked(on, &table.key, wanted).await?;
+        for some in before.chunks(self.keys_at_once()) {
+            let these = sql::has_one_of(table, &table.key, some);
+            let statement = sql::update(dialect, model, table, values, &these, None);
+            on.execute_raw(statement).await.map_err(failure)?;
+        }
+        let affected = before.len() as u64;
+        Ok(Step {
+            affected,
+            keys: before.into_iter().map(|key| self.key_after(key, values)).collect(),
+            ..Step::default()
+        })
+    }
+
+    /// A row's key after it was changed.
+    fn key_after(&self, mut key: Vec<Datum>, values: &[(usize, Assignment)]) -> Vec<Datum> {
+        for (place, part) in self.table.key.iter().zip(&mut key) {
+            let set = values.iter().find(|(known, _)| known == place);
+            if let Some((_, Assignment::Value(value))) = set {
+                *part = value.clone();
+            }
+        }
+        key
+    }
+
+    async fn delete_rows<C: ConnectionTrait>(&self, on: &C, wanted: &Condition<'m>) -> Result<Step, Failure> {
+        let (dialect, model, table) = (self.dialect, self.model, self.table);
+        if self.wants_returned() {
+            let columns = self.returned_columns();
+            let returned = Returned {
+                columns: &columns,
+                is_new: false,
+            };
+            let statement = sql::delete(dialect, model, table, wanted, Some(&returned));
+            return self.returning(on, statement, false).await;
+        }
+        let statement = sql::delete(dialect, model, table, wanted, None);
+        let done = on.execute_raw(statement).await.map_err(failure)?;
+        Ok(Step {
+            affected: done.rows_affected(),
+            ..Step::default()
+        })
+    }
+
+    /// Some columns of the rows that `wanted` holds of, locked.
+    async fn locked<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        columns: &[usize],
+        wanted: &Condition<'m>,
+    ) -> Result<Vec<Vec<Datum>>, Failure> {
+        if *wanted == Condition::Never {
+            return Ok(Vec::new());
+        }
+        let statement = sql::locked(self.dialect, self.model, self.table, columns, wanted);
+        let rows = on.query_all_raw(statement).await.map_err(failure)?;
+        let read = |row: &QueryResult| {
+            let each = columns.iter().enumerate();
+            let each = each.map(|(index, place)| self.dialect.read(row, index, &self.table.columns[*place].kind));
+            each.collect::<Result<Vec<Datum>, _>>().map_err(Failure::Database)
+        };
+        rows.iter().map(read).collect()
+    }
+}
+
+fn no_keys() -> Failure {
+    let message = "the database does not say which key it gave to the new rows";
+    Refusal::bad("0A000", message).hint("Give the key, or ask for 'Prefer: return=minimal'.").into()
+}
+
+/// The rows of an upsert: those that are new, and those that are there, with the values by which they
+/// were found.
+struct Sorted {
+    new: Rows,
+    known: Vec<(Vec<Datum>, Vec<Assignment>)>,
+}
+
+/// Values as a text in which equal ones are the same.
+fn text_of(values: &[Datum]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for value in values {
+        value.write_json(&mut text);
+        text.push(b',');
+    }
+    text
+}
+
+fn no_children(read: &Read<'_>) -> Vec<Fetched> {
+    let each = read.children.iter().map(|child| Fetched {
+        rows: Vec::new(),
+        children: no_children(&child.read),
+    });
+    each.collect()
+}

@@ -1,0 +1,290 @@
+//! What the kinds of database differ in: how a column is returned, read, compared and bound.
+
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use sea_orm::{
+    DbBackend, DbErr, QueryResult, Statement, TryGetable,
+    sea_query::{
+        Alias, DeleteStatement, Expr, ExprTrait as _, Func, InsertStatement, MysqlQueryBuilder, PostgresQueryBuilder,
+        SelectStatement, SqliteQueryBuilder, UpdateStatement, Value,
+    },
+};
+use uuid::Uuid;
+
+use crate::{declaration::ColumnType, value::Datum};
+
+/// A kind of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Dialect {
+    Postgresql,
+    Mysql,
+    Sqlite,
+    /// Its driver translates PostgreSQL's statements.
+    Oracle,
+}
+
+/// What a value is bound for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// To be compared with a column.
+    Compare,
+    /// To be stored in a column.
+    Store,
+}
+
+macro_rules! build {
+    ($($name:ident: $statement:ty),*) => {
+        $(pub(crate) fn $name(self, statement: &$statement) -> Statement {
+            let (backend, (sql, values)) = match self {
+                Self::Postgresql | Self::Oracle => (DbBackend::Postgres, statement.build(PostgresQueryBuilder)),
+                Self::Mysql => (DbBackend::MySql, statement.build(MysqlQueryBuilder)),
+                Self::Sqlite => (DbBackend::Sqlite, statement.build(SqliteQueryBuilder)),
+            };
+            Statement::from_sql_and_values(backend, sql, values)
+        })*
+    };
+}
+
+impl Dialect {
+    /// That of a driver's `type`; a driver of a user's own says what SQL it speaks.
+    pub(crate) fn of(driver: &str, backend: DbBackend) -> Self {
+        match (driver, backend) {
+            ("oracle", _) => Self::Oracle,
+            (_, DbBackend::MySql) => Self::Mysql,
+            (_, DbBackend::Sqlite) => Self::Sqlite,
+            _ => Self::Postgresql,
+        }
+    }
+
+    build!(select: SelectStatement, insert: InsertStatement, update: UpdateStatement, delete: DeleteStatement);
+
+    /// Whether `RETURNING` works with every statement that changes rows.
+    pub(crate) fn returns_rows(self) -> bool {
+        self != Self::Mysql
+    }
+
+    /// Whether a row of several may leave a column to its default.
+    pub(crate) fn has_default_value(self) -> bool {
+        self != Self::Sqlite
+    }
+
+    /// The most parameters of a statement.
+    pub(crate) fn most_parameters(self) -> usize {
+        match self {
+            Self::Postgresql | Self::Mysql => 65_000,
+            Self::Sqlite | Self::Oracle => 32_000,
+        }
+    }
+
+    /// A column as a statement returns it, so that [`read`](Self::read) can read it whatever exactly
+    /// the database's type is.
+    pub(crate) fn output(self, column: Expr, kind: &ColumnType) -> Expr {
+        use ColumnType as Type;
+        let target = match (self, kind) {
+            (Self::Postgresql, Type::Int2 | Type::Int4 | Type::Int8) => "bigint",
+            (Self::Postgresql, Type::Float4) => "real",
+            (Self::Postgresql, Type::Float8) => "double precision",
+            (Self::Postgresql, Type::Numeric | Type::Text | Type::Enum(_) | Type::Uuid | Type::Json) => "text",
+            (Self::Postgresql, Type::Timestamp) => "timestamp",
+            (Self::Postgresql, Type::Timestamptz) => "timestamptz",
+            (Self::Postgresql, _) => return column,
+            (Self::Mysql, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => "SIGNED",
+            (Self::Mysql, Type::Numeric | Type::Enum(_) | Type::Uuid | Type::Json) => "CHAR",
+            (Self::Mysql, _) => return column,
+            (Self::Sqlite, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => "INTEGER",
+            (Self::Sqlite, Type::Float4 | Type::Float8) => "REAL",
+            (Self::Sqlite, Type::Bytea) => "BLOB",
+            (Self::Sqlite, _) => "TEXT",
+            (Self::Oracle, Type::Int2 | Type::Int4 | Type::Int8) => "bigint",
+            (Self::Oracle, Type::Bool) => "boolean",
+            (Self::Oracle, Type::Float4) => "real",
+            (Self::Oracle, Type::Float8) => "double precision",
+            (Self::Oracle, _) => return column,
+        };
+        column.cast_as(Alias::new(target))
+    }
+
+    /// Reads a column that [`output`](Self::output) returned.
+    pub(crate) fn read(self, row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
+        use ColumnType as Type;
+        if self == Self::Oracle {
+            return read_oracle(row, index, kind);
+        }
+        match kind {
+            Type::Bool if self == Self::Postgresql => get(row, index, Datum::Bool),
+            Type::Bool => get(row, index, |number: i64| Datum::Bool(number != 0)),
+            Type::Int2 | Type::Int4 | Type::Int8 => get(row, index, Datum::Int),
+            Type::Float4 if self == Self::Sqlite => get(row, index, |float: f64| Datum::Float4(float as f32)),
+            Type::Float4 => get(row, index, Datum::Float4),
+            Type::Float8 => get(row, index, Datum::Float8),
+            Type::Text | Type::Enum(_) => get(row, index, Datum::Text),
+            Type::Bytea => get(row, index, Datum::Bytes),
+            Type::Date if self != Self::Sqlite => get::<NaiveDate>(row, index, Datum::Date),
+            Type::Time if self != Self::Sqlite => get::<NaiveTime>(row, index, Datum::Time),
+            Type::Timestamp if self != Self::Sqlite => get::<NaiveDateTime>(row, index, Datum::Timestamp),
+            Type::Timestamptz if self != Self::Sqlite => get(row, index, Datum::Timestamptz),
+            kind => match row.try_get_by_index::<Option<String>>(index)? {
+                None => Ok(Datum::Null),
+                Some(text) => Ok(read_text(kind, text)),
+            },
+        }
+    }
+
+    /// A column where it is compared.
+    pub(crate) fn operand(self, column: Expr, kind: &ColumnType) -> Expr {
+        match (self, kind) {
+            (Self::Postgresql, ColumnType::Enum(_)) => column.cast_as(Alias::new("text")),
+            (Self::Sqlite, ColumnType::Time) => with_all_digits(column, 8),
+            (Self::Sqlite, ColumnType::Timestamp | ColumnType::Timestamptz) => with_all_digits(in_utc(column), 19),
+            _ => column,
+        }
+    }
+
+    /// A value as a parameter.
+    pub(crate) fn bind(self, value: &Datum, kind: &ColumnType, bound_for: Use) -> Expr {
+        use ColumnType as Type;
+        let cast = |text: String, target: &'static str| Expr::val(text).cast_as(Alias::new(target));
+        match value {
+            Datum::Null => self.null(kind, bound_for),
+            Datum::Bool(value) if self == Self::Sqlite => Expr::val(i64::from(*value)),
+            Datum::Bool(value) => Expr::val(*value),
+            Datum::Int(number) => Expr::val(*number),
+            Datum::Float4(float) => Expr::val(*float),
+            Datum::Float8(float) => Expr::val(*float),
+            Datum::Numeric(text) => match (self, bound_for) {
+                (Self::Postgresql | Self::Oracle, _) => cast(text.clone(), "numeric"),
+                (Self::Mysql, Use::Compare) => cast(text.clone(), "DECIMAL(65, 30)"),
+                _ => Expr::val(text.clone()),
+            },
+            Datum::Text(text) => Expr::val(text.clone()),
+            Datum::Uuid(uuid) if matches!(self, Self::Postgresql | Self::Oracle) => Expr::val(*uuid),
+            Datum::Bytes(bytes) => Expr::val(bytes.clone()),
+            Datum::Json(json) if self == Self::Postgresql => cast(json.clone(), "json"),
+            Datum::Date(date) if self != Self::Sqlite => Expr::val(*date),
+            Datum::Time(time) if self != Self::Sqlite => Expr::val(*time),
+            Datum::Timestamp(time) if self != Self::Sqlite => Expr::val(*time),
+            Datum::Timestamptz(time) if self != Self::Sqlite => Expr::val(*time),
+            other => match (bound_for, kind) {
+                (Use::Compare, Type::Time | Type::Timestamp | Type::Timestamptz) => Expr::val(all_digits(other)),
+                _ => Expr::val(other.to_text()),
+            },
+        }
+    }
+
+    fn null(self, kind: &ColumnType, bound_for: Use) -> Expr {
+        use ColumnType as Type;
+        let value = match kind {
+            Type::Bool if self == Self::Sqlite => Value::BigInt(None),
+            Type::Bool => Value::Bool(None),
+            Type::Int2 | Type::Int4 | Type::Int8 => Value::BigInt(None),
+            Type::Float4 => Value::Float(None),
+            Type::Float8 => Value::Double(None),
+            Type::Bytea => Value::Bytes(None),
+            Type::Uuid if matches!(self, Self::Postgresql | Self::Oracle) => Value::Uuid(None),
+            Type::Date if self != Self::Sqlite => Value::ChronoDate(None),
+            Type::Time if self != Self::Sqlite => Value::ChronoTime(None),
+            Type::Timestamp if self != Self::Sqlite => Value::ChronoDateTime(None),
+            Type::Timestamptz if self != Self::Sqlite => Value::ChronoDateTimeUtc(None),
+            _ => Value::String(None),
+        };
+        let null = Expr::val(value);
+        match (self, kind, bound_for) {
+            (Self::Postgresql, Type::Numeric, _) => null.cast_as(Alias::new("numeric")),
+            (Self::Postgresql, Type::Json, Use::Store) => null.cast_as(Alias::new("json")),
+            _ => null,
+        }
+    }
+}
+
+fn get<T: TryGetable>(row: &QueryResult, index: usize, into: impl FnOnce(T) -> Datum) -> Result<Datum, DbErr> {
+    let value: Option<T> = row.try_get_by_index(index)?;
+    Ok(value.map_or(Datum::Null, into))
+}
+
+/// A value that came as a text. What is none of its type is answered as the text that it is.
+fn read_text(kind: &ColumnType, text: String) -> Datum {
+    match Datum::parse(kind, &text) {
+        Ok(value) => value,
+        Err(_) => Datum::Text(text),
+    }
+}
+
+/// The driver gives values of several variants for one type, since a column of Oracle may be any of
+/// several that hold it.
+fn read_oracle(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
+    use ColumnType as Type;
+    macro_rules! first {
+        ($($type:ty => $into:expr),+ $(,)?) => {{
+            $(if let Ok(Some(value)) = row.try_get_by_index::<Option<$type>>(index) {
+                return Ok($into(value));
+            })+
+            Ok(Datum::Null)
+        }};
+    }
+    match kind {
+        Type::Bool => first!(bool => Datum::Bool, i64 => |number| Datum::Bool(number != 0)),
+        Type::Int2 | Type::Int4 | Type::Int8 => first!(
+            i64 => Datum::Int,
+            i32 => |number: i32| Datum::Int(number.into()),
+            i16 => |number: i16| Datum::Int(number.into()),
+        ),
+        Type::Float4 => first!(f32 => Datum::Float4, f64 => |float| Datum::Float4(float as f32)),
+        Type::Float8 => first!(f64 => Datum::Float8, f32 => |float: f32| Datum::Float8(float.into())),
+        Type::Numeric => first!(
+            sea_orm::prelude::Decimal => |decimal: sea_orm::prelude::Decimal| read_text(kind, decimal.to_string()),
+            i64 => |number: i64| read_text(kind, number.to_string()),
+            i32 => |number: i32| read_text(kind, number.to_string()),
+            i16 => |number: i16| read_text(kind, number.to_string()),
+            String => |text| read_text(kind, text),
+        ),
+        Type::Text | Type::Enum(_) => first!(String => Datum::Text),
+        Type::Uuid => first!(Uuid => Datum::Uuid, String => |text| read_text(kind, text)),
+        Type::Date => first!(
+            NaiveDate => Datum::Date,
+            NaiveDateTime => |time: NaiveDateTime| Datum::Date(time.date()),
+        ),
+        Type::Time => first!(String => |text| read_text(kind, text), NaiveTime => Datum::Time),
+        Type::Timestamp => first!(
+            NaiveDateTime => Datum::Timestamp,
+            NaiveDate => |date: NaiveDate| Datum::Timestamp(date.and_time(NaiveTime::MIN)),
+        ),
+        Type::Timestamptz => first!(
+            chrono::DateTime<chrono::Utc> => Datum::Timestamptz,
+            chrono::DateTime<chrono::FixedOffset> => |time: chrono::DateTime<chrono::FixedOffset>| Datum::Timestamptz(time.to_utc()),
+            NaiveDateTime => |time: NaiveDateTime| Datum::Timestamptz(time.and_utc()),
+        ),
+        Type::Bytea => first!(Vec<u8> => Datum::Bytes),
+        Type::Json => first!(
+            serde_json::Value => |json: serde_json::Value| Datum::Json(json.to_string()),
+            String => |text| read_text(kind, text),
+        ),
+    }
+}
+
+/// SQLite keeps times as texts, with a space or a `T`, and with or without UTC's offset.
+fn in_utc(column: Expr) -> Expr {
+    let replace = |column: Expr, from: &'static str, to: &'static str| {
+        Expr::from(Func::cust(Alias::new("replace")).args([column, Expr::cust(from), Expr::cust(to)]))
+    };
+    let column = replace(column, "' '", "'T'");
+    replace(replace(column, "'Z'", "''"), "'+00:00'", "''")
+}
+
+/// A time's text with six digits after its seconds, which end at `seconds`.
+fn with_all_digits(column: Expr, seconds: i64) -> Expr {
+    let function = |name: &'static str, arguments: Vec<Expr>| Expr::from(Func::cust(Alias::new(name)).args(arguments));
+    let longer = function("length", vec![column.clone()]).gt(Expr::cust(seconds.to_string()));
+    let zeros: Expr = Expr::case(longer, Expr::cust("'000000'")).finally(Expr::cust("'.000000'")).into();
+    let long = column.binary(sea_orm::sea_query::BinOper::Custom("||"), zeros);
+    let end = (seconds + 7).to_string();
+    function("substr", vec![long, Expr::cust("1"), Expr::cust(end)])
+}
+
+/// A time in the notation of [`with_all_digits`].
+fn all_digits(time: &Datum) -> String {
+    match time {
+        Datum::Time(time) => time.format("%H:%M:%S%.6f").to_string(),
+        Datum::Timestamp(time) => time.format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+        Datum::Timestamptz(time) => time.naive_utc().format("%Y-%m-%dT%H:%M:%S%.6f").to_string(),
+        other => other.to_text(),
+    }
+}

@@ -1,0 +1,324 @@
+//! Reads.
+
+use sea_orm::{
+    Statement,
+    sea_query::{
+        Alias, Expr, ExprTrait as _, Func, IntoIden as _, NullOrdering, Order, OverStatement as _, Query, SelectStatement, WindowStatement,
+    },
+};
+
+use super::{
+    Dialect, Use,
+    tests_of_rows::{Scope, condition, conjunction},
+};
+use crate::{
+    model::Model,
+    plan::{Child, Condition, Page, Read, Term, TermColumn},
+    value::Datum,
+};
+
+/// The rows of a page. `after` are the order's values of the row before it; `with_count` adds a column
+/// that counts the rows of all pages.
+pub(crate) fn page(
+    dialect: Dialect,
+    model: &Model,
+    read: &Read<'_>,
+    page: Page,
+    after: Option<&[Datum]>,
+    with_count: bool,
+) -> Statement {
+    let scope = Scope::new(dialect, model, &read.children);
+    let mut select = columns(&scope, read);
+    if let Some(after) = after {
+        select.and_where(comes_after(&scope, read, after));
+    }
+    order_by(&scope, read, &mut select);
+    if with_count {
+        select.expr(Expr::SubQuery(None, Box::new(counting(dialect, model, read).into())));
+    }
+    limit(&mut select, page.limit, page.offset, dialect);
+    dialect.select(&select)
+}
+
+/// As [`page`], of the rows that another condition holds of.
+pub(crate) fn page_of(
+    dialect: Dialect,
+    model: &Model,
+    read: &Read<'_>,
+    wanted: &Condition<'_>,
+    page: Page,
+) -> Statement {
+    let scope = Scope::new(dialect, model, &read.children);
+    let mut select = columns_of(&scope, read, wanted);
+    order_by(&scope, read, &mut select);
+    limit(&mut select, page.limit, page.offset, dialect);
+    dialect.select(&select)
+}
+
+fn limit(select: &mut SelectStatement, limit: Option<u64>, offset: u64, dialect: Dialect) {
+    match (limit, dialect) {
+        (Some(limit), _) => drop(select.limit(limit)),
+        // MySQL and SQLite have no OFFSET alone.
+        (None, _) if offset > 0 => drop(select.limit(i64::MAX.unsigned_abs())),
+        (None, _) => {}
+    }
+    if offset > 0 {
+        select.offset(offset);
+    }
+}
+
+/// The columns of a read from its table, with its condition.
+fn columns(scope: &Scope<'_, '_>, read: &Read<'_>) -> SelectStatement {
+    columns_of(scope, read, &read.condition)
+}
+
+fn columns_of(scope: &Scope<'_, '_>, read: &Read<'_>, wanted: &Condition<'_>) -> SelectStatement {
+    let mut select = Query::select();
+    for place in &read.columns {
+        let column = &read.table.columns[*place];
+        select.expr(scope.dialect.output(scope.column(column), &column.kind));
+    }
+    if read.columns.is_empty() {
+        select.expr(Expr::cust("1"));
+    }
+    select.from_as(read.table.reference(), scope.alias.clone());
+    if let Some(expression) = condition(scope, read.table, wanted) {
+        select.and_where(expression);
+    }
+    select
+}
+
+/// How many rows a read has on all of its pages.
+pub(crate) fn count(dialect: Dialect, model: &Model, read: &Read<'_>) -> Statement {
+    dialect.select(&counting(dialect, model, read))
+}
+
+fn counting(dialect: Dialect, model: &Model, read: &Read<'_>) -> SelectStatement {
+    let mut scope = Scope::new(dialect, model, &read.children);
+    // Not the alias of the statement around it.
+    scope.alias = "c0".into_iden();
+    let mut select = Query::select();
+    select
+        .expr(Func::count(Expr::cust("*")))
+        .from_as(read.table.reference(), scope.alias.clone());
+    if let Some(expression) = condition(&scope, read.table, &read.condition) {
+        select.and_where(expression);
+    }
+    select
+}
+
+fn order_by(scope: &Scope<'_, '_>, read: &Read<'_>, select: &mut SelectStatement) {
+    for term in &read.order {
+        let (expression, nullable) = order_operand(scope, read, term);
+        let order = if term.descending { Order::Desc } else { Order::Asc };
+        match nullable {
+            true => select.order_by_expr_with_nulls(expression, order, nulls(term)),
+            false => select.order_by_expr(expression, order),
+        };
+    }
+}
+
+fn nulls(term: &Term<'_>) -> NullOrdering {
+    match term.nulls_first {
+        true => NullOrdering::First,
+        false => NullOrdering::Last,
+    }
+}
+
+/// What is sorted by, and whether it can be NULL.
+fn order_operand(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term<'_>) -> (Expr, bool) {
+    match term.column {
+        TermColumn::Own(place) => {
+            let column = &read.table.columns[place];
+            (sort_key(scope, column), column.nullable)
+        }
+        TermColumn::Related(relation, place) => {
+            let target = scope.model.target(relation);
+            let inner = scope.within(&[]);
+            let mut select = Query::select();
+            select
+                .expr(sort_key(&inner, &target.columns[place]))
+                .from_as(target.reference(), inner.alias.clone())
+                .and_where(scope.joins(read.table, relation, &inner, target))
+                .limit(1);
+            (Expr::SubQuery(None, Box::new(select.into())), true)
+        }
+    }
+}
+
+/// PostgreSQL sorts an enumeration in its own order, so it is not made a text here.
+fn sort_key(scope: &Scope<'_, '_>, column: &crate::model::Column) -> Expr {
+    match (scope.dialect, &column.kind) {
+        (Dialect::Postgresql, _) => scope.column(column),
+        _ => scope.operand(column),
+    }
+}
+
+/// That a row comes after the one with these values of the order's columns.
+fn comes_after(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Expr {
+    let mut alternatives: Vec<Expr> = Vec::new();
+    let mut same: Vec<Expr> = Vec::new();
+    for (term, value) in read.order.iter().zip(values) {
+        let TermColumn::Own(place) = term.column else {
+            continue;
+        };
+        let column = &read.table.columns[place];
+        let operand = || sort_key(scope, column);
+        let bound = || scope.dialect.bind(value, &column.kind, Use::Compare);
+        let is_null = || scope.column(column).is_null();
+        let beyond = match (value, term.nulls_first) {
+            (Datum::Null, true) => Some(is_null().not()),
+            (Datum::Null, false) => None,
+            (_, nulls_first) => {
+                let beyond = if term.descending { operand().lt(bound()) } else { operand().gt(bound()) };
+                Some(match column.nullable && !nulls_first {
+                    true => beyond.or(is_null()),
+                    false => beyond,
+                })
+            }
+        };
+        if let Some(beyond) = beyond {
+            alternatives.push(conjunction(same.iter().cloned().chain([beyond])));
+        }
+        same.push(match value {
+            Datum::Null => is_null(),
+            _ => operand().eq(bound()),
+        });
+    }
+    let any = alternatives.into_iter().reduce(|any, one| any.or(one));
+    let any = any.unwrap_or_else(|| Expr::cust("1 = 0"));
+    match first_bound(scope, read, values) {
+        Some(bound) => bound.and(any),
+        None => any,
+    }
+}
+
+/// What an index of the first column can use of several.
+fn first_bound(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Option<Expr> {
+    let (term, value) = read.order.iter().zip(values).next()?;
+    let TermColumn::Own(place) = term.column else {
+        return None;
+    };
+    let column = &read.table.columns[place];
+    if read.order.len() < 2 || column.nullable || *value == Datum::Null {
+        return None;
+    }
+    let bound = scope.dialect.bind(value, &column.kind, Use::Compare);
+    let operand = sort_key(scope, column);
+    Some(if term.descending { operand.lte(bound) } else { operand.gte(bound) })
+}
+
+/// The values that rows of a relation are looked for by.
+pub(crate) struct Joined<'a> {
+    /// For each row that rows belong to, the values of the relation's columns.
+    pub(crate) keys: &'a [Vec<Datum>],
+    /// The most rows of all together.
+    pub(crate) most: u64,
+}
+
+/// The rows that belong to any of these, those of one in their order.
+pub(crate) fn related(dialect: Dialect, model: &Model, child: &Child<'_>, joined: &Joined<'_>) -> Statement {
+    let read = &child.read;
+    let scope = Scope::new(dialect, model, &read.children);
+    let mut select = columns(&scope, read);
+    select.and_where(belongs(&scope, child, joined.keys));
+    let page = read.page;
+    let is_paged = page.limit.is_some() || page.offset > 0;
+    if !is_paged || joined.keys.len() == 1 {
+        order_by(&scope, read, &mut select);
+        let most = page.limit.map_or(joined.most, |limit| Ord::min(limit, joined.most));
+        limit(&mut select, Some(most), page.offset, dialect);
+        return dialect.select(&select);
+    }
+    dialect.select(&numbered(&scope, child, joined))
+}
+
+/// A page of the rows of each: they are numbered within the row that they belong to.
+fn numbered(scope: &Scope<'_, '_>, child: &Child<'_>, joined: &Joined<'_>) -> SelectStatement {
+    let read = &child.read;
+    let (page, dialect) = (read.page, scope.dialect);
+    let name = |slot: usize| Alias::new(format!("c{slot}"));
+    let mut inner = Query::select();
+    for (slot, place) in read.columns.iter().enumerate() {
+        let column = &read.table.columns[*place];
+        inner.expr_as(dialect.output(scope.column(column), &column.kind), name(slot));
+    }
+    let mut window = WindowStatement::new();
+    for (_, there) in &child.relation.on {
+        window.add_partition_by(Expr::col((scope.alias.clone(), read.table.columns[*there].iden())));
+    }
+    for term in &read.order {
+        let (expression, nullable) = order_operand(scope, read, term);
+        let order = if term.descending { Order::Desc } else { Order::Asc };
+        match nullable {
+            true => window.order_by_expr_with_nulls(expression, order, nulls(term)),
+            false => window.order_by_expr(expression, order),
+        };
+    }
+    inner.expr_window_as(Func::cust(Alias::new("ROW_NUMBER")), window, Alias::new("n"));
+    inner.from_as(read.table.reference(), scope.alias.clone());
+    if let Some(expression) = condition(scope, read.table, &read.condition) {
+        inner.and_where(expression);
+    }
+    inner.and_where(belongs(scope, child, joined.keys));
+    let number = || Expr::col(Alias::new("n"));
+    let mut select = Query::select();
+    for slot in 0..read.columns.len() {
+        select.expr(Expr::col(name(slot)));
+    }
+    select.from_subquery(inner, Alias::new("p"));
+    let bound = |number: u64| Expr::val(i64::try_from(number).unwrap_or(i64::MAX));
+    select.and_where(number().gt(bound(page.offset)));
+    if let Some(limit) = page.limit {
+        select.and_where(number().lte(bound(page.offset.saturating_add(limit))));
+    }
+    select.order_by_expr(number(), Order::Asc);
+    select.limit(joined.most);
+    select
+}
+
+/// That a row belongs to any of these.
+fn belongs(scope: &Scope<'_, '_>, child: &Child<'_>, keys: &[Vec<Datum>]) -> Expr {
+    let target = child.read.table;
+    let columns: Vec<_> = child.relation.on.iter().map(|(_, there)| &target.columns[*there]).collect();
+    let bind = |column: &crate::model::Column, value: &Datum| scope.dialect.bind(value, &column.kind, Use::Compare);
+    if let [column] = columns.as_slice() {
+        let mut values: Vec<Expr> = keys.iter().filter_map(|key| key.first()).map(|value| bind(column, value)).collect();
+        pad(&mut values);
+        return match values.len() {
+            1 => scope.operand(column).eq(values.remove(0)),
+            _ => scope.operand(column).is_in(values),
+        };
+    }
+    let row = |key: &Vec<Datum>| {
+        let each = columns.iter().zip(key).map(|(column, value)| scope.operand(column).eq(bind(column, value)));
+        conjunction(each)
+    };
+    any_of(keys.iter().map(row).collect())
+}
+
+/// Alternatives, put together as a tree of small depth: SQLite bounds it.
+fn any_of(mut each: Vec<Expr>) -> Expr {
+    while each.len() > 1 {
+        let mut pairs = Vec::with_capacity(each.len().div_ceil(2));
+        let mut rest = each.into_iter();
+        while let Some(one) = rest.next() {
+            pairs.push(match rest.next() {
+                Some(other) => one.or(other),
+                None => one,
+            });
+        }
+        each = pairs;
+    }
+    each.pop().unwrap_or_else(|| Expr::cust("1 = 0"))
+}
+
+/// Repeats the last value until there are as many as a power of two, so that connections keep few
+/// prepared statements for lists of every length.
+fn pad(values: &mut Vec<Expr>) {
+    let Some(last) = values.last().cloned() else {
+        return;
+    };
+    let wanted = values.len().next_power_of_two();
+    values.resize(wanted, last);
+}

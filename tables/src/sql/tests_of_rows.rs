@@ -1,0 +1,252 @@
+//! Conditions as SQL.
+
+use sea_orm::sea_query::{Alias, BinOper, DynIden, Expr, ExprTrait as _, Func, IntoIden as _, Query};
+
+use super::{Dialect, Use};
+use crate::{
+    declaration::ColumnType,
+    model::{Column, Model, Relation, Table},
+    plan::{Child, ColumnTest, Comparison, Condition},
+    value::Datum,
+};
+
+/// Where the columns of a condition are.
+#[derive(Clone)]
+pub(crate) struct Scope<'p, 'm> {
+    pub(crate) dialect: Dialect,
+    pub(crate) model: &'m Model,
+    /// The table's alias, or its name in a statement that has no alias.
+    pub(crate) alias: DynIden,
+    /// The embedded tables that the condition may test.
+    pub(crate) children: &'p [Child<'m>],
+    /// How many tables are around this one.
+    pub(crate) depth: usize,
+}
+
+impl<'p, 'm> Scope<'p, 'm> {
+    /// For the outermost table of a select.
+    pub(crate) fn new(dialect: Dialect, model: &'m Model, children: &'p [Child<'m>]) -> Self {
+        Self {
+            dialect,
+            model,
+            alias: alias(0),
+            children,
+            depth: 0,
+        }
+    }
+
+    /// For a statement that changes a table, which has no alias.
+    pub(crate) fn unaliased(dialect: Dialect, model: &'m Model, table: &Table) -> Self {
+        Self {
+            alias: Alias::new(&table.source).into_iden(),
+            ..Self::new(dialect, model, &[])
+        }
+    }
+
+    pub(crate) fn column(&self, column: &Column) -> Expr {
+        Expr::col((self.alias.clone(), column.iden()))
+    }
+
+    /// A column where it is compared.
+    pub(crate) fn operand(&self, column: &Column) -> Expr {
+        self.dialect.operand(self.column(column), &column.kind)
+    }
+
+    /// The scope of a table within this one.
+    pub(crate) fn within<'q>(&self, children: &'q [Child<'m>]) -> Scope<'q, 'm> {
+        Scope {
+            dialect: self.dialect,
+            model: self.model,
+            alias: alias(self.depth + 1),
+            children,
+            depth: self.depth + 1,
+        }
+    }
+
+    /// That a row of a relation belongs to this one's row.
+    pub(crate) fn joins(&self, table: &Table, relation: &Relation, inner: &Scope<'_, 'm>, target: &Table) -> Expr {
+        let each = relation.on.iter().map(|(here, there)| {
+            let (here, there) = (&table.columns[*here], &target.columns[*there]);
+            inner.column(there).eq(self.column(here))
+        });
+        conjunction(each)
+    }
+}
+
+pub(crate) fn alias(depth: usize) -> DynIden {
+    const NAMES: [&str; 8] = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7"];
+    NAMES.get(depth).copied().unwrap_or("t8").into_iden()
+}
+
+pub(crate) fn conjunction(each: impl Iterator<Item = Expr>) -> Expr {
+    each.reduce(|all, one| all.and(one)).unwrap_or_else(always)
+}
+
+fn always() -> Expr {
+    Expr::cust("1 = 1")
+}
+
+fn never() -> Expr {
+    Expr::cust("1 = 0")
+}
+
+/// A condition; `None` if it always holds.
+pub(crate) fn condition(scope: &Scope<'_, '_>, table: &Table, condition: &Condition<'_>) -> Option<Expr> {
+    match condition {
+        Condition::Always => None,
+        other => Some(expression(scope, table, other)),
+    }
+}
+
+fn expression(scope: &Scope<'_, '_>, table: &Table, condition: &Condition<'_>) -> Expr {
+    match condition {
+        Condition::Always => always(),
+        Condition::Never => never(),
+        Condition::Column(column, test) => column_test(scope, column, test),
+        Condition::Not(inner) => expression(scope, table, inner).not(),
+        Condition::All(each) => conjunction(each.iter().map(|one| expression(scope, table, one))),
+        Condition::Any(each) => {
+            let each = each.iter().map(|one| expression(scope, table, one));
+            each.reduce(|any, one| any.or(one)).unwrap_or_else(never)
+        }
+        Condition::Embedded(place) => match scope.children.get(*place) {
+            Some(child) => exists(scope, table, child),
+            None => never(),
+        },
+    }
+}
+
+fn exists(scope: &Scope<'_, '_>, table: &Table, child: &Child<'_>) -> Expr {
+    let inner = scope.within(&child.read.children);
+    let target = child.read.table;
+    let mut select = Query::select();
+    select
+        .expr(Expr::cust("1"))
+        .from_as(target.reference(), inner.alias.clone())
+        .and_where(scope.joins(table, child.relation, &inner, target));
+    if let Some(expression) = condition(&inner, target, &child.read.condition) {
+        select.and_where(expression);
+    }
+    Expr::exists(select)
+}
+
+fn column_test(scope: &Scope<'_, '_>, column: &Column, test: &ColumnTest) -> Expr {
+    let dialect = scope.dialect;
+    let bind = |value: &Datum| dialect.bind(value, &column.kind, Use::Compare);
+    let operand = scope.operand(column);
+    match test {
+        ColumnTest::IsNull => scope.column(column).is_null(),
+        ColumnTest::IsBool(value) => match dialect {
+            // It has no IS TRUE.
+            Dialect::Oracle => {
+                let equal = scope.column(column).eq(Expr::val(*value));
+                scope.column(column).is_not_null().and(equal)
+            }
+            _ => scope.column(column).binary(BinOper::Is, Expr::cust(if *value { "TRUE" } else { "FALSE" })),
+        },
+        ColumnTest::Compare(comparison, value) => compare(scope, column, *comparison, value),
+        ColumnTest::In(values) => match is_exact(dialect, &column.kind) {
+            false => {
+                let all = operand.clone().is_in(values.iter().map(bind));
+                all.and(as_bytes(operand).is_in(values.iter().map(|value| as_bytes(bind(value)))))
+            }
+            true => operand.is_in(values.iter().map(bind)),
+        },
+        ColumnTest::IsDistinct(value) => match dialect {
+            Dialect::Mysql if !is_exact(dialect, &column.kind) => as_bytes(operand)
+                .binary(BinOper::Custom("<=>"), as_bytes(bind(value)))
+                .not(),
+            Dialect::Mysql => operand.binary(BinOper::Custom("<=>"), bind(value)).not(),
+            Dialect::Sqlite => operand.binary(BinOper::IsNot, bind(value)),
+            Dialect::Postgresql => operand.binary(BinOper::Custom("IS DISTINCT FROM"), bind(value)),
+            Dialect::Oracle => scope.column(column).is_null().or(operand.ne(bind(value))),
+        },
+        ColumnTest::Like { pattern, any_case } => like(dialect, operand, pattern, *any_case),
+    }
+}
+
+/// Whether the database finds two texts equal only if they are the same.
+fn is_exact(dialect: Dialect, kind: &ColumnType) -> bool {
+    dialect != Dialect::Mysql || !kind.is_text()
+}
+
+fn as_bytes(expression: Expr) -> Expr {
+    expression.cast_as(Alias::new("BINARY"))
+}
+
+fn compare(scope: &Scope<'_, '_>, column: &Column, comparison: Comparison, value: &Datum) -> Expr {
+    let dialect = scope.dialect;
+    let bind = || dialect.bind(value, &column.kind, Use::Compare);
+    let operand = scope.operand(column);
+    match comparison {
+        // An index serves the first comparison, and the second one tells upper from lower case.
+        Comparison::Equal if !is_exact(dialect, &column.kind) => {
+            operand.clone().eq(bind()).and(as_bytes(operand).eq(as_bytes(bind())))
+        }
+        Comparison::NotEqual if !is_exact(dialect, &column.kind) => as_bytes(operand).ne(as_bytes(bind())),
+        Comparison::Equal => operand.eq(bind()),
+        Comparison::NotEqual => operand.ne(bind()),
+        Comparison::Greater => operand.gt(bind()),
+        Comparison::GreaterOrEqual => operand.gte(bind()),
+        Comparison::Less => operand.lt(bind()),
+        Comparison::LessOrEqual => operand.lte(bind()),
+    }
+}
+
+fn like(dialect: Dialect, operand: Expr, pattern: &str, any_case: bool) -> Expr {
+    let lower = |expression: Expr| Expr::from(Func::lower(expression));
+    let pattern_value = Expr::val(pattern.to_owned());
+    match (dialect, any_case) {
+        (Dialect::Postgresql, true) => operand.binary(BinOper::Custom("ILIKE"), pattern_value),
+        (Dialect::Postgresql, false) | (Dialect::Oracle, false) => operand.binary(BinOper::Like, pattern_value),
+        (Dialect::Oracle, true) => lower(operand).binary(BinOper::Like, lower(pattern_value)),
+        (Dialect::Mysql, true) => lower(operand).binary(BinOper::Like, lower(pattern_value)),
+        (Dialect::Mysql, false) => as_bytes(operand).binary(BinOper::Like, as_bytes(pattern_value)),
+        // Its LIKE is for ASCII letters of either case, and has no escapes.
+        (Dialect::Sqlite, true) => lower(operand).binary(BinOper::Custom("GLOB"), Expr::val(glob(&pattern.to_lowercase()))),
+        (Dialect::Sqlite, false) => operand.binary(BinOper::Custom("GLOB"), Expr::val(glob(pattern))),
+    }
+}
+
+/// A pattern of LIKE as one of GLOB.
+fn glob(pattern: &str) -> String {
+    let mut glob = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars();
+    while let Some(c) = characters.next() {
+        let literal = match c {
+            '%' => {
+                glob.push('*');
+                continue;
+            }
+            '_' => {
+                glob.push('?');
+                continue;
+            }
+            '\\' => match characters.next() {
+                Some(escaped) => escaped,
+                None => break,
+            },
+            other => other,
+        };
+        match literal {
+            '*' | '?' | '[' => {
+                glob.push('[');
+                glob.push(literal);
+                glob.push(']');
+            }
+            other => glob.push(other),
+        }
+    }
+    glob
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn a_pattern_means_the_same_as_a_glob() {
+        assert_eq!(glob("a%b_c"), "a*b?c");
+        assert_eq!(glob("100\\%*[x]?"), "100%[*][[]x][?]");
+    }
+}

@@ -1,0 +1,172 @@
+//! Values from the texts of a URL and from JSON.
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Datum, numeric, time};
+use crate::declaration::ColumnType;
+
+/// A text, or a piece of JSON, that is no value of its column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// It is not one (22P02).
+    Syntax,
+    /// The type has no number so large (22003).
+    OutOfRange,
+    /// It is longer than the column (22001).
+    TooLong,
+    /// Texts hold no NUL (22021).
+    Nul,
+}
+
+impl Datum {
+    /// Reads a value as a URL writes it.
+    pub(crate) fn parse(kind: &ColumnType, text: &str) -> Result<Self, Malformed> {
+        let syntax = Malformed::Syntax;
+        if text.contains('\0') {
+            return Err(Malformed::Nul);
+        }
+        Ok(match kind {
+            ColumnType::Bool => Self::Bool(boolean(text).ok_or(syntax)?),
+            ColumnType::Int2 => Self::Int(whole(text, i16::MIN.into(), i16::MAX.into())?),
+            ColumnType::Int4 => Self::Int(whole(text, i32::MIN.into(), i32::MAX.into())?),
+            ColumnType::Int8 => Self::Int(whole(text, i64::MIN, i64::MAX)?),
+            ColumnType::Float4 => match finite(text)? as f32 {
+                float if float.is_finite() => Self::Float4(float),
+                _ => return Err(Malformed::OutOfRange),
+            },
+            ColumnType::Float8 => Self::Float8(finite(text)?),
+            ColumnType::Numeric => Self::Numeric(numeric::plain(text).ok_or(syntax)?),
+            ColumnType::Text => Self::Text(text.to_owned()),
+            ColumnType::Enum(values) => match values.iter().any(|value| value == text) {
+                true => Self::Text(text.to_owned()),
+                false => return Err(syntax),
+            },
+            ColumnType::Uuid => Self::Uuid(Uuid::parse_str(text.trim()).map_err(|_| syntax)?),
+            ColumnType::Date => Self::Date(time::date(text).ok_or(syntax)?),
+            ColumnType::Time => Self::Time(time::time(text).ok_or(syntax)?),
+            ColumnType::Timestamp => Self::Timestamp(time::timestamp(text).ok_or(syntax)?),
+            ColumnType::Timestamptz => Self::Timestamptz(time::timestamptz(text).ok_or(syntax)?),
+            ColumnType::Bytea => Self::Bytes(bytes(text).ok_or(syntax)?),
+            ColumnType::Json => Self::Json(compact(text).ok_or(syntax)?),
+        })
+    }
+
+    /// Reads a member of a JSON body.
+    pub(crate) fn of_json(kind: &ColumnType, json: &RawValue) -> Result<Self, Malformed> {
+        let json = json.get();
+        if json == "null" {
+            return Ok(Self::Null);
+        }
+        if *kind == ColumnType::Json {
+            let compacted = compact(json).ok_or(Malformed::Syntax)?;
+            return match compacted.contains("\\u0000") {
+                true => Err(Malformed::Nul),
+                false => Ok(Self::Json(compacted)),
+            };
+        }
+        match json.as_bytes().first() {
+            Some(b'"') => {
+                let text: String = serde_json::from_str(json).map_err(|_| Malformed::Syntax)?;
+                Self::parse(kind, &text)
+            }
+            // A text column takes what else JSON has as it is written, as PostgreSQL does.
+            Some(b'{' | b'[') => match kind {
+                ColumnType::Text => Self::parse(kind, &compact(json).ok_or(Malformed::Syntax)?),
+                _ => Err(Malformed::Syntax),
+            },
+            _ => Self::parse(kind, json),
+        }
+    }
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn whole(text: &str, least: i64, most: i64) -> Result<i64, Malformed> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Malformed::Syntax);
+    }
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(Malformed::OutOfRange),
+    }
+}
+
+fn finite(text: &str) -> Result<f64, Malformed> {
+    let text = text.trim();
+    let is_number = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
+    match text.parse::<f64>() {
+        Ok(number) if is_number && number.is_finite() => Ok(number),
+        Ok(_) if is_number => Err(Malformed::OutOfRange),
+        _ => Err(Malformed::Syntax),
+    }
+}
+
+/// `\x6869`, as PostgreSQL writes bytes.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("\\x")?;
+    if digits.len() % 2 != 0 || !digits.is_ascii() {
+        return None;
+    }
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let high = char::from(*pair.first()?).to_digit(16)?;
+        let low = char::from(*pair.get(1)?).to_digit(16)?;
+        u8::try_from(high * 16 + low).ok()
+    };
+    pairs.map(byte).collect()
+}
+
+/// JSON without the spaces between its tokens; `None` if it is none.
+pub(super) fn compact(json: &str) -> Option<String> {
+    serde_json::from_str::<serde::de::IgnoredAny>(json).ok()?;
+    let mut compact = String::with_capacity(json.len());
+    let (mut in_text, mut escaped) = (false, false);
+    for c in json.chars() {
+        if in_text {
+            in_text = c != '"' || escaped;
+            escaped = c == '\\' && !escaped;
+        } else if matches!(c, ' ' | '\n' | '\r' | '\t') {
+            continue;
+        } else {
+            in_text = c == '"';
+        }
+        compact.push(c);
+    }
+    Some(compact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_loses_its_spaces_and_nothing_else() {
+        let json = "{ \"a b\" : [ 1 , 2.50 ] ,\n \"c\\\" d\": \" x \" }";
+        let expected = "{\"a b\":[1,2.50],\"c\\\" d\":\" x \"}";
+        assert_eq!(compact(json).as_deref(), Some(expected));
+        assert_eq!(compact("{"), None);
+        assert_eq!(compact("\"\\\\\" "), Some("\"\\\\\"".to_owned()));
+    }
+
+    #[test]
+    fn a_number_that_its_type_does_not_have_is_out_of_range() {
+        assert_eq!(Datum::parse(&ColumnType::Int2, "32768"), Err(Malformed::OutOfRange));
+        assert_eq!(Datum::parse(&ColumnType::Int4, "abc"), Err(Malformed::Syntax));
+        assert_eq!(
+            Datum::parse(&ColumnType::Int8, "9223372036854775807"),
+            Ok(Datum::Int(i64::MAX))
+        );
+        assert_eq!(Datum::parse(&ColumnType::Float8, "inf"), Err(Malformed::Syntax));
+        assert_eq!(Datum::parse(&ColumnType::Float8, "1e400"), Err(Malformed::OutOfRange));
+        assert_eq!(Datum::parse(&ColumnType::Bytea, "\\x6869"), Ok(Datum::Bytes(b"hi".to_vec())));
+    }
+}

@@ -1,0 +1,128 @@
+//! Days and times as texts.
+
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+
+/// A day: `2026-01-02`.
+pub(crate) fn date(text: &str) -> Option<NaiveDate> {
+    let text = text.trim();
+    // A day of a time of day counts as that day, as a database that has no type for days keeps it.
+    let day = text.get(..10).unwrap_or(text);
+    let rest = text.get(10..).unwrap_or_default();
+    if !rest.is_empty() && !rest.starts_with(['T', ' ']) {
+        return None;
+    }
+    NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()
+}
+
+/// A time of day: `03:04:05.123456`.
+pub(crate) fn time(text: &str) -> Option<NaiveTime> {
+    let text = text.trim();
+    let parsed = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M"));
+    parsed.ok().filter(|time| time.nanosecond() < 1_000_000_000).map(to_microseconds_of_day)
+}
+
+/// A day and a time; an offset counts for nothing, as in PostgreSQL.
+pub(crate) fn timestamp(text: &str) -> Option<NaiveDateTime> {
+    let (local, _) = local_and_offset(text)?;
+    Some(local)
+}
+
+/// A point in time; without an offset it is in UTC.
+pub(crate) fn timestamptz(text: &str) -> Option<DateTime<Utc>> {
+    let (local, offset) = local_and_offset(text)?;
+    match offset {
+        None => Some(local.and_utc()),
+        Some(offset) => local.and_local_timezone(offset).single().map(|time| time.with_timezone(&Utc)),
+    }
+}
+
+fn local_and_offset(text: &str) -> Option<(NaiveDateTime, Option<FixedOffset>)> {
+    let text = text.trim();
+    let day = NaiveDate::parse_from_str(text.get(..10)?, "%Y-%m-%d").ok()?;
+    let rest = text.get(10..)?;
+    if rest.is_empty() {
+        return Some((day.and_time(NaiveTime::MIN), None));
+    }
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.')).unwrap_or(rest.len());
+    let time = time(&rest[..end])?;
+    let offset = match rest[end..].trim() {
+        "" => None,
+        "Z" | "z" | "UTC" => FixedOffset::east_opt(0),
+        other => Some(offset(other)?),
+    };
+    Some((day.and_time(time), offset))
+}
+
+/// `+02`, `+0200` or `+02:00`.
+fn offset(text: &str) -> Option<FixedOffset> {
+    let (sign, digits) = match text.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let digits = digits.replace(':', "");
+    let (hours, minutes) = match digits.len() {
+        2 => (digits.as_str(), "0"),
+        4 => digits.split_at(2),
+        _ => return None,
+    };
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let in_bounds = (0..=18).contains(&hours) && (0..60).contains(&minutes);
+    in_bounds.then(|| FixedOffset::east_opt(sign * (hours * 3600 + minutes * 60)))?
+}
+
+/// All of the databases keep microseconds.
+fn to_microseconds_of_day(time: NaiveTime) -> NaiveTime {
+    let nanoseconds = time.nanosecond();
+    time.with_nanosecond(nanoseconds - nanoseconds % 1000).unwrap_or(time)
+}
+
+/// `.123456` without the zeros at its end, or nothing.
+fn fraction(nanoseconds: u32) -> String {
+    let microseconds = nanoseconds % 1_000_000_000 / 1000;
+    match microseconds {
+        0 => String::new(),
+        _ => format!(".{microseconds:06}").trim_end_matches('0').to_owned(),
+    }
+}
+
+/// A time of day in its shortest notation.
+pub(crate) fn time_text(time: NaiveTime) -> String {
+    format!("{}{}", time.format("%H:%M:%S"), fraction(time.nanosecond()))
+}
+
+/// A day and a time in its shortest notation.
+pub(crate) fn timestamp_text(time: NaiveDateTime) -> String {
+    format!("{}{}", time.format("%Y-%m-%dT%H:%M:%S"), fraction(time.and_utc().timestamp_subsec_nanos()))
+}
+
+/// A point in time in UTC, with its offset.
+pub(crate) fn timestamptz_text(time: DateTime<Utc>) -> String {
+    format!("{}+00:00", timestamp_text(time.naive_utc()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_in_time_are_read_in_every_common_notation() {
+        let shortest = |text: &str| timestamptz(text).map(timestamptz_text);
+        for (text, expected) in [
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05+00:00"),
+            ("2026-01-02 03:04:05", "2026-01-02T03:04:05+00:00"),
+            ("2026-01-02T03:04:05.123456+00:00", "2026-01-02T03:04:05.123456+00:00"),
+            ("2026-01-02T05:04:05.12+02", "2026-01-02T03:04:05.12+00:00"),
+            ("2026-01-02T03:04:05.1234567890Z", "2026-01-02T03:04:05.123456+00:00"),
+            ("2026-01-02", "2026-01-02T00:00:00+00:00"),
+            ("2026-01-02T03:04", "2026-01-02T03:04:00+00:00"),
+            ("2026-01-01T22:34:05-0430", "2026-01-02T03:04:05+00:00"),
+        ] {
+            assert_eq!(shortest(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in ["", "2026", "2026-13-01", "2026-01-02T25:00:00", "now", "2026-01-02T03:04:05+99", "2026-01-02x"] {
+            assert_eq!(shortest(text), None, "{text}");
+        }
+    }
+}
