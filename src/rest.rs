@@ -5,9 +5,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use poem::{Body, Endpoint, EndpointExt as _, Request, Response, Result, error::ReadBodyError};
 use tenantry_core::TenantLocation;
-use tenantry_openapi::{
-    ApiSet, DescribedRoute, Dialect, Fault, Problem, ProblemCode, Tenant, target_of,
-};
+use tenantry_openapi::{ApiSet, DescribedRoute, Dialect, Fault, Problem, ProblemCode, Tenant, target_of};
 use tenantry_tables::{Answer, Ask, At, Failure, Refusal, Rest, Settings};
 
 use crate::config;

@@ -91,7 +91,10 @@ impl ApiSet {
     pub fn with_described(mut self, spec: String, routes: Vec<DescribedRoute>) -> Self {
         let mut table = Routes::new();
         for route in routes {
-            table.entry(route.path).or_default().insert(route.method, route.endpoint);
+            table
+                .entry(route.path)
+                .or_default()
+                .insert(route.method, route.endpoint);
         }
         let description = Description {
             spec,

@@ -222,7 +222,9 @@ impl Problem {
     /// Writes the answer to the request of this id.
     pub fn to_response(&self, request_id: &RequestId) -> Response {
         let dialect = self.0.dialect.as_ref();
-        let code = dialect.and_then(|dialect| dialect.code).unwrap_or_else(|| self.0.code.as_str());
+        let code = dialect
+            .and_then(|dialect| dialect.code)
+            .unwrap_or_else(|| self.0.code.as_str());
         let body = ProblemBody {
             r#type: "about:blank".to_owned(),
             title: self.0.code.title().to_owned(),

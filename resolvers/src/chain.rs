@@ -164,9 +164,13 @@ impl ChainResolver {
                     agreed
                 }
                 (Resolution::Absent, found) => found,
-                (Resolution::Found { tenant, claims }, Resolution::Found { tenant: same, claims: more })
-                    if tenant == same =>
-                {
+                (
+                    Resolution::Found { tenant, claims },
+                    Resolution::Found {
+                        tenant: same,
+                        claims: more,
+                    },
+                ) if tenant == same => {
                     let claims = claims.or(more);
                     Resolution::Found { tenant, claims }
                 }

@@ -56,7 +56,10 @@ struct Found<'a> {
 impl Found<'_> {
     fn tables(&mut self, rest: &Rest) {
         for wrong in TableDeclaration::check_all(&rest.tables) {
-            let path: Vec<&str> = ["rest", "tables"].into_iter().chain(wrong.path.iter().map(String::as_str)).collect();
+            let path: Vec<&str> = ["rest", "tables"]
+                .into_iter()
+                .chain(wrong.path.iter().map(String::as_str))
+                .collect();
             let steps = self.places.steps(&path);
             let fault = Fault::new(self.places.value(&steps), &steps, wrong.message);
             self.faults.push(fault.with_suggestion(wrong.suggestion.as_deref()));

@@ -54,14 +54,20 @@ pub fn schema(registry: &Registry) -> Value {
 fn tables_or_file(schema: &mut Value) {
     let rest = member(schema, "rest").and_then(|rest| member(rest, "tables")).cloned();
     let Some(mut tables) = rest else { return };
-    let description = tables.as_object_mut().and_then(|members| members.shift_remove("description"));
-    let default = tables.as_object_mut().and_then(|members| members.shift_remove("default"));
+    let description = tables
+        .as_object_mut()
+        .and_then(|members| members.shift_remove("description"));
+    let default = tables
+        .as_object_mut()
+        .and_then(|members| members.shift_remove("default"));
     let either = json!({
         "description": description,
         "default": default,
         "anyOf": [{"type": "string", "minLength": 1}, tables]
     });
-    let branches = schema.pointer_mut("/properties/rest/anyOf").and_then(Value::as_array_mut);
+    let branches = schema
+        .pointer_mut("/properties/rest/anyOf")
+        .and_then(Value::as_array_mut);
     for branch in branches.into_iter().flatten() {
         if let Some(place) = branch.pointer_mut("/properties/tables") {
             *place = either.clone();

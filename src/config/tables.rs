@@ -40,7 +40,11 @@ fn tables(name: &str, base_dir: &Path, steps: &[Step], faults: &mut Vec<Fault>) 
     };
     for other in root.entries().iter().filter(|entry| entry.key != KEY) {
         let message = "unknown key beside `tables`";
-        faults.push(Fault::new(other.key_place.clone(), &[Step::from(other.key.as_str())], message));
+        faults.push(Fault::new(
+            other.key_place.clone(),
+            &[Step::from(other.key.as_str())],
+            message,
+        ));
     }
     match root.get(KEY) {
         Some(tables) => Ok(Some(tables.clone())),

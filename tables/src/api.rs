@@ -153,7 +153,8 @@ impl Request<'_> {
             "offset" => query.offsets.iter().any(|(path, _)| path.is_empty()),
             "filters" => {
                 let of_table = |path: &[String]| path.is_empty();
-                query.filters.iter().any(|(path, _)| of_table(path)) || query.groups.iter().any(|(path, _)| of_table(path))
+                query.filters.iter().any(|(path, _)| of_table(path))
+                    || query.groups.iter().any(|(path, _)| of_table(path))
             }
             _ => false,
         };

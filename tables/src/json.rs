@@ -118,7 +118,10 @@ impl Writer {
         to: &mut Vec<u8>,
     ) -> Result<(), DbErr> {
         let key = self.key(read, row, &child.here)?;
-        let places = key.and_then(|key| groups.places.get(&key)).map(Vec::as_slice).unwrap_or_default();
+        let places = key
+            .and_then(|key| groups.places.get(&key))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         if child.spread {
             match places.first() {
                 Some(place) => to.extend_from_slice(&groups.text[place.clone()]),
@@ -202,7 +205,9 @@ impl Writer {
                         self.child(read, row, &read.children[*place], &children[*place], &mut json)?;
                         let json = String::from_utf8_lossy(&json);
                         // Without the member's name and the comma.
-                        let value = json.split_once(':').map_or("", |(_, value)| value.trim_end_matches(','));
+                        let value = json
+                            .split_once(':')
+                            .map_or("", |(_, value)| value.trim_end_matches(','));
                         field(&mut to, value);
                     }
                 }

@@ -84,7 +84,9 @@ impl Model {
     /// Compiles a declaration that was checked. What breaks a rule nevertheless is left out.
     pub(crate) fn new(tables: &Tables) -> Self {
         let names: HashMap<String, usize> = tables.keys().cloned().zip(0..).collect();
-        let compiled = tables.iter().map(|(name, table)| Table::new(name, table, tables, &names));
+        let compiled = tables
+            .iter()
+            .map(|(name, table)| Table::new(name, table, tables, &names));
         Self {
             tables: compiled.collect(),
             by_name: names,
@@ -103,16 +105,21 @@ impl Model {
 
 impl Table {
     fn new(name: &str, declared: &TableDeclaration, tables: &Tables, names: &HashMap<String, usize>) -> Self {
-        let columns: Vec<Column> = declared.columns.iter().map(|(name, column)| Column::new(name, column)).collect();
+        let columns: Vec<Column> = declared
+            .columns
+            .iter()
+            .map(|(name, column)| Column::new(name, column))
+            .collect();
         let by_name: HashMap<String, usize> = columns.iter().map(|column| column.name.clone()).zip(0..).collect();
         let place = |columns: &[(String, ColumnDeclaration)], name: &String| {
             columns.iter().position(|(known, _)| known == name)
         };
         let relations = declared.relations.iter().filter_map(|(name, relation)| {
             let other = tables.get(&relation.to)?;
-            let on = relation.on.iter().map(|(here, there)| {
-                Some((place(&declared.columns, here)?, place(&other.columns, there)?))
-            });
+            let on = relation
+                .on
+                .iter()
+                .map(|(here, there)| Some((place(&declared.columns, here)?, place(&other.columns, there)?)));
             Some(Relation {
                 name: name.clone(),
                 to: *names.get(&relation.to)?,
@@ -135,7 +142,11 @@ impl Table {
             source: declared.table.clone().unwrap_or_else(|| name.to_owned()),
             schema: declared.schema.clone(),
             description: declared.description.clone(),
-            key: declared.key.iter().filter_map(|name| by_name.get(name).copied()).collect(),
+            key: declared
+                .key
+                .iter()
+                .filter_map(|name| by_name.get(name).copied())
+                .collect(),
             relations: relations.collect(),
             roles: roles.collect(),
             columns,

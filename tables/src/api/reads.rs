@@ -17,7 +17,12 @@ impl Request<'_> {
         let planner = Planner::new(&self.rest.model, self.caller, &self.query);
         let mut read = planner.read(self.table)?;
         read.page = self.page(read.page)?;
-        let after = self.query.after.as_deref().map(|text| cursor::values(&read, text)).transpose()?;
+        let after = self
+            .query
+            .after
+            .as_deref()
+            .map(|text| cursor::values(&read, text))
+            .transpose()?;
         if after.is_some() && read.page.offset > 0 {
             return Err(Refusal::bad("PGRST100", "'after' and 'offset' exclude one another")
                 .at_parameter("offset", "is given beside `after`")
@@ -117,7 +122,10 @@ impl Request<'_> {
             .collect();
         let page = read.page;
         let is_limited = self.query.limits.iter().any(|(path, _)| path.is_empty());
-        if let (false, Some(limit)) = (is_limited, page.limit.filter(|limit| *limit < self.rest.settings.max_rows)) {
+        if let (false, Some(limit)) = (
+            is_limited,
+            page.limit.filter(|limit| *limit < self.rest.settings.max_rows),
+        ) {
             parameters.push(format!("limit={limit}"));
         }
         let last = answered.fetched.rows.last();

@@ -115,7 +115,11 @@ impl Request<'_> {
     }
 
     fn access(&self, of: fn(&Grant) -> &Option<Access>) -> Result<&Access, Refusal> {
-        let access = self.table.roles.get(self.caller.role).and_then(|grant| of(grant).as_ref());
+        let access = self
+            .table
+            .roles
+            .get(self.caller.role)
+            .and_then(|grant| of(grant).as_ref());
         access.ok_or_else(|| self.denied())
     }
 
@@ -124,8 +128,16 @@ impl Request<'_> {
     }
 
     fn body(&self) -> Result<Body<'_>, Refusal> {
-        let named = self.ask.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let essence = named.unwrap_or("application/json").split(';').next().unwrap_or_default();
+        let named = self
+            .ask
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        let essence = named
+            .unwrap_or("application/json")
+            .split(';')
+            .next()
+            .unwrap_or_default();
         match essence.trim().to_ascii_lowercase().as_str() {
             "application/json" | "application/vnd.pgrst.object+json" | "application/vnd.pgrst.array+json" | "" => {
                 body::json(self.ask.body)
@@ -222,7 +234,12 @@ impl Request<'_> {
     /// The columns that are changed in a row that is there: those that are set, less those by which it
     /// is found. If these are all, they are set to what they are.
     fn updated(&self, rows: &Rows, target: &[usize]) -> Vec<usize> {
-        let others: Vec<usize> = rows.columns.iter().copied().filter(|place| !target.contains(place)).collect();
+        let others: Vec<usize> = rows
+            .columns
+            .iter()
+            .copied()
+            .filter(|place| !target.contains(place))
+            .collect();
         match others.is_empty() {
             true => target.iter().copied().take(1).collect(),
             false => others,
@@ -259,7 +276,10 @@ impl Request<'_> {
         }
         let value = |place: &usize| {
             let column = &self.table.columns[*place];
-            let filter = filters.iter().find(|filter| filter.field == column.name).ok_or_else(wrong)?;
+            let filter = filters
+                .iter()
+                .find(|filter| filter.field == column.name)
+                .ok_or_else(wrong)?;
             match (&filter.test, filter.negated) {
                 (Test::Compare(Operator::Equal, text), false) => Datum::parse(&column.kind, text)
                     .map_err(|malformed| crate::plan::condition::refuse(column, malformed)),

@@ -2,7 +2,7 @@
 
 use crate::{
     declaration::{AccessDeclaration, ColumnDeclaration, TableDeclaration, Tables, is_name},
-    request::{reserved, rule},
+    request::rule,
 };
 
 /// What is wrong with a declaration, and where in it.
@@ -87,9 +87,6 @@ impl Found {
 
     fn column(&mut self, path: &[&str], name: &str, declared: &ColumnDeclaration) {
         self.name(path, name);
-        if reserved(name) {
-            self.add(path, "is a word of the dialect: choose another name, and give the database's in `column`");
-        }
         if declared.max.is_some() && declared.kind != super::ColumnType::Text {
             self.add(&[path, &["max"]].concat(), "is for columns of the type `text`");
         }
@@ -105,9 +102,6 @@ impl Found {
     fn relation(&mut self, name: &str, relation: &str, table: &TableDeclaration, tables: &Tables) {
         let path = [name, "relations", relation];
         self.name(&path, relation);
-        if reserved(relation) {
-            self.add(&path, "is a word of the dialect");
-        }
         if table.column(relation).is_some() {
             self.add(&path, "is the name of a column as well");
         }
@@ -168,7 +162,11 @@ impl Found {
             }
             self.is_column(&path, column, table);
             let written = matches!(action, "create" | "update");
-            if written && table.column(column).is_some_and(|column| column.generated || column.read_only) {
+            if written
+                && table
+                    .column(column)
+                    .is_some_and(|column| column.generated || column.read_only)
+            {
                 self.add(&path, "is never written by clients");
             }
         }

@@ -130,7 +130,9 @@ impl<'de> Deserialize<'de> for ColumnType {
                         _ => return Err(de::Error::custom("unknown key")),
                     }
                 }
-                values.map(ColumnType::Enum).ok_or_else(|| de::Error::missing_field("enum"))
+                values
+                    .map(ColumnType::Enum)
+                    .ok_or_else(|| de::Error::missing_field("enum"))
             }
         }
         deserializer.deserialize_any(Visitor)

@@ -139,9 +139,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// Reads a mapping and keeps the order in which it was written: it is the order of `select=*`.
-fn in_order<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<(String, ColumnDeclaration)>, D::Error> {
+fn in_order<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, ColumnDeclaration)>, D::Error> {
     struct Ordered;
     impl<'de> serde::de::Visitor<'de> for Ordered {
         type Value = Vec<(String, ColumnDeclaration)>;
@@ -161,9 +159,6 @@ fn in_order<'de, D: serde::Deserializer<'de>>(
     deserializer.deserialize_map(Ordered)
 }
 
-fn as_mapping<S: serde::Serializer>(
-    columns: &[(String, ColumnDeclaration)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn as_mapping<S: serde::Serializer>(columns: &[(String, ColumnDeclaration)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(columns.iter().map(|(name, column)| (name, column)))
 }

@@ -41,7 +41,10 @@ impl PartialEq for Column {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ColumnTest {
     Compare(Comparison, Datum),
-    Like { pattern: String, any_case: bool },
+    Like {
+        pattern: String,
+        any_case: bool,
+    },
     In(Vec<Datum>),
     IsNull,
     /// `IS TRUE`, `IS FALSE`.
@@ -125,7 +128,11 @@ impl<'m> Conditions<'m, '_> {
             Tree::Filter(filter) => self.filter(filter),
             Tree::Group { negated, any, of } => {
                 let each = of.iter().map(|tree| self.tree(tree)).collect::<Result<Vec<_>, _>>()?;
-                let group = if *any { Condition::any(each) } else { Condition::all(each) };
+                let group = if *any {
+                    Condition::any(each)
+                } else {
+                    Condition::all(each)
+                };
                 Ok(if *negated { group.not() } else { group })
             }
         }
@@ -139,16 +146,19 @@ impl<'m> Conditions<'m, '_> {
             return self.embedded_filter(filter);
         };
         let column = &self.table.columns[place];
-        let condition = self.test(column, &filter.test).map_err(|refusal| match refusal.places.is_empty() {
-            true => refusal.at_parameter(&filter.field, "does not fit its column"),
-            false => refusal,
-        })?;
+        let condition = self
+            .test(column, &filter.test)
+            .map_err(|refusal| match refusal.places.is_empty() {
+                true => refusal.at_parameter(&filter.field, "does not fit its column"),
+                false => refusal,
+            })?;
         Ok(if filter.negated { condition.not() } else { condition })
     }
 
     fn count(&mut self, tests: usize) -> Result<(), Refusal> {
         let left = self.left.checked_sub(tests);
-        self.left = left.ok_or_else(|| Refusal::too_much(format!("the request has more than {MOST_TESTS} conditions")))?;
+        self.left =
+            left.ok_or_else(|| Refusal::too_much(format!("the request has more than {MOST_TESTS} conditions")))?;
         Ok(())
     }
 
@@ -170,7 +180,11 @@ impl<'m> Conditions<'m, '_> {
                 );
             }
         };
-        Ok(if is_null != filter.negated { exists.not() } else { exists })
+        Ok(if is_null != filter.negated {
+            exists.not()
+        } else {
+            exists
+        })
     }
 
     fn test(&mut self, column: &'m Column, test: &Test) -> Result<Condition<'m>, Refusal> {
@@ -271,7 +285,9 @@ impl<'m> Conditions<'m, '_> {
             },
         };
         let values = texts.iter().map(|text| Datum::parse(&column.kind, text));
-        values.collect::<Result<_, _>>().map_err(|malformed| refuse(column, malformed))
+        values
+            .collect::<Result<_, _>>()
+            .map_err(|malformed| refuse(column, malformed))
     }
 }
 
@@ -303,7 +319,10 @@ pub(crate) fn refuse(column: &Column, malformed: Malformed) -> Refusal {
         Malformed::OutOfRange => Refusal::bad("22003", format!("value out of range for type {kind}")),
         Malformed::TooLong => Refusal::bad(
             "22001",
-            format!("value too long for type character varying({})", column.max.unwrap_or_default()),
+            format!(
+                "value too long for type character varying({})",
+                column.max.unwrap_or_default()
+            ),
         ),
         Malformed::Nul => Refusal::bad("22021", "invalid byte sequence for encoding \"UTF8\": 0x00"),
     }
@@ -338,7 +357,10 @@ pub(crate) fn rule<'m>(table: &'m Table, access: &'m Access, caller: Caller<'_>)
         embedded: Vec::new(),
         left: MOST_TESTS,
     };
-    let each = trees.iter().map(|tree| conditions.tree(tree)).collect::<Result<Vec<_>, _>>();
+    let each = trees
+        .iter()
+        .map(|tree| conditions.tree(tree))
+        .collect::<Result<Vec<_>, _>>();
     match each {
         Ok(each) if !each.is_empty() => Condition::all(each),
         _ => Condition::Never,

@@ -40,7 +40,9 @@ pub(crate) fn values(read: &Read<'_>, text: &str) -> Result<Vec<Datum>, Refusal>
     };
     let parts = if text.len() > LONGEST { None } else { parse() };
     let parts = parts.ok_or_else(|| wrong("is not what an earlier page gave"))?;
-    let (order, values) = parts.split_first().ok_or_else(|| wrong("is not what an earlier page gave"))?;
+    let (order, values) = parts
+        .split_first()
+        .ok_or_else(|| wrong("is not what an earlier page gave"))?;
     if order.as_str() != Some(&order_text(read)) || values.len() != places.len() {
         return Err(wrong("was given for another order"));
     }
@@ -49,7 +51,8 @@ pub(crate) fn values(read: &Read<'_>, text: &str) -> Result<Vec<Datum>, Refusal>
         Value::String(text) => Datum::parse(&read.table.columns[*place].kind, text).map_err(drop),
         _ => Err(()),
     });
-    each.collect::<Result<_, ()>>().map_err(|()| wrong("is not what an earlier page gave"))
+    each.collect::<Result<_, ()>>()
+        .map_err(|()| wrong("is not what an earlier page gave"))
 }
 
 /// The order as a text, so that a cursor is used with no other.
@@ -60,7 +63,10 @@ fn order_text(read: &Read<'_>) -> String {
         };
         let direction = if term.descending { "d" } else { "a" };
         let nulls = if term.nulls_first { "f" } else { "l" };
-        format!("{}{direction}{nulls}", read.table.columns.get(name).map_or("", |column| &column.name))
+        format!(
+            "{}{direction}{nulls}",
+            read.table.columns.get(name).map_or("", |column| &column.name)
+        )
     };
     let terms: Vec<String> = read.order.iter().map(term).collect();
     terms.join(",")

@@ -153,9 +153,10 @@ impl<'m, 'q> Planner<'m, 'q> {
     }
 
     fn table(&mut self, table: &'m Table, items: &[Item], scope: &Scope) -> Result<Read<'m>, Refusal> {
-        self.tables_left = self.tables_left.checked_sub(1).ok_or_else(|| {
-            Refusal::too_much(format!("the request embeds more than {MOST_TABLES} tables"))
-        })?;
+        self.tables_left = self
+            .tables_left
+            .checked_sub(1)
+            .ok_or_else(|| Refusal::too_much(format!("the request embeds more than {MOST_TABLES} tables")))?;
         let access = self.access(table)?;
         let mut read = Read {
             table,
@@ -208,11 +209,8 @@ impl<'m, 'q> Planner<'m, 'q> {
     fn embedded(&mut self, read: &mut Read<'m>, embedded: &Embedded, scope: &Scope) -> Result<(), Refusal> {
         let relation = find_relation(self.model, read.table, embedded)?;
         if embedded.spread && relation.many {
-            return Err(Refusal::bad(
-                "PGRST127",
-                "Feature not implemented",
-            )
-            .details("Only rows of relations to one can be spread"));
+            return Err(Refusal::bad("PGRST127", "Feature not implemented")
+                .details("Only rows of relations to one can be spread"));
         }
         let key = embedded.alias.as_ref().unwrap_or(&embedded.name);
         let mut path = scope.path.clone();
@@ -260,7 +258,10 @@ impl<'m, 'q> Planner<'m, 'q> {
     }
 
     fn order(&mut self, read: &mut Read<'m>, access: &Access, scope: &Scope) -> Result<(), Refusal> {
-        let terms = self.at(scope, &self.query.orders).map(Vec::as_slice).unwrap_or_default();
+        let terms = self
+            .at(scope, &self.query.orders)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         for term in terms {
             let column = match &term.relation {
                 None => {
@@ -279,7 +280,9 @@ impl<'m, 'q> Planner<'m, 'q> {
             });
         }
         let has = |read: &Read<'_>, place: usize| {
-            read.order.iter().any(|term| matches!(term.column, TermColumn::Own(known) if known == place))
+            read.order
+                .iter()
+                .any(|term| matches!(term.column, TermColumn::Own(known) if known == place))
         };
         for place in &read.table.key {
             if !has(read, *place) {
@@ -298,9 +301,11 @@ impl<'m, 'q> Planner<'m, 'q> {
         let child = child.ok_or_else(|| Refusal::not_embedded(name, None))?;
         if child.relation.many {
             let (origin, target) = (&read.table.name, name);
-            return Err(Refusal::bad("PGRST118", format!("A related order on '{target}' is not possible")).details(
-                format!("'{origin}' and '{target}' do not form a many-to-one or one-to-one relationship"),
-            ));
+            return Err(
+                Refusal::bad("PGRST118", format!("A related order on '{target}' is not possible")).details(format!(
+                    "'{origin}' and '{target}' do not form a many-to-one or one-to-one relationship"
+                )),
+            );
         }
         let target = child.read.table;
         let access = self.access(target)?;
@@ -359,7 +364,10 @@ fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) ->
     if let Some(relation) = by_name.filter(|relation| is_meant(relation)) {
         return Ok(relation);
     }
-    let by_table = table.relations.iter().filter(|relation| model.target(relation).name == *name);
+    let by_table = table
+        .relations
+        .iter()
+        .filter(|relation| model.target(relation).name == *name);
     let found: Vec<&Relation> = by_table.filter(|relation| is_meant(relation)).collect();
     match found.as_slice() {
         [only] => Ok(only),
@@ -370,7 +378,10 @@ fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) ->
                 .at_parameter("select", "names a relation that the table does not have"))
         }
         several => {
-            let names: Vec<String> = several.iter().map(|relation| format!("'{name}!{}'", relation.name)).collect();
+            let names: Vec<String> = several
+                .iter()
+                .map(|relation| format!("'{name}!{}'", relation.name))
+                .collect();
             Err(Refusal::new(
                 http::StatusCode::MULTIPLE_CHOICES,
                 "PGRST201",
@@ -379,7 +390,10 @@ fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) ->
                     table.name
                 ),
             )
-            .hint(format!("Try changing '{name}' to one of the following: {}.", names.join(", "))))
+            .hint(format!(
+                "Try changing '{name}' to one of the following: {}.",
+                names.join(", ")
+            )))
         }
     }
 }

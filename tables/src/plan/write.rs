@@ -69,7 +69,9 @@ impl Reader<'_, '_> {
             return Ok(Vec::new());
         };
         if let Some(names) = self.columns {
-            let places = names.iter().map(|name| self.place(name, At::Parameter("columns".to_owned())));
+            let places = names
+                .iter()
+                .map(|name| self.place(name, At::Parameter("columns".to_owned())));
             let mut places = places.collect::<Result<Vec<_>, _>>()?;
             let mut known = HashSet::new();
             places.retain(|place| known.insert(*place));
@@ -94,7 +96,9 @@ impl Reader<'_, '_> {
         if !self.access.has(place) {
             // That there is such a column is not said to a role that may not know it.
             let grant = table.roles.get(self.caller.role);
-            let reads = grant.and_then(|grant| grant.read.as_ref()).is_some_and(|read| read.has(place));
+            let reads = grant
+                .and_then(|grant| grant.read.as_ref())
+                .is_some_and(|read| read.has(place));
             return Err(match reads {
                 true => Refusal::denied(&table.name, self.caller.has_token()).at(at, "may not be written by this role"),
                 false => unknown(),

@@ -115,10 +115,7 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Body<'_>, Refusal> {
     let first = bytes.iter().find(|b| !b.is_ascii_whitespace());
     let read = match first {
         None => return Err(empty()),
-        Some(b'[') => serde_json::from_slice(bytes).map(|Rows(rows)| Body {
-            rows,
-            is_object: false,
-        }),
+        Some(b'[') => serde_json::from_slice(bytes).map(|Rows(rows)| Body { rows, is_object: false }),
         Some(_) => serde_json::from_slice(bytes).map(|Members(row)| Body {
             rows: vec![row],
             is_object: true,
@@ -127,7 +124,9 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Body<'_>, Refusal> {
     read.map_err(|error| {
         let detail = match error.classify() {
             // Of serde_json's own words only the place holds no value.
-            serde_json::error::Category::Data => "must be an object or a list of objects, with no more than 10,000 rows".to_owned(),
+            serde_json::error::Category::Data => {
+                "must be an object or a list of objects, with no more than 10,000 rows".to_owned()
+            }
             _ => format!("is not JSON: see line {}, column {}", error.line(), error.column()),
         };
         Refusal::bad("PGRST102", "Empty or invalid json").at(At::Body(String::new()), detail)
@@ -140,12 +139,18 @@ fn empty() -> Refusal {
 
 /// Reads a body of CSV: the names in its first line; `NULL` without quotes is null.
 pub(crate) fn csv(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
-    let wrong = |detail: &str| {
-        Refusal::bad("PGRST102", "Empty or invalid csv").at(At::Body(String::new()), detail.to_owned())
-    };
+    let wrong =
+        |detail: &str| Refusal::bad("PGRST102", "Empty or invalid csv").at(At::Body(String::new()), detail.to_owned());
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8"))?;
-    let mut records = records(text).ok_or_else(|| wrong("has a quote without its end"))?.into_iter();
-    let names: Vec<String> = records.next().ok_or_else(|| wrong("is empty"))?.into_iter().map(|cell| cell.0).collect();
+    let mut records = records(text)
+        .ok_or_else(|| wrong("has a quote without its end"))?
+        .into_iter();
+    let names: Vec<String> = records
+        .next()
+        .ok_or_else(|| wrong("is empty"))?
+        .into_iter()
+        .map(|cell| cell.0)
+        .collect();
     let mut rows = Vec::new();
     for record in records {
         if record.len() != names.len() {
@@ -165,10 +170,7 @@ pub(crate) fn csv(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
         });
         rows.push(row.collect::<Result<_, Refusal>>()?);
     }
-    Ok(Body {
-        rows,
-        is_object: false,
-    })
+    Ok(Body { rows, is_object: false })
 }
 
 fn raw(value: Box<RawValue>) -> Cow<'static, RawValue> {

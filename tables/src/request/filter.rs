@@ -95,10 +95,7 @@ fn negated_test(
     Ok((negated, test(scan, value)?))
 }
 
-fn test(
-    scan: &mut Scan<'_>,
-    value: fn(&mut Scan<'_>) -> Result<String, Unexpected>,
-) -> Result<Test, Unexpected> {
+fn test(scan: &mut Scan<'_>, value: fn(&mut Scan<'_>) -> Result<String, Unexpected>) -> Result<Test, Unexpected> {
     if scan.take("in.") {
         return list(scan).map(Test::In);
     }

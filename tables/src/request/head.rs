@@ -165,7 +165,11 @@ pub(crate) struct Accepted {
 impl Accepted {
     /// The best of those that `Accept` lists (RFC 9110 §12.5.1).
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let lines: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok()).collect();
+        let lines: Vec<&str> = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .collect();
         let listed = lines.join(",");
         let mut best: Option<(f32, Self)> = None;
         let mut any = false;

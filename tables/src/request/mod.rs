@@ -8,5 +8,3 @@ pub(crate) mod query;
 pub(crate) mod rule;
 pub(crate) mod scan;
 pub(crate) mod select;
-
-pub(crate) use query::reserved;

@@ -35,8 +35,9 @@ pub(crate) struct Query {
     pub(crate) after: Option<String>,
 }
 
-/// Whether a name has a meaning of its own at the end of a parameter's name.
-pub(crate) fn reserved(name: &str) -> bool {
+/// Whether a parameter of this name has another meaning than a filter of a column. Such a column is
+/// tested within `and=(...)`.
+fn reserved(name: &str) -> bool {
     matches!(
         name,
         "select" | "columns" | "on_conflict" | "after" | "order" | "limit" | "offset" | "and" | "or" | "not"
@@ -86,9 +87,17 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
 impl Query {
     fn add(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         match key {
-            "select" => once(&mut self.select, key, read("select parameter", key, value, select::select)?),
+            "select" => once(
+                &mut self.select,
+                key,
+                read("select parameter", key, value, select::select)?,
+            ),
             "columns" => once(&mut self.columns, key, read("columns parameter", key, value, names)?),
-            "on_conflict" => once(&mut self.on_conflict, key, read("on_conflict parameter", key, value, names)?),
+            "on_conflict" => once(
+                &mut self.on_conflict,
+                key,
+                read("on_conflict parameter", key, value, names)?,
+            ),
             "after" => once(&mut self.after, key, value.to_owned()),
             _ => self.add_at(key, value),
         }
@@ -155,8 +164,11 @@ fn once_at<T>(places: &mut Vec<(Path, T)>, path: Path, key: &str, value: T) -> R
 }
 
 fn twice(key: &str) -> Refusal {
-    Refusal::bad("PGRST100", format!("the parameter '{}' is given more than once", shortened(key)))
-        .at_parameter(key, "is given more than once")
+    Refusal::bad(
+        "PGRST100",
+        format!("the parameter '{}' is given more than once", shortened(key)),
+    )
+    .at_parameter(key, "is given more than once")
 }
 
 fn path(scan: &mut Scan<'_>) -> Result<Path, Unexpected> {
@@ -189,7 +201,11 @@ fn limit(key: &str, value: &str) -> Result<u64, Refusal> {
 
 fn number(key: &str, value: &str) -> Result<i64, Refusal> {
     value.parse().map_err(|_| {
-        let message = format!("\"failed to parse {} ({})\" (line 1, column 1)", shortened(key), shortened(value));
+        let message = format!(
+            "\"failed to parse {} ({})\" (line 1, column 1)",
+            shortened(key),
+            shortened(value)
+        );
         Refusal::bad("PGRST100", message)
             .details("expecting a whole number")
             .at_parameter(key, "is not a whole number")

@@ -78,7 +78,10 @@ fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String>
     let Some(column) = table.column(&filter.field) else {
         let known = table.columns.iter().map(|(name, _)| name.as_str());
         return Err(match tenantry_core::nearest(&filter.field, known) {
-            Some(nearest) => format!("names `{}`, which is no column of the table; is it `{nearest}`?", filter.field),
+            Some(nearest) => format!(
+                "names `{}`, which is no column of the table; is it `{nearest}`?",
+                filter.field
+            ),
             None => format!("names `{}`, which is no column of the table", filter.field),
         });
     };

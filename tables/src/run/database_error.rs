@@ -20,10 +20,13 @@ pub(crate) fn failure(error: DbErr) -> Failure {
         DatabaseErrorKind::UniqueViolation => {
             conflict("23505", named("duplicate key value violates unique constraint"))
         }
-        DatabaseErrorKind::ForeignKeyViolation => {
-            conflict("23503", named("insert, update or delete violates foreign key constraint"))
+        DatabaseErrorKind::ForeignKeyViolation => conflict(
+            "23503",
+            named("insert, update or delete violates foreign key constraint"),
+        ),
+        DatabaseErrorKind::ConstraintViolation => {
+            constraint_violation(code, named("new row violates check constraint"))
         }
-        DatabaseErrorKind::ConstraintViolation => constraint_violation(code, named("new row violates check constraint")),
         _ => match by_code(code) {
             Some(refusal) => refusal,
             None => return Failure::Database(error),

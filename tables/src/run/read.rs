@@ -125,7 +125,10 @@ async fn count<C: ConnectionTrait>(
     model: &Model,
     read: &Read<'_>,
 ) -> Result<u64, Failure> {
-    let row = connection.query_one_raw(sql::count(dialect, model, read)).await.map_err(failure)?;
+    let row = connection
+        .query_one_raw(sql::count(dialect, model, read))
+        .await
+        .map_err(failure)?;
     row.map_or(Ok(0), |row| counted(&row, 0))
 }
 
@@ -172,7 +175,12 @@ pub(crate) fn children<'f, C: ConnectionTrait>(
 }
 
 /// The different values that rows have in the columns of a relation.
-fn keys(dialect: Dialect, read: &Read<'_>, child: &Child<'_>, rows: &[QueryResult]) -> Result<Vec<Vec<Datum>>, Failure> {
+fn keys(
+    dialect: Dialect,
+    read: &Read<'_>,
+    child: &Child<'_>,
+    rows: &[QueryResult],
+) -> Result<Vec<Vec<Datum>>, Failure> {
     let writer = Writer {
         dialect,
         without_nulls: false,

@@ -72,6 +72,20 @@ impl Step {
         self.keys.extend(other.keys);
         self.rows.extend(other.rows);
     }
+
+    /// Sorts what is known of each row by the row's place in the body.
+    fn sort(&mut self, places: &[usize]) {
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        order.sort_by_key(|index| places[*index]);
+        if self.keys.len() == places.len() {
+            let mut keys = std::mem::take(&mut self.keys);
+            self.keys = order.iter().map(|index| std::mem::take(&mut keys[*index])).collect();
+        }
+        if self.rows.len() == places.len() {
+            let mut rows: Vec<Option<QueryResult>> = std::mem::take(&mut self.rows).into_iter().map(Some).collect();
+            self.rows = order.iter().filter_map(|index| rows[*index].take()).collect();
+        }
+    }
 }
 
 /// What an insert does with rows that are there already.
@@ -168,6 +182,12 @@ impl<'m> Job<'_, 'm> {
         upsert: Upsert<'_, 'm>,
     ) -> Result<Step, Failure> {
         let sorted = self.sort_out(on, rows, &upsert).await?;
+        let places: Vec<usize> = sorted
+            .new_places
+            .iter()
+            .copied()
+            .chain(sorted.known.iter().map(|row| row.0))
+            .collect();
         let mut step = Step::default();
         if !sorted.new.rows.is_empty() {
             let inserted = self.insert_rows(on, &sorted.new, None).await?;
@@ -177,7 +197,7 @@ impl<'m> Job<'_, 'm> {
         let Some(update) = upsert.update else {
             return Ok(step);
         };
-        for (target, row) in sorted.known {
+        for (_, target, row) in sorted.known {
             let values: Vec<(usize, Assignment)> = rows
                 .columns
                 .iter()
@@ -186,13 +206,16 @@ impl<'m> Job<'_, 'm> {
                 .filter(|(place, value)| update.contains(place) && *value != Assignment::Default)
                 .collect();
             let is_it = sql::has_one_of(self.table, upsert.target, &[target]);
-            let changed = self.update_rows(on, &values, &is_it.and(upsert.allowed.clone()), false).await?;
+            let changed = self
+                .update_rows(on, &values, &is_it.and(upsert.allowed.clone()), false)
+                .await?;
             if changed.affected != 1 {
                 return Err(Refusal::row_rule(&self.table.name, self.has_token).into());
             }
             self.check_rule(on, &changed, upsert.allowed).await?;
             step.add(changed);
         }
+        step.sort(&places);
         Ok(step)
     }
 
@@ -225,12 +248,14 @@ impl<'m> Job<'_, 'm> {
                 columns: rows.columns.clone(),
                 rows: Vec::new(),
             },
+            new_places: Vec::new(),
             known: Vec::new(),
         };
         let mut seen = HashSet::new();
-        for row in &rows.rows {
+        for (place, row) in rows.rows.iter().enumerate() {
             let Some(target) = target_of(row) else {
                 sorted.new.rows.push(row.clone());
+                sorted.new_places.push(place);
                 continue;
             };
             let text = text_of(&target);
@@ -241,9 +266,11 @@ impl<'m> Job<'_, 'm> {
                 let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
                 return Err(Refusal::bad("21000", message).into());
             }
-            match known.contains(&text) {
-                true => sorted.known.push((target, row.clone())),
-                false => sorted.new.rows.push(row.clone()),
+            if known.contains(&text) {
+                sorted.known.push((place, target, row.clone()));
+            } else {
+                sorted.new.rows.push(row.clone());
+                sorted.new_places.push(place);
             }
         }
         Ok(sorted)
@@ -335,7 +362,10 @@ impl<'m> Job<'_, 'm> {
             access_mode: Some(AccessMode::ReadWrite).filter(|_| self.dialect != Dialect::Sqlite),
             ..TransactionOptions::default()
         };
-        self.database.begin_with_options(options).await.map_err(Failure::Database)
+        self.database
+            .begin_with_options(options)
+            .await
+            .map_err(Failure::Database)
     }
 
     /// No row fits.
@@ -355,16 +385,20 @@ impl<'m> Job<'_, 'm> {
         if let Some(most) = self.max_affected
             && affected > most
         {
-            return Err(Refusal::bad("PGRST124", "Query result exceeds max-affected preference constraint")
-                .details(format!("The query affects {affected} rows"))
-                .into());
+            return Err(
+                Refusal::bad("PGRST124", "Query result exceeds max-affected preference constraint")
+                    .details(format!("The query affects {affected} rows"))
+                    .into(),
+            );
         }
         if self.single && affected != 1 {
             return Err(Refusal::not_single(affected).into());
         }
         if self.representation.is_some() && affected > self.most_rows {
             let message = format!("more than {} rows would be answered", self.most_rows);
-            return Err(Refusal::too_much(message).hint("Ask for 'Prefer: return=minimal', or change fewer rows.").into());
+            return Err(Refusal::too_much(message)
+                .hint("Ask for 'Prefer: return=minimal', or change fewer rows.")
+                .into());
         }
         Ok(())
     }
@@ -433,9 +467,12 @@ impl<'m> Job<'_, 'm> {
             dialect: self.dialect,
             without_nulls: false,
         };
-        let key_slots: Vec<usize> = self.table.key.iter().filter_map(|place| {
-            read.columns.iter().position(|known| known == place)
-        }).collect();
+        let key_slots: Vec<usize> = self
+            .table
+            .key
+            .iter()
+            .filter_map(|place| read.columns.iter().position(|known| known == place))
+            .collect();
         let mut rows = Vec::new();
         for some in keys.chunks(self.keys_at_once()) {
             let wanted = sql::has_one_of(self.table, &self.table.key, some).and(read.condition.clone());
@@ -472,10 +509,14 @@ impl<'m> Job<'_, 'm> {
             ..Step::default()
         };
         for row in &rows {
-            let key = self.table.key.iter().zip(first..).map(|(place, index)| {
-                self.dialect.read(row, index, &self.table.columns[*place].kind)
-            });
-            step.keys.push(key.collect::<Result<_, _>>().map_err(Failure::Database)?);
+            let key = self
+                .table
+                .key
+                .iter()
+                .zip(first..)
+                .map(|(place, index)| self.dialect.read(row, index, &self.table.columns[*place].kind));
+            step.keys
+                .push(key.collect::<Result<_, _>>().map_err(Failure::Database)?);
             if is_new {
                 let new: i32 = row.try_get_by_index(columns.len()).map_err(Failure::Database)?;
                 step.new += u64::from(new != 0);
@@ -505,7 +546,11 @@ impl<'m> Job<'_, 'm> {
         // A row without a value for a column leaves the column out; its neighbours of the same kind go along.
         let mut pieces: Vec<Rows> = Vec::new();
         for row in &rows.rows {
-            let set = rows.columns.iter().zip(row).filter(|(_, value)| **value != Assignment::Default);
+            let set = rows
+                .columns
+                .iter()
+                .zip(row)
+                .filter(|(_, value)| **value != Assignment::Default);
             let (columns, values): (Vec<usize>, Vec<Assignment>) =
                 set.map(|(place, value)| (*place, value.clone())).unzip();
             match pieces.last_mut() {
@@ -550,8 +595,15 @@ impl<'m> Job<'_, 'm> {
                 columns: &columns,
                 is_new: conflict.is_some(),
             };
-            let statement =
-                sql::insert_or(dialect, model, table, &rows.columns, &rows.rows, conflict, Some(&returned));
+            let statement = sql::insert_or(
+                dialect,
+                model,
+                table,
+                &rows.columns,
+                &rows.rows,
+                conflict,
+                Some(&returned),
+            );
             let mut step = self.returning(on, statement, conflict.is_some()).await?;
             if conflict.is_none() {
                 step.new = step.affected;
@@ -597,7 +649,11 @@ impl<'m> Job<'_, 'm> {
             });
             each.collect::<Option<Vec<Datum>>>()
         };
-        rows.rows.iter().enumerate().map(|(index, row)| key_of(index, row)).collect()
+        rows.rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| key_of(index, row))
+            .collect()
     }
 
     async fn update_rows<C: ConnectionTrait>(
@@ -692,14 +748,17 @@ impl<'m> Job<'_, 'm> {
 
 fn no_keys() -> Failure {
     let message = "the database does not say which key it gave to the new rows";
-    Refusal::bad("0A000", message).hint("Give the key, or ask for 'Prefer: return=minimal'.").into()
+    Refusal::bad("0A000", message)
+        .hint("Give the key, or ask for 'Prefer: return=minimal'.")
+        .into()
 }
 
-/// The rows of an upsert: those that are new, and those that are there, with the values by which they
-/// were found.
+/// The rows of an upsert, with their places in the body.
 struct Sorted {
     new: Rows,
-    known: Vec<(Vec<Datum>, Vec<Assignment>)>,
+    new_places: Vec<usize>,
+    /// Those that are there, with the values by which they were found.
+    known: Vec<(usize, Vec<Datum>, Vec<Assignment>)>,
 }
 
 /// Values as a text in which equal ones are the same.

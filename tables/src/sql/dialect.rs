@@ -273,7 +273,9 @@ fn in_utc(column: Expr) -> Expr {
 fn with_all_digits(column: Expr, seconds: i64) -> Expr {
     let function = |name: &'static str, arguments: Vec<Expr>| Expr::from(Func::cust(Alias::new(name)).args(arguments));
     let longer = function("length", vec![column.clone()]).gt(Expr::cust(seconds.to_string()));
-    let zeros: Expr = Expr::case(longer, Expr::cust("'000000'")).finally(Expr::cust("'.000000'")).into();
+    let zeros: Expr = Expr::case(longer, Expr::cust("'000000'"))
+        .finally(Expr::cust("'.000000'"))
+        .into();
     let long = column.binary(sea_orm::sea_query::BinOper::Custom("||"), zeros);
     let end = (seconds + 7).to_string();
     function("substr", vec![long, Expr::cust("1"), Expr::cust(end)])

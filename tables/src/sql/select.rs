@@ -3,7 +3,8 @@
 use sea_orm::{
     Statement,
     sea_query::{
-        Alias, Expr, ExprTrait as _, Func, IntoIden as _, NullOrdering, Order, OverStatement as _, Query, SelectStatement, WindowStatement,
+        Alias, Expr, ExprTrait as _, Func, IntoIden as _, NullOrdering, Order, OverStatement as _, Query,
+        SelectStatement, WindowStatement,
     },
 };
 
@@ -170,7 +171,11 @@ fn comes_after(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Expr
             (Datum::Null, true) => Some(is_null().not()),
             (Datum::Null, false) => None,
             (_, nulls_first) => {
-                let beyond = if term.descending { operand().lt(bound()) } else { operand().gt(bound()) };
+                let beyond = if term.descending {
+                    operand().lt(bound())
+                } else {
+                    operand().gt(bound())
+                };
                 Some(match column.nullable && !nulls_first {
                     true => beyond.or(is_null()),
                     false => beyond,
@@ -205,7 +210,11 @@ fn first_bound(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Opti
     }
     let bound = scope.dialect.bind(value, &column.kind, Use::Compare);
     let operand = sort_key(scope, column);
-    Some(if term.descending { operand.lte(bound) } else { operand.gte(bound) })
+    Some(if term.descending {
+        operand.lte(bound)
+    } else {
+        operand.gte(bound)
+    })
 }
 
 /// The values that rows of a relation are looked for by.
@@ -280,10 +289,19 @@ fn numbered(scope: &Scope<'_, '_>, child: &Child<'_>, joined: &Joined<'_>) -> Se
 /// That a row belongs to any of these.
 fn belongs(scope: &Scope<'_, '_>, child: &Child<'_>, keys: &[Vec<Datum>]) -> Expr {
     let target = child.read.table;
-    let columns: Vec<_> = child.relation.on.iter().map(|(_, there)| &target.columns[*there]).collect();
+    let columns: Vec<_> = child
+        .relation
+        .on
+        .iter()
+        .map(|(_, there)| &target.columns[*there])
+        .collect();
     let bind = |column: &crate::model::Column, value: &Datum| scope.dialect.bind(value, &column.kind, Use::Compare);
     if let [column] = columns.as_slice() {
-        let mut values: Vec<Expr> = keys.iter().filter_map(|key| key.first()).map(|value| bind(column, value)).collect();
+        let mut values: Vec<Expr> = keys
+            .iter()
+            .filter_map(|key| key.first())
+            .map(|value| bind(column, value))
+            .collect();
         pad(&mut values);
         return match values.len() {
             1 => scope.operand(column).eq(values.remove(0)),
@@ -291,7 +309,10 @@ fn belongs(scope: &Scope<'_, '_>, child: &Child<'_>, keys: &[Vec<Datum>]) -> Exp
         };
     }
     let row = |key: &Vec<Datum>| {
-        let each = columns.iter().zip(key).map(|(column, value)| scope.operand(column).eq(bind(column, value)));
+        let each = columns
+            .iter()
+            .zip(key)
+            .map(|(column, value)| scope.operand(column).eq(bind(column, value)));
         conjunction(each)
     };
     any_of(keys.iter().map(row).collect())

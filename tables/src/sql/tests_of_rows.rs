@@ -136,14 +136,11 @@ fn column_test(scope: &Scope<'_, '_>, column: &Column, test: &ColumnTest) -> Exp
     let operand = scope.operand(column);
     match test {
         ColumnTest::IsNull => scope.column(column).is_null(),
-        ColumnTest::IsBool(value) => match dialect {
-            // It has no IS TRUE.
-            Dialect::Oracle => {
-                let equal = scope.column(column).eq(Expr::val(*value));
-                scope.column(column).is_not_null().and(equal)
-            }
-            _ => scope.column(column).binary(BinOper::Is, Expr::cust(if *value { "TRUE" } else { "FALSE" })),
-        },
+        // Oracle has no IS TRUE.
+        ColumnTest::IsBool(value) => {
+            let value = dialect.bind(&Datum::Bool(*value), &column.kind, Use::Compare);
+            scope.column(column).is_not_null().and(operand.eq(value))
+        }
         ColumnTest::Compare(comparison, value) => compare(scope, column, *comparison, value),
         ColumnTest::In(values) => match is_exact(dialect, &column.kind) {
             false => {
@@ -203,7 +200,9 @@ fn like(dialect: Dialect, operand: Expr, pattern: &str, any_case: bool) -> Expr 
         (Dialect::Mysql, true) => lower(operand).binary(BinOper::Like, lower(pattern_value)),
         (Dialect::Mysql, false) => as_bytes(operand).binary(BinOper::Like, as_bytes(pattern_value)),
         // Its LIKE is for ASCII letters of either case, and has no escapes.
-        (Dialect::Sqlite, true) => lower(operand).binary(BinOper::Custom("GLOB"), Expr::val(glob(&pattern.to_lowercase()))),
+        (Dialect::Sqlite, true) => {
+            lower(operand).binary(BinOper::Custom("GLOB"), Expr::val(glob(&pattern.to_lowercase())))
+        }
         (Dialect::Sqlite, false) => operand.binary(BinOper::Custom("GLOB"), Expr::val(glob(pattern))),
     }
 }

@@ -112,7 +112,9 @@ fn returning(scope: &Scope<'_, '_>, table: &Table, returned: &Returned<'_>) -> R
         let column = &table.columns[*place];
         scope.dialect.output(scope.column(column), &column.kind)
     });
-    let is_new = returned.is_new.then(|| Expr::cust("CASE WHEN xmax = 0 THEN 1 ELSE 0 END"));
+    let is_new = returned
+        .is_new
+        .then(|| Expr::cust("CASE WHEN xmax = 0 THEN 1 ELSE 0 END"));
     let mut expressions: Vec<Expr> = columns.chain(is_new).collect();
     if expressions.is_empty() {
         expressions.push(Expr::cust("1"));

@@ -67,7 +67,19 @@ mod tests {
         ] {
             assert_eq!(plain(text).as_deref(), Some(expected), "{text}");
         }
-        for text in ["", "-", ".", "1e", "1e999", "NaN", "0x1", "1 2", "1,5", "--1", "1e99999999999"] {
+        for text in [
+            "",
+            "-",
+            ".",
+            "1e",
+            "1e999",
+            "NaN",
+            "0x1",
+            "1 2",
+            "1,5",
+            "--1",
+            "1e99999999999",
+        ] {
             assert_eq!(plain(text), None, "{text}");
         }
     }

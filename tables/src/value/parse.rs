@@ -102,7 +102,9 @@ fn whole(text: &str, least: i64, most: i64) -> Result<i64, Malformed> {
 
 fn finite(text: &str) -> Result<f64, Malformed> {
     let text = text.trim();
-    let is_number = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
+    let is_number = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
     match text.parse::<f64>() {
         Ok(number) if is_number && number.is_finite() => Ok(number),
         Ok(_) if is_number => Err(Malformed::OutOfRange),
@@ -167,6 +169,9 @@ mod tests {
         );
         assert_eq!(Datum::parse(&ColumnType::Float8, "inf"), Err(Malformed::Syntax));
         assert_eq!(Datum::parse(&ColumnType::Float8, "1e400"), Err(Malformed::OutOfRange));
-        assert_eq!(Datum::parse(&ColumnType::Bytea, "\\x6869"), Ok(Datum::Bytes(b"hi".to_vec())));
+        assert_eq!(
+            Datum::parse(&ColumnType::Bytea, "\\x6869"),
+            Ok(Datum::Bytes(b"hi".to_vec()))
+        );
     }
 }

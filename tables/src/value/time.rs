@@ -18,7 +18,10 @@ pub(crate) fn date(text: &str) -> Option<NaiveDate> {
 pub(crate) fn time(text: &str) -> Option<NaiveTime> {
     let text = text.trim();
     let parsed = NaiveTime::parse_from_str(text, "%H:%M:%S%.f").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M"));
-    parsed.ok().filter(|time| time.nanosecond() < 1_000_000_000).map(to_microseconds_of_day)
+    parsed
+        .ok()
+        .filter(|time| time.nanosecond() < 1_000_000_000)
+        .map(to_microseconds_of_day)
 }
 
 /// A day and a time; an offset counts for nothing, as in PostgreSQL.
@@ -32,7 +35,10 @@ pub(crate) fn timestamptz(text: &str) -> Option<DateTime<Utc>> {
     let (local, offset) = local_and_offset(text)?;
     match offset {
         None => Some(local.and_utc()),
-        Some(offset) => local.and_local_timezone(offset).single().map(|time| time.with_timezone(&Utc)),
+        Some(offset) => local
+            .and_local_timezone(offset)
+            .single()
+            .map(|time| time.with_timezone(&Utc)),
     }
 }
 
@@ -44,7 +50,9 @@ fn local_and_offset(text: &str) -> Option<(NaiveDateTime, Option<FixedOffset>)> 
         return Some((day.and_time(NaiveTime::MIN), None));
     }
     let rest = rest.strip_prefix(['T', 't', ' '])?;
-    let end = rest.find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.')).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && !matches!(c, ':' | '.'))
+        .unwrap_or(rest.len());
     let time = time(&rest[..end])?;
     let offset = match rest[end..].trim() {
         "" => None,
@@ -94,7 +102,11 @@ pub(crate) fn time_text(time: NaiveTime) -> String {
 
 /// A day and a time in its shortest notation.
 pub(crate) fn timestamp_text(time: NaiveDateTime) -> String {
-    format!("{}{}", time.format("%Y-%m-%dT%H:%M:%S"), fraction(time.and_utc().timestamp_subsec_nanos()))
+    format!(
+        "{}{}",
+        time.format("%Y-%m-%dT%H:%M:%S"),
+        fraction(time.and_utc().timestamp_subsec_nanos())
+    )
 }
 
 /// A point in time in UTC, with its offset.
@@ -121,7 +133,15 @@ mod tests {
         ] {
             assert_eq!(shortest(text).as_deref(), Some(expected), "{text}");
         }
-        for text in ["", "2026", "2026-13-01", "2026-01-02T25:00:00", "now", "2026-01-02T03:04:05+99", "2026-01-02x"] {
+        for text in [
+            "",
+            "2026",
+            "2026-13-01",
+            "2026-01-02T25:00:00",
+            "now",
+            "2026-01-02T03:04:05+99",
+            "2026-01-02x",
+        ] {
             assert_eq!(shortest(text), None, "{text}");
         }
     }

@@ -113,10 +113,22 @@ mod tests {
 
     #[test]
     fn texts_are_written_as_serde_writes_them() {
-        for text in ["", "a", "\"", "\\", "a\nb\t\u{1}\u{8}\u{c}\r", "äöü", "\u{7f}</script>", "\u{1f600}"] {
+        for text in [
+            "",
+            "a",
+            "\"",
+            "\\",
+            "a\nb\t\u{1}\u{8}\u{c}\r",
+            "äöü",
+            "\u{7f}</script>",
+            "\u{1f600}",
+        ] {
             let mut written = Vec::new();
             write_text(&mut written, text);
-            assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(text).unwrap());
+            assert_eq!(
+                String::from_utf8(written).unwrap(),
+                serde_json::to_string(text).unwrap()
+            );
         }
     }
 

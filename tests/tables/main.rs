@@ -1,0 +1,10 @@
+//! Declared tables as clients use them: the same requests against every kind of database.
+
+#![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
+
+mod case;
+mod errors;
+mod pages;
+mod reads;
+mod shop;
+mod writes;

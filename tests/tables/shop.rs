@@ -1,0 +1,179 @@
+//! A shop on each kind of database, behind one server.
+
+use std::time::Duration;
+
+use jsonwebtoken::{EncodingKey, Header};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantryProcess};
+
+/// The kinds of database, each of which is the tenant of that name.
+pub(crate) const KINDS: [&str; 4] = ["sqlite", "postgresql", "mysql", "oracle"];
+
+const SECRET: &str = "a-secret-that-only-tests-know-of-32-bytes";
+
+const MIGRATIONS: [(&str, &str); 4] = [
+    ("sqlite", include_str!("shop/sqlite/0001_shop.sql")),
+    ("postgresql", include_str!("shop/postgresql/0001_shop.sql")),
+    ("mysql", include_str!("shop/mysql/0001_shop.sql")),
+    ("oracle", include_str!("shop/oracle/0001_shop.sql")),
+];
+
+/// A server whose tenants are a shop on each kind of database.
+pub(crate) struct Shop {
+    pub(crate) server: TenantryProcess,
+    http: reqwest::Client,
+}
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Anon,
+    Clerk,
+    /// A customer of this number.
+    Customer(i64),
+    /// One whose token does not say which customer it is.
+    Nameless,
+}
+
+async fn secret(kind: &str) -> Value {
+    match kind {
+        "sqlite" => json!({"type": "sqlite", "path": "shop.db"}),
+        "postgresql" => {
+            let server = PostgresServer::shared().await;
+            server.secret(&server.create_tenant("shop").await.unwrap())
+        }
+        "mysql" => {
+            let server = MariadbServer::shared().await;
+            server.secret(&server.create_tenant("shop").await.unwrap())
+        }
+        _ => {
+            let server = OracleServer::shared().await;
+            server.secret(&server.create_tenant("shop").await.unwrap())
+        }
+    }
+}
+
+impl Shop {
+    pub(crate) async fn open() -> Self {
+        Self::open_with("max_rows: 1000").await
+    }
+
+    /// With these settings of `rest`.
+    pub(crate) async fn open_with(settings: &str) -> Self {
+        let mut tenants = Map::new();
+        for kind in KINDS {
+            tenants.insert(kind.to_owned(), secret(kind).await);
+        }
+        let config = format!(
+            "tenancy:\n  provider: {{ type: static, tenants: {} }}\n  resolver:\n    type: chain\n    resolvers:\n      \
+             - {{ type: jwt, secret: \"{SECRET}\", claim: tenant }}\n      - {{ type: header }}\n\
+             migrations: {{ on_connect: true, dir: migrations }}\nrest: {{ {settings}, tables: tables.yaml }}\n",
+            Value::Object(tenants)
+        );
+        let mut program = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
+            .oracle()
+            .config(config)
+            .file("tables.yaml", include_str!("shop/tables.yaml"));
+        for (kind, sql) in MIGRATIONS {
+            program = program.file(format!("migrations/{kind}/0001_shop.sql"), sql);
+        }
+        let server = program.start().await.unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60));
+        let shop = Self {
+            server,
+            http: http.build().unwrap(),
+        };
+        shop.complete().await;
+        shop
+    }
+
+    /// Sets what the stand-in for Oracle's client library has no literal for.
+    async fn complete(&self) {
+        for (path, body) in [
+            (
+                "products?id=eq.1",
+                json!({"code": "0f8fad5b-d9cb-469f-a165-70867728950e", "picture": "\\x6869"}),
+            ),
+            ("products?id=eq.3", json!({"picture": "\\x00ff"})),
+        ] {
+            let body = Some(body.to_string());
+            let done = self.send("oracle", Role::Clerk, Method::PATCH, path, &[], body).await;
+            assert_eq!(done.status, 204, "{done:?}");
+        }
+    }
+
+    /// A token of a role for one tenant.
+    pub(crate) fn token(tenant: &str, role: Role) -> Option<String> {
+        let mut claims = json!({"tenant": tenant, "exp": 4_102_444_800_u64});
+        match role {
+            Role::Anon => return None,
+            Role::Clerk => claims["role"] = "clerk".into(),
+            Role::Customer(number) => {
+                claims["role"] = "customer".into();
+                claims["customer"] = number.into();
+            }
+            Role::Nameless => claims["role"] = "customer".into(),
+        }
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        Some(jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap())
+    }
+
+    pub(crate) async fn send(
+        &self,
+        tenant: &str,
+        role: Role,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Answer {
+        let mut request = self
+            .http
+            .request(method, format!("{}/rest/v1/{path}", self.server.base_url()));
+        request = match Self::token(tenant, role) {
+            Some(token) => request.bearer_auth(token),
+            None => request.header("X-Tenant-ID", tenant),
+        };
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            if !headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+            {
+                request = request.header("Content-Type", "application/json");
+            }
+            request = request.body(body);
+        }
+        let answer = request.send().await.unwrap();
+        Answer {
+            status: answer.status().as_u16(),
+            headers: answer.headers().clone(),
+            body: answer.text().await.unwrap(),
+        }
+    }
+
+    pub(crate) async fn get(&self, tenant: &str, role: Role, path: &str) -> Answer {
+        self.send(tenant, role, Method::GET, path, &[], None).await
+    }
+}
