@@ -305,7 +305,7 @@ async fn rows_that_are_there_are_merged_or_left() {
         .prefer(merge)
         .refused(&shop, 400, "21000")
         .await;
-    post("customers?on_conflict=email&select=id,name,email")
+    post("customers?on_conflict=email&select=name,email")
         .body(&json!([{"name": "Anna", "email": "ann@x.org"}, {"name": "Max", "email": "max@x.org"}]))
         .prefer(merge)
         .send(&shop, 201)

@@ -148,6 +148,10 @@ impl Dialect {
             Datum::Bool(value) if self == Self::Sqlite => Expr::val(i64::from(*value)),
             Datum::Bool(value) => Expr::val(*value),
             Datum::Int(number) => Expr::val(*number),
+            // It has no such floats, and 0.1 of 32 bits is not 0.1 of 64.
+            Datum::Float4(float) if self == Self::Sqlite => {
+                Expr::val(value.to_text().parse().unwrap_or(f64::from(*float)))
+            }
             Datum::Float4(float) => Expr::val(*float),
             Datum::Float8(float) => Expr::val(*float),
             Datum::Numeric(text) => match (self, bound_for) {
