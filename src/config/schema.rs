@@ -65,13 +65,8 @@ fn tables_or_file(schema: &mut Value) {
         "default": default,
         "anyOf": [{"type": "string", "minLength": 1}, tables]
     });
-    let branches = schema
-        .pointer_mut("/properties/rest/anyOf")
-        .and_then(Value::as_array_mut);
-    for branch in branches.into_iter().flatten() {
-        if let Some(place) = branch.pointer_mut("/properties/tables") {
-            *place = either.clone();
-        }
+    if let Some(place) = schema.pointer_mut("/properties/rest/properties/tables") {
+        *place = either;
     }
 }
 

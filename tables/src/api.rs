@@ -3,20 +3,28 @@
 mod reads;
 mod writes;
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 use serde_json::{Map, Value};
-use tenantry_core::engine::TenantDatabase;
+use tenantry_core::{BoxError, Connection, DatabaseError, TenantId, engine::TenantDatabase};
 
 use crate::{
     caller::Caller,
+    catalogue::Facts,
     declaration::Tables,
     model::{Model, Table},
+    plan::{
+        needs::{Missing, Needs},
+        read::Planner,
+    },
     refusal::{Failure, Refusal},
     request::{
         head::{Accepted, Preferences},
         query::{Query, query},
     },
+    schemas::Schemas,
     sql::Dialect,
 };
 
@@ -25,6 +33,7 @@ use crate::{
 pub struct Rest {
     pub(crate) model: Model,
     pub(crate) settings: Settings,
+    schemas: Schemas,
 }
 
 /// What holds for every table.
@@ -77,6 +86,7 @@ impl Rest {
         Self {
             model: Model::new(tables),
             settings,
+            schemas: Schemas::default(),
         }
     }
 
@@ -90,6 +100,24 @@ impl Rest {
     /// # Errors
     /// See [`Failure`].
     pub async fn answer(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let answered = self.answer_once(database, ask).await;
+        let lacks = match &answered {
+            Err(Failure::Behind { .. }) => true,
+            Err(Failure::Database(error)) => lacks_something(error),
+            _ => false,
+        };
+        if !lacks {
+            return answered;
+        }
+        // It may have been migrated since, or its schema changed otherwise.
+        if self.schemas.is_outdated(database.tenant()) {
+            self.compare(database).await?;
+            return self.answer_once(database, ask).await.map_err(behind);
+        }
+        answered.map_err(behind)
+    }
+
+    async fn answer_once(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
         let request = self.request(database, ask)?;
         match *ask.method {
             Method::GET | Method::HEAD => request.read().await,
@@ -99,6 +127,33 @@ impl Rest {
             Method::DELETE => request.delete().await,
             _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "PGRST117", "Unsupported HTTP method").into()),
         }
+    }
+
+    /// Compares a tenant's catalogue with the declaration, on a connection that was just opened.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read. What is missing is reported then by the statements that need it.
+    pub async fn compare_on(
+        &self,
+        tenant: &TenantId,
+        driver: &str,
+        backend: DbBackend,
+        connection: &mut dyn Connection,
+    ) -> Result<(), BoxError> {
+        let dialect = Dialect::of(driver, backend);
+        let rows = connection
+            .query(&Schemas::reader(&self.model, dialect).columns())
+            .await?;
+        self.schemas.set(tenant, &self.model, dialect, &rows)?;
+        Ok(())
+    }
+
+    async fn compare(&self, database: &TenantDatabase) -> Result<(), Failure> {
+        let dialect = Dialect::of(database.driver(), database.get_database_backend());
+        let statement = Schemas::reader(&self.model, dialect).columns();
+        let rows = database.query_all_raw(statement).await.map_err(Failure::Database)?;
+        let set = self.schemas.set(database.tenant(), &self.model, dialect, &rows);
+        set.map_err(Failure::Database)
     }
 
     fn request<'r>(&'r self, database: &'r TenantDatabase, ask: Ask<'r>) -> Result<Request<'r>, Refusal> {
@@ -115,6 +170,7 @@ impl Rest {
             accepted: Accepted::read(ask.headers)?,
             preferences: Preferences::read(ask.headers)?,
             query: query(ask.query, &self.settings.other_parameters)?,
+            facts: self.schemas.facts(database.tenant()),
             ask,
         })
     }
@@ -134,10 +190,40 @@ struct Request<'r> {
     accepted: Accepted,
     preferences: Preferences,
     query: Query,
+    facts: Option<Arc<Facts>>,
     ask: Ask<'r>,
 }
 
+/// Whether the database says that a table or a column is not there: PostgreSQL; MySQL; Oracle; SQLite, which has one code for
+/// all that a statement may have wrong.
+fn lacks_something(error: &DbErr) -> bool {
+    let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
+    matches!(code, Some("42P01" | "42703" | "1146" | "1054" | "942" | "904" | "1"))
+}
+
+fn behind(failure: Failure) -> Failure {
+    match failure {
+        Failure::Database(error) if lacks_something(&error) => Failure::Behind {
+            missing: "table or column".to_owned(),
+        },
+        other => other,
+    }
+}
+
 impl Request<'_> {
+    fn planner(&self) -> Planner<'_, '_> {
+        Planner::new(&self.rest.model, self.caller, &self.query, self.facts.as_deref())
+    }
+
+    /// Refuses what the tenant's database lacks.
+    fn check(&self, needs: impl FnOnce(Needs<'_>) -> Missing) -> Result<(), Failure> {
+        let Some(facts) = self.facts.as_deref() else {
+            return Ok(());
+        };
+        let model = &self.rest.model;
+        needs(Needs { model, facts }).map_err(|missing| Failure::Behind { missing })
+    }
+
     fn denied(&self) -> Refusal {
         Refusal::denied(&self.table.name, self.caller.has_token())
     }

@@ -9,6 +9,7 @@
 
 mod api;
 mod caller;
+mod catalogue;
 mod declaration;
 mod json;
 mod model;
@@ -16,10 +17,12 @@ mod plan;
 mod refusal;
 mod request;
 mod run;
+mod schemas;
 mod sql;
 mod value;
 
 pub use api::{Answer, Ask, Rest, Settings};
+pub use catalogue::{Catalogue, CatalogueReader, Pulled, pull};
 pub use declaration::{
     AccessDeclaration, ColumnDeclaration, ColumnType, DeclarationFault, RelationDeclaration, RoleDeclaration,
     TableDeclaration, Tables,

@@ -97,6 +97,11 @@ impl Model {
         self.by_name.get(name).and_then(|place| self.tables.get(*place))
     }
 
+    /// A table's place.
+    pub(crate) fn place(&self, table: &Table) -> usize {
+        self.by_name.get(&table.name).copied().unwrap_or(usize::MAX)
+    }
+
     /// The table that a relation leads to.
     pub(crate) fn target(&self, relation: &Relation) -> &Table {
         &self.tables[relation.to]
@@ -152,6 +157,11 @@ impl Table {
             columns,
             by_name,
         }
+    }
+
+    /// The place of a column of this table.
+    pub(crate) fn place(&self, column: &Column) -> Option<usize> {
+        self.columns.iter().position(|known| std::ptr::eq(known, column))
     }
 
     pub(crate) fn column(&self, name: &str) -> Option<usize> {

@@ -5,7 +5,7 @@ use http::{Method, StatusCode, header};
 use super::{Answer, Request, content_range};
 use crate::{
     json::Writer,
-    plan::{Page, Read, cursor, read::Planner},
+    plan::{Page, Read, cursor},
     refusal::{Failure, Refusal},
     request::head::{Form, range},
     run::read::{Answered, Asked, run},
@@ -14,8 +14,8 @@ use crate::{
 impl Request<'_> {
     pub(super) async fn read(&self) -> Result<Answer, Failure> {
         self.refuse_parameters(&["columns", "on_conflict"])?;
-        let planner = Planner::new(&self.rest.model, self.caller, &self.query);
-        let mut read = planner.read(self.table)?;
+        let mut read = self.planner().read(self.table)?;
+        self.check(|needs| needs.read(&read))?;
         read.page = self.page(read.page)?;
         let after = self
             .query

@@ -10,7 +10,6 @@ use crate::{
     plan::{
         Condition, Read,
         condition::rule,
-        read::Planner,
         write::{Reader, Rows},
     },
     refusal::{At, Failure, Refusal},
@@ -20,7 +19,7 @@ use crate::{
         head::{Form, Representation, Resolution},
     },
     run::write::{Changed, Job, Upsert},
-    sql::Assignment,
+    sql::{Assignment, Target},
     value::Datum,
 };
 
@@ -43,6 +42,7 @@ impl Request<'_> {
             update: update.as_deref(),
             allowed: &allowed,
         });
+        self.check_insert(&rows, &representation, &rule)?;
         let changed = self.job(&representation).insert(&rows, &rule, upsert).await?;
         let status = match (resolution, changed.new) {
             (Some(Resolution::Merge), 0) if changed.affected > 0 => StatusCode::OK,
@@ -66,6 +66,12 @@ impl Request<'_> {
         let changes = self.reader(access).changes(&body)?;
         let rule = rule(self.table, access, self.caller);
         let representation = self.representation()?;
+        self.check(|needs| {
+            needs.table(self.table)?;
+            needs.columns(self.table, changes.iter().map(|(place, _)| place))?;
+            needs.condition(self.table, &wanted)?;
+            representation.iter().try_for_each(|read| needs.read(read))
+        })?;
         let changed = self.job(&representation).update(&changes, &wanted, &rule).await?;
         let range = content_range(0, changed.affected, self.counted(changed.affected));
         let answer = Answer::new(self.changed_status()).with(header::CONTENT_RANGE, &range);
@@ -77,6 +83,11 @@ impl Request<'_> {
         let access = self.access(|grant| &grant.delete)?;
         let wanted = self.wanted(access, "DELETE")?;
         let representation = self.representation()?;
+        self.check(|needs| {
+            needs.table(self.table)?;
+            needs.condition(self.table, &wanted)?;
+            representation.iter().try_for_each(|read| needs.read(read))
+        })?;
         let changed = self.job(&representation).delete(&wanted).await?;
         let range = content_range(0, 0, self.counted(changed.affected));
         let answer = Answer::new(self.changed_status()).with(header::CONTENT_RANGE, &range);
@@ -105,6 +116,7 @@ impl Request<'_> {
             update: update.as_deref(),
             allowed: &allowed,
         };
+        self.check_insert(&rows, &representation, &rule)?;
         let changed = self.job(&representation).insert(&rows, &rule, Some(upsert)).await?;
         let status = match self.preferences.representation {
             Some(Representation::Full) if changed.new > 0 => StatusCode::CREATED,
@@ -112,6 +124,15 @@ impl Request<'_> {
             _ => StatusCode::NO_CONTENT,
         };
         self.represented(Answer::new(status), &representation, &changed, true)
+    }
+
+    fn check_insert(&self, rows: &Rows, read: &Option<Read<'_>>, rule: &Condition<'_>) -> Result<(), Failure> {
+        self.check(|needs| {
+            needs.table(self.table)?;
+            needs.columns(self.table, &rows.columns)?;
+            needs.condition(self.table, rule)?;
+            read.iter().try_for_each(|read| needs.read(read))
+        })
     }
 
     fn access(&self, of: fn(&Grant) -> &Option<Access>) -> Result<&Access, Refusal> {
@@ -163,7 +184,7 @@ impl Request<'_> {
     }
 
     fn representation(&self) -> Result<Option<Read<'_>>, Refusal> {
-        let planner = Planner::new(&self.rest.model, self.caller, &self.query);
+        let planner = self.planner();
         if self.preferences.representation == Some(Representation::Full) {
             return planner.representation(self.table).map(Some);
         }
@@ -177,9 +198,12 @@ impl Request<'_> {
     fn job<'s>(&'s self, representation: &'s Option<Read<'s>>) -> Job<'s, 's> {
         Job {
             database: self.database,
-            dialect: self.dialect,
-            model: &self.rest.model,
-            table: self.table,
+            target: Target {
+                dialect: self.dialect,
+                model: &self.rest.model,
+                table: self.table,
+                facts: self.facts.clone(),
+            },
             representation: representation.as_ref(),
             is_ordered: self.query.orders.iter().any(|(path, _)| path.is_empty()),
             single: self.accepted.form == Form::Object,
@@ -202,7 +226,7 @@ impl Request<'_> {
                 .hint("Add a filter, such as the row's key."));
         }
         let reads = self.reads().ok_or_else(|| self.denied())?;
-        let chosen = Planner::new(&self.rest.model, self.caller, &self.query).chosen(self.table, reads)?;
+        let chosen = self.planner().chosen(self.table, reads)?;
         Ok(Condition::all([
             chosen,
             rule(self.table, access, self.caller),

@@ -3,6 +3,7 @@
 
 pub(crate) mod condition;
 pub(crate) mod cursor;
+pub(crate) mod needs;
 pub(crate) mod read;
 pub(crate) mod write;
 

@@ -2,6 +2,7 @@
 
 use crate::{
     caller::Caller,
+    catalogue::Facts,
     model::{Access, Model, Relation, Table},
     refusal::Refusal,
     request::{
@@ -91,6 +92,7 @@ pub(crate) struct Planner<'m, 'q> {
     pub(crate) model: &'m Model,
     pub(crate) caller: Caller<'q>,
     query: &'q Query,
+    facts: Option<&'q Facts>,
     tables_left: usize,
     tests_left: usize,
     /// Whether the rows are those that the request changed.
@@ -104,11 +106,12 @@ struct Scope {
 }
 
 impl<'m, 'q> Planner<'m, 'q> {
-    pub(crate) fn new(model: &'m Model, caller: Caller<'q>, query: &'q Query) -> Self {
+    pub(crate) fn new(model: &'m Model, caller: Caller<'q>, query: &'q Query, facts: Option<&'q Facts>) -> Self {
         Self {
             model,
             caller,
             query,
+            facts,
             tables_left: MOST_TABLES,
             tests_left: MOST_TESTS,
             is_representation: false,
@@ -186,8 +189,12 @@ impl<'m, 'q> Planner<'m, 'q> {
     fn item(&mut self, read: &mut Read<'m>, access: &Access, item: &Item, scope: &Scope) -> Result<(), Refusal> {
         match item {
             Item::Star => {
+                let table = self.model.place(read.table);
                 for (place, column) in read.table.columns.iter().enumerate() {
-                    if access.has(place) {
+                    // A column of a later schema is no part of an earlier one.
+                    let is_absent =
+                        column.since.is_some() && self.facts.is_some_and(|facts| facts.lacks_column(table, place));
+                    if access.has(place) && !is_absent {
                         read.add_column(&column.name, place)?;
                     }
                 }

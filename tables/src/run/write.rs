@@ -10,23 +10,20 @@ use tenantry_core::engine::{TenantDatabase, TenantTransaction};
 
 use crate::{
     json::{Fetched, Writer},
-    model::{Model, Table},
     plan::{Condition, Page, Read, write::Rows},
     refusal::{Failure, Refusal},
     run::{
         failure,
         read::{children, counted},
     },
-    sql::{self, Assignment, Conflict, Dialect, Returned},
+    sql::{self, Assignment, Conflict, Dialect, Returned, Target},
     value::Datum,
 };
 
 /// A change that is planned.
 pub(crate) struct Job<'j, 'm> {
     pub(crate) database: &'j TenantDatabase,
-    pub(crate) dialect: Dialect,
-    pub(crate) model: &'m Model,
-    pub(crate) table: &'m Table,
+    pub(crate) target: Target<'m>,
     /// What is answered of the changed rows.
     pub(crate) representation: Option<&'j Read<'m>>,
     /// Whether the answer has an order of its own.
@@ -114,7 +111,7 @@ impl<'m> Job<'_, 'm> {
             && *rule == Condition::Always
             && (!self.single || rows.rows.len() == 1)
             && self.pieces(rows).len() == 1
-            && (self.dialect.returns_rows() || !self.wants_keys())
+            && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects();
         if is_one_statement {
             let step = self.insert_rows(self.database, rows, None).await?;
@@ -146,7 +143,9 @@ impl<'m> Job<'_, 'm> {
                 self.check_rule(on, &step, rule).await?;
                 step
             }
-            Some(upsert) if self.dialect == Dialect::Postgresql => self.upsert_at_once(on, rows, rule, upsert).await?,
+            Some(upsert) if self.target.dialect == Dialect::Postgresql => {
+                self.upsert_at_once(on, rows, rule, upsert).await?
+            }
             Some(upsert) => self.upsert_in_steps(on, rows, rule, upsert).await?,
         };
         self.finish(transaction, step).await
@@ -163,7 +162,7 @@ impl<'m> Job<'_, 'm> {
         let step = self.insert_rows(on, rows, Some(&upsert)).await?;
         if upsert.update.is_some() {
             if step.affected < rows.rows.len() as u64 {
-                return Err(Refusal::row_rule(&self.table.name, self.has_token).into());
+                return Err(Refusal::row_rule(&self.target.table.name, self.has_token).into());
             }
             self.check_rule(on, &step, upsert.allowed).await?;
         }
@@ -205,12 +204,12 @@ impl<'m> Job<'_, 'm> {
                 .zip(row)
                 .filter(|(place, value)| update.contains(place) && *value != Assignment::Default)
                 .collect();
-            let is_it = sql::has_one_of(self.table, upsert.target, &[target]);
+            let is_it = sql::has_one_of(self.target.table, upsert.target, &[target]);
             let changed = self
                 .update_rows(on, &values, &is_it.and(upsert.allowed.clone()), false)
                 .await?;
             if changed.affected != 1 {
-                return Err(Refusal::row_rule(&self.table.name, self.has_token).into());
+                return Err(Refusal::row_rule(&self.target.table.name, self.has_token).into());
             }
             self.check_rule(on, &changed, upsert.allowed).await?;
             step.add(changed);
@@ -236,7 +235,7 @@ impl<'m> Job<'_, 'm> {
             each.collect()
         };
         let targets: Vec<Vec<Datum>> = rows.rows.iter().filter_map(|row| target_of(row)).collect();
-        let wanted = sql::has_one_of(self.table, upsert.target, &targets);
+        let wanted = sql::has_one_of(self.target.table, upsert.target, &targets);
         let found = self.locked(on, upsert.target, &wanted).await?;
         let known: HashSet<Vec<u8>> = found.iter().map(|values| text_of(values)).collect();
         if known.len() < found.len() {
@@ -307,18 +306,16 @@ impl<'m> Job<'_, 'm> {
         }
         let transaction = self.begin().await?;
         let on = &transaction;
-        if self.dialect.returns_rows() && !self.reselects() {
+        if self.target.dialect.returns_rows() && !self.reselects() {
             let step = self.delete_rows(on, wanted).await?;
             return self.finish(transaction, step).await;
         }
         // What is answered of them is read while they are there.
-        let keys = self.locked(on, &self.table.key, wanted).await?;
+        let keys = self.locked(on, &self.target.table.key, wanted).await?;
         let fetched = self.reselect(on, &keys).await?;
         let removed = sql::delete(
-            self.dialect,
-            self.model,
-            self.table,
-            &sql::has_one_of(self.table, &self.table.key, &keys),
+            &self.target,
+            &sql::has_one_of(self.target.table, &self.target.table.key, &keys),
             None,
         );
         let affected = match keys.is_empty() {
@@ -340,7 +337,7 @@ impl<'m> Job<'_, 'm> {
         *rule == Condition::Always
             && !self.single
             && self.max_affected.is_none()
-            && (self.dialect.returns_rows() || !self.wants_keys())
+            && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects()
     }
 
@@ -351,7 +348,10 @@ impl<'m> Job<'_, 'm> {
     /// Whether the answer is read after the change, and not returned by it.
     fn reselects(&self) -> bool {
         self.representation.is_some_and(|read| {
-            !self.dialect.returns_rows() || !read.is_flat() || read.condition != Condition::Always || self.is_ordered
+            !self.target.dialect.returns_rows()
+                || !read.is_flat()
+                || read.condition != Condition::Always
+                || self.is_ordered
         })
     }
 
@@ -359,7 +359,7 @@ impl<'m> Job<'_, 'm> {
         let options = TransactionOptions {
             // A transaction that reads first and writes then would fail beside another one.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            access_mode: Some(AccessMode::ReadWrite).filter(|_| self.dialect != Dialect::Sqlite),
+            access_mode: Some(AccessMode::ReadWrite).filter(|_| self.target.dialect != Dialect::Sqlite),
             ..TransactionOptions::default()
         };
         self.database
@@ -413,19 +413,19 @@ impl<'m> Job<'_, 'm> {
         }
         let mut kept = 0;
         for some in keys.chunks(self.keys_at_once()) {
-            let wanted = sql::has_one_of(self.table, &self.table.key, some).and(rule.clone());
-            let statement = sql::count_of(self.dialect, self.model, self.table, &wanted);
+            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(rule.clone());
+            let statement = sql::count_of(&self.target, &wanted);
             let row = on.query_one_raw(statement).await.map_err(failure)?;
             kept += row.map_or(Ok(0), |row| counted(&row, 0))?;
         }
         match kept == keys.len() as u64 {
             true => Ok(()),
-            false => Err(Refusal::row_rule(&self.table.name, self.has_token).into()),
+            false => Err(Refusal::row_rule(&self.target.table.name, self.has_token).into()),
         }
     }
 
     fn keys_at_once(&self) -> usize {
-        (1000 / self.table.key.len().max(1)).max(1)
+        (1000 / self.target.table.key.len().max(1)).max(1)
     }
 
     async fn finish(&self, transaction: TenantTransaction, step: Step) -> Result<Changed, Failure> {
@@ -464,10 +464,11 @@ impl<'m> Job<'_, 'm> {
             return Ok(None);
         };
         let writer = Writer {
-            dialect: self.dialect,
+            dialect: self.target.dialect,
             without_nulls: false,
         };
         let key_slots: Vec<usize> = self
+            .target
             .table
             .key
             .iter()
@@ -475,8 +476,8 @@ impl<'m> Job<'_, 'm> {
             .collect();
         let mut rows = Vec::new();
         for some in keys.chunks(self.keys_at_once()) {
-            let wanted = sql::has_one_of(self.table, &self.table.key, some).and(read.condition.clone());
-            let statement = sql::page_of(self.dialect, self.model, read, &wanted, Page::default());
+            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(read.condition.clone());
+            let statement = sql::page_of(self.target.dialect, self.target.model, read, &wanted, Page::default());
             rows.extend(on.query_all_raw(statement).await.map_err(failure)?);
         }
         if !self.is_ordered {
@@ -487,7 +488,15 @@ impl<'m> Job<'_, 'm> {
             };
             rows.sort_by_cached_key(place);
         }
-        let below = children(on, self.dialect, self.model, read, &rows, self.most_embedded).await?;
+        let below = children(
+            on,
+            self.target.dialect,
+            self.target.model,
+            read,
+            &rows,
+            self.most_embedded,
+        )
+        .await?;
         Ok(Some(Fetched { rows, children: below }))
     }
 
@@ -495,7 +504,7 @@ impl<'m> Job<'_, 'm> {
     fn returned_columns(&self) -> Vec<usize> {
         let direct = self.representation.filter(|_| !self.reselects());
         let mut columns = direct.map(|read| read.columns.clone()).unwrap_or_default();
-        columns.extend_from_slice(&self.table.key);
+        columns.extend_from_slice(&self.target.table.key);
         columns
     }
 
@@ -503,18 +512,17 @@ impl<'m> Job<'_, 'm> {
     async fn returning<C: ConnectionTrait>(&self, on: &C, statement: Statement, is_new: bool) -> Result<Step, Failure> {
         let rows = on.query_all_raw(statement).await.map_err(failure)?;
         let columns = self.returned_columns();
-        let first = columns.len() - self.table.key.len();
+        let first = columns.len() - self.target.table.key.len();
         let mut step = Step {
             affected: rows.len() as u64,
             ..Step::default()
         };
         for row in &rows {
-            let key = self
-                .table
-                .key
-                .iter()
-                .zip(first..)
-                .map(|(place, index)| self.dialect.read(row, index, &self.table.columns[*place].kind));
+            let key = self.target.table.key.iter().zip(first..).map(|(place, index)| {
+                self.target
+                    .dialect
+                    .read(row, index, &self.target.table.columns[*place].kind)
+            });
             step.keys
                 .push(key.collect::<Result<_, _>>().map_err(Failure::Database)?);
             if is_new {
@@ -527,12 +535,12 @@ impl<'m> Job<'_, 'm> {
     }
 
     fn wants_returned(&self) -> bool {
-        self.dialect.returns_rows()
+        self.target.dialect.returns_rows()
     }
 
     /// The rows in as many pieces as there must be statements.
     fn pieces(&self, rows: &Rows) -> Vec<Rows> {
-        let at_once = (self.dialect.most_parameters() / rows.columns.len().max(1)).max(1);
+        let at_once = (self.target.dialect.most_parameters() / rows.columns.len().max(1)).max(1);
         let whole = |rows: &Rows| -> Vec<Rows> {
             let piece = |some: &[Vec<Assignment>]| Rows {
                 columns: rows.columns.clone(),
@@ -540,7 +548,7 @@ impl<'m> Job<'_, 'm> {
             };
             rows.rows.chunks(at_once).map(piece).collect()
         };
-        if self.dialect.has_default_value() {
+        if self.target.dialect.has_default_value() {
             return whole(rows);
         }
         // A row without a value for a column leaves the column out; its neighbours of the same kind go along.
@@ -588,29 +596,20 @@ impl<'m> Job<'_, 'm> {
         rows: &Rows,
         conflict: Option<&Conflict<'_, 'm>>,
     ) -> Result<Step, Failure> {
-        let (dialect, model, table) = (self.dialect, self.model, self.table);
         if self.wants_returned() {
             let columns = self.returned_columns();
             let returned = Returned {
                 columns: &columns,
                 is_new: conflict.is_some(),
             };
-            let statement = sql::insert_or(
-                dialect,
-                model,
-                table,
-                &rows.columns,
-                &rows.rows,
-                conflict,
-                Some(&returned),
-            );
+            let statement = sql::insert_or(&self.target, &rows.columns, &rows.rows, conflict, Some(&returned));
             let mut step = self.returning(on, statement, conflict.is_some()).await?;
             if conflict.is_none() {
                 step.new = step.affected;
             }
             return Ok(step);
         }
-        let statement = sql::insert(dialect, model, table, &rows.columns, &rows.rows, None);
+        let statement = sql::insert(&self.target, &rows.columns, &rows.rows, None);
         let done = on.execute_raw(statement).await.map_err(failure)?;
         let affected = done.rows_affected();
         let keys = match affected == rows.rows.len() as u64 {
@@ -636,11 +635,11 @@ impl<'m> Job<'_, 'm> {
     /// The keys of inserted rows: as they were given, or counted from the first that MySQL gave.
     fn inserted_keys(&self, rows: &Rows, first: u64) -> Option<Vec<Vec<Datum>>> {
         let key_of = |index: usize, row: &Vec<Assignment>| {
-            let each = self.table.key.iter().map(|place| {
+            let each = self.target.table.key.iter().map(|place| {
                 let at = rows.columns.iter().position(|known| known == place);
                 match at.and_then(|at| row.get(at)) {
                     Some(Assignment::Value(value)) => Some(value.clone()),
-                    _ if self.table.columns[*place].generated && first > 0 => {
+                    _ if self.target.table.columns[*place].generated && first > 0 => {
                         let id = first.checked_add(u64::try_from(index).ok()?)?;
                         Some(Datum::Int(i64::try_from(id).ok()?))
                     }
@@ -663,18 +662,18 @@ impl<'m> Job<'_, 'm> {
         wanted: &Condition<'m>,
         is_alone: bool,
     ) -> Result<Step, Failure> {
-        let (dialect, model, table) = (self.dialect, self.model, self.table);
+        let table = self.target.table;
         if self.wants_returned() {
             let columns = self.returned_columns();
             let returned = Returned {
                 columns: &columns,
                 is_new: false,
             };
-            let statement = sql::update(dialect, model, table, values, wanted, Some(&returned));
+            let statement = sql::update(&self.target, values, wanted, Some(&returned));
             return self.returning(on, statement, false).await;
         }
         if is_alone {
-            let statement = sql::update(dialect, model, table, values, wanted, None);
+            let statement = sql::update(&self.target, values, wanted, None);
             let done = on.execute_raw(statement).await.map_err(failure)?;
             return Ok(Step {
                 affected: done.rows_affected(),
@@ -684,7 +683,7 @@ impl<'m> Job<'_, 'm> {
         let before = self.locked(on, &table.key, wanted).await?;
         for some in before.chunks(self.keys_at_once()) {
             let these = sql::has_one_of(table, &table.key, some);
-            let statement = sql::update(dialect, model, table, values, &these, None);
+            let statement = sql::update(&self.target, values, &these, None);
             on.execute_raw(statement).await.map_err(failure)?;
         }
         let affected = before.len() as u64;
@@ -697,7 +696,7 @@ impl<'m> Job<'_, 'm> {
 
     /// A row's key after it was changed.
     fn key_after(&self, mut key: Vec<Datum>, values: &[(usize, Assignment)]) -> Vec<Datum> {
-        for (place, part) in self.table.key.iter().zip(&mut key) {
+        for (place, part) in self.target.table.key.iter().zip(&mut key) {
             let set = values.iter().find(|(known, _)| known == place);
             if let Some((_, Assignment::Value(value))) = set {
                 *part = value.clone();
@@ -707,17 +706,16 @@ impl<'m> Job<'_, 'm> {
     }
 
     async fn delete_rows<C: ConnectionTrait>(&self, on: &C, wanted: &Condition<'m>) -> Result<Step, Failure> {
-        let (dialect, model, table) = (self.dialect, self.model, self.table);
         if self.wants_returned() {
             let columns = self.returned_columns();
             let returned = Returned {
                 columns: &columns,
                 is_new: false,
             };
-            let statement = sql::delete(dialect, model, table, wanted, Some(&returned));
+            let statement = sql::delete(&self.target, wanted, Some(&returned));
             return self.returning(on, statement, false).await;
         }
-        let statement = sql::delete(dialect, model, table, wanted, None);
+        let statement = sql::delete(&self.target, wanted, None);
         let done = on.execute_raw(statement).await.map_err(failure)?;
         Ok(Step {
             affected: done.rows_affected(),
@@ -735,11 +733,15 @@ impl<'m> Job<'_, 'm> {
         if *wanted == Condition::Never {
             return Ok(Vec::new());
         }
-        let statement = sql::locked(self.dialect, self.model, self.table, columns, wanted);
+        let statement = sql::locked(&self.target, columns, wanted);
         let rows = on.query_all_raw(statement).await.map_err(failure)?;
         let read = |row: &QueryResult| {
             let each = columns.iter().enumerate();
-            let each = each.map(|(index, place)| self.dialect.read(row, index, &self.table.columns[*place].kind));
+            let each = each.map(|(index, place)| {
+                self.target
+                    .dialect
+                    .read(row, index, &self.target.table.columns[*place].kind)
+            });
             each.collect::<Result<Vec<Datum>, _>>().map_err(Failure::Database)
         };
         rows.iter().map(read).collect()

@@ -1,8 +1,10 @@
 //! Statements that change rows.
 
+use std::sync::Arc;
+
 use sea_orm::{
     Statement,
-    sea_query::{Alias, Expr, OnConflict, Query, ReturningClause},
+    sea_query::{Alias, Expr, ExprTrait as _, OnConflict, Query, ReturningClause},
 };
 
 use super::{
@@ -10,7 +12,8 @@ use super::{
     tests_of_rows::{Scope, condition},
 };
 use crate::{
-    model::{Column, Model, Table},
+    catalogue::Facts,
+    model::{Model, Table},
     plan::{ColumnTest, Comparison, Condition},
     value::Datum,
 };
@@ -21,6 +24,33 @@ pub(crate) enum Assignment {
     Value(Datum),
     /// What the database sets by itself.
     Default,
+}
+
+/// The table that a statement changes.
+#[derive(Clone)]
+pub(crate) struct Target<'m> {
+    pub(crate) dialect: Dialect,
+    pub(crate) model: &'m Model,
+    pub(crate) table: &'m Table,
+    /// How the tenant's database differs from the declaration.
+    pub(crate) facts: Option<Arc<Facts>>,
+}
+
+impl Target<'_> {
+    fn store(&self, place: usize, assignment: &Assignment) -> Expr {
+        let column = &self.table.columns[place];
+        let value = match assignment {
+            Assignment::Value(value) => self.dialect.bind(value, &column.kind, Use::Store),
+            Assignment::Default => return Expr::cust("DEFAULT"),
+        };
+        let facts = self.facts.as_ref();
+        let cast = facts.and_then(|facts| facts.enum_type(self.model.place(self.table), place));
+        match cast {
+            // PostgreSQL takes no text for an enumeration. The name is its own, in its quotes.
+            Some(name) => value.cast_as(Alias::new(name)),
+            None => value,
+        }
+    }
 }
 
 /// What a statement that changes rows returns of each, in this order.
@@ -41,35 +71,25 @@ pub(crate) struct Conflict<'a, 'm> {
     pub(crate) allowed: &'a Condition<'m>,
 }
 
-fn store(dialect: Dialect, column: &Column, assignment: &Assignment) -> Expr {
-    match assignment {
-        Assignment::Value(value) => dialect.bind(value, &column.kind, Use::Store),
-        Assignment::Default => Expr::cust("DEFAULT"),
-    }
-}
-
 /// Inserts rows, which all have these columns.
 pub(crate) fn insert(
-    dialect: Dialect,
-    model: &Model,
-    table: &Table,
+    target: &Target<'_>,
     columns: &[usize],
     rows: &[Vec<Assignment>],
     returned: Option<&Returned<'_>>,
 ) -> Statement {
-    insert_or(dialect, model, table, columns, rows, None, returned)
+    insert_or(target, columns, rows, None, returned)
 }
 
 /// As [`insert`], with what is done if a row is there already.
 pub(crate) fn insert_or(
-    dialect: Dialect,
-    model: &Model,
-    table: &Table,
+    target: &Target<'_>,
     columns: &[usize],
     rows: &[Vec<Assignment>],
     conflict: Option<&Conflict<'_, '_>>,
     returned: Option<&Returned<'_>>,
 ) -> Statement {
+    let table = target.table;
     let mut insert = Query::insert();
     insert.into_table(table.reference());
     if columns.is_empty() {
@@ -78,19 +98,19 @@ pub(crate) fn insert_or(
         insert.columns(columns.iter().map(|place| table.columns[*place].iden()));
         for row in rows {
             let values = columns.iter().zip(row);
-            let values = values.map(|(place, assignment)| store(dialect, &table.columns[*place], assignment));
+            let values = values.map(|(place, assignment)| target.store(*place, assignment));
             // Each row has as many values as there are columns.
             insert.values_panic(values);
         }
     }
-    let scope = Scope::unaliased(dialect, model, table);
+    let scope = Scope::unaliased(target.dialect, target.model, table);
     if let Some(conflict) = conflict {
         insert.on_conflict(on_conflict(&scope, table, conflict));
     }
     if let Some(returned) = returned {
         insert.returning(returning(&scope, table, returned));
     }
-    dialect.insert(&insert)
+    target.dialect.insert(&insert)
 }
 
 fn on_conflict(scope: &Scope<'_, '_>, table: &Table, conflict: &Conflict<'_, '_>) -> OnConflict {
@@ -124,19 +144,18 @@ fn returning(scope: &Scope<'_, '_>, table: &Table, returned: &Returned<'_>) -> R
 
 /// Changes the rows that a condition holds of.
 pub(crate) fn update(
-    dialect: Dialect,
-    model: &Model,
-    table: &Table,
+    target: &Target<'_>,
     values: &[(usize, Assignment)],
     changed: &Condition<'_>,
     returned: Option<&Returned<'_>>,
 ) -> Statement {
-    let scope = Scope::unaliased(dialect, model, table);
+    let table = target.table;
+    let scope = Scope::unaliased(target.dialect, target.model, table);
     let mut update = Query::update();
     update.table(table.reference());
     for (place, assignment) in values {
         let column = &table.columns[*place];
-        update.value(Alias::new(&column.source), store(dialect, column, assignment));
+        update.value(Alias::new(&column.source), target.store(*place, assignment));
     }
     if let Some(expression) = condition(&scope, table, changed) {
         update.and_where(expression);
@@ -144,18 +163,13 @@ pub(crate) fn update(
     if let Some(returned) = returned {
         update.returning(returning(&scope, table, returned));
     }
-    dialect.update(&update)
+    target.dialect.update(&update)
 }
 
 /// Removes the rows that a condition holds of.
-pub(crate) fn delete(
-    dialect: Dialect,
-    model: &Model,
-    table: &Table,
-    removed: &Condition<'_>,
-    returned: Option<&Returned<'_>>,
-) -> Statement {
-    let scope = Scope::unaliased(dialect, model, table);
+pub(crate) fn delete(target: &Target<'_>, removed: &Condition<'_>, returned: Option<&Returned<'_>>) -> Statement {
+    let table = target.table;
+    let scope = Scope::unaliased(target.dialect, target.model, table);
     let mut delete = Query::delete();
     delete.from_table(table.reference());
     if let Some(expression) = condition(&scope, table, removed) {
@@ -164,45 +178,41 @@ pub(crate) fn delete(
     if let Some(returned) = returned {
         delete.returning(returning(&scope, table, returned));
     }
-    dialect.delete(&delete)
+    target.dialect.delete(&delete)
 }
 
 /// Some columns of the rows that a condition holds of, which nothing else changes until the end of the
 /// transaction.
-pub(crate) fn locked(
-    dialect: Dialect,
-    model: &Model,
-    table: &Table,
-    columns: &[usize],
-    wanted: &Condition<'_>,
-) -> Statement {
-    let scope = Scope::new(dialect, model, &[]);
+pub(crate) fn locked(target: &Target<'_>, columns: &[usize], wanted: &Condition<'_>) -> Statement {
+    let table = target.table;
+    let scope = Scope::new(target.dialect, target.model, &[]);
     let mut select = Query::select();
     for place in columns {
         let column = &table.columns[*place];
-        select.expr(dialect.output(scope.column(column), &column.kind));
+        select.expr(target.dialect.output(scope.column(column), &column.kind));
     }
     select.from_as(table.reference(), scope.alias.clone());
     if let Some(expression) = condition(&scope, table, wanted) {
         select.and_where(expression);
     }
     // A transaction of SQLite that changes something is alone.
-    if dialect != Dialect::Sqlite {
+    if target.dialect != Dialect::Sqlite {
         select.lock_exclusive();
     }
-    dialect.select(&select)
+    target.dialect.select(&select)
 }
 
 /// How many of the rows with these keys a condition holds of.
-pub(crate) fn count_of(dialect: Dialect, model: &Model, table: &Table, wanted: &Condition<'_>) -> Statement {
-    let scope = Scope::new(dialect, model, &[]);
+pub(crate) fn count_of(target: &Target<'_>, wanted: &Condition<'_>) -> Statement {
+    let table = target.table;
+    let scope = Scope::new(target.dialect, target.model, &[]);
     let mut select = Query::select();
     select.expr(sea_orm::sea_query::Func::count(Expr::cust("*")));
     select.from_as(table.reference(), scope.alias.clone());
     if let Some(expression) = condition(&scope, table, wanted) {
         select.and_where(expression);
     }
-    dialect.select(&select)
+    target.dialect.select(&select)
 }
 
 /// That a row has one of these values in these columns.

@@ -1,0 +1,128 @@
+//! A tenant's own catalogue: which tables and columns its database has.
+
+mod compare;
+mod kinds;
+mod pull;
+mod statements;
+
+use std::collections::BTreeMap;
+
+use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
+
+use crate::{declaration::ColumnType, sql::Dialect};
+
+pub(crate) use compare::{Facts, compare};
+pub use pull::{Pulled, pull};
+
+/// What a database has.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    pub(crate) tables: Vec<FoundTable>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FoundTable {
+    pub(crate) schema: Option<String>,
+    pub(crate) name: String,
+    /// Whether it is found without its schema.
+    pub(crate) visible: bool,
+    pub(crate) comment: Option<String>,
+    pub(crate) columns: Vec<FoundColumn>,
+    /// The columns of its primary key.
+    pub(crate) key: Vec<String>,
+    pub(crate) foreign_keys: Vec<ForeignKey>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FoundColumn {
+    pub(crate) name: String,
+    /// The database's own word for its type.
+    pub(crate) type_name: String,
+    /// The type as declarations have it; `None` if they have none for it.
+    pub(crate) kind: Option<ColumnType>,
+    pub(crate) nullable: bool,
+    pub(crate) default: bool,
+    pub(crate) generated: bool,
+    pub(crate) max: Option<u32>,
+    pub(crate) comment: Option<String>,
+    /// PostgreSQL's name of an enumeration, quoted.
+    pub(crate) enum_type: Option<String>,
+}
+
+/// A foreign key: columns here, and the table and its columns that they refer to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ForeignKey {
+    pub(crate) name: String,
+    pub(crate) columns: Vec<String>,
+    pub(crate) to: String,
+    pub(crate) to_columns: Vec<String>,
+}
+
+/// The statements that read a catalogue, in the order in which [`read`](Self::read) takes their rows.
+#[derive(Debug)]
+pub struct CatalogueReader {
+    dialect: Dialect,
+    /// The tables that are looked for; all of them if `None`.
+    tables: Option<Vec<String>>,
+}
+
+impl CatalogueReader {
+    /// For the driver of this `type`, which speaks this SQL; of all tables.
+    pub fn of_all(driver: &str, backend: DbBackend) -> Self {
+        Self {
+            dialect: Dialect::of(driver, backend),
+            tables: None,
+        }
+    }
+
+    pub(crate) fn of_tables(dialect: Dialect, tables: Vec<String>) -> Self {
+        Self {
+            dialect,
+            tables: Some(tables),
+        }
+    }
+
+    /// The statement whose rows are the columns.
+    pub fn columns(&self) -> Statement {
+        statements::columns(self.dialect, self.tables.as_deref())
+    }
+
+    /// The statement whose rows are the columns of keys.
+    pub fn keys(&self) -> Statement {
+        statements::keys(self.dialect)
+    }
+
+    /// Puts the rows of the statements together.
+    ///
+    /// # Errors
+    /// A row is not as the statement asked for it.
+    pub fn read(&self, columns: &[QueryResult], keys: &[QueryResult]) -> Result<Catalogue, DbErr> {
+        let mut tables: BTreeMap<(Option<String>, String), FoundTable> = BTreeMap::new();
+        for row in columns {
+            let row = statements::Column::read(self.dialect, row)?;
+            let name = (row.schema.clone(), row.table.clone());
+            let table = tables.entry(name).or_insert_with(|| FoundTable {
+                schema: row.schema.clone(),
+                name: row.table.clone(),
+                visible: row.visible,
+                comment: row.table_comment.clone(),
+                columns: Vec::new(),
+                key: Vec::new(),
+                foreign_keys: Vec::new(),
+            });
+            table.columns.push(row.found);
+        }
+        for row in keys {
+            let row = statements::KeyColumn::read(row)?;
+            let same = |table: &&mut FoundTable| {
+                table.name == row.table && (row.schema.is_none() || table.schema == row.schema)
+            };
+            if let Some(table) = tables.values_mut().find(same) {
+                row.add_to(table);
+            }
+        }
+        Ok(Catalogue {
+            tables: tables.into_values().collect(),
+        })
+    }
+}

@@ -1,0 +1,296 @@
+//! A declaration written from a catalogue. What a file holds already is kept as it is, comments too.
+
+mod merge;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Catalogue, ForeignKey, FoundColumn, FoundTable};
+use crate::declaration::{ColumnType, Tables, is_name};
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// Its text.
+    pub text: String,
+    /// What is new in it, in words.
+    pub added: Vec<String>,
+    /// What its owner has to add or to remove, in words.
+    pub left: Vec<String>,
+}
+
+/// Writes the tables of a catalogue. `existing` is the file's text and what it declares.
+pub fn pull(found: &Catalogue, existing: Option<(&str, &Tables)>) -> Pulled {
+    let pieces = pieces(found);
+    match existing {
+        Some((text, declared)) => merge::merge(text, declared, &pieces),
+        None => {
+            let mut text = HEADER.to_owned();
+            let mut added = Vec::new();
+            for piece in &pieces {
+                text.push_str(&piece.text(2));
+                added.push(format!("the table `{}`", piece.name));
+            }
+            if pieces.is_empty() {
+                text = format!("{HEADER}  {{}}\n");
+            }
+            Pulled {
+                text,
+                added,
+                left: Vec::new(),
+            }
+        }
+    }
+}
+
+const HEADER: &str = "\
+# Tables that are served as a REST API; docs/tables.md explains every key. `tenantry tables pull` adds what is new in the
+# database and keeps what is written here. Nothing is allowed to anyone until `allow` says so.
+tables:
+";
+
+/// A table as lines of YAML.
+pub(super) struct Piece {
+    pub(super) name: String,
+    pub(super) source: String,
+    schema: Option<String>,
+    description: Option<String>,
+    key: Vec<String>,
+    /// For each column its name in the database, its name in URLs, and its mapping.
+    pub(super) columns: Vec<(String, String, String)>,
+    /// For each relation its name and its mapping.
+    pub(super) relations: Vec<(String, String)>,
+    /// Columns of types that declarations do not have.
+    unknown: Vec<String>,
+}
+
+impl Piece {
+    pub(super) fn text(&self, indent: usize) -> String {
+        let at = |level: usize| " ".repeat(indent + 2 * level);
+        let mut text = format!("{}{}:\n", at(0), self.name);
+        let mut line = |level: usize, line: &str| text.push_str(&format!("{}{line}\n", at(level)));
+        if self.source != self.name {
+            line(1, &format!("table: {}", quoted(&self.source)));
+        }
+        if let Some(schema) = &self.schema {
+            line(1, &format!("schema: {}", quoted(schema)));
+        }
+        if let Some(description) = &self.description {
+            line(1, &format!("description: {}", quoted(description)));
+        }
+        line(1, &format!("key: [{}]", self.key.join(", ")));
+        line(1, "columns:");
+        for (_, name, mapping) in &self.columns {
+            line(2, &format!("{name}: {mapping}"));
+        }
+        for unknown in &self.unknown {
+            line(2, &format!("# {unknown}"));
+        }
+        if !self.relations.is_empty() {
+            line(1, "relations:");
+            for (name, mapping) in &self.relations {
+                line(2, &format!("{name}: {mapping}"));
+            }
+        }
+        line(1, "allow: {}");
+        text
+    }
+}
+
+fn pieces(found: &Catalogue) -> Vec<Piece> {
+    let mut names = BTreeSet::new();
+    let tables: Vec<(String, &FoundTable)> = found
+        .tables
+        .iter()
+        .map(|table| (unique(&url_name(&table.name), &mut names), table))
+        .collect();
+    let columns: BTreeMap<&str, Vec<(String, &FoundColumn)>> = tables
+        .iter()
+        .map(|(_, table)| {
+            let mut names = BTreeSet::new();
+            let named = table
+                .columns
+                .iter()
+                .map(|column| (unique(&url_name(&column.name), &mut names), column));
+            (table.name.as_str(), named.collect())
+        })
+        .collect();
+    tables
+        .iter()
+        .map(|(name, table)| piece(name, table, &tables, &columns))
+        .collect()
+}
+
+type Columns<'a> = BTreeMap<&'a str, Vec<(String, &'a FoundColumn)>>;
+
+fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], columns: &Columns<'_>) -> Piece {
+    let own = columns.get(table.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+    let url = |table: &str, column: &str| {
+        let columns = columns.get(table)?;
+        let found = columns
+            .iter()
+            .find(|(_, known)| known.name.eq_ignore_ascii_case(column))?;
+        // A column of a type that is not declared cannot be named.
+        found.1.kind.as_ref().map(|_| found.0.clone())
+    };
+    let key = table
+        .key
+        .iter()
+        .map(|column| url(&table.name, column))
+        .collect::<Option<Vec<_>>>();
+    let known = own.iter().filter_map(|(name, column)| {
+        let mapping = column_mapping(name, column)?;
+        Some((column.name.clone(), name.clone(), mapping))
+    });
+    let unknown = own.iter().filter(|(_, column)| column.kind.is_none());
+    let unknown = unknown.map(|(name, column)| format!("{name}: the type `{}` has no counterpart", column.type_name));
+    Piece {
+        name: name.to_owned(),
+        source: table.name.clone(),
+        schema: table.schema.clone().filter(|_| !table.visible),
+        description: table.comment.clone(),
+        key: key.unwrap_or_default(),
+        columns: known.collect(),
+        relations: relations(table, own, tables, &url),
+        unknown: unknown.collect(),
+    }
+}
+
+/// Both ways of the foreign keys: one row of the table that is referred to, and the rows that refer to this table.
+fn relations(
+    table: &FoundTable,
+    own: &[(String, &FoundColumn)],
+    tables: &[(String, &FoundTable)],
+    url: &dyn Fn(&str, &str) -> Option<String>,
+) -> Vec<(String, String)> {
+    let mut taken: BTreeSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
+    let mut relations = Vec::new();
+    for key in &table.foreign_keys {
+        let Some((to, target)) = tables
+            .iter()
+            .find(|(_, other)| other.name.eq_ignore_ascii_case(&key.to))
+        else {
+            continue;
+        };
+        let Some(on) = joined(table, key, target, url) else {
+            continue;
+        };
+        let name = match key.columns.as_slice() {
+            [only] => only.strip_suffix("_id").unwrap_or(to).to_owned(),
+            _ => to.clone(),
+        };
+        let on = on.iter().map(|(here, there)| format!("{here}: {there}"));
+        let on = on.collect::<Vec<_>>().join(", ");
+        relations.push((
+            unique(&url_name(&name), &mut taken),
+            format!("{{ to: {to}, on: {{ {on} }} }}"),
+        ));
+    }
+    for (from, other) in tables {
+        let to_here = other
+            .foreign_keys
+            .iter()
+            .filter(|key| key.to.eq_ignore_ascii_case(&table.name));
+        for key in to_here {
+            let Some(on) = joined(other, key, table, url) else {
+                continue;
+            };
+            let on = on.iter().map(|(there, here)| format!("{here}: {there}"));
+            let on = on.collect::<Vec<_>>().join(", ");
+            let is_one = other.key.len() == key.columns.len() && other.key.iter().all(|one| key.columns.contains(one));
+            let many = if is_one { "" } else { ", many: true" };
+            relations.push((
+                unique(from, &mut taken),
+                format!("{{ to: {from}, on: {{ {on} }}{many} }}"),
+            ));
+        }
+    }
+    relations
+}
+
+/// The columns that a foreign key joins, by their names in URLs. Without named columns it is the key that is referred to.
+fn joined(
+    table: &FoundTable,
+    key: &ForeignKey,
+    target: &FoundTable,
+    url: &dyn Fn(&str, &str) -> Option<String>,
+) -> Option<Vec<(String, String)>> {
+    let there: Vec<&String> = match key.to_columns.iter().all(String::is_empty) {
+        true => target.key.iter().collect(),
+        false => key.to_columns.iter().collect(),
+    };
+    if there.len() != key.columns.len() {
+        return None;
+    }
+    let each = key.columns.iter().zip(there);
+    each.map(|(here, there)| Some((url(&table.name, here)?, url(&target.name, there)?)))
+        .collect()
+}
+
+fn column_mapping(name: &str, column: &FoundColumn) -> Option<String> {
+    let mut parts = vec![match column.kind.as_ref()? {
+        ColumnType::Enum(values) => {
+            let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+            format!("type: {{ enum: [{}] }}", values.join(", "))
+        }
+        kind => format!("type: {}", kind.word()),
+    }];
+    if column.nullable {
+        parts.push("nullable: true".to_owned());
+    }
+    if column.default {
+        parts.push("default: true".to_owned());
+    }
+    if column.generated {
+        parts.push("generated: true".to_owned());
+    }
+    if let Some(max) = column.max {
+        parts.push(format!("max: {max}"));
+    }
+    if column.name != name {
+        parts.push(format!("column: {}", quoted(&column.name)));
+    }
+    if let Some(comment) = &column.comment {
+        parts.push(format!("description: {}", quoted(comment)));
+    }
+    Some(format!("{{ {} }}", parts.join(", ")))
+}
+
+/// A text of YAML, in quotes where it may be something else without them. JSON's quotes are YAML's.
+fn quoted(text: &str) -> String {
+    let mut bytes = text.bytes();
+    let begins = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    if begins && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') && !words.contains(&text) {
+        return text.to_owned();
+    }
+    serde_json::Value::from(text).to_string()
+}
+
+/// A name that URLs can have.
+fn url_name(name: &str) -> String {
+    if is_name(name) {
+        return name.to_owned();
+    }
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c.to_ascii_lowercase()
+        } else {
+            '_'
+        }
+    };
+    let name: String = name.chars().take(63).map(plain).collect();
+    match is_name(&name) {
+        true => name,
+        false => format!("t{}", &name[..name.len().min(62)]),
+    }
+}
+
+fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut count = 2;
+    while !taken.insert(candidate.clone()) {
+        candidate = format!("{name}_{count}");
+        count += 1;
+    }
+    candidate
+}

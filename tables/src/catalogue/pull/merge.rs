@@ -1,0 +1,287 @@
+//! Adds what is new to a file and leaves every line of it as it is.
+
+use super::{Piece, Pulled};
+use crate::declaration::{TableDeclaration, Tables};
+
+pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
+    let mut file = File {
+        lines: text.lines().map(str::to_owned).collect(),
+    };
+    let (mut added, mut left) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        match declared
+            .iter()
+            .find(|(name, table)| source(name, table) == piece.source)
+        {
+            Some((name, table)) => file.complete(name, table, piece, &mut added, &mut left),
+            None => {
+                file.append_table(piece);
+                added.push(format!("the table `{}`", piece.name));
+            }
+        }
+    }
+    for (name, table) in declared {
+        match pieces.iter().find(|piece| piece.source == source(name, table)) {
+            None => left.push(format!("the table `{name}` is not in the database")),
+            Some(piece) => {
+                for (column, declared) in &table.columns {
+                    let source = declared.column.as_ref().unwrap_or(column);
+                    if !piece.columns.iter().any(|(known, ..)| known == source) {
+                        left.push(format!("the column `{column}` of `{name}` is not in the database"));
+                    }
+                }
+            }
+        }
+    }
+    let mut text = file.lines.join("\n");
+    text.push('\n');
+    Pulled { text, added, left }
+}
+
+fn source<'t>(name: &'t str, table: &'t TableDeclaration) -> &'t str {
+    table.table.as_deref().unwrap_or(name)
+}
+
+struct File {
+    lines: Vec<String>,
+}
+
+fn indent_of(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+/// Whether a line holds something.
+fn counts(line: &str) -> bool {
+    let trimmed = line.trim();
+    !trimmed.is_empty() && !trimmed.starts_with('#')
+}
+
+/// Whether a line begins a block: a key with nothing behind it.
+fn begins(line: &str, key: &str) -> bool {
+    let trimmed = line.trim_start();
+    let rest = [key.to_owned(), format!("\"{key}\""), format!("'{key}'")]
+        .iter()
+        .find_map(|key| trimmed.strip_prefix(key.as_str())?.strip_prefix(':').map(str::to_owned));
+    rest.is_some_and(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('#'))
+}
+
+impl File {
+    /// The line of a key that begins a block, between two lines, at the least indentation there.
+    fn key(&self, key: &str, from: usize, to: usize) -> Option<usize> {
+        let level = self
+            .lines
+            .get(from..to)?
+            .iter()
+            .filter(|line| counts(line))
+            .map(|line| indent_of(line))
+            .min()?;
+        (from..to).find(|at| indent_of(&self.lines[*at]) == level && begins(&self.lines[*at], key))
+    }
+
+    /// The line after the last one that belongs to the block which begins in this line.
+    fn end(&self, at: usize) -> usize {
+        let level = indent_of(&self.lines[at]);
+        let mut end = at + 1;
+        for (index, line) in self.lines.iter().enumerate().skip(at + 1) {
+            if counts(line) && indent_of(line) <= level {
+                break;
+            }
+            if counts(line) {
+                end = index + 1;
+            }
+        }
+        end
+    }
+
+    fn tables(&self) -> Option<usize> {
+        self.key("tables", 0, self.lines.len())
+    }
+
+    fn append_table(&mut self, piece: &Piece) {
+        let at = self.tables();
+        let end = at.map_or(self.lines.len(), |at| self.end(at));
+        let first = at.and_then(|at| self.lines.get(at + 1..end)?.iter().find(|line| counts(line)));
+        let indent = first.map_or(2, |line| indent_of(line));
+        let lines = piece.text(indent);
+        self.lines.splice(end..end, lines.lines().map(str::to_owned));
+    }
+
+    /// Adds the columns and the relations that a table does not have yet.
+    fn complete(
+        &mut self,
+        name: &str,
+        table: &TableDeclaration,
+        piece: &Piece,
+        added: &mut Vec<String>,
+        left: &mut Vec<String>,
+    ) {
+        let is_new = |source: &String| {
+            !table
+                .columns
+                .iter()
+                .any(|(name, column)| column.column.as_ref().unwrap_or(name) == source)
+        };
+        let columns: Vec<(&str, &str)> = piece
+            .columns
+            .iter()
+            .filter(|(source, name, _)| is_new(source) && table.column(name).is_none())
+            .map(|(_, name, mapping)| (name.as_str(), mapping.as_str()))
+            .collect();
+        self.add(name, "columns", &columns, added, left);
+        let leads = |mapping: &str| {
+            let same = |to: &str| mapping.contains(&format!("to: {to},"));
+            table.relations.values().any(|relation| same(&relation.to))
+        };
+        let relations: Vec<(&str, &str)> = piece
+            .relations
+            .iter()
+            .filter(|(name, mapping)| {
+                !table.relations.contains_key(name) && !leads(mapping) && table.column(name).is_none()
+            })
+            .map(|(name, mapping)| (name.as_str(), mapping.as_str()))
+            .collect();
+        self.add(name, "relations", &relations, added, left);
+    }
+
+    fn add(
+        &mut self,
+        table: &str,
+        block: &str,
+        entries: &[(&str, &str)],
+        added: &mut Vec<String>,
+        left: &mut Vec<String>,
+    ) {
+        if entries.is_empty() {
+            return;
+        }
+        let what = if block == "columns" {
+            "the column"
+        } else {
+            "the relation"
+        };
+        let place = self.block(table, block);
+        for (name, mapping) in entries {
+            match place {
+                Some(_) => added.push(format!("{what} `{name}` of `{table}`")),
+                None => left.push(format!(
+                    "{what} `{name}` of `{table}` is not added to lines of another form: `{name}: {mapping}`"
+                )),
+            }
+        }
+        if let Some((at, indent)) = place {
+            let lines = entries
+                .iter()
+                .map(|(name, mapping)| format!("{}{name}: {mapping}", " ".repeat(indent)));
+            let lines: Vec<String> = lines.collect();
+            self.lines.splice(at..at, lines);
+        }
+    }
+
+    /// Where entries of a block of a table are added, and how far they are indented. A block of relations that is not
+    /// there is begun.
+    fn block(&mut self, table: &str, block: &str) -> Option<(usize, usize)> {
+        let tables = self.tables()?;
+        let at = self.key(table, tables + 1, self.end(tables))?;
+        let end = self.end(at);
+        if let Some(found) = self.key(block, at + 1, end) {
+            let end = self.end(found);
+            let first = self.lines.get(found + 1..end)?.iter().find(|line| counts(line));
+            let indent = first.map_or(indent_of(&self.lines[found]) + 2, |line| indent_of(line));
+            return Some((end, indent));
+        }
+        let indent = indent_of(self.lines.get(at + 1..end)?.iter().find(|line| counts(line))?);
+        let has_another_form = self.lines[at + 1..end]
+            .iter()
+            .any(|line| line.trim_start().starts_with(&format!("{block}:")));
+        if block != "relations" || has_another_form {
+            return None;
+        }
+        self.lines.insert(end, format!("{}relations:", " ".repeat(indent)));
+        Some((end + 1, indent + 2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(columns: &[&str], relations: &[&str]) -> Piece {
+        Piece {
+            name: "orders".to_owned(),
+            source: "orders".to_owned(),
+            schema: None,
+            description: None,
+            key: vec!["id".to_owned()],
+            columns: columns
+                .iter()
+                .map(|name| ((*name).to_owned(), (*name).to_owned(), "{ type: text }".to_owned()))
+                .collect(),
+            relations: relations
+                .iter()
+                .map(|name| ((*name).to_owned(), format!("{{ to: {name}, on: {{ id: id }} }}")))
+                .collect(),
+            unknown: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_written_stays_and_what_is_new_is_added() {
+        let text = "\
+# our tables
+tables:
+  orders: # the orders
+    key: [id]
+    columns:
+      id: { type: text } # the number
+      # a remark of ours
+
+    allow:
+      anon: { read: { columns: [id] } }
+  # the last line
+";
+        let id = |name: &str| {
+            let column = serde_json::from_value(serde_json::json!({"type": "text"})).unwrap();
+            (name.to_owned(), column)
+        };
+        let orders = TableDeclaration {
+            table: None,
+            schema: None,
+            description: None,
+            key: vec!["id".to_owned()],
+            columns: vec![id("id")],
+            relations: Default::default(),
+            allow: Default::default(),
+        };
+        let declared = Tables::from([("orders".to_owned(), orders)]);
+        let mut other = piece(&["a"], &[]);
+        (other.name, other.source) = ("items".to_owned(), "items".to_owned());
+        let merged = merge(text, &declared, &[piece(&["id", "total"], &["customers"]), other]);
+        let expected = "\
+# our tables
+tables:
+  orders: # the orders
+    key: [id]
+    columns:
+      id: { type: text } # the number
+      total: { type: text }
+      # a remark of ours
+
+    allow:
+      anon: { read: { columns: [id] } }
+    relations:
+      customers: { to: customers, on: { id: id } }
+  items:
+    key: [id]
+    columns:
+      a: { type: text }
+    allow: {}
+  # the last line
+";
+        assert_eq!(merged.text, expected);
+        assert_eq!(merged.added.len(), 3, "{:?}", merged.added);
+        assert!(merged.left.is_empty(), "{:?}", merged.left);
+        let gone = merge(text, &declared, &[]);
+        assert_eq!(gone.text, text);
+        assert_eq!(gone.left, ["the table `orders` is not in the database"]);
+    }
+}

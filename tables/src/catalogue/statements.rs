@@ -1,0 +1,230 @@
+//! The statements that read a catalogue. Each column comes as a text, so that one reader serves all.
+
+use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
+
+use super::{ForeignKey, FoundColumn, FoundTable, kinds};
+use crate::sql::Dialect;
+
+/// More columns of a database than these are not looked at.
+const MOST_COLUMNS: usize = 50_000;
+
+const POSTGRESQL_COLUMNS: &str = "\
+SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)::text, \
+CASE WHEN a.attnotnull THEN '0' ELSE '1' END, \
+CASE WHEN a.atthasdef OR a.attidentity <> '' THEN '1' ELSE '0' END, \
+CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' THEN '1' ELSE '0' END, \
+CASE WHEN t.typtype = 'e' THEN quote_ident(tn.nspname) || '.' || quote_ident(t.typname) END::text, \
+(SELECT string_agg(e.enumlabel, chr(10) ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid)::text, \
+col_description(c.oid, a.attnum)::text, obj_description(c.oid, 'pg_class')::text, \
+CASE WHEN pg_table_is_visible(c.oid) THEN '1' ELSE '0' END \
+FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+JOIN pg_type AS t ON t.oid = a.atttypid JOIN pg_namespace AS tn ON tn.oid = t.typnamespace \
+LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum \
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped \
+AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%' \
+AND c.relname <> 'tenantry_migrations'";
+
+const MYSQL_COLUMNS: &str = "\
+SELECT NULL, CAST(c.TABLE_NAME AS CHAR), CAST(c.COLUMN_NAME AS CHAR), CAST(c.COLUMN_TYPE AS CHAR), \
+CASE WHEN c.IS_NULLABLE = 'YES' THEN '1' ELSE '0' END, \
+CASE WHEN c.COLUMN_DEFAULT IS NULL OR c.COLUMN_DEFAULT = 'NULL' THEN '0' ELSE '1' END, \
+CASE WHEN c.EXTRA LIKE '%auto_increment%' OR c.EXTRA LIKE '%VIRTUAL%' OR c.EXTRA LIKE '%STORED%' THEN '1' ELSE '0' END, \
+NULL, NULL, CAST(c.COLUMN_COMMENT AS CHAR), CAST(t.TABLE_COMMENT AS CHAR), '1' \
+FROM information_schema.COLUMNS AS c JOIN information_schema.TABLES AS t \
+ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \
+WHERE c.TABLE_SCHEMA = DATABASE() AND c.TABLE_NAME NOT IN ('tenantry_migrations', 'tenantry_migration_lock')";
+
+const SQLITE_COLUMNS: &str = "\
+SELECT NULL, m.name, p.name, p.type, CASE WHEN p.\"notnull\" OR p.pk > 0 THEN '0' ELSE '1' END, \
+CASE WHEN p.dflt_value IS NULL THEN '0' ELSE '1' END, \
+CASE WHEN p.hidden IN (2, 3) OR (p.pk = 1 AND upper(p.type) = 'INTEGER' \
+AND (SELECT count(*) FROM pragma_table_info(m.name) AS k WHERE k.pk > 0) = 1) THEN '1' ELSE '0' END, \
+NULL, NULL, NULL, NULL, '1' \
+FROM sqlite_schema AS m JOIN pragma_table_xinfo(m.name) AS p \
+WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite~_%' ESCAPE '~' AND m.name <> 'tenantry_migrations'";
+
+const ORACLE_COLUMNS: &str = "\
+SELECT NULL, c.table_name, c.column_name, c.data_type || ',' || c.data_precision || ',' || c.data_scale || ',' || c.char_length, \
+CASE WHEN c.nullable = 'Y' THEN '1' ELSE '0' END, CASE WHEN c.default_length IS NULL THEN '0' ELSE '1' END, \
+CASE WHEN c.identity_column = 'YES' THEN '1' ELSE '0' END, NULL, NULL, NULL, NULL, '1' \
+FROM user_tab_columns AS c WHERE c.table_name NOT IN ('TENANTRY_MIGRATIONS', 'TENANTRY_MIGRATION_LOCK')";
+
+pub(super) fn columns(dialect: Dialect, tables: Option<&[String]>) -> Statement {
+    let (backend, text, name, order) = match dialect {
+        Dialect::Postgresql => (
+            DbBackend::Postgres,
+            POSTGRESQL_COLUMNS,
+            "c.relname",
+            "n.nspname, c.relname, a.attnum",
+        ),
+        Dialect::Mysql => (
+            DbBackend::MySql,
+            MYSQL_COLUMNS,
+            "c.TABLE_NAME",
+            "c.TABLE_NAME, c.ORDINAL_POSITION",
+        ),
+        Dialect::Sqlite => (DbBackend::Sqlite, SQLITE_COLUMNS, "m.name", "m.name, p.cid"),
+        Dialect::Oracle => (
+            DbBackend::Postgres,
+            ORACLE_COLUMNS,
+            "c.table_name",
+            "c.table_name, c.column_id",
+        ),
+    };
+    let mut sql = text.to_owned();
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(tables) = tables {
+        let place = |index: usize| match backend {
+            DbBackend::Postgres => format!("${}", index + 1),
+            _ => "?".to_owned(),
+        };
+        let places: Vec<String> = (0..tables.len()).map(place).collect();
+        sql.push_str(&format!(" AND {name} IN ({})", places.join(", ")));
+        values.extend(tables.iter().map(|table| match dialect {
+            Dialect::Oracle => table.to_uppercase().into(),
+            _ => table.as_str().into(),
+        }));
+    }
+    sql.push_str(&format!(" ORDER BY {order} LIMIT {MOST_COLUMNS}"));
+    Statement::from_sql_and_values(backend, sql, values)
+}
+
+const POSTGRESQL_KEYS: &str = "\
+SELECT n.nspname::text, c.relname::text, con.conname::text, con.contype::text, h.attname::text, fc.relname::text, f.attname::text \
+FROM pg_constraint AS con JOIN pg_class AS c ON c.oid = con.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+LEFT JOIN pg_class AS fc ON fc.oid = con.confrelid \
+CROSS JOIN LATERAL unnest(con.conkey, con.confkey) WITH ORDINALITY AS k(here, there, place) \
+JOIN pg_attribute AS h ON h.attrelid = con.conrelid AND h.attnum = k.here \
+LEFT JOIN pg_attribute AS f ON f.attrelid = con.confrelid AND f.attnum = k.there \
+WHERE con.contype IN ('p', 'f') AND con.conparentid = 0 AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
+ORDER BY 1, 2, 4 DESC, 3, k.place";
+
+const MYSQL_KEYS: &str = "\
+SELECT NULL, CAST(TABLE_NAME AS CHAR), CAST(CONSTRAINT_NAME AS CHAR), \
+CASE WHEN CONSTRAINT_NAME = 'PRIMARY' THEN 'p' ELSE 'f' END, CAST(COLUMN_NAME AS CHAR), \
+CAST(REFERENCED_TABLE_NAME AS CHAR), CAST(REFERENCED_COLUMN_NAME AS CHAR) \
+FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA = DATABASE() \
+AND (CONSTRAINT_NAME = 'PRIMARY' OR REFERENCED_TABLE_NAME IS NOT NULL) \
+ORDER BY TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION";
+
+const SQLITE_KEYS: &str = "\
+SELECT NULL, m.name, 'primary', 'p', p.name, NULL, NULL, p.pk AS place FROM sqlite_schema AS m \
+JOIN pragma_table_info(m.name) AS p WHERE m.type = 'table' AND p.pk > 0 \
+UNION ALL SELECT NULL, m.name, CAST(f.id AS TEXT), 'f', f.\"from\", f.\"table\", f.\"to\", f.seq FROM sqlite_schema AS m \
+JOIN pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table' ORDER BY 2, 3, 8";
+
+const ORACLE_KEYS: &str = "\
+SELECT NULL, c.table_name, c.constraint_name, CASE WHEN c.constraint_type = 'P' THEN 'p' ELSE 'f' END, h.column_name, \
+f.table_name, f.column_name FROM user_constraints AS c \
+JOIN user_cons_columns AS h ON h.constraint_name = c.constraint_name \
+LEFT JOIN user_cons_columns AS f ON f.constraint_name = c.r_constraint_name AND f.position = h.position \
+WHERE c.constraint_type IN ('P', 'R') ORDER BY c.table_name, c.constraint_name, h.position";
+
+pub(super) fn keys(dialect: Dialect) -> Statement {
+    let (backend, sql) = match dialect {
+        Dialect::Postgresql => (DbBackend::Postgres, POSTGRESQL_KEYS),
+        Dialect::Mysql => (DbBackend::MySql, MYSQL_KEYS),
+        Dialect::Sqlite => (DbBackend::Sqlite, SQLITE_KEYS),
+        Dialect::Oracle => (DbBackend::Postgres, ORACLE_KEYS),
+    };
+    Statement::from_string(backend, sql)
+}
+
+fn text(row: &QueryResult, index: usize) -> Result<Option<String>, DbErr> {
+    let text: Option<String> = row.try_get_by_index(index)?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+fn flag(row: &QueryResult, index: usize) -> Result<bool, DbErr> {
+    Ok(text(row, index)?.as_deref() == Some("1"))
+}
+
+/// Oracle keeps names in upper case where others keep them in lower case.
+fn name(dialect: Dialect, name: String) -> String {
+    match dialect {
+        Dialect::Oracle if !name.chars().any(char::is_lowercase) => name.to_lowercase(),
+        _ => name,
+    }
+}
+
+/// A row of [`columns`].
+pub(super) struct Column {
+    pub(super) schema: Option<String>,
+    pub(super) table: String,
+    pub(super) table_comment: Option<String>,
+    pub(super) visible: bool,
+    pub(super) found: FoundColumn,
+}
+
+impl Column {
+    pub(super) fn read(dialect: Dialect, row: &QueryResult) -> Result<Self, DbErr> {
+        let type_name = text(row, 3)?.unwrap_or_default();
+        let values = text(row, 8)?.map(|values| values.split('\n').map(str::to_owned).collect());
+        let (kind, max) = kinds::of(dialect, &type_name, values);
+        let generated = flag(row, 6)?;
+        Ok(Self {
+            schema: text(row, 0)?,
+            table: name(dialect, text(row, 1)?.unwrap_or_default()),
+            table_comment: text(row, 10)?,
+            visible: flag(row, 11)?,
+            found: FoundColumn {
+                name: name(dialect, text(row, 2)?.unwrap_or_default()),
+                kind,
+                max,
+                type_name,
+                nullable: flag(row, 4)?,
+                default: flag(row, 5)? && !generated,
+                generated,
+                enum_type: text(row, 7)?,
+                comment: text(row, 9)?,
+            },
+        })
+    }
+}
+
+/// A row of [`keys`].
+pub(super) struct KeyColumn {
+    pub(super) schema: Option<String>,
+    pub(super) table: String,
+    constraint: String,
+    is_primary: bool,
+    column: String,
+    to: Option<String>,
+    to_column: Option<String>,
+}
+
+impl KeyColumn {
+    pub(super) fn read(row: &QueryResult) -> Result<Self, DbErr> {
+        let get = |index| Ok::<_, DbErr>(text(row, index)?.unwrap_or_default());
+        Ok(Self {
+            schema: text(row, 0)?,
+            table: get(1)?,
+            constraint: get(2)?,
+            is_primary: get(3)? == "p",
+            column: get(4)?,
+            to: text(row, 5)?,
+            to_column: text(row, 6)?,
+        })
+    }
+
+    pub(super) fn add_to(self, table: &mut FoundTable) {
+        if self.is_primary {
+            table.key.push(self.column);
+            return;
+        }
+        let Some(to) = self.to else { return };
+        let known = table.foreign_keys.iter().position(|key| key.name == self.constraint);
+        let place = known.unwrap_or_else(|| {
+            table.foreign_keys.push(ForeignKey {
+                name: self.constraint,
+                to,
+                ..ForeignKey::default()
+            });
+            table.foreign_keys.len() - 1
+        });
+        if let Some(key) = table.foreign_keys.get_mut(place) {
+            key.columns.push(self.column);
+            key.to_columns.push(self.to_column.unwrap_or_default());
+        }
+    }
+}
