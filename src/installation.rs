@@ -6,13 +6,15 @@ use serde_json::Value;
 use tenantry_core::{
     BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation, TenantResolver,
     TrustedProxies,
-    engine::{Tenants, TenantsParts},
+    engine::{OnConnect, Tenants, TenantsParts},
 };
 use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
+use tenantry_tables::Rest;
 
 use crate::{
     config::{Fault, Faults, Forwarded, ListenAddress, Loaded, Network, Origin, WarmUp},
     migrations::{Migrations, MigrationsOnConnect},
+    rest,
     server::Certificate,
     telemetry::Telemetry,
 };
@@ -44,6 +46,8 @@ pub(crate) struct Installation {
     certificate: Option<Arc<Certificate>>,
     /// Who is named in `tenancy.warm_up`.
     warm_up: Vec<TenantId>,
+    /// The declared tables.
+    rest: Option<Arc<Rest>>,
     telemetry: Telemetry,
 }
 
@@ -91,6 +95,7 @@ impl Installation {
                 .as_ref()
                 .and_then(|resolver| misplaced_prefix(&loaded, &resolver.location())),
         );
+        faults.extend(misplaced_tables(&loaded));
         let migrations = match &config.migrations.dir {
             None => match own_migrations {
                 Some(files) => Migrations::of_texts(files),
@@ -141,13 +146,21 @@ impl Installation {
         if let Some((version, text)) = require {
             on_connect = on_connect.require(version, text);
         }
+        let mut on_connect: Arc<dyn OnConnect> = Arc::new(on_connect);
+        let rest = config
+            .rest
+            .as_ref()
+            .map(|rest| rest::tables(rest, &resolver.location()));
+        if let Some(rest) = &rest {
+            on_connect = Arc::new(rest::ComparedOnConnect::new(on_connect, rest.clone()));
+        }
         let names = drivers.iter().map(|(name, _)| name.clone()).collect();
         let tenants = Tenants::new(TenantsParts {
             provider,
             provider_type: config.tenancy.provider.type_name().to_owned(),
             drivers,
             settings: config.tenancy.engine(config.migrations.timeout),
-            on_connect: Some(Arc::new(on_connect)),
+            on_connect: Some(on_connect),
             observer: Some(telemetry.metrics().observer()),
         });
         telemetry.metrics().watch(&tenants);
@@ -160,6 +173,7 @@ impl Installation {
             drivers: names,
             certificate,
             warm_up,
+            rest,
             telemetry,
         })
     }
@@ -204,10 +218,15 @@ impl Installation {
 
     /// The APIs with the declared tables.
     pub(crate) fn with_tables(&self, apis: ApiSet) -> ApiSet {
-        match &self.loaded.config.rest {
-            Some(rest) => crate::rest::with_tables(apis, rest, &self.resolver.location()),
-            None => apis,
+        match (&self.loaded.config.rest, &self.rest) {
+            (Some(config), Some(rest)) => rest::with_tables(apis, config, rest),
+            _ => apis,
         }
+    }
+
+    /// The declared tables, if there are any.
+    pub(crate) fn rest(&self) -> Option<&Arc<Rest>> {
+        self.rest.as_ref()
     }
 
     pub(crate) fn document_settings(&self) -> DocumentSettings {
@@ -322,10 +341,23 @@ impl Installation {
     }
 }
 
+fn first_segment(path: &str) -> Option<&str> {
+    path.trim_start_matches('/').split('/').next()
+}
+
+/// A path of declared tables that begins as the server's own routes do.
+fn misplaced_tables(loaded: &Loaded) -> Option<Fault> {
+    let first = first_segment(&loaded.config.rest.as_ref()?.path)?;
+    let served = SERVED.iter().find(|served| **served == first && **served != "api")?;
+    let message = format!("begins with `/{served}`, where the server has routes of its own");
+    Some(loaded.fault_at(&["rest", "path"], message))
+}
+
 /// A prefix before tenants' paths that hides routes of the server.
 fn misplaced_prefix(loaded: &Loaded, location: &TenantLocation) -> Option<Fault> {
     let first = location.path_prefix()?.trim_start_matches('/').split('/').next()?;
-    let served = SERVED.iter().find(|served| **served == first)?;
+    let tables = loaded.config.rest.as_ref().and_then(|rest| first_segment(&rest.path));
+    let served = SERVED.into_iter().chain(tables).find(|served| *served == first)?;
     let mut path = vec!["tenancy".to_owned(), "resolver".to_owned()];
     path.extend(place_of_prefix(&loaded.config.tenancy.resolver.mapping()).unwrap_or_default());
     let path: Vec<&str> = path.iter().map(String::as_str).collect();

@@ -13,7 +13,7 @@ use crate::installation::Installation;
 /// How many tenants are reached at once.
 const AT_ONCE: usize = 10;
 
-pub(super) async fn run(installation: &Installation, apis: &ApiSet, connect: bool) -> Result<u8, Stop> {
+pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool) -> Result<u8, Stop> {
     installation
         .document(apis)
         .map_err(|error| Stop::Misuse(report::chain(&error)))?;

@@ -11,7 +11,7 @@ pub(super) fn schema(registry: &Registry) -> Result<u8, Stop> {
     print_json(&config::schema(registry))
 }
 
-pub(super) fn openapi(installation: &Installation, apis: &ApiSet, yaml: bool) -> Result<u8, Stop> {
+pub(super) fn openapi(installation: &Installation, apis: ApiSet, yaml: bool) -> Result<u8, Stop> {
     let document = installation
         .document(apis)
         .map_err(|error| Stop::Failure(report::chain(&error)))?;

@@ -6,6 +6,7 @@ mod lists;
 mod live;
 mod migrate;
 mod report;
+mod tables;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -60,6 +61,11 @@ enum Command {
         /// As a JSON array
         #[arg(long)]
         json: bool,
+    },
+    /// Write declared tables from a database, or compare databases with them
+    Tables {
+        #[command(subcommand)]
+        command: tables::TablesCommand,
     },
     /// Print the OpenAPI document for this configuration
     Openapi {
@@ -155,7 +161,7 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
         Command::Check { live: true, .. } => live::run(&loaded).await,
         Command::Check { connect, .. } => {
             let (installation, parts) = built(app, loaded).await?;
-            check::run(&installation, &parts.apis, connect).await
+            check::run(&installation, parts.apis, connect).await
         }
         Command::Migrate(flags) => {
             let (installation, _) = built(app, loaded).await?;
@@ -165,9 +171,13 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
             let (installation, _) = built(app, loaded).await?;
             lists::tenants(&installation, json).await
         }
+        Command::Tables { command } => {
+            let (installation, _) = built(app, loaded).await?;
+            tables::run(&installation, command).await
+        }
         Command::Openapi { format } => {
             let (installation, parts) = built(app, loaded).await?;
-            lists::openapi(&installation, &parts.apis, format == DocumentFormat::Yaml)
+            lists::openapi(&installation, parts.apis, format == DocumentFormat::Yaml)
         }
         Command::Schema => lists::schema(&app.registry),
         Command::Plugins { json } => lists::plugins(&app.registry, json),

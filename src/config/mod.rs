@@ -44,6 +44,7 @@ use std::{
     sync::Arc,
 };
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 use tenantry_core::{BuildError, Registry, Sections, without_value};
@@ -56,6 +57,7 @@ pub use sections::{
     Admin, App, Config, Docs, Forwarded, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Rest,
     Sample, Server, ServerLimits, ServerTls, Service, Tenancy, Trace,
 };
+pub(crate) use tables::tables_of_file;
 pub use tenantry_core::ByteSize;
 pub use values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};
 pub use warm_up::WarmUp;
@@ -329,7 +331,7 @@ fn take_sections(value: &mut Value, registry: &Registry, places: &Places) -> Res
 }
 
 /// Into the sections. The schema has said all there is to say; what it cannot say is told here.
-fn deserialize(value: Value, places: &Places) -> Result<Config, Faults> {
+fn deserialize<T: DeserializeOwned>(value: Value, places: &Places) -> Result<T, Faults> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut path = Vec::new();
         for segment in error.path() {

@@ -2,10 +2,16 @@
 
 use std::{path::Path, sync::Arc};
 
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::Deserialize;
+use tenantry_tables::Tables;
+
 use super::{
-    fault::{Fault, Place, Step},
-    read,
+    deserialize,
+    fault::{Fault, Faults, Place, Step},
+    read, refused,
     tree::Node,
+    validate::validate,
     yaml,
 };
 
@@ -28,6 +34,37 @@ pub(crate) fn include(root: &mut Node, base_dir: &Path, faults: &mut Vec<Fault>)
             *node = Node::from_value(&serde_json::json!({}));
         }
     }
+}
+
+/// The tables of a file by itself, checked as those of a configuration are.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn tables_of_file(path: &Path, text: &str) -> Result<Tables, Faults> {
+    let file: Arc<str> = path.display().to_string().into();
+    let place = Place::file(&file);
+    let mut faults = Vec::new();
+    let root = yaml::parse(text, &place, &[], &mut faults);
+    let Some(root) = root.filter(|_| faults.is_empty()) else {
+        return Err(refused(faults));
+    };
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    let schema = settings
+        .into_generator()
+        .into_root_schema_for::<TablesFile>()
+        .to_value();
+    let places = root.places(&place);
+    Faults::check(validate(&root, &places, &schema))?;
+    let TablesFile { tables } = deserialize(root.to_value(), &places)?;
+    Ok(tables)
+}
+
+/// A file with the tables alone.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TablesFile {
+    tables: Tables,
 }
 
 /// Reads a file; `None` if its own faults were told.

@@ -12,7 +12,7 @@ use tenantry_core::{BoxError, Connection, DatabaseError, TenantId, engine::Tenan
 
 use crate::{
     caller::Caller,
-    catalogue::Facts,
+    catalogue::{Catalogue, Facts, compare},
     declaration::Tables,
     model::{Model, Table},
     plan::{
@@ -146,6 +146,13 @@ impl Rest {
             .await?;
         self.schemas.set(tenant, &self.model, dialect, &rows)?;
         Ok(())
+    }
+
+    /// What a catalogue lacks, and has as another type, in words.
+    pub fn differences(&self, driver: &str, backend: DbBackend, catalogue: &Catalogue) -> Vec<String> {
+        let facts = compare(&self.model, Dialect::of(driver, backend), catalogue);
+        let missing = facts.missing.iter().map(|missing| format!("the {missing} is missing"));
+        missing.chain(facts.drift.iter().cloned()).collect()
     }
 
     async fn compare(&self, database: &TenantDatabase) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ mod api;
 mod caller;
 mod catalogue;
 mod declaration;
+mod document;
 mod json;
 mod model;
 mod plan;

@@ -46,7 +46,7 @@ impl TenantResolver for ApiKey {
         };
         let tenant = key.to_str().ok().and_then(|key| self.keys.get(key));
         match tenant {
-            Some(tenant) if keys.next().is_none() => Ok(Resolution::Found(*tenant)),
+            Some(tenant) if keys.next().is_none() => Ok(Resolution::found(*tenant)),
             _ => Err(ResolveError::Unauthenticated {
                 error: Some("invalid_token"),
                 description: "the API key is not known".to_owned(),

@@ -58,6 +58,13 @@ pub(crate) struct ForeignKey {
     pub(crate) to_columns: Vec<String>,
 }
 
+impl Catalogue {
+    /// How many tables and views there are.
+    pub fn table_count(&self) -> usize {
+        self.tables.len()
+    }
+}
+
 /// The statements that read a catalogue, in the order in which [`read`](Self::read) takes their rows.
 #[derive(Debug)]
 pub struct CatalogueReader {

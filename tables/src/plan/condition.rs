@@ -249,6 +249,9 @@ impl<'m> Conditions<'m, '_> {
                 if !column.kind.is_text() {
                     return Err(no_operator(column, sign));
                 }
+                if text.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1 {
+                    return Err(Refusal::bad("22025", "LIKE pattern must not end with escape character"));
+                }
                 let test = ColumnTest::Like {
                     pattern: text.replace('*', "%"),
                     any_case: operator == Operator::ILike,

@@ -1,14 +1,17 @@
 //! Declared tables, served: each table is a route of its own, so that logs and metrics name it.
 
-use std::sync::Arc;
+mod on_connect;
 
-use http::{Method, StatusCode};
+use std::{sync::Arc, time::Duration};
+
+use http::Method;
 use poem::{Body, Endpoint, EndpointExt as _, Request, Response, Result, error::ReadBodyError};
 use tenantry_core::TenantLocation;
 use tenantry_openapi::{ApiSet, DescribedRoute, Dialect, Fault, Problem, ProblemCode, Tenant, target_of};
 use tenantry_tables::{Answer, Ask, At, Failure, Refusal, Rest, Settings};
 
 use crate::config;
+pub(crate) use on_connect::ComparedOnConnect;
 
 /// The methods that a table answers.
 const METHODS: [Method; 6] = [
@@ -20,14 +23,21 @@ const METHODS: [Method; 6] = [
     Method::DELETE,
 ];
 
-/// Adds the routes of the declared tables to `apis`.
-pub(crate) fn with_tables(apis: ApiSet, rest: &config::Rest, location: &TenantLocation) -> ApiSet {
+/// The tables of a configuration.
+pub(crate) fn tables(config: &config::Rest, location: &TenantLocation) -> Arc<Rest> {
     let settings = Settings {
-        max_rows: rest.max_rows,
-        role_claim: rest.role_claim.clone(),
+        max_rows: config.max_rows,
+        role_claim: config.role_claim.clone(),
         other_parameters: query_parameters(location),
     };
-    let served = Arc::new(Rest::new(&rest.tables, settings));
+    Arc::new(Rest::new(&config.tables, settings))
+}
+
+/// When a tenant that lacks a table or a column may be asked again.
+const BEHIND: Duration = Duration::from_secs(1);
+
+/// Adds the routes of the declared tables to `apis`.
+pub(crate) fn with_tables(apis: ApiSet, config: &config::Rest, served: &Arc<Rest>) -> ApiSet {
     let route = |path: String, table: Option<&str>, method: Method| DescribedRoute {
         path,
         method: method.clone(),
@@ -40,11 +50,11 @@ pub(crate) fn with_tables(apis: ApiSet, rest: &config::Rest, location: &TenantLo
     let mut routes = Vec::new();
     for method in METHODS {
         for table in served.table_names() {
-            routes.push(route(format!("{}/{table}", rest.path), Some(table), method.clone()));
+            routes.push(route(format!("{}/{table}", config.path), Some(table), method.clone()));
         }
-        routes.push(route(format!("{}/:table", rest.path), None, method));
+        routes.push(route(format!("{}/:table", config.path), None, method));
     }
-    apis.with_described(r#"{"paths": {}}"#.to_owned(), routes)
+    apis.with_described(served.document(&config.path), routes)
 }
 
 /// The query parameters in which a client names its tenant.
@@ -128,10 +138,13 @@ fn problem(failure: Failure) -> Problem {
     match failure {
         Failure::Refused(refusal) => refused(*refusal),
         Failure::Database(error) => with_message(Problem::from(&error)),
-        Failure::Behind { missing } => with_message(Problem::new(
-            ProblemCode::Other(StatusCode::SERVICE_UNAVAILABLE),
-            format!("The tenant's database does not have the {missing} yet."),
-        )),
+        Failure::Behind { missing } => with_message(
+            Problem::new(
+                ProblemCode::TenantSchemaBehind,
+                format!("The tenant's database does not have the {missing} yet."),
+            )
+            .with_retry_after(BEHIND),
+        ),
     }
 }
 

@@ -1,0 +1,144 @@
+//! `tenantry tables`: declared tables and what the tenants' databases have.
+
+use std::{fs, io, path::PathBuf};
+
+use clap::Subcommand;
+use tenantry_core::{TenantId, engine::OpenedConnection};
+use tenantry_tables::{Catalogue, CatalogueReader, Tables};
+
+use super::{DONE, FAILED, Stop, report};
+use crate::{config, installation::Installation};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TablesCommand {
+    /// Write declared tables from a tenant's database; a file that is there keeps what is written in it
+    Pull {
+        /// The tenant
+        #[arg(long, value_name = "ID")]
+        tenant: String,
+        /// The file
+        #[arg(long, value_name = "FILE", default_value = "tables.yaml")]
+        output: PathBuf,
+    },
+    /// Compare tenants' databases with the declared tables
+    Check {
+        /// Only this tenant (may be given more than once)
+        #[arg(long, value_name = "ID")]
+        tenant: Vec<String>,
+    },
+}
+
+pub(super) async fn run(installation: &Installation, command: TablesCommand) -> Result<u8, Stop> {
+    match command {
+        TablesCommand::Pull { tenant, output } => pull(installation, &tenant, output).await,
+        TablesCommand::Check { tenant } => check(installation, &tenant).await,
+    }
+}
+
+async fn pull(installation: &Installation, tenant: &str, output: PathBuf) -> Result<u8, Stop> {
+    let tenant = parse(installation, tenant)?;
+    let existing = match fs::read_to_string(&output) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(Stop::Misuse(format!("`{}` cannot be read: {error}", output.display())));
+        }
+    };
+    let declared: Option<Tables> = match &existing {
+        Some(text) => Some(config::tables_of_file(&output, text)?),
+        None => None,
+    };
+    let (catalogue, _) = read(installation, &tenant).await?;
+    let known = existing.as_deref().zip(declared.as_ref());
+    let pulled = tenantry_tables::pull(&catalogue, known);
+    if existing.as_deref() != Some(&pulled.text) {
+        fs::write(&output, &pulled.text)
+            .map_err(|error| Stop::Failure(format!("`{}` cannot be written: {error}", output.display())))?;
+    }
+    for added in &pulled.added {
+        report::print(format_args!("added {added}"))?;
+    }
+    for left in &pulled.left {
+        eprintln!("warning: {left}");
+    }
+    let count = catalogue.table_count();
+    report::print(format_args!("{}: {count} tables of `{tenant}`", output.display()))?;
+    Ok(DONE)
+}
+
+async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop> {
+    let Some(rest) = installation.rest() else {
+        return Err(Stop::Misuse(
+            "the configuration declares no tables: `rest` is not set".to_owned(),
+        ));
+    };
+    let mut tenants = match named.is_empty() {
+        true => {
+            let listed = installation.tenants().list().await;
+            listed.map_err(|error| Stop::Failure(format!("the tenants cannot be listed: {}", report::chain(&error))))?
+        }
+        false => named
+            .iter()
+            .map(|id| parse(installation, id))
+            .collect::<Result<_, _>>()?,
+    };
+    tenants.sort_unstable();
+    tenants.dedup();
+    let progress = report::progress(tenants.len(), "comparing");
+    let mut table = report::table(["tenant", "outcome", "difference"]);
+    let mut differing = 0;
+    for tenant in &tenants {
+        let (outcome, differences) = match read(installation, tenant).await {
+            Ok((catalogue, driver)) => {
+                let differences = rest.differences(&driver.0, driver.1, &catalogue);
+                (if differences.is_empty() { "ok" } else { "differs" }, differences)
+            }
+            Err(Stop::Failure(error) | Stop::Misuse(error)) => ("failed", vec![error]),
+        };
+        progress.inc(1);
+        differing += usize::from(outcome != "ok");
+        match differences.as_slice() {
+            [] => drop(table.add_row([tenant.to_string(), outcome.to_owned(), String::new()])),
+            several => several.iter().for_each(|difference| {
+                table.add_row([tenant.to_string(), outcome.to_owned(), difference.clone()]);
+            }),
+        }
+    }
+    progress.finish_and_clear();
+    report::print(&table)?;
+    report::print(format_args!(
+        "{} as declared, {differing} not",
+        tenants.len() - differing
+    ))?;
+    Ok(if differing == 0 { DONE } else { FAILED })
+}
+
+fn parse(installation: &Installation, id: &str) -> Result<TenantId, Stop> {
+    let parsed = installation.id_pattern().parse(id);
+    parsed.map_err(|error| Stop::Misuse(format!("the tenant id {error}")))
+}
+
+/// A tenant's catalogue, and its driver's type and SQL.
+async fn read(
+    installation: &Installation,
+    tenant: &TenantId,
+) -> Result<(Catalogue, (String, sea_orm::DbBackend)), Stop> {
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
+    let opened = installation.tenants().open_connection(tenant).await;
+    let OpenedConnection {
+        driver, mut connection, ..
+    } = opened.map_err(|error| failed(&error))?;
+    let name = driver.migration_dialect().to_owned();
+    let reader = CatalogueReader::of_all(&name, driver.backend());
+    let rows = async {
+        let columns = connection.query(&reader.columns()).await?;
+        let keys = connection.query(&reader.keys()).await?;
+        Ok::<_, tenantry_core::DatabaseError>((columns, keys))
+    };
+    let rows = rows.await;
+    connection.close().await;
+    let (columns, keys) = rows.map_err(|error| failed(&error))?;
+    let catalogue = reader.read(&columns, &keys).map_err(|error| failed(&error))?;
+    Ok((catalogue, (name, driver.backend())))
+}

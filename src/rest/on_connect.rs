@@ -1,0 +1,45 @@
+//! Compares a tenant's catalogue with the declared tables when its pool is opened.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tenantry_core::{
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId,
+    engine::{OnConnect, SchemaVersion},
+};
+use tenantry_tables::Rest;
+
+/// Applies the migrations, and compares then.
+pub(crate) struct ComparedOnConnect {
+    first: Arc<dyn OnConnect>,
+    rest: Arc<Rest>,
+}
+
+impl ComparedOnConnect {
+    pub(crate) fn new(first: Arc<dyn OnConnect>, rest: Arc<Rest>) -> Self {
+        Self { first, rest }
+    }
+}
+
+#[async_trait]
+impl OnConnect for ComparedOnConnect {
+    async fn prepare(
+        &self,
+        tenant: &TenantId,
+        driver: &dyn DatabaseDriver,
+        config: &DatabaseConfig,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        let version = self.first.prepare(tenant, driver, config, connection).await?;
+        let name = driver.migration_dialect();
+        if let Err(error) = self.rest.compare_on(tenant, name, driver.backend(), connection).await {
+            // What is missing is found out by the requests that need it.
+            tracing::debug!(tenant_id = %tenant, error = %error, "the tenant's catalogue cannot be read");
+        }
+        Ok(version)
+    }
+
+    async fn look(&self, driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Option<SchemaVersion> {
+        self.first.look(driver, connection).await
+    }
+}

@@ -1,0 +1,178 @@
+//! The operations of a table.
+
+use serde_json::{Map, Value, json};
+
+use super::{Described, TENANT};
+
+const OBJECT: &str = "application/vnd.pgrst.object+json";
+
+impl Described<'_> {
+    /// The operations that any role may use.
+    pub(super) fn operations(&self) -> Map<String, Value> {
+        let mut operations = Map::new();
+        let readable = self.readable();
+        if let Some(columns) = &readable {
+            operations.insert("get".to_owned(), self.read(columns));
+        }
+        let creates = self.columns(|grant| &grant.create).is_some();
+        let updates = self.columns(|grant| &grant.update).is_some();
+        if creates {
+            operations.insert("post".to_owned(), self.create());
+        }
+        // Changes need filters, and filters what is read.
+        let Some(columns) = readable else { return operations };
+        if updates {
+            operations.insert("patch".to_owned(), self.update(&columns));
+        }
+        if creates && updates && !self.table.key.is_empty() {
+            operations.insert("put".to_owned(), self.replace());
+        }
+        if self.columns(|grant| &grant.delete).is_some() {
+            operations.insert("delete".to_owned(), self.delete(&columns));
+        }
+        operations
+    }
+
+    fn operation(&self, verb: &str, summary: &str, description: String, parameters: Vec<Value>) -> Value {
+        let name = self.table.name.replace('-', "_");
+        json!({
+            "operationId": format!("{verb}_{name}"),
+            "tags": [self.table.name],
+            "summary": summary,
+            "description": description,
+            "security": [{TENANT: []}],
+            "parameters": parameters,
+            "responses": {
+                "400": {"description": "The request is not understood, or a value does not fit: `code` is PGRST100 or a SQLSTATE."},
+                "401": {"description": "The role `anon` may not do this (42501), or the token is not valid."},
+                "403": {"description": "The role may not do this, or not with these rows (42501)."},
+                "406": {"description": "The media type is not available, or the answer is not one row (PGRST116)."},
+            },
+        })
+    }
+
+    fn prefer(&self, words: &str, example: &str) -> Value {
+        json!({
+            "name": "Prefer",
+            "in": "header",
+            "description": words,
+            "required": false,
+            "schema": {"type": "string", "example": example},
+        })
+    }
+
+    fn rows(&self) -> Value {
+        let row = self.reference("Row");
+        json!({
+            "application/json": {"schema": {"type": "array", "items": row}},
+            OBJECT: {"schema": row},
+            "text/csv": {"schema": {"type": "string"}},
+        })
+    }
+
+    fn read(&self, columns: &[usize]) -> Value {
+        let mut parameters = vec![self.select(columns)];
+        parameters.extend(self.filters(columns));
+        parameters.extend(self.groups(columns));
+        parameters.push(self.order(columns));
+        parameters.extend(self.page());
+        parameters.push(self.prefer("`count=exact` counts the rows of all pages.", "count=exact"));
+        let roles = self.roles(|grant| &grant.read);
+        let mut operation = self.operation("read", &format!("Read {}", self.table.name), roles, parameters);
+        let headers = json!({
+            "Content-Range": {
+                "description": "The first and the last row, and how many there are if that was asked.",
+                "schema": {"type": "string", "example": "0-24/3573"},
+            },
+        });
+        operation["responses"]["200"] = json!({"description": "The rows.", "headers": headers, "content": self.rows()});
+        operation["responses"]["206"] =
+            json!({"description": "The rows of one page of several.", "headers": headers, "content": self.rows()});
+        operation["responses"]["404"] =
+            json!({"description": "An operator does not exist for the column's type (42883)."});
+        operation["responses"]["416"] = json!({"description": "There is no such page (PGRST103)."});
+        operation
+    }
+
+    fn create(&self) -> Value {
+        let parameters = vec![self.prefer(
+            "`return=representation` answers the new rows, `return=headers-only` where the row is; `resolution=merge-duplicates` \
+             or `ignore-duplicates` for rows that are there.",
+            "return=representation",
+        )];
+        let roles = self.roles(|grant| &grant.create);
+        let mut operation = self.operation("create", &format!("Create {}", self.table.name), roles, parameters);
+        let row = self.reference("Create");
+        operation["requestBody"] = json!({
+            "required": true,
+            "description": "One row; a list of rows is inserted as a whole or not at all.",
+            "content": {"application/json": {"schema": row}},
+        });
+        operation["responses"]["200"] =
+            json!({"description": "Every row was there and is changed.", "content": self.rows()});
+        operation["responses"]["201"] = json!({"description": "The rows are inserted.", "content": self.rows()});
+        operation["responses"]["409"] =
+            json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
+        operation
+    }
+
+    fn update(&self, columns: &[usize]) -> Value {
+        let mut parameters = self.filters(columns);
+        parameters.push(self.prefer(
+            "`return=representation` answers the changed rows; `max-affected=1` changes no more than one.",
+            "return=representation",
+        ));
+        let roles = format!(
+            "Changes the rows that fit the filters; without a filter 400. {}",
+            self.roles(|grant| &grant.update)
+        );
+        let mut operation = self.operation("update", &format!("Change {}", self.table.name), roles, parameters);
+        operation["requestBody"] = json!({
+            "required": true,
+            "content": {"application/json": {"schema": self.reference("Update")}},
+        });
+        operation["responses"]["200"] = json!({"description": "The changed rows.", "content": self.rows()});
+        operation["responses"]["204"] = json!({"description": "The rows are changed."});
+        operation["responses"]["409"] =
+            json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
+        operation
+    }
+
+    fn replace(&self) -> Value {
+        let mut parameters = self.filters(&self.table.key);
+        for parameter in &mut parameters {
+            parameter["required"] = true.into();
+            parameter["description"] = "The row's key, with `eq`.".into();
+        }
+        let (parameters, schema) = (parameters, self.reference("Create"));
+        let roles = self.roles(|grant| &grant.create);
+        let roles = format!("The body is the whole row, with the key that the filters name. {roles}");
+        let mut operation = self.operation("replace", &format!("Put one of {}", self.table.name), roles, parameters);
+        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        operation["responses"]["200"] =
+            json!({"description": "The row was there and is changed.", "content": self.rows()});
+        operation["responses"]["201"] = json!({"description": "The row is inserted.", "content": self.rows()});
+        operation["responses"]["204"] = json!({"description": "The row is as the body says."});
+        operation["responses"]["405"] = json!({"description": "The filters are not the whole key (PGRST105)."});
+        operation["responses"]["409"] =
+            json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
+        operation
+    }
+
+    fn delete(&self, columns: &[usize]) -> Value {
+        let mut parameters = self.filters(columns);
+        parameters.push(self.prefer(
+            "`return=representation` answers the removed rows; `max-affected=1` removes no more than one.",
+            "return=representation",
+        ));
+        let roles = format!(
+            "Removes the rows that fit the filters; without a filter 400. {}",
+            self.roles(|grant| &grant.delete)
+        );
+        let mut operation = self.operation("delete", &format!("Remove {}", self.table.name), roles, parameters);
+        operation["responses"]["200"] = json!({"description": "The removed rows.", "content": self.rows()});
+        operation["responses"]["204"] = json!({"description": "The rows are removed."});
+        operation["responses"]["409"] = json!({"description": "A row is still referred to (23503)."});
+        operation
+    }
+}
