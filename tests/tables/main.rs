@@ -6,5 +6,6 @@ mod case;
 mod errors;
 mod pages;
 mod reads;
+mod schemas;
 mod shop;
 mod writes;
