@@ -115,14 +115,9 @@ pub(super) fn version_of(name: &str) -> &str {
     number.split('_').next().unwrap_or(number)
 }
 
-/// Whether there is no such table. A driver of one's own may report SQLite's general error for it: if
-/// that was another one, making the table shows it.
+/// Whether there is no such table.
 pub(super) fn is_missing_table(error: &DatabaseError) -> bool {
-    match error.kind {
-        DatabaseErrorKind::TableMissing => true,
-        DatabaseErrorKind::Other => error.code.as_deref() == Some("1"),
-        _ => false,
-    }
+    error.kind == DatabaseErrorKind::TableMissing
 }
 
 pub(super) async fn create_table(

@@ -14,7 +14,7 @@ CASE WHEN a.attnotnull THEN '0' ELSE '1' END, \
 CASE WHEN a.atthasdef OR a.attidentity <> '' THEN '1' ELSE '0' END, \
 CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' THEN '1' ELSE '0' END, \
 CASE WHEN t.typtype = 'e' THEN quote_ident(tn.nspname) || '.' || quote_ident(t.typname) END::text, \
-(SELECT string_agg(e.enumlabel, chr(10) ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid)::text, \
+(SELECT string_agg(e.enumlabel::text, chr(10) ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid)::text, \
 col_description(c.oid, a.attnum)::text, obj_description(c.oid, 'pg_class')::text, \
 CASE WHEN pg_table_is_visible(c.oid) THEN '1' ELSE '0' END \
 FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
