@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 use serde_json::{Map, Value};
-use tenantry_core::{BoxError, Connection, DatabaseError, TenantId, engine::TenantDatabase};
+use tenantry_core::{BoxError, Connection, DatabaseError, DatabaseErrorKind, TenantId, engine::TenantDatabase};
 
 use crate::{
     caller::Caller,
@@ -100,7 +100,15 @@ impl Rest {
     /// # Errors
     /// See [`Failure`].
     pub async fn answer(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
-        let answered = self.answer_once(database, ask).await;
+        let was_known = self.schemas.facts(database.tenant()).is_some();
+        let mut answered = self.answer_once(database, ask).await;
+        if matches!(&answered, Err(Failure::Database(error)) if is_refused(error))
+            && !was_known
+            && self.schemas.facts(database.tenant()).is_some()
+        {
+            // Its pool was opened by this very request, and how it differs is known since then.
+            answered = self.answer_once(database, ask).await;
+        }
         let lacks = match &answered {
             Err(Failure::Behind { .. }) => true,
             Err(Failure::Database(error)) => lacks_something(error),
@@ -206,6 +214,14 @@ struct Request<'r> {
 fn lacks_something(error: &DbErr) -> bool {
     let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
     matches!(code, Some("42P01" | "42703" | "1146" | "1054" | "942" | "904" | "1"))
+}
+
+/// Whether the database refused a statement, which has had no effect then.
+fn is_refused(error: &DbErr) -> bool {
+    matches!(
+        DatabaseErrorKind::of(error),
+        DatabaseErrorKind::Other | DatabaseErrorKind::TableMissing
+    )
 }
 
 fn behind(failure: Failure) -> Failure {
