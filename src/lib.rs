@@ -52,5 +52,5 @@ pub use tenantry_core as core;
 #[cfg(feature = "testing")]
 pub use tenantry_core::conformance;
 pub use tenantry_openapi as openapi;
-pub use tenantry_openapi::{Failure, Operator, Problem, RequestId, Tenant, log_field};
+pub use tenantry_openapi::{Failure, Fault, Operator, Problem, RequestId, Tenant, log_field};
 pub use tokio_util::sync::CancellationToken;
