@@ -8,6 +8,8 @@ use tenantry_openapi::{Readiness, ReadinessCheck};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::cause::Cause;
+
 type Work = Box<dyn FnOnce(Tenants, CancellationToken) -> BoxFuture<'static, ()> + Send>;
 type Check = Box<dyn Fn(Tenants) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
@@ -83,7 +85,9 @@ async fn keep_checking(
         };
         match &error {
             None if passed_before == Some(false) => tracing::info!(name, "a readiness check passes again"),
-            Some(error) if passed_before != Some(false) => tracing::warn!(name, %error, "a readiness check fails"),
+            Some(error) if passed_before != Some(false) => {
+                tracing::warn!(name, error = %Cause(&**error), "a readiness check fails");
+            }
             _ => {}
         }
         passed_before = Some(error.is_none());

@@ -20,6 +20,8 @@ use tenantry_core::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::cause::Cause;
+
 const TABLE: &str = "tenantry_jobs";
 /// The longest name of a job.
 const LONGEST_NAME: u32 = 100;
@@ -206,6 +208,7 @@ async fn create_table(database: &TenantDatabase) {
     }
     // Another instance may make it at the same time.
     if let Err(error) = database.execute(&table).await {
+        let error = Cause(&error);
         tracing::debug!(tenant_id = %database.tenant(), %error, "the table of jobs cannot be made");
     }
 }
@@ -223,6 +226,7 @@ impl Known {
             Err(error) => {
                 self.0
                     .extend(tenants.usage_snapshot().known.iter().map(|tenant| tenant.id));
+                let error = Cause(&error);
                 tracing::warn!(
                     job = name, %error, tenants = self.0.len(),
                     "the tenants cannot be listed; the job runs for those that are known"
@@ -286,8 +290,8 @@ where
 {
     let now = since_epoch();
     let failed = |error: BoxError| {
-        let error = sentence(&*error);
-        tracing::error!(job = name, tenant_id = %tenant, error, "a job failed for a tenant and is repeated");
+        let error = Cause(&*error);
+        tracing::error!(job = name, tenant_id = %tenant, %error, "a job failed for a tenant and is repeated");
         now + schedule.retry()
     };
     let database = match tenants.acquire(&tenant).await {
@@ -322,19 +326,13 @@ where
         Err(error) => Err(error.into()),
     };
     if let Err(error) = written {
-        let error = sentence(&*error);
+        let error = Cause(&*error);
         tracing::warn!(
-            job = name, tenant_id = %tenant, error,
+            job = name, tenant_id = %tenant, %error,
             "when a job is due again cannot be written; it is repeated in an hour"
         );
     }
     next
-}
-
-/// An error and what caused it, in one line.
-fn sentence(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

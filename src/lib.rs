@@ -29,6 +29,7 @@
 
 mod app;
 mod background;
+mod cause;
 mod command_line;
 pub mod config;
 mod installation;

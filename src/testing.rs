@@ -18,6 +18,8 @@
 //! # }
 //! ```
 //!
+//! The server's log is part of a test's output, which `cargo test` shows if the test fails.
+//!
 //! What goes wrong here ends the test: these functions panic and say why. A plugin of your own runs
 //! the suite of its family, in [`conformance`](crate::conformance).
 
@@ -77,6 +79,7 @@ impl TestApp {
             Ok(server) => server,
             Err(error) => panic!("the server does not start: {}", chain(&error)),
         };
+        crate::telemetry::start_in_test();
         let client = reqwest::Client::builder().no_proxy().build();
         Self {
             server,

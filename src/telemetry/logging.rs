@@ -80,6 +80,24 @@ pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
     start(settings, None::<NoLayer>)
 }
 
+/// Sends log lines to where a test's output goes, unless something in this process logs already.
+/// `cargo test` shows it for tests that fail.
+#[cfg(feature = "testing")]
+pub(crate) fn start_in_test() {
+    let lines = fmt::layer()
+        .with_test_writer()
+        .event_format(OfRequest::text(fmt::format().with_ansi(false)))
+        .with_filter(filter_fn(may_be_logged));
+    if let Ok(filter) = filter("info") {
+        // Another test of the same process may have been first.
+        drop(
+            tracing_subscriber::registry()
+                .with(lines.with_filter(filter))
+                .try_init(),
+        );
+    }
+}
+
 /// No layer beside the log's.
 pub(crate) type NoLayer = Box<dyn Layer<Logged> + Send + Sync>;
 

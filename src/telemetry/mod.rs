@@ -22,6 +22,8 @@ use crate::config::Loaded;
 #[cfg(feature = "otlp")]
 pub use exporters::ExporterError;
 pub(crate) use logging::RunningLog;
+#[cfg(feature = "testing")]
+pub(crate) use logging::start_in_test;
 pub use logging::{LoggingError, start_logging};
 pub(crate) use metrics::Metrics;
 pub use metrics::MetricsError;

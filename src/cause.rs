@@ -1,0 +1,66 @@
+//! Errors of a program of one's own, in log lines.
+
+use std::{error::Error, fmt, io};
+
+use sea_orm::DbErr;
+use tenantry_core::{DatabaseError, DatabaseErrorKind};
+
+/// An error and what caused it, in one line. Of a database's error it shows the kind and the code: its
+/// words may repeat a value.
+pub(crate) struct Cause<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut next = Some(self.0);
+        let mut separator = "";
+        while let Some(error) = next {
+            // It shows the error that it holds as its own.
+            let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            if let Some(held) = held {
+                next = Some(held);
+                continue;
+            }
+            f.write_str(separator)?;
+            if let Some(error) = error.downcast_ref::<DbErr>() {
+                return match DatabaseError::find(error) {
+                    Some(error) => write!(f, "{error}"),
+                    None => write!(f, "database error: {}", DatabaseErrorKind::of(error).as_str()),
+                };
+            }
+            write!(f, "{error}")?;
+            if error.is::<DatabaseError>() {
+                return Ok(());
+            }
+            separator = ": ";
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_core::BoxError;
+
+    use super::*;
+
+    #[test]
+    fn a_database_s_words_are_not_repeated() {
+        let error = || {
+            DatabaseError::new(DatabaseErrorKind::Other)
+                .with_code("42P01")
+                .with_source("canary")
+        };
+        let errors: [BoxError; 3] = [
+            error().into_db_err().into(),
+            error().into(),
+            std::io::Error::other(error().into_db_err()).into(),
+        ];
+        for error in errors {
+            let text = Cause(&*error).to_string();
+            assert!(text.contains("42P01") && !text.contains("canary"), "{text}");
+        }
+        let other: BoxError = "the warehouse is closed".into();
+        assert_eq!(Cause(&*other).to_string(), "the warehouse is closed");
+    }
+}
