@@ -15,7 +15,7 @@ use crate::{
 
 const HTML: &str = include_str!("fleet_page/page.html");
 const STYLE: &str = include_str!("fleet_page/page.css");
-const SCRIPT: &str = include_str!("fleet_page/page.js");
+const SCRIPT: &str = concat!(include_str!("fleet_page/charts.js"), include_str!("fleet_page/page.js"));
 
 /// Adds the page. Anyone who reaches the listener gets it; it holds nothing but its own text. `asks` is
 /// whether operators present a token: the page then asks for it before it reads anything.

@@ -44,7 +44,11 @@ pub(super) async fn run(installation: &Installation, flags: Adopt) -> Result<u8,
     } else {
         let mut table = report::table(["tenant", "recorded", "outcome"]);
         for outcome in &outcomes {
-            table.add_row([outcome.tenant.to_string(), outcome.applied.join(", "), outcome.told()]);
+            table.add_row([
+                outcome.tenant.to_string(),
+                outcome.applied.join(", "),
+                outcome.summary(),
+            ]);
         }
         report::print(&table)?;
     }

@@ -272,7 +272,7 @@ fn show(outcomes: &[Outcome], flags: &Apply) -> Result<(), Stop> {
             outcome.tenant.to_string(),
             outcome.applied.join(", "),
             already,
-            outcome.told(),
+            outcome.summary(),
         ]);
     }
     report::print(&table)?;

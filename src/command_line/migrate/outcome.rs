@@ -78,7 +78,7 @@ impl Outcome {
     }
 
     /// The last cell of a row.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         match (&self.error, self.outcome) {
             (Some(fault), _) => fault.detail.clone(),
             (None, Word::NotReached) => "not reached".to_owned(),

@@ -50,11 +50,11 @@ impl Row {
     }
 
     /// What is not as it should be, for the table.
-    fn told(&self) -> String {
-        let mut told = Vec::new();
+    fn summary(&self) -> String {
+        let mut parts = Vec::new();
         let mut list = |what: &str, names: &[String]| {
             if !names.is_empty() {
-                told.push(format!("{what} {}", names.join(", ")));
+                parts.push(format!("{what} {}", names.join(", ")));
             }
         };
         list("failed:", self.failed.as_slice());
@@ -62,12 +62,12 @@ impl Row {
         list("ahead:", &self.ahead);
         list("drift:", &self.drift);
         if let Some(fault) = &self.error {
-            told.push(fault.detail.clone());
+            parts.push(fault.detail.clone());
         }
-        match told.is_empty() {
+        match parts.is_empty() {
             true if self.pending.is_empty() => "current".to_owned(),
             true => "behind".to_owned(),
-            false => told.join("; "),
+            false => parts.join("; "),
         }
     }
 }
@@ -256,7 +256,7 @@ fn show(rows: &[Row], json: bool) -> Result<(), Stop> {
             text(&row.driver),
             text(&row.version),
             pending,
-            row.told(),
+            row.summary(),
         ]);
     }
     report::print(&table)?;
