@@ -47,7 +47,8 @@ test: ## Every test
 
 coverage: ## Every test, with the lines it reached in target/llvm-cov/html (cargo install cargo-llvm-cov)
 	cargo build --quiet --workspace --bin tenantry-test-servers
-	TENANTRY_TEST_MOTO="$$(./scripts/test-tools)/moto_server" TENANTRY_TEST_BAO="$$(./scripts/test-tools)/bao" target/debug/tenantry-test-servers \
+	tools=$$(./scripts/test-tools) && TENANTRY_TEST_MOTO="$$tools/moto_server" TENANTRY_TEST_BAO="$$tools/bao" \
+		TENANTRY_TEST_DRONGO="$$tools/drongo" target/debug/tenantry-test-servers \
 		cargo llvm-cov --workspace --html
 
 test-tenant1: ## Ask the running program for tenant1's users

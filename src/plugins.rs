@@ -21,9 +21,13 @@ pub fn register(registry: &mut Registry) {
 
     #[cfg(feature = "aws")]
     registry.provider::<providers::AwsSecretsManagerProvider>();
+    #[cfg(feature = "aws-ssm")]
+    registry.provider::<providers::AwsSsmProvider>();
     registry.provider::<providers::DirectoryProvider>();
     registry.provider::<providers::EnvProvider>();
     registry.provider::<providers::FileProvider>();
+    #[cfg(feature = "gcp")]
+    registry.provider::<providers::GcpSecretManagerProvider>();
     registry.provider::<providers::StaticProvider>();
     #[cfg(feature = "vault")]
     registry.provider::<providers::VaultProvider>();

@@ -13,6 +13,8 @@ mod mysql;
 mod oracle;
 #[cfg(feature = "postgresql")]
 mod postgresql;
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
+mod rds_iam;
 #[cfg(any(feature = "mysql", feature = "postgresql", feature = "sqlite"))]
 mod script;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]

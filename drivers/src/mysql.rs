@@ -25,6 +25,7 @@ use tenantry_core::{
 use crate::{
     allowed_hosts, live_address,
     max_answer::MaxAnswer,
+    rds_iam::RdsIam,
     script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{
@@ -78,6 +79,7 @@ pub struct MysqlDriver {
     /// Held by the one connection that ends abandoned sessions.
     control: Arc<tokio::sync::Mutex<()>>,
     changed: Arc<ChangedLogins>,
+    rds_iam: RdsIam,
 }
 
 impl Plugin<dyn DatabaseDriver> for MysqlDriver {
@@ -94,6 +96,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
             environment: context.environment.clone(),
             control: Arc::default(),
             changed: Arc::default(),
+            rds_iam: RdsIam::default(),
         })
     }
 }
@@ -109,6 +112,7 @@ impl MysqlDriver {
         address: &ServerAddress<'_>,
         config: &DatabaseConfig,
         certificates: Certificates,
+        password: Option<&SecretString>,
     ) -> MySqlConnectOptions {
         let mut options = MySqlConnectOptions::new()
             .host(address.host)
@@ -117,6 +121,8 @@ impl MysqlDriver {
             .username(address.username)
             .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
             .ssl_mode(ssl_mode(address, config))
+            // A token goes in clear text, over TLS.
+            .enable_cleartext_plugin(config.rds_iam.is_some())
             // `session` sets all of these, and more, in one round trip.
             .set_names(false)
             .timezone(None)
@@ -125,7 +131,7 @@ impl MysqlDriver {
         if address.host.starts_with('/') {
             options = options.socket(address.host);
         }
-        if let Some(password) = &config.password {
+        if let Some(password) = password {
             options = options.password(password.expose_secret());
         }
         if let Some(ca) = certificates.ca {
@@ -294,6 +300,8 @@ struct SessionId {
 /// want to answer it.
 struct EndsSession {
     options: MySqlConnectOptions,
+    /// What makes a token for another login, and its region.
+    by_token: Option<(RdsIam, String)>,
     login: Login,
     changed: Arc<ChangedLogins>,
     id: SessionId,
@@ -345,6 +353,11 @@ impl EndsSession {
         let mut options = self.options.clone();
         if let Some(((.., user), password)) = self.changed.latest(&self.login) {
             options = options.username(&user).password(password.expose_secret());
+        } else if let Some((rds_iam, region)) = &self.by_token {
+            let (host, port, user) = &self.login;
+            let token = rds_iam.token(Some(region), host, *port, user).await;
+            let token = token.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+            options = options.password(token.as_ref().map_or("", |token| token.expose_secret()));
         }
         let mut connection = options.connect().await?;
         let ended = self.end_over(&mut connection).await;
@@ -418,6 +431,7 @@ impl DatabaseDriver for MysqlDriver {
             let reason = "cannot be honoured over a Unix socket, which has no host's name to verify: remove it";
             return Err(SecretInvalid::new("tls.mode", reason));
         }
+        RdsIam::validate(config)?;
         tls::validate(&config.tls)
     }
 
@@ -426,7 +440,13 @@ impl DatabaseDriver for MysqlDriver {
         self.validate(config).map_err(invalid)?;
         let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
         let certificates = Certificates::read(config, &self.base_dir).await?;
-        let options = self.options(&address, config, certificates);
+        let region = config.rds_iam.as_deref();
+        let token = self
+            .rds_iam
+            .token(region, address.host, address.port, address.username)
+            .await?;
+        let password = token.as_ref().or(config.password.as_ref());
+        let options = self.options(&address, config, certificates, password);
         let failed = |error| match error {
             sqlx::Error::Configuration(cause) if wants_encrypted_password(&*cause) => {
                 DriverError::new(DriverErrorKind::Tls, NoPlainPassword)
@@ -462,6 +482,7 @@ impl DatabaseDriver for MysqlDriver {
             .await
             .map_err(|error| begin_error(error, connect_kind))?;
         let ends_session = EndsSession {
+            by_token: region.map(|region| (self.rds_iam.clone(), region.to_owned())),
             options,
             login: login(&address),
             changed: self.changed.clone(),

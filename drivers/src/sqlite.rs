@@ -219,6 +219,7 @@ fn refuse_servers(config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         return Err(SecretInvalid::new("tls.mode", NOT_HERE));
     }
     config.refuse_certificates(NOT_HERE)?;
+    config.refuse_rds_iam()?;
     config.refuse_transaction_pooler()
 }
 

@@ -1,13 +1,19 @@
 //! The places where tenants' secrets are kept: one file for each provider.
 
+#[cfg(any(feature = "aws", feature = "aws-ssm"))]
+mod aws;
 #[cfg(feature = "aws")]
 pub mod aws_secrets_manager;
-#[cfg(any(feature = "aws", feature = "vault"))]
+#[cfg(feature = "aws-ssm")]
+pub mod aws_ssm;
+#[cfg(any(feature = "aws", feature = "aws-ssm", feature = "gcp", feature = "vault"))]
 mod defaults;
 pub mod directory;
 pub mod env;
 pub mod file;
 mod folder_watch;
+#[cfg(feature = "gcp")]
+pub mod gcp_secret_manager;
 mod secret_text;
 pub mod r#static;
 #[cfg(feature = "vault")]
@@ -15,9 +21,13 @@ pub mod vault;
 
 #[cfg(feature = "aws")]
 pub use aws_secrets_manager::AwsSecretsManagerProvider;
+#[cfg(feature = "aws-ssm")]
+pub use aws_ssm::AwsSsmProvider;
 pub use directory::DirectoryProvider;
 pub use env::EnvProvider;
 pub use file::FileProvider;
+#[cfg(feature = "gcp")]
+pub use gcp_secret_manager::GcpSecretManagerProvider;
 pub use r#static::StaticProvider;
 #[cfg(feature = "vault")]
 pub use vault::VaultProvider;

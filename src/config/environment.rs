@@ -37,6 +37,8 @@ pub const WELL_KNOWN_OF_PLUGINS: &[(&str, &str, &str, &str)] = &[
     ("MULTITENANT_RESOLVER_HEADER", "resolver", "header", "name"),
     ("AWS_REGION", "provider", "aws-secrets-manager", "region"),
     ("AWS_ENDPOINT_URL", "provider", "aws-secrets-manager", "endpoint_url"),
+    ("AWS_REGION", "provider", "aws-ssm", "region"),
+    ("AWS_ENDPOINT_URL", "provider", "aws-ssm", "endpoint_url"),
 ];
 
 /// The environment variables that configuration may use. A value, so that a test has its own.

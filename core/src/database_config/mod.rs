@@ -45,6 +45,9 @@ pub struct DatabaseConfig {
     pub username: Option<String>,
     /// The password.
     pub password: Option<SecretString>,
+    /// For `auth: rds-iam`, the region of the database. A token that is made for each login takes the
+    /// password's place, and `tls.mode` is `require` at least.
+    pub rds_iam: Option<String>,
     /// How a session begins.
     pub session: SessionConfig,
     /// What the secret says of the tenant's pool.
@@ -87,6 +90,7 @@ impl DatabaseConfig {
             create: fields.boolean("create")?,
             username: fields.first_text(&["username", "user"])?,
             password: fields.text("password")?.map(SecretString::from),
+            rds_iam: None,
             session: SessionConfig {
                 schema: fields.text("schema")?,
                 ..SessionConfig::default()
@@ -108,7 +112,38 @@ impl DatabaseConfig {
             return Err(SecretInvalid::new("type", "is missing"));
         }
         config.tls.settle()?;
+        match fields.text("auth")?.as_deref() {
+            None | Some("password") => {}
+            Some("rds-iam") => config.log_in_by_token(fields.text("region")?)?,
+            Some(_) => return Err(SecretInvalid::new("auth", "is neither `password` nor `rds-iam`")),
+        }
         Ok(config)
+    }
+
+    /// Settles `auth: rds-iam`. Without a `region` in the secret, the host's name tells it.
+    fn log_in_by_token(&mut self, region: Option<String>) -> Result<(), SecretInvalid> {
+        let wrong = |field: &str, reason: &str| Err(SecretInvalid::new(field, reason));
+        if self.password.is_some() {
+            return wrong("password", "is not used with `auth: rds-iam`: remove it");
+        }
+        let mut hosts = self.host.iter().chain(self.other_servers.iter().map(|(host, _)| host));
+        if hosts.any(|host| host.starts_with('/')) {
+            return wrong("host", "is a Unix socket, which `auth: rds-iam` cannot use");
+        }
+        if *self.tls.mode.get_or_insert(TlsMode::Require) < TlsMode::Require {
+            return wrong("tls.mode", "must be `require` or stricter with `auth: rds-iam`");
+        }
+        let in_name = |host: &String| {
+            let name = host.strip_suffix(".rds.amazonaws.com")?;
+            name.rsplit_once('.').map(|(_, region)| region.to_owned())
+        };
+        match region.or_else(|| self.host.as_ref().and_then(in_name)) {
+            None => wrong("region", "is missing"),
+            region => {
+                self.rds_iam = region;
+                Ok(())
+            }
+        }
     }
 
     /// A driver's own field below the secret's root, by JSON pointer, such as `/oracle/sid`.
@@ -127,6 +162,20 @@ impl DatabaseConfig {
                 "is `transaction`, which works with the driver `postgresql` only: remove it",
             )),
             Some(Pooler::None) | None => Ok(()),
+        }
+    }
+
+    /// Refuses `auth: rds-iam` for a driver whose databases Amazon RDS does not log in to by tokens.
+    ///
+    /// # Errors
+    /// The secret has `auth: rds-iam`.
+    pub fn refuse_rds_iam(&self) -> Result<(), SecretInvalid> {
+        match self.rds_iam {
+            Some(_) => Err(SecretInvalid::new(
+                "auth",
+                "is `rds-iam`, which works with the drivers `postgresql` and `mysql` only",
+            )),
+            None => Ok(()),
         }
     }
 

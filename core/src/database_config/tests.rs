@@ -199,3 +199,38 @@ fn every_key_of_tls_is_honoured_or_refused() {
         assert_eq!(tls(keys.clone()).err().as_deref(), Some(field), "{keys}");
     }
 }
+
+#[test]
+fn a_token_takes_the_password_s_place_and_demands_tls() {
+    let secret = |more: Value| {
+        let mut secret = json!({"type": "postgresql", "host": "db.example", "username": "u", "auth": "rds-iam"});
+        secret
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        DatabaseConfig::parse(&SecretValue::new(secret))
+    };
+    let config = secret(json!({"region": "eu-central-1"})).unwrap();
+    assert_eq!(config.rds_iam.as_deref(), Some("eu-central-1"));
+    assert_eq!(config.tls.mode, Some(TlsMode::Require));
+    let config =
+        secret(json!({"host": "db1.abc.eu-west-1.rds.amazonaws.com", "tls": {"mode": "verify-full"}})).unwrap();
+    assert_eq!(
+        (config.rds_iam.as_deref(), config.tls.mode),
+        (Some("eu-west-1"), Some(TlsMode::VerifyFull))
+    );
+    assert_eq!(secret(json!({"auth": "password"})).unwrap().rds_iam, None);
+    let cases = [
+        (json!({}), "region"),
+        (json!({"region": "r", "password": "canary"}), "password"),
+        (json!({"region": "r", "tls": {"mode": "prefer"}}), "tls.mode"),
+        (json!({"region": "r", "tls": {"mode": "disable"}}), "tls.mode"),
+        (json!({"region": "r", "host": "/run/postgresql"}), "host"),
+        (json!({"auth": "canary"}), "auth"),
+    ];
+    for (more, field) in cases {
+        let error = secret(more).unwrap_err();
+        assert_eq!(error.field, field);
+        assert!(!error.to_string().contains("canary"));
+    }
+}

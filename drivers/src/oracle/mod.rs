@@ -160,6 +160,7 @@ impl DatabaseDriver for OracleDriver {
     }
 
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        config.refuse_rds_iam()?;
         config.refuse_transaction_pooler()?;
         config.refuse_certificates("cannot be used: Oracle's client library takes certificates from a wallet only")?;
         self.address(config)?;

@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use sea_orm::{DbBackend, TransactionOptions};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sqlx::{
     ConnectOptions as _, PgConnection,
@@ -25,6 +25,7 @@ use tenantry_core::{
 use crate::{
     allowed_hosts, live_address,
     max_answer::MaxAnswer,
+    rds_iam::RdsIam,
     script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{
@@ -86,6 +87,7 @@ pub struct PostgresqlDriver {
     max_answer: MaxAnswer,
     base_dir: PathBuf,
     environment: String,
+    rds_iam: RdsIam,
 }
 
 impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
@@ -103,6 +105,7 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
             config,
             base_dir: context.base_dir.clone(),
             environment: context.environment.clone(),
+            rds_iam: RdsIam::default(),
         })
     }
 }
@@ -144,12 +147,17 @@ impl PostgresqlDriver {
         config: &DatabaseConfig,
         certificates: Certificates,
     ) -> Result<PgConnection, DriverError> {
-        let login = self.log_in_to(address, config, certificates.clone());
+        let token = self
+            .rds_iam
+            .token(config.rds_iam.as_deref(), address.host, address.port, address.username)
+            .await?;
+        let password = token.as_ref().or(config.password.as_ref());
+        let login = self.log_in_to(address, config, certificates.clone(), password);
         match live_address::logged_in(&address, config, login).await {
             Ok(outcome) => outcome,
             Err(live) => {
                 let host = &live.to_string();
-                self.log_in_to(ServerAddress { host, ..address }, config, certificates)
+                self.log_in_to(ServerAddress { host, ..address }, config, certificates, password)
                     .await
             }
         }
@@ -160,6 +168,7 @@ impl PostgresqlDriver {
         address: ServerAddress<'_>,
         config: &DatabaseConfig,
         certificates: Certificates,
+        password: Option<&SecretString>,
     ) -> Result<PgConnection, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
         let options = self.options(&address, config, certificates);
@@ -173,7 +182,7 @@ impl PostgresqlDriver {
         };
         let name = config.session.application_name.as_ref();
         let name = name.unwrap_or(&self.config.application_name);
-        let password = config.password.as_ref().map_or("", |password| password.expose_secret());
+        let password = password.map_or("", |password| password.expose_secret());
         in_long_steps(log_in(options, name, password)).await.map_err(failed)
     }
 
@@ -247,6 +256,7 @@ impl DatabaseDriver for PostgresqlDriver {
                 "has `options` that would not reach a session behind a pooler: write `ALTER ROLE .. SET` instead";
             return Err(SecretInvalid::new("url", reason));
         }
+        RdsIam::validate(config)?;
         tls::validate(&config.tls)
     }
 

@@ -1,17 +1,20 @@
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use aws_credential_types::provider::{self, ProvideCredentials, error::CredentialsError, future};
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::{
+    self, ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
+};
 use aws_sdk_secretsmanager::config::Credentials;
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_core::{
     DatabaseConfig, Registry,
-    conformance::provider::{CANARY, ProviderFixture, check},
+    conformance::provider::{CANARY, Misbehaviour, ProviderFixture, check},
 };
-use tenantry_test_support::MotoServer;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tenantry_test_support::{HttpStub, MotoServer, StubAnswer};
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -114,6 +117,25 @@ impl ProviderFixture for Fixture {
     async fn break_it(&self) -> bool {
         self.moto.stop().await.unwrap();
         true
+    }
+
+    async fn misbehaving(&self, how: Misbehaviour) -> Option<Arc<dyn SecretProvider>> {
+        let stub = HttpStub::start(move |request| match how {
+            Misbehaviour::Throttles => {
+                let answer = StubAnswer::json("400 Bad Request", r#"{"__type": "ThrottlingException"}"#);
+                answer.with_headers("Retry-After: 7\r\n")
+            }
+            Misbehaviour::CutsPages if !request.contains("NextToken") => {
+                let name = name_of("tenant1");
+                StubAnswer::json(
+                    "200 OK",
+                    json!({"SecretList": [{"Name": name}], "NextToken": "2"}).to_string(),
+                )
+            }
+            _ => StubAnswer::json("200 OK", json!({"SecretString": CANARY, "SecretList": []}).to_string()).cut(),
+        });
+        let stub = Box::leak(Box::new(stub.await.unwrap()));
+        Some(Arc::new(build(&stub.url()).await))
     }
 }
 
@@ -237,34 +259,11 @@ async fn a_role_is_assumed_where_sts_is() {
     assert!(matches!(error, ProviderError::Unavailable(_)), "{error:?}");
 }
 
-/// Answers every request with the same bytes.
-async fn answering(status: &str, headers: &str, body: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            tokio::spawn(async move {
-                let mut request = [0; 16 * 1024];
-                let mut len = 0;
-                // The body of either call ends with a brace, the head before it does not hold one.
-                while !request[..len].ends_with(b"}") {
-                    len += stream.read(&mut request[len..]).await.unwrap();
-                }
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            });
-        }
-    });
-    format!("http://{address}")
-}
-
 async fn fails_with(status: &str, headers: &str, body: &str) -> ProviderError {
-    let endpoint = answering(status, headers, body).await;
-    let provider = build(&endpoint).await;
+    let (status, headers, body) = (status.to_owned(), headers.to_owned(), body.to_owned());
+    let stub = HttpStub::start(move |_| StubAnswer::json(&status, body.as_str()).with_headers(&headers));
+    let stub = stub.await.unwrap();
+    let provider = build(&stub.url()).await;
     let error = provider.fetch(&id("tenant1")).await.unwrap_err();
     let listed = provider.list().await;
     let told = format!("{error} {error:?} {listed:?}");
@@ -397,43 +396,4 @@ async fn defaults_that_are_no_mapping_are_not_repeated() {
     assert!(!format!("{error} {error:?}").contains(CANARY));
     let config: Config = serde_json::from_value(json!({"defaults": {"password": CANARY}})).unwrap();
     assert!(!format!("{config:?}").contains(CANARY));
-}
-
-#[test]
-fn the_prefix_takes_the_environment_in() {
-    assert_eq!(
-        name_prefix("/tenantry/{environment}", "production").unwrap(),
-        "/tenantry/production/"
-    );
-    assert_eq!(name_prefix("acme/db/", "production").unwrap(), "acme/db/");
-    assert_eq!(
-        name_prefix("/tenantry/{environment}", "my env").unwrap_err().path,
-        ["prefix"]
-    );
-}
-
-#[test]
-fn the_environment_comes_before_the_file() {
-    let config = || Config {
-        region: Some("file".to_owned()),
-        endpoint_url: Some("http://file".to_owned()),
-        ..Config::default()
-    };
-    let cases = [
-        ("AWS_REGION", true, false),
-        ("AWS_ENDPOINT_URL", false, true),
-        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", false, true),
-    ];
-    for (variable, region_gone, endpoint_gone) in cases {
-        let mut config = config();
-        prefer_environment(&mut config, |name| name == variable);
-        assert_eq!(
-            (config.region.is_none(), config.endpoint_url.is_none()),
-            (region_gone, endpoint_gone),
-            "{variable}"
-        );
-    }
-    let mut untouched = config();
-    prefer_environment(&mut untouched, |_| false);
-    assert!(untouched.region.is_some() && untouched.endpoint_url.is_some());
 }

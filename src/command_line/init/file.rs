@@ -144,7 +144,8 @@ fn of_provider<T: ?Sized>(provider: &Registered<T>, choices: &Choices) -> String
         "file" => plugin(provider, "type: file\npath: tenants.yaml\n", &[]),
         "directory" => plugin(provider, "type: directory\npath: secrets\n", &[]),
         // What the example says of a prefix and of databases is one installation's own, and would hold for all tenants.
-        "aws-secrets-manager" => plugin(provider, provider.example, &["type", "region"]),
+        "aws-secrets-manager" | "aws-ssm" => plugin(provider, provider.example, &["type", "region"]),
+        "gcp-secret-manager" => plugin(provider, provider.example, &["type", "project"]),
         _ => plugin(provider, provider.example, &[]),
     }
 }

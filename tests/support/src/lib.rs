@@ -15,6 +15,7 @@
 
 mod cases;
 mod certificates;
+mod drongo;
 mod http;
 mod mariadb;
 mod moto;
@@ -25,6 +26,7 @@ mod ports;
 mod postgres;
 mod process;
 mod programs;
+mod rds;
 mod relay;
 mod stub;
 mod supervisor;
@@ -33,6 +35,7 @@ mod tenantry;
 
 pub use cases::record_case;
 pub use certificates::Certificates;
+pub use drongo::DrongoServer;
 pub use mariadb::MariadbServer;
 pub use moto::MotoServer;
 pub use openbao::OpenBaoServer;
@@ -40,6 +43,7 @@ pub use oracle::OracleServer;
 pub use pgbouncer::PgBouncer;
 pub use ports::free_port;
 pub use postgres::PostgresServer;
+pub use rds::RdsServer;
 pub use relay::Relay;
 pub use stub::{HttpStub, StubAnswer};
 pub use tenant_db::{CANARY, TenantDb};
@@ -68,6 +72,9 @@ pub const MOTO_PROGRAM: &str = "TENANTRY_TEST_MOTO";
 
 /// The environment variable that holds the path of the `bao` program of OpenBao.
 pub const BAO_PROGRAM: &str = "TENANTRY_TEST_BAO";
+
+/// The environment variable that holds the path of the `drongo` program.
+pub const DRONGO_PROGRAM: &str = "TENANTRY_TEST_DRONGO";
 
 /// The environment variable that names the folder for logs of failed tests. Without it they go to `tenantry-test-logs` in the
 /// system's temporary folder.

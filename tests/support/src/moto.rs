@@ -1,4 +1,4 @@
-//! moto, which speaks AWS Secrets Manager's protocol.
+//! moto, which speaks the protocols of AWS Secrets Manager and AWS Systems Manager.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -66,10 +66,23 @@ impl MotoServer {
     /// # Errors
     /// The action fails: with the service's own words.
     pub async fn secrets_manager(&self, region: &str, action: &str, body: &Value) -> Result<Value> {
-        let target = format!("secretsmanager.{action}");
+        self.call("secretsmanager", "secretsmanager", region, action, body)
+            .await
+    }
+
+    /// Calls an action of Systems Manager, such as `PutParameter`, in the same way.
+    ///
+    /// # Errors
+    /// As [`secrets_manager`](Self::secrets_manager).
+    pub async fn systems_manager(&self, region: &str, action: &str, body: &Value) -> Result<Value> {
+        self.call("ssm", "AmazonSSM", region, action, body).await
+    }
+
+    async fn call(&self, service: &str, target: &str, region: &str, action: &str, body: &Value) -> Result<Value> {
+        let target = format!("{target}.{action}");
         // moto takes the region from here and checks no signature.
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential=test/20260101/{region}/secretsmanager/aws4_request, SignedHeaders=host, Signature=0"
+            "AWS4-HMAC-SHA256 Credential=test/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
         );
         let headers = [
             ("Content-Type", "application/x-amz-json-1.1"),

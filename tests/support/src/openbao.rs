@@ -185,9 +185,11 @@ impl OpenBaoServer {
         let sql = format!(
             "CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}' IN ROLE \"{group}\""
         );
+        // What its sessions make belongs to the group, so that the user can be dropped.
+        let own = format!("ALTER ROLE \"{{{{name}}}}\" SET role TO '{group}'");
         let renew = "ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'";
         let body = json!({
-            "db_name": config, "creation_statements": [sql], "renew_statements": [renew],
+            "db_name": config, "creation_statements": [sql, own], "renew_statements": [renew],
             "default_ttl": ttl, "max_ttl": max_ttl,
         });
         self.post(&format!("database/roles/{role}"), &body).await.map(drop)

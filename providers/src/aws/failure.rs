@@ -3,11 +3,9 @@
 use std::{error::Error, time::Duration};
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_secretsmanager::{
-    config::http::HttpResponse,
-    error::{ProvideErrorMetadata, SdkError},
-    operation::{RequestId as _, get_secret_value::GetSecretValueError, list_secrets::ListSecretsError},
-};
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId as _;
 use tenantry_core::ProviderError;
 
 /// Codes by which AWS refuses a caller, or a key refuses to decrypt.
@@ -48,37 +46,13 @@ const THROTTLED: [&str; 14] = [
     "TransactionInProgressException",
 ];
 
-/// What AWS says of a secret that waits for its deletion; other uses of the same code are no absence.
-const DELETED: [&str; 3] = ["marked for deletion", "marked deleted", "scheduled for deletion"];
-
 /// What is told of a failed call. The SDK's own error is not kept: its Debug holds the whole answer, which may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Failure(String);
 
-/// What a failed `GetSecretValue` means.
-pub(super) fn of_get(error: SdkError<GetSecretValueError, HttpResponse>) -> ProviderError {
-    if let SdkError::ServiceError(context) = &error {
-        let answer = context.err();
-        match answer.code() {
-            Some("ResourceNotFoundException") => return ProviderError::NotFound,
-            Some("InvalidRequestException") if says_deleted(answer.message()) => return ProviderError::NotFound,
-            _ => {}
-        }
-    }
-    of_call(error)
-}
-
-/// What a failed `ListSecrets` means.
-pub(super) fn of_list(error: SdkError<ListSecretsError, HttpResponse>) -> ProviderError {
-    of_call(error)
-}
-
-fn says_deleted(message: Option<&str>) -> bool {
-    message.is_some_and(|message| DELETED.iter().any(|words| message.contains(words)))
-}
-
-fn of_call<E: ProvideErrorMetadata + Error + 'static>(error: SdkError<E, HttpResponse>) -> ProviderError {
+/// What a failed call means.
+pub(crate) fn of_call<E: ProvideErrorMetadata + Error + 'static>(error: SdkError<E, HttpResponse>) -> ProviderError {
     match &error {
         SdkError::ServiceError(context) => {
             of_answer(context.err().meta().code(), context.err().message(), context.raw())

@@ -1,0 +1,206 @@
+//! Logins to Amazon RDS without a password: a token that is signed here, with the credentials of AWS's
+//! default chain, for each login. It is good for 15 minutes and for a login only; the session lives on.
+
+#[cfg(feature = "rds-iam")]
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use secrecy::SecretString;
+use tenantry_core::{DatabaseConfig, DriverError, SecretInvalid};
+#[cfg(feature = "rds-iam")]
+use {
+    aws_config::{BehaviorVersion, SdkConfig},
+    aws_credential_types::{
+        Credentials,
+        provider::{ProvideCredentials as _, SharedCredentialsProvider},
+    },
+    aws_sigv4::{
+        http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
+        sign::v4::SigningParams,
+    },
+    tenantry_core::{BoxError, DriverErrorKind},
+    tokio::sync::Mutex,
+    tracing::{Dispatch, instrument::WithSubscriber as _},
+};
+
+/// How long a token is good for, which is the longest that RDS takes.
+#[cfg(feature = "rds-iam")]
+const LASTS: Duration = Duration::from_secs(15 * 60);
+/// How long before their end credentials are obtained anew: a token ends with them.
+#[cfg(feature = "rds-iam")]
+const AHEAD: Duration = Duration::from_secs(5 * 60);
+/// How long it may take to obtain credentials.
+#[cfg(feature = "rds-iam")]
+const LOAD_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Makes tokens. Clones share their credentials.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RdsIam {
+    #[cfg(feature = "rds-iam")]
+    chain: Arc<Mutex<Chain>>,
+}
+
+/// AWS's default chain, and what it gave last.
+#[cfg(feature = "rds-iam")]
+#[derive(Debug, Default)]
+struct Chain {
+    provider: Option<SharedCredentialsProvider>,
+    credentials: Option<Credentials>,
+}
+
+#[cfg(not(feature = "rds-iam"))]
+impl RdsIam {
+    pub(crate) fn validate(config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        match config.rds_iam {
+            Some(_) => Err(SecretInvalid::new(
+                "auth",
+                "is `rds-iam`, and this program is built without the feature of that name",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn token(
+        &self,
+        _region: Option<&str>,
+        _host: &str,
+        _port: u16,
+        _user: &str,
+    ) -> Result<Option<SecretString>, DriverError> {
+        Ok(None)
+    }
+}
+
+#[cfg(feature = "rds-iam")]
+impl RdsIam {
+    /// Checks what a token needs of a secret.
+    pub(crate) fn validate(config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+        let is_plain =
+            |region: &str| !region.is_empty() && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        match config.rds_iam.as_deref() {
+            Some(region) if !is_plain(region) => Err(SecretInvalid::new("region", "is no region of AWS")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A token for one login, if there is a region.
+    pub(crate) async fn token(
+        &self,
+        region: Option<&str>,
+        host: &str,
+        port: u16,
+        user: &str,
+    ) -> Result<Option<SecretString>, DriverError> {
+        let Some(region) = region else {
+            return Ok(None);
+        };
+        let failed = |error: BoxError| DriverError::new(DriverErrorKind::Unreachable, error);
+        let credentials = tokio::time::timeout(LOAD_TIMEOUT, self.credentials().with_subscriber(Dispatch::none()))
+            .await
+            .map_err(|_| failed("AWS gives no credentials for a token in time".into()))?
+            .map_err(failed)?;
+        let token = signed(credentials, region, host, port, user, SystemTime::now());
+        token.map(Some).map_err(failed)
+    }
+
+    /// The credentials, which are kept until shortly before their end.
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        let mut chain = self.chain.lock().await;
+        let lasts = |credentials: &&Credentials| {
+            let end = credentials.expiry();
+            end.is_none_or(|end| end > SystemTime::now() + AHEAD)
+        };
+        if let Some(credentials) = chain.credentials.as_ref().filter(lasts) {
+            return Ok(credentials.clone());
+        }
+        let provider = match &chain.provider {
+            Some(provider) => provider.clone(),
+            None => {
+                let sdk: SdkConfig = aws_config::load_defaults(BehaviorVersion::latest()).await;
+                let provider = sdk.credentials_provider();
+                chain
+                    .provider
+                    .insert(provider.ok_or("AWS has no chain of credentials")?)
+                    .clone()
+            }
+        };
+        // Its own words may repeat what it read.
+        let credentials = provider.provide_credentials().await;
+        let credentials = credentials.map_err(|_| "AWS gives no credentials for a token")?;
+        Ok(chain.credentials.insert(credentials).clone())
+    }
+}
+
+/// A URL that is signed by AWS Signature Version 4, without its scheme.
+#[cfg(feature = "rds-iam")]
+fn signed(
+    credentials: Credentials,
+    region: &str,
+    host: &str,
+    port: u16,
+    user: &str,
+    now: SystemTime,
+) -> Result<SecretString, BoxError> {
+    const SCHEME: &str = "https://";
+    let mut url = url::Url::parse(&format!("{SCHEME}{host}:{port}/"))?;
+    url.query_pairs_mut()
+        .append_pair("Action", "connect")
+        .append_pair("DBUser", user);
+    // A form writes a space as `+`, which is not how it is signed.
+    url.set_query(url.query().map(|query| query.replace('+', "%20")).as_deref());
+    let identity = credentials.into();
+    let mut settings = SigningSettings::default();
+    settings.expires_in = Some(LASTS);
+    settings.signature_location = SignatureLocation::QueryParams;
+    let params = SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("rds-db")
+        .time(now)
+        .settings(settings)
+        .build()?;
+    let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(&[]))?;
+    let (instructions, _) = sign(request, &params.into())?.into_parts();
+    for (name, value) in instructions.params() {
+        url.query_pairs_mut().append_pair(name, value);
+    }
+    let mut token = String::from(url);
+    Ok(SecretString::from(token.split_off(SCHEME.len())))
+}
+
+#[cfg(all(test, feature = "rds-iam"))]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn token(session: Option<&str>, at: u64) -> String {
+        let credentials = Credentials::new("AKIDEXAMPLE", "canary-key", session.map(str::to_owned), None, "tests");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+        let token = signed(credentials, "eu-central-1", "db.example", 5432, "app user", now).unwrap();
+        token.expose_secret().to_owned()
+    }
+
+    #[test]
+    fn a_token_names_host_user_time_and_its_fifteen_minutes() {
+        let token = token(None, 1_767_323_045);
+        for part in [
+            "db.example:5432/?Action=connect&DBUser=app%20user&",
+            "X-Amz-Date=20260102T030405Z",
+            "X-Amz-Expires=900",
+            "X-Amz-Credential=AKIDEXAMPLE%2F20260102%2Feu-central-1%2Frds-db%2Faws4_request",
+            "X-Amz-Signature=",
+        ] {
+            assert!(token.contains(part), "{part}");
+        }
+        assert!(!token.contains("canary-key"));
+    }
+
+    #[test]
+    fn each_moment_has_a_token_of_its_own() {
+        assert_ne!(token(None, 1), token(None, 2));
+        assert!(token(Some("session-token"), 1).contains("X-Amz-Security-Token=session-token"));
+    }
+}

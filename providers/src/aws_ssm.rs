@@ -1,0 +1,197 @@
+//! The provider `aws-ssm`: one SecureString parameter a tenant in the Parameter Store of AWS Systems
+//! Manager, named `{prefix}/{tenant}/database`.
+//!
+//! The least policy that it needs, for the prefix `/tenantry/production`:
+//!
+//! ```json
+//! {
+//!   "Version": "2012-10-17",
+//!   "Statement": [
+//!     {
+//!       "Effect": "Allow",
+//!       "Action": "ssm:GetParameter",
+//!       "Resource": "arn:aws:ssm:REGION:ACCOUNT:parameter/tenantry/production/*/database"
+//!     },
+//!     {
+//!       "Effect": "Allow",
+//!       "Action": "ssm:DescribeParameters",
+//!       "Resource": "*"
+//!     }
+//!   ]
+//! }
+//! ```
+//!
+//! `DescribeParameters` knows no resource but `*`: it returns names and no values. Parameters under a
+//! KMS key of one's own need `kms:Decrypt` on that key as well, and `role_arn` needs `sts:AssumeRole` on
+//! that role.
+
+use std::{collections::BTreeSet, fmt};
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_sdk_ssm::{
+    Client,
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata as _, SdkError},
+    operation::get_parameter::GetParameterError,
+    types::{ParameterStringFilter, ParameterType},
+};
+use secrecy::zeroize::Zeroizing;
+use tenantry_core::{
+    BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, SecretValue, SecretVersion,
+    TenantId,
+};
+use tokio::time::timeout;
+
+pub use crate::aws::Config;
+use crate::{
+    aws::{self, LIST_TIMEOUT, NameRule, Names, failure, silenced},
+    defaults, secret_text,
+};
+
+/// The parameters of one answer of `DescribeParameters`: the most that AWS allows.
+const PAGE: i32 = 50;
+/// The most pages that a list may have: twice as many parameters as AWS allows in one account and region.
+const MAX_PAGES: usize = 4_400;
+/// The service's own variable for its endpoint.
+const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_SSM";
+/// AWS Systems Manager API reference, PutParameter: 1,011 characters with the ARN before the name.
+const NAME_RULE: NameRule = NameRule {
+    marks: "/_.-",
+    longest: 900,
+};
+
+/// Reads each tenant's secret from the Parameter Store of AWS Systems Manager.
+pub struct AwsSsmProvider {
+    client: Client,
+    names: Names,
+    defaults: SecretValue,
+}
+
+impl fmt::Debug for AwsSsmProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsSsmProvider")
+            .field("prefix", &self.names.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plugin<dyn SecretProvider> for AwsSsmProvider {
+    const TYPE: &'static str = "aws-ssm";
+    const EXAMPLE: &'static str = "\
+type: aws-ssm
+region: eu-central-1
+prefix: /tenantry/production
+defaults: { engine: postgres, host: db.example.com, port: 5432, dbname: app, tls: { mode: verify-full } }
+";
+    type Config = Config;
+
+    async fn build(mut config: Self::Config, context: &BuildContext) -> Result<Self, BuildError> {
+        let sdk = aws::load(&mut config, ENDPOINT_VARIABLE).await?;
+        Self::with_sdk_config(&sdk, config, context).await
+    }
+}
+
+impl AwsSsmProvider {
+    /// A provider on settings and credentials of one's own. `region`, `endpoint_url` and `role_arn` of
+    /// `config` count, `profile` does not. Nothing is sent: a service that is down is no reason to fail.
+    ///
+    /// # Errors
+    /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no parameter's
+    /// name, a role that is no ARN.
+    pub async fn with_sdk_config(
+        sdk: &SdkConfig,
+        mut config: Config,
+        context: &BuildContext,
+    ) -> Result<Self, BuildError> {
+        let (sdk, endpoint) = aws::settle(sdk, &mut config).await?;
+        let mut service = aws_sdk_ssm::config::Builder::from(&sdk);
+        service.set_endpoint_url(endpoint.or_else(|| sdk.endpoint_url().map(str::to_owned)));
+        let names = aws::names(config.prefix.as_deref(), &NAME_RULE, context)?;
+        if !names.prefix.starts_with('/') {
+            let reason = "does not begin with `/`, as a parameter's name must that holds one";
+            return Err(BuildError::key("prefix", reason));
+        }
+        Ok(Self {
+            client: Client::from_conf(service.build()),
+            names,
+            defaults: config.defaults.unwrap_or_default(),
+        })
+    }
+
+    async fn list_all(&self) -> Result<BTreeSet<TenantId>, ProviderError> {
+        let filter = |key: &str, option: &str, value: &str| {
+            let filter = ParameterStringFilter::builder()
+                .key(key)
+                .option(option)
+                .values(value)
+                .build();
+            filter.map_err(|error| ProviderError::Unavailable(error.into()))
+        };
+        let below_prefix = filter("Name", "BeginsWith", &self.names.prefix)?;
+        let secure = filter("Type", "Equals", "SecureString")?;
+        let mut tenants = BTreeSet::new();
+        let mut next = None;
+        for _ in 0..MAX_PAGES {
+            let request = self
+                .client
+                .describe_parameters()
+                .parameter_filters(below_prefix.clone())
+                .parameter_filters(secure.clone())
+                .max_results(PAGE)
+                .set_next_token(next.take());
+            let page = silenced(request.send()).await.map_err(failure::of_call)?;
+            let names = page.parameters().iter().filter_map(|parameter| parameter.name());
+            tenants.extend(names.filter_map(|name| self.names.tenant_in(name)));
+            next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(tenants);
+            }
+        }
+        let reason = format!("the list of parameters does not end after {MAX_PAGES} pages");
+        Err(ProviderError::Unavailable(reason.into()))
+    }
+}
+
+#[async_trait]
+impl SecretProvider for AwsSsmProvider {
+    async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
+        let name = self.names.of(tenant);
+        let request = self.client.get_parameter().name(name).with_decryption(true);
+        let answer = silenced(request.send()).await.map_err(of_get)?;
+        let parameter = answer.parameter;
+        let parameter = parameter.ok_or_else(|| ProviderError::Unavailable("its answer holds no parameter".into()))?;
+        if parameter.r#type != Some(ParameterType::SecureString) {
+            return Err(ProviderError::invalid("it is no parameter of the type SecureString"));
+        }
+        let Some(text) = parameter.value else {
+            return Err(ProviderError::invalid("it holds no value"));
+        };
+        let value = secret_text::parse(&Zeroizing::new(text))?;
+        let value = defaults::complete(value, &self.defaults);
+        // The numbers begin anew after a parameter was deleted.
+        let version = match parameter.last_modified_date {
+            Some(date) => SecretVersion::new(format!("{} of {}", parameter.version, date.secs())),
+            None => SecretVersion::of_content(&value),
+        };
+        Ok(SecretDocument::new(SecretValue::new(value), version))
+    }
+
+    async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
+        let tenants = timeout(LIST_TIMEOUT, self.list_all()).await;
+        let late =
+            |_| ProviderError::Unavailable(format!("the list of parameters took longer than {LIST_TIMEOUT:?}").into());
+        Ok(tenants.map_err(late)??.into_iter().collect())
+    }
+}
+
+/// What a failed `GetParameter` means.
+fn of_get(error: SdkError<GetParameterError, HttpResponse>) -> ProviderError {
+    match error.code() {
+        Some("ParameterNotFound") => ProviderError::NotFound,
+        _ => failure::of_call(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
