@@ -139,6 +139,10 @@ fn prepare(mut app: App, arguments: Arguments) -> Result<u8, Stop> {
         Command::Init(flags) => return init::run(&app.registry, flags),
         command => command,
     };
+    let _placeholder = match &command {
+        Command::Tables { command } => tables::Placeholder::of(command),
+        _ => None,
+    };
     let loaded = app.load(arguments.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,6 +1,10 @@
 //! `tenantry tables`: declared tables and what the tenants' databases have.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use clap::Subcommand;
 use tenantry_core::{TenantId, engine::OpenedConnection};
@@ -28,6 +32,34 @@ pub(super) enum TablesCommand {
     },
 }
 
+/// What a file holds until its tables are pulled.
+const PLACEHOLDER: &str = "tables: {}\n";
+
+/// A file that the configuration names and that is pulled for the first time: the configuration cannot be read without it. It is removed
+/// again if nothing was pulled.
+pub(super) struct Placeholder(PathBuf);
+
+impl Placeholder {
+    /// Makes the file that a command is about to write.
+    pub(super) fn of(command: &TablesCommand) -> Option<Self> {
+        let TablesCommand::Pull { output, .. } = command else {
+            return None;
+        };
+        let made = fs::File::create_new(output).and_then(|mut file| file.write_all(PLACEHOLDER.as_bytes()));
+        made.ok().map(|()| Self(output.clone()))
+    }
+}
+
+impl Drop for Placeholder {
+    fn drop(&mut self) {
+        if fs::read_to_string(&self.0).is_ok_and(|text| text == PLACEHOLDER)
+            && let Err(error) = fs::remove_file(&self.0)
+        {
+            eprintln!("warning: `{}` cannot be removed: {error}", self.0.display());
+        }
+    }
+}
+
 pub(super) async fn run(installation: &Installation, command: TablesCommand) -> Result<u8, Stop> {
     match command {
         TablesCommand::Pull { tenant, output } => pull(installation, &tenant, output).await,
@@ -38,7 +70,7 @@ pub(super) async fn run(installation: &Installation, command: TablesCommand) -> 
 async fn pull(installation: &Installation, tenant: &str, output: PathBuf) -> Result<u8, Stop> {
     let tenant = parse(installation, tenant)?;
     let existing = match fs::read_to_string(&output) {
-        Ok(text) => Some(text),
+        Ok(text) => Some(text).filter(|text| text != PLACEHOLDER),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             return Err(Stop::Misuse(format!("`{}` cannot be read: {error}", output.display())));

@@ -8,6 +8,8 @@
 //! ```
 
 mod api;
+#[cfg(test)]
+mod arbitrary_tests;
 mod caller;
 mod catalogue;
 mod declaration;
