@@ -17,7 +17,7 @@ use crate::{
     model::{Model, Table},
     plan::{
         needs::{Missing, Needs},
-        read::Planner,
+        planner::Planner,
     },
     refusal::{Failure, Refusal},
     request::{

@@ -9,7 +9,7 @@ use crate::{
     caller::Caller,
     declaration::Tables,
     model::Model,
-    plan::{Page, read::Planner},
+    plan::{Page, planner::Planner},
     request::query::query,
     sql::{self, Dialect},
 };

@@ -4,6 +4,7 @@
 pub(crate) mod condition;
 pub(crate) mod cursor;
 pub(crate) mod needs;
+pub(crate) mod planner;
 pub(crate) mod read;
 pub(crate) mod write;
 

@@ -1,0 +1,340 @@
+//! Plans reads: tables, columns and relations are found, roles and row rules applied.
+
+use super::{
+    Condition, Page, Read, Term, TermColumn,
+    condition::{Conditions, MOST_TESTS, rule},
+};
+use crate::{
+    caller::Caller,
+    catalogue::Facts,
+    model::{Access, Model, Relation, Table},
+    refusal::Refusal,
+    request::{
+        order,
+        query::{Path, Query},
+        select::{Embedded, Item},
+    },
+};
+
+/// The most tables in one request.
+const MOST_TABLES: usize = 20;
+/// The most items of one `select`.
+const MOST_ITEMS: usize = 1000;
+
+/// Plans reads.
+pub(crate) struct Planner<'m, 'q> {
+    pub(crate) model: &'m Model,
+    pub(crate) caller: Caller<'q>,
+    query: &'q Query,
+    facts: Option<&'q Facts>,
+    tables_left: usize,
+    tests_left: usize,
+    /// Whether the rows are those that the request changed.
+    is_representation: bool,
+}
+
+/// The parts of a query that are for one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Scope {
+    path: Path,
+}
+
+impl<'m, 'q> Planner<'m, 'q> {
+    pub(crate) fn new(model: &'m Model, caller: Caller<'q>, query: &'q Query, facts: Option<&'q Facts>) -> Self {
+        Self {
+            model,
+            caller,
+            query,
+            facts,
+            tables_left: MOST_TABLES,
+            tests_left: MOST_TESTS,
+            is_representation: false,
+        }
+    }
+
+    /// The read that the whole query describes.
+    pub(crate) fn read(mut self, table: &'m Table) -> Result<Read<'m>, Refusal> {
+        let star = [Item::Star];
+        let items = self.query.select.as_deref().unwrap_or(&star);
+        let mut read = self.table(table, items, &Scope { path: Path::new() })?;
+        self.check_paths(&read)?;
+        if let Some(places) = super::cursor::places(&read) {
+            for place in places {
+                read.slot(place);
+            }
+        }
+        Ok(read)
+    }
+
+    /// What is answered of rows that the request changed: its filters chose them already.
+    pub(crate) fn representation(mut self, table: &'m Table) -> Result<Read<'m>, Refusal> {
+        self.is_representation = true;
+        let mut read = self.read(table)?;
+        for place in &table.key {
+            read.slot(*place);
+        }
+        read.page = Page::default();
+        Ok(read)
+    }
+
+    /// The rows that the filters of the table itself choose.
+    pub(crate) fn chosen(mut self, table: &'m Table, access: &'m Access) -> Result<Condition<'m>, Refusal> {
+        self.filters(table, access, &Scope { path: Path::new() }, Vec::new())
+    }
+
+    /// What may be read of a table.
+    pub(crate) fn access(&self, table: &'m Table) -> Result<&'m Access, Refusal> {
+        let grant = table.roles.get(self.caller.role);
+        let access = grant.and_then(|grant| grant.read.as_ref());
+        access.ok_or_else(|| Refusal::denied(&table.name, self.caller.has_token()))
+    }
+
+    fn table(&mut self, table: &'m Table, items: &[Item], scope: &Scope) -> Result<Read<'m>, Refusal> {
+        self.tables_left = self
+            .tables_left
+            .checked_sub(1)
+            .ok_or_else(|| Refusal::too_much(format!("the request embeds more than {MOST_TABLES} tables")))?;
+        let access = self.access(table)?;
+        let mut read = Read {
+            table,
+            outputs: Vec::new(),
+            columns: Vec::new(),
+            condition: Condition::Always,
+            order: Vec::new(),
+            knows_key: !table.key.is_empty() && table.key.iter().all(|place| access.has(*place)),
+            page: Page::default(),
+            children: Vec::new(),
+        };
+        if items.len() > MOST_ITEMS {
+            return Err(Refusal::too_much(format!("`select` has more than {MOST_ITEMS} items")));
+        }
+        for item in items {
+            self.item(&mut read, access, item, scope)?;
+        }
+        self.conditions(&mut read, access, scope)?;
+        self.order(&mut read, access, scope)?;
+        read.page = Page {
+            offset: self.at(scope, &self.query.offsets).copied().unwrap_or(0),
+            limit: self.at(scope, &self.query.limits).copied(),
+        };
+        Ok(read)
+    }
+
+    fn item(&mut self, read: &mut Read<'m>, access: &Access, item: &Item, scope: &Scope) -> Result<(), Refusal> {
+        match item {
+            Item::Star => {
+                let table = self.model.place(read.table);
+                for (place, column) in read.table.columns.iter().enumerate() {
+                    // A column of a later schema is no part of an earlier one.
+                    let is_absent =
+                        column.since.is_some() && self.facts.is_some_and(|facts| facts.lacks_column(table, place));
+                    if access.has(place) && !is_absent {
+                        read.add_column(&column.name, place)?;
+                    }
+                }
+                Ok(())
+            }
+            Item::Column { name, alias } => {
+                let place = read.table.column(name).filter(|place| access.has(*place));
+                match place {
+                    Some(place) => read.add_column(alias.as_ref().unwrap_or(name), place),
+                    None => Err(Refusal::no_column(&read.table.name, name)
+                        .at_parameter("select", "names a column that the table does not have")),
+                }
+            }
+            Item::Aggregate => Err(Refusal::bad("PGRST123", "Use of aggregate functions is not allowed")),
+            Item::Embedded(embedded) => self.embedded(read, embedded, scope),
+        }
+    }
+
+    fn embedded(&mut self, read: &mut Read<'m>, embedded: &Embedded, scope: &Scope) -> Result<(), Refusal> {
+        let relation = find_relation(self.model, read.table, embedded)?;
+        if embedded.spread && relation.many {
+            return Err(Refusal::bad("PGRST127", "Feature not implemented")
+                .details("Only rows of relations to one can be spread"));
+        }
+        let key = embedded.alias.as_ref().unwrap_or(&embedded.name);
+        let mut path = scope.path.clone();
+        path.push(key.clone());
+        let below = self.table(self.model.target(relation), &embedded.items, &Scope { path })?;
+        read.add_child(key, relation, embedded, below)
+    }
+
+    fn conditions(&mut self, read: &mut Read<'m>, access: &'m Access, scope: &Scope) -> Result<(), Refusal> {
+        let embedded = read.children.iter().map(|child| child.key.clone()).collect();
+        let filters = match self.is_representation && scope.path.is_empty() {
+            true => Condition::Always,
+            false => self.filters(read.table, access, scope, embedded)?,
+        };
+        let inner = read.children.iter().enumerate().filter(|(_, child)| child.inner);
+        let inner = Condition::all(inner.map(|(place, _)| Condition::Embedded(place)));
+        read.condition = Condition::all([filters, inner, rule(read.table, access, self.caller)]);
+        Ok(())
+    }
+
+    fn filters(
+        &mut self,
+        table: &'m Table,
+        access: &'m Access,
+        scope: &Scope,
+        embedded: Vec<String>,
+    ) -> Result<Condition<'m>, Refusal> {
+        let query = self.query;
+        let mut conditions = Conditions {
+            table,
+            readable: Some(access),
+            caller: self.caller,
+            embedded,
+            left: self.tests_left,
+        };
+        let mut each = Vec::new();
+        for (_, filter) in query.filters.iter().filter(|(path, _)| *path == scope.path) {
+            each.push(conditions.filter(filter)?);
+        }
+        for (_, tree) in query.groups.iter().filter(|(path, _)| *path == scope.path) {
+            each.push(conditions.tree(tree)?);
+        }
+        self.tests_left = conditions.left;
+        Ok(Condition::all(each))
+    }
+
+    fn order(&mut self, read: &mut Read<'m>, access: &Access, scope: &Scope) -> Result<(), Refusal> {
+        let terms = self
+            .at(scope, &self.query.orders)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        for term in terms {
+            let column = match &term.relation {
+                None => {
+                    let place = read.table.column(&term.column).filter(|place| access.has(*place));
+                    TermColumn::Own(place.ok_or_else(|| {
+                        Refusal::no_column(&read.table.name, &term.column)
+                            .at_parameter("order", "names a column that the table does not have")
+                    })?)
+                }
+                Some(name) => self.related_term(read, name, term)?,
+            };
+            read.order.push(Term {
+                column,
+                descending: term.descending,
+                nulls_first: term.nulls_first.unwrap_or(term.descending),
+            });
+        }
+        let has = |read: &Read<'_>, place: usize| {
+            read.order
+                .iter()
+                .any(|term| matches!(term.column, TermColumn::Own(known) if known == place))
+        };
+        for place in &read.table.key {
+            if !has(read, *place) {
+                read.order.push(Term {
+                    column: TermColumn::Own(*place),
+                    descending: false,
+                    nulls_first: false,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn related_term(&self, read: &Read<'m>, name: &str, term: &order::Term) -> Result<TermColumn<'m>, Refusal> {
+        let child = read.children.iter().find(|child| child.key == name);
+        let child = child.ok_or_else(|| Refusal::not_embedded(name, None))?;
+        if child.relation.many {
+            let (origin, target) = (&read.table.name, name);
+            return Err(
+                Refusal::bad("PGRST118", format!("A related order on '{target}' is not possible")).details(format!(
+                    "'{origin}' and '{target}' do not form a many-to-one or one-to-one relationship"
+                )),
+            );
+        }
+        let target = child.read.table;
+        let access = self.access(target)?;
+        let place = target.column(&term.column).filter(|place| access.has(*place));
+        let place = place.ok_or_else(|| {
+            Refusal::no_column(&target.name, &term.column)
+                .at_parameter("order", "names a column that the table does not have")
+        })?;
+        Ok(TermColumn::Related(child.relation, place))
+    }
+
+    fn at<T>(&self, scope: &Scope, parts: &'q [(Path, T)]) -> Option<&'q T> {
+        parts.iter().find(|(path, _)| *path == scope.path).map(|(_, part)| part)
+    }
+
+    /// Refuses a part of the query that is for a table which is not embedded.
+    fn check_paths(&self, read: &Read<'m>) -> Result<(), Refusal> {
+        let query = self.query;
+        let paths = query
+            .filters
+            .iter()
+            .map(|(path, _)| path)
+            .chain(query.groups.iter().map(|(path, _)| path))
+            .chain(query.orders.iter().map(|(path, _)| path))
+            .chain(query.limits.iter().map(|(path, _)| path))
+            .chain(query.offsets.iter().map(|(path, _)| path));
+        for path in paths {
+            let mut at = read;
+            for name in path {
+                let Some(child) = at.children.iter().find(|child| child.key == *name) else {
+                    let aliased = at.children.iter().find(|child| child.relation.name == *name);
+                    let alias = aliased.map(|child| child.key.as_str());
+                    return Err(Refusal::not_embedded(name, alias)
+                        .at_parameter(&path.join("."), "is no embedded table of the request"));
+                };
+                at = &child.read;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The relation of that name; else the only one that leads to the table of that name.
+fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) -> Result<&'m Relation, Refusal> {
+    let name = &embedded.name;
+    let is_meant = |relation: &Relation| match &embedded.hint {
+        None => true,
+        Some(hint) => {
+            relation.name == *hint
+                || relation.on.iter().any(|(here, there)| {
+                    table.columns[*here].name == *hint || model.target(relation).columns[*there].name == *hint
+                })
+        }
+    };
+    let by_name = table.relations.iter().find(|relation| relation.name == *name);
+    if let Some(relation) = by_name.filter(|relation| is_meant(relation)) {
+        return Ok(relation);
+    }
+    let by_table = table
+        .relations
+        .iter()
+        .filter(|relation| model.target(relation).name == *name);
+    let found: Vec<&Relation> = by_table.filter(|relation| is_meant(relation)).collect();
+    match found.as_slice() {
+        [only] => Ok(only),
+        [] => {
+            let known = table.relations.iter().map(|relation| relation.name.as_str());
+            let nearest = tenantry_core::nearest(name, known);
+            Err(Refusal::no_relation(&table.name, name, nearest)
+                .at_parameter("select", "names a relation that the table does not have"))
+        }
+        several => {
+            let names: Vec<String> = several
+                .iter()
+                .map(|relation| format!("'{name}!{}'", relation.name))
+                .collect();
+            Err(Refusal::new(
+                http::StatusCode::MULTIPLE_CHOICES,
+                "PGRST201",
+                format!(
+                    "Could not embed because more than one relationship was found for '{}' and '{name}'",
+                    table.name
+                ),
+            )
+            .hint(format!(
+                "Try changing '{name}' to one of the following: {}.",
+                names.join(", ")
+            )))
+        }
+    }
+}

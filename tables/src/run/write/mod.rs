@@ -1,0 +1,406 @@
+//! Changes: all rows of one request in one transaction, or in the only statement.
+
+mod steps;
+mod upsert;
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    AccessMode, ConnectionTrait, QueryResult, SqliteTransactionMode, TransactionOptions, TransactionSession as _,
+    TransactionTrait as _,
+};
+use tenantry_core::engine::{TenantDatabase, TenantTransaction};
+
+use crate::{
+    json::{Fetched, Writer},
+    plan::{Condition, Page, Read, write::Rows},
+    refusal::{Failure, Refusal},
+    run::{
+        failure,
+        read::{children, counted},
+    },
+    sql::{self, Assignment, Dialect, Target},
+    value::Datum,
+};
+
+/// A change that is planned.
+pub(crate) struct Job<'j, 'm> {
+    pub(crate) database: &'j TenantDatabase,
+    pub(crate) target: Target<'m>,
+    /// What is answered of the changed rows.
+    pub(crate) representation: Option<&'j Read<'m>>,
+    /// Whether the answer has an order of its own.
+    pub(crate) is_ordered: bool,
+    /// Whether exactly one row must be changed.
+    pub(crate) single: bool,
+    /// Whether the keys of the changed rows are wanted.
+    pub(crate) wants_keys: bool,
+    pub(crate) max_affected: Option<u64>,
+    /// The most rows that are answered, and the most embedded ones of one relation.
+    pub(crate) most_rows: u64,
+    pub(crate) most_embedded: u64,
+    /// Whether the request has a token.
+    pub(crate) has_token: bool,
+}
+
+/// What became of a change.
+#[derive(Debug, Default)]
+pub(crate) struct Changed {
+    pub(crate) affected: u64,
+    /// How many of the rows are new.
+    pub(crate) new: u64,
+    pub(crate) keys: Vec<Vec<Datum>>,
+    /// The rows of the representation.
+    pub(crate) fetched: Option<Fetched>,
+}
+
+/// What one statement, or several of a kind, did.
+#[derive(Default)]
+struct Step {
+    affected: u64,
+    new: u64,
+    /// The keys of the changed rows, if they are known.
+    keys: Vec<Vec<Datum>>,
+    /// The rows as the statement returned them.
+    rows: Vec<QueryResult>,
+}
+
+impl Step {
+    fn add(&mut self, other: Self) {
+        self.affected += other.affected;
+        self.new += other.new;
+        self.keys.extend(other.keys);
+        self.rows.extend(other.rows);
+    }
+
+    /// Sorts what is known of each row by the row's place in the body.
+    fn sort(&mut self, places: &[usize]) {
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        order.sort_by_key(|index| places[*index]);
+        if self.keys.len() == places.len() {
+            let mut keys = std::mem::take(&mut self.keys);
+            self.keys = order.iter().map(|index| std::mem::take(&mut keys[*index])).collect();
+        }
+        if self.rows.len() == places.len() {
+            let mut rows: Vec<Option<QueryResult>> = std::mem::take(&mut self.rows).into_iter().map(Some).collect();
+            self.rows = order.iter().filter_map(|index| rows[*index].take()).collect();
+        }
+    }
+}
+
+/// What an insert does with rows that are there already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upsert<'a, 'm> {
+    /// The columns by which they are found.
+    pub(crate) target: &'a [usize],
+    /// The columns that are changed then; `None` if such rows stay as they are.
+    pub(crate) update: Option<&'a [usize]>,
+    /// The rows that may be changed.
+    pub(crate) allowed: &'a Condition<'m>,
+}
+
+impl<'m> Job<'_, 'm> {
+    /// Inserts rows; `rule` must hold of each afterwards.
+    pub(crate) async fn insert(
+        &self,
+        rows: &Rows,
+        rule: &Condition<'m>,
+        upsert: Option<Upsert<'_, 'm>>,
+    ) -> Result<Changed, Failure> {
+        if rows.rows.is_empty() {
+            return self.nothing();
+        }
+        let is_one_statement = upsert.is_none()
+            && *rule == Condition::Always
+            && (!self.single || rows.rows.len() == 1)
+            && self.pieces(rows).len() == 1
+            && (self.target.dialect.returns_rows() || !self.wants_keys())
+            && !self.reselects();
+        if is_one_statement {
+            let step = self.insert_rows(self.database, rows, None).await?;
+            return Ok(self.direct(step));
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let done = self.insert_in_transaction(rows, rule, upsert).await;
+            match done {
+                // Another request inserted the row between the look and the insert.
+                Err(Failure::Refused(refusal)) if upsert.is_some() && refusal.code == "23505" && attempts < 3 => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn insert_in_transaction(
+        &self,
+        rows: &Rows,
+        rule: &Condition<'m>,
+        upsert: Option<Upsert<'_, 'm>>,
+    ) -> Result<Changed, Failure> {
+        let transaction = self.begin().await?;
+        let on = &transaction;
+        let step = match upsert {
+            None => {
+                let step = self.insert_rows(on, rows, None).await?;
+                self.check_rule(on, &step, rule).await?;
+                step
+            }
+            Some(upsert) if self.target.dialect == Dialect::Postgresql => {
+                self.upsert_at_once(on, rows, rule, upsert).await?
+            }
+            Some(upsert) => self.upsert_in_steps(on, rows, rule, upsert).await?,
+        };
+        self.finish(transaction, step).await
+    }
+
+    /// Changes the rows that `wanted` holds of; `rule` must hold of each afterwards.
+    pub(crate) async fn update(
+        &self,
+        values: &[(usize, Assignment)],
+        wanted: &Condition<'m>,
+        rule: &Condition<'m>,
+    ) -> Result<Changed, Failure> {
+        if values.is_empty() || *wanted == Condition::Never {
+            return self.nothing();
+        }
+        if self.is_one_statement(rule) {
+            let step = self.update_rows(self.database, values, wanted, true).await?;
+            return Ok(self.direct(step));
+        }
+        let transaction = self.begin().await?;
+        let step = self.update_rows(&transaction, values, wanted, false).await?;
+        self.check_rule(&transaction, &step, rule).await?;
+        self.finish(transaction, step).await
+    }
+
+    /// Removes the rows that `wanted` holds of.
+    pub(crate) async fn delete(&self, wanted: &Condition<'m>) -> Result<Changed, Failure> {
+        if *wanted == Condition::Never {
+            return self.nothing();
+        }
+        if self.is_one_statement(&Condition::Always) {
+            let step = self.delete_rows(self.database, wanted).await?;
+            return Ok(self.direct(step));
+        }
+        let transaction = self.begin().await?;
+        let on = &transaction;
+        if self.target.dialect.returns_rows() && !self.reselects() {
+            let step = self.delete_rows(on, wanted).await?;
+            return self.finish(transaction, step).await;
+        }
+        // What is answered of them is read while they are there.
+        let keys = self.locked(on, &self.target.table.key, wanted).await?;
+        let fetched = self.reselect(on, &keys).await?;
+        let removed = sql::delete(
+            &self.target,
+            &sql::has_one_of(self.target.table, &self.target.table.key, &keys),
+            None,
+        );
+        let affected = match keys.is_empty() {
+            true => 0,
+            false => on.execute_raw(removed).await.map_err(failure)?.rows_affected(),
+        };
+        self.check_count(affected)?;
+        transaction.commit().await.map_err(Failure::Database)?;
+        Ok(Changed {
+            affected,
+            new: 0,
+            keys,
+            fetched,
+        })
+    }
+
+    /// Whether a change of the rows that fit a filter needs no transaction of its own.
+    fn is_one_statement(&self, rule: &Condition<'m>) -> bool {
+        *rule == Condition::Always
+            && !self.single
+            && self.max_affected.is_none()
+            && (self.target.dialect.returns_rows() || !self.wants_keys())
+            && !self.reselects()
+    }
+
+    fn wants_keys(&self) -> bool {
+        self.wants_keys || self.representation.is_some()
+    }
+
+    /// Whether the answer is read after the change, and not returned by it.
+    fn reselects(&self) -> bool {
+        self.representation.is_some_and(|read| {
+            !self.target.dialect.returns_rows()
+                || !read.is_flat()
+                || read.condition != Condition::Always
+                || self.is_ordered
+        })
+    }
+
+    async fn begin(&self) -> Result<TenantTransaction, Failure> {
+        let options = TransactionOptions {
+            // A transaction that reads first and writes then would fail beside another one.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            access_mode: Some(AccessMode::ReadWrite).filter(|_| self.target.dialect != Dialect::Sqlite),
+            ..TransactionOptions::default()
+        };
+        self.database
+            .begin_with_options(options)
+            .await
+            .map_err(Failure::Database)
+    }
+
+    /// No row fits.
+    fn nothing(&self) -> Result<Changed, Failure> {
+        self.check_count(0)?;
+        let none = Fetched {
+            rows: Vec::new(),
+            children: self.representation.map(no_children).unwrap_or_default(),
+        };
+        Ok(Changed {
+            fetched: self.representation.map(|_| none),
+            ..Changed::default()
+        })
+    }
+
+    fn check_count(&self, affected: u64) -> Result<(), Failure> {
+        if let Some(most) = self.max_affected
+            && affected > most
+        {
+            return Err(
+                Refusal::bad("PGRST124", "Query result exceeds max-affected preference constraint")
+                    .details(format!("The query affects {affected} rows"))
+                    .into(),
+            );
+        }
+        if self.single && affected != 1 {
+            return Err(Refusal::not_single(affected).into());
+        }
+        if self.representation.is_some() && affected > self.most_rows {
+            let message = format!("more than {} rows would be answered", self.most_rows);
+            return Err(Refusal::too_much(message)
+                .hint("Ask for 'Prefer: return=minimal', or change fewer rows.")
+                .into());
+        }
+        Ok(())
+    }
+
+    async fn check_rule<C: ConnectionTrait>(&self, on: &C, step: &Step, rule: &Condition<'m>) -> Result<(), Failure> {
+        if *rule == Condition::Always || step.affected == 0 {
+            return Ok(());
+        }
+        let keys = &step.keys;
+        if keys.len() as u64 != step.affected {
+            return Err(no_keys());
+        }
+        let mut kept = 0;
+        for some in keys.chunks(self.keys_at_once()) {
+            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(rule.clone());
+            let statement = sql::count_of(&self.target, &wanted);
+            let row = on.query_one_raw(statement).await.map_err(failure)?;
+            kept += row.map_or(Ok(0), |row| counted(&row, 0))?;
+        }
+        match kept == keys.len() as u64 {
+            true => Ok(()),
+            false => Err(Refusal::row_rule(&self.target.table.name, self.has_token).into()),
+        }
+    }
+
+    fn keys_at_once(&self) -> usize {
+        (1000 / self.target.table.key.len().max(1)).max(1)
+    }
+
+    async fn finish(&self, transaction: TenantTransaction, step: Step) -> Result<Changed, Failure> {
+        self.check_count(step.affected)?;
+        if !self.reselects() {
+            transaction.commit().await.map_err(Failure::Database)?;
+            return Ok(self.direct(step));
+        }
+        let fetched = self.reselect(&transaction, &step.keys).await?;
+        transaction.commit().await.map_err(Failure::Database)?;
+        Ok(Changed {
+            affected: step.affected,
+            new: step.new,
+            keys: step.keys,
+            fetched,
+        })
+    }
+
+    /// What the statement returned is the answer.
+    fn direct(&self, step: Step) -> Changed {
+        let rows = step.rows;
+        Changed {
+            affected: step.affected,
+            new: step.new,
+            keys: step.keys,
+            fetched: self.representation.map(|_| Fetched {
+                rows,
+                children: Vec::new(),
+            }),
+        }
+    }
+
+    /// Reads the rows with these keys, in their order unless another one is asked for.
+    async fn reselect<C: ConnectionTrait>(&self, on: &C, keys: &[Vec<Datum>]) -> Result<Option<Fetched>, Failure> {
+        let Some(read) = self.representation else {
+            return Ok(None);
+        };
+        let writer = Writer {
+            dialect: self.target.dialect,
+            without_nulls: false,
+        };
+        let key_slots: Vec<usize> = self
+            .target
+            .table
+            .key
+            .iter()
+            .filter_map(|place| read.columns.iter().position(|known| known == place))
+            .collect();
+        let mut rows = Vec::new();
+        for some in keys.chunks(self.keys_at_once()) {
+            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(read.condition.clone());
+            let statement = sql::page_of(self.target.dialect, self.target.model, read, &wanted, Page::default());
+            rows.extend(on.query_all_raw(statement).await.map_err(failure)?);
+        }
+        if !self.is_ordered {
+            let order: HashMap<Vec<u8>, usize> = keys.iter().map(|key| text_of(key)).zip(0..).collect();
+            let place = |row: &QueryResult| {
+                let key = writer.key(read, row, &key_slots).ok().flatten();
+                key.and_then(|key| order.get(&key).copied()).unwrap_or(usize::MAX)
+            };
+            rows.sort_by_cached_key(place);
+        }
+        let below = children(
+            on,
+            self.target.dialect,
+            self.target.model,
+            read,
+            &rows,
+            self.most_embedded,
+        )
+        .await?;
+        Ok(Some(Fetched { rows, children: below }))
+    }
+}
+
+fn no_keys() -> Failure {
+    let message = "the database does not say which key it gave to the new rows";
+    Refusal::bad("0A000", message)
+        .hint("Give the key, or ask for 'Prefer: return=minimal'.")
+        .into()
+}
+
+/// Values as a text in which equal ones are the same.
+fn text_of(values: &[Datum]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for value in values {
+        value.write_json(&mut text);
+        text.push(b',');
+    }
+    text
+}
+
+fn no_children(read: &Read<'_>) -> Vec<Fetched> {
+    let each = read.children.iter().map(|child| Fetched {
+        rows: Vec::new(),
+        children: no_children(&child.read),
+    });
+    each.collect()
+}

@@ -1,0 +1,270 @@
+//! The statements of a change, and what they did.
+
+use sea_orm::{ConnectionTrait, QueryResult, Statement};
+
+use super::{Job, Step, Upsert, no_keys};
+use crate::{
+    plan::{Condition, write::Rows},
+    refusal::Failure,
+    run::failure,
+    sql::{self, Assignment, Conflict, Returned},
+    value::Datum,
+};
+
+impl<'m> Job<'_, 'm> {
+    /// What statements return of each row: the columns of the answer, then the key.
+    pub(super) fn returned_columns(&self) -> Vec<usize> {
+        let direct = self.representation.filter(|_| !self.reselects());
+        let mut columns = direct.map(|read| read.columns.clone()).unwrap_or_default();
+        columns.extend_from_slice(&self.target.table.key);
+        columns
+    }
+
+    /// Runs a statement that returns rows.
+    pub(super) async fn returning<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        statement: Statement,
+        is_new: bool,
+    ) -> Result<Step, Failure> {
+        let rows = on.query_all_raw(statement).await.map_err(failure)?;
+        let columns = self.returned_columns();
+        let first = columns.len() - self.target.table.key.len();
+        let mut step = Step {
+            affected: rows.len() as u64,
+            ..Step::default()
+        };
+        for row in &rows {
+            let key = self.target.table.key.iter().zip(first..).map(|(place, index)| {
+                self.target
+                    .dialect
+                    .read(row, index, &self.target.table.columns[*place].kind)
+            });
+            step.keys
+                .push(key.collect::<Result<_, _>>().map_err(Failure::Database)?);
+            if is_new {
+                let new: i32 = row.try_get_by_index(columns.len()).map_err(Failure::Database)?;
+                step.new += u64::from(new != 0);
+            }
+        }
+        step.rows = rows;
+        Ok(step)
+    }
+
+    pub(super) fn wants_returned(&self) -> bool {
+        self.target.dialect.returns_rows()
+    }
+
+    /// The rows in as many pieces as there must be statements.
+    pub(super) fn pieces(&self, rows: &Rows) -> Vec<Rows> {
+        let at_once = (self.target.dialect.most_parameters() / rows.columns.len().max(1)).max(1);
+        let whole = |rows: &Rows| -> Vec<Rows> {
+            let piece = |some: &[Vec<Assignment>]| Rows {
+                columns: rows.columns.clone(),
+                rows: some.to_vec(),
+            };
+            rows.rows.chunks(at_once).map(piece).collect()
+        };
+        if self.target.dialect.has_default_value() {
+            return whole(rows);
+        }
+        // A row without a value for a column leaves the column out; its neighbours of the same kind go along.
+        let mut pieces: Vec<Rows> = Vec::new();
+        for row in &rows.rows {
+            let set = rows
+                .columns
+                .iter()
+                .zip(row)
+                .filter(|(_, value)| **value != Assignment::Default);
+            let (columns, values): (Vec<usize>, Vec<Assignment>) =
+                set.map(|(place, value)| (*place, value.clone())).unzip();
+            match pieces.last_mut() {
+                Some(last) if last.columns == columns && !columns.is_empty() => last.rows.push(values),
+                _ => pieces.push(Rows {
+                    columns,
+                    rows: vec![values],
+                }),
+            }
+        }
+        pieces.iter().flat_map(whole).collect()
+    }
+
+    pub(super) async fn insert_rows<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        rows: &Rows,
+        upsert: Option<&Upsert<'_, 'm>>,
+    ) -> Result<Step, Failure> {
+        let conflict = upsert.map(|upsert| Conflict {
+            target: upsert.target,
+            update: upsert.update.unwrap_or_default(),
+            allowed: upsert.allowed,
+        });
+        let mut step = Step::default();
+        for piece in self.pieces(rows) {
+            step.add(self.insert_piece(on, &piece, conflict.as_ref()).await?);
+        }
+        Ok(step)
+    }
+
+    async fn insert_piece<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        rows: &Rows,
+        conflict: Option<&Conflict<'_, 'm>>,
+    ) -> Result<Step, Failure> {
+        if self.wants_returned() {
+            let columns = self.returned_columns();
+            let returned = Returned {
+                columns: &columns,
+                is_new: conflict.is_some(),
+            };
+            let statement = sql::insert_or(&self.target, &rows.columns, &rows.rows, conflict, Some(&returned));
+            let mut step = self.returning(on, statement, conflict.is_some()).await?;
+            if conflict.is_none() {
+                step.new = step.affected;
+            }
+            return Ok(step);
+        }
+        let statement = sql::insert(&self.target, &rows.columns, &rows.rows, None);
+        let done = on.execute_raw(statement).await.map_err(failure)?;
+        let affected = done.rows_affected();
+        let keys = match affected == rows.rows.len() as u64 {
+            true => self.inserted_keys(rows, done.last_insert_id()),
+            false => None,
+        };
+        match keys {
+            Some(keys) => Ok(Step {
+                affected,
+                new: affected,
+                keys,
+                rows: Vec::new(),
+            }),
+            None if self.wants_keys() => Err(no_keys()),
+            None => Ok(Step {
+                affected,
+                new: affected,
+                ..Step::default()
+            }),
+        }
+    }
+
+    /// The keys of inserted rows: as they were given, or counted from the first that MySQL gave.
+    fn inserted_keys(&self, rows: &Rows, first: u64) -> Option<Vec<Vec<Datum>>> {
+        let key_of = |index: usize, row: &Vec<Assignment>| {
+            let each = self.target.table.key.iter().map(|place| {
+                let at = rows.columns.iter().position(|known| known == place);
+                match at.and_then(|at| row.get(at)) {
+                    Some(Assignment::Value(value)) => Some(value.clone()),
+                    _ if self.target.table.columns[*place].generated && first > 0 => {
+                        let id = first.checked_add(u64::try_from(index).ok()?)?;
+                        Some(Datum::Int(i64::try_from(id).ok()?))
+                    }
+                    _ => None,
+                }
+            });
+            each.collect::<Option<Vec<Datum>>>()
+        };
+        rows.rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| key_of(index, row))
+            .collect()
+    }
+
+    pub(super) async fn update_rows<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        values: &[(usize, Assignment)],
+        wanted: &Condition<'m>,
+        is_alone: bool,
+    ) -> Result<Step, Failure> {
+        let table = self.target.table;
+        if self.wants_returned() {
+            let columns = self.returned_columns();
+            let returned = Returned {
+                columns: &columns,
+                is_new: false,
+            };
+            let statement = sql::update(&self.target, values, wanted, Some(&returned));
+            return self.returning(on, statement, false).await;
+        }
+        if is_alone {
+            let statement = sql::update(&self.target, values, wanted, None);
+            let done = on.execute_raw(statement).await.map_err(failure)?;
+            return Ok(Step {
+                affected: done.rows_affected(),
+                ..Step::default()
+            });
+        }
+        let before = self.locked(on, &table.key, wanted).await?;
+        for some in before.chunks(self.keys_at_once()) {
+            let these = sql::has_one_of(table, &table.key, some);
+            let statement = sql::update(&self.target, values, &these, None);
+            on.execute_raw(statement).await.map_err(failure)?;
+        }
+        let affected = before.len() as u64;
+        Ok(Step {
+            affected,
+            keys: before.into_iter().map(|key| self.key_after(key, values)).collect(),
+            ..Step::default()
+        })
+    }
+
+    /// A row's key after it was changed.
+    fn key_after(&self, mut key: Vec<Datum>, values: &[(usize, Assignment)]) -> Vec<Datum> {
+        for (place, part) in self.target.table.key.iter().zip(&mut key) {
+            let set = values.iter().find(|(known, _)| known == place);
+            if let Some((_, Assignment::Value(value))) = set {
+                *part = value.clone();
+            }
+        }
+        key
+    }
+
+    pub(super) async fn delete_rows<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        wanted: &Condition<'m>,
+    ) -> Result<Step, Failure> {
+        if self.wants_returned() {
+            let columns = self.returned_columns();
+            let returned = Returned {
+                columns: &columns,
+                is_new: false,
+            };
+            let statement = sql::delete(&self.target, wanted, Some(&returned));
+            return self.returning(on, statement, false).await;
+        }
+        let statement = sql::delete(&self.target, wanted, None);
+        let done = on.execute_raw(statement).await.map_err(failure)?;
+        Ok(Step {
+            affected: done.rows_affected(),
+            ..Step::default()
+        })
+    }
+
+    /// Some columns of the rows that `wanted` holds of, locked.
+    pub(super) async fn locked<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        columns: &[usize],
+        wanted: &Condition<'m>,
+    ) -> Result<Vec<Vec<Datum>>, Failure> {
+        if *wanted == Condition::Never {
+            return Ok(Vec::new());
+        }
+        let statement = sql::locked(&self.target, columns, wanted);
+        let rows = on.query_all_raw(statement).await.map_err(failure)?;
+        let read = |row: &QueryResult| {
+            let each = columns.iter().enumerate();
+            let each = each.map(|(index, place)| {
+                self.target
+                    .dialect
+                    .read(row, index, &self.target.table.columns[*place].kind)
+            });
+            each.collect::<Result<Vec<Datum>, _>>().map_err(Failure::Database)
+        };
+        rows.iter().map(read).collect()
+    }
+}
