@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Subcommand;
+use sea_orm::ConnectionTrait as _;
 use tenantry_core::{TenantId, engine::OpenedConnection};
 use tenantry_tables::{Catalogue, CatalogueReader, Tables};
 
@@ -80,7 +81,7 @@ async fn pull(installation: &Installation, tenant: &str, output: PathBuf) -> Res
         Some(text) => Some(config::tables_of_file(&output, text)?),
         None => None,
     };
-    let (catalogue, _) = read(installation, &tenant).await?;
+    let catalogue = read_prepared(installation, &tenant).await?;
     let known = existing.as_deref().zip(declared.as_ref());
     let pulled = tenantry_tables::pull(&catalogue, known);
     if existing.as_deref() != Some(&pulled.text) {
@@ -150,7 +151,28 @@ fn parse(installation: &Installation, id: &str) -> Result<TenantId, Stop> {
     parsed.map_err(|error| Stop::Misuse(format!("the tenant id {error}")))
 }
 
-/// A tenant's catalogue, and its driver's type and SQL.
+/// A tenant's catalogue, once its database is prepared as on any first connection: a new one has its tables then.
+async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result<Catalogue, Stop> {
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
+    let database = installation
+        .tenants()
+        .acquire(tenant)
+        .await
+        .map_err(|error| failed(&error))?;
+    let reader = CatalogueReader::of_all(database.driver(), database.get_database_backend());
+    let columns = database
+        .query_all_raw(reader.columns())
+        .await
+        .map_err(|error| failed(&error))?;
+    let keys = database
+        .query_all_raw(reader.keys())
+        .await
+        .map_err(|error| failed(&error))?;
+    reader.read(&columns, &keys).map_err(|error| failed(&error))
+}
+
+/// A tenant's catalogue as it is, and its driver's type and SQL.
 async fn read(
     installation: &Installation,
     tenant: &TenantId,

@@ -21,6 +21,8 @@ pub struct Pulled {
 /// Writes the tables of a catalogue. `existing` is the file's text and what it declares.
 pub fn pull(found: &Catalogue, existing: Option<(&str, &Tables)>) -> Pulled {
     let pieces = pieces(found);
+    // A file that was pulled from an empty database holds nothing to keep.
+    let existing = existing.filter(|(text, tables)| !(tables.is_empty() && text.ends_with(EMPTY)));
     match existing {
         Some((text, declared)) => merge::merge(text, declared, &pieces),
         None => {
@@ -31,7 +33,7 @@ pub fn pull(found: &Catalogue, existing: Option<(&str, &Tables)>) -> Pulled {
                 added.push(format!("the table `{}`", piece.name));
             }
             if pieces.is_empty() {
-                text = format!("{HEADER}  {{}}\n");
+                text = HEADER.replace("tables:\n", EMPTY);
             }
             Pulled {
                 text,
@@ -47,6 +49,9 @@ const HEADER: &str = "\
 # database and keeps what is written here. Nothing is allowed to anyone until `allow` says so.
 tables:
 ";
+
+/// Where a table would be.
+const EMPTY: &str = "tables: {}\n";
 
 /// A table as lines of YAML.
 pub(super) struct Piece {
