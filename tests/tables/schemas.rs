@@ -163,13 +163,7 @@ async fn a_catalogue_becomes_a_declaration_that_serves_it() {
         let config = std::fs::read_to_string(shop.server.folder().join("config.yaml")).unwrap();
         let root = shop.server.folder().join("data");
         let config = format!("{config}drivers: {{ sqlite: {{ root: {root:?} }} }}\n");
-        let program = || {
-            TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
-                .oracle()
-                .config(config.clone())
-                .file("tables.yaml", include_str!("shop/tables.yaml"))
-                .file("migrations/sqlite/0001_x.sql", "")
-        };
+        let program = || Shop::program(config.clone());
         let output = shop.server.folder().join(format!("pulled-{kind}.yaml"));
         let pull = ["tables", "pull", "--tenant", kind, "--output"].map(std::ffi::OsString::from);
         let pull = || pull.iter().cloned().chain([output.clone().into_os_string()]);

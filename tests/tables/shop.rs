@@ -5,7 +5,7 @@ use std::time::Duration;
 use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
-use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantryProcess};
+use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantryBuilder, TenantryProcess};
 
 /// The kinds of database, each of which is the tenant of that name.
 pub(crate) const KINDS: [&str; 4] = ["sqlite", "postgresql", "mysql", "oracle"];
@@ -89,14 +89,7 @@ impl Shop {
              migrations: {{ on_connect: true, dir: migrations }}\nrest: {{ {settings}, tables: tables.yaml }}\n",
             Value::Object(tenants)
         );
-        let mut program = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
-            .oracle()
-            .config(config)
-            .file("tables.yaml", include_str!("shop/tables.yaml"));
-        for (kind, sql) in MIGRATIONS {
-            program = program.file(format!("migrations/{kind}/0001_shop.sql"), sql);
-        }
-        let server = program.start().await.unwrap();
+        let server = Self::program(config).start().await.unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60));
         let shop = Self {
             server,
@@ -104,6 +97,17 @@ impl Shop {
         };
         shop.complete().await;
         shop
+    }
+
+    /// The program with this configuration, beside the shop's files.
+    pub(crate) fn program(config: String) -> TenantryBuilder {
+        let program = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
+            .oracle()
+            .config(config)
+            .file("tables.yaml", include_str!("shop/tables.yaml"));
+        MIGRATIONS.into_iter().fold(program, |program, (kind, sql)| {
+            program.file(format!("migrations/{kind}/0001_shop.sql"), sql)
+        })
     }
 
     /// Sets what the stand-in for Oracle's client library has no literal for.

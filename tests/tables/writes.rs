@@ -339,6 +339,11 @@ async fn rows_that_are_there_are_merged_or_left() {
         .prefer(FULL)
         .gives(&shop, 201, json!([{"line": 9, "qty": 4}]))
         .await;
+    put("products?id=eq.31&select=id,name")
+        .body(&json!({"name": "by its URL"}))
+        .prefer(FULL)
+        .gives(&shop, 200, json!([{"id": 31, "name": "by its URL"}]))
+        .await;
     put("products?id=eq.32")
         .body(&json!({"id": 33, "name": "x"}))
         .refused(&shop, 400, "PGRST115")

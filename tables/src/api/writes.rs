@@ -105,7 +105,11 @@ impl Request<'_> {
         let access = self.access(|grant| &grant.create)?;
         let body = self.body()?;
         let key = self.key_filter()?;
-        let rows = self.reader(access).new_rows(&body)?;
+        let reader = Reader {
+            given: Some((&self.table.key, &key)),
+            ..self.reader(access)
+        };
+        let rows = reader.new_rows(&body)?;
         self.check_key(&rows, &key)?;
         let rule = rule(self.table, access, self.caller);
         let representation = self.representation()?;
@@ -180,6 +184,7 @@ impl Request<'_> {
             caller: self.caller,
             columns: self.query.columns.as_deref(),
             missing: self.preferences.missing,
+            given: None,
         }
     }
 

@@ -104,6 +104,20 @@ impl Described<'_> {
         each.collect()
     }
 
+    /// The key, each of whose columns must be there with `eq`.
+    pub(super) fn key_filters(&self) -> Vec<Value> {
+        let each = self.table.key.iter().filter_map(|place| {
+            let column = &self.table.columns[*place];
+            let (value, example) = value(&column.kind)?;
+            let schema =
+                json!({"type": "string", "pattern": format!("^eq\\.{value}$"), "example": format!("eq.{example}")});
+            let mut parameter = parameter(&column.name, "The row's key, with `eq`.", schema, None);
+            parameter["required"] = true.into();
+            Some(parameter)
+        });
+        each.collect()
+    }
+
     /// `and` and `or`.
     pub(super) fn groups(&self, columns: &[usize]) -> Vec<Value> {
         let each = columns.iter().take(20).map(|place| {
@@ -155,7 +169,7 @@ impl Described<'_> {
             ));
         }
         let one = format!("(\\*|{})", names.join("|"));
-        let pattern = format!("^{one}(,{one}){{0,9}}$");
+        let pattern = format!("^({one}(,{one}){{0,9}})?$");
         let schema = json!({"type": "string", "pattern": pattern, "example": first});
         parameter("select", &description, schema, None)
     }

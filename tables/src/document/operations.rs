@@ -24,7 +24,7 @@ impl Described<'_> {
         if updates {
             operations.insert("patch".to_owned(), self.update(&columns));
         }
-        if creates && updates && !self.table.key.is_empty() {
+        if self.is_replaced() {
             operations.insert("put".to_owned(), self.replace());
         }
         if self.columns(|grant| &grant.delete).is_some() {
@@ -51,13 +51,13 @@ impl Described<'_> {
         })
     }
 
-    fn prefer(&self, words: &str, example: &str) -> Value {
+    fn prefer(&self, words: &str) -> Value {
         json!({
             "name": "Prefer",
             "in": "header",
             "description": words,
             "required": false,
-            "schema": {"type": "string", "example": example},
+            "schema": {"type": "string"},
         })
     }
 
@@ -76,7 +76,7 @@ impl Described<'_> {
         parameters.extend(self.groups(columns));
         parameters.push(self.order(columns));
         parameters.extend(self.page());
-        parameters.push(self.prefer("`count=exact` counts the rows of all pages.", "count=exact"));
+        parameters.push(self.prefer("`count=exact` counts the rows of all pages."));
         let roles = self.roles(|grant| &grant.read);
         let mut operation = self.operation("read", &format!("Read {}", self.table.name), roles, parameters);
         let headers = json!({
@@ -97,9 +97,7 @@ impl Described<'_> {
     fn create(&self) -> Value {
         let parameters = vec![self.prefer(
             "`return=representation` answers the new rows, `return=headers-only` where the row is; `resolution=merge-duplicates` \
-             or `ignore-duplicates` for rows that are there.",
-            "return=representation",
-        )];
+             or `ignore-duplicates` for rows that are there.")];
         let roles = self.roles(|grant| &grant.create);
         let mut operation = self.operation("create", &format!("Create {}", self.table.name), roles, parameters);
         let row = self.reference("Create");
@@ -109,8 +107,9 @@ impl Described<'_> {
             "content": {"application/json": {"schema": row}},
         });
         operation["responses"]["200"] =
-            json!({"description": "Every row was there and is changed.", "content": self.rows()});
-        operation["responses"]["201"] = json!({"description": "The rows are inserted.", "content": self.rows()});
+            json!({"description": "Every row was there and is changed. With `return=representation` the rows."});
+        operation["responses"]["201"] =
+            json!({"description": "The rows are inserted. With `return=representation` the rows."});
         operation["responses"]["409"] =
             json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
         operation
@@ -118,10 +117,9 @@ impl Described<'_> {
 
     fn update(&self, columns: &[usize]) -> Value {
         let mut parameters = self.filters(columns);
-        parameters.push(self.prefer(
-            "`return=representation` answers the changed rows; `max-affected=1` changes no more than one.",
-            "return=representation",
-        ));
+        parameters.push(
+            self.prefer("`return=representation` answers the changed rows; `max-affected=1` changes no more than one."),
+        );
         let roles = format!(
             "Changes the rows that fit the filters; without a filter 400. {}",
             self.roles(|grant| &grant.update)
@@ -139,14 +137,9 @@ impl Described<'_> {
     }
 
     fn replace(&self) -> Value {
-        let mut parameters = self.filters(&self.table.key);
-        for parameter in &mut parameters {
-            parameter["required"] = true.into();
-            parameter["description"] = "The row's key, with `eq`.".into();
-        }
-        let (parameters, schema) = (parameters, self.reference("Create"));
+        let (parameters, schema) = (self.key_filters(), self.reference("Replace"));
         let roles = self.roles(|grant| &grant.create);
-        let roles = format!("The body is the whole row, with the key that the filters name. {roles}");
+        let roles = format!("The body is the whole row; the filters name its key. {roles}");
         let mut operation = self.operation("replace", &format!("Put one of {}", self.table.name), roles, parameters);
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
         operation["responses"]["200"] =
@@ -161,10 +154,9 @@ impl Described<'_> {
 
     fn delete(&self, columns: &[usize]) -> Value {
         let mut parameters = self.filters(columns);
-        parameters.push(self.prefer(
-            "`return=representation` answers the removed rows; `max-affected=1` removes no more than one.",
-            "return=representation",
-        ));
+        parameters.push(
+            self.prefer("`return=representation` answers the removed rows; `max-affected=1` removes no more than one."),
+        );
         let roles = format!(
             "Removes the rows that fit the filters; without a filter 400. {}",
             self.roles(|grant| &grant.delete)

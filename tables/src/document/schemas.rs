@@ -54,12 +54,14 @@ fn input(column: &Column) -> Value {
             schema["minimum"] = i64::MIN.into();
             schema["maximum"] = i64::MAX.into();
         }
-        ColumnType::Float4 | ColumnType::Numeric => {
-            schema["minimum"] = json!(-1_000_000_000);
-            schema["maximum"] = json!(1_000_000_000);
+        ColumnType::Float4 => {
+            schema["minimum"] = json!(-3.4e38);
+            schema["maximum"] = json!(3.4e38);
         }
         ColumnType::Text => {
-            schema["maxLength"] = column.max.unwrap_or(10_000).into();
+            if let Some(max) = column.max {
+                schema["maxLength"] = max.into();
+            }
             // Texts hold no NUL.
             schema["pattern"] = "^[^\\u0000]*$".into();
         }
@@ -98,11 +100,30 @@ impl Described<'_> {
         if let Some(columns) = self.columns(|grant| &grant.create) {
             let schema = self.input_schema(&columns, true);
             components.insert(self.schema_name("Create"), schema);
+            if self.is_replaced() {
+                let others: Vec<usize> = columns
+                    .into_iter()
+                    .filter(|place| !self.table.key.contains(place))
+                    .collect();
+                components.insert(self.schema_name("Replace"), self.input_schema(&others, true));
+            }
         }
         if let Some(columns) = self.columns(|grant| &grant.update) {
             let schema = self.input_schema(&columns, false);
             components.insert(self.schema_name("Update"), schema);
         }
+    }
+
+    /// Whether clients may put a row by its key.
+    pub(super) fn is_replaced(&self) -> bool {
+        let key = &self.table.key;
+        let writes = |columns: Option<Vec<usize>>| {
+            columns.is_some_and(|columns| key.iter().all(|place| columns.contains(place)))
+        };
+        !key.is_empty()
+            && key.iter().all(|place| self.table.columns[*place].is_written())
+            && writes(self.columns(|grant| &grant.create))
+            && self.columns(|grant| &grant.update).is_some()
     }
 
     fn related(&self, many: bool, target: &Described<'_>) -> Value {

@@ -32,6 +32,8 @@ pub(crate) struct Reader<'m, 'q> {
     /// The parameter `columns`.
     pub(crate) columns: Option<&'q [String]>,
     pub(crate) missing: Option<Missing>,
+    /// Columns that are set where the body does not set them, and to what: the key of a `PUT`.
+    pub(crate) given: Option<(&'q [usize], &'q [Datum])>,
 }
 
 /// A row that is refused lists at most so many faults.
@@ -40,8 +42,23 @@ const MOST_PLACES: usize = 20;
 impl Reader<'_, '_> {
     /// The rows to insert. Every column that has no default must be set.
     pub(crate) fn new_rows(&self, body: &Body<'_>) -> Result<Rows, Refusal> {
-        let columns = self.columns(body)?;
-        let rows = self.assignments(&columns, body)?;
+        let mut columns = self.columns(body)?;
+        let mut rows = self.assignments(&columns, body)?;
+        for (place, value) in self
+            .given
+            .iter()
+            .flat_map(|(places, values)| places.iter().zip(*values))
+        {
+            if !columns.contains(place) {
+                self.place(
+                    &self.table.columns[*place].name,
+                    At::Parameter(self.table.columns[*place].name.clone()),
+                )?;
+                columns.push(*place);
+                rows.iter_mut()
+                    .for_each(|row| row.push(Assignment::Value(value.clone())));
+            }
+        }
         for (place, column) in self.table.columns.iter().enumerate() {
             let needed = !column.nullable && !column.default && !column.generated;
             if needed && !columns.contains(&place) && !body.rows.is_empty() {

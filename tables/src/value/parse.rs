@@ -70,14 +70,17 @@ impl Datum {
                 let text: String = serde_json::from_str(json).map_err(|_| Malformed::Syntax)?;
                 Self::parse(kind, &text)
             }
-            // A text column takes what else JSON has as it is written, as PostgreSQL does.
-            Some(b'{' | b'[') => match kind {
-                ColumnType::Text => Self::parse(kind, &compact(json).ok_or(Malformed::Syntax)?),
-                _ => Err(Malformed::Syntax),
-            },
-            _ => Self::parse(kind, json),
+            Some(b't' | b'f') if *kind == ColumnType::Bool => Self::parse(kind, json),
+            // A number is no text, and no truth value either.
+            Some(b'-' | b'0'..=b'9') if is_number(kind) => Self::parse(kind, json),
+            _ => Err(Malformed::Syntax),
         }
     }
+}
+
+fn is_number(kind: &ColumnType) -> bool {
+    use ColumnType::{Float4, Float8, Int2, Int4, Int8, Numeric};
+    matches!(kind, Int2 | Int4 | Int8 | Float4 | Float8 | Numeric)
 }
 
 fn boolean(text: &str) -> Option<bool> {
