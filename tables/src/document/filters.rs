@@ -191,7 +191,7 @@ impl Described<'_> {
     pub(super) fn page(&self) -> Vec<Value> {
         let limit =
             json!({"type": "integer", "format": "int32", "minimum": 0, "maximum": self.max_rows, "example": 25});
-        let offset = json!({"type": "integer", "format": "int32", "minimum": 0, "maximum": 1_000_000, "example": 0});
+        let offset = json!({"type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX, "example": 0});
         vec![
             parameter("limit", "The most rows of the answer.", limit, None),
             parameter(

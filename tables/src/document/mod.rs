@@ -44,7 +44,7 @@ impl Rest {
 }
 
 /// One table, with what any role may do.
-struct Described<'m> {
+pub(crate) struct Described<'m> {
     model: &'m Model,
     table: &'m Table,
     max_rows: u64,
@@ -54,7 +54,7 @@ struct Described<'m> {
 type Action = fn(&Grant) -> &Option<Access>;
 
 impl<'m> Described<'m> {
-    fn new(model: &'m Model, table: &'m Table, max_rows: u64) -> Self {
+    pub(crate) fn new(model: &'m Model, table: &'m Table, max_rows: u64) -> Self {
         Self { model, table, max_rows }
     }
 

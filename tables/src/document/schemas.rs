@@ -55,8 +55,8 @@ fn input(column: &Column) -> Value {
             schema["maximum"] = i64::MAX.into();
         }
         ColumnType::Float4 => {
-            schema["minimum"] = json!(-3.4e38);
-            schema["maximum"] = json!(3.4e38);
+            schema["minimum"] = f64::from(f32::MIN).into();
+            schema["maximum"] = f64::from(f32::MAX).into();
         }
         ColumnType::Text => {
             if let Some(max) = column.max {
@@ -115,7 +115,7 @@ impl Described<'_> {
     }
 
     /// Whether clients may put a row by its key.
-    pub(super) fn is_replaced(&self) -> bool {
+    pub(crate) fn is_replaced(&self) -> bool {
         let key = &self.table.key;
         let writes = |columns: Option<Vec<usize>>| {
             columns.is_some_and(|columns| key.iter().all(|place| columns.contains(place)))

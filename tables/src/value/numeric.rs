@@ -1,7 +1,9 @@
 //! Decimal numbers as texts, with all of their digits.
 
-/// More digits than any of the databases keeps on either side of the point.
-const MOST_DIGITS: usize = 200;
+/// The most digits before the point: as many as a JSON number of 64 bits may have.
+const MOST_WHOLE: i64 = 310;
+/// The most digits after it.
+const MOST_FRACTION: i64 = 400;
 
 /// A number in its shortest plain notation: `1.50e2` is `150`. `None` if it is no number, or has more
 /// digits than a database keeps.
@@ -30,8 +32,7 @@ pub(crate) fn plain(text: &str) -> Option<String> {
     }
     let point = point - i64::try_from(leading).ok()?;
     let length = i64::try_from(significant.len()).ok()?;
-    let most = i64::try_from(MOST_DIGITS).ok()?;
-    if point > most || length - point > most {
+    if point > MOST_WHOLE || length - point > MOST_FRACTION {
         return None;
     }
     let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));

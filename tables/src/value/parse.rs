@@ -31,8 +31,8 @@ impl Datum {
             ColumnType::Int2 => Self::Int(whole(text, i16::MIN.into(), i16::MAX.into())?),
             ColumnType::Int4 => Self::Int(whole(text, i32::MIN.into(), i32::MAX.into())?),
             ColumnType::Int8 => Self::Int(whole(text, i64::MIN, i64::MAX)?),
-            ColumnType::Float4 => match finite(text)? as f32 {
-                float if float.is_finite() => Self::Float4(float),
+            ColumnType::Float4 => match finite(text)? {
+                float if float.abs() <= f64::from(f32::MAX) => Self::Float4(float as f32),
                 _ => return Err(Malformed::OutOfRange),
             },
             ColumnType::Float8 => Self::Float8(finite(text)?),
