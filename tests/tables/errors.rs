@@ -95,7 +95,10 @@ async fn names_that_are_not_there_have_their_codes() {
     Case::get(Role::Clerk, "customers?orders.id=eq.1")
         .refused(&shop, 400, "PGRST108")
         .await;
-    let aliased = Case::get(Role::Clerk, "customers?select=o:orders(id)&orders.id=eq.1");
+    let aliased = Case::get(
+        Role::Clerk,
+        "customers?select=o:orders(id),p:orders(total)&orders.id=eq.1",
+    );
     let aliased = aliased.refused(&shop, 400, "PGRST108").await;
     assert_eq!(aliased["hint"], "Change 'orders' to 'o' in filters, orders or limits.");
     Case::get(Role::Clerk, "customers?select=orders(id)&order=orders(id)")

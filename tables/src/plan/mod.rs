@@ -6,6 +6,7 @@ pub(crate) mod cursor;
 pub(crate) mod needs;
 pub(crate) mod planner;
 pub(crate) mod read;
+mod scope;
 pub(crate) mod write;
 
 pub(crate) use condition::{ColumnTest, Comparison, Condition};

@@ -3,6 +3,7 @@
 use super::{
     Condition, Page, Read, Term, TermColumn,
     condition::{Conditions, MOST_TESTS, rule},
+    scope::{Level, Scope},
 };
 use crate::{
     caller::Caller,
@@ -11,7 +12,7 @@ use crate::{
     refusal::Refusal,
     request::{
         order,
-        query::{Path, Query},
+        query::{Path, Query, twice},
         select::{Embedded, Item},
     },
 };
@@ -33,12 +34,6 @@ pub(crate) struct Planner<'m, 'q> {
     is_representation: bool,
 }
 
-/// The parts of a query that are for one table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Scope {
-    path: Path,
-}
-
 impl<'m, 'q> Planner<'m, 'q> {
     pub(crate) fn new(model: &'m Model, caller: Caller<'q>, query: &'q Query, facts: Option<&'q Facts>) -> Self {
         Self {
@@ -56,7 +51,7 @@ impl<'m, 'q> Planner<'m, 'q> {
     pub(crate) fn read(mut self, table: &'m Table) -> Result<Read<'m>, Refusal> {
         let star = [Item::Star];
         let items = self.query.select.as_deref().unwrap_or(&star);
-        let mut read = self.table(table, items, &Scope { path: Path::new() })?;
+        let mut read = self.table(table, items, &Scope::default())?;
         self.check_paths(&read)?;
         if let Some(places) = super::cursor::places(&read) {
             for place in places {
@@ -79,7 +74,7 @@ impl<'m, 'q> Planner<'m, 'q> {
 
     /// The rows that the filters of the table itself choose.
     pub(crate) fn chosen(mut self, table: &'m Table, access: &'m Access) -> Result<Condition<'m>, Refusal> {
-        self.filters(table, access, &Scope { path: Path::new() }, Vec::new())
+        self.filters(table, access, &Scope::default(), Vec::new())
     }
 
     /// What may be read of a table.
@@ -109,18 +104,25 @@ impl<'m, 'q> Planner<'m, 'q> {
             return Err(Refusal::too_much(format!("`select` has more than {MOST_ITEMS} items")));
         }
         for item in items {
-            self.item(&mut read, access, item, scope)?;
+            self.item(&mut read, access, item, items, scope)?;
         }
         self.conditions(&mut read, access, scope)?;
         self.order(&mut read, access, scope)?;
         read.page = Page {
-            offset: self.at(scope, &self.query.offsets).copied().unwrap_or(0),
-            limit: self.at(scope, &self.query.limits).copied(),
+            offset: self.at(scope, &self.query.offsets)?.copied().unwrap_or(0),
+            limit: self.at(scope, &self.query.limits)?.copied(),
         };
         Ok(read)
     }
 
-    fn item(&mut self, read: &mut Read<'m>, access: &Access, item: &Item, scope: &Scope) -> Result<(), Refusal> {
+    fn item(
+        &mut self,
+        read: &mut Read<'m>,
+        access: &Access,
+        item: &Item,
+        items: &[Item],
+        scope: &Scope,
+    ) -> Result<(), Refusal> {
         match item {
             Item::Star => {
                 let table = self.model.place(read.table);
@@ -143,26 +145,30 @@ impl<'m, 'q> Planner<'m, 'q> {
                 }
             }
             Item::Aggregate => Err(Refusal::bad("PGRST123", "Use of aggregate functions is not allowed")),
-            Item::Embedded(embedded) => self.embedded(read, embedded, scope),
+            Item::Embedded(embedded) => self.embedded(read, embedded, Level::of(embedded, items), scope),
         }
     }
 
-    fn embedded(&mut self, read: &mut Read<'m>, embedded: &Embedded, scope: &Scope) -> Result<(), Refusal> {
+    fn embedded(
+        &mut self,
+        read: &mut Read<'m>,
+        embedded: &Embedded,
+        level: Level,
+        scope: &Scope,
+    ) -> Result<(), Refusal> {
         let relation = find_relation(self.model, read.table, embedded)?;
         if embedded.spread && relation.many {
             return Err(Refusal::bad("PGRST127", "Feature not implemented")
                 .details("Only rows of relations to one can be spread"));
         }
-        let key = embedded.alias.as_ref().unwrap_or(&embedded.name);
-        let mut path = scope.path.clone();
-        path.push(key.clone());
-        let below = self.table(self.model.target(relation), &embedded.items, &Scope { path })?;
-        read.add_child(key, relation, embedded, below)
+        let within = scope.within(level.clone());
+        let below = self.table(self.model.target(relation), &embedded.items, &within)?;
+        read.add_child(relation, embedded, level, below)
     }
 
     fn conditions(&mut self, read: &mut Read<'m>, access: &'m Access, scope: &Scope) -> Result<(), Refusal> {
         let embedded = read.children.iter().map(|child| child.key.clone()).collect();
-        let filters = match self.is_representation && scope.path.is_empty() {
+        let filters = match self.is_representation && scope.is_outermost() {
             true => Condition::Always,
             false => self.filters(read.table, access, scope, embedded)?,
         };
@@ -188,10 +194,10 @@ impl<'m, 'q> Planner<'m, 'q> {
             left: self.tests_left,
         };
         let mut each = Vec::new();
-        for (_, filter) in query.filters.iter().filter(|(path, _)| *path == scope.path) {
+        for (_, filter) in query.filters.iter().filter(|(path, _)| scope.is(path)) {
             each.push(conditions.filter(filter)?);
         }
-        for (_, tree) in query.groups.iter().filter(|(path, _)| *path == scope.path) {
+        for (_, tree) in query.groups.iter().filter(|(path, _)| scope.is(path)) {
             each.push(conditions.tree(tree)?);
         }
         self.tests_left = conditions.left;
@@ -200,7 +206,7 @@ impl<'m, 'q> Planner<'m, 'q> {
 
     fn order(&mut self, read: &mut Read<'m>, access: &Access, scope: &Scope) -> Result<(), Refusal> {
         let terms = self
-            .at(scope, &self.query.orders)
+            .at(scope, &self.query.orders)?
             .map(Vec::as_slice)
             .unwrap_or_default();
         for term in terms {
@@ -258,8 +264,13 @@ impl<'m, 'q> Planner<'m, 'q> {
         Ok(TermColumn::Related(child.relation, place))
     }
 
-    fn at<T>(&self, scope: &Scope, parts: &'q [(Path, T)]) -> Option<&'q T> {
-        parts.iter().find(|(path, _)| *path == scope.path).map(|(_, part)| part)
+    /// The only part that is for this table.
+    fn at<T>(&self, scope: &Scope, parts: &'q [(Path, T)]) -> Result<Option<&'q T>, Refusal> {
+        let mut these = parts.iter().filter(|(path, _)| scope.is(path));
+        match (these.next(), these.next()) {
+            (first, None) => Ok(first.map(|(_, part)| part)),
+            (_, Some((path, _))) => Err(twice(&path.join("."))),
+        }
     }
 
     /// Refuses a part of the query that is for a table which is not embedded.
@@ -276,7 +287,7 @@ impl<'m, 'q> Planner<'m, 'q> {
         for path in paths {
             let mut at = read;
             for name in path {
-                let Some(child) = at.children.iter().find(|child| child.key == *name) else {
+                let Some(child) = at.children.iter().find(|child| child.level.is(name)) else {
                     let aliased = at.children.iter().find(|child| child.relation.name == *name);
                     let alias = aliased.map(|child| child.key.as_str());
                     return Err(Refusal::not_embedded(name, alias)
@@ -289,7 +300,8 @@ impl<'m, 'q> Planner<'m, 'q> {
     }
 }
 
-/// The relation of that name; else the only one that leads to the table of that name.
+/// The relation of that name; else the only one that leads to the table of that name; else the one to
+/// the row that the column of that name refers to.
 fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) -> Result<&'m Relation, Refusal> {
     let name = &embedded.name;
     let is_meant = |relation: &Relation| match &embedded.hint {
@@ -310,6 +322,11 @@ fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) ->
         .iter()
         .filter(|relation| model.target(relation).name == *name);
     let found: Vec<&Relation> = by_table.filter(|relation| is_meant(relation)).collect();
+    if found.is_empty()
+        && let Some(relation) = refers(table, name).filter(|relation| is_meant(relation))
+    {
+        return Ok(relation);
+    }
     match found.as_slice() {
         [only] => Ok(only),
         [] => {
@@ -337,4 +354,13 @@ fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) ->
             )))
         }
     }
+}
+
+/// The relation to the one row that a column of this name refers to.
+fn refers<'m>(table: &'m Table, column: &str) -> Option<&'m Relation> {
+    let is_it = |relation: &&Relation| {
+        let is_key = |on: &[(usize, usize)]| matches!(on, [(here, _)] if table.columns[*here].name == column);
+        !relation.many && is_key(&relation.on)
+    };
+    table.relations.iter().find(is_it)
 }

@@ -1,6 +1,6 @@
 //! A read, with the rows of relations that are embedded in it.
 
-use super::Condition;
+use super::{Condition, scope::Level};
 use crate::{
     model::{Relation, Table},
     refusal::Refusal,
@@ -48,11 +48,15 @@ pub(crate) enum Output {
 pub(crate) struct Child<'m> {
     /// The member's name.
     pub(crate) key: String,
+    /// How parameters name it.
+    pub(super) level: Level,
     pub(crate) relation: &'m Relation,
     /// Whether only rows that have such a row are wanted.
     pub(crate) inner: bool,
     /// Whether its members stand in the row itself.
     pub(crate) spread: bool,
+    /// Whether the answer has it: `roles()` is only there for filters.
+    pub(crate) shown: bool,
     pub(crate) read: Read<'m>,
     /// The place in `columns` of each column of the relation here, and there.
     pub(crate) here: Vec<usize>,
@@ -108,11 +112,12 @@ impl<'m> Read<'m> {
 
     pub(super) fn add_child(
         &mut self,
-        key: &str,
         relation: &'m Relation,
         embedded: &Embedded,
+        level: Level,
         mut below: Read<'m>,
     ) -> Result<(), Refusal> {
+        let key = embedded.key();
         if self.children.iter().any(|child| child.key == key) {
             self.check_key(key)?;
         }
@@ -129,12 +134,17 @@ impl<'m> Read<'m> {
         }
         let here = relation.on.iter().map(|(here, _)| self.slot(*here)).collect();
         let there = relation.on.iter().map(|(_, there)| below.slot(*there)).collect();
-        self.outputs.push(Output::Child(self.children.len()));
+        let shown = !embedded.items.is_empty();
+        if shown {
+            self.outputs.push(Output::Child(self.children.len()));
+        }
         self.children.push(Child {
             key: key.to_owned(),
+            level,
             relation,
             inner: embedded.inner,
             spread: embedded.spread,
+            shown,
             read: below,
             here,
             there,

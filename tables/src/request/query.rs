@@ -71,7 +71,8 @@ fn not_text(key: &str) -> Refusal {
     Refusal::bad("PGRST100", "a parameter is no UTF-8 text without NUL").at_parameter(key, "is no text")
 }
 
-fn decoded(text: &str) -> Option<Cow<'_, str>> {
+/// A text of a query or of a form; `None` if it is not UTF-8, or has a NUL.
+pub(crate) fn decoded(text: &str) -> Option<Cow<'_, str>> {
     let spaced: Cow<'_, str> = match text.contains('+') {
         true => text.replace('+', " ").into(),
         false => text.into(),
@@ -163,7 +164,8 @@ fn once_at<T>(places: &mut Vec<(Path, T)>, path: Path, key: &str, value: T) -> R
     Ok(())
 }
 
-fn twice(key: &str) -> Refusal {
+/// A parameter that is there more than once.
+pub(crate) fn twice(key: &str) -> Refusal {
     Refusal::bad(
         "PGRST100",
         format!("the parameter '{}' is given more than once", shortened(key)),

@@ -34,6 +34,13 @@ pub(crate) struct Embedded {
     pub(crate) items: Vec<Item>,
 }
 
+impl Embedded {
+    /// The member's name.
+    pub(crate) fn key(&self) -> &str {
+        self.alias.as_deref().unwrap_or(&self.name)
+    }
+}
+
 pub(crate) fn select(scan: &mut Scan<'_>) -> Result<Vec<Item>, Unexpected> {
     let found = items(scan, 0)?;
     scan.expect_end()?;

@@ -151,7 +151,7 @@ pub(crate) fn children<'f, C: ConnectionTrait>(
         for child in &read.children {
             let keys = keys(dialect, read, child, rows)?;
             let mut found = Vec::new();
-            if !keys.is_empty() && child.read.page.limit != Some(0) {
+            if child.shown && !keys.is_empty() && child.read.page.limit != Some(0) {
                 let joined = Joined {
                     keys: &keys,
                     most: most.saturating_add(1),
