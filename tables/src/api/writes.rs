@@ -45,7 +45,7 @@ impl Request<'_> {
         self.check_insert(&rows, &representation, &rule)?;
         let changed = self.job(&representation).insert(&rows, &rule, upsert).await?;
         let status = match (resolution, changed.new) {
-            (Some(Resolution::Merge), 0) if changed.affected > 0 => StatusCode::OK,
+            (Some(Resolution::Merge), 0) => StatusCode::OK,
             _ => StatusCode::CREATED,
         };
         let range = content_range(0, 0, self.counted(changed.affected));
@@ -168,12 +168,16 @@ impl Request<'_> {
                 body::json(self.ask.body)
             }
             "text/csv" => body::csv(self.ask.body),
+            "application/x-www-form-urlencoded" => body::form(self.ask.body),
             _ => Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "PGRST102",
                 "The body's Content-Type is none that is read",
             )
-            .at(At::Header("Content-Type"), "is neither application/json nor text/csv")),
+            .at(
+                At::Header("Content-Type"),
+                "is not application/json, text/csv or application/x-www-form-urlencoded",
+            )),
         }
     }
 

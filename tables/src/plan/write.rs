@@ -70,10 +70,11 @@ impl Reader<'_, '_> {
 
     /// What the rows that are changed are set to.
     pub(crate) fn changes(&self, body: &Body<'_>) -> Result<Vec<(usize, Assignment)>, Refusal> {
-        let [_] = body.rows.as_slice() else {
+        // An empty list changes nothing.
+        if body.rows.len() > 1 {
             return Err(Refusal::bad("PGRST102", "A body that changes rows is one object")
                 .at(At::Body(String::new()), "is not one object"));
-        };
+        }
         let columns = self.columns(body)?;
         let rows = self.assignments(&columns, body)?;
         let values = rows.into_iter().next().unwrap_or_default();

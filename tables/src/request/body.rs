@@ -8,7 +8,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::refusal::{At, Refusal};
+use crate::{
+    refusal::{At, Refusal},
+    request::query::decoded,
+};
 
 /// The most rows of one body.
 pub(crate) const MOST_ROWS: usize = 10_000;
@@ -171,6 +174,33 @@ pub(crate) fn csv(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
         rows.push(row.collect::<Result<_, Refusal>>()?);
     }
     Ok(Body { rows, is_object: false })
+}
+
+/// Reads the one row of a form (the URL Standard's `application/x-www-form-urlencoded`).
+pub(crate) fn form(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
+    let wrong =
+        |detail: &str| Refusal::bad("PGRST102", "Empty or invalid form").at(At::Body(String::new()), detail.to_owned());
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8"))?;
+    let mut row: Row<'static> = Vec::new();
+    for field in text.split('&').filter(|field| !field.is_empty()) {
+        let (name, value) = field.split_once('=').unwrap_or((field, ""));
+        let (Some(name), Some(value)) = (decoded(name), decoded(value)) else {
+            return Err(wrong("is not UTF-8, or holds a NUL"));
+        };
+        if row.len() >= MOST_MEMBERS {
+            return Err(wrong("has too many fields"));
+        }
+        let json = serde_json::Value::String(value.into_owned()).to_string();
+        let value = RawValue::from_string(json).map_err(|_| wrong("holds what is no text"))?;
+        row.push((Cow::Owned(name.into_owned()), raw(value)));
+    }
+    match row.is_empty() {
+        true => Err(wrong("is empty")),
+        false => Ok(Body {
+            rows: vec![row],
+            is_object: true,
+        }),
+    }
 }
 
 fn raw(value: Box<RawValue>) -> Cow<'static, RawValue> {
