@@ -64,6 +64,7 @@ struct Details {
     retry_after: Option<Duration>,
     challenge: Option<HeaderValue>,
     allow: Option<HeaderValue>,
+    content_range: Option<HeaderValue>,
     accept_encoding: Option<HeaderValue>,
     dialect: Option<Dialect>,
 }
@@ -91,6 +92,7 @@ impl Problem {
             retry_after: None,
             challenge: None,
             allow: None,
+            content_range: None,
             accept_encoding: None,
             dialect: None,
         }))
@@ -197,6 +199,13 @@ impl Problem {
         self
     }
 
+    /// With how many rows there are, in the `Content-Range` of a 416 (RFC 9110 §15.5.17).
+    #[must_use]
+    pub fn with_content_range(mut self, rows: u64) -> Self {
+        self.0.content_range = HeaderValue::from_str(&format!("*/{rows}")).ok();
+        self
+    }
+
     /// With what says that a token would help, if it has none yet.
     #[must_use]
     pub fn with_challenge(mut self) -> Self {
@@ -255,6 +264,9 @@ impl Problem {
         }
         if let Some(allow) = &self.0.allow {
             headers.insert(header::ALLOW, allow.clone());
+        }
+        if let Some(range) = &self.0.content_range {
+            headers.insert(header::CONTENT_RANGE, range.clone());
         }
         if let Some(accepted) = &self.0.accept_encoding {
             headers.insert(header::ACCEPT_ENCODING, accepted.clone());

@@ -140,6 +140,7 @@ fn with_message(problem: Problem) -> Problem {
 fn problem(failure: Failure) -> Problem {
     match failure {
         Failure::Refused(refusal) => refused(*refusal),
+        Failure::Beyond { refusal, rows } => refused(*refusal).with_content_range(rows),
         Failure::Database(error) => with_message(Problem::from(&error)),
         Failure::Behind { missing } => with_message(
             Problem::new(

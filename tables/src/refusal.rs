@@ -49,6 +49,13 @@ pub enum At {
 pub enum Failure {
     /// The request is refused.
     Refused(Box<Refusal>),
+    /// A page begins after the last row: it is refused, and the answer says how many rows there are.
+    Beyond {
+        /// The refusal.
+        refusal: Box<Refusal>,
+        /// How many.
+        rows: u64,
+    },
     /// The tenant's database could not be used.
     Database(DbErr),
     /// The tenant's database does not have what the request needs yet.

@@ -73,10 +73,11 @@ impl Request<'_> {
         if let Some(total) = answered.total
             && offset > total
         {
-            return Err(Refusal::range(format!(
-                "An offset of {offset} was requested, but there are only {total} rows."
-            ))
-            .into());
+            let details = format!("An offset of {offset} was requested, but there are only {total} rows.");
+            return Err(Failure::Beyond {
+                refusal: Box::new(Refusal::range(details)),
+                rows: total,
+            });
         }
         let status = match answered.total {
             Some(total) if rows < total => StatusCode::PARTIAL_CONTENT,
