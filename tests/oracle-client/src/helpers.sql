@@ -75,6 +75,9 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE SCHEMA IF NOT EXISTS utl_raw;
+CREATE FUNCTION utl_raw.cast_to_raw(text) RETURNS bytea LANGUAGE sql IMMUTABLE AS 'SELECT convert_to($1, ''UTF8'')';
+
 CREATE SCHEMA IF NOT EXISTS dbms_session;
 CREATE FUNCTION dbms_session.unique_session_id() RETURNS text LANGUAGE sql STABLE
     AS 'SELECT pg_backend_pid() || ''-'' || extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid()';

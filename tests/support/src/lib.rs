@@ -16,6 +16,7 @@
 mod cases;
 mod certificates;
 mod drongo;
+mod films;
 mod http;
 mod mariadb;
 mod moto;
@@ -36,6 +37,7 @@ mod tenantry;
 pub use cases::record_case;
 pub use certificates::Certificates;
 pub use drongo::DrongoServer;
+pub use films::Films;
 pub use mariadb::MariadbServer;
 pub use moto::MotoServer;
 pub use openbao::OpenBaoServer;
