@@ -67,6 +67,8 @@ impl Pool {
                     if self.opened(connection) {
                         return;
                     }
+                    // It is of an earlier era, and begins to close before another one is opened.
+                    tokio::task::yield_now().await;
                 }
                 Err(NotOpened { error, at_once }) => {
                     let Some(pause) = self.opening_failed(&error, at_once, &mut pauses) else {
