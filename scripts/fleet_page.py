@@ -152,9 +152,18 @@ def visit(page, count, port, operators, file, secrets):
     page.wait(lambda: page.rows() == [(FAILING, "unhealthy")], "the failing tenant")
     assert "unreachable" in page.text("#rows tr"), page.text("#rows tr")
     secrets[FAILING] = {"type": "sqlite", "path": "mended.db"}
-    file.write_text(json.dumps(secrets))
-    page.do("Refresh", FAILING)
-    page.wait(lambda: page.rows() == [], "the mended tenant is still unhealthy")
+    replaced = file.with_suffix(".new")
+    replaced.write_text(json.dumps(secrets))
+    replaced.replace(file)
+    # A slow machine may take longer to read the secrets of so many tenants than a request may take.
+    for attempt in range(5):
+        page.do("Refresh", FAILING)
+        try:
+            page.wait(lambda: page.rows() == [] or page.text("#problem"), "no answer")
+            assert page.rows() == [], page.text("#problem")
+            break
+        except AssertionError:
+            assert attempt < 4, page.text("#problem")
     status, body = status_of(f"http://127.0.0.1:{port}/api/v1/tenant/info", headers={"X-Tenant-ID": FAILING})
     assert status == 200, body
 

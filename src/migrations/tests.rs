@@ -14,6 +14,7 @@ mod dumps;
 mod hard;
 mod sessions;
 mod stepwise;
+mod tables;
 mod texts;
 
 /// A driver and the secret of an empty database.

@@ -371,3 +371,38 @@ async fn a_database_that_has_the_files_already_is_adopted() {
         assert_eq!(project.migrate(true, &["adopt", "0009"]).await.code, 2);
     }
 }
+
+#[tokio::test]
+async fn the_file_that_failed_is_shown_until_it_is_applied() {
+    for database in Database::ALL {
+        let driver = database.driver();
+        let project = Project::new(json!({"acme": database.secret("noted").await}));
+        let write = async |sql: &str| project.write(&format!("{driver}/0001_first.sql"), sql).await;
+        write("CREATE TABLE numbers (i INTEGER NOT NULL);\nINSERT INTO numbers VALUES (NULL);\n").await;
+        assert_eq!(project.migrate(true, &[]).await.code, 1, "{driver}");
+        let status = project.migrate(true, &["status", "--json"]).await;
+        let row = &tenants(&status)[0];
+        assert_eq!(
+            (status.code, &row["failed"]),
+            (1, &json!("0001_first")),
+            "{driver}: {row}"
+        );
+        assert_eq!(row["pending"], json!(["0001_first"]), "{driver}");
+
+        write("CREATE TABLE numbers (i INTEGER NOT NULL);\nINSERT INTO numbers VALUES (1);\n").await;
+        let cured = project.migrate(true, &["--only", "failed", "--json"]).await;
+        assert_eq!(
+            (cured.code, tenants(&cured).len()),
+            (0, 1),
+            "{driver}: {}",
+            cured.stdout
+        );
+        let status = project.migrate(true, &["status", "--json"]).await;
+        assert_eq!(
+            (status.code, &tenants(&status)[0]["failed"]),
+            (0, &Value::Null),
+            "{driver}: {}",
+            status.stdout
+        );
+    }
+}
