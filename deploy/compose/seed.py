@@ -1,13 +1,16 @@
 """Writes the secrets of docker-compose.yml's tenants, each for the environments that are named as arguments.
 
 `development` is for a program on this machine: localhost and the published ports. `compose` is for one in a container beside the
-servers: their names and own ports. Writing them again replaces them. Run by the service `seed` and by ./scripts/dev-up, with the
-Python that moto brings.
+servers: their names and own ports. Writing them again replaces them. Run by the services `seed` and `seed-openbao` and by
+./scripts/dev-up, with the Python that moto brings.
+
+They go to AWS Secrets Manager, or to KV 2 of Vault or OpenBao if VAULT_ADDR and VAULT_TOKEN are set.
 """
 
 import json
 import os
 import sys
+import urllib.request
 
 import boto3
 
@@ -44,15 +47,30 @@ def secret(tenant, environment):
     }
 
 
+def put_into_vault(environment, tenant, value):
+    request = urllib.request.Request(
+        f"{os.environ['VAULT_ADDR']}/v1/secret/data/tenantry/{environment}/{tenant}",
+        data=json.dumps({"data": value}).encode(),
+        headers={"X-Vault-Token": os.environ["VAULT_TOKEN"]},
+        method="POST",
+    )
+    urllib.request.urlopen(request, timeout=10).close()
+    print(f"wrote secret/tenantry/{environment}/{tenant}", flush=True)
+
+
 def main():
     environments = sys.argv[1:]
     without = os.environ.get("SEED_WITHOUT", "").split()
     if not environments:
         sys.exit("usage: seed.py ENVIRONMENT...")
-    client = boto3.client("secretsmanager")
+    vault = os.environ.get("VAULT_ADDR")
+    client = None if vault else boto3.client("secretsmanager")
     for environment in environments:
         for tenant in TENANTS:
             if tenant in without:
+                continue
+            if vault:
+                put_into_vault(environment, tenant, secret(tenant, environment))
                 continue
             name = f"/tenantry/{environment}/{tenant}/database"
             value = json.dumps(secret(tenant, environment))

@@ -234,7 +234,16 @@ async fn plugins_lists_everything_that_is_built_in() {
     ] {
         assert!(types("resolver").contains(&resolver), "{resolver}");
     }
-    for provider in ["aws-secrets-manager", "directory", "env", "file", "static"] {
+    for provider in [
+        "aws-secrets-manager",
+        "aws-ssm",
+        "directory",
+        "env",
+        "file",
+        "gcp-secret-manager",
+        "static",
+        "vault",
+    ] {
         assert!(types("provider").contains(&provider), "{provider}");
     }
     for driver in ["mysql", "postgresql", "sqlite"] {
