@@ -31,7 +31,7 @@ impl Rest {
                 .description
                 .clone()
                 .unwrap_or_else(|| format!("The table {}.", table.name));
-            tags.push(json!({"name": table.name, "description": description}));
+            tags.push(json!({"name": described.tag(), "description": description}));
             paths.insert(format!("{path}/{}", table.name), Value::Object(operations));
         }
         let document = json!({
@@ -101,6 +101,12 @@ impl<'m> Described<'m> {
             text
         });
         format!("For the roles {}.", told.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Its group of operations. Generated clients make a class of it, which must not be that of an API in
+    /// code: there is one of users, too.
+    fn tag(&self) -> String {
+        format!("Table {}", self.table.name)
     }
 
     /// A name in PascalCase, for schemas.

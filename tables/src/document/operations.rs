@@ -37,7 +37,7 @@ impl Described<'_> {
         let name = self.table.name.replace('-', "_");
         json!({
             "operationId": format!("{verb}_{name}"),
-            "tags": [self.table.name],
+            "tags": [self.tag()],
             "summary": summary,
             "description": description,
             "security": [{TENANT: []}],
