@@ -27,14 +27,23 @@ struct Foreign {
     failed: Option<String>,
 }
 
-/// Checks that a database has these files.
+/// Checks that a database has these files. Unless they may have been applied `by_hand`, another tool's
+/// table must say so.
 pub(super) async fn check(
     driver: &dyn DatabaseDriver,
     connection: &mut dyn Connection,
     files: &[&Migration],
+    by_hand: bool,
 ) -> Result<(), MigrationError> {
     let refused = |reason| Err(MigrationError::NotAdopted { reason });
     let Some(foreign) = Foreign::read(driver, connection).await? else {
+        if !by_hand {
+            return refused(
+                "the database was migrated by `tenantry migrate`, which applies what is left; if the files were applied by \
+                 hand, name the tenant with `--tenant`"
+                    .to_owned(),
+            );
+        }
         let structure = Structure::read(driver, connection).await?;
         return match structure {
             Some(structure) if structure.is_empty() => {

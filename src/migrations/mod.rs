@@ -220,7 +220,9 @@ impl Migrations {
     }
 
     /// Records the files up to `choice.to` as applied, for a database that has them already. If another
-    /// tool has made it, the tool's own table must have them. Returns their names.
+    /// tool has made it, the tool's own table must have them. Returns their names. A database that was
+    /// migrated here already is taken only if it `is_named`: in it the files are more likely to be left
+    /// than to have been applied by hand.
     ///
     /// # Errors
     /// [`MigrationError::NotAdopted`] if the database does not show that it has them.
@@ -229,6 +231,7 @@ impl Migrations {
         database: Database<'_>,
         connection: &mut dyn Connection,
         choice: Choice,
+        is_named: bool,
     ) -> Result<Vec<String>, MigrationError> {
         let state = self.look_quietly(database.driver, connection, choice).await?;
         if let Some(name) = state.changed.into_iter().next() {
@@ -240,7 +243,7 @@ impl Migrations {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        adopt::check(database.driver, connection, &files).await?;
+        adopt::check(database.driver, connection, &files, is_named || state.version.is_none()).await?;
         Run::new(self, database, connection, choice).adopt(&files).await
     }
 

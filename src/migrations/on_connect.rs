@@ -71,7 +71,7 @@ impl MigrationsOnConnect {
         self.migrations.look_quietly(driver, connection, self.choice).await
     }
 
-    fn check(&self, state: State) -> Result<Option<SchemaVersion>, BoxError> {
+    fn check(&self, state: State) -> Result<SchemaVersion, SchemaBehind> {
         let behind = self
             .require
             .as_ref()
@@ -79,8 +79,8 @@ impl MigrationsOnConnect {
         let required = behind.map(|required| required.text.clone());
         let found = SchemaVersion::from(state);
         match required {
-            Some(required) => Err(SchemaBehind { found, required }.into()),
-            None => Ok(Some(found)),
+            Some(required) => Err(SchemaBehind { found, required }),
+            None => Ok(found),
         }
     }
 }
@@ -123,10 +123,19 @@ impl OnConnect for MigrationsOnConnect {
             return Ok(None);
         }
         let state = tokio::time::timeout(LONGEST_LOOK, self.state(driver, connection)).await??;
-        self.check(state)
+        Ok(Some(self.check(state)?))
     }
 
-    async fn look(&self, driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Option<SchemaVersion> {
-        self.state(driver, connection).await.ok().map(SchemaVersion::from)
+    async fn look(
+        &self,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, SchemaBehind> {
+        match self.state(driver, connection).await {
+            // The first request applies what is left.
+            Ok(state) if self.is_applying => Ok(Some(state.into())),
+            Ok(state) => self.check(state).map(Some),
+            Err(_) => Ok(None),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId,
-    engine::{OnConnect, SchemaVersion},
+    engine::{OnConnect, SchemaBehind, SchemaVersion},
 };
 use tenantry_tables::Rest;
 
@@ -39,7 +39,11 @@ impl OnConnect for ComparedOnConnect {
         Ok(version)
     }
 
-    async fn look(&self, driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Option<SchemaVersion> {
+    async fn look(
+        &self,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, SchemaBehind> {
         self.first.look(driver, connection).await
     }
 }

@@ -357,7 +357,9 @@ async fn a_database_that_has_the_files_already_is_adopted() {
         }
         let twice = project.migrate(true, &["--to", "0001"]).await;
         assert_eq!(twice.code, 1, "{driver}: {}", twice.stdout);
-        let adopted = project.migrate(true, &["adopt", "0001", "--json"]).await;
+        let adopted = project
+            .migrate(true, &["adopt", "0001", "--tenant", "acme", "--json"])
+            .await;
         let row = &tenants(&adopted)[0];
         assert_eq!((adopted.code, &row["version"]), (0, &json!("0001")), "{driver}: {row}");
         assert_eq!(row["applied"], json!(["0001_people"]), "{driver}");
@@ -369,6 +371,16 @@ async fn a_database_that_has_the_files_already_is_adopted() {
             rest.stdout
         );
         assert_eq!(project.migrate(true, &["adopt", "0009"]).await.code, 2);
+        // What is left to do is not taken for done, unless the tenant is named.
+        project
+            .write(
+                &format!("{driver}/0003_more.sql"),
+                "CREATE TABLE more (id INTEGER PRIMARY KEY);\n",
+            )
+            .await;
+        let all = project.migrate(true, &["adopt", "0003"]).await;
+        assert_eq!(all.code, 1, "{driver}: {}", all.stdout);
+        assert!(all.stdout.contains("--tenant"), "{driver}: {}", all.stdout);
     }
 }
 

@@ -279,6 +279,7 @@ impl Tenants {
         let (status, error) = match outcome {
             Ok(true) if is_prepared => (TenantStatus::Healthy, None),
             Ok(_) => (snapshot.status, snapshot.error),
+            Err(error) if error == DatabaseErrorKind::SchemaBehind.as_str() => (TenantStatus::Behind, Some(error)),
             Err(error) => (TenantStatus::Unhealthy, Some(error)),
         };
         snapshot.error = error;
@@ -324,12 +325,12 @@ impl Tenants {
         permit.lingers = LINGERING;
         let mut connection = self.0.secrets.connect(tenant, secret).await?;
         let answered = connection.ping().await.map(|_| true);
+        let mut looked = Ok(());
         if let (Ok(_), Some(on_connect)) = (&answered, &self.0.pools.on_connect) {
-            let found = on_connect.look(&*secret.driver, &mut *connection).await;
-            *secret.schema.lock() = found;
+            looked = secret.note_schema(on_connect.look(&*secret.driver, &mut *connection).await);
         }
         connection.close().await;
-        answered
+        looked.and(answered)
     }
 }
 

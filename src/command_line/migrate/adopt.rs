@@ -26,11 +26,12 @@ pub(super) async fn run(installation: &Installation, flags: Adopt) -> Result<u8,
         to: Some(version),
         ..choice(installation, None)?
     };
+    let is_named = !flags.tenant.is_empty();
     let ids = tenants(installation, &flags.tenant).await?;
     let progress = report::progress(ids.len(), "recording");
     let mut shared = Shared::default();
     let mut outcomes: Vec<Outcome> = futures_util::stream::iter(ids)
-        .map(|id| async move { (id, adopt(installation, &id, choice).await) })
+        .map(|id| async move { (id, adopt(installation, &id, choice, is_named).await) })
         .buffer_unordered(AT_ONCE)
         .inspect(|_| progress.inc(1))
         .map(|(id, (driver, done, fault))| shared.outcome(id, driver.as_deref(), done, fault))
@@ -55,7 +56,12 @@ pub(super) async fn run(installation: &Installation, flags: Adopt) -> Result<u8,
     Ok(if is_done { DONE } else { FAILED })
 }
 
-async fn adopt(installation: &Installation, id: &TenantId, choice: Choice) -> (Option<String>, Report, Option<Fault>) {
+async fn adopt(
+    installation: &Installation,
+    id: &TenantId,
+    choice: Choice,
+    is_named: bool,
+) -> (Option<String>, Report, Option<Fault>) {
     let mut done = Report::default();
     let mut opened = match installation.tenants().open_connection(id).await {
         Ok(opened) => opened,
@@ -68,7 +74,7 @@ async fn adopt(installation: &Installation, id: &TenantId, choice: Choice) -> (O
         config: &opened.config,
         tenant: id,
     };
-    let adopted = migrations.adopt(database, connection, choice).await;
+    let adopted = migrations.adopt(database, connection, choice, is_named).await;
     let fault = match adopted {
         Ok(names) => {
             let file = |name| Done {

@@ -327,7 +327,7 @@ impl Pool {
             let secret = self.secret();
             let found = on_connect.look(&*secret.driver, lease.begin_call()?).await;
             lease.end_call(Call::Ping, Ok(()))?;
-            *secret.schema.lock() = found;
+            secret.note_schema(found)?;
         }
         Ok(())
     }

@@ -41,7 +41,14 @@ pub trait OnConnect: Send + Sync {
 
     /// Returns how far the database's migrations are, for a health check. It changes nothing. By default
     /// that is not known.
-    async fn look(&self, _driver: &dyn DatabaseDriver, _connection: &mut dyn Connection) -> Option<SchemaVersion> {
-        None
+    ///
+    /// # Errors
+    /// [`SchemaBehind`] if requests would be refused for it.
+    async fn look(
+        &self,
+        _driver: &dyn DatabaseDriver,
+        _connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, SchemaBehind> {
+        Ok(None)
     }
 }

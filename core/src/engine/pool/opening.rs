@@ -233,19 +233,12 @@ impl Pool {
         self.state().preparing_since = None;
         let outcome = outcome.map_err(BoxError::from);
         let outcome = outcome.and_then(|ended| ended.unwrap_or_else(|_| Err("the preparation panicked".into())));
-        let found = outcome.map_err(|source| {
-            let behind = source.downcast_ref::<SchemaBehind>();
-            let kind = match behind {
-                Some(behind) => {
-                    *secret.schema.lock() = Some(behind.found.clone());
-                    DatabaseErrorKind::SchemaBehind
-                }
-                None => DatabaseErrorKind::Migration,
-            };
-            let error = DatabaseError::new(kind).with_source(source);
-            NotOpened { error, at_once: true }
-        })?;
-        *secret.schema.lock() = found;
+        let noted = match outcome.map_err(|source| source.downcast::<SchemaBehind>()) {
+            Ok(found) => secret.note_schema(Ok(found)),
+            Err(Ok(behind)) => secret.note_schema(Err(*behind)),
+            Err(Err(source)) => Err(DatabaseError::new(DatabaseErrorKind::Migration).with_source(source)),
+        };
+        noted.map_err(|error| NotOpened { error, at_once: true })?;
         *prepared = Some(secret.clone());
         Ok(())
     }

@@ -6,10 +6,10 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::{
-    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, SecretDocument, SecretInvalid, SecretVersion,
-    ServerVersion, TenantId,
+    DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, Encryption, HumanDuration, SecretDocument,
+    SecretInvalid, SecretVersion, ServerVersion, TenantId,
     engine::{
-        SchemaVersion,
+        SchemaBehind, SchemaVersion,
         settings::{PoolDefaults, PoolsSettings},
     },
     leases::HeldLease,
@@ -33,6 +33,19 @@ pub(crate) struct Secret {
     pub(crate) schema: Mutex<Option<SchemaVersion>>,
     /// The version of its server, which is asked once.
     pub(crate) server_version: OnceCell<ServerVersion>,
+}
+
+impl Secret {
+    /// Notes how far the migrations of its database are.
+    pub(crate) fn note_schema(&self, looked: Result<Option<SchemaVersion>, SchemaBehind>) -> Result<(), DatabaseError> {
+        let (found, behind) = match looked {
+            Ok(found) => (found, None),
+            Err(behind) => (Some(behind.found.clone()), Some(behind)),
+        };
+        *self.schema.lock() = found;
+        let refused = |behind| Err(DatabaseError::new(DatabaseErrorKind::SchemaBehind).with_source(behind));
+        behind.map_or(Ok(()), refused)
+    }
 }
 
 /// The drivers by every word that a secret may use for them.
