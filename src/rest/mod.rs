@@ -49,10 +49,7 @@ pub(crate) fn with_tables(apis: ApiSet, config: &config::Rest, served: &Arc<Rest
     };
     let mut routes = Vec::new();
     for method in METHODS {
-        let tables = served
-            .table_names()
-            .filter(|table| method != Method::PUT || served.is_replaced(table));
-        for table in tables {
+        for table in served.table_names() {
             routes.push(route(format!("{}/{table}", config.path), Some(table), method.clone()));
         }
         routes.push(route(format!("{}/:table", config.path), None, method));

@@ -14,7 +14,6 @@ use crate::{
     caller::Caller,
     catalogue::{Catalogue, Facts, compare},
     declaration::Tables,
-    document::Described,
     model::{Model, Table},
     plan::{
         needs::{Missing, Needs},
@@ -89,12 +88,6 @@ impl Rest {
             settings,
             schemas: Schemas::default(),
         }
-    }
-
-    /// Whether a table's rows can be put by their key.
-    pub fn is_replaced(&self, table: &str) -> bool {
-        let table = self.model.table(table);
-        table.is_some_and(|table| Described::new(&self.model, table, self.settings.max_rows).is_replaced())
     }
 
     /// The names of the tables in URLs.

@@ -93,8 +93,8 @@ fn text_test(random: &mut Random) -> String {
     match random.below(5) {
         0 => format!("eq.{value}"),
         1 => format!("not.ilike.*{value}*"),
-        2 => format!("in.(\"{}\",zq7b)", value.replace('\\', "").replace('"', "")),
-        3 => format!("like(any).{{zq7*,\"{}\"}}", value.replace('\\', "").replace('"', "")),
+        2 => format!("in.(\"{}\",zq7b)", value.replace(['\\', '"'], "")),
+        3 => format!("like(any).{{zq7*,\"{}\"}}", value.replace(['\\', '"'], "")),
         _ => format!("isdistinct.{value}"),
     }
 }

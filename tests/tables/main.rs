@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 
 mod case;
+mod counts;
 mod errors;
 mod pages;
 mod reads;

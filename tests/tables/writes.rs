@@ -339,6 +339,17 @@ async fn rows_that_are_there_are_merged_or_left() {
         .prefer(FULL)
         .gives(&shop, 201, json!([{"line": 9, "qty": 4}]))
         .await;
+    // Also where the database makes keys by itself.
+    put("customers?id=eq.2&select=id,name,vip")
+        .body(&json!({"id": 2, "name": "Bob", "vip": true}))
+        .prefer(FULL)
+        .gives(&shop, 200, json!([{"id": 2, "name": "Bob", "vip": true}]))
+        .await;
+    put("customers?id=eq.900&select=id,name")
+        .body(&json!({"name": "new"}))
+        .prefer(FULL)
+        .gives(&shop, 201, json!([{"id": 900, "name": "new"}]))
+        .await;
     put("products?id=eq.31&select=id,name")
         .body(&json!({"name": "by its URL"}))
         .prefer(FULL)

@@ -44,7 +44,7 @@ impl Rest {
 }
 
 /// One table, with what any role may do.
-pub(crate) struct Described<'m> {
+struct Described<'m> {
     model: &'m Model,
     table: &'m Table,
     max_rows: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Described<'m> {
 type Action = fn(&Grant) -> &Option<Access>;
 
 impl<'m> Described<'m> {
-    pub(crate) fn new(model: &'m Model, table: &'m Table, max_rows: u64) -> Self {
+    fn new(model: &'m Model, table: &'m Table, max_rows: u64) -> Self {
         Self { model, table, max_rows }
     }
 

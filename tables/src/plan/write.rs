@@ -50,10 +50,6 @@ impl Reader<'_, '_> {
             .flat_map(|(places, values)| places.iter().zip(*values))
         {
             if !columns.contains(place) {
-                self.place(
-                    &self.table.columns[*place].name,
-                    At::Parameter(self.table.columns[*place].name.clone()),
-                )?;
                 columns.push(*place);
                 rows.iter_mut()
                     .for_each(|row| row.push(Assignment::Value(value.clone())));
@@ -111,6 +107,10 @@ impl Reader<'_, '_> {
         let unknown = || Refusal::no_column(&table.name, name).at(at.clone(), "is no column of the table");
         let place = table.column(name).ok_or_else(unknown)?;
         let column = &table.columns[place];
+        // The key of a `PUT` says which row it is, also where the database makes keys by itself.
+        if self.given.is_some_and(|(key, _)| key.contains(&place)) {
+            return Ok(place);
+        }
         if !self.access.has(place) {
             // That there is such a column is not said to a role that may not know it.
             let grant = table.roles.get(self.caller.role);

@@ -117,7 +117,7 @@ impl<'m> Job<'_, 'm> {
             && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects();
         if is_one_statement {
-            let step = self.insert_rows(self.database, rows, None).await?;
+            let step = self.insert_rows(self.database, rows, None, true).await?;
             return Ok(self.direct(step));
         }
         let mut attempts = 0;
@@ -142,7 +142,7 @@ impl<'m> Job<'_, 'm> {
         let on = &transaction;
         let step = match upsert {
             None => {
-                let step = self.insert_rows(on, rows, None).await?;
+                let step = self.insert_rows(on, rows, None, false).await?;
                 self.check_rule(on, &step, rule).await?;
                 step
             }
@@ -180,13 +180,13 @@ impl<'m> Job<'_, 'm> {
             return self.nothing();
         }
         if self.is_one_statement(&Condition::Always) {
-            let step = self.delete_rows(self.database, wanted).await?;
+            let step = self.delete_rows(self.database, wanted, true).await?;
             return Ok(self.direct(step));
         }
         let transaction = self.begin().await?;
         let on = &transaction;
         if self.target.dialect.returns_rows() && !self.reselects() {
-            let step = self.delete_rows(on, wanted).await?;
+            let step = self.delete_rows(on, wanted, false).await?;
             return self.finish(transaction, step).await;
         }
         // What is answered of them is read while they are there.

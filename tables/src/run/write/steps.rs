@@ -7,7 +7,7 @@ use crate::{
     plan::{Condition, write::Rows},
     refusal::Failure,
     run::failure,
-    sql::{self, Assignment, Conflict, Returned},
+    sql::{self, Assignment, Conflict, Dialect, Returned},
     value::Datum,
 };
 
@@ -51,8 +51,9 @@ impl<'m> Job<'_, 'm> {
         Ok(step)
     }
 
-    pub(super) fn wants_returned(&self) -> bool {
-        self.target.dialect.returns_rows()
+    /// Whether statements return rows. The only statement of a request does not, if nothing of them is answered.
+    fn wants_returned(&self, is_alone: bool) -> bool {
+        self.target.dialect.returns_rows() && (self.wants_keys() || !is_alone)
     }
 
     /// The rows in as many pieces as there must be statements.
@@ -94,6 +95,7 @@ impl<'m> Job<'_, 'm> {
         on: &C,
         rows: &Rows,
         upsert: Option<&Upsert<'_, 'm>>,
+        is_alone: bool,
     ) -> Result<Step, Failure> {
         let conflict = upsert.map(|upsert| Conflict {
             target: upsert.target,
@@ -102,7 +104,7 @@ impl<'m> Job<'_, 'm> {
         });
         let mut step = Step::default();
         for piece in self.pieces(rows) {
-            step.add(self.insert_piece(on, &piece, conflict.as_ref()).await?);
+            step.add(self.insert_piece(on, &piece, conflict.as_ref(), is_alone).await?);
         }
         Ok(step)
     }
@@ -112,8 +114,9 @@ impl<'m> Job<'_, 'm> {
         on: &C,
         rows: &Rows,
         conflict: Option<&Conflict<'_, 'm>>,
+        is_alone: bool,
     ) -> Result<Step, Failure> {
-        if self.wants_returned() {
+        if self.wants_returned(is_alone) {
             let columns = self.returned_columns();
             let returned = Returned {
                 columns: &columns,
@@ -130,7 +133,8 @@ impl<'m> Job<'_, 'm> {
         let done = on.execute_raw(statement).await.map_err(failure)?;
         let affected = done.rows_affected();
         let keys = match affected == rows.rows.len() as u64 {
-            true => self.inserted_keys(rows, done.last_insert_id()),
+            true if self.target.dialect == Dialect::Mysql => self.inserted_keys(rows, done.last_insert_id()),
+            true => self.inserted_keys(rows, 0),
             false => None,
         };
         match keys {
@@ -180,7 +184,7 @@ impl<'m> Job<'_, 'm> {
         is_alone: bool,
     ) -> Result<Step, Failure> {
         let table = self.target.table;
-        if self.wants_returned() {
+        if self.wants_returned(is_alone) {
             let columns = self.returned_columns();
             let returned = Returned {
                 columns: &columns,
@@ -226,8 +230,9 @@ impl<'m> Job<'_, 'm> {
         &self,
         on: &C,
         wanted: &Condition<'m>,
+        is_alone: bool,
     ) -> Result<Step, Failure> {
-        if self.wants_returned() {
+        if self.wants_returned(is_alone) {
             let columns = self.returned_columns();
             let returned = Returned {
                 columns: &columns,

@@ -21,7 +21,7 @@ impl<'m> Job<'_, 'm> {
         rule: &Condition<'m>,
         upsert: Upsert<'_, 'm>,
     ) -> Result<Step, Failure> {
-        let step = self.insert_rows(on, rows, Some(&upsert)).await?;
+        let step = self.insert_rows(on, rows, Some(&upsert), false).await?;
         if upsert.update.is_some() {
             if step.affected < rows.rows.len() as u64 {
                 return Err(Refusal::row_rule(&self.target.table.name, self.has_token).into());
@@ -51,7 +51,7 @@ impl<'m> Job<'_, 'm> {
             .collect();
         let mut step = Step::default();
         if !sorted.new.rows.is_empty() {
-            let inserted = self.insert_rows(on, &sorted.new, None).await?;
+            let inserted = self.insert_rows(on, &sorted.new, None, false).await?;
             self.check_rule(on, &inserted, rule).await?;
             step.add(inserted);
         }

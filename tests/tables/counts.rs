@@ -1,0 +1,55 @@
+//! How many statements a request takes, as its line in the access log says.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::shop::{KINDS, Role, Shop};
+
+/// Sends a request and returns its statements.
+async fn statements(shop: &Shop, kind: &str, method: Method, path: &str, prefer: &str, body: Option<String>) -> u64 {
+    let id = format!(
+        "{kind}-{}",
+        path.len() + prefer.len() * 1000 + method.as_str().len() * 100_000
+    );
+    let headers = [("X-Request-ID", id.as_str()), ("Prefer", prefer)];
+    let answer = shop.send(kind, Role::Clerk, method, path, &headers, body).await;
+    assert!(answer.status < 300, "{kind}: {path}: {answer:?}");
+    let logs = shop.server.logs_with(&id, Duration::from_secs(20)).await.unwrap();
+    let line = logs
+        .lines()
+        .find(|line| line.contains("tenantry::access") && line.contains(&id))
+        .unwrap();
+    let count = line.split("statements=").nth(1).unwrap().split(' ').next().unwrap();
+    count.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_one_statement_and_one_more_for_each_relation() {
+    let shop = Shop::open().await;
+    for kind in KINDS {
+        let get = |path: &'static str, prefer: &'static str| statements(&shop, kind, Method::GET, path, prefer, None);
+        get("orders?limit=1", "count=none").await;
+        assert_eq!(get("orders?select=id&limit=2", "handling=lenient").await, 1, "{kind}");
+        assert_eq!(get("orders?select=id&limit=2", "count=exact").await, 1, "{kind}");
+        // Beside the reads the beginning and the end of the transaction that is their snapshot.
+        let nested = "orders?select=id,customer(name),items(line,product(name))";
+        assert_eq!(get(nested, "handling=lenient").await, 4 + 2, "{kind}");
+        let rows: Vec<_> = (0..1000).map(|n| json!({"name": format!("bulk {n}")})).collect();
+        let body = Some(json!(rows).to_string());
+        let bulk = statements(&shop, kind, Method::POST, "customers", "return=minimal", body).await;
+        assert_eq!(bulk, 1, "{kind}");
+        let change = Some(json!({"name": "changed"}).to_string());
+        let changed = statements(
+            &shop,
+            kind,
+            Method::PATCH,
+            "customers?id=gt.5",
+            "return=minimal",
+            change,
+        )
+        .await;
+        assert_eq!(changed, 1, "{kind}");
+    }
+}
