@@ -78,6 +78,27 @@ func users(ctx context.Context, api *tenantry.UsersAPIService) {
 	ensure(problem.Code == "not_found" && !problem.HasErrors(), "the user is gone", problem)
 }
 
+// rows gives a call's rows, or ends the program with its error.
+func rows(answer []tenantry.TableUsersRow, _ *http.Response, err error) []tenantry.TableUsersRow {
+	ensure(err == nil && len(answer) == 1, "the call answers one row", answer, err)
+	return answer
+}
+
+func declared(ctx context.Context, api *tenantry.TableUsersAPIService) {
+	const prefer = "return=representation"
+	input := *tenantry.NewTableUsersCreate("Ada", "ada@example.com")
+	ada := rows(api.CreateUsers(ctx).TableUsersCreate(input).Prefer(prefer).Execute())[0]
+	ensure(ada.GetId() > 0 && ada.GetName() == "Ada" && ada.HasCreatedAt(), "the row is as it was written", ada)
+	read := rows(api.ReadUsers(ctx).Select_("id,name").Name("like.A*").Order("id.desc").Limit(1).Execute())[0]
+	ensure(read.GetId() == ada.GetId() && read.GetName() == "Ada" && !read.HasEmail(), "the row is read", read)
+	id := fmt.Sprintf("eq.%d", ada.GetId())
+	change := tenantry.TableUsersUpdate{Name: tenantry.PtrString("Ada Lovelace")}
+	changed := rows(api.UpdateUsers(ctx).TableUsersUpdate(change).Id(id).Prefer(prefer).Execute())[0]
+	ensure(changed.GetName() == "Ada Lovelace", "the row is changed", changed)
+	deleted := rows(api.DeleteUsers(ctx).Id(id).Prefer(prefer).Execute())[0]
+	ensure(deleted.GetId() == ada.GetId(), "the row is deleted", deleted)
+}
+
 func ofTenant(ctx context.Context, api *tenantry.TenantAPIService) {
 	info := done(api.GetTenantInfo(ctx).Execute())
 	ensure(info.Id == tenant && info.Driver == "sqlite", "the tenant's information", info)
@@ -116,6 +137,7 @@ func main() {
 	client := tenantry.NewAPIClient(configuration)
 	ctx := named(context.Background(), tenant)
 	users(ctx, client.UsersAPI)
+	declared(ctx, client.TableUsersAPI)
 	ofTenant(ctx, client.TenantAPI)
 	health(ctx, client.HealthAPI)
 

@@ -6,11 +6,14 @@ import org.openapitools.client.ApiClient;
 import org.openapitools.client.ApiException;
 import org.openapitools.client.JSON;
 import org.openapitools.client.api.HealthApi;
+import org.openapitools.client.api.TableUsersApi;
 import org.openapitools.client.api.TenantApi;
 import org.openapitools.client.api.UsersApi;
 import org.openapitools.client.auth.ApiKeyAuth;
 import org.openapitools.client.auth.HttpBearerAuth;
 import org.openapitools.client.model.Problem;
+import org.openapitools.client.model.TableUsersCreate;
+import org.openapitools.client.model.TableUsersUpdate;
 import org.openapitools.client.model.TenantStatus;
 import org.openapitools.client.model.User;
 import org.openapitools.client.model.UserInput;
@@ -92,6 +95,21 @@ public final class Program {
         ensure(gone.getCode().equals("not_found"), gone);
     }
 
+    private static void declared(TableUsersApi api) throws ApiException {
+        String prefer = "return=representation";
+        var input = new TableUsersCreate().name("Ada").email("ada@example.com");
+        var ada = api.createUsers(input, prefer).get(0);
+        ensure(ada.getId() > 0 && ada.getName().equals("Ada") && ada.getCreatedAt() != null, ada);
+        var read = api.readUsers("id,name", null, "like.A*", null, null, null, null, null, "id.desc", 1, null, null);
+        ensure(read.size() == 1 && read.get(0).getId().equals(ada.getId()) && read.get(0).getEmail() == null, read);
+        String id = "eq." + ada.getId();
+        var change = new TableUsersUpdate().name("Ada Lovelace");
+        var changed = api.updateUsers(change, id, null, null, null, null, prefer).get(0);
+        ensure(changed.getName().equals("Ada Lovelace"), changed);
+        var deleted = api.deleteUsers(id, null, null, null, null, prefer).get(0);
+        ensure(deleted.getId().equals(ada.getId()), deleted);
+    }
+
     private static void ofTenant(TenantApi api) throws ApiException {
         var info = api.getTenantInfo();
         ensure(info.getId().equals(TENANT) && info.getDriver().equals("sqlite"), info);
@@ -120,6 +138,7 @@ public final class Program {
     public static void main(String[] arguments) throws Exception {
         ApiClient client = clientOf(TENANT, TOKEN);
         users(new UsersApi(client));
+        declared(new TableUsersApi(client));
         ofTenant(new TenantApi(client));
         health(new HealthApi(client));
 

@@ -63,6 +63,18 @@ def users(api: tenantry.UsersApi) -> None:
         assert (problem.code, problem.errors) == ("not_found", None), problem
 
 
+def declared(api: tenantry.TableUsersApi) -> None:
+    prefer = "return=representation"
+    (ada,) = api.create_users(tenantry.TableUsersCreate(name="Ada", email="ada@example.com"), prefer=prefer)
+    assert ada.id is not None and ada.name == "Ada" and ada.created_at is not None, ada
+    (read,) = api.read_users(select="id,name", name="like.A*", order="id.desc", limit=1)
+    assert (read.id, read.name, read.email) == (ada.id, "Ada", None), read
+    (changed,) = api.update_users(tenantry.TableUsersUpdate(name="Ada Lovelace"), id=f"eq.{ada.id}", prefer=prefer)
+    assert changed.name == "Ada Lovelace", changed
+    (deleted,) = api.delete_users(id=f"eq.{ada.id}", prefer=prefer)
+    assert deleted.id == ada.id, deleted
+
+
 def tenant(api: tenantry.TenantApi) -> None:
     info = api.get_tenant_info()
     assert (info.id, info.driver) == (TENANT, "sqlite"), info
@@ -100,6 +112,7 @@ def a_member_that_a_later_version_adds(user: tenantry.User) -> None:
 def main() -> None:
     with client_of(TENANT, TOKEN) as client:
         users(tenantry.UsersApi(client))
+        declared(tenantry.TableUsersApi(client))
         tenant(tenantry.TenantApi(client))
         health(tenantry.HealthApi(client))
     with client_of("nobody", TOKEN and "not a token") as client:

@@ -7,6 +7,7 @@ import {
   type Problem,
   ProblemFromJSON,
   ResponseError,
+  TableUsersApi,
   TenantApi,
   TenantStatus,
   UserFromJSON,
@@ -72,6 +73,19 @@ async function users(api: UsersApi): Promise<void> {
   assert.deepEqual([gone.code, gone.errors], ["not_found", undefined]);
 }
 
+async function declared(api: TableUsersApi): Promise<void> {
+  const prefer = "return=representation";
+  const [ada] = await api.createUsers({ tableUsersCreate: { name: "Ada", email: "ada@example.com" }, prefer });
+  assert(ada?.id && ada.name === "Ada" && ada.createdAt instanceof Date);
+  const read = await api.readUsers({ select: "id,name", name: "like.A*", order: "id.desc", limit: 1 });
+  assert.deepEqual(read.map(({ id, name, email }) => [id, name, email]), [[ada.id, "Ada", undefined]]);
+  const id = `eq.${ada.id}`;
+  const changed = await api.updateUsers({ tableUsersUpdate: { name: "Ada Lovelace" }, id, prefer });
+  assert.equal(changed?.[0]?.name, "Ada Lovelace");
+  const deleted = await api.deleteUsers({ id, prefer });
+  assert.equal(deleted?.[0]?.id, ada.id);
+}
+
 async function ofTenant(api: TenantApi): Promise<void> {
   const info = await api.getTenantInfo();
   assert.deepEqual([info.id, info.driver], [tenant, "sqlite"]);
@@ -101,6 +115,7 @@ function aMemberThatALaterVersionAdds(): void {
 async function main(): Promise<void> {
   const configuration = new Configuration({ basePath, apiKey: tenant, accessToken: token });
   await users(new UsersApi(configuration));
+  await declared(new TableUsersApi(configuration));
   await ofTenant(new TenantApi(configuration));
   await health(new HealthApi(configuration));
 

@@ -9,10 +9,11 @@ use openapi::{
         Error,
         configuration::{ApiKey, Configuration},
         health_api::{get_tenant_health, list_tenants_health},
+        table_users_api::{create_users, delete_users, read_users, update_users},
         tenant_api::{get_tenant_info, get_tenant_stats},
         users_api::{create_user, delete_user, get_user, list_users, update_user},
     },
-    models::{Problem, TenantStatus, User, UserInput},
+    models::{Problem, TableUsersCreate, TableUsersUpdate, TenantStatus, User, UserInput},
 };
 
 /// The problem that a call was refused with. The types of the client's errors have a variant for each status, all of them with a problem
@@ -94,6 +95,49 @@ async fn users(api: &Configuration) -> Result<()> {
     Ok(())
 }
 
+async fn declared(api: &Configuration) -> Result<()> {
+    let prefer = Some("return=representation");
+    let input = TableUsersCreate::new("Ada".to_owned(), "ada@example.com".to_owned());
+    let created = create_users(api, input, prefer).await?;
+    let ada = created.first().context("a row was made")?;
+    ensure!(
+        ada.name.as_deref() == Some("Ada") && ada.created_at.is_some(),
+        "{ada:?}"
+    );
+    let (select, name, order) = (Some("id,name"), Some("like.A*"), Some("id.desc"));
+    let read = read_users(
+        api,
+        select,
+        None,
+        name,
+        None,
+        None,
+        None,
+        None,
+        None,
+        order,
+        Some(1),
+        None,
+        None,
+    )
+    .await?;
+    let read = read.first().context("a row is there")?;
+    ensure!(read.id == ada.id && read.email.is_none(), "{read:?}");
+    let id = format!("eq.{}", ada.id.context("a row has a key")?);
+    let change = TableUsersUpdate {
+        name: Some("Ada Lovelace".to_owned()),
+        ..TableUsersUpdate::default()
+    };
+    let changed = update_users(api, change, Some(&id), None, None, None, None, prefer).await?;
+    ensure!(
+        changed.len() == 1 && changed[0].name.as_deref() == Some("Ada Lovelace"),
+        "{changed:?}"
+    );
+    let deleted = delete_users(api, Some(&id), None, None, None, None, prefer).await?;
+    ensure!(deleted.len() == 1 && deleted[0].id == ada.id, "{deleted:?}");
+    Ok(())
+}
+
 async fn of_tenant(api: &Configuration, tenant: &str) -> Result<()> {
     let info = get_tenant_info(api).await?;
     ensure!(info.id == tenant && info.driver == "sqlite", "{info:?}");
@@ -138,6 +182,7 @@ async fn main() -> Result<()> {
     let token = env::var("TENANTRY_TOKEN").ok();
     let api = configuration(&url, &tenant, token.as_deref());
     users(&api).await?;
+    declared(&api).await?;
     of_tenant(&api, &tenant).await?;
     health(&api, &tenant).await?;
 
