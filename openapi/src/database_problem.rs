@@ -78,7 +78,8 @@ impl From<&DbErr> for Problem {
         let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
         match problem.code() {
             // The engine has logged it, with the statement.
-            ProblemCode::Internal | ProblemCode::OutcomeUnknown if code.is_some() && kind.is_defect() => {}
+            ProblemCode::Internal | ProblemCode::OutcomeUnknown
+                if code.is_some() && (kind.is_defect() || kind == DatabaseErrorKind::TableMissing) => {}
             ProblemCode::Internal | ProblemCode::OutcomeUnknown => {
                 tracing::error!(kind = kind.as_str(), code, "a statement failed");
             }

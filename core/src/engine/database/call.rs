@@ -157,9 +157,15 @@ impl<'a> Stopwatch<'a> {
         }
         if let Some(error) = error {
             let (kind, code) = (error.kind.as_str(), error.code.as_deref());
-            match error.kind.is_defect() {
-                true => tracing::error!(%tenant_id, kind, code, statement, "a statement failed"),
-                false => tracing::debug!(%tenant_id, kind, code, statement, "a statement failed"),
+            match error.kind {
+                // A caller may look for a table that way.
+                DatabaseErrorKind::TableMissing => {
+                    tracing::warn!(%tenant_id, kind, code, statement, "a statement failed");
+                }
+                defect if defect.is_defect() => {
+                    tracing::error!(%tenant_id, kind, code, statement, "a statement failed");
+                }
+                _ => tracing::debug!(%tenant_id, kind, code, statement, "a statement failed"),
             }
         }
     }
