@@ -8,7 +8,7 @@ pub const TRACE_TARGET: &str = "tenantry::trace";
 /// span that one of them might want, and asks each of them first, which for a request that is not traced costs more than its statement.
 pub fn is_traced() -> bool {
     // Without telemetry no subscriber wants the spans, which costs nothing to know.
-    tracing::enabled!(target: TRACE_TARGET, tracing::Level::INFO)
+    tracing::span_enabled!(target: TRACE_TARGET, tracing::Level::INFO)
         && tracing::dispatcher::get_default(|subscriber| subscriber.current_span().id().is_some())
 }
 
