@@ -208,3 +208,26 @@ async fn a_shutdown_ends_in_its_time_though_no_lease_can_be_given_back() {
     );
     assert_eq!(released(&world), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_leases_of_a_thousand_tenants_are_extended_spread_out() {
+    let mut settings = settings();
+    settings.secrets.jitter = 0.1;
+    settings.secrets.max_entries = 2_000;
+    let world = World::new(Scripted::with((0..1_000).map(|n| format!("t{n}"))), settings).await;
+    *world.provider.lease.lock().unwrap() = Some((Duration::from_secs(3_600), true));
+    let mut held = Vec::new();
+    for n in 0..1_000 {
+        held.push(world.tenants.acquire(&id(&format!("t{n}"))).await.unwrap());
+    }
+    let (mut before, mut most) = (0, 0);
+    for _ in 0..3_600 {
+        sleep(Duration::from_secs(1)).await;
+        let renewals = world.provider.renewals.load(Ordering::SeqCst);
+        most = most.max(renewals - before);
+        before = renewals;
+    }
+    // One call for each in an hour: from 72 % to 80 % of it, four a second on average.
+    assert_eq!((before, world.provider.fetches()), (1_000, 1_000));
+    assert!(most <= 20, "{most} in one second");
+}
