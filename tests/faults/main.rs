@@ -12,6 +12,7 @@ mod ledger;
 mod load;
 mod migrating;
 mod neighbour;
+mod openbao;
 mod pooler;
 mod provider_gone;
 mod proxy;
@@ -19,6 +20,7 @@ mod restart;
 mod role_limit;
 mod rotation;
 mod silent_host;
+mod stores;
 mod world;
 
 /// The program under test.

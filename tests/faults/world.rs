@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::load::{Client, Load};
 
 /// moto takes any.
-const REGION: &str = "eu-central-1";
+pub(crate) const REGION: &str = "eu-central-1";
 
 /// Secrets below the prefix that the program is configured with.
 pub(crate) struct Secrets {
@@ -51,6 +51,8 @@ impl Secrets {
 
 /// What differs from the shipped configuration.
 pub(crate) struct Settings {
+    /// `tenancy.provider`; AWS Secrets Manager at the endpoint if it is null.
+    pub(crate) provider: Value,
     /// Of `tenancy.secrets`.
     pub(crate) secrets: Value,
     /// Of `tenancy.pools`.
@@ -68,6 +70,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            provider: Value::Null,
             secrets: json!({}),
             pools: json!({}),
             request_timeout: "15s",
@@ -93,12 +96,16 @@ impl World {
         } else {
             json!({"on_connect": true, "sample_data": true, "dir": "migrations"})
         };
+        let provider = match settings.provider {
+            Value::Null => json!({"type": "aws-secrets-manager", "region": REGION, "endpoint_url": endpoint}),
+            provider => provider,
+        };
         // JSON is YAML.
         let config = json!({
             "app": {"environment": "test"},
             "server": {"request_timeout": settings.request_timeout},
             "tenancy": {
-                "provider": {"type": "aws-secrets-manager", "region": REGION, "endpoint_url": endpoint},
+                "provider": provider,
                 "secrets": settings.secrets,
                 "pools": settings.pools,
             },
