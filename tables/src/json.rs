@@ -1,11 +1,12 @@
 //! Rows as JSON and as CSV, written as they are read.
 
-use std::collections::HashMap;
+use std::{cell::Cell, collections::HashMap};
 
 use sea_orm::{DbErr, QueryResult};
 
 use crate::{
     plan::{Child, Output, Read},
+    refusal::{Failure, Refusal},
     sql::Dialect,
     value::{Datum, write_text},
 };
@@ -22,6 +23,18 @@ pub(crate) struct Fetched {
 pub(crate) struct Writer {
     pub(crate) dialect: Dialect,
     pub(crate) without_nulls: bool,
+}
+
+/// At most so many bytes are written again and again for one answer. An embedded row that several rows
+/// refer to is written for each of them, and again for each row around these, so that a few rows of
+/// two tables that refer to one another would fill the memory. So would a column under many aliases.
+const MOST_REPEATED: usize = 32 << 20;
+
+/// What writes one answer.
+struct Answer<'w> {
+    writer: &'w Writer,
+    /// How many more bytes may be written that are not written for the first time.
+    left: Cell<usize>,
 }
 
 /// The rows of a relation, written, by the row that they belong to.
@@ -52,8 +65,31 @@ impl Writer {
         Ok(Some(key))
     }
 
-    /// Writes `count` rows as an array.
-    pub(crate) fn array(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, DbErr> {
+    /// Writes rows as an array.
+    pub(crate) fn array(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
+        self.answer().array(read, fetched)
+    }
+
+    /// Writes the first row as an object.
+    pub(crate) fn first(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
+        self.answer().first(read, fetched)
+    }
+
+    /// Writes rows as CSV (RFC 4180), with the members' names first. Embedded rows are JSON.
+    pub(crate) fn csv(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
+        self.answer().csv(read, fetched)
+    }
+
+    fn answer(&self) -> Answer<'_> {
+        Answer {
+            writer: self,
+            left: Cell::new(MOST_REPEATED),
+        }
+    }
+}
+
+impl Answer<'_> {
+    fn array(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         let children = self.groups(read, fetched)?;
         let mut to = Vec::with_capacity(64 * fetched.rows.len() + 2);
         to.push(b'[');
@@ -67,8 +103,7 @@ impl Writer {
         Ok(to)
     }
 
-    /// Writes the first row as an object.
-    pub(crate) fn first(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, DbErr> {
+    fn first(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         let children = self.groups(read, fetched)?;
         let mut to = Vec::new();
         if let Some(row) = fetched.rows.first() {
@@ -77,7 +112,7 @@ impl Writer {
         Ok(to)
     }
 
-    fn object(&self, read: &Read<'_>, row: &QueryResult, children: &[Groups], to: &mut Vec<u8>) -> Result<(), DbErr> {
+    fn object(&self, read: &Read<'_>, row: &QueryResult, children: &[Groups], to: &mut Vec<u8>) -> Result<(), Failure> {
         to.push(b'{');
         let begin = to.len();
         self.members(read, row, children, to)?;
@@ -90,18 +125,28 @@ impl Writer {
     }
 
     /// Writes the members of an object, each with a comma after it.
-    fn members(&self, read: &Read<'_>, row: &QueryResult, children: &[Groups], to: &mut Vec<u8>) -> Result<(), DbErr> {
+    fn members(
+        &self,
+        read: &Read<'_>,
+        row: &QueryResult,
+        children: &[Groups],
+        to: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
         for output in &read.outputs {
             match output {
                 Output::Column { key, slot } => {
-                    let value = self.read(read, row, *slot)?;
-                    if self.without_nulls && value == Datum::Null {
+                    let value = self.writer.read(read, row, *slot).map_err(Failure::Database)?;
+                    if self.writer.without_nulls && value == Datum::Null {
                         continue;
                     }
+                    let begin = to.len();
                     write_text(to, key);
                     to.push(b':');
                     value.write_json(to);
                     to.push(b',');
+                    if read.repeats {
+                        self.repeat(key, to.len() - begin)?;
+                    }
                 }
                 Output::Child(place) => self.child(read, row, &read.children[*place], &children[*place], to)?,
             }
@@ -116,20 +161,24 @@ impl Writer {
         child: &Child<'_>,
         groups: &Groups,
         to: &mut Vec<u8>,
-    ) -> Result<(), DbErr> {
-        let key = self.key(read, row, &child.here)?;
-        let places = key
+    ) -> Result<(), Failure> {
+        let key = self.writer.key(read, row, &child.here).map_err(Failure::Database)?;
+        let mut places = key
             .and_then(|key| groups.places.get(&key))
             .map(Vec::as_slice)
             .unwrap_or_default();
+        if !child.relation.many {
+            places = &places[..places.len().min(1)];
+        }
+        self.repeat(&child.key, places.iter().map(|place| place.len() + 1).sum())?;
         if child.spread {
             match places.first() {
                 Some(place) => to.extend_from_slice(&groups.text[place.clone()]),
-                None => spread_nulls(&child.read, self.without_nulls, to),
+                None => spread_nulls(&child.read, self.writer.without_nulls, to),
             }
             return Ok(());
         }
-        if self.without_nulls && places.is_empty() && !child.relation.many {
+        if self.writer.without_nulls && places.is_empty() && !child.relation.many {
             return Ok(());
         }
         write_text(to, &child.key);
@@ -153,19 +202,37 @@ impl Writer {
         Ok(())
     }
 
-    fn groups(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<Groups>, DbErr> {
+    /// Counts what is written again.
+    fn repeat(&self, key: &str, bytes: usize) -> Result<(), Failure> {
+        let Some(left) = self.left.get().checked_sub(bytes) else {
+            let message = format!(
+                "more than {} MiB would be repeated in the answer, at '{key}'",
+                MOST_REPEATED >> 20
+            );
+            let hint = "Ask for fewer rows or columns, or embed fewer tables within one another.";
+            return Err(Refusal::too_much(message).hint(hint).into());
+        };
+        self.left.set(left);
+        Ok(())
+    }
+
+    fn groups(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<Groups>, Failure> {
         let pairs = read.children.iter().zip(&fetched.children);
         pairs.map(|(child, fetched)| self.group(child, fetched)).collect()
     }
 
-    fn group(&self, child: &Child<'_>, fetched: &Fetched) -> Result<Groups, DbErr> {
+    fn group(&self, child: &Child<'_>, fetched: &Fetched) -> Result<Groups, Failure> {
         let below = self.groups(&child.read, fetched)?;
         let mut groups = Groups {
             text: Vec::with_capacity(64 * fetched.rows.len()),
             places: HashMap::new(),
         };
         for row in &fetched.rows {
-            let Some(key) = self.key(&child.read, row, &child.there)? else {
+            let Some(key) = self
+                .writer
+                .key(&child.read, row, &child.there)
+                .map_err(Failure::Database)?
+            else {
                 continue;
             };
             let begin = groups.text.len();
@@ -178,8 +245,7 @@ impl Writer {
         Ok(groups)
     }
 
-    /// Writes rows as CSV (RFC 4180), with the members' names first. Embedded rows are JSON.
-    pub(crate) fn csv(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, DbErr> {
+    fn csv(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         let children = self.groups(read, fetched)?;
         let mut to = Vec::new();
         let names = read.outputs.iter().map(|output| match output {
@@ -195,11 +261,13 @@ impl Writer {
             for (count, output) in read.outputs.iter().enumerate() {
                 separate(&mut to, count);
                 match output {
-                    Output::Column { slot, .. } => match self.read(read, row, *slot)? {
-                        Datum::Null => {}
-                        Datum::Text(text) if text.is_empty() => to.extend_from_slice(b"\"\""),
-                        value => field(&mut to, &value.to_text()),
-                    },
+                    Output::Column { slot, .. } => {
+                        match self.writer.read(read, row, *slot).map_err(Failure::Database)? {
+                            Datum::Null => {}
+                            Datum::Text(text) if text.is_empty() => to.extend_from_slice(b"\"\""),
+                            value => field(&mut to, &value.to_text()),
+                        }
+                    }
                     Output::Child(place) => {
                         let mut json = Vec::new();
                         self.child(read, row, &read.children[*place], &children[*place], &mut json)?;

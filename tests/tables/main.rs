@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 
+mod bounds;
 mod case;
 mod counts;
 mod errors;

@@ -380,6 +380,6 @@ impl Request<'_> {
             Form::Object => writer.first(read, fetched),
             Form::Csv => writer.csv(read, fetched),
         };
-        Ok(answer.with_body(self.accepted, body.map_err(Failure::Database)?))
+        Ok(answer.with_body(self.accepted, body?))
     }
 }

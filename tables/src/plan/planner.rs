@@ -93,6 +93,7 @@ impl<'m, 'q> Planner<'m, 'q> {
         let mut read = Read {
             table,
             outputs: Vec::new(),
+            repeats: false,
             columns: Vec::new(),
             condition: Condition::Always,
             order: Vec::new(),

@@ -16,6 +16,8 @@ pub(crate) struct Read<'m> {
     /// The columns that the statement returns, as places in the table: those of the outputs, then
     /// those that joins and pages need.
     pub(crate) columns: Vec<usize>,
+    /// Whether a column is there under several names.
+    pub(crate) repeats: bool,
     pub(crate) condition: Condition<'m>,
     pub(crate) order: Vec<Term<'m>>,
     /// Whether the role may know the key, so that a page can begin after a row.
@@ -91,6 +93,10 @@ impl<'m> Read<'m> {
             return Ok(());
         }
         self.check_key(key)?;
+        self.repeats |= self.outputs.iter().any(|known| match known {
+            Output::Column { slot: known, .. } => *known == slot,
+            Output::Child(_) => false,
+        });
         self.outputs.push(output);
         Ok(())
     }

@@ -376,7 +376,12 @@ impl<'m> Job<'_, 'm> {
             self.most_embedded,
         )
         .await?;
-        Ok(Some(Fetched { rows, children: below }))
+        let fetched = Fetched { rows, children: below };
+        if !read.is_flat() {
+            // An answer that grows too large is refused before the change is committed.
+            writer.array(read, &fetched)?;
+        }
+        Ok(Some(fetched))
     }
 }
 
