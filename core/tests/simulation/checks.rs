@@ -301,6 +301,7 @@ impl State {
                 && !(session.lost || session.silent || session.is_probe)
                 && (session.unit.is_some() || !bounds.migrates)
                 && session.opened_at.elapsed() < lifetime
+                && Some(session.opened_at) > self.tenants[tenant].read_only_at
                 && session
                     .idle_since
                     .is_some_and(|idle| idle < since && idle.elapsed() < bounds.idle_time && found_dead < Some(idle))

@@ -158,6 +158,7 @@ impl ScriptedConnection {
         }
         if plan.breaks == Break::ReadOnly {
             in_flight.performed = true;
+            self.world.lock().note_read_only(id);
             return Err(DatabaseError::new(DatabaseErrorKind::ReadOnly).with_code("25006"));
         }
         in_flight.performed = true;

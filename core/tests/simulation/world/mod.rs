@@ -248,6 +248,12 @@ impl State {
         }
     }
 
+    /// A session refused a write as read-only: those of its tenant that are open lead to the same server.
+    pub(crate) fn note_read_only(&mut self, id: u64) {
+        let tenant = self.session(id).tenant;
+        self.tenants[tenant].read_only_at = Some(Instant::now());
+    }
+
     pub(crate) fn begin_unit(&mut self) -> u64 {
         let unit = self.next();
         self.units.insert(

@@ -46,6 +46,8 @@ pub(crate) struct Tenant {
     pub(crate) suspension: Suspension,
     /// When an idle connection was found dead last, and since when it had been idle.
     pub(crate) found_dead: Option<(Instant, Instant)>,
+    /// When a session refused a write as read-only last.
+    pub(crate) read_only_at: Option<Instant>,
     /// How its secrets' leases are, if they have any.
     pub(crate) leasing: Option<Leasing>,
     /// The number of the last closing of its pool; databases with a smaller one may use the pool
@@ -91,6 +93,7 @@ impl Tenant {
             renewals: 0,
             suspension: Suspension::default(),
             found_dead: None,
+            read_only_at: None,
             leasing: None,
             closed_at: 0,
         }
