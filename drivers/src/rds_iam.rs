@@ -162,7 +162,10 @@ fn signed(
         .settings(settings)
         .build()?;
     let request = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(&[]))?;
-    let (instructions, _) = sign(request, &params.into())?.into_parts();
+    // It logs what it signs.
+    let unheard = Dispatch::none();
+    let signed = tracing::dispatcher::with_default(&unheard, || sign(request, &params.into()));
+    let (instructions, _) = signed?.into_parts();
     for (name, value) in instructions.params() {
         url.query_pairs_mut().append_pair(name, value);
     }
