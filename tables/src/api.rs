@@ -24,6 +24,7 @@ use crate::{
         head::{Accepted, Preferences},
         query::{Query, query},
     },
+    run::{drifted, failure},
     schemas::Schemas,
     sql::Dialect,
 };
@@ -80,6 +81,10 @@ pub struct Answer {
 /// More rows than this for each row of an answer are not embedded, of one relation.
 const EMBEDDED_FOR_EACH: u64 = 50;
 
+/// A request that collides with others, and had no effect, is tried at most so often. Of several that meet,
+/// the database lets one through each time.
+const MOST_ATTEMPTS: usize = 20;
+
 impl Rest {
     /// Compiles a declaration that was [checked](crate::TableDeclaration::check_all).
     pub fn new(tables: &Tables, settings: Settings) -> Self {
@@ -115,7 +120,7 @@ impl Rest {
             _ => false,
         };
         if !lacks {
-            return answered;
+            return answered.map_err(drifted);
         }
         // It may have been migrated since, or its schema changed otherwise.
         if self.schemas.is_outdated(database.tenant()) {
@@ -126,6 +131,17 @@ impl Rest {
     }
 
     async fn answer_once(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let mut attempts = 1;
+        loop {
+            match self.attempt(database, ask).await {
+                Err(failure) if collided(&failure) && attempts < MOST_ATTEMPTS => attempts += 1,
+                Err(Failure::Database(error)) if is_collision(&error) => return Err(failure(error)),
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn attempt(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
         let request = self.request(database, ask)?;
         match *ask.method {
             Method::GET | Method::HEAD => request.read().await,
@@ -176,11 +192,12 @@ impl Rest {
             let nearest = tenantry_core::nearest(ask.table, self.table_names());
             return Err(Refusal::no_table(ask.table, nearest));
         };
+        let dialect = Dialect::of(database.driver(), database.get_database_backend());
         Ok(Request {
             rest: self,
             table,
             database,
-            dialect: Dialect::of(database.driver(), database.get_database_backend()),
+            dialect,
             caller: Caller::new(database.tenant().as_str(), ask.claims, &self.settings.role_claim),
             accepted: Accepted::read(ask.headers)?,
             preferences: Preferences::read(ask.headers)?,
@@ -214,6 +231,19 @@ struct Request<'r> {
 fn lacks_something(error: &DbErr) -> bool {
     let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
     matches!(code, Some("42P01" | "42703" | "1146" | "1054" | "942" | "904" | "1"))
+}
+
+/// Whether the database undid the request's transaction because of another one.
+fn collided(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused(refusal) => refusal.code == "40001",
+        Failure::Database(error) => is_collision(error),
+        Failure::Beyond { .. } | Failure::Behind { .. } => false,
+    }
+}
+
+fn is_collision(error: &DbErr) -> bool {
+    DatabaseErrorKind::of(error) == DatabaseErrorKind::Serialization
 }
 
 /// Whether the database refused a statement, which has had no effect then.

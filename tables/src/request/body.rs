@@ -1,6 +1,6 @@
 //! The rows of a body, as JSON or as CSV.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -145,6 +145,8 @@ pub(crate) fn csv(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
     let wrong =
         |detail: &str| Refusal::bad("PGRST102", "Empty or invalid csv").at(At::Body(String::new()), detail.to_owned());
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8"))?;
+    // Spreadsheets begin with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut records = records(text)
         .ok_or_else(|| wrong("has a quote without its end"))?
         .into_iter();
@@ -154,6 +156,10 @@ pub(crate) fn csv(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
         .into_iter()
         .map(|cell| cell.0)
         .collect();
+    let mut known = HashSet::new();
+    if !names.iter().all(|name| known.insert(name)) {
+        return Err(wrong("names a column twice"));
+    }
     let mut rows = Vec::new();
     for record in records {
         if record.len() != names.len() {
@@ -189,6 +195,9 @@ pub(crate) fn form(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
         };
         if row.len() >= MOST_MEMBERS {
             return Err(wrong("has too many fields"));
+        }
+        if row.iter().any(|(known, _)| *known == name) {
+            return Err(wrong("names a column twice"));
         }
         let json = serde_json::Value::String(value.into_owned()).to_string();
         let value = RawValue::from_string(json).map_err(|_| wrong("holds what is no text"))?;
@@ -245,4 +254,22 @@ fn records(text: &str) -> Option<Vec<Vec<(String, bool)>>> {
         records.push(record);
     }
     Some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_is_named_once() {
+        for twice in [csv(b"id,name,name\n1,a,b\n"), form(b"id=1&name=a&name=b")] {
+            let refusal = twice.unwrap_err();
+            assert_eq!(
+                (refusal.code, refusal.places[0].detail.as_str()),
+                ("PGRST102", "names a column twice")
+            );
+        }
+        let marked = csv("\u{feff}id,name\n1,a\n".as_bytes()).unwrap();
+        assert_eq!(marked.rows[0][0].0, "id");
+    }
 }

@@ -1,5 +1,7 @@
 //! Errors of the databases as SQLSTATEs, which are PostgreSQL's on every one of them.
 
+use std::error::Error as _;
+
 use http::StatusCode;
 use sea_orm::DbErr;
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
@@ -17,6 +19,7 @@ pub(crate) fn failure(error: DbErr) -> Failure {
     };
     let conflict = |code, message| Refusal::new(StatusCode::CONFLICT, code, message);
     let refusal = match DatabaseErrorKind::of(&error) {
+        DatabaseErrorKind::ForeignKeyViolation if is_raised(&error) => raised(),
         DatabaseErrorKind::UniqueViolation => {
             conflict("23505", named("duplicate key value violates unique constraint"))
         }
@@ -27,12 +30,49 @@ pub(crate) fn failure(error: DbErr) -> Failure {
         DatabaseErrorKind::ConstraintViolation => {
             constraint_violation(code, named("new row violates check constraint"))
         }
+        DatabaseErrorKind::Serialization => conflict(
+            "40001",
+            "the change collided with another one; send it again".to_owned(),
+        ),
         _ => match by_code(code) {
             Some(refusal) => refusal,
             None => return Failure::Database(error),
         },
     };
     refusal.into()
+}
+
+/// What remains of an error after the tenant's catalogue was looked at: a column's type in the database is
+/// not the declared one, and does not have the operator.
+pub(crate) fn drifted(failure: Failure) -> Failure {
+    let Failure::Database(error) = &failure else {
+        return failure;
+    };
+    let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
+    match code {
+        Some("42883" | "42804") => Refusal::new(
+            StatusCode::NOT_FOUND,
+            "42883",
+            "operator does not exist for a column's type in the database",
+        )
+        .into(),
+        _ => failure,
+    }
+}
+
+/// Whether the error is that of a trigger of SQLite. It has one code for these and for rows that others
+/// refer to.
+fn is_raised(error: &DbErr) -> bool {
+    let Some(error) = DatabaseError::find(error) else {
+        return false;
+    };
+    let message = error.source().map(ToString::to_string).unwrap_or_default();
+    error.code.as_deref() == Some("1811") && !message.contains("FOREIGN KEY constraint failed")
+}
+
+/// What a trigger says of a row may hold the row's values, so it is not repeated.
+fn raised() -> Refusal {
+    Refusal::bad("P0001", "a rule of the database refuses the change")
 }
 
 fn constraint_violation(code: &str, check: String) -> Refusal {
@@ -52,7 +92,17 @@ fn by_code(code: &str) -> Option<Refusal> {
     Some(match code {
         "22001" | "1406" | "12899" => Refusal::bad("22001", "value too long for its column"),
         "22003" | "1264" | "1690" | "1438" => Refusal::bad("22003", "numeric value out of range"),
-        "22P02" | "1366" => Refusal::bad("22P02", "invalid input syntax"),
+        // PostgreSQL; MySQL.
+        "22007" | "22008" | "1292" | "1411" => {
+            Refusal::bad("22008", "a value is out of range or none of its column's type")
+        }
+        // PostgreSQL's RAISE; MySQL's SIGNAL.
+        "P0001" | "1644" => raised(),
+        code if is_application_error(code) => raised(),
+        "22012" | "1365" => Refusal::bad("22012", "division by zero"),
+        "22021" => Refusal::bad("22021", "invalid byte sequence for encoding \"UTF8\""),
+        "0A000" => Refusal::bad("0A000", "the database does not support this for the type of a column"),
+        "22P02" | "1366" | "1265" => Refusal::bad("22P02", "invalid input syntax"),
         "42P10" => Refusal::bad(
             "42P10",
             "there is no unique or exclusion constraint matching the ON CONFLICT specification",
@@ -61,4 +111,9 @@ fn by_code(code: &str) -> Option<Refusal> {
         "428C9" => Refusal::bad("428C9", "cannot write a generated column"),
         _ => return None,
     })
+}
+
+/// Oracle's `raise_application_error`.
+fn is_application_error(code: &str) -> bool {
+    code.parse().is_ok_and(|number: u32| (20_000..21_000).contains(&number))
 }

@@ -4,6 +4,7 @@ use sea_orm::{ConnectionTrait, QueryResult, Statement};
 
 use super::{Job, Step, Upsert, no_keys};
 use crate::{
+    declaration::ColumnType,
     plan::{Condition, write::Rows},
     refusal::Failure,
     run::failure,
@@ -155,12 +156,23 @@ impl<'m> Job<'_, 'm> {
 
     /// The keys of inserted rows: as they were given, or counted from the first that MySQL gave.
     fn inserted_keys(&self, rows: &Rows, first: u64) -> Option<Vec<Vec<Datum>>> {
+        // It counts only rows that leave the key to it, so a row that has a key of its own takes no number.
+        let is_made = |place: &usize| {
+            let column = &self.target.table.columns[*place];
+            let at = rows.columns.iter().position(|known| known == place);
+            let left_out = |row: &Vec<Assignment>| match at {
+                Some(at) => row.get(at) == Some(&Assignment::Default),
+                None => true,
+            };
+            let is_whole = matches!(column.kind, ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8);
+            first > 0 && is_whole && (column.generated || column.default) && rows.rows.iter().all(left_out)
+        };
         let key_of = |index: usize, row: &Vec<Assignment>| {
             let each = self.target.table.key.iter().map(|place| {
                 let at = rows.columns.iter().position(|known| known == place);
                 match at.and_then(|at| row.get(at)) {
                     Some(Assignment::Value(value)) => Some(value.clone()),
-                    _ if self.target.table.columns[*place].generated && first > 0 => {
+                    _ if is_made(place) => {
                         let id = first.checked_add(u64::try_from(index).ok()?)?;
                         Some(Datum::Int(i64::try_from(id).ok()?))
                     }
