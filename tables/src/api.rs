@@ -198,7 +198,12 @@ impl Rest {
             table,
             database,
             dialect,
-            caller: Caller::new(database.tenant().as_str(), ask.claims, &self.settings.role_claim),
+            caller: Caller::new(
+                database.tenant().as_str(),
+                ask.claims,
+                &self.settings.role_claim,
+                dialect,
+            ),
             accepted: Accepted::read(ask.headers)?,
             preferences: Preferences::read(ask.headers)?,
             query: query(ask.query, &self.settings.other_parameters)?,

@@ -191,11 +191,11 @@ fn run(model: &Model, text: &str, role: &str) -> bool {
     let claims = json!({"role": role, "zzsecretzz": "zq7claim"});
     let claims = claims.as_object();
     let Ok(read) = query(text, &[]) else { return false };
-    let caller = Caller::new("tenant1", claims, "role");
-    let planner = Planner::new(model, caller, &read, None);
     let table = model.table("orders").unwrap();
-    let Ok(plan) = planner.read(table) else { return false };
     for dialect in DIALECTS {
+        let caller = Caller::new("tenant1", claims, "role", dialect);
+        let planner = Planner::new(model, caller, &read, None);
+        let Ok(plan) = planner.read(table) else { return false };
         let page = Page {
             offset: 0,
             limit: Some(25),

@@ -1,6 +1,8 @@
-//! On whose behalf a request runs.
+//! On whose behalf a request runs, and on which kind of database.
 
 use serde_json::{Map, Value};
+
+use crate::sql::Dialect;
 
 /// The role of requests whose token names none, and of those without a token.
 pub(crate) const ANONYMOUS: &str = "anon";
@@ -12,17 +14,29 @@ pub(crate) struct Caller<'a> {
     pub(crate) tenant: &'a str,
     /// The verified token's claims.
     pub(crate) claims: Option<&'a Map<String, Value>>,
+    /// That of the tenant's database.
+    pub(crate) dialect: Dialect,
 }
 
 impl<'a> Caller<'a> {
     /// The role is the claim `role_claim`. A claim that is no text is a role that may do nothing.
-    pub(crate) fn new(tenant: &'a str, claims: Option<&'a Map<String, Value>>, role_claim: &str) -> Self {
+    pub(crate) fn new(
+        tenant: &'a str,
+        claims: Option<&'a Map<String, Value>>,
+        role_claim: &str,
+        dialect: Dialect,
+    ) -> Self {
         let role = match claims.and_then(|claims| find(claims, role_claim)) {
             None | Some(Value::Null) => ANONYMOUS,
             Some(Value::String(role)) => role,
             Some(_) => "",
         };
-        Self { role, tenant, claims }
+        Self {
+            role,
+            tenant,
+            claims,
+            dialect,
+        }
     }
 
     /// Whether it has a token at all: a missing one is 401, a role that may not 403.

@@ -2,6 +2,7 @@
 
 mod numeric;
 mod parse;
+pub(crate) mod sent;
 mod time;
 mod write;
 
@@ -22,6 +23,7 @@ pub(crate) enum Datum {
     Float8(f64),
     /// A decimal number in its shortest plain notation.
     Numeric(String),
+    /// Also a number or a time that only some databases have, in PostgreSQL's notation: `infinity`.
     Text(String),
     Uuid(Uuid),
     Date(NaiveDate),

@@ -23,7 +23,7 @@ async fn rows_that_repeat_themselves_are_bounded() {
     let problem = Case::get(Role::Clerk, &path).refused(&shop, 400, "54000").await;
     assert_eq!(
         problem["message"],
-        "more than 32 MiB would be repeated in the answer, at 'orders'"
+        "more than 32 MiB would be repeated in the answer, at 'customer'"
     );
     Case::get(Role::Clerk, &path)
         .header("Accept", "text/csv")

@@ -6,6 +6,7 @@ mod bounds;
 mod case;
 mod counts;
 mod errors;
+mod oddities;
 mod pages;
 mod reads;
 mod schemas;

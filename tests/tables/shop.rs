@@ -79,9 +79,17 @@ impl Shop {
 
     /// With these settings of `rest`.
     pub(crate) async fn open_with(settings: &str) -> Self {
+        let tables = include_str!("shop/tables.yaml");
+        let shop = Self::of(&KINDS, settings, tables, &MIGRATIONS).await;
+        shop.complete().await;
+        shop
+    }
+
+    /// With these tables on these kinds of database.
+    pub(crate) async fn of(kinds: &[&str], settings: &str, tables: &str, migrations: &[(&str, &str)]) -> Self {
         let mut tenants = Map::new();
-        for kind in KINDS {
-            tenants.insert(kind.to_owned(), secret(kind).await);
+        for kind in kinds {
+            tenants.insert((*kind).to_owned(), secret(kind).await);
         }
         let config = format!(
             "tenancy:\n  provider: {{ type: static, tenants: {} }}\n  resolver:\n    type: chain\n    resolvers:\n      \
@@ -89,24 +97,26 @@ impl Shop {
              migrations: {{ on_connect: true, dir: migrations }}\nrest: {{ {settings}, tables: tables.yaml }}\n",
             Value::Object(tenants)
         );
-        let server = Self::program(config).start().await.unwrap();
+        let server = Self::program_of(config, tables, migrations).start().await.unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60));
-        let shop = Self {
+        Self {
             server,
             http: http.build().unwrap(),
-        };
-        shop.complete().await;
-        shop
+        }
     }
 
     /// The program with this configuration, beside the shop's files.
     pub(crate) fn program(config: String) -> TenantryBuilder {
+        Self::program_of(config, include_str!("shop/tables.yaml"), &MIGRATIONS)
+    }
+
+    fn program_of(config: String, tables: &str, migrations: &[(&str, &str)]) -> TenantryBuilder {
         let program = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
             .oracle()
             .config(config)
-            .file("tables.yaml", include_str!("shop/tables.yaml"));
-        MIGRATIONS.into_iter().fold(program, |program, (kind, sql)| {
-            program.file(format!("migrations/{kind}/0001_shop.sql"), sql)
+            .file("tables.yaml", tables);
+        migrations.iter().fold(program, |program, (kind, sql)| {
+            program.file(format!("migrations/{kind}/0001_tables.sql"), *sql)
         })
     }
 

@@ -21,7 +21,7 @@ impl Request<'_> {
             .query
             .after
             .as_deref()
-            .map(|text| cursor::values(&read, text))
+            .map(|text| cursor::values(&read, text, self.dialect))
             .transpose()?;
         if after.is_some() && read.page.offset > 0 {
             return Err(Refusal::bad("PGRST100", "'after' and 'offset' exclude one another")

@@ -20,7 +20,7 @@ use crate::{
     },
     run::write::{Changed, Job, Upsert},
     sql::{Assignment, Target},
-    value::Datum,
+    value::{Datum, Malformed},
 };
 
 impl Request<'_> {
@@ -315,6 +315,10 @@ impl Request<'_> {
                 .ok_or_else(wrong)?;
             match (&filter.test, filter.negated) {
                 (Test::Compare(Operator::Equal, text), false) => Datum::parse(&column.kind, text)
+                    .and_then(|value| match self.dialect.holds(&column.kind, &value) {
+                        true => Ok(value),
+                        false => Err(Malformed::Syntax),
+                    })
                     .map_err(|malformed| crate::plan::condition::refuse(column, malformed)),
                 _ => Err(wrong()),
             }

@@ -261,6 +261,11 @@ impl<'m> Conditions<'m, '_> {
         };
         comparable(column, "=")?;
         let value = self.value(column, text)?;
+        if let (ColumnType::Enum(values), Datum::Text(text)) = (&column.kind, &value)
+            && !matches!(comparison, Comparison::Equal | Comparison::NotEqual)
+        {
+            return Ok(enumerated(column, values, comparison, text));
+        }
         Ok(Condition::Column(column, ColumnTest::Compare(comparison, value)))
     }
 
@@ -287,10 +292,33 @@ impl<'m> Conditions<'m, '_> {
                 claim => vec![claim.and_then(scalar).ok_or_else(no_claim)?],
             },
         };
-        let values = texts.iter().map(|text| Datum::parse(&column.kind, text));
+        let dialect = self.caller.dialect;
+        let values = texts.iter().map(|text| match Datum::parse(&column.kind, text) {
+            Ok(value) if !dialect.holds(&column.kind, &value) => Err(Malformed::Syntax),
+            parsed => parsed,
+        });
         values
             .collect::<Result<_, _>>()
             .map_err(|malformed| refuse(column, malformed))
+    }
+}
+
+/// The values of an enumeration before or after one of them, in the order in which it is declared.
+fn enumerated<'m>(column: &'m Column, values: &[String], comparison: Comparison, text: &str) -> Condition<'m> {
+    let at = values.iter().position(|value| value == text).unwrap_or(values.len());
+    let fits = |place: usize| match comparison {
+        Comparison::Equal => place == at,
+        Comparison::NotEqual => place != at,
+        Comparison::Greater => place > at,
+        Comparison::GreaterOrEqual => place >= at,
+        Comparison::Less => place < at,
+        Comparison::LessOrEqual => place <= at,
+    };
+    let fitting = values.iter().enumerate().filter(|(place, _)| fits(*place));
+    let fitting: Vec<Datum> = fitting.map(|(_, value)| Datum::Text(value.clone())).collect();
+    match fitting.is_empty() {
+        true => Condition::Never,
+        false => Condition::Column(column, ColumnTest::In(fitting)),
     }
 }
 

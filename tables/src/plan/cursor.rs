@@ -4,7 +4,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::{Read, Term, TermColumn};
-use crate::{refusal::Refusal, value::Datum};
+use crate::{
+    declaration::ColumnType,
+    refusal::Refusal,
+    sql::Dialect,
+    value::{Datum, Malformed},
+};
 
 /// The longest cursor.
 const LONGEST: usize = 8 * 1024;
@@ -31,7 +36,7 @@ pub(crate) fn text(read: &Read<'_>, values: &[Datum]) -> String {
 }
 
 /// The values in a cursor.
-pub(crate) fn values(read: &Read<'_>, text: &str) -> Result<Vec<Datum>, Refusal> {
+pub(crate) fn values(read: &Read<'_>, text: &str, dialect: Dialect) -> Result<Vec<Datum>, Refusal> {
     let wrong = |detail: &str| Refusal::bad("PGRST100", format!("`after` {detail}")).at_parameter("after", detail);
     let places = places(read).ok_or_else(|| wrong("needs a table with a key, and an order by its own columns"))?;
     let parse = || -> Option<Vec<Value>> {
@@ -48,11 +53,22 @@ pub(crate) fn values(read: &Read<'_>, text: &str) -> Result<Vec<Datum>, Refusal>
     }
     let each = places.iter().zip(values).map(|(place, value)| match value {
         Value::Null => Ok(Datum::Null),
-        Value::String(text) => Datum::parse(&read.table.columns[*place].kind, text).map_err(drop),
+        Value::String(text) => of_row(&read.table.columns[*place].kind, text, dialect).ok_or(()),
         _ => Err(()),
     });
     each.collect::<Result<_, ()>>()
         .map_err(|()| wrong("is not what an earlier page gave"))
+}
+
+/// A value as a row had it. Some databases keep values that are none of the declared type: they are compared
+/// as the texts that they were answered as.
+fn of_row(kind: &ColumnType, text: &str, dialect: Dialect) -> Option<Datum> {
+    let is_lax = matches!(kind, ColumnType::Enum(_)) || matches!(dialect, Dialect::Sqlite | Dialect::Mysql);
+    match Datum::parse(kind, text) {
+        Ok(value) => Some(value),
+        Err(Malformed::Nul) => None,
+        Err(_) => is_lax.then(|| Datum::Text(text.to_owned())),
+    }
 }
 
 /// The order as a text, so that a cursor is used with no other.

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     caller::Caller,
     catalogue::Facts,
+    declaration::ColumnType,
     model::{Access, Model, Relation, Table},
     refusal::Refusal,
     request::{
@@ -221,6 +222,14 @@ impl<'m, 'q> Planner<'m, 'q> {
                 }
                 Some(name) => self.related_term(read, name, term)?,
             };
+            let kind = match column {
+                TermColumn::Own(place) => &read.table.columns[place].kind,
+                TermColumn::Related(relation, place) => &self.model.target(relation).columns[place].kind,
+            };
+            if *kind == ColumnType::Json {
+                let message = "could not identify an ordering operator for type json";
+                return Err(Refusal::bad("42883", message).at_parameter("order", "names a column of the type json"));
+            }
             read.order.push(Term {
                 column,
                 descending: term.descending,

@@ -11,7 +11,7 @@ use crate::{
         body::{Body, Row},
         head::Missing,
     },
-    sql::Assignment,
+    sql::{Assignment, Dialect},
     value::{Datum, Malformed},
 };
 
@@ -164,7 +164,7 @@ impl Reader<'_, '_> {
             }
             None => Datum::Null,
             Some((_, json)) => Datum::of_json(&column.kind, json)
-                .and_then(|value| fits(column, value))
+                .and_then(|value| fits(column, value, self.caller.dialect))
                 .map_err(|malformed| {
                     let detail = match malformed {
                         Malformed::Syntax => format!("is no value of the type {}", column.kind.word()),
@@ -182,9 +182,10 @@ impl Reader<'_, '_> {
     }
 }
 
-fn fits(column: &Column, value: Datum) -> Result<Datum, Malformed> {
+fn fits(column: &Column, value: Datum, dialect: Dialect) -> Result<Datum, Malformed> {
     match (&value, column.max) {
         (Datum::Text(text), Some(max)) if text.chars().count() > max as usize => Err(Malformed::TooLong),
+        _ if !dialect.holds(&column.kind, &value) => Err(Malformed::Syntax),
         _ => Ok(value),
     }
 }

@@ -10,7 +10,10 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::{declaration::ColumnType, value::Datum};
+use crate::{
+    declaration::ColumnType,
+    value::{Datum, sent},
+};
 
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,19 +82,29 @@ impl Dialect {
     /// the database's type is.
     pub(crate) fn output(self, column: Expr, kind: &ColumnType) -> Expr {
         use ColumnType as Type;
+        let sent = |target: &'static str, function: &'static str| {
+            let column = column.clone().cast_as(Alias::new(target));
+            Expr::from(Func::cust(Alias::new(function)).arg(column))
+        };
         let target = match (self, kind) {
+            // As numbers: texts follow the session's settings, and sqlx ends in a panic at `infinity`.
+            (Self::Postgresql, Type::Date) => return sent("date", "date_send"),
+            (Self::Postgresql, Type::Time) => return sent("time", "time_send"),
+            (Self::Postgresql, Type::Timestamp) => return sent("timestamp", "timestamp_send"),
+            (Self::Postgresql, Type::Timestamptz) => return sent("timestamptz", "timestamptz_send"),
             (Self::Postgresql, Type::Int2 | Type::Int4 | Type::Int8) => "bigint",
             (Self::Postgresql, Type::Float4) => "real",
             (Self::Postgresql, Type::Float8) => "double precision",
             (Self::Postgresql, Type::Numeric | Type::Text | Type::Enum(_) | Type::Uuid | Type::Json) => "text",
-            (Self::Postgresql, Type::Timestamp) => "timestamp",
-            (Self::Postgresql, Type::Timestamptz) => "timestamptz",
             (Self::Postgresql, _) => return column,
             (Self::Mysql, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => "SIGNED",
             (Self::Mysql, Type::Numeric | Type::Enum(_) | Type::Uuid | Type::Json) => "CHAR",
+            // It has times of day below 0 and beyond 24 hours, and days and months of 0.
+            (Self::Mysql, Type::Date | Type::Time | Type::Timestamp | Type::Timestamptz) => "CHAR",
             (Self::Mysql, _) => return column,
-            (Self::Sqlite, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => "INTEGER",
-            (Self::Sqlite, Type::Float4 | Type::Float8) => "REAL",
+            // A cast would make 0 of a text.
+            (Self::Sqlite, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => return column,
+            (Self::Sqlite, Type::Float4 | Type::Float8) => return column,
             (Self::Sqlite, Type::Bytea) => "BLOB",
             (Self::Sqlite, _) => "TEXT",
             (Self::Oracle, Type::Int2 | Type::Int4 | Type::Int8) => "bigint",
@@ -106,26 +119,46 @@ impl Dialect {
     /// Reads a column that [`output`](Self::output) returned.
     pub(crate) fn read(self, row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
         use ColumnType as Type;
-        if self == Self::Oracle {
-            return read_oracle(row, index, kind);
+        match self {
+            Self::Oracle => return read_oracle(row, index, kind),
+            Self::Sqlite => return read_sqlite(row, index, kind),
+            Self::Postgresql | Self::Mysql => {}
         }
         match kind {
             Type::Bool if self == Self::Postgresql => get(row, index, Datum::Bool),
             Type::Bool => get(row, index, |number: i64| Datum::Bool(number != 0)),
             Type::Int2 | Type::Int4 | Type::Int8 => get(row, index, Datum::Int),
-            Type::Float4 if self == Self::Sqlite => get(row, index, |float: f64| Datum::Float4(float as f32)),
             Type::Float4 => get(row, index, Datum::Float4),
             Type::Float8 => get(row, index, Datum::Float8),
             Type::Text | Type::Enum(_) => get(row, index, Datum::Text),
             Type::Bytea => get(row, index, Datum::Bytes),
-            Type::Date if self != Self::Sqlite => get::<NaiveDate>(row, index, Datum::Date),
-            Type::Time if self != Self::Sqlite => get::<NaiveTime>(row, index, Datum::Time),
-            Type::Timestamp if self != Self::Sqlite => get::<NaiveDateTime>(row, index, Datum::Timestamp),
-            Type::Timestamptz if self != Self::Sqlite => get(row, index, Datum::Timestamptz),
+            Type::Date if self == Self::Postgresql => get_sent(row, index, sent::date),
+            Type::Time if self == Self::Postgresql => get_sent(row, index, sent::time),
+            Type::Timestamp if self == Self::Postgresql => get_sent(row, index, |bytes| sent::timestamp(bytes, false)),
+            Type::Timestamptz if self == Self::Postgresql => get_sent(row, index, |bytes| sent::timestamp(bytes, true)),
             kind => match row.try_get_by_index::<Option<String>>(index)? {
                 None => Ok(Datum::Null),
                 Some(text) => Ok(read_text(kind, text)),
             },
+        }
+    }
+
+    /// Whether its columns hold a value that only some databases have.
+    pub(crate) fn holds(self, kind: &ColumnType, value: &Datum) -> bool {
+        use ColumnType as Type;
+        let is_float = |float: f64| match self {
+            Self::Postgresql | Self::Oracle => true,
+            Self::Sqlite => !float.is_nan(),
+            Self::Mysql => float.is_finite(),
+        };
+        match (value, kind) {
+            (Datum::Text(_), Type::Time) => matches!(self, Self::Postgresql | Self::Mysql),
+            (Datum::Text(_), Type::Numeric | Type::Date | Type::Timestamp | Type::Timestamptz) => {
+                self == Self::Postgresql
+            }
+            (Datum::Float4(float), _) => is_float((*float).into()),
+            (Datum::Float8(float), _) => is_float(*float),
+            _ => true,
         }
     }
 
@@ -159,7 +192,14 @@ impl Dialect {
                 (Self::Mysql, Use::Compare) => cast(text.clone(), "DECIMAL(65, 30)"),
                 _ => Expr::val(text.clone()),
             },
-            Datum::Text(text) => Expr::val(text.clone()),
+            Datum::Text(text) => match (self, kind) {
+                (Self::Postgresql, Type::Numeric) => cast(text.clone(), "numeric"),
+                (Self::Postgresql, Type::Date) => cast(text.clone(), "date"),
+                (Self::Postgresql, Type::Time) => cast(text.clone(), "time"),
+                (Self::Postgresql, Type::Timestamp) => cast(text.clone(), "timestamp"),
+                (Self::Postgresql, Type::Timestamptz) => cast(text.clone(), "timestamptz"),
+                _ => Expr::val(text.clone()),
+            },
             Datum::Uuid(uuid) if matches!(self, Self::Postgresql | Self::Oracle) => Expr::val(*uuid),
             Datum::Bytes(bytes) => Expr::val(bytes.clone()),
             Datum::Json(json) if self == Self::Postgresql => cast(json.clone(), "json"),
@@ -209,6 +249,35 @@ fn read_text(kind: &ColumnType, text: String) -> Datum {
     match Datum::parse(kind, &text) {
         Ok(value) => value,
         Err(_) => Datum::Text(text),
+    }
+}
+
+/// A value as one of PostgreSQL's `..._send` functions returned it.
+fn get_sent(row: &QueryResult, index: usize, read: impl FnOnce(&[u8]) -> Option<Datum>) -> Result<Datum, DbErr> {
+    match row.try_get_by_index::<Option<Vec<u8>>>(index)? {
+        None => Ok(Datum::Null),
+        Some(bytes) => read(&bytes).ok_or_else(|| DbErr::Type(format!("column {index} has no such time"))),
+    }
+}
+
+/// A column of SQLite may hold values of any type. What is none of the declared type is answered as it is.
+fn read_sqlite(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
+    use ColumnType as Type;
+    let bytes = || get(row, index, Datum::Bytes);
+    let text = || get(row, index, |text| read_text(kind, text)).or_else(|_| bytes());
+    match kind {
+        Type::Bytea => bytes(),
+        Type::Bool => get(row, index, |number: i64| Datum::Bool(number != 0)).or_else(|_| text()),
+        Type::Int2 | Type::Int4 | Type::Int8 => get(row, index, Datum::Int)
+            .or_else(|_| get(row, index, |float| read_text(kind, Datum::Float8(float).to_text())))
+            .or_else(|_| text()),
+        Type::Float4 | Type::Float8 => get(row, index, |float: f64| match kind {
+            Type::Float4 => Datum::Float4(float as f32),
+            _ => Datum::Float8(float),
+        })
+        .or_else(|_| get(row, index, |number: i64| Datum::Float8(number as f64)))
+        .or_else(|_| text()),
+        _ => text(),
     }
 }
 

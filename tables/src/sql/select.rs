@@ -13,7 +13,8 @@ use super::{
     tests_of_rows::{Scope, condition, conjunction},
 };
 use crate::{
-    model::Model,
+    declaration::ColumnType,
+    model::{Column, Model},
     plan::{Child, Condition, Page, Read, Term, TermColumn},
     value::Datum,
 };
@@ -147,11 +148,28 @@ fn order_operand(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term<'_>) -> (Ex
     }
 }
 
-/// PostgreSQL sorts an enumeration in its own order, so it is not made a text here.
-fn sort_key(scope: &Scope<'_, '_>, column: &crate::model::Column) -> Expr {
-    match (scope.dialect, &column.kind) {
-        (Dialect::Postgresql, _) => scope.column(column),
-        _ => scope.operand(column),
+/// What a column is sorted by. An enumeration is sorted as it is declared, on every kind of database: some
+/// keep it as a text, and the others compare it in one order and sort it in another.
+fn sort_key(scope: &Scope<'_, '_>, column: &Column) -> Expr {
+    let ColumnType::Enum(values) = &column.kind else {
+        return scope.operand(column);
+    };
+    let place = |place: usize| Expr::cust(place.to_string());
+    let mut case = Expr::case(scope.column(column).is_null(), Expr::cust("NULL"));
+    for (at, value) in values.iter().enumerate() {
+        case = case.case(scope.operand(column).eq(Expr::val(value.clone())), place(at));
+    }
+    case.finally(place(values.len())).into()
+}
+
+/// A value where it is compared with a column's [`sort_key`].
+fn sort_value(dialect: Dialect, column: &Column, value: &Datum) -> Expr {
+    match (&column.kind, value) {
+        (ColumnType::Enum(values), Datum::Text(text)) => {
+            let place = values.iter().position(|known| known == text).unwrap_or(values.len());
+            Expr::cust(place.to_string())
+        }
+        _ => dialect.bind(value, &column.kind, Use::Compare),
     }
 }
 
@@ -165,7 +183,7 @@ fn comes_after(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Expr
         };
         let column = &read.table.columns[place];
         let operand = || sort_key(scope, column);
-        let bound = || scope.dialect.bind(value, &column.kind, Use::Compare);
+        let bound = || sort_value(scope.dialect, column, value);
         let is_null = || scope.column(column).is_null();
         let beyond = match (value, term.nulls_first) {
             (Datum::Null, true) => Some(is_null().not()),
@@ -208,7 +226,7 @@ fn first_bound(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Opti
     if read.order.len() < 2 || column.nullable || *value == Datum::Null {
         return None;
     }
-    let bound = scope.dialect.bind(value, &column.kind, Use::Compare);
+    let bound = sort_value(scope.dialect, column, value);
     let operand = sort_key(scope, column);
     Some(if term.descending {
         operand.lte(bound)

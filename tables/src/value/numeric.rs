@@ -1,6 +1,7 @@
 //! Decimal numbers as texts, with all of their digits.
 
-/// The most digits before the point: as many as a JSON number of 64 bits may have.
+/// The most digits before the point that an exponent makes: as many as a JSON number of 64 bits may have.
+/// Digits that are written count for themselves.
 const MOST_WHOLE: i64 = 310;
 /// The most digits after it.
 const MOST_FRACTION: i64 = 400;
@@ -32,7 +33,8 @@ pub(crate) fn plain(text: &str) -> Option<String> {
     }
     let point = point - i64::try_from(leading).ok()?;
     let length = i64::try_from(significant.len()).ok()?;
-    if point > MOST_WHOLE || length - point > MOST_FRACTION {
+    let written = i64::try_from(text.len()).ok()?;
+    if point > MOST_WHOLE.max(written) || length - point > MOST_FRACTION.max(written) {
         return None;
     }
     let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
@@ -68,6 +70,8 @@ mod tests {
         ] {
             assert_eq!(plain(text).as_deref(), Some(expected), "{text}");
         }
+        let long = format!("{}.{}", "7".repeat(500), "3".repeat(500));
+        assert_eq!(plain(&long).as_ref(), Some(&long));
         for text in [
             "",
             "-",

@@ -31,22 +31,28 @@ impl Datum {
             ColumnType::Int2 => Self::Int(whole(text, i16::MIN.into(), i16::MAX.into())?),
             ColumnType::Int4 => Self::Int(whole(text, i32::MIN.into(), i32::MAX.into())?),
             ColumnType::Int8 => Self::Int(whole(text, i64::MIN, i64::MAX)?),
-            ColumnType::Float4 => match finite(text)? {
-                float if float.abs() <= f64::from(f32::MAX) => Self::Float4(float as f32),
+            ColumnType::Float4 => match float(text)? {
+                float if !float.is_finite() || float.abs() <= f64::from(f32::MAX) => Self::Float4(float as f32),
                 _ => return Err(Malformed::OutOfRange),
             },
-            ColumnType::Float8 => Self::Float8(finite(text)?),
-            ColumnType::Numeric => Self::Numeric(numeric::plain(text).ok_or(syntax)?),
+            ColumnType::Float8 => Self::Float8(float(text)?),
+            ColumnType::Numeric => match numeric::plain(text) {
+                Some(number) => Self::Numeric(number),
+                None if NOT_FINITE.contains(&text) => Self::Text(text.to_owned()),
+                None => return Err(syntax),
+            },
             ColumnType::Text => Self::Text(text.to_owned()),
             ColumnType::Enum(values) => match values.iter().any(|value| value == text) {
                 true => Self::Text(text.to_owned()),
                 false => return Err(syntax),
             },
             ColumnType::Uuid => Self::Uuid(Uuid::parse_str(text.trim()).map_err(|_| syntax)?),
-            ColumnType::Date => Self::Date(time::date(text).ok_or(syntax)?),
-            ColumnType::Time => Self::Time(time::time(text).ok_or(syntax)?),
-            ColumnType::Timestamp => Self::Timestamp(time::timestamp(text).ok_or(syntax)?),
-            ColumnType::Timestamptz => Self::Timestamptz(time::timestamptz(text).ok_or(syntax)?),
+            ColumnType::Date | ColumnType::Time | ColumnType::Timestamp | ColumnType::Timestamptz => {
+                time_of(kind, text)
+                    .filter(|_| !text.ends_with(" BC"))
+                    .or_else(|| time::is_rare(kind, text).then(|| Self::Text(text.to_owned())))
+                    .ok_or(syntax)?
+            }
             ColumnType::Bytea => Self::Bytes(bytes(text).ok_or(syntax)?),
             ColumnType::Json => Self::Json(compact(text).ok_or(syntax)?),
         })
@@ -78,6 +84,19 @@ impl Datum {
     }
 }
 
+/// What floats and numerics may be besides numbers.
+const NOT_FINITE: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+
+fn time_of(kind: &ColumnType, text: &str) -> Option<Datum> {
+    match kind {
+        ColumnType::Date => time::date(text).map(Datum::Date),
+        ColumnType::Time => time::time(text).map(Datum::Time),
+        ColumnType::Timestamp => time::timestamp(text).map(Datum::Timestamp),
+        ColumnType::Timestamptz => time::timestamptz(text).map(Datum::Timestamptz),
+        _ => None,
+    }
+}
+
 fn is_number(kind: &ColumnType) -> bool {
     use ColumnType::{Float4, Float8, Int2, Int4, Int8, Numeric};
     matches!(kind, Int2 | Int4 | Int8 | Float4 | Float8 | Numeric)
@@ -103,8 +122,11 @@ fn whole(text: &str, least: i64, most: i64) -> Result<i64, Malformed> {
     }
 }
 
-fn finite(text: &str) -> Result<f64, Malformed> {
+fn float(text: &str) -> Result<f64, Malformed> {
     let text = text.trim();
+    if NOT_FINITE.contains(&text) {
+        return text.parse().map_err(|_| Malformed::Syntax);
+    }
     let is_number = text
         .bytes()
         .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
@@ -173,8 +195,41 @@ mod tests {
         assert_eq!(Datum::parse(&ColumnType::Float8, "inf"), Err(Malformed::Syntax));
         assert_eq!(Datum::parse(&ColumnType::Float8, "1e400"), Err(Malformed::OutOfRange));
         assert_eq!(
+            Datum::parse(&ColumnType::Float4, "-Infinity"),
+            Ok(Datum::Float4(f32::NEG_INFINITY))
+        );
+        assert_eq!(
             Datum::parse(&ColumnType::Bytea, "\\x6869"),
             Ok(Datum::Bytes(b"hi".to_vec()))
         );
+    }
+
+    #[test]
+    fn times_that_only_some_databases_have_stay_as_they_are() {
+        use ColumnType::{Date, Time, Timestamp, Timestamptz};
+        for (kind, text) in [
+            (Date, "infinity"),
+            (Timestamp, "-infinity"),
+            (Date, "10000-01-01"),
+            (Date, "0044-03-15 BC"),
+            (Timestamptz, "294276-12-31T23:59:59.999999+00:00"),
+            (Timestamptz, "4713-01-01T00:00:00+00:00 BC"),
+            (Time, "24:00:00"),
+            (Time, "-838:59:59.5"),
+            (Date, "2026-00-00"),
+        ] {
+            assert_eq!(Datum::parse(&kind, text), Ok(Datum::Text(text.to_owned())), "{text}");
+        }
+        for (kind, text) in [
+            (Date, "Infinity"),
+            (Time, "infinity"),
+            (Date, "2026-13-01"),
+            (Date, "10000"),
+            (Timestamptz, "10000-01-01x"),
+            (Time, "-1:2:3"),
+            (Time, "1000:00:00"),
+        ] {
+            assert_eq!(Datum::parse(&kind, text), Err(Malformed::Syntax), "{text}");
+        }
     }
 }

@@ -2,6 +2,44 @@
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 
+use crate::declaration::ColumnType;
+
+/// Whether a text is a time that only some databases have: `infinity`, years before 1 or after 9999,
+/// MySQL's days and months of 0, and times of day that are negative or 24 hours and longer.
+pub(crate) fn is_rare(kind: &ColumnType, text: &str) -> bool {
+    if *kind == ColumnType::Time {
+        let (hours, rest) = text.trim_start_matches('-').split_once(':').unwrap_or_default();
+        let is_hours = (2..=3).contains(&hours.len()) && hours.bytes().all(|b| b.is_ascii_digit());
+        return is_hours && !text.starts_with("--") && time(&format!("00:{rest}")).is_some();
+    }
+    if matches!(text, "infinity" | "-infinity") {
+        return true;
+    }
+    let (text, is_before) = match text.strip_suffix(" BC") {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
+    let Some((year, rest)) = text.split_once('-') else {
+        return false;
+    };
+    let is_year = (4..=7).contains(&year.len()) && year.bytes().all(|b| b.is_ascii_digit());
+    let is_far = is_before || year.len() > 4;
+    let has_zero = rest.starts_with("00-") || rest.get(2..5) == Some("-00");
+    if !is_year || !(is_far || has_zero) {
+        return false;
+    }
+    // The rest is that of a day which every calendar has, in a leap year.
+    let rest = match has_zero {
+        true => rest.replacen("00", "01", 2),
+        false => rest.to_owned(),
+    };
+    let near = format!("2000-{rest}");
+    match kind {
+        ColumnType::Date => date(&near).is_some(),
+        _ => timestamp(&near).is_some(),
+    }
+}
+
 /// A day: `2026-01-02`.
 pub(crate) fn date(text: &str) -> Option<NaiveDate> {
     let text = text.trim();

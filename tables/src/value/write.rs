@@ -62,7 +62,9 @@ fn shortest(float: &(impl std::fmt::Display + std::fmt::LowerExp), as_double: f6
         () if as_double.is_nan() => "NaN".to_owned(),
         () if size.is_infinite() && as_double > 0.0 => "Infinity".to_owned(),
         () if size.is_infinite() => "-Infinity".to_owned(),
-        () if size == 0.0 || (1e-4..1e15).contains(&size) => float.to_string(),
+        // Not every database keeps the sign.
+        () if size == 0.0 => "0".to_owned(),
+        () if (1e-4..1e15).contains(&size) => float.to_string(),
         () => {
             let text = format!("{float:e}");
             let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -136,6 +138,7 @@ mod tests {
     fn floats_are_written_as_postgresql_writes_them() {
         for (float, expected) in [
             (0.0, "0"),
+            (-0.0, "0"),
             (3.0, "3"),
             (1.5, "1.5"),
             (-0.1, "-0.1"),
