@@ -249,7 +249,7 @@ async fn rows_of_relations_are_embedded_both_ways_and_nested() {
         )
         .await;
     get("orders?select=id,items()&items=is.null")
-        .gives(&shop, 200, json!([{"id": 4, "items": []}]))
+        .gives(&shop, 200, json!([{"id": 4}]))
         .await;
     get("orders?select=id,lines:items(qty)&lines=not.is.null&id=gt.2")
         .gives(
