@@ -25,9 +25,10 @@ pub(crate) struct Writer {
     pub(crate) without_nulls: bool,
 }
 
-/// At most so many bytes are written again and again for one answer. An embedded row that several rows
-/// refer to is written for each of them, and again for each row around these, so that a few rows of
-/// two tables that refer to one another would fill the memory. So would a column under many aliases.
+/// At most so many bytes are written again and again for one answer. An embedded row that several
+/// rows refer to is written for each of them, and again for each row around these, so that a few
+/// rows of two tables that refer to one another would fill the memory. So would a column under many
+/// aliases.
 const MOST_REPEATED: usize = 32 << 20;
 
 /// What writes one answer.

@@ -1,4 +1,4 @@
-//! What only some kinds of database have: `infinity`, enumerations, `NaN`, triggers, values of any type.
+//! What only some kinds of database have: `infinity`, `NaN`, enumerations, triggers.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -197,7 +197,10 @@ async fn what_a_database_refuses_is_never_500() {
         "22P02",
     )
     .await;
-    for (path, status, code) in [("kinds?name=ilike.a*", 400, "0A000"), ("kinds?drift=gt.1", 404, "42883")] {
+    for (path, status, code) in [
+        ("kinds?name=ilike.a*", 400, "0A000"),
+        ("kinds?drift=gt.1", 404, "42883"),
+    ] {
         refused(&shop, "postgresql", Method::GET, path, Value::Null, status, code).await;
     }
     let loose = shop.get("postgresql", Role::Clerk, "kinds?loose=eq.zzz").await;

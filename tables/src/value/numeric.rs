@@ -1,7 +1,7 @@
 //! Decimal numbers as texts, with all of their digits.
 
-/// The most digits before the point that an exponent makes: as many as a JSON number of 64 bits may have.
-/// Digits that are written count for themselves.
+/// The most digits before the point that an exponent makes: as many as a JSON number of 64 bits may
+/// have. Digits that are written count for themselves.
 const MOST_WHOLE: i64 = 310;
 /// The most digits after it.
 const MOST_FRACTION: i64 = 400;

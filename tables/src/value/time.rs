@@ -4,8 +4,8 @@ use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Timelik
 
 use crate::declaration::ColumnType;
 
-/// Whether a text is a time that only some databases have: `infinity`, years before 1 or after 9999,
-/// MySQL's days and months of 0, and times of day that are negative or 24 hours and longer.
+/// Whether a text is a time that only some databases have: `infinity`, years before 1 or after
+/// 9999, MySQL's days and months of 0, and times of day that are negative or 24 hours and longer.
 pub(crate) fn is_rare(kind: &ColumnType, text: &str) -> bool {
     if *kind == ColumnType::Time {
         let (hours, rest) = text.trim_start_matches('-').split_once(':').unwrap_or_default();
