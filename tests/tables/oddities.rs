@@ -168,7 +168,7 @@ async fn an_enumeration_has_the_declared_order_everywhere() {
             assert_eq!(ids(rows.as_array().unwrap()), expected, "{kind}: {test}");
         }
         let path = "kinds?order=info";
-        refused(&shop, kind, Method::GET, path, Value::Null, 400, "42883").await;
+        refused(&shop, kind, Method::GET, path, Value::Null, 404, "42883").await;
     }
 }
 

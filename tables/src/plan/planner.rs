@@ -228,7 +228,8 @@ impl<'m, 'q> Planner<'m, 'q> {
             };
             if *kind == ColumnType::Json {
                 let message = "could not identify an ordering operator for type json";
-                return Err(Refusal::bad("42883", message).at_parameter("order", "names a column of the type json"));
+                return Err(Refusal::new(http::StatusCode::NOT_FOUND, "42883", message)
+                    .at_parameter("order", "names a column of the type json"));
             }
             read.order.push(Term {
                 column,
