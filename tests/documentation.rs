@@ -120,9 +120,9 @@ fn the_plugins_of_the_tables_are_mappings_that_build() {
         let is = |name: &str| {
             example.starts_with(&format!("{{ type: {name},")) || example.starts_with(&format!("{{ type: {name} "))
         };
-        let registry = registry();
-        let is_resolver = registry.resolvers().any(|plugin| is(plugin.type_name));
-        let is_provider = registry.providers().any(|plugin| is(plugin.type_name));
+        let plugins = registry();
+        let is_resolver = plugins.resolvers().any(|plugin| is(plugin.type_name));
+        let is_provider = plugins.providers().any(|plugin| is(plugin.type_name));
         // `static` is both.
         let is_provider = is_provider && (!is_resolver || example.contains("tenants:"));
         let tenancy = if is_provider {

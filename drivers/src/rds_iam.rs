@@ -173,7 +173,8 @@ fn signed(
     Ok(SecretString::from(token.split_off(SCHEME.len())))
 }
 
-#[cfg(all(test, feature = "rds-iam"))]
+#[cfg(test)]
+#[cfg(feature = "rds-iam")]
 mod tests {
     use secrecy::ExposeSecret as _;
 
