@@ -71,9 +71,12 @@ pub(super) async fn a_missing_value_is_a_constraint_violation(suite: &Suite<'_>)
 
 pub(super) async fn a_syntax_error_leaves_the_connection_usable(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
-    for sql in ["SELEKT 1", "SELECT * FROM conformance_absent"] {
+    for (sql, kind) in [
+        ("SELEKT 1", DatabaseErrorKind::Other),
+        ("SELECT * FROM conformance_absent", DatabaseErrorKind::TableMissing),
+    ] {
         let error = session.query_sql(sql).await.expect_err("the statement is wrong");
-        assert_eq!(error.kind, DatabaseErrorKind::Other);
+        assert_eq!(error.kind, kind, "{sql}");
         assert!(
             !error.into_db_err().to_string().contains("SELEKT"),
             "the error repeats the statement"
