@@ -140,10 +140,11 @@ pub(crate) fn count(world: &World, effort: Effort, report: &mut Report) -> Resul
     let head = ["Server"].into_iter().chain(ROUTES.map(|(name, _)| name));
     report.sections.push(Section {
         title: "Instructions of one request",
-        text: "Counted by callgrind, in the server and not in the kernel, with one client and one request at a time; in \
+        text:
+            "Counted by callgrind, in the server and not in the kernel, with one client and one request at a time; in \
                parentheses the ratio to the bare baseline. `bare with SeaORM` differs from `bare` in nothing but \
                SeaORM's entities, so it is what SeaORM costs."
-            .to_owned(),
+                .to_owned(),
         head: head.map(str::to_owned).collect(),
         rows: rows.collect(),
     });
