@@ -107,9 +107,8 @@ impl Described<'_> {
             "content": {"application/json": {"schema": row}},
         });
         operation["responses"]["200"] =
-            json!({"description": "Every row was there and is changed. With `return=representation` the rows."});
-        operation["responses"]["201"] =
-            json!({"description": "The rows are inserted. With `return=representation` the rows."});
+            json!({"description": "Every row was there and is changed.", "content": self.rows()});
+        operation["responses"]["201"] = json!({"description": "The rows are inserted.", "content": self.rows()});
         operation["responses"]["409"] =
             json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
         operation
