@@ -1,9 +1,12 @@
-//! What the README shows is what is there.
+//! The documentation is true: what it shows loads, compiles or exists.
 
 // `allow-unwrap-in-tests` does not reach the functions that tests share.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use tenantry::{
     config::{self, Environment},
@@ -11,11 +14,10 @@ use tenantry::{
 };
 
 const README: &str = include_str!("../README.md");
+const TOUR: &str = include_str!("../docs/tour.md");
+const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 
-/// The blocks of the README in one language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    blocks_of(README, language)
-}
+/// The blocks of one language on a page.
 
 fn blocks_of(text: &'static str, language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
@@ -33,26 +35,13 @@ fn registry() -> Registry {
 fn every_yaml_block_is_a_configuration_that_loads() {
     let folder = tempfile::tempdir().unwrap();
     let environment = Environment::from([("TENANT2_PASSWORD", "p")]);
-    let blocks = blocks("yaml");
+    let blocks = blocks_of(TOUR, "yaml");
     assert!(!blocks.is_empty());
     for block in blocks {
         let file = folder.path().join("config.yaml");
         std::fs::write(&file, block).unwrap();
         let loaded = config::load(Some(&file), &environment, &registry());
         assert!(loaded.is_ok(), "{block}\n{}", loaded.unwrap_err());
-    }
-}
-
-#[test]
-fn every_rust_block_is_a_part_of_an_example() {
-    let examples = [
-        include_str!("../examples/custom_api.rs"),
-        include_str!("../examples/custom_plugins.rs"),
-    ];
-    let blocks = blocks("rust");
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        assert!(examples.iter().any(|example| example.contains(block.trim())), "{block}");
     }
 }
 
@@ -73,18 +62,20 @@ const PROGRAMS: [&str; 11] = [
 ];
 
 #[test]
-fn the_guide_shows_programs_that_are_compiled_and_tested() {
-    // The guide's program stands beside this repository, the examples in it.
+fn programs_in_the_readme_and_the_guide_are_compiled_and_tested() {
+    // The guide's program is in a folder beside this repository, the examples are inside it.
     let shown = |text: &str| text.trim().replace("../tenantry", "../..");
-    let mut count = 0;
-    for language in ["rust", "toml", "yaml", "sql"] {
-        for block in blocks_of(GUIDE, language) {
-            let block = shown(block);
-            assert!(PROGRAMS.iter().any(|file| file.contains(&block)), "{block}");
-            count += 1;
+    for (page, at_least) in [(README, 2), (GUIDE, 12)] {
+        let mut count = 0;
+        for language in ["rust", "toml", "yaml", "sql"] {
+            for block in blocks_of(page, language) {
+                let block = shown(block);
+                assert!(PROGRAMS.iter().any(|file| file.contains(&block)), "{block}");
+                count += 1;
+            }
         }
+        assert!(count >= at_least, "{count}");
     }
-    assert!(count >= 12, "{count}");
     let guide = shown(GUIDE);
     let first_program = PROGRAMS.iter().take(5);
     assert!(first_program.clone().all(|file| guide.contains(file.trim())));
@@ -99,10 +90,10 @@ fn every_plugin_and_every_command_is_named() {
         assert!(README.contains(&format!("`{name}`")), "{name}");
     }
     for command in ["serve", "check", "migrate", "tenants", "openapi", "schema", "plugins"] {
-        assert!(README.contains(&format!("| `{command}")), "{command}");
+        assert!(CONFIGURATION.contains(&format!("| `{command}")), "{command}");
     }
     for (variable, _) in config::WELL_KNOWN {
-        assert!(README.contains(variable), "{variable}");
+        assert!(CONFIGURATION.contains(variable), "{variable}");
     }
 }
 
@@ -135,4 +126,70 @@ fn the_plugins_of_the_tables_are_mappings_that_build() {
         let loaded = config::load(Some(&file), &Environment::from([("UNUSED", "")]), &registry());
         assert!(loaded.is_ok(), "{example}\n{}", loaded.unwrap_err());
     }
+}
+
+/// The pages that people read, with their paths from the repository's root.
+fn pages() -> BTreeMap<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["", "docs", "examples/first_program", "examples/invoicing"];
+    let files = folders.iter().flat_map(|folder| {
+        let folder = root.join(folder);
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+    });
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .map(|path| (path.canonicalize().unwrap(), std::fs::read_to_string(path).unwrap()))
+        .collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter_map(|line| line.strip_prefix('#'));
+    headings
+        .map(|heading| {
+            let kept = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_to_a_file_or_heading_leads_somewhere() {
+    let pages = pages();
+    let mut count = 0;
+    for (path, page) in &pages {
+        let images = page.split("src=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+        let links = page.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in images.chain(links) {
+            // Links to other sites, and text in code that looks like a link.
+            let is_ours = link.starts_with(|first: char| first.is_alphanumeric() || "#.".contains(first));
+            if link.starts_with("http") || link.contains(char::is_whitespace) || !is_ours {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                path.clone()
+            } else {
+                path.parent().unwrap().join(file)
+            };
+            let target = target.canonicalize();
+            assert!(target.is_ok(), "{}: {link}", path.display());
+            if !anchor.is_empty() {
+                let linked = &pages[&target.unwrap()];
+                assert!(
+                    anchors(linked).iter().any(|known| known == anchor),
+                    "{}: {link}",
+                    path.display()
+                );
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 50, "{count}");
+}
+
+#[test]
+fn the_readme_is_short() {
+    assert!(README.lines().count() <= 200);
 }
