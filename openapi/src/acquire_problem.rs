@@ -1,4 +1,4 @@
-//! What a client is told when its tenant's database cannot be had.
+//! The problem answer for a tenant whose database is not available.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Problem {
         Self::new(ProblemCode::TenantUnknown, format!("No tenant is named \"{tenant}\"."))
     }
 
-    /// 400 `tenant_malformed`, for an id that stood in the parameter `name` of an operator's request.
+    /// 400 `tenant_malformed`, for an id in the parameter `name` of an operator's request.
     pub(crate) fn tenant_malformed(name: &str, reason: impl ToString) -> Self {
         let reason = reason.to_string();
         Self::new(
@@ -37,7 +37,7 @@ impl Problem {
         .with_faults(vec![Fault::parameter(name, reason)])
     }
 
-    /// Why this tenant's database cannot be had.
+    /// The problem for a tenant with an unavailable database.
     pub fn of_tenant(tenant: &TenantId, error: AcquireError) -> Self {
         match error {
             AcquireError::Unknown => Self::tenant_unknown(tenant),
@@ -47,19 +47,19 @@ impl Problem {
             ),
             AcquireError::Busy { retry_after } => Self::new(
                 ProblemCode::TenantBusy,
-                format!("The tenant \"{tenant}\" has as many requests running as it may."),
+                format!("The tenant \"{tenant}\" has too many requests running; try again later."),
             )
             .with_retry_after(retry_after),
             AcquireError::RateLimited { retry_after } => Self::new(
                 ProblemCode::RateLimited,
-                format!("The tenant \"{tenant}\" makes more requests a second than it may."),
+                format!("The tenant \"{tenant}\" sends too many requests per second; try again later."),
             )
             .with_retry_after(retry_after),
             other => Self::of_all_tenants(other),
         }
     }
 
-    /// The same for a request that is about no single tenant.
+    /// The same for a request that does not concern one tenant.
     pub(crate) fn of_all_tenants(error: AcquireError) -> Self {
         match error {
             AcquireError::ProviderUnavailable { retry_after, .. } => Self::new(
@@ -87,7 +87,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// Why the resolver that reads `location` refused a request.
+    /// The problem for a request that the resolver of `location` refused.
     pub(crate) fn of_resolver(location: &TenantLocation, error: ResolveError) -> Self {
         match error {
             ResolveError::Unauthenticated { error, description } => {
@@ -109,7 +109,7 @@ impl From<ResolveError> for Problem {
                 tracing::warn!(error = %source, "the tenant of a request cannot be determined");
                 Self::new(
                     ProblemCode::ProviderUnavailable,
-                    "Whether the request's credential is good cannot be told at the moment.",
+                    "The request's credential cannot be verified at the moment; try again later.",
                 )
                 .with_retry_after(retry_after)
             }

@@ -1,4 +1,4 @@
-//! What an operator does.
+//! The operator's actions.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::{
     tenant_health::TenantHealth,
 };
 
-/// How many secrets were dropped.
+/// The number of cleared secrets.
 #[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct CacheCleared {
-    /// How many.
+    /// The number.
     cleared: u64,
 }
 
@@ -40,27 +40,28 @@ enum Done {
     Done,
 }
 
-/// The operations that change something.
+/// The operators' operations that change something.
 #[derive(Clone)]
 pub struct AdminApi {
     /// The engine.
     pub tenants: Tenants,
     /// The rule for tenant ids.
     pub id_pattern: TenantIdPattern,
-    /// How much is logged.
+    /// Sets the log level.
     pub log: Arc<dyn LogControl>,
 }
 
 #[OpenApi(prefix_path = "/admin", tag = "ApiTags::Administration")]
 impl AdminApi {
-    /// Drop kept secrets
+    /// Clear cached secrets
     ///
-    /// All of them, or one tenant's; they are read anew when they are needed. Open pools stay until a changed secret is seen.
+    /// All cached secrets, or those of one tenant. The next request reads them again. Pools stay
+    /// open until their secret has changed.
     #[oai(path = "/cache/clear", method = "post", operation_id = "clearCache")]
     async fn clear_cache(
         &self,
         _operator: Operator,
-        /// Whose secret; all when absent.
+        /// The tenant. Without it, the secrets of all tenants.
         tenant: Query<Option<Given<TenantIdText>>>,
     ) -> Result<Json<CacheCleared>, Failure> {
         let tenant = match tenant.0 {
@@ -71,14 +72,14 @@ impl AdminApi {
         tracing::info!(
             tenant_id = tenant.map(tracing::field::display),
             cleared,
-            "kept secrets were dropped"
+            "cached secrets were cleared"
         );
         Ok(Json(CacheCleared { cleared }))
     }
 
-    /// Read a tenant's secret anew
+    /// Refresh a tenant's secret
     ///
-    /// A changed one swaps the tenant's pool.
+    /// Reads the secret from the provider now. If it has changed, new connections use it.
     #[oai(path = "/tenants/:id/refresh", method = "post", operation_id = "refreshTenant")]
     async fn refresh(
         &self,
@@ -95,7 +96,8 @@ impl AdminApi {
 
     /// Close a tenant's pool
     ///
-    /// Once the tenant's running requests are done.
+    /// The pool is closed when the tenant's running requests have ended. The next request opens
+    /// another.
     #[oai(path = "/tenants/:id/pool", method = "delete", operation_id = "closeTenantPool")]
     async fn close_pool(
         &self,
@@ -111,7 +113,7 @@ impl AdminApi {
 
     /// Suspend a tenant
     ///
-    /// Its requests are answered 403 from now on; those that run go on to their end.
+    /// New requests of the tenant get 403. Running requests continue.
     #[oai(path = "/tenants/:id/suspend", method = "post", operation_id = "suspendTenant")]
     async fn suspend(
         &self,
@@ -127,7 +129,7 @@ impl AdminApi {
 
     /// Resume a tenant
     ///
-    /// Its requests are taken again.
+    /// The tenant's requests are accepted again.
     #[oai(path = "/tenants/:id/resume", method = "post", operation_id = "resumeTenant")]
     async fn resume(
         &self,
@@ -143,7 +145,7 @@ impl AdminApi {
 
     /// Set the log level
     ///
-    /// From now on, until the server stops; the configuration is not changed.
+    /// The level holds until the server stops. The configuration does not change.
     #[oai(path = "/log-level", method = "put", operation_id = "setLogLevel")]
     async fn set_log_level(
         &self,

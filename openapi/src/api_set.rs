@@ -1,4 +1,4 @@
-//! APIs of poem-openapi, collected one by one and served as one.
+//! Combines poem-openapi APIs, added one by one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,12 +23,13 @@ use crate::{
     validation::{Checked, Rules},
 };
 
-/// An operation that can stand in two routers.
+/// An operation that two routers can share.
 type SharedEndpoint = Arc<dyn DynEndpoint<Output = Response>>;
 
 type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
-/// Any number of poem-openapi's APIs. Its own way to put several together is a tuple, which has to be written where all are known.
+/// Any number of poem-openapi APIs. poem-openapi itself combines APIs in a tuple, so all of them
+/// must be known in one place.
 #[derive(Default)]
 pub struct ApiSet {
     apis: Vec<(Description, Routes)>,
@@ -45,8 +46,9 @@ impl ApiSet {
         Self::default()
     }
 
-    /// With one API more. Those of its operations that take a [`Tenant`](crate::Tenant) are tenant-scoped, those that take an
-    /// [`Operator`](crate::Operator) are for operators, and the others are for anyone.
+    /// Adds an API. Those of its operations that take a [`Tenant`](crate::Tenant) are
+    /// tenant-scoped, those that take an [`Operator`](crate::Operator) are for operators, and the
+    /// others are open to everyone.
     #[must_use]
     pub fn with<A: OpenApi + 'static>(mut self, api: A) -> Self {
         let mut routes = Routes::new();
@@ -55,14 +57,15 @@ impl ApiSet {
         self
     }
 
-    /// Without the built-in users, and the statistics that count them.
+    /// Leaves out the built-in users API, and the statistics that count users.
     #[must_use]
     pub fn without_users(mut self) -> Self {
         self.without_users = true;
         self
     }
 
-    /// With a middleware more around the routes of the main listener; the last one is the outermost.
+    /// Adds a middleware around the routes of the main listener. The last one added is the
+    /// outermost.
     #[must_use]
     pub fn middleware<M, E>(mut self, middleware: M) -> Self
     where
@@ -80,13 +83,14 @@ impl ApiSet {
         !self.without_users
     }
 
-    /// What stands around the routes of the main listener, from the inside out.
+    /// The middleware around the routes of the main listener, from the inside out.
     pub(crate) fn take_middleware(&mut self) -> Vec<Around> {
         std::mem::take(&mut self.middleware)
     }
 
-    /// With routes that are no poem-openapi API, and the OpenAPI document that describes them. An operation whose `security` is
-    /// `[{"Tenant": []}]` is tenant-scoped: its endpoint takes a [`Tenant`](crate::Tenant) by [`of_request`](crate::Tenant::of_request).
+    /// Adds routes that do not come from a poem-openapi API, and the OpenAPI document that
+    /// describes them. An operation whose `security` is `[{"Tenant": []}]` is tenant-scoped: its
+    /// endpoint takes a [`Tenant`](crate::Tenant) by [`of_request`](crate::Tenant::of_request).
     #[must_use]
     pub fn with_described(mut self, spec: String, routes: Vec<DescribedRoute>) -> Self {
         let mut table = Routes::new();
@@ -104,17 +108,17 @@ impl ApiSet {
         self
     }
 
-    /// What the APIs say of themselves.
+    /// The descriptions of the APIs.
     pub(crate) fn descriptions(&self) -> impl Iterator<Item = &Description> {
         self.apis.iter().map(|(description, _)| description)
     }
 
-    /// Every route of the set, to be put together with others.
+    /// All routes of the set.
     pub(crate) fn into_routes(self) -> RouteTable {
         self.into_table(|_, _, endpoint, _| endpoint)
     }
 
-    /// As [`into_routes`](Self::into_routes); a bad request is answered with all its faults.
+    /// Like [`into_routes`](Self::into_routes), but a bad request is answered with all its faults.
     pub(crate) fn into_checked_routes(self) -> RouteTable {
         self.into_table(|document, (path, method), endpoint, names| {
             match Rules::of(document, path, &method.as_str().to_ascii_lowercase()) {
@@ -153,17 +157,17 @@ impl ApiSet {
     }
 }
 
-/// A route beside those of poem-openapi's APIs.
+/// A route that does not come from a poem-openapi API.
 pub struct DescribedRoute {
     /// The path as poem routes it: `/files/:name`.
     pub path: String,
     /// The method.
     pub method: Method,
-    /// What answers.
+    /// The handler.
     pub endpoint: BoxEndpoint<'static>,
 }
 
-/// What one API says of itself, with no need of an instance.
+/// The description of one API, made without an instance.
 #[derive(Debug)]
 pub(crate) struct Description {
     /// Its own OpenAPI document, as poem-openapi writes it.
@@ -205,7 +209,7 @@ fn routed(documented: &str) -> (String, PathNames) {
     (segments.join("/"), PathNames(names.into()))
 }
 
-/// An API without an instance: what it says of itself, and no routes.
+/// An API without an instance: only its description, no routes.
 struct Described<A>(PhantomData<fn() -> A>);
 
 impl<A: OpenApi> OpenApi for Described<A> {
@@ -220,13 +224,13 @@ impl<A: OpenApi> OpenApi for Described<A> {
     fn add_routes(self, _: &mut Routes) {}
 }
 
-/// What one method of a path does. It can stand in two routers.
+/// The operation of one method of a path. Two routers can share it.
 #[derive(Clone)]
 pub(crate) struct Operation {
     pub(crate) endpoint: Arc<dyn DynEndpoint<Output = Response>>,
     /// Its path parameters.
     pub(crate) names: PathNames,
-    /// Its path as it is documented, for logs and traces: `/users/{id}` where poem says `/users/:param0`.
+    /// The documented path, for logs and traces: `/users/{id}`, which poem calls `/users/:param0`.
     pub(crate) documented: Arc<str>,
 }
 
@@ -251,7 +255,7 @@ impl RouteTable {
         self.0.entry(path.to_owned()).or_default().insert(method, operation);
     }
 
-    /// Adds an endpoint where there is none yet.
+    /// Adds an endpoint unless the path and method have one.
     pub(crate) fn add_new<E>(&mut self, path: &str, method: Method, endpoint: E)
     where
         E: Endpoint<Output = Response> + 'static,
@@ -262,15 +266,15 @@ impl RouteTable {
         }
     }
 
-    /// With the routes of another, which are known to be none of these.
+    /// Adds the routes of another table. None of them may exist in this one.
     pub(crate) fn extend(&mut self, other: Self) {
         for (path, methods) in other.0 {
             self.0.entry(path).or_default().extend(methods);
         }
     }
 
-    /// One router for all. A method that a path has not is 405 with `Allow` (RFC 9110 §15.5.6); `HEAD` is answered as `GET` is, less
-    /// the body.
+    /// Builds one router for all. A method that a path does not have is 405 with `Allow` (RFC 9110
+    /// §15.5.6). `HEAD` gets the answer of `GET` without the body.
     ///
     /// # Errors
     /// A path that poem cannot route.
@@ -283,7 +287,7 @@ impl RouteTable {
     }
 }
 
-/// `spec` read back.
+/// Parses `spec`.
 pub(crate) fn parse(spec: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(spec)
 }

@@ -13,7 +13,7 @@ use crate::body_limit::too_large;
 /// The codings that are decoded, as `Accept-Encoding` names them.
 pub(crate) const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip, deflate");
 
-/// The most codings of one body: each more only costs time.
+/// The most codings of one body, to bound the time for decoding.
 const MAX_CODINGS: usize = 3;
 
 /// Why a body could not be decoded, inside an [`io::Error`].
@@ -33,9 +33,9 @@ enum Coding {
     Deflate,
 }
 
-/// The request's body without its codings, which read as at most `limit` bytes. As with the limit
-/// itself, what is wrong with it is an error for the handler that reads it: a client that may not send
-/// a request learns that first.
+/// Decodes the request's body to at most `limit` bytes. A fault is reported when the handler reads
+/// the body, as for the limit itself, so that a client without the right to send the request gets
+/// that answer first.
 pub(crate) fn decoded(request: &mut Request, body: Body, limit: u64) -> Body {
     let codings = match codings(request.headers()) {
         Ok(codings) if codings.is_empty() => return body,
@@ -86,7 +86,7 @@ impl Coding {
     fn decode(self, bytes: &[u8], limit: u64) -> io::Result<Bytes> {
         match self {
             Self::Gzip => read(MultiGzDecoder::new(bytes), limit),
-            // RFC 9110 §8.4.1.2: some clients leave out the zlib format around it.
+            // RFC 9110 §8.4.1.2: some clients send it without the zlib format.
             Self::Deflate if is_zlib(bytes) => read(ZlibDecoder::new(bytes), limit),
             Self::Deflate => read(DeflateDecoder::new(bytes), limit),
         }

@@ -9,10 +9,10 @@ use poem::{Body, Endpoint, Middleware, Request, Result};
 
 use crate::body_coding::decoded;
 
-/// Lets no handler read more than this many bytes of a body, whether its length was announced or not,
-/// and after its `Content-Encoding` is decoded: reading further is an error that is answered 413. A
-/// body is not looked at before a handler reads it, so a request without the right to ask is refused
-/// first.
+/// Limits the bytes that a handler can read from a body, after its `Content-Encoding` is decoded.
+/// It does not matter whether the body's length was announced. Reading more is an error, answered
+/// with 413. The limit is checked only when a handler reads the body, so a request without the
+/// right to the operation is refused first.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit {
     /// The most bytes.
@@ -21,10 +21,10 @@ pub struct BodyLimit {
 
 /// What reading past the limit fails with, inside an [`io::Error`].
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the body is longer than the server takes")]
+#[error("the body is longer than the server accepts")]
 pub(crate) struct BodyTooLarge;
 
-/// The error of this type that is why a body could not be read; poem wraps errors of errors.
+/// Finds an error of this type among the causes of a failed read; poem wraps errors several times.
 pub(crate) fn cause_of<E: StdError + Copy + 'static>(error: &io::Error) -> Option<E> {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -58,13 +58,14 @@ pub struct BodyLimitEndpoint<E> {
 impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
     type Output = E::Output;
 
-    // Not an `async fn`: what is done first leaves nothing to keep while the endpoint within runs.
+    // Not an `async fn`, so that the future does not store the request while the inner endpoint
+    // runs.
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let body = request.take_body();
-        // Most requests have none, and no header need be looked for.
+        // Most requests have no body and need no look-up of headers.
         if !body.is_empty() {
             let body = match announced(&request) {
-                // hyper reads no further than was announced, so what has a length needs no wrapping.
+                // hyper reads no more than the announced length, so such a body needs no wrapping.
                 Some(length) if length <= self.limit.bytes => body,
                 Some(_) => Body::from_bytes_stream(stream::once(async { Err::<Bytes, _>(too_large()) })),
                 None => limited(body, self.limit.bytes),

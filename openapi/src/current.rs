@@ -33,7 +33,7 @@ impl CurrentRequest {
         CURRENT.try_with(read).ok()
     }
 
-    /// Takes the request along, to a place that is outside of its [`scope`](Self::scope).
+    /// Takes the request out of its [`scope`](Self::scope), to use it elsewhere.
     pub fn take() -> Option<Self> {
         Self::read(|current| Self {
             noted: current.noted.clone(),
@@ -58,12 +58,12 @@ impl CurrentRequest {
         Self { noted, fields }
     }
 
-    /// What is noted of the request.
+    /// The state of the request.
     pub fn noted(&self) -> &Noted {
         &self.noted
     }
 
-    /// What [`log_field`] added, in its order.
+    /// Calls `each` for each field that [`log_field`] added, in order.
     pub fn each_field(&self, mut each: impl FnMut(&'static str, &str)) {
         for (name, value) in &*self.fields.lock() {
             each(name, value);
@@ -72,9 +72,9 @@ impl CurrentRequest {
 }
 
 /// Adds a field to the log line that is written when the request has been answered:
-/// `log_field("invoice", invoice.id)`. A field that is there already gets the new value. There is
-/// room for 16 fields of 256 characters. Outside of a request, and in a task that a request
-/// spawned, it does nothing.
+/// `log_field("invoice", invoice.id)`. An existing field gets the new value. A line has room for 16
+/// fields of 256 characters. Outside of a request, and in a task that a request spawned, it does
+/// nothing.
 pub fn log_field(name: &'static str, value: impl Display) {
     let mut value = value.to_string();
     if let Some((end, _)) = value.char_indices().nth(LONGEST_FIELD) {

@@ -1,4 +1,4 @@
-//! What a client is told of a database error.
+//! The problem answer for a database error.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverErrorKind, engine::S
 
 use crate::{Problem, ProblemCode};
 
-/// When a database that failed may be asked again, where nothing more exact is known.
+/// The `Retry-After` of a failed database if nothing more exact is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// When a database that is below the version that is needed may be asked again.
+/// The `Retry-After` of a database below the required version.
 const SCHEMA_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// A violated unique value is 409, a wait that was too long 504, a database that cannot be used now 503 (a transaction that was
-/// chosen to lose among them: it had no effect and may be sent again). Everything else is a defect: 500, its kind and the
-/// database's own code in the log, its words nowhere.
+/// A unique violation is 409, a time-out 504, and an unavailable database 503. A transaction that
+/// lost a conflict is 503 too: it had no effect and may be sent again. Everything else is a defect:
+/// 500, with its kind and the database's code in the log, but never the database's message.
 impl From<DbErr> for Problem {
     fn from(error: DbErr) -> Self {
         Self::from(&error)
@@ -62,10 +62,10 @@ impl From<&DbErr> for Problem {
             )
             .with_retry_after(RETRY_AFTER),
             DatabaseErrorKind::SchemaBehind => Self::schema_behind(error),
-            // No `Retry-After`: a client that repeats the request may do twice what was done already.
+            // No `Retry-After`: a repeated request may make the change twice.
             DatabaseErrorKind::OutcomeUnknown => Self::new(
                 ProblemCode::OutcomeUnknown,
-                "The connection was lost while a write was under way; it may have been done. Read before you repeat it.",
+                "The connection was lost during a write, which may have taken effect. Read before you repeat it.",
             ),
             DatabaseErrorKind::ForeignKeyViolation
             | DatabaseErrorKind::ConstraintViolation
@@ -83,7 +83,7 @@ impl From<&DbErr> for Problem {
             ProblemCode::Internal | ProblemCode::OutcomeUnknown => {
                 tracing::error!(kind = kind.as_str(), code, "a statement failed");
             }
-            // The engine logs once that a database is away; the access log has each request.
+            // The engine logs an unavailable database once; the access log has each request.
             other if other.status().is_server_error() => {
                 tracing::debug!(kind = kind.as_str(), code, "a tenant's database could not be used");
             }

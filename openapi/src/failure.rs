@@ -1,4 +1,4 @@
-//! A handler's error type that tells the document which statuses it stands for.
+//! A handler's error type. Its parameters add statuses to the OpenAPI document.
 
 use poem_openapi::{
     ApiResponse,
@@ -11,9 +11,10 @@ use crate::{
     problem::{PROBLEM_JSON, ProblemBody},
 };
 
-/// A [`Problem`], and which statuses of its own an operation may answer it with: `Result<Json<Order>, Failure<404, 409>>`
-/// documents 404 and 409. What every operation of its sort may answer (a bad request, an unknown tenant, an outage) is added to
-/// the document by itself, so most operations need a plain `Failure`. 0 stands for no status.
+/// A [`Problem`], and the statuses that an operation adds: `Result<Json<Order>, Failure<404, 409>>`
+/// documents 404 and 409. The document lists the answers of every operation of its kind (a bad
+/// request, an unknown tenant, an outage) without this, so most operations need a plain `Failure`.
+/// 0 means no status.
 #[derive(Debug)]
 pub struct Failure<const A: u16 = 0, const B: u16 = 0>(pub Problem);
 

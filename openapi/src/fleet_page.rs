@@ -1,5 +1,5 @@
-//! The page that shows all tenants to an operator. It is one HTML file without any other: its style and
-//! its script are in it, and it may send requests to this server alone.
+//! The page that shows all tenants to an operator. It is one HTML file without any other: its style
+//! and its script are in it, and it may send requests to this server alone.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ const HTML: &str = include_str!("fleet_page/page.html");
 const STYLE: &str = include_str!("fleet_page/page.css");
 const SCRIPT: &str = concat!(include_str!("fleet_page/charts.js"), include_str!("fleet_page/page.js"));
 
-/// Adds the page. Anyone who reaches the listener gets it; it holds nothing but its own text. `asks` is
-/// whether operators present a token: the page then asks for it before it reads anything.
+/// Adds the page. It is static text, so every client of the listener may read it. `asks` says
+/// whether operators present a token; the page then asks for it before it reads anything.
 pub(crate) fn add_route(table: &mut RouteTable, asks: bool) {
     let make = move || Some(Content::new(html(asks).into(), "text/html; charset=utf-8"));
     table.add_new("/admin", Method::GET, serve(Arc::new(OnceCell::new()), make, headers()));

@@ -68,7 +68,7 @@ impl Readiness {
         self.0.ready.load(Ordering::Acquire) && self.0.failing.load(Ordering::Acquire) == 0
     }
 
-    /// Adds a check: the answer is no until it passes, and while it fails.
+    /// Adds a check. The server is not ready until it passes, and while it fails.
     pub fn check(&self) -> ReadinessCheck {
         self.0.failing.fetch_add(1, Ordering::AcqRel);
         ReadinessCheck {
@@ -118,12 +118,14 @@ enum OneTenant {
     /// The tenant's database answers, or the tenant is suspended.
     #[oai(status = 200)]
     Healthy(Json<TenantHealth>),
-    /// Its requests are not served now: its secret or its database cannot be had, or its migrations run or are behind.
+    /// The tenant is not served now: its secret or its database is unavailable, or its migrations
+    /// run or are behind.
     #[oai(status = 503)]
     Unhealthy(Json<TenantHealth>),
 }
 
-/// The answers whose example is not that of their type, which is one of health: the operation's id, the status, the example.
+/// The examples of unhealthy answers, by operation id: the status and the example. The types' own
+/// examples are healthy.
 pub(crate) fn unhappy_example(operation_id: &str) -> Option<(&'static str, Value)> {
     let example = match operation_id {
         "getReadiness" => ServerStatus { status: UpOrDown::Down }.to_json(),
@@ -144,17 +146,17 @@ struct SecretCounters {
     /// Hits as a fraction of all reads, 0 before the first.
     #[oai(validator(minimum(value = "0"), maximum(value = "1")))]
     hit_rate: f64,
-    /// Secrets that are kept.
+    /// Secrets in the cache.
     entries: u64,
-    /// The most that are kept.
+    /// The most secrets in the cache.
     capacity: u64,
-    /// Secrets that went to make room.
+    /// Secrets that were evicted from the full cache.
     evictions: u64,
-    /// Reads that were answered with a secret past its time.
+    /// Reads of secrets that returned an expired one.
     stale_served: u64,
-    /// Secrets that were read anew.
+    /// Secrets that were refreshed.
     refreshes: u64,
-    /// Reads of the provider that failed.
+    /// Failed reads of secrets from the provider.
     refresh_failures: u64,
     /// Requests for unknown tenants that were answered from memory.
     not_found_hits: u64,
@@ -164,21 +166,21 @@ struct SecretCounters {
 #[derive(Debug, Object, Serialize)]
 #[oai(rename = "PoolMetrics")]
 struct PoolCounters {
-    /// Tenants that have connections.
+    /// Tenants with connections.
     open: u64,
     /// The most that may be.
     capacity: u64,
-    /// Connections that are open, over all tenants.
+    /// Open connections, over all tenants.
     connections: u64,
     /// The most that may be.
     connections_capacity: u64,
     /// Pools that were closed to make room.
     evictions: u64,
-    /// Pools that took a changed secret.
+    /// Pools that switched to a changed secret.
     rotations: u64,
 }
 
-/// What is kept.
+/// The counters of caches and pools.
 #[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct CacheHealth {
@@ -265,7 +267,7 @@ pub trait MetricsSource: Send + Sync {
     fn text(&self) -> Result<String, BoxError>;
 }
 
-/// The operations that tell how things are.
+/// The operations that report the state of the server and its tenants.
 #[derive(Clone)]
 pub struct HealthApi {
     /// The engine.
@@ -280,13 +282,17 @@ pub struct HealthApi {
 
 #[OpenApi(tag = "ApiTags::Health")]
 impl HealthApi {
-    /// Tell whether the process runs
+    /// Check liveness
+    ///
+    /// Answers while the process runs.
     #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
     async fn live(&self) -> Json<ServerStatus> {
         Json(ServerStatus { status: UpOrDown::Up })
     }
 
-    /// Tell whether the server takes requests
+    /// Check readiness
+    ///
+    /// Whether the server accepts requests.
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Ready {
         if self.readiness.get() {
@@ -296,10 +302,11 @@ impl HealthApi {
         }
     }
 
-    /// Tell how all tenants are
+    /// List the health of all tenants
     ///
-    /// One page of them, by id, from what is known already: no connection is opened. The summary counts all of them. With `probe` the
-    /// databases of this page's tenants are asked, at most 10 at once and each within 2 s.
+    /// One page of tenants, sorted by id, with the last known state of each; no connection is
+    /// opened. The summary counts all tenants. With `probe` the server connects to the databases of
+    /// the page's tenants, at most 10 at once and each within 2 s.
     #[oai(path = "/health/tenants", method = "get", operation_id = "listTenantsHealth")]
     async fn tenants(
         &self,
@@ -312,7 +319,7 @@ impl HealthApi {
         /// How many at most.
         #[oai(default = "default_limit")]
         limit: Query<Given<PageLimit>>,
-        /// Where the page begins: `next` of the one before.
+        /// Where the page begins: `next` of the page before.
         after: Query<Option<Given<After>>>,
     ) -> Result<Json<TenantsHealth>, Failure<503>> {
         let mut faults = Faults::default();
@@ -334,9 +341,9 @@ impl HealthApi {
         Ok(Json(page.into()))
     }
 
-    /// Tell how one tenant is
+    /// Check the health of one tenant
     ///
-    /// Its database is asked.
+    /// Connects to the tenant's database.
     #[oai(path = "/health/tenant/:id", method = "get", operation_id = "getTenantHealth")]
     async fn tenant(
         &self,
@@ -353,7 +360,7 @@ impl HealthApi {
         })
     }
 
-    /// Count what is kept
+    /// Get the counters of caches and pools
     #[oai(path = "/health/cache", method = "get", operation_id = "getCacheHealth")]
     async fn cache(&self, _operator: Operator) -> Result<Json<CacheHealth>, Failure> {
         Ok(Json(self.tenants.cache_snapshot().into()))
@@ -361,7 +368,7 @@ impl HealthApi {
 
     /// Get the metrics
     ///
-    /// In the text format of Prometheus.
+    /// All metrics in the text format of Prometheus.
     #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
     async fn metrics(&self, _operator: Operator) -> Result<PlainText<String>, Failure> {
         let text = self.metrics.text().map_err(|error| {

@@ -39,7 +39,7 @@ impl Parameter for After {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        let wrong = || "is not a place of this list; take `next` of the page before".to_owned();
+        let wrong = || "is not a cursor of this list; use `next` of the previous page".to_owned();
         let digit = |byte: &u8| match byte {
             b'0'..=b'9' => Some(byte - b'0'),
             b'a'..=b'f' => Some(byte - b'a' + 10),

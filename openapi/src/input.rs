@@ -1,5 +1,6 @@
-//! What a handler is given, read so that every fault of a request can be told at once: a parameter or a body that is wrong does not
-//! end the request by itself, the handler collects what is wrong with all of them.
+//! A handler's parameters and body, read so that one answer reports every fault of a request. A
+//! wrong parameter or body does not end the request by itself; the handler collects the faults of
+//! all of them.
 
 use std::borrow::Cow;
 
@@ -21,7 +22,7 @@ pub(crate) trait Parameter: Sized + Send + Sync {
     /// What poem-openapi calls it.
     const NAME: &'static str;
 
-    /// What the document says of it.
+    /// Its schema in the document.
     fn schema() -> MetaSchema;
 
     /// Reads it.
@@ -34,7 +35,7 @@ pub(crate) trait Parameter: Sized + Send + Sync {
     fn to_value(&self) -> Value;
 }
 
-/// A parameter as it was given, right or wrong.
+/// A parameter of a request, valid or not.
 #[derive(Debug, Clone)]
 pub(crate) struct Given<P>(Result<P, String>);
 
@@ -98,7 +99,8 @@ pub(crate) trait Input: Type {
         Self: Sized;
 }
 
-/// Takes a text out of an object's members; one that is missing or is none is a fault.
+/// Takes a text out of an object's members. A missing member, or one that is not a text, is a
+/// fault.
 pub(crate) fn text(members: &mut Map<String, Value>, key: &str, faults: &mut Vec<Fault>) -> Option<String> {
     let detail = match members.remove(key) {
         Some(Value::String(text)) => return Some(text),
@@ -120,8 +122,8 @@ pub(crate) fn unknown(key: &str) -> Fault {
     Fault::pointer(format!("/{escaped}"), "is not known")
 }
 
-/// A JSON body as it was given, right or wrong. Only one that is not JSON by its `Content-Type`, or that cannot be read to its end,
-/// ends the request before its handler.
+/// A JSON body, valid or not. The request ends before its handler only if the `Content-Type` is not
+/// JSON, or the body cannot be read.
 #[derive(Debug)]
 pub(crate) struct Body<T>(Result<T, Vec<Fault>>);
 
@@ -166,7 +168,8 @@ impl<'a, T: Input> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// Whether a content type is `application/json`, with or without parameters, or `application/*+json` (RFC 6839 §3.1).
+/// Whether a content type is `application/json`, with or without parameters, or
+/// `application/*+json` (RFC 6839 §3.1).
 pub(crate) fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let subtype = match essence.split_once('/') {
@@ -192,7 +195,7 @@ impl Faults {
         }
     }
 
-    /// The same for a parameter that may be absent; `None` where it is wrong.
+    /// The same for an optional parameter; `None` if it is wrong.
     pub(crate) fn optional<P>(&mut self, name: &str, given: Option<Given<P>>) -> Option<Option<P>> {
         match given {
             Some(given) => self.parameter(name, given).map(Some),

@@ -9,9 +9,10 @@ use poem_openapi::{
 };
 use serde::Serialize;
 
-/// A JSON answer, written straight from the value by serde. poem-openapi's own `Json` makes a tree of it first, with a map and the names of
-/// the fields for every object: for a page of rows that costs more than the rows. The document says the same of both, as long as serde and
-/// poem-openapi are told the same of the type.
+/// A JSON answer that serde writes directly from the value. poem-openapi's own `Json` first makes a
+/// tree, with a map and field names for every object; for a page of rows that costs more than the
+/// rows. The document is the same for both, as long as the type has the same attributes for serde
+/// and poem-openapi.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Json<T>(pub T);
 

@@ -1,7 +1,8 @@
 //! The HTTP interfaces of Tenantry and their documentation.
 //!
-//! An API is a poem-openapi `impl OpenApi`; an operation that takes a [`Tenant`] is tenant-scoped, and one that takes an [`Operator`] is
-//! for operators. [`routes`] puts the built-in APIs, and others in an [`ApiSet`], together with the document that describes them all.
+//! An API is a poem-openapi `impl OpenApi`; an operation that takes a [`Tenant`] is tenant-scoped,
+//! and one that takes an [`Operator`] is for operators. [`routes`] puts the built-in APIs, and
+//! others in an [`ApiSet`], together with the document that describes them all.
 
 mod acquire_problem;
 mod admin;

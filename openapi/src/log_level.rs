@@ -24,7 +24,7 @@ pub trait LogControl: Send + Sync {
     fn set(&self, level: LogLevel) -> Result<(), LogControlLost>;
 }
 
-/// The level cannot be set: logging belongs to somebody else in this process.
+/// The level cannot be set: another part of this process has set up logging.
 #[derive(Debug, thiserror::Error)]
 #[error("logging was not started by the server")]
 pub struct LogControlLost;
@@ -96,7 +96,8 @@ impl Type for LogSettings {
             description: Some("How much the server logs, until it stops."),
             required: vec!["level"],
             properties: vec![("level", LogLevel::schema_ref())],
-            // As many as are required: no others. The document says it as `additionalProperties: false`.
+            // As many as are required: no others. The document says it as `additionalProperties:
+            // false`.
             max_properties: Some(1),
             example: Some(json!({"level": "debug"})),
             ..MetaSchema::new("object")

@@ -10,7 +10,8 @@ use subtle::ConstantTimeEq;
 
 use crate::{Noted, Problem, routes::Gates, tenant::placeholder};
 
-/// The name under which the extractor marks operations, and under which the document has the operator's bearer token.
+/// The name under which the extractor marks operations, and under which the document has the
+/// operator's bearer token.
 pub(crate) const OPERATOR_SCHEME: &str = "Operator";
 
 /// The target of the log lines about operators, which are written at every log level.
@@ -40,9 +41,9 @@ impl Default for OperatorGate {
 
 impl OperatorGate {
     /// Admits a request with the operator's token. If there is no token, and `loopback` is set, it
-    /// admits a local request: one from a loopback address, whose `Host` and `Origin` are local
-    /// too, and which no proxy has forwarded. `Host` and `Origin` keep out the pages of other
-    /// sites, which a browser on this machine may show: also those that point a name of their own
+    /// admits a local request: one from a loopback address, with a local `Host` and `Origin`, that
+    /// no proxy has forwarded. The checks of `Host` and `Origin` refuse requests from pages of
+    /// other sites that a browser on this machine shows, including pages that point their own name
     /// at 127.0.0.1 (DNS rebinding).
     ///
     /// `peer` is the address at the other end of the connection.
@@ -53,13 +54,13 @@ impl OperatorGate {
         let refused = |reason| Err(Problem::unauthenticated(None, reason));
         let Some(token) = &self.token else {
             return match self.loopback {
-                false => refused("no operator token is configured, so nobody is an operator"),
+                false => refused("no operator token is configured, so there are no operators"),
                 true if is_local(uri, headers, peer) => Ok(()),
                 true => refused("no operator token is configured, so only local requests are an operator's"),
             };
         };
         let Some(given) = bearer(headers) else {
-            return refused("an operator's bearer token is needed");
+            return refused("an operator's bearer token is required");
         };
         if bool::from(given.ct_eq(token.expose_secret().as_bytes())) {
             return Ok(());
@@ -98,7 +99,8 @@ fn is_local_host(host: &str) -> bool {
         }
 }
 
-/// The token of the one `Authorization: Bearer` (RFC 6750 §2.1; the scheme's letters are of either case, RFC 9110 §11.1).
+/// The token of the one `Authorization: Bearer` (RFC 6750 §2.1; the scheme's letters are of either
+/// case, RFC 9110 §11.1).
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?.as_bytes(), values.next()) else {
@@ -108,14 +110,14 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
-/// Whether a browser says that a page of another site sent this. It says so also of requests without
-/// an `Origin`, such as those for pictures.
+/// Whether a browser says that a page of another site sent this. It says so also of requests
+/// without an `Origin`, such as those for pictures.
 fn is_cross_site(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
 }
 
-/// Says that the request is an operator's. An operation with a parameter of this type is for operators only. Write it before the other
-/// parameters.
+/// Says that the request is an operator's. An operation with a parameter of this type is for
+/// operators only. Write it before the other parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Operator(());
 

@@ -9,10 +9,11 @@ use crate::{
     input::{Given, Parameter},
 };
 
-/// The `format` that marks a tenant id in the document, where a configured pattern takes the default one's place.
+/// The `format` that marks a tenant id in the document. The configured pattern replaces the default
+/// one there.
 pub(crate) const TENANT_ID_FORMAT: &str = "tenant-id";
 
-/// What the document says of a tenant id.
+/// The schema of a tenant id.
 pub(crate) fn tenant_id_schema() -> MetaSchema {
     MetaSchema {
         pattern: Some(DEFAULT_TENANT_ID_PATTERN.to_owned()),
@@ -23,7 +24,7 @@ pub(crate) fn tenant_id_schema() -> MetaSchema {
     }
 }
 
-/// What stands where a tenant id belongs; whether it is one, only the configured pattern says.
+/// The text of a tenant id. The configured pattern decides whether it is one.
 #[derive(Debug, Clone)]
 pub(crate) struct TenantIdText(String);
 

@@ -1,5 +1,6 @@
-//! The documentation pages. poem-openapi carries the scripts of Swagger UI, Redoc and Scalar and writes them into its pages together with
-//! a document; here its document is taken out and ours put in, and so is everything that would be fetched from elsewhere.
+//! The documentation pages. poem-openapi carries the scripts of Swagger UI, Redoc and Scalar and
+//! writes them into its pages together with a document; here its document is taken out and ours put
+//! in, and so is everything that would be fetched from elsewhere.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -31,7 +32,7 @@ enum Page {
     Scalar,
 }
 
-/// Adds the documents and the pages, less those whose path an API has.
+/// Adds the documents and the pages, except on paths that an API already has.
 pub(crate) fn add_routes(table: &mut RouteTable, document: &ApiDocument, location: &TenantLocation) {
     let files = [
         ("/openapi.json", "application/json", document.json()),
@@ -49,7 +50,7 @@ pub(crate) fn add_routes(table: &mut RouteTable, document: &ApiDocument, locatio
         ("/docs/scalar", Page::Scalar),
     ] {
         let json = document.json().clone();
-        // Made when somebody first looks: together they are some megabytes.
+        // Made at the first request: together they are some megabytes.
         let make = move || match page.html(&json) {
             Ok(html) => Some(Content::new(html.into(), "text/html; charset=utf-8")),
             Err(error) => {
@@ -68,7 +69,8 @@ pub(crate) fn add_routes(table: &mut RouteTable, document: &ApiDocument, locatio
     table.add_new("/", Method::GET, redirect);
 }
 
-/// An answer's body in gzip, beside its plain one: whatever compresses answers sends it as it is.
+/// A compressed copy of an answer's body. The layer that compresses answers sends it instead of
+/// compressing the body again.
 #[derive(Debug, Clone)]
 pub struct Gzipped(pub Bytes);
 
@@ -80,7 +82,7 @@ pub fn gzip(bytes: &[u8]) -> Bytes {
     written.unwrap_or_default().into()
 }
 
-/// Something that is sent as it is, and what tells one state of it from another.
+/// Content that is sent unchanged, with its entity tag.
 pub(crate) struct Content {
     bytes: Bytes,
     gzipped: Gzipped,
@@ -145,7 +147,8 @@ pub(crate) fn serve(
     })
 }
 
-/// What a page may do: run what is in it, and send requests to this server, or to the subdomains that stand for tenants.
+/// A page's Content-Security-Policy: it may run its own scripts, and send requests to this server
+/// or to the tenants' subdomains.
 fn page_headers(location: &TenantLocation) -> HeaderMap {
     let policy = format!(
         "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; font-src data:; \
@@ -153,7 +156,8 @@ fn page_headers(location: &TenantLocation) -> HeaderMap {
         connect_sources(location)
     );
     let mut headers = HeaderMap::new();
-    // Host names come from the configuration. One that no header may have leaves the page without requests to it, not without a policy.
+    // Host names come from the configuration. One that no header may have leaves the page without
+    // requests to it, not without a policy.
     let policy = HeaderValue::from_str(&policy).unwrap_or_else(|_| {
         HeaderValue::from_static(
             "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; \
@@ -165,7 +169,8 @@ fn page_headers(location: &TenantLocation) -> HeaderMap {
     headers
 }
 
-/// No script may send the header `Cookie` itself. Swagger UI sets cookies only if it also stores every token in the browser.
+/// No script may send the header `Cookie` itself. Swagger UI sets cookies only if it also stores
+/// every token in the browser.
 const SET_COOKIES: &str = "request => { for (const cookie of (request.headers.Cookie ?? '').split('; ').filter(Boolean)) \
                            document.cookie = cookie + '; path=/; samesite=strict'; return request; }";
 
@@ -186,7 +191,8 @@ impl Page {
             Self::Redoc => service.redoc_html(),
             Self::Scalar => service.scalar_html(),
         };
-        // Before anything else there is a doctype, or a browser falls back to how it drew pages long ago.
+        // Before anything else there is a doctype, or a browser falls back to how it drew pages
+        // long ago.
         let template = template
             .trim_start()
             .trim_start_matches("<!DOCTYPE html>")
@@ -214,7 +220,8 @@ impl Page {
                 "id=\"api-reference\" data-configuration='{\"withDefaultFonts\": false, \"hideClientButton\": true}'",
             )?,
         }
-        // Within a script an end tag would end it wherever it stands; in JSON, `<` stands in texts alone.
+        // An end tag anywhere in a script would end it. In JSON, `<` occurs only inside texts, so
+        // it can be escaped.
         let json = String::from_utf8_lossy(json).replace('<', "\\u003c");
         self.put(&mut html, &service.spec(), &json)?;
         Ok(html)

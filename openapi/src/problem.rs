@@ -18,7 +18,8 @@ const MAX_FAULTS: usize = 20;
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
 pub struct Fault {
-    /// For the body: where in it, as a JSON pointer (RFC 6901). The empty pointer is the whole body.
+    /// For the body: the place in it, as a JSON pointer (RFC 6901). The empty pointer is the whole
+    /// body.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
@@ -50,8 +51,8 @@ impl Fault {
     }
 }
 
-/// An error answer. Handlers return it as an error (`Result<_, Problem>` or [`Failure`](crate::Failure)); [`Problems`](crate::Problems)
-/// writes it out.
+/// An error answer. Handlers return it as an error (`Result<_, Problem>` or
+/// [`Failure`](crate::Failure)); [`Problems`](crate::Problems) writes it out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.detail)]
 pub struct Problem(Box<Details>);
@@ -69,7 +70,7 @@ struct Details {
     dialect: Option<Dialect>,
 }
 
-/// What clients of another API's dialect read of a problem, beside its own members.
+/// Additional members of a problem, for clients of another API's dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dialect {
     /// Takes the place of the problem's own `code`; `None` if that stays.
@@ -83,7 +84,8 @@ pub struct Dialect {
 }
 
 impl Problem {
-    /// A problem of this kind. `detail` is for the client's developer: a sentence that says nothing of the server's inside.
+    /// A problem of this kind. `detail` is for the client's developer: a sentence that says nothing
+    /// of the server's inside.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self(Box::new(Details {
             code,
@@ -121,9 +123,10 @@ impl Problem {
         )
     }
 
-    /// 415 `unsupported_media_type` for the body's coding, with those that are known (RFC 9110 §12.5.3).
+    /// 415 `unsupported_media_type` for the body's coding, with those that are known (RFC 9110
+    /// §12.5.3).
     pub(crate) fn unsupported_coding() -> Self {
-        let detail = "The body's `Content-Encoding` is not one that the server takes.";
+        let detail = "The server does not support the body's `Content-Encoding`.";
         let mut problem = Self::new(ProblemCode::UnsupportedMediaType, detail);
         problem.0.accept_encoding = Some(ACCEPTED);
         problem
@@ -142,7 +145,8 @@ impl Problem {
         Self::new(ProblemCode::RequestInvalid, detail).with_faults(faults)
     }
 
-    /// 401 `unauthenticated`. `error` is a code of RFC 6750 §3.1, and `None` where no credential was sent.
+    /// 401 `unauthenticated`. `error` is a code of RFC 6750 §3.1, and `None` if no credential was
+    /// sent.
     pub fn unauthenticated(error: Option<&str>, description: impl Into<String>) -> Self {
         Self::challenge("Bearer", error, description)
     }
@@ -249,7 +253,8 @@ impl Problem {
         };
         let mut response = match written {
             Ok(body) => body.into_response(),
-            // Texts and a number cannot fail to serialize; if they did, the status still stands.
+            // Serializing texts and a number cannot fail. If it did, the status would still be
+            // right.
             Err(_) => Response::default(),
         };
         response.set_status(self.0.code.status());
@@ -281,7 +286,7 @@ impl ResponseError for Problem {
         self.0.code.status()
     }
 
-    /// For where no [`Problems`](crate::Problems) stands around: under an id of its own.
+    /// Used outside of [`Problems`](crate::Problems), with a request id of its own.
     fn as_response(&self) -> Response {
         self.to_response(&RequestId::generate())
     }
@@ -291,7 +296,7 @@ impl ResponseError for Problem {
 #[derive(Debug, Clone, Serialize, Object)]
 #[oai(rename = "Problem")]
 pub(crate) struct ProblemBody {
-    /// Always `about:blank`: `code` tells problems apart.
+    /// Always `about:blank`; `code` identifies the kind of problem.
     r#type: String,
     /// The kind of problem in words; the same whenever `code` is the same.
     title: String,
@@ -304,13 +309,13 @@ pub(crate) struct ProblemBody {
     detail: String,
     /// The request's id, as in the header `X-Request-ID`: what to ask the operator about.
     request_id: String,
-    /// Everything that is wrong with the request, where that can be said.
+    /// Each fault of the request, if it has a place in the request.
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<Fault>>,
 }
 
-/// An error with the members of another dialect; `details` and `hint` are there also where they are
+/// An error with the members of another dialect; `details` and `hint` are present even if they are
 /// null, since its clients look for them.
 #[derive(Serialize)]
 struct DialectBody<'a> {

@@ -17,7 +17,7 @@ pub enum ProblemCode {
     TenantMismatch,
     /// 403: an operator suspended the tenant.
     TenantSuspended,
-    /// 404: nobody knows this tenant.
+    /// 404: the provider has no secret for this tenant.
     TenantUnknown,
     /// 404: no such thing or route.
     NotFound,
@@ -25,7 +25,7 @@ pub enum ProblemCode {
     MethodNotAllowed,
     /// 409: a unique value is taken.
     Conflict,
-    /// 413: the body is longer than the server takes.
+    /// 413: the body is longer than the server accepts.
     BodyTooLarge,
     /// 415: the body is not JSON.
     UnsupportedMediaType,
@@ -35,7 +35,7 @@ pub enum ProblemCode {
     RateLimited,
     /// 500: a defect.
     Internal,
-    /// 503: where secrets or keys are kept does not answer.
+    /// 503: the secret provider or the key server does not answer.
     ProviderUnavailable,
     /// 503: the tenant's database does not answer.
     DatabaseUnavailable,
@@ -47,13 +47,14 @@ pub enum ProblemCode {
     TenantSchemaBehind,
     /// 503: the server is being stopped.
     ShuttingDown,
-    /// 503: the connection was lost while a write or a commit was under way, which may have happened.
+    /// 503: the connection was lost while a write or a commit was under way, which may have
+    /// happened.
     OutcomeUnknown,
     /// 504: no connection became free in time.
     PoolTimeout,
     /// 504: the request's time ran out.
     RequestTimeout,
-    /// An error status that none of the others has; the code is the status's reason phrase in snake case.
+    /// Any other error status. The code is the status's reason phrase in snake case.
     Other(StatusCode),
 }
 

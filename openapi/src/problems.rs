@@ -1,4 +1,4 @@
-//! The one place where errors become answers.
+//! Turns errors into answers; the only place that does.
 
 use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
 
@@ -10,12 +10,14 @@ use tenantry_core::Timer;
 
 use crate::{Problem, RequestId, translate::problem_of};
 
-/// Turns every error of what it stands around into a [`Problem`]: poem's own 404 and 405, bodies that cannot be read, panics, and
-/// requests that take too long. An answer that says nothing of caching may not be kept by anyone: a cache knows nothing of tenants,
-/// and the same path has another answer for each.
+/// Turns every error of the inner endpoint into a [`Problem`]: poem's own 404 and 405, unreadable
+/// bodies, panics, and requests that take too long. An answer without a caching header must not be
+/// stored, since a cache does not distinguish tenants, and the same path has another answer for
+/// each.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Problems {
-    /// How long a request may take before it is answered 504 `request_timeout`; `None` for as long as it wants.
+    /// How long a request may take before it is answered 504 `request_timeout`; `None` for as long
+    /// as it wants.
     pub timeout: Option<Duration>,
 }
 
@@ -31,7 +33,7 @@ impl<E: Endpoint> Middleware<E> for Problems {
     }
 }
 
-/// How many timers are kept for the requests to come: as many as seldom run at once.
+/// How many timers are kept for later requests. More requests than this rarely run at once.
 const TIMERS: usize = 1024;
 
 /// The endpoint of [`Problems`].
@@ -45,14 +47,15 @@ pub struct ProblemsEndpoint<E> {
 impl<E> ProblemsEndpoint<E> {
     /// The answer of `call`, unless it takes too long or panics.
     async fn within<T: IntoResponse>(&self, call: impl Future<Output = Result<T>>) -> Result<Response> {
-        // A panic leaves behind what unwinding leaves: values owned by this request alone, and locks that recover.
+        // A panic leaves behind what unwinding leaves: values owned by this request alone, and
+        // locks that recover.
         let call = pin!(AssertUnwindSafe(call).catch_unwind());
         let outcome = match self.settings.timeout {
             None => Some(call.await),
             Some(timeout) => {
                 let mut timer = self.timers.pop().unwrap_or_default();
                 let outcome = timer.within(timeout, call).await;
-                // Where more are kept than there is place for, this one goes.
+                // If the queue is full, this timer is dropped.
                 drop(self.timers.push(timer));
                 outcome
             }
@@ -77,7 +80,7 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
         self.within(self.inner.call(request)).map(move |answer| {
             let mut response = match answer {
                 Ok(response) => response,
-                // Who made an answer of their own meant it.
+                // A handler that made its own response gets it sent unchanged.
                 Err(error) if error.is_from_response() => error.into_response(),
                 Err(error) => {
                     let mut response = problem_of(&error).to_response(&id.unwrap_or_else(RequestId::generate));

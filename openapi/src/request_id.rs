@@ -1,4 +1,4 @@
-//! The id that every request has, and what is noted of it.
+//! The request id, and the state of a request that its log line and its operation share.
 
 use std::{
     fmt,
@@ -18,17 +18,17 @@ use uuid::{Builder, fmt::Hyphenated};
 
 use crate::{Problem, routes::Gates};
 
-/// The header that carries it, both ways.
+/// The header for the id, in requests and answers.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_LENGTH: usize = 128;
 
-/// A request's id: the client's own where it sent a well-formed one, which is 1 to 128 of `A-Z a-z 0-9 . _ -`, else a new UUID
-/// version 7. A handler gets it as a parameter of this type.
+/// A request's id: the client's own if it is well-formed (1 to 128 of `A-Z a-z 0-9 . _ -`), else a
+/// new UUID version 7. A handler gets it as a parameter of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(Text);
 
-/// Most ids are made here, and need no memory of their own.
+/// `Made` ids, the usual case, need no allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Text {
     Made(ArrayString<{ Hyphenated::LENGTH }>),
@@ -36,7 +36,8 @@ enum Text {
 }
 
 impl RequestId {
-    /// A new one. It is no secret, so its random bits need no call of the system, which costs more than all else of it.
+    /// Makes a new id. It is no secret, so its random bits come from a fast generator; a system
+    /// call would cost more than the rest of this function.
     pub fn generate() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut random = [0; 10];
@@ -47,12 +48,13 @@ impl RequestId {
         Self(Text::Made(ArrayString::from(text).unwrap_or_default()))
     }
 
-    /// The request's, within [`RequestIds`].
+    /// Returns the id of a request within [`RequestIds`].
     pub fn of(request: &Request) -> Option<&Self> {
         request.data::<Noted>().map(Noted::id)
     }
 
-    /// The one in these headers. One that is malformed, or that is there twice, counts as none: it would reach the log.
+    /// Returns the id in these headers. A malformed or repeated one counts as none, since it would
+    /// reach the log.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(X_REQUEST_ID).iter();
         let (first, None) = (values.next()?, values.next()) else {
@@ -64,7 +66,7 @@ impl RequestId {
         well_formed.then(|| Self(Text::Given(text.into())))
     }
 
-    /// As text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Text::Made(text) => text,
@@ -73,7 +75,7 @@ impl RequestId {
     }
 
     fn to_header(&self) -> HeaderValue {
-        // Every character that an id may have is one that a header may have.
+        // A header may contain every character of an id.
         HeaderValue::from_str(self.as_str()).unwrap_or_else(|_| HeaderValue::from_static("-"))
     }
 }
@@ -81,15 +83,16 @@ impl RequestId {
 impl<'a> FromRequest<'a> for RequestId {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         let served_without = || {
-            tracing::error!("a request's id is asked for outside of `RequestIds`");
+            tracing::error!("a handler reads the request's id outside of `RequestIds`");
             Problem::internal()
         };
         Ok(Self::of(request).ok_or_else(served_without)?.clone())
     }
 }
 
-/// What is noted of a request while it runs: its id, which tenant it is for, and what it asked of its database. What stands around the handler
-/// (the access log) reads it. It is in the request's extensions, which are a map: all that every request has there is in this one.
+/// The state of a request while it runs: its id, its tenant, and the statements that it sent. The
+/// operation writes it and the access log reads it. It is one value in the request's extensions,
+/// since each value there costs a map entry.
 #[derive(Clone)]
 pub struct Noted {
     id: RequestId,
@@ -98,7 +101,8 @@ pub struct Noted {
 }
 
 impl Noted {
-    /// The request's: what is in its extensions, else something new, which it has there from now on, with the client's id or a new one.
+    /// Returns the state in the request's extensions. If there is none, adds it, with the client's
+    /// id or a new one.
     pub fn of(request: &mut Request) -> Self {
         if let Some(noted) = request.data::<Self>() {
             return noted.clone();
@@ -113,12 +117,13 @@ impl Noted {
         &self.id
     }
 
-    /// What was noted so far.
+    /// The tenant and the counts of its statements so far.
     pub fn tally(&self) -> &Arc<RequestTally> {
         &self.tally
     }
 
-    /// As [`of`](Self::of), and lets the operations within ask `gates` whether they may run; the request's id.
+    /// As [`of`](Self::of); also stores `gates`, which operations ask before they run. Returns the
+    /// request's id.
     fn admitting(request: &mut Request, gates: Option<&Arc<Gates>>) -> RequestId {
         if let Some(noted) = request.extensions_mut().get_mut::<Self>() {
             noted.gates = gates.cloned();
@@ -141,7 +146,8 @@ impl Noted {
         }
     }
 
-    /// What operations ask whether they may run; `None` where they are served without.
+    /// The checks that an operation asks before it runs; `None` if the routes are served without
+    /// them.
     pub(crate) fn gates(&self) -> Option<&Gates> {
         self.gates.as_deref()
     }
@@ -156,15 +162,15 @@ impl fmt::Debug for Noted {
     }
 }
 
-/// Gives every request its [`Noted`], unless something further out did, and every answer its `X-Request-ID` and what browsers and
-/// caches are to know.
+/// Adds a [`Noted`] to each request that has none, and `X-Request-ID` and the headers for browsers
+/// and caches to each answer.
 #[derive(Clone, Default)]
 pub struct RequestIds {
     gates: Option<Arc<Gates>>,
 }
 
 impl RequestIds {
-    /// As it is by default, and what is within may ask these.
+    /// With these checks for the operations inside.
     pub(crate) fn with_gates(gates: Arc<Gates>) -> Self {
         Self { gates: Some(gates) }
     }
@@ -204,9 +210,9 @@ impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
     }
 }
 
-/// Adds what every answer says to browsers and caches. No answer is taken for another type than it
-/// has. An answer is stored only if it says so itself: the next request for the same URL may be
-/// another tenant's.
+/// Adds the headers for browsers and caches. `nosniff` keeps a browser from guessing another type.
+/// An answer is not stored unless its handler allows it, since the next request for the same URL
+/// may be another tenant's.
 fn protect(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Entry::Vacant(none) = headers.entry(header::CACHE_CONTROL) {

@@ -1,4 +1,4 @@
-//! From a request to its operation.
+//! Finds the operation of a request.
 
 use std::collections::HashMap;
 
@@ -8,35 +8,36 @@ use futures_util::{
 };
 use http::{HeaderValue, Method};
 use poem::{Endpoint, PathPattern, Request, Response, Result, Route, endpoint::DynEndpoint};
-// Hidden, since it is for the code that poem-openapi's macros write; so is what stands here in their stead.
+// Hidden, since only the code that poem-openapi's macros generate uses it. This router replaces
+// some of that code.
 use poem_openapi::__private::UrlQuery;
 use std::sync::Arc;
 
 use crate::{Problem, api_set::Operation};
 
-/// Where a request goes. `OpenApiService` makes such a thing of one API, in which a request is kept several times over and handed on by way of
-/// three boxes more.
+/// Routes a request to its operation. poem-openapi's `OpenApiService` does the same for one API,
+/// with three more boxed futures for each request.
 pub(crate) struct Router(pub(crate) Route);
 
 impl Endpoint for Router {
     type Output = Response;
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
-        // poem-openapi's parameters are read from this. What cannot be read has none.
+        // poem-openapi reads its parameters from this. A query that cannot be parsed has none.
         let query = match request.uri().query() {
             None | Some("") => Vec::new(),
             Some(_) => request.params().unwrap_or_default(),
         };
         request.set_data(UrlQuery(query));
-        // What stands around this hands the future on, and each time a future is handed on it is kept, and moved, once more.
+        // Boxed, since each layer around this would otherwise move the large future once more.
         Box::pin(self.0.call(request))
     }
 }
 
-/// What a path does, by method.
+/// The operations of one path, by method.
 pub(crate) struct Methods {
     operations: Vec<(Method, Operation)>,
-    /// The path as the first of them documents it.
+    /// The path as the first operation documents it.
     documented: Arc<str>,
     allow: HeaderValue,
 }
@@ -52,7 +53,7 @@ impl Methods {
         }
         names.sort_unstable();
         Self {
-            // Names of methods are tokens, which a header may have.
+            // Names of methods are tokens, so they are valid in a header.
             allow: HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static("")),
             documented: operations
                 .first()
@@ -79,7 +80,7 @@ impl Methods {
 impl Endpoint for Methods {
     type Output = Response;
 
-    // Not an `async fn`, which would keep the request beside the operation that has it.
+    // Not an `async fn`: its future would store the request a second time.
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
         let method = request.method();
         let without_body = *method == Method::HEAD && self.find(method).is_none();
@@ -94,7 +95,7 @@ impl Endpoint for Methods {
             let route = PathPattern(operation.documented.clone());
             match answer {
                 Ok(mut response) => {
-                    // poem leaves a route that is there as it is.
+                    // poem does not overwrite a route that is already set.
                     response.set_data(route);
                     if without_body {
                         response.set_body(());

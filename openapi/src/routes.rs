@@ -1,4 +1,4 @@
-//! All of it together: what the server's listeners serve.
+//! Builds the endpoints that the server's listeners serve.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,20 +15,20 @@ use crate::{
     tenant::Target,
 };
 
-/// What the interfaces are made of.
+/// The parts that [`routes`] combines.
 pub struct ApiParts {
-    /// From a request to its tenant's database.
+    /// Resolves the tenant of a request and opens its database.
     pub gate: TenantGate,
-    /// Who is an operator.
+    /// Decides which requests are an operator's.
     pub operator: OperatorGate,
     /// What `/health/ready` answers.
     pub readiness: Readiness,
     /// What `/metrics` answers.
     pub metrics: Arc<dyn MetricsSource>,
-    /// How much is logged.
+    /// Sets the log level.
     pub log: Arc<dyn LogControl>,
-    /// What the document depends on. With [`operator_server`](DocumentSettings::operator_server) set, operators' operations are served
-    /// apart.
+    /// The settings of the document. With [`operator_server`](DocumentSettings::operator_server),
+    /// operators' operations are served on their own listener.
     pub document: DocumentSettings,
     /// Whether the document and its pages are served.
     pub docs: bool,
@@ -38,17 +38,17 @@ pub struct ApiParts {
     pub body_limit: u64,
 }
 
-/// What the listeners serve.
+/// The endpoints of the listeners, and the document.
 pub struct Served {
-    /// On the main one.
+    /// The main listener.
     pub main: BoxEndpoint<'static>,
-    /// On the operators', where they have their own.
+    /// The operators' listener, if there is one.
     pub operator: Option<BoxEndpoint<'static>>,
     /// The document.
     pub document: ApiDocument,
 }
 
-/// The document of these settings, with no server: `tenantry openapi`.
+/// Builds the document without a server, for `tenantry openapi`.
 ///
 /// # Errors
 /// Two of the APIs cannot be served as one.
@@ -61,8 +61,14 @@ pub fn document(settings: &DocumentSettings, extra: &ApiSet) -> Result<ApiDocume
     document::build(settings, ours.iter().chain(extra.descriptions()).chain(&operators))
 }
 
-/// Puts everything together. From the outside in, a request passes: its id; what makes problems of errors and keeps the time; the body's
-/// limit; the tenant in the path; the router; and last, in the operation, the tenant or the operator.
+/// Builds the endpoints. From the outside in, a request passes these layers:
+///
+/// 1. [`RequestIds`] gives it an id, so that every answer has one.
+/// 2. [`Problems`] enforces the time limit and turns errors into answers. It is outside of every
+///    layer that can fail.
+/// 3. [`BodyLimit`] bounds the body before anything reads it.
+/// 4. `PathTenant` takes the tenant off the path, if the resolver reads it there.
+/// 5. `Router` finds the operation, which then checks the tenant or the operator.
 ///
 /// # Errors
 /// Two of the APIs cannot be served as one.
@@ -140,13 +146,14 @@ fn router(table: RouteTable) -> Result<Router, ApiConflict> {
     table.into_router().map_err(|error| ApiConflict::Route(error.into()))
 }
 
-/// What the operations of tenants and of operators ask whether they may run. It is in what is noted of every request.
+/// The checks that an operation asks before it runs. Each request's [`Noted`](crate::Noted) has
+/// them.
 pub(crate) struct Gates {
     pub(crate) tenant: TenantGate,
     pub(crate) operator: OperatorGate,
 }
 
-/// What stands around every router.
+/// The layers around every router.
 struct Outside {
     gates: Arc<Gates>,
     timeout: Duration,
@@ -154,7 +161,8 @@ struct Outside {
 }
 
 impl Outside {
-    /// With middleware in between. Without any, a request passes no box more.
+    /// Adds middleware between the layers and the router. Without middleware there is no additional
+    /// box.
     fn around_with<E>(&self, inner: E, middleware: Vec<Around>) -> BoxEndpoint<'static>
     where
         E: Endpoint<Output = Response> + 'static,
@@ -179,8 +187,9 @@ impl Outside {
     }
 }
 
-/// Takes `{prefix}/{tenant}` off a path. What is found there is the resolver's business, which sees the path as it came; below it there are
-/// the APIs alone, so that who lets nothing but `{prefix}/` through to this server lets no operator's operation through.
+/// Takes `{prefix}/{tenant}` off a path. The resolver sees the whole path and reads the tenant from
+/// it. Only the tenants' APIs are served below the prefix, so a proxy that forwards nothing but
+/// `{prefix}/` exposes no operator's operation.
 struct PathTenant {
     /// With a slash at its end.
     prefix: String,
@@ -206,7 +215,7 @@ impl Endpoint for PathTenant {
     }
 }
 
-/// The target less prefix and tenant; `None` where it has not both, and something after them.
+/// The target without prefix and tenant; `None` if it lacks one of them, or nothing follows.
 fn without_tenant(uri: &Uri, prefix: &str) -> Option<Result<Uri, Problem>> {
     let after = uri.path().strip_prefix(prefix)?;
     let tenant = after.find('/')?;

@@ -8,8 +8,8 @@ pub(crate) enum ApiTags {
     Tenant,
     /// The tenant's users.
     Users,
-    /// How the server and its tenants are.
+    /// The state of the server and of its tenants.
     Health,
-    /// What an operator does.
+    /// Actions for operators.
     Administration,
 }

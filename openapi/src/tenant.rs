@@ -18,27 +18,29 @@ use tracing::{Instrument as _, field::Empty};
 
 use crate::{Noted, Problem, translate::unreadable_body};
 
-/// The name under which the extractor marks operations. The document puts the configured resolver's own scheme in its place.
+/// The placeholder scheme with which the extractor marks operations. The document replaces it by
+/// the configured resolver's scheme.
 pub(crate) const TENANT_SCHEME: &str = "Tenant";
 
 /// The target of a request before the router took the tenant off its path.
 #[derive(Debug, Clone)]
 pub(crate) struct Target(pub(crate) Uri);
 
-/// The target of a request as the client wrote it. (poem's own `original_uri` is known for requests from a socket alone.)
+/// The target of a request as the client wrote it. (poem's own `original_uri` is known for requests
+/// from a socket alone.)
 pub fn target_of(request: &Request) -> &Uri {
     request.data::<Target>().map_or(request.uri(), |target| &target.0)
 }
 
-/// What stands between a request and a tenant's database.
+/// Resolves the tenant of a request and opens its database.
 pub struct TenantGate {
     /// Finds the tenant.
     pub resolver: Arc<dyn TenantResolver>,
     /// The resolver's `type`, for `TenantInfo` and for traces.
     pub resolver_type: Arc<str>,
-    /// Has the databases.
+    /// The engine with the tenants' databases.
     pub tenants: Tenants,
-    /// Whose forwarded headers are believed.
+    /// The peers that may set forwarded headers.
     pub trusted_proxies: TrustedProxies,
     /// The rule for tenant ids.
     pub id_pattern: TenantIdPattern,
@@ -85,7 +87,7 @@ impl TenantGate {
         noted.tally().set_tenant(tenant);
         if let Ok(taken) = body.take() {
             let arrived = match taken.is_empty() {
-                // As most are.
+                // The usual case.
                 true => taken,
                 false => Box::pin(arrived(taken))
                     .await
@@ -99,11 +101,12 @@ impl TenantGate {
     }
 }
 
-/// The database of the request's tenant. An operation with a parameter of this type is tenant-scoped by that alone: it runs only with a
-/// resolved tenant whose database can be had, and the document shows how a client names the tenant. Write it before the other parameters,
-/// so that who has no tenant is told that first.
+/// The database of the request's tenant. A parameter of this type makes an operation tenant-scoped:
+/// it runs only if the tenant is resolved and its database is available, and the document shows how
+/// a client names the tenant. Put it before the other parameters, so that a missing tenant is
+/// reported first.
 ///
-/// It is everything that a [`TenantDatabase`] is, so SeaORM's queries run on `&*tenant`.
+/// It dereferences to a [`TenantDatabase`], so SeaORM's queries run on `&*tenant`.
 pub struct Tenant {
     database: TenantDatabase,
     claims: Option<Claims>,
@@ -123,7 +126,7 @@ impl Tenant {
         Ok(gates.tenant.admit(request, body, noted).await?)
     }
 
-    /// What the request's verified token says of its bearer, if its resolver reads one.
+    /// The claims of the request's verified token, if its resolver reads one.
     pub fn claims(&self) -> Option<&Claims> {
         self.claims.as_ref()
     }
@@ -162,8 +165,8 @@ impl<'a> ApiExtractor<'a> for Tenant {
 /// The most bytes of a body that are awaited.
 const AWAITED: usize = 1024 * 1024;
 
-/// The body once it has arrived, or as much of it as is awaited. A client that sends nothing more would
-/// otherwise hold one of the requests that its tenant may run at once.
+/// The body once it has arrived, or as much of it as is awaited. A client that sends nothing more
+/// would otherwise hold one of the requests that its tenant may run at once.
 async fn arrived(body: Body) -> Result<Body, ReadBodyError> {
     let mut rest = body.into_bytes_stream();
     let (mut arrived, mut size) = (Vec::new(), 0);

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) enum Status {
     /// Its database answers.
     Healthy,
-    /// Its secret or its database cannot be had.
+    /// Its secret or its database is unavailable.
     Unhealthy,
     /// It is known, and no pool is open.
     Idle,
@@ -81,7 +81,7 @@ impl From<Encryption> for Tls {
     }
 }
 
-/// A tenant's secret, less its content.
+/// A tenant's secret without its content.
 #[derive(Debug, Object, Serialize)]
 struct SecretStatus {
     /// The provider's version id.
@@ -90,8 +90,8 @@ struct SecretStatus {
     age_ms: f64,
     /// Whether it is past its time, or could not be renewed.
     stale: bool,
-    /// For how many milliseconds it may still be used unless its lease is extended; null if it does not
-    /// expire.
+    /// For how many milliseconds it may still be used unless its lease is extended; null if it does
+    /// not expire.
     expires_in_ms: Nullable<f64>,
 }
 
@@ -132,20 +132,20 @@ pub(crate) struct TenantHealth {
     id: String,
     /// How it is.
     pub(crate) status: Status,
-    /// The kind of its database, where its secret is at hand.
+    /// The kind of its database, if its secret is cached.
     driver: Nullable<String>,
-    /// How many milliseconds the database took to answer, where it was asked.
+    /// How many milliseconds the database took to answer, if it was probed.
     latency_ms: Nullable<f64>,
     /// When it was asked.
     checked_at: Nullable<Timestamp>,
     /// Its connections.
     pool: PoolState,
-    /// Its secret, where it is at hand.
+    /// Its secret, if it is cached.
     secret: Nullable<SecretStatus>,
-    /// How the last connection to its database is protected, if one was opened: verified if the server's
-    /// certificate was verified.
+    /// How the last connection to its database is protected, if one was opened: verified if the
+    /// server's certificate was verified.
     tls: Nullable<Tls>,
-    /// How far its migrations were when they were looked at last, if they were.
+    /// The last known state of its migrations, if there is one.
     schema: Nullable<SchemaState>,
     /// What is wrong, in a word or two.
     error: Nullable<String>,
@@ -196,7 +196,7 @@ impl Example for TenantHealth {
 }
 
 impl TenantHealth {
-    /// One whose database does not answer.
+    /// The example of a tenant with a database that does not answer.
     pub(crate) fn unhealthy_example() -> Self {
         Self {
             status: Status::Unhealthy,
@@ -212,17 +212,17 @@ impl TenantHealth {
 struct HealthSummary {
     /// All that are known.
     total: u64,
-    /// Those whose databases answer.
+    /// Tenants with a database that answers.
     healthy: u64,
-    /// Those whose secret or database cannot be had.
+    /// Tenants without an available secret or database.
     unhealthy: u64,
     /// Those with no pool open.
     idle: u64,
     /// Those that are suspended.
     suspended: u64,
-    /// Those whose migrations run on their first connection.
+    /// Tenants with migrations running on their first connection.
     migrating: u64,
-    /// Those whose databases are below the version that is served.
+    /// Tenants below the version that is served.
     behind: u64,
 }
 

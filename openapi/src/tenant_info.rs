@@ -8,7 +8,7 @@ use tenantry_core::engine::{PoolStatus, TenantUsage};
 
 use crate::{Failure, Json, Problem, Tenant, tags::ApiTags, users::store};
 
-/// Where a tenant's requests go.
+/// A tenant and its database.
 #[derive(Debug, Object, Serialize)]
 #[oai(example)]
 struct TenantInfo {
@@ -22,7 +22,7 @@ struct TenantInfo {
     server_version: String,
     /// How the request named the tenant.
     resolver: String,
-    /// Where the tenant's secret is kept.
+    /// The type of the secret provider.
     provider: String,
 }
 
@@ -147,7 +147,7 @@ pub struct TenantApi {
 impl TenantApi {
     /// Get the tenant
     ///
-    /// Which tenant the request is for, and where its data is.
+    /// The tenant of the request, and the kind and name of its database.
     #[oai(path = "/info", method = "get", operation_id = "getTenantInfo")]
     async fn info(&self, tenant: Tenant) -> Result<Json<TenantInfo>, Failure> {
         let version = tenant.server_version().await;

@@ -1,4 +1,5 @@
-//! Errors that poem and poem-openapi make, as problems. Their own texts repeat values, so none of them is passed on.
+//! Converts errors of poem and poem-openapi to problems. Their texts repeat values, so they are
+//! never sent to clients.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use crate::{
     body_limit::{BodyTooLarge, cause_of},
 };
 
-/// The path parameters of an operation in order, as documented: poem-openapi calls them `param0`, `param1`.
+/// The path parameters of an operation in order, as documented: poem-openapi calls them `param0`,
+/// `param1`.
 #[derive(Debug, Clone)]
 pub(crate) struct PathNames(pub(crate) Arc<[String]>);
 
@@ -28,7 +30,7 @@ impl PathNames {
         self.0.get(index).map(String::as_str)
     }
 
-    /// `/users/:param0`, as poem-openapi routes it, as `/users/{id}`, as it is documented.
+    /// The documented path, `/users/{id}`, of poem-openapi's route `/users/:param0`.
     pub(crate) fn documented(&self, routed: &str) -> Arc<str> {
         let segments = routed.split('/').map(|segment| match segment.strip_prefix(':') {
             Some(internal) => format!("{{{}}}", self.get(internal).unwrap_or(internal)),
@@ -38,7 +40,7 @@ impl PathNames {
     }
 }
 
-/// The problem that an error stands for.
+/// The problem for an error.
 pub fn problem_of(error: &Error) -> Problem {
     if let Some(problem) = error.downcast_ref::<Problem>() {
         return problem.clone();
@@ -97,11 +99,11 @@ fn bad_request(error: &Error) -> Option<Problem> {
     Some(Problem::invalid(vec![Fault::parameter(place, "is not valid")]))
 }
 
-/// 415 for a body whose `Content-Type` is missing or is not one that the operation takes.
+/// 415 for a body without a `Content-Type`, or with one that the operation does not accept.
 pub(crate) fn unsupported_media_type() -> Problem {
     Problem::new(
         ProblemCode::UnsupportedMediaType,
-        "The body's `Content-Type` is missing, or is not one that this operation takes.",
+        "The body's `Content-Type` is missing, or is not one that this operation accepts.",
     )
 }
 
@@ -112,7 +114,7 @@ pub(crate) fn unreadable_body(error: &ReadBodyError) -> Problem {
         _ => None,
     };
     if matches!(error, ReadBodyError::PayloadTooLarge) || cause.and_then(cause_of::<BodyTooLarge>).is_some() {
-        return Problem::new(ProblemCode::BodyTooLarge, "The body is longer than the server takes.");
+        return Problem::new(ProblemCode::BodyTooLarge, "The body is longer than the server accepts.");
     }
     match cause.and_then(cause_of::<CodingError>) {
         Some(CodingError::Unsupported) => return Problem::unsupported_coding(),
@@ -132,7 +134,8 @@ pub(crate) fn unreadable_body(error: &ReadBodyError) -> Problem {
     }
 }
 
-/// An error of which nothing but its status is known. A handler that refuses a request says why; of a failure nothing is told.
+/// The problem for an error with a known status only. A client error keeps its message; a server
+/// error does not reveal any.
 fn by_status(error: &Error) -> Problem {
     let status = error.status();
     let code = ProblemCode::of_status(status);
@@ -149,7 +152,8 @@ fn by_status(error: &Error) -> Problem {
 
 /// Which field a validator of poem-openapi refused, or what the JSON parser says.
 fn body_fault(reason: &str) -> Fault {
-    // "failed to parse "X": field `name` verification failed. maxLength(5)", nested ones being followed by a trail of types.
+    // "failed to parse "X": field `name` verification failed. maxLength(5)", nested ones being
+    // followed by a trail of types.
     let refused = reason
         .split_once(": field `")
         .and_then(|(_, rest)| rest.split_once("` verification failed. "));
@@ -166,7 +170,7 @@ fn body_fault(reason: &str) -> Fault {
     Fault::pointer("", without_value(reason))
 }
 
-/// A message of poem-openapi less the value it repeats.
+/// A message of poem-openapi without the value that it repeats.
 fn without_value(reason: &str) -> String {
     let expected = reason
         .strip_prefix("Expected input type \"")

@@ -10,7 +10,8 @@ use poem_openapi::{
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-/// A value that is always in the answer, and may be `null`: poem-openapi's `Option` documents one that may be absent and never is.
+/// A value that is always in the answer, and may be `null`: poem-openapi's `Option` documents one
+/// that may be absent and never is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Nullable<T>(pub Option<T>);
@@ -36,7 +37,7 @@ impl<T: Type> Type for Nullable<T> {
             ..MetaSchema::ANY
         };
         match T::schema_ref() {
-            // OpenAPI 3.0.3, schema object: nothing may stand beside a `$ref`.
+            // OpenAPI 3.0.3, schema object: a `$ref` may have no siblings.
             reference @ MetaSchemaRef::Reference(_) => MetaSchemaRef::Inline(Box::new(MetaSchema {
                 all_of: vec![reference],
                 ..nullable
@@ -135,8 +136,9 @@ impl Serialize for Timestamp {
 
 const TEMPLATE: &[u8; 30] = b"0000-00-00T00:00:00.000000000Z";
 
-/// Writes a time into the [`TEMPLATE`] as chrono writes it with [`SecondsFormat::AutoSi`]: a page of rows has two times in each, and
-/// chrono's general way costs as much as all else of the row. `None` for what does not fit: years beyond four digits, leap seconds.
+/// Writes a time into the [`TEMPLATE`] as chrono writes it with [`SecondsFormat::AutoSi`]: a page
+/// of rows has two times in each, and chrono's general way costs as much as all else of the row.
+/// `None` for what does not fit: years beyond four digits, leap seconds.
 fn written(time: DateTime<Utc>, text: &mut [u8; 30]) -> Option<&str> {
     let (date, nanosecond) = (time.date_naive(), time.nanosecond());
     let year = u32::try_from(date.year()).ok().filter(|year| *year <= 9_999)?;

@@ -1,8 +1,9 @@
-//! Answers that say that they may grow.
+//! Allows unknown members in the schemas of answers.
 //!
-//! A member that a later version adds to an answer must not break a client that was generated before, and whoever reads a problem must
-//! ignore members it does not know (RFC 9457 §3.2). OpenAPI 3.0.3 allows other members wherever `additionalProperties` is absent, but
-//! generated clients for Go and Java take that for a prohibition, so it is said.
+//! A later version may add a member to an answer, which must not break generated clients. A client
+//! must also ignore unknown members of a problem (RFC 9457 §3.2). OpenAPI 3.0.3 allows other
+//! members if `additionalProperties` is absent, but generated clients for Go and Java then reject
+//! them, so the document allows them explicitly.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The answers of an operation that its handler does not list, because every operation of its sort has them.
+//! Adds the answers that every operation of a kind has, so that handlers need not list them.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -14,12 +14,12 @@ use crate::{Fault, PROBLEM_JSON, Problem, ProblemCode, health::unhappy_example};
 pub(super) fn headers() -> Value {
     json!({
         "X-Request-ID": {
-            "description": "The request's id: the client's own where it sent one of 1 to 128 letters, digits, `.`, `_` and `-`.",
+            "description": "The request's id: the client's own if it has 1 to 128 letters, digits, `.`, `_` and `-`.",
             "required": true,
             "schema": {"type": "string", "example": EXAMPLE_ID},
         },
         "Retry-After": {
-            "description": "After how many seconds asking again may help.",
+            "description": "The number of seconds after which a retry may succeed.",
             "required": true,
             "schema": {"type": "integer", "minimum": 1, "example": 1},
         },
@@ -33,7 +33,7 @@ pub(super) fn headers() -> Value {
 
 const EXAMPLE_ID: &str = "019b5f0c-2a51-7c3e-9d4b-0a1f6c8e2b47";
 
-/// Adds the answers that the operation's sort has, and what every answer has.
+/// Adds the answers of the operation's kind, and the headers of every answer.
 pub(super) fn complete(operation: &mut Value, scope: Scope, settings: &DocumentSettings, schemas: &Map<String, Value>) {
     let example = Examples::of(operation, scope, schemas, &settings.location);
     let mut responses = match operation["responses"].take() {
@@ -56,7 +56,8 @@ pub(super) fn complete(operation: &mut Value, scope: Scope, settings: &DocumentS
                 .unwrap_or("Answer")
                 .into();
         }
-        // poem-openapi writes the names of headers in upper case or as they are; they are the same either way.
+        // poem-openapi writes the names of headers in upper case or as they are; they are the same
+        // either way.
         let mut headers = Map::new();
         if let Value::Object(own) = response["headers"].take() {
             headers.extend(own.into_iter().map(|(name, header)| (canonical(&name), header)));
@@ -173,11 +174,11 @@ fn is_credential(location: &TenantLocation) -> bool {
     matches!(location, TenantLocation::Bearer { .. } | TenantLocation::ApiKey { .. })
 }
 
-/// What the examples of an operation's problems say.
+/// The contents of the examples of an operation's problems.
 struct Examples {
-    /// What is wrong with a request that is not valid.
+    /// The fault of an invalid request.
     invalid: Fault,
-    /// What is taken, if it can be pointed at.
+    /// The value that is taken, if it has a place in the request.
     taken: Option<Fault>,
     credential: &'static str,
 }
@@ -216,7 +217,7 @@ impl Examples {
     }
 }
 
-/// What is wrong with a text that is none of this schema.
+/// The message for a text that does not match this schema.
 fn expected(schema: &Value) -> &'static str {
     match schema["type"].as_str() {
         Some("integer") => "is not a whole number",
@@ -284,12 +285,12 @@ fn detail(code: ProblemCode) -> &'static str {
         ProblemCode::TenantUnknown => "No tenant is named \"acme\".",
         ProblemCode::NotFound => "There is no such thing.",
         ProblemCode::Conflict => "A value that must be unique is taken.",
-        ProblemCode::BodyTooLarge => "The body is longer than the server takes.",
+        ProblemCode::BodyTooLarge => "The body is longer than the server accepts.",
         ProblemCode::UnsupportedMediaType => {
-            "The body's `Content-Type` is missing, or is not one that this operation takes."
+            "The body's `Content-Type` is missing, or is not one that this operation accepts."
         }
-        ProblemCode::TenantBusy => "The tenant \"tenant1\" has as many requests running as it may.",
-        ProblemCode::RateLimited => "The tenant \"tenant1\" makes more requests a second than it may.",
+        ProblemCode::TenantBusy => "The tenant \"tenant1\" has too many requests running; try again later.",
+        ProblemCode::RateLimited => "The tenant \"tenant1\" sends too many requests per second; try again later.",
         ProblemCode::ProviderUnavailable => "The secret provider is unavailable; try again later.",
         ProblemCode::DatabaseUnavailable => "The tenant's database cannot be used at the moment.",
         ProblemCode::SecretInvalid => "The tenant's secret is not valid.",
@@ -298,7 +299,7 @@ fn detail(code: ProblemCode) -> &'static str {
             "The tenant's database is at version \"0003\", and version \"0004\" is needed; try again once it is migrated."
         }
         ProblemCode::OutcomeUnknown => {
-            "The connection was lost while a write was under way; it may have been done. Read before you repeat it."
+            "The connection was lost during a write, which may have taken effect. Read before you repeat it."
         }
         ProblemCode::ShuttingDown => "The server is shutting down.",
         ProblemCode::PoolTimeout => "No connection to the tenant's database became free in time.",

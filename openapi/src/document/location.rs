@@ -1,4 +1,4 @@
-//! How a client names its tenant, in the words of OpenAPI.
+//! Describes in OpenAPI how a client names its tenant.
 
 use serde_json::{Map, Value, json};
 use tenantry_core::{ApiKeyPlace, TenantLocation};
@@ -6,12 +6,12 @@ use tenantry_core::{ApiKeyPlace, TenantLocation};
 use super::DocumentSettings;
 use crate::operator_input::tenant_id_schema;
 
-/// How clients reach the server: what the document puts around a host name that stands for a tenant.
+/// How clients reach the server: the scheme and port around a tenant's host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// `http` or `https`.
     pub scheme: String,
-    /// The port, where it is not the scheme's own.
+    /// The port, unless it is the scheme's default.
     pub port: Option<u16>,
 }
 
@@ -24,7 +24,7 @@ impl Default for Origin {
     }
 }
 
-/// Where a request's tenant is expected, in words: "the header `X-Tenant-ID`".
+/// Describes the place of a request's tenant in words: "the header `X-Tenant-ID`".
 pub(crate) fn describe_location(location: &TenantLocation) -> String {
     match location {
         TenantLocation::Header { name } => format!("the header `{name}`"),
@@ -54,7 +54,7 @@ fn joined(all: &[TenantLocation], conjunction: &str) -> String {
     words.join(conjunction)
 }
 
-/// The single locations that a location is made of.
+/// The single locations inside a location.
 fn leaves(location: &TenantLocation) -> Vec<&TenantLocation> {
     match location {
         TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().flat_map(leaves).collect(),
@@ -107,9 +107,10 @@ pub(super) fn is_fixed(location: &TenantLocation) -> bool {
 
 /// How the document shows a location.
 ///
-/// A single one is exactly what the client needs: a security scheme, a path parameter, or servers. Of [`TenantLocation::AnyOf`], each
-/// is an alternative of its own; those of [`TenantLocation::AllOf`] are together one requirement, so that a generated client sends all
-/// of them. A path or a host name is a server with a variable and needs no scheme.
+/// A single one is exactly what the client needs: a security scheme, a path parameter, or servers.
+/// Of [`TenantLocation::AnyOf`], each is an alternative of its own; those of
+/// [`TenantLocation::AllOf`] are together one requirement, so that a generated client sends all of
+/// them. A path or a host name is a server with a variable and needs no scheme.
 pub(super) struct Plan {
     /// The security schemes by name.
     pub(super) schemes: Vec<(String, Value)>,
@@ -188,7 +189,7 @@ fn scheme(leaf: &TenantLocation) -> Option<(&'static str, Value)> {
     })
 }
 
-/// The servers whose URL names the tenant.
+/// The servers that have the tenant in their URL.
 fn tenant_servers(leaf: &TenantLocation, origin: &Origin) -> Vec<Value> {
     let port = origin.port.map(|port| format!(":{port}")).unwrap_or_default();
     let tenant = json!({"default": "tenant1", "description": "The tenant's id."});
@@ -200,7 +201,8 @@ fn tenant_servers(leaf: &TenantLocation, origin: &Origin) -> Vec<Value> {
             "description": "The tenant's own host name.",
             "variables": {"scheme": scheme, "tenant": tenant, "port": port},
         })],
-        // On a tenant's own host name the document is served from there, so `/` is that tenant's. The names themselves are not listed.
+        // On a tenant's own host name the document is served from there, so `/` is that tenant's.
+        // The names themselves are not listed.
         TenantLocation::Host => vec![
             json!({"url": "/", "description": "The host name that this document was fetched from."}),
             json!({
@@ -222,8 +224,8 @@ fn tenant_servers(leaf: &TenantLocation, origin: &Origin) -> Vec<Value> {
     }
 }
 
-/// Where the documentation pages must be allowed to send requests, as sources of a Content-Security-Policy: a subdomain that
-/// stands for a tenant may be another origin than the page's.
+/// The origins to which the documentation pages may send requests, as sources of a
+/// Content-Security-Policy. A tenant's subdomain may be another origin than the page's.
 pub(crate) fn connect_sources(location: &TenantLocation) -> String {
     let hosts = leaves(location).into_iter().filter_map(|leaf| match leaf {
         TenantLocation::Subdomain { domain } => Some(format!("*.{domain}")),
@@ -234,7 +236,8 @@ pub(crate) fn connect_sources(location: &TenantLocation) -> String {
         .collect()
 }
 
-/// The schemes that one way to name a tenant needs, and whether it needs a server whose URL names the tenant.
+/// The schemes that one way to name a tenant needs, and whether it needs a server with the tenant
+/// in its URL.
 type Way = (Vec<String>, bool);
 
 impl Plan {
@@ -308,7 +311,7 @@ impl Plan {
     }
 }
 
-/// `tenant`, or another name where the path has a parameter of that name already.
+/// `tenant`, or another name if the path already has a parameter of that name.
 fn parameter_name(path: &str) -> &'static str {
     if path.contains("{tenant}") {
         "tenant_id"

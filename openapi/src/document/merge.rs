@@ -66,14 +66,14 @@ impl ApiConflict {
     }
 }
 
-/// The parts of the documents, put together.
+/// The combined parts of the documents.
 #[derive(Default)]
 pub(super) struct Merged {
     pub(super) paths: Vec<(String, Map<String, Value>)>,
     pub(super) schemas: Map<String, Value>,
     pub(super) security_schemes: Map<String, Value>,
     pub(super) tags: Vec<Value>,
-    /// For each path, less the names of its parameters, where it is in `paths`.
+    /// The index in `paths` of each path, without the names of its parameters.
     shapes: HashMap<String, usize>,
     operation_ids: HashMap<String, ()>,
 }
@@ -97,7 +97,7 @@ pub(super) fn merge<'a>(descriptions: impl Iterator<Item = &'a Description>) -> 
         add_components(&mut merged.security_schemes, schemes, "security scheme")?;
     }
     merged.schemas.sort_keys();
-    // In the order of their operations, so that what the server is for comes before what it is run by.
+    // In the order of their operations: the tenants' operations come before the operators'.
     let mut tags = std::mem::take(&mut merged.tags);
     tags.sort_by_cached_key(|tag| {
         let mut operations = merged.paths.iter().flat_map(|(_, methods)| methods.values());
@@ -174,7 +174,8 @@ fn shape(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// Gives an operation what a client generator needs and its author left out: an id, a summary, a tag.
+/// Gives an operation what a client generator needs and its author left out: an id, a summary, a
+/// tag.
 fn name_operation(operation: &mut Value, method: &str, path: &str) {
     if operation["operationId"].is_null() {
         let words = path

@@ -1,4 +1,5 @@
-//! The OpenAPI document: what the APIs say of themselves, put together, with the configured resolver's way to name a tenant.
+//! Builds the OpenAPI document: combines the APIs' descriptions, and adds the configured resolver's
+//! way to name a tenant.
 
 mod answer_schemas;
 mod answers;
@@ -17,7 +18,7 @@ pub(crate) use location::{challenge_scheme, connect_sources, describe_location, 
 pub use merge::ApiConflict;
 pub(crate) use tidy::number as bound_integer;
 
-/// What the document depends on beside the APIs.
+/// The settings of the document.
 #[derive(Debug, Clone)]
 pub struct DocumentSettings {
     /// The title.
@@ -28,13 +29,15 @@ pub struct DocumentSettings {
     pub description: Option<String>,
     /// How a client names its tenant.
     pub location: TenantLocation,
-    /// Whether the resolver can refuse a request for a credential: tenants' operations may answer 401 then.
+    /// Whether the resolver can refuse a request for a credential: tenants' operations may answer
+    /// 401 then.
     pub authenticates: bool,
     /// The rule for tenant ids.
     pub id_pattern: TenantIdPattern,
-    /// How a client reaches the server, where the host name is a part of the answer.
+    /// How a client reaches the server, for resolvers that read the host name.
     pub origin: Origin,
-    /// Where operators' operations answer, when it is not where the others do: such as `http://localhost:9090`.
+    /// The server for operators' operations if it differs from the others', such as
+    /// `http://localhost:9090`.
     pub operator_server: Option<String>,
 }
 
@@ -57,7 +60,7 @@ impl ApiDocument {
     }
 }
 
-/// Whose an operation is.
+/// Who may use an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Tenant,
@@ -122,7 +125,7 @@ fn build_value<'a>(
         OPERATOR_SCHEME.to_owned(),
         json!({
             "type": "http", "scheme": "bearer",
-            "description": "The operator's token, `admin.token` of the configuration. With none configured, requests from the machine itself need none.",
+            "description": "The operator's token, `admin.token` of the configuration. Without a configured token, requests from the server's own machine need none.",
         }),
     );
     let mut document = json!({
@@ -150,13 +153,13 @@ fn description(settings: &DocumentSettings) -> String {
     let own = settings.description.as_deref().map(|own| format!("{own}\n\n"));
     format!(
         "{}Each tenant's requests run on that tenant's own database. The tenant is named in {}.\n\nEvery error is a problem of RFC 9457; its \
-         `code` tells problems apart. Every answer has `X-Request-ID`.",
+         `code` identifies the kind of problem. Every answer has `X-Request-ID`.",
         own.unwrap_or_default(),
         describe_location(&settings.location)
     )
 }
 
-/// The pattern of tenant ids as JSON Schema has it: anchored only where it says so.
+/// The pattern of tenant ids in JSON Schema's form, which is anchored only by `^` and `$`.
 pub(crate) fn id_pattern(pattern: &TenantIdPattern) -> String {
     match pattern.pattern() {
         None => DEFAULT_TENANT_ID_PATTERN.to_owned(),
@@ -178,8 +181,8 @@ fn scope_of(operation: &Value) -> Scope {
     }
 }
 
-/// Puts the resolver's schemes where the extractor's mark is. poem-openapi lists an operation's schemes as alternatives, but a handler
-/// with two of them needs both.
+/// Replaces the extractor's placeholder by the resolver's schemes. poem-openapi lists an
+/// operation's schemes as alternatives, but a handler with two of them needs both.
 fn secure(operation: &mut Value, scope: Scope, plan: &location::Plan) {
     let own: Vec<Map<String, Value>> = operation["security"]
         .as_array()
@@ -213,7 +216,7 @@ fn secure(operation: &mut Value, scope: Scope, plan: &location::Plan) {
     }
 }
 
-/// The server of operators' operations, where it is not simply the document's first.
+/// The server of operators' operations, unless it is the document's first.
 fn operator_server(settings: &DocumentSettings, plan: &location::Plan) -> Option<Value> {
     match &settings.operator_server {
         Some(url) => Some(json!({"url": url, "description": "The operators' listener."})),

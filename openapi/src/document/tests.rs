@@ -358,7 +358,8 @@ fn the_yaml_is_the_json() {
     assert_eq!(json, yaml);
 }
 
-/// Whether an object is described in this place, where a generator must make up a name such as `InlineObject` for it.
+/// Whether an object is described in this place, where a generator must make up a name such as
+/// `InlineObject` for it.
 fn has_unnamed_object(schema: &Value) -> bool {
     let members = schema.as_object().into_iter().flatten();
     schema.get("properties").is_some()

@@ -1,4 +1,5 @@
-//! What poem-openapi writes in a way that client generators stumble over, written otherwise. Nothing here changes what the document says.
+//! What poem-openapi writes in a way that client generators stumble over, written otherwise.
+//! Nothing here changes what the document says.
 
 use serde_json::{Map, Value, json};
 
@@ -23,7 +24,7 @@ pub(super) fn tidy(document: &mut Value, id_pattern: &str) {
         {
             add_examples(response, &schemas);
         }
-        // Looking for them left a null where there were none.
+        // The lookup above inserts a null if there were none.
         if let Some(members) = operation.as_object_mut() {
             members.retain(|_, value| !value.is_null());
         }
@@ -35,7 +36,7 @@ pub(super) fn operations(document: &mut Value) -> impl Iterator<Item = &mut Valu
     paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut)
 }
 
-/// A schema's example also where generators and pages look for it: beside the content.
+/// Copies a schema's example beside the content, since generators and pages look for it there.
 fn add_examples(body: &mut Value, schemas: &Value) {
     let Some(content) = body.get_mut("content").and_then(Value::as_object_mut) else {
         return;
@@ -95,8 +96,9 @@ fn tidy_object(members: &mut Map<String, Value>, id_pattern: &str) {
     }
 }
 
-/// Formats of integers that only Rust knows, as those of OpenAPI with the bounds that they stand for, and bounds of integers as integers:
-/// generators take an unknown format for 32 bits, and `200.0` for a number with a fraction.
+/// Replaces Rust's own integer formats by OpenAPI's with explicit bounds, and writes bounds of
+/// integers as integers. Generators take an unknown format for 32 bits, and `200.0` for a number
+/// with a fraction.
 pub(crate) fn number(members: &mut Map<String, Value>) {
     if members.get("type").is_none_or(|kind| kind != "integer") {
         return;
@@ -126,16 +128,17 @@ pub(crate) fn number(members: &mut Map<String, Value>) {
     }
 }
 
-/// A number without a fraction, where `f64` has it exactly.
+/// A number without a fraction, if `f64` represents it exactly.
 fn whole(number: &Value) -> Option<i64> {
     let number = number
         .as_f64()
         .filter(|number| number.fract() == 0.0 && number.abs() < 9.0e15)?;
-    // Checked just before: it fits, and there is no fraction to lose.
+    // The check above guarantees that it fits and has no fraction.
     Some(number as i64)
 }
 
-/// A reference with a description of its own: poem-openapi says the description beside the `allOf` and again in it.
+/// Removes a repeated description: for a reference with its own description, poem-openapi writes it
+/// beside the `allOf` and again inside.
 fn unrepeat(members: &mut Map<String, Value>) {
     let repeated = match members.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
         Some([reference, Value::Object(extra)]) => {
@@ -149,7 +152,8 @@ fn unrepeat(members: &mut Map<String, Value>) {
     }
 }
 
-/// An object that may have as many members as it must have, all of them known, may have no others: poem-openapi cannot say so.
+/// An object that may have as many members as it must have, all of them known, may have no others:
+/// poem-openapi cannot say so.
 fn close(members: &mut Map<String, Value>) {
     let Some(most) = members.get("maxProperties").and_then(Value::as_u64) else {
         return;

@@ -1,4 +1,4 @@
-//! Where the next page begins.
+//! The cursor: the place at which the next page begins.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use poem_openapi::registry::MetaSchema;
@@ -6,17 +6,19 @@ use serde_json::Value;
 
 use crate::input::Parameter;
 
-/// Which form a cursor has. A server that changes the form counts this up and refuses what others wrote.
+/// Which form a cursor has. A server that changes the form counts this up and refuses what others
+/// wrote.
 const VERSION: u8 = 1;
 
-/// After which id the next page begins. To clients it is opaque: base64url of a version and of the id in eight bytes, so that
-/// exactly the texts of the documented pattern are cursors.
+/// After which id the next page begins. To clients it is opaque: base64url of a version and of the
+/// id in eight bytes, so that exactly the texts of the documented pattern are cursors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) after: i64,
 }
 
-/// Nine bytes: the first is [`VERSION`], and the first bit of the second is the id's sign, which is never set.
+/// Nine bytes: the first is [`VERSION`], and the first bit of the second is the id's sign, which is
+/// never set.
 const PATTERN: &str = "^A[Q-X][A-Za-z0-9_-]{10}$";
 
 impl Cursor {
@@ -50,7 +52,7 @@ impl Parameter for Cursor {
             _ => -1,
         };
         if id < 0 {
-            return Err("is not a cursor of this server; take `next` of the page before".to_owned());
+            return Err("is not a cursor of this server; use `next` of the previous page".to_owned());
         }
         Ok(Self { after: id })
     }

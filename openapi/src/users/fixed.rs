@@ -1,11 +1,11 @@
-//! Statements whose text is always the same.
+//! Statements with a fixed text.
 
 use std::sync::OnceLock;
 
 use sea_orm::{DbBackend, EntityTrait, QueryTrait, Select, Statement, Value, Values};
 
-/// A query whose text SeaORM writes once for each kind of database; requests differ in their values alone. Writing it costs about as much as
-/// all else that a request for one row does on this side.
+/// A query that SeaORM writes once for each kind of database; requests differ only in the values.
+/// Writing it for each request would double the work for one row.
 pub(super) struct Fixed<E: EntityTrait> {
     /// The query, with any values.
     query: fn() -> Select<E>,

@@ -36,7 +36,8 @@ pub(crate) struct User {
     id: i64,
     /// The name.
     name: String,
-    /// The email address, as it was written; no two users of a tenant have the same, whatever its case.
+    /// The email address, as it was written; no two users of a tenant have the same, whatever its
+    /// case.
     email: String,
     /// When the user was made.
     created_at: Timestamp,
@@ -94,7 +95,7 @@ enum CreatedUser {
     #[oai(status = 201)]
     Created(
         Json<User>,
-        /// Where the user is.
+        /// The URL of the user.
         #[oai(header = "Location")]
         String,
     ),
@@ -280,8 +281,8 @@ fn no_such_user(id: i64) -> Problem {
     Problem::not_found(format!("The tenant has no user {id}."))
 }
 
-/// A violated unique value is a conflict of the column that its constraint is for. Another constraint
-/// than the two that the migrations make is one of the tenant's own.
+/// A violated unique value is a conflict of the column that its constraint is for. Another
+/// constraint than the two that the migrations make is one of the tenant's own.
 fn value_taken(error: DbErr) -> Problem {
     if DatabaseErrorKind::of(&error) != DatabaseErrorKind::UniqueViolation {
         return error.into();
@@ -293,9 +294,9 @@ fn value_taken(error: DbErr) -> Problem {
                 .with_faults(vec![Fault::pointer("/email", "is taken")])
         }
         "users_pkey" | "primary" | "users.id" => {
-            tracing::error!("the database gave a new user a number that is taken: its sequence lags behind the table");
+            tracing::error!("the database gave a new user an id that is taken: its sequence lags behind the table");
             Problem::conflict(
-                "The database gave the new user a number that another user has; an operator has to set its sequence.",
+                "The database gave the new user an id that another user has; an operator must correct its sequence.",
             )
             .with_faults(vec![Fault::pointer("/id", "is taken")])
         }

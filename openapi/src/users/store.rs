@@ -1,4 +1,5 @@
-//! The statements on `users`, for any of SeaORM's connections. Each is one round trip, but where a database without `RETURNING` needs two.
+//! The statements on `users`, for any of SeaORM's connections. Each is one round trip, but where a
+//! database without `RETURNING` needs two.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sea_orm::{
@@ -64,7 +65,8 @@ pub(super) async fn find<C: ConnectionTrait>(db: &C, id: i64) -> Result<Option<M
     row.as_ref().map(read).transpose()
 }
 
-/// Reads a row of a [`Fixed`] statement, whose columns are the entity's in their order: by place, since by name each is looked up in a map.
+/// Reads a row of a [`Fixed`] statement, whose columns are the entity's in their order: by place,
+/// since by name each is looked up in a map.
 fn read(row: &QueryResult) -> Result<Model, DbErr> {
     let (id, name, email, created_at, updated_at) = row.try_get_many_by_index()?;
     Ok(Model {
@@ -77,7 +79,8 @@ fn read(row: &QueryResult) -> Result<Model, DbErr> {
 }
 
 fn find_statement(backend: DbBackend, id: i64) -> Statement {
-    // Without the `LIMIT` that SeaORM's `one` adds: there is one row at most, and PostgreSQL needs a tenth of its time for that node.
+    // Without the `LIMIT` that SeaORM's `one` adds: there is one row at most, and PostgreSQL needs
+    // a tenth of its time for that node.
     static FIND: Fixed<Entity> = Fixed::new(|| Entity::find_by_id(0));
     FIND.with(backend, [id.into()])
 }
@@ -127,7 +130,8 @@ pub(super) async fn delete<C: ConnectionTrait>(db: &C, id: i64) -> Result<bool, 
     Ok(Entity::delete_by_id(id).exec(db).await?.rows_affected > 0)
 }
 
-/// Now, as exactly as every one of the databases keeps it: what is answered after a write is what is read later.
+/// Now, as exactly as every one of the databases keeps it: what is answered after a write is what
+/// is read later.
 fn now() -> DateTime<Utc> {
     let now = Utc::now();
     now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)

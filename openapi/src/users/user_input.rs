@@ -17,9 +17,10 @@ use crate::{
 const MAX_NAME: usize = 200;
 const MAX_EMAIL: usize = 254;
 
-/// White space, a character that is not, 198 of any kind and another that is not, white space; none of them a control character
-/// (PostgreSQL takes no NUL, and none of them belongs in a name). White space is Unicode's, written out: what `\s` means differs
-/// from one regular expression engine to the next.
+/// A name with optional white space around it: 1 to 200 characters that begin and end with
+/// something else than white space. No control characters, since PostgreSQL accepts no NUL and none
+/// belongs in a name. White space is Unicode's, written out, since the meaning of `\s` differs
+/// between regular expression engines.
 const NAME_PATTERN: &str = concat!(
     r"^[\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*",
     r"[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
@@ -28,8 +29,8 @@ const NAME_PATTERN: &str = concat!(
     r"[\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
 );
 
-/// The addresses of RFC 5321 less quoted local parts, address literals and names outside ASCII; whether two addresses are the same
-/// could not be told the same way by every database.
+/// The addresses of RFC 5321 without quoted local parts, address literals and names outside ASCII,
+/// which databases would compare in different ways.
 const EMAIL_PATTERN: &str = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$";
 
 /// A user as a client writes it.
@@ -56,7 +57,7 @@ impl Type for UserInput {
     fn register(registry: &mut Registry) {
         registry.create_schema::<Self, _>(Self::name().into_owned(), |_| {
             let name = MetaSchema {
-                description: Some("1 to 200 characters, not counting white space around them, which is taken off."),
+                description: Some("1 to 200 characters, not counting white space around them, which is removed."),
                 min_length: Some(1),
                 pattern: Some(NAME_PATTERN.to_owned()),
                 ..MetaSchema::new("string")
@@ -74,7 +75,8 @@ impl Type for UserInput {
                     ("name", MetaSchemaRef::Inline(Box::new(name))),
                     ("email", MetaSchemaRef::Inline(Box::new(email))),
                 ],
-                // As many as are required: no others. The document says it as `additionalProperties: false`.
+                // As many as are required: no others. The document says it as
+                // `additionalProperties: false`.
                 max_properties: Some(2),
                 example: Some(json!({"name": "John Doe", "email": "john@tenant1.com"})),
                 ..MetaSchema::new("object")
@@ -134,7 +136,8 @@ fn check_email(email: String, faults: &mut Vec<Fault>) -> Option<String> {
     None
 }
 
-/// Whether it is what [`EMAIL_PATTERN`] documents and RFC 5321 allows: the lengths of its parts, where dots and hyphens may stand.
+/// Whether the text matches [`EMAIL_PATTERN`] and RFC 5321's rules for the lengths of its parts and
+/// the places of dots and hyphens.
 fn is_email(text: &str) -> bool {
     let local = |b: u8| b.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&b);
     let domain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');

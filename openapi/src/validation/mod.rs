@@ -68,7 +68,7 @@ impl Tee {
     }
 }
 
-/// An operation whose bad requests are answered with all their faults.
+/// An operation that answers a bad request with all its faults.
 pub(crate) struct Checked {
     pub(crate) endpoint: Arc<dyn DynEndpoint<Output = Response>>,
     pub(crate) rules: Rules,

@@ -145,7 +145,7 @@ fn cookie_values(headers: &HeaderMap, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The text of a parameter as what its schema expects; as it is if it is none.
+/// Converts a parameter's text to the type of its schema; leaves it a text if it does not fit.
 fn typed(text: &str, schema: &Value) -> Value {
     let read = match schema["type"].as_str() {
         Some("integer") => text

@@ -40,7 +40,7 @@ impl Schema {
         found.unwrap_or(own)
     }
 
-    /// Each way in which `value` is not what the schema says: where, and what is wrong.
+    /// The faults of `value`: the place and the message of each.
     pub(super) fn faults(&self, value: &Value) -> Vec<(String, String)> {
         let validator = self.validator.get_or_init(|| {
             let mut options = jsonschema::options()
@@ -73,8 +73,8 @@ const FORMATS: &[Format] = &[
     ("uuid", |text| uuid::Uuid::parse_str(text).is_ok()),
 ];
 
-/// Rewrites a schema of OpenAPI 3.0 as one of JSON Schema. poem-openapi takes a `null` where a
-/// member may be absent.
+/// Rewrites a schema of OpenAPI 3.0 as one of JSON Schema. poem-openapi accepts `null` for an
+/// optional member.
 fn adapt(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -129,9 +129,9 @@ fn words(error: &ValidationError<'_>) -> Vec<(String, String)> {
             if let Some(others) = others.filter(|others| !others.is_empty()) {
                 return others.iter().flat_map(words).collect();
             }
-            "has none of the forms that are allowed".to_owned()
+            "matches none of the allowed forms".to_owned()
         }
-        Wrong::OneOfNotValid { .. } => "has none of the forms that are allowed".to_owned(),
+        Wrong::OneOfNotValid { .. } => "matches none of the allowed forms".to_owned(),
         Wrong::Type { kind } => format!("is not {}", type_names(kind)),
         Wrong::Enum { options } => format!("is not one of {}", listed(options)),
         Wrong::Constant { expected_value } => format!("is not {}", quoted(expected_value)),
@@ -165,7 +165,7 @@ fn broken_bound(kind: &Wrong) -> String {
         Wrong::MinItems { limit } => format!("has fewer than {limit} items"),
         Wrong::MaxItems { limit: 1 } => "has more than 1 item".to_owned(),
         Wrong::MaxItems { limit } => format!("has more than {limit} items"),
-        Wrong::UniqueItems => "holds the same item twice".to_owned(),
+        Wrong::UniqueItems => "contains the same item twice".to_owned(),
         _ => "is not valid".to_owned(),
     }
 }
