@@ -1,4 +1,5 @@
-//! The resolver `chain`: several resolvers, asked in order. The first that finds a tenant decides, or all must find the same one.
+//! The resolver `chain`: several resolvers, asked in order. The first that finds a tenant decides,
+//! or all must find the same one.
 
 use std::{fmt, sync::Arc};
 
@@ -10,7 +11,7 @@ use tenantry_core::{
     BuildContext, BuildError, Plugin, RequestHead, Resolution, ResolveError, TenantLocation, TenantResolver,
 };
 
-/// How many chains may stand within one another.
+/// The most nested chains.
 const MAX_DEPTH: usize = 8;
 
 /// How many sets of credentials the OpenAPI document may have to offer for a chain.
@@ -19,16 +20,16 @@ const MAX_COMBINATIONS: usize = 64;
 /// How many resolvers one chain may have.
 const MAX_RESOLVERS: usize = 32;
 
-/// Asks several resolvers in order, and takes the first answer or demands the same answer from every one.
+/// Asks several resolvers in order. It uses the first answer, or demands the same answer from all.
 ///
-/// A malformed name or a bad token in any resolver that is asked refuses the request; the next one is not asked in its place.
+/// A malformed name or a bad token refuses the request; the next resolver is not asked instead.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChainConfig {
     /// The resolvers in their order, each a mapping with its `type`. A chain may hold another.
     #[schemars(length(min = 1, max = 32), extend("items" = {"x-tenantry-plugin": "resolver"}))]
     pub resolvers: Vec<Value>,
-    /// Whether one of them is enough, or every one must find the tenant.
+    /// Whether the first resolver that finds a tenant decides, or all of them must agree.
     #[serde(default)]
     pub agreement: Agreement,
 }
@@ -37,12 +38,12 @@ pub struct ChainConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Agreement {
-    /// The first that finds one decides; the others are not asked. A client that leaves out what an earlier one reads is
-    /// believed in what a later one reads: a token is no protection where a header comes after it.
+    /// The first resolver that finds a tenant decides. A client can omit what an earlier resolver
+    /// reads, and then a later one decides: a token is no protection if a header comes after it.
     #[default]
     First,
-    /// Every one is asked, and every one must find a tenant, and the same: with a `jwt` among them, a request without a token is
-    /// refused.
+    /// Every resolver must find a tenant, and all of them the same one. With a `jwt` among them, a
+    /// request without a token is refused.
     All,
 }
 
@@ -107,7 +108,7 @@ resolvers:
     }
 }
 
-/// How many chains stand within one another below this one, counted no further than `limit`.
+/// The depth of nested chains below this one, counted up to `limit`.
 fn depth(resolvers: &[Value], limit: usize) -> usize {
     if limit == 0 {
         return 0;
@@ -122,7 +123,7 @@ fn depth(resolvers: &[Value], limit: usize) -> usize {
         .unwrap_or(0)
 }
 
-/// How many prefixes would have to be taken off the path: the router takes off one.
+/// The number of path prefixes. The router can take off only one.
 fn paths(location: &TenantLocation) -> usize {
     match location {
         TenantLocation::Path { .. } => 1,
@@ -151,8 +152,9 @@ impl ChainResolver {
         Ok(Resolution::Absent)
     }
 
-    /// A tenant only if every resolver finds it. A request in which none finds one is absent, so that a chain around this one can
-    /// go on; one that names its tenant in some of the places is refused.
+    /// A tenant only if every resolver finds it. A request in which none finds one is absent, so
+    /// that a chain around this one can go on; one that names its tenant in some of the places is
+    /// refused.
     async fn all(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
         let mut agreed = Resolution::Absent;
         let mut missing = Vec::new();

@@ -13,8 +13,8 @@ use crate::one_value::one_value;
 
 /// Reads the tenant from a cookie.
 ///
-/// The cookie may be there twice with the same value; two different values are refused. A value in double quotes is read
-/// without them.
+/// The cookie may be there twice with the same value; two different values are refused. A value in
+/// double quotes is read without them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieConfig {
@@ -79,8 +79,8 @@ impl TenantResolver for CookieResolver {
 }
 
 impl CookieResolver {
-    /// The value of one `name=value`, where it is this cookie (RFC 6265 §4.2.1). The other cookies' bytes are nobody's concern
-    /// here, so that a strange one among them does no harm.
+    /// The value of one `name=value`, if it is this cookie (RFC 6265 §4.2.1). Other cookies are not
+    /// checked, so a malformed one among them does no harm.
     fn value<'a>(&self, pair: &'a [u8]) -> Option<&'a [u8]> {
         let equals = pair.iter().position(|b| *b == b'=')?;
         let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());

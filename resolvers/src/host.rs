@@ -1,4 +1,4 @@
-//! The resolver `host`: each host name stands for a tenant.
+//! The resolver `host`: a map from host names to tenants.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,8 +13,9 @@ use crate::host_name;
 
 /// Reads the tenant from the whole host name, by a map from names to tenants.
 ///
-/// A host that is not in the map names no tenant. Host names do not tell upper from lower case. A forwarded host counts only
-/// from `server.trusted_proxies`, in the header that `server.forwarded` names.
+/// A host that is not in the map names no tenant. Upper and lower case make no difference. A
+/// forwarded host counts only from `server.trusted_proxies`, in the header that `server.forwarded`
+/// names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {

@@ -2,7 +2,8 @@
 
 use tenantry_core::{MalformedReason, RequestHead, Resolution, ResolveError, TenantId};
 
-/// A host name of the configuration in the form that [`normal`] gives: lower case, without the root's dot.
+/// A host name of the configuration in the form that [`normal`] gives: lower case, without the
+/// root's dot.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -29,18 +30,18 @@ pub(crate) fn checked(written: &str) -> Result<String, &'static str> {
     Ok(name.to_ascii_lowercase())
 }
 
-/// A request's host name for comparison: names do not tell upper from lower case (RFC 4343), and `example.com.` is
-/// `example.com`.
+/// A request's host name for comparison: in lower case (RFC 4343), and without the dot at the end
+/// of `example.com.`.
 pub(crate) fn normal(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// The tenant that a request's host names, by `read`.
+/// The tenant of a request's host, found by `read`.
 ///
 /// # Errors
-/// The host cannot be read, or is no tenant's; [`ResolveError::Mismatch`] if a trusted proxy
-/// forwarded a host of another tenant than the request's own host names: one of the two is the
-/// client's.
+/// The host cannot be read, or belongs to no tenant. [`ResolveError::Mismatch`] if the forwarded
+/// host of a trusted proxy and the request's own host name different tenants, since a client may
+/// have set one of them.
 pub(crate) fn tenant_of(
     request: &RequestHead<'_>,
     read: impl Fn(&str) -> Result<Option<TenantId>, ResolveError>,

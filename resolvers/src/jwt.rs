@@ -27,41 +27,47 @@ use self::issuer::Issuer;
 pub use self::texts::Texts;
 use crate::one_value::one_value;
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is accepted, in bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Reads the tenant from a claim of a signed token (a JWT) in `Authorization: Bearer`.
 ///
-/// The signature is verified, `exp` must be there and in the future, `nbf` must not be in the future, and `iss` and `aud` must
-/// be what is configured here. Exactly one of `secret`, `public_key` and `jwks_url` says whose signature is believed; or `issuers` lists several
-/// issuers with these keys, of which a token's `iss` chooses one.
+/// The signature is verified, `exp` must be there and in the future, `nbf` must not be in the
+/// future, and `iss` and `aud` must be what is configured here. Exactly one of `secret`,
+/// `public_key` and `jwks_url` gives the key that verifies signatures. Or `issuers` lists several
+/// issuers with their own keys, and a token's `iss` chooses one.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JwtConfig {
-    /// The claim that holds the tenant's id. Dots go deeper: `org.tenant` is the member `tenant` of the claim `org`, unless there is
-    /// a claim whose name has these dots itself.
+    /// The claim that holds the tenant's id. Dots go deeper: `org.tenant` is the member `tenant` of
+    /// the claim `org`, unless a claim is itself named `org.tenant`.
     pub claim: String,
-    /// The signature algorithms that are accepted; without it, all that fit the key. With a `jwks_url`, a key that
-    /// names its own algorithm is used with no other.
+    /// The signature algorithms that are accepted; without it, all that fit the key. With a
+    /// `jwks_url`, a key that names its own algorithm is used with no other.
     pub algorithms: Option<Vec<JwtAlgorithm>>,
-    /// The issuer that a token's `iss` must name: one text, or a list of which it must be one. Without it, `iss` is not looked at.
+    /// The issuer that a token's `iss` must name: one text, or a list of allowed ones. Without it,
+    /// `iss` is not checked.
     pub issuer: Option<Texts>,
-    /// The audience that a token's `aud` must name: one text, or a list of which one must be there. Without it, `aud` is
-    /// not looked at, and a token that the issuer made for another service is accepted.
+    /// The audience that a token's `aud` must name: one text, or a list of allowed ones. Without
+    /// it, `aud` is not checked, and a token that the issuer made for another service is accepted.
     pub audience: Option<Texts>,
-    /// How far the clocks of issuer and server may be apart, for `exp` and `nbf`: whole seconds, at most 10 minutes.
+    /// How far the clocks of issuer and server may be apart, for `exp` and `nbf`: whole seconds, at
+    /// most 10 minutes.
     pub leeway: HumanDuration,
-    /// The secret that issuer and server share, for HS256, HS384 and HS512; at least 32 bytes are advised.
+    /// The secret that issuer and server share, for HS256, HS384 and HS512; at least 32 bytes are
+    /// advised.
     #[schemars(with = "Option<String>")]
     pub secret: Option<SecretString>,
-    /// The issuer's public key: PEM text, or the path of a file that holds it. RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519.
+    /// The issuer's public key: PEM text, or the path of a file that holds it. RSA of 2048 to 8192
+    /// bits, P-256, P-384 or Ed25519.
     pub public_key: Option<String>,
-    /// Where the issuer publishes its keys (a JWK Set, RFC 7517 §5). It is read at the first request, every 10 minutes, and if no known
-    /// key has signed a token, for that at most every 10 seconds. The keys known last stay in use for up to 24 hours while it cannot be
-    /// read. Plain `http` is for loopback addresses only.
+    /// The URL at which the issuer publishes its keys (a JWK Set, RFC 7517 §5). Tenantry reads it
+    /// at the first request, then every 10 minutes, and also if no known key has signed a token,
+    /// but for that at most every 10 seconds. While it cannot be read, the last known keys stay in
+    /// use for up to 24 hours. Plain `http` is allowed for loopback addresses only.
     pub jwks_url: Option<String>,
-    /// Several issuers, such as one for each customer. Then `claim` and `leeway` beside it are for those that have none of their own, and
-    /// the other keys are in the list.
+    /// Several issuers, such as one for each customer. Then `claim` and `leeway` outside the list
+    /// are the defaults for the issuers in it, and all other keys are in the list.
     pub issuers: Option<Vec<IssuerConfig>>,
 }
 
@@ -71,13 +77,14 @@ pub struct JwtConfig {
 pub struct IssuerConfig {
     /// The `iss` of its tokens: one text, or a list. No two issuers have one in common.
     pub issuer: Option<Texts>,
-    /// The only tenant that its tokens can name. A token without the claim names it too. The tokens of other issuers cannot name it.
+    /// The only tenant that its tokens can name. A token without the claim names it too. The tokens
+    /// of other issuers cannot name it.
     pub tenant: Option<String>,
     /// The claim that holds the tenant's id.
     pub claim: Option<String>,
     /// The signature algorithms that are accepted; without it, all that fit the key.
     pub algorithms: Option<Vec<JwtAlgorithm>>,
-    /// The audience that a token's `aud` must name: one text, or a list of which one must be there.
+    /// The audience that a token's `aud` must name: one text, or a list of allowed ones.
     pub audience: Option<Texts>,
     /// How far the clocks of issuer and server may be apart.
     pub leeway: Option<HumanDuration>,
@@ -86,7 +93,7 @@ pub struct IssuerConfig {
     pub secret: Option<SecretString>,
     /// The issuer's public key: PEM text, or the path of a file that holds it.
     pub public_key: Option<String>,
-    /// Where the issuer publishes its keys.
+    /// The URL at which the issuer publishes its keys.
     pub jwks_url: Option<String>,
 }
 
@@ -193,7 +200,7 @@ jwks_url: https://login.example.com/.well-known/jwks.json
 }
 
 impl JwtConfig {
-    /// The issuers, each with all that is its own, and whether there is one that is not in a list.
+    /// The issuers, each with its complete settings, and whether `issuers` was left out.
     fn listed(&mut self) -> Result<(Vec<IssuerConfig>, bool), BuildError> {
         let own = IssuerConfig {
             issuer: self.issuer.take(),
@@ -236,7 +243,8 @@ impl IssuerConfig {
     }
 }
 
-/// The claim's name goes into `WWW-Authenticate`, whose quoted texts hold these characters only (RFC 6750 §3).
+/// The claim's name goes into `WWW-Authenticate`, and a quoted text there allows these characters
+/// only (RFC 6750 §3).
 fn check_claim(claim: &str) -> Result<(), BuildError> {
     let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
     match claim {
@@ -252,8 +260,8 @@ fn check_claim(claim: &str) -> Result<(), BuildError> {
 
 #[async_trait]
 impl TenantResolver for JwtResolver {
-    /// Without an `Authorization` header of the scheme `Bearer` the tenant is absent, so that a chain goes on to its next
-    /// resolver. With one, whatever is wrong with the token refuses the request.
+    /// Without an `Authorization` header of the scheme `Bearer` the tenant is absent, and a chain
+    /// continues with its next resolver. With one, any fault of the token refuses the request.
     async fn resolve(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError> {
         let Some(token) = bearer(request)? else {
             return Ok(Resolution::Absent);
@@ -295,7 +303,8 @@ impl TenantResolver for JwtResolver {
 }
 
 impl JwtResolver {
-    /// The issuer that a token names. The token is not verified yet: that issuer's keys do it, and its name is a part of it.
+    /// The issuer that a token names. The token is not verified yet; that issuer's keys then verify
+    /// it, its `iss` included.
     fn issuer_of(&self, token: &str) -> Result<&Issuer, ResolveError> {
         match &*self.issuers {
             [only] => Ok(only),
@@ -312,7 +321,7 @@ impl JwtResolver {
     }
 }
 
-/// A token that is there and not good (RFC 6750 §3.1).
+/// Refuses an invalid token (RFC 6750 §3.1).
 fn refused(description: impl Into<String>) -> ResolveError {
     ResolveError::Unauthenticated {
         error: Some("invalid_token"),
@@ -320,7 +329,8 @@ fn refused(description: impl Into<String>) -> ResolveError {
     }
 }
 
-/// The token of `Authorization: Bearer` (RFC 6750 §2.1); `None` without that header, or with another scheme in it.
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1); `None` without that header, or with
+/// another scheme in it.
 fn bearer<'a>(request: &RequestHead<'a>) -> Result<Option<&'a str>, ResolveError> {
     let lines = request.headers.get_all(header::AUTHORIZATION);
     let line = one_value(lines).map_err(|reason| ResolveError::malformed("the header `Authorization`", reason))?;
@@ -338,8 +348,8 @@ fn bearer<'a>(request: &RequestHead<'a>) -> Result<Option<&'a str>, ResolveError
     }
 }
 
-/// The claim of that name; a part of the name before a dot may be an object that holds the rest. A name that is there as a whole
-/// goes first, since names such as `https://example.com/tenant` have dots themselves.
+/// The claim of that name. A dot leads into a nested object. A claim with the whole name takes
+/// precedence, since names such as `https://example.com/tenant` contain dots.
 fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         name.match_indices('.').find_map(|(dot, _)| {

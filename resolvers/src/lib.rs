@@ -1,5 +1,5 @@
-//! The ways a request can name its tenant: one file each, and each one a [`TenantResolver`](tenantry_core::TenantResolver)
-//! that configuration chooses by its `TYPE`.
+//! The resolvers, one file each. Each implements [`TenantResolver`](tenantry_core::TenantResolver),
+//! and the configuration chooses one by its `TYPE`.
 
 mod chain;
 mod cookie;

@@ -1,8 +1,8 @@
-//! What may stand in a request once, or again with the same value.
+//! Values that a request may contain once, or again with the same value.
 
 use tenantry_core::MalformedReason;
 
-/// The only value there is; `None` without any, and an error when two differ.
+/// The single value; `None` if there is none, an error if two differ.
 pub(crate) fn one_value<T: PartialEq>(values: impl IntoIterator<Item = T>) -> Result<Option<T>, MalformedReason> {
     let mut values = values.into_iter();
     let Some(first) = values.next() else {

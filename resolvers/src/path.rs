@@ -8,13 +8,15 @@ use tenantry_core::{
     TenantResolver,
 };
 
-/// Reads the tenant from the path, as in `/t/tenant1/api/v1/tenant/info`; the rest is routed as if the prefix were absent.
+/// Reads the tenant from the path, as in `/t/tenant1/api/v1/tenant/info`; the rest is routed as if
+/// the prefix were absent.
 ///
-/// The path is compared as it was sent, nothing decoded: an encoded character or a dot segment in the tenant's place is refused.
+/// The path is compared as sent, without decoding. An encoded character or a dot segment in the
+/// tenant's place is refused.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PathConfig {
-    /// What stands before the tenant: one or more segments, each with its slash in front.
+    /// The path before the tenant: one or more segments, each with its slash in front.
     #[schemars(regex(pattern = r"^(/[A-Za-z0-9._~-]+)+$"))]
     pub prefix: String,
 }
@@ -67,7 +69,7 @@ impl TenantResolver for PathResolver {
             return Ok(Resolution::Absent);
         };
         let (raw, behind) = rest.split_once('/').unwrap_or((rest, ""));
-        // Whoever stands in front may have read `/t/tenant1/../tenant2/` as the other tenant's.
+        // A proxy in front may have read `/t/tenant1/../tenant2/` as the path of the other tenant.
         if behind.split('/').any(is_dot_segment) {
             return Err(malformed(TenantIdError::ForbiddenCharacter));
         }
@@ -81,7 +83,8 @@ impl TenantResolver for PathResolver {
     }
 }
 
-/// Whether a segment is `.` or `..`, written out or percent-encoded (RFC 3986 §5.2.4, WHATWG URL §4.1).
+/// Whether a segment is `.` or `..`, written out or percent-encoded (RFC 3986 §5.2.4, WHATWG URL
+/// §4.1).
 fn is_dot_segment(segment: &str) -> bool {
     let mut rest = segment.as_bytes();
     let mut dots = 0;

@@ -15,7 +15,8 @@ use crate::one_value::one_value;
 
 /// Reads the tenant from a query parameter.
 ///
-/// Its name and value are percent-decoded once. It may be there twice with the same value; two different values are refused.
+/// Its name and value are percent-decoded once. It may be there twice with the same value; two
+/// different values are refused.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueryConfig {

@@ -11,13 +11,13 @@ use crate::host_name;
 
 /// Reads the tenant from the host name, as in `tenant1.example.com`.
 ///
-/// Exactly one label may stand before the domain. Host names do not tell upper from lower case, so the label is read in lower
-/// case. The domain itself and any other domain name no tenant. A forwarded host counts only from
-/// `server.trusted_proxies`, in the header that `server.forwarded` names.
+/// Exactly one label must precede the domain. The label is converted to lower case, since host
+/// names ignore case. The domain itself and any other domain name no tenant. A forwarded host
+/// counts only from `server.trusted_proxies`, in the header that `server.forwarded` names.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubdomainConfig {
-    /// The domain that the tenants' labels stand before, such as `example.com`; without a port.
+    /// The domain below which each tenant has a label, such as `example.com`; without a port.
     pub domain: String,
 }
 

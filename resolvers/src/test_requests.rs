@@ -2,14 +2,14 @@
 
 use http::{HeaderName, HeaderValue, Request, Uri};
 
-/// A request for `target`; `None` where a request line cannot hold it.
+/// A request for `target`; `None` if a request line cannot contain it.
 pub(crate) fn get(target: impl AsRef<[u8]>) -> Option<Request<()>> {
     let mut request = Request::new(());
     *request.uri_mut() = Uri::try_from(target.as_ref()).ok()?;
     Some(request)
 }
 
-/// A request with these headers; `None` where a header cannot hold one of the values.
+/// A request with these headers; `None` if a header cannot contain one of the values.
 pub(crate) fn with<V: AsRef<[u8]>>(name: &str, values: impl IntoIterator<Item = V>) -> Option<Request<()>> {
     let name: HeaderName = name.parse().ok()?;
     let mut request = get("/api/v1/tenant/info")?;

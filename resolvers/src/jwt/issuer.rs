@@ -1,4 +1,5 @@
-//! One issuer of tokens: whose signature it is, and what its tokens must say.
+//! One issuer of tokens: the keys that verify its signatures, and the claims that its tokens must
+//! have.
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
@@ -25,18 +26,18 @@ const ADVISED_SECRET_BYTES: usize = 32;
 /// One issuer.
 #[derive(Debug)]
 pub(super) struct Issuer {
-    /// What its tokens name in `iss`; empty if that is not looked at.
+    /// The accepted values of `iss`; empty if `iss` is not checked.
     names: Vec<String>,
     /// The only tenant that its tokens can name.
     pub(super) tenant: Option<TenantId>,
     pub(super) claim: String,
     keys: Keys,
-    /// One for each algorithm that is accepted. The library's own list in a `Validation` must be of one family, and it does not
-    /// bind a key to an algorithm.
+    /// One for each algorithm that is accepted. The library's own list in a `Validation` must be of
+    /// one family, and it does not bind a key to an algorithm.
     validations: Vec<(Algorithm, Validation)>,
 }
 
-/// Whose signature is believed.
+/// The keys that verify signatures.
 #[derive(Debug)]
 enum Keys {
     One(Key),
@@ -125,7 +126,7 @@ impl Issuer {
         self.names.iter().any(|own| own == name)
     }
 
-    /// What this issuer and another one must not both have.
+    /// Returns an error for a value that this issuer and another one must not share.
     pub(super) fn conflict(&self, other: &Self) -> Option<BuildError> {
         let shares_name = other.names.iter().any(|name| self.is_named(name));
         let shares_tenant = self.tenant.is_some() && self.tenant == other.tenant;
@@ -135,11 +136,12 @@ impl Issuer {
         Some(BuildError::key(key, "is that of another issuer in the list"))
     }
 
-    /// The claims of a token whose signature, issuer, audience and times are right.
+    /// Returns the claims of a token after verifying its signature, issuer, audience and times.
     pub(super) async fn verified(&self, token: &str) -> Result<Map<String, Value>, ResolveError> {
         let header = jsonwebtoken::decode_header(token)
             .map_err(|_| refused("the token is not a signed JWT with an algorithm that is known"))?;
-        // RFC 7515 §4.1.11: what is critical must be understood, and no extension is. The library does not look at it.
+        // RFC 7515 §4.1.11: what is critical must be understood, and no extension is. The library
+        // does not look at it.
         if header.crit.is_some() {
             return Err(refused(
                 "the token has critical header parameters that are not understood",
@@ -161,7 +163,7 @@ impl Issuer {
     }
 }
 
-/// Why a token is refused that no key has signed.
+/// The reason for refusing a token that no known key has signed.
 pub(super) const WRONG_SIGNATURE: &str = "the token's signature is wrong";
 
 /// The leeway in seconds, which is what the library counts in.
@@ -176,7 +178,8 @@ fn leeway_seconds(leeway: HumanDuration) -> Result<u64, BuildError> {
     Ok(seconds)
 }
 
-/// The algorithms that are accepted: those that are configured, each of which must fit the key; without any, all that fit.
+/// The algorithms that are accepted: those that are configured, each of which must fit the key;
+/// without any, all that fit.
 fn narrowed(
     configured: Option<Vec<Algorithm>>,
     fitting: &[Algorithm],
@@ -241,13 +244,14 @@ async fn public_key(written: &str, context: &BuildContext) -> Result<Key, BuildE
     from_pem(&pem)
 }
 
-/// What holds whatever the algorithm is.
+/// The checks that do not depend on the algorithm.
 fn validation(leeway: u64, issuer: Option<&Texts>, audience: Option<&Texts>) -> Result<Validation, BuildError> {
     let mut validation = Validation::default();
     let mut required = vec!["exp"];
     validation.leeway = leeway;
     validation.validate_nbf = true;
-    // RFC 7519 §4.1.4: not "on or after" that second, where the library alone would still accept the token on it.
+    // RFC 7519 §4.1.4: a token is invalid "on or after" that second. The library alone would still
+    // accept it during that second.
     validation.reject_tokens_expiring_in_less_than = 1;
     validation.validate_aud = audience.is_some();
     let empty = |texts: &Texts| texts.0.is_empty() || texts.0.iter().any(String::is_empty);

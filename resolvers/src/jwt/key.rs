@@ -7,10 +7,10 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a shared secret can sign with.
+/// The algorithms for a shared secret.
 pub(super) const SECRET_ALGORITHMS: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 
-/// What a private key can sign with, and its public key verify.
+/// The algorithms for a pair of a private and a public key.
 pub(super) const PUBLIC_KEY_ALGORITHMS: &[Algorithm] = &[
     Algorithm::RS256,
     Algorithm::RS384,
@@ -32,15 +32,15 @@ const RSA_ALGORITHMS: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
-/// The labels of PEM text that holds a public key (RFC 7468 §13, and PKCS#1's own).
+/// The PEM labels of public keys (RFC 7468 §13, and PKCS#1's own).
 const PEM_LABELS: [&str; 2] = ["-----BEGIN PUBLIC KEY-----", "-----BEGIN RSA PUBLIC KEY-----"];
 
 /// A key that verifies tokens. It prints nothing of itself.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// Its `kid`, where it is one of a published set.
+    /// Its `kid`, if it comes from a published set.
     pub(super) id: Option<String>,
-    /// What it may be used with: a key that is used with another algorithm than it was made for proves nothing
+    /// The algorithms that it may be used with. A signature by any other algorithm proves nothing
     /// (RFC 8725 §3.1).
     pub(super) algorithms: Vec<Algorithm>,
     /// The key itself.
@@ -48,7 +48,8 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The public key in PEM text; `None` where it holds none that can be used. A private key or a certificate is none.
+    /// The public key in PEM text; `None` if there is no usable one. A private key or a certificate
+    /// is not usable.
     pub(super) fn from_pem(pem: &str) -> Option<Self> {
         let pem = pem.trim();
         if !PEM_LABELS.iter().any(|label| pem.starts_with(label)) {
@@ -63,8 +64,8 @@ impl Key {
         Self::from_jwk(&Jwk::from_decoding_key(&key, None).ok()?)
     }
 
-    /// A published public key; `None` for what cannot be used: another purpose, algorithm or size, or a shared secret,
-    /// which is none once it is published.
+    /// A published public key; `None` for an unusable one: another purpose, algorithm or size, or a
+    /// shared secret, which is no longer secret once it is published.
     fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let is_for_signatures = match (&jwk.common.public_key_use, &jwk.common.key_operations) {
             (Some(purpose), _) => *purpose == PublicKeyUse::Signature,
@@ -100,10 +101,10 @@ impl Key {
         })
     }
 
-    /// The usable keys of a JWK Set. One that is not understood is left out, as RFC 7517 §5 says.
+    /// The usable keys of a JWK Set. Unknown kinds of keys are skipped, as RFC 7517 §5 says.
     ///
     /// # Errors
-    /// Where it is no JWK Set.
+    /// The JSON is not a JWK Set.
     pub(super) fn set_from_json(json: &[u8]) -> serde_json::Result<Vec<Self>> {
         #[derive(Deserialize)]
         struct JwkSet {
@@ -115,7 +116,8 @@ impl Key {
     }
 }
 
-/// Whether the key has a size that the cryptography takes; with another, every signature would be called wrong.
+/// Whether the cryptography library supports the key's size. With another size it would report
+/// every signature as wrong.
 fn has_usable_size(key: &DecodingKey, fitting: &[Algorithm]) -> bool {
     use jsonwebtoken::DecodingKeyKind::{RsaModulusExponent, SecretOrDer};
     match (key.kind(), fitting) {

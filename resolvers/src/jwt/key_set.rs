@@ -1,4 +1,4 @@
-//! The keys that an issuer publishes, fetched and kept.
+//! The published keys of an issuer: fetched, cached and refreshed.
 
 use std::{
     net::IpAddr,
@@ -24,22 +24,24 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest key set that is read, in bytes.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// How old the keys get before they are fetched anew, while they stay in use.
+/// The age at which keys are fetched again. They stay in use meanwhile.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
 
-/// How old the keys may get while they cannot be fetched anew: an issuer that was broken into withdraws its keys.
+/// The longest time that keys are used while they cannot be fetched again. It is bounded, since a
+/// compromised issuer withdraws its keys.
 const MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The most keys that are tried for one token: each signature costs time.
+/// The most keys that are tried for one token, since each check of a signature costs time.
 const MOST_TRIED: usize = 16;
 
-/// The least time from one fetch for an unknown key to the next, and from any attempt to one that only renews.
+/// The least time between two fetches for unknown keys, and from any attempt to the next refresh.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The least time from a failed attempt to the next, as long as no key is known at all.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The keys at one URL. Reading them takes no lock; they are fetched when they are used, one fetch at a time.
+/// The keys at one URL. Reading them takes no lock; they are fetched when they are used, one fetch
+/// at a time.
 #[derive(Debug)]
 pub(super) struct KeySet(Arc<Shared>);
 
@@ -63,26 +65,26 @@ struct Fetched {
 struct Attempts {
     /// Its sender is dropped when the running fetch is over.
     running: Option<watch::Receiver<()>>,
-    /// When the last one began or, once it is over, ended.
+    /// When the last fetch ended, or began if it still runs.
     last: Option<Instant>,
-    /// When the last one began that an unknown key caused.
+    /// When the last fetch for an unknown key began.
     last_search: Option<Instant>,
-    /// Why the last one failed.
+    /// Why the last fetch failed.
     failure: Option<Arc<FetchError>>,
 }
 
 /// Why keys are fetched.
 #[derive(Debug, Clone, Copy)]
 enum Cause {
-    /// None are known.
+    /// No keys are known.
     First,
-    /// Those that are known are old.
+    /// The known keys are old.
     Age,
     /// No known key has signed a token.
     UnknownKey,
 }
 
-/// Why a key set could not be had.
+/// Why a key set could not be fetched.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error("the request for the key set failed")]
@@ -99,13 +101,13 @@ enum FetchError {
 
 impl From<reqwest::Error> for FetchError {
     fn from(error: reqwest::Error) -> Self {
-        // A URL may hold a password or a key of its own.
+        // A URL may contain a password or a key.
         Self::Request(error.without_url())
     }
 }
 
 impl KeySet {
-    /// The keys at `url`, as far as they fit the accepted algorithms. Nothing is fetched yet.
+    /// The keys at `url` that fit the accepted algorithms. They are fetched at the first use.
     pub(super) async fn new(url: &str, accepted: Vec<Algorithm>) -> Result<Self, BuildError> {
         let wrong = |reason: &str| BuildError::key("jwks_url", reason);
         let url = Url::parse(url).map_err(|error| wrong("is not a URL").with_source(error))?;
@@ -135,9 +137,10 @@ impl KeySet {
         })))
     }
 
-    /// The result of `verify` with the key that signed a token with this `kid` and algorithm; `verify` returns `None` for a wrong
-    /// signature. If the token names its key, no other one is tried. If no known key has signed the token, the keys are fetched
-    /// anew, at most once in each [`INTERVAL`]: the issuer may have changed them.
+    /// The result of `verify` with the key that signed a token with this `kid` and algorithm;
+    /// `verify` returns `None` for a wrong signature. If the token names its key, no other one is
+    /// tried. If no known key has signed the token, the keys are fetched again, since the issuer
+    /// may have changed them, but at most once in each [`INTERVAL`].
     pub(super) async fn verify<T>(
         &self,
         id: Option<&str>,
@@ -161,7 +164,7 @@ impl KeySet {
             self.0.start_fetch(Cause::Age);
         }
         let mut tried = fetched.verify(id, algorithm, &verify)?;
-        // A key that has the name and did not sign the token will not do so later.
+        // If the named key is known and did not sign the token, fetching again cannot help.
         let may_be_new = |tried: &Tried<T>| matches!(tried, Tried::Unknown) || (id.is_none() && !tried.is_verified());
         if may_be_new(&tried) && fetched.at < asked_at {
             self.0.fetch_and_wait(Cause::UnknownKey).await;
@@ -171,7 +174,7 @@ impl KeySet {
         }
         match tried {
             Tried::Verified(claims) => Ok(claims),
-            // The keys that are known are too old to tell.
+            // The known keys are too old to decide.
             tried if may_be_new(&tried) && self.0.lock().failure.is_some() => Err(self.0.unavailable(INTERVAL)),
             Tried::Unknown => Err(refused("the token is signed with an unknown key")),
             Tried::WrongSignature => Err(refused(WRONG_SIGNATURE)),
@@ -179,7 +182,7 @@ impl KeySet {
     }
 }
 
-/// What came of trying a token's keys.
+/// The outcome of trying the keys for a token.
 enum Tried<T> {
     Verified(T),
     WrongSignature,
@@ -224,13 +227,13 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 impl Shared {
-    /// No panic happens while it is held, so a poisoned one is as good.
+    /// No code panics while it holds the lock, so a poisoned lock is usable.
     fn lock(&self) -> std::sync::MutexGuard<'_, Attempts> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the fetch that is running, or starts one where its time has come. The fetch is a task of its own: a client that goes
-    /// away does not end it for those who wait with it.
+    /// Joins the running fetch, or starts one if it is due. The fetch is a task of its own, so it
+    /// goes on for the other waiting requests if one client disconnects.
     fn start_fetch(self: &Arc<Self>, cause: Cause) -> Option<watch::Receiver<()>> {
         let mut attempts = self.lock();
         if let Some(running) = attempts
@@ -266,8 +269,8 @@ impl Shared {
 
     async fn fetch_and_wait(self: &Arc<Self>, cause: Cause) {
         if let Some(mut running) = self.start_fetch(cause) {
-            // The sender says nothing but is dropped at the end, which is an `Err` here. The fetch has its own deadline; this one is
-            // for a runtime that does not get to it.
+            // The sender sends nothing and is dropped at the end, which is an `Err` here. The fetch
+            // has its own deadline; this one is for a runtime that is too busy to run it.
             let over = tokio::time::timeout(FETCH_TIMEOUT * 2, running.changed()).await;
             if over.is_err() {
                 tracing::warn!("a request waited in vain for the key set");
@@ -275,7 +278,7 @@ impl Shared {
         }
     }
 
-    /// Fetches the keys and puts them in place of the old ones, which stay where that fails.
+    /// Fetches the keys and replaces the old ones. If the fetch fails, the old ones stay.
     async fn renew(&self, at: Instant) {
         let outcome = match tokio::time::timeout(FETCH_TIMEOUT, self.fetch()).await {
             Ok(outcome) => outcome,
@@ -320,7 +323,7 @@ impl Shared {
             }
             body.extend_from_slice(&chunk);
         }
-        // What the parser says of it may repeat parts of it.
+        // The parser's message may repeat parts of the body.
         let keys = Key::set_from_json(&body).map_err(|_| FetchError::NotAKeySet)?;
         let accepted = keys
             .into_iter()

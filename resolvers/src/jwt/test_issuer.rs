@@ -42,7 +42,8 @@ pub(super) fn seconds_from_now(seconds: i64) -> i64 {
     i64::try_from(get_current_timestamp()).unwrap() + seconds
 }
 
-/// The claims of a token for `tenant` that is good for an hour, with these changed; `null` takes one out.
+/// The claims of a token for `tenant` that is good for an hour, with these changed; `null` takes
+/// one out.
 pub(super) fn claims(tenant: impl Into<Value>, changes: Value) -> Value {
     let mut claims = json!({"tenant": tenant.into(), "exp": seconds_from_now(3600)});
     for (name, value) in changes.as_object().unwrap() {
@@ -58,7 +59,8 @@ pub(super) fn sign(algorithm: Algorithm, key_id: Option<&str>, key: &EncodingKey
     jsonwebtoken::encode(&header, claims, key).unwrap()
 }
 
-/// The JWK Set entry of a key that signs with this algorithm, with these members changed; `null` takes one out.
+/// The JWK Set entry of a key that signs with this algorithm, with these members changed; `null`
+/// takes one out.
 pub(super) fn published(key_id: &str, algorithm: Algorithm, key: &EncodingKey, changes: Value) -> Value {
     let mut jwk = serde_json::to_value(Jwk::from_encoding_key(key, algorithm).unwrap()).unwrap();
     jwk["kid"] = json!(key_id);
