@@ -5,8 +5,8 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number of bytes as the configuration writes it: `1MiB` (1024 times 1024), `1MB` (a million), `512KiB`,
-/// or whole bytes.
+/// A number of bytes as the configuration writes it: `1MiB` (1024 times 1024), `1MB` (a million),
+/// `512KiB`, or whole bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 

@@ -2,8 +2,8 @@
 
 use sea_orm::SqlxError;
 
-/// The name as the database has it. Only PostgreSQL sends it apart; MySQL and SQLite have it in their
-/// message alone.
+/// The name as the database has it. Only PostgreSQL sends it apart; MySQL and SQLite have it in
+/// their message alone.
 pub(crate) fn of_sqlx(error: &SqlxError) -> Option<String> {
     let SqlxError::Database(error) = error else { return None };
     if let Some(name) = error.constraint() {
@@ -19,7 +19,8 @@ pub(crate) fn of_sqlx(error: &SqlxError) -> Option<String> {
     }
 }
 
-/// `Duplicate entry 'john@example.com' for key 'users.users_email_key'`; MariaDB leaves the table out.
+/// `Duplicate entry 'john@example.com' for key 'users.users_email_key'`; MariaDB leaves the table
+/// out.
 fn of_mysql(message: &str) -> Option<String> {
     let (before, _) = message.rsplit_once('\'')?;
     let (_, key) = before.rsplit_once('\'')?;

@@ -11,13 +11,16 @@ use crate::{DatabaseConfig, DatabaseError, DriverError, ScriptFault, ScriptState
 /// Speaks to one kind of database. It opens connections; pooling is the engine's.
 ///
 /// What every driver keeps, and `conformance::driver` checks:
-/// * a wrong password is [`DriverErrorKind::Authentication`](crate::DriverErrorKind::Authentication), a host that does not
-///   answer [`Unreachable`](crate::DriverErrorKind::Unreachable), a failed handshake [`Tls`](crate::DriverErrorKind::Tls);
+/// * a wrong password is
+///   [`DriverErrorKind::Authentication`](crate::DriverErrorKind::Authentication), a host that does
+///   not answer [`Unreachable`](crate::DriverErrorKind::Unreachable), a failed handshake
+///   [`Tls`](crate::DriverErrorKind::Tls);
 /// * `validate` refuses what `connect` could never use, and names the field, not its value;
 /// * sessions speak UTC and UTF-8;
-/// * a statement may run as long as the secret's `query.timeout` says, else the driver's own setting;
-/// * a secret with `pooler: transaction` is refused at `pooler`, or nothing relies on a session between
-///   two transactions;
+/// * a statement may run as long as the secret's `query.timeout` says, else the driver's own
+///   setting;
+/// * a secret with `pooler: transaction` is refused at `pooler`, or nothing relies on a session
+///   between two transactions;
 /// * the future of `connect` may be dropped at any time and leaves nothing behind.
 #[async_trait]
 pub trait DatabaseDriver: Send + Sync {
@@ -38,23 +41,24 @@ pub trait DatabaseDriver: Send + Sync {
     /// See [`DriverErrorKind`](crate::DriverErrorKind).
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError>;
 
-    /// Whether a connection by this secret goes to another machine and should be encrypted, so that the
-    /// engine warns if it is not. By default it is not the driver's to say.
+    /// Whether a connection by this secret goes to another machine and should be encrypted, so that
+    /// the engine warns if it is not. By default it is not the driver's to say.
     fn wants_encryption(&self, _config: &DatabaseConfig) -> bool {
         false
     }
 
-    /// A tenant's secret has changed. A driver that logs in once more for a connection that it opened
-    /// before, as to end its session, does so with the new one. By default there is nothing to do.
+    /// A tenant's secret has changed. A driver that logs in once more for a connection that it
+    /// opened before, as to end its session, does so with the new one. By default there is nothing
+    /// to do.
     fn secret_changed(&self, _before: &DatabaseConfig, _now: &DatabaseConfig) {}
 
     /// The SQL that SeaORM writes for it.
     fn backend(&self) -> DbBackend;
 
-    /// The folder below `migrations/` whose files it runs.
+    /// The folder below `migrations/` with the files for this driver.
     fn migration_dialect(&self) -> &str;
 
-    /// How migrations are kept from running twice at once on the database of this secret.
+    /// The lock that keeps migrations from running twice at once on the database of this secret.
     fn migration_lock(&self, config: &DatabaseConfig) -> MigrationLock;
 
     /// Splits a script into the statements that [`Connection::execute_script`] runs one by one. By
@@ -76,8 +80,8 @@ pub trait DatabaseDriver: Send + Sync {
     }
 
     /// Ends the session of one of this driver's own connections and begins a new one in its place:
-    /// no setting, lock, temporary table or open transaction of the old one is left. By default there
-    /// is nothing to do, which suits a database whose sessions have no state.
+    /// no setting, lock, temporary table or open transaction of the old one is left. By default
+    /// this does nothing, which is right for a database without state in its sessions.
     ///
     /// # Errors
     /// See [`DriverErrorKind`](crate::DriverErrorKind). The connection is unusable then.
@@ -89,14 +93,15 @@ pub trait DatabaseDriver: Send + Sync {
 /// What migrations ask of a database; each query returns texts in its first column.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MigrationQueries {
-    /// Returns the schema that holds the table `tenantry_migrations`, since a file may change the one
-    /// that is looked in. `None` if files cannot do that.
+    /// Returns the schema that holds the table `tenantry_migrations`, since a file may change the
+    /// one that is looked in. `None` if files cannot do that.
     pub schema: Option<&'static str>,
     /// Returns what a statement that failed leaves in the database although nothing can use it: its
     /// name in the first column, the statement that removes it in the second.
     pub left_behind: Option<&'static str>,
-    /// Returns what the database is made of, so that tenants' databases can be compared: a kind in the
-    /// first column (`column`), a name in the second (`users.email`), a definition in the third.
+    /// Returns the structure of the database, so that tenants' databases can be compared: a kind in
+    /// the first column (`column`), a name in the second (`users.email`), a definition in the
+    /// third.
     pub structure: Option<&'static str>,
 }
 
@@ -105,37 +110,40 @@ pub struct MigrationQueries {
 pub enum MigrationLock {
     /// A session lock, tried again until it is there. The end of the session releases it.
     Session {
-        /// A query that tries to take the lock without waiting; its first column is 1 where it did.
+        /// A query that tries to take the lock without waiting. Its first column is 1 if it has the
+        /// lock.
         lock: &'static str,
-        /// A script to run once it is there: lifts the session's statement time-out, which is meant for requests.
+        /// A script to run once it is there: lifts the session's statement time-out, which is meant
+        /// for requests.
         prepare: &'static str,
     },
-    /// A lock that each transaction takes for itself, tried again until it is there. It is for
-    /// connections whose transactions may each run in another server session.
+    /// A lock that each transaction takes for itself and retries until it has it. It is for
+    /// connections behind a pooler that may run each transaction in another server session.
     EachTransaction {
-        /// A query that tries to take the lock without waiting, in a transaction; its first column is
-        /// 1 if it did. The end of the transaction releases it.
+        /// A query that tries to take the lock without waiting, in a transaction; its first column
+        /// is 1 if it did. The end of the transaction releases it.
         lock: &'static str,
-        /// A script that lifts the statement time-out, which is meant for requests, until the end of
-        /// the transaction.
+        /// A script that lifts the statement time-out, which is meant for requests, until the end
+        /// of the transaction.
         prepare: &'static str,
         /// A script that undoes what a migration's file has set on the server session: other
         /// connections use that session afterwards.
         reset: &'static str,
         /// What the text of a statement that runs outside a transaction begins with, a comment.
         mark: &'static str,
-        /// A query whose first column is 1 if another session runs a statement with that mark.
+        /// A query with 1 in its first column if another session runs a statement with that mark.
         running: &'static str,
     },
-    /// `begin` itself waits for the one writer there may be, so a transaction that reads what was applied is the lock.
+    /// `begin` itself waits for the one writer there may be, so a transaction that reads what was
+    /// applied is the lock.
     Transaction,
 }
 
 /// The rows of a statement, as they arrive.
 pub type RowStream<'a> = BoxStream<'a, Result<QueryResult, DatabaseError>>;
 
-/// One open connection. A future of it that is dropped before its end leaves the connection in an unknown state: the engine
-/// closes such a connection and never uses it again.
+/// One open connection. If one of its futures is dropped before its end, the state of the
+/// connection is unknown, and the engine closes it and never uses it again.
 #[async_trait]
 pub trait Connection: Send {
     /// Runs a statement and counts the rows it touched.
@@ -144,7 +152,8 @@ pub trait Connection: Send {
     /// See [`DatabaseErrorKind`](crate::DatabaseErrorKind).
     async fn execute(&mut self, statement: &Statement) -> Result<ExecResult, DatabaseError>;
 
-    /// Runs statements that come as plain text and bind nothing, several being parted by semicolons.
+    /// Runs statements that come as plain text and bind nothing, several being parted by
+    /// semicolons.
     ///
     /// # Errors
     /// As [`execute`](Self::execute).
@@ -166,8 +175,8 @@ pub trait Connection: Send {
 
     /// Runs a statement and returns its rows as they arrive. By default all of them are read first.
     ///
-    /// A stream that is dropped before its end leaves the connection in an unknown state, as a dropped
-    /// future does.
+    /// A stream that is dropped before its end leaves the connection in an unknown state, as a
+    /// dropped future does.
     fn stream<'a>(&'a mut self, statement: &'a Statement) -> RowStream<'a> {
         let rows = async move {
             self.query(statement)

@@ -5,8 +5,8 @@ use std::{borrow::Cow, fmt, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A length of time as the configuration writes it: a text such as `30m`, `200ms` or `1h 30m`. A bare number is refused, since its
-/// unit is missing.
+/// A length of time as the configuration writes it: a text such as `30m`, `200ms` or `1h 30m`. A
+/// bare number is refused, since its unit is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct HumanDuration(pub Duration);
 

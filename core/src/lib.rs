@@ -1,8 +1,9 @@
-//! The plugin traits of Tenantry, their vocabulary, the registry, and the engine between them.
+//! The plugin traits of Tenantry, their types, the registry, and the engine between them.
 //!
-//! A request's head goes to a [`TenantResolver`], which finds a [`TenantId`]. A [`SecretProvider`] holds that tenant's
-//! [`SecretDocument`], which is read into a [`DatabaseConfig`]. A [`DatabaseDriver`] opens [`Connection`]s to it. The engine
-//! caches, pools and counts between them. This crate does no input or output of its own and names no plugin.
+//! A request's head goes to a [`TenantResolver`], which finds a [`TenantId`]. A [`SecretProvider`]
+//! holds that tenant's [`SecretDocument`], which is read into a [`DatabaseConfig`]. A
+//! [`DatabaseDriver`] opens [`Connection`]s to it. The engine caches, pools and counts between
+//! them. This crate does no input or output of its own and names no plugin.
 
 mod byte_size;
 #[cfg(feature = "conformance")]

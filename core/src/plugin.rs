@@ -1,4 +1,4 @@
-//! What a plugin gives the registry, and what it is given to build itself.
+//! The trait that a plugin implements for the registry, and the context that it is built in.
 
 use std::{fmt, future::Future, path::PathBuf, sync::Arc};
 
@@ -12,17 +12,20 @@ use crate::{BoxError, Registry, TenantIdPattern, TenantResolver};
 /// [`dyn TenantResolver`](crate::TenantResolver), [`dyn SecretProvider`](crate::SecretProvider) or
 /// [`dyn DatabaseDriver`](crate::DatabaseDriver).
 pub trait Plugin<T: ?Sized>: Sized + Send + Sync + 'static {
-    /// The word after `type:` in configuration (for a driver: in a secret). Also the name of its file.
+    /// The word after `type:` in configuration (for a driver: in a secret). Also the name of its
+    /// file.
     const TYPE: &'static str;
 
-    /// A complete YAML mapping that chooses this plugin. Tests build it; the README and `tenantry plugins` show it.
+    /// A complete YAML mapping that chooses this plugin. Tests build it; the README and `tenantry
+    /// plugins` show it.
     const EXAMPLE: &'static str;
 
-    /// Its settings, each one documented: the documentation reaches the schema and `tenantry plugins`.
+    /// Its settings, each one documented: the documentation reaches the schema and `tenantry
+    /// plugins`.
     type Config: DeserializeOwned + JsonSchema + Send;
 
-    /// Makes the plugin. It fails where the configuration can never work (an unreadable key); what may come and go (a host that
-    /// is down) is no reason to fail.
+    /// Builds the plugin. It fails if the configuration can never work, such as for an unreadable
+    /// key. A passing problem, such as a host that is down, is not an error here.
     ///
     /// # Errors
     /// The key that is wrong, and why.
@@ -38,12 +41,13 @@ pub struct BuildContext {
     pub environment: String,
     /// The rule for tenant ids.
     pub id_pattern: TenantIdPattern,
-    /// Every plugin there is, for those that are made of others.
+    /// All plugins, for a plugin that contains others.
     pub registry: Arc<Registry>,
 }
 
 impl BuildContext {
-    /// A context for tests: the working directory, the environment `test`, the default rule for ids, and `registry`.
+    /// A context for tests: the working directory, the environment `test`, the default rule for
+    /// ids, and `registry`.
     pub fn for_tests(registry: Registry) -> Self {
         Self {
             base_dir: PathBuf::from("."),
@@ -53,12 +57,12 @@ impl BuildContext {
         }
     }
 
-    /// `path` as it is, or below [`base_dir`](Self::base_dir) where it is relative.
+    /// `path` if it is absolute, else `path` below [`base_dir`](Self::base_dir).
     pub fn path(&self, path: impl Into<PathBuf>) -> PathBuf {
         self.base_dir.join(path.into())
     }
 
-    /// Builds a resolver from its flat mapping, for one that is made of others.
+    /// Builds a resolver from its flat mapping, for a resolver that contains others.
     ///
     /// # Errors
     /// As [`Registry::build_resolver`].
@@ -76,8 +80,8 @@ impl fmt::Debug for BuildContext {
     }
 }
 
-/// Why a plugin could not be built: which key of it, and what is wrong. Whoever knows the file and the line adds them.
-/// It never repeats a value.
+/// Why a plugin could not be built: the key, and what is wrong with it. The caller adds the file
+/// and the line. It never repeats a value.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{reason}", Place(.path))]
 pub struct BuildError {

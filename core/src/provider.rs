@@ -1,4 +1,4 @@
-//! Where tenants' secrets are kept.
+//! The trait for secret providers, and their errors.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::{BoxError, DatabaseConfig, Lease, SecretDocument, TenantId};
 /// What every provider keeps, and `conformance::provider` checks:
 /// * a tenant it does not know is [`ProviderError::NotFound`], and an outage is never that;
 /// * the same content has the same version, a changed one another;
-/// * `list` names each tenant that `fetch` finds, once, and none that breaks the rule for tenant ids;
+/// * `list` names each tenant that `fetch` finds, once, and none that breaks the rule for tenant
+///   ids;
 /// * a place that is asked too often is [`ProviderError::Throttled`], with the time it says;
 /// * an answer or a list of which a part is missing is [`ProviderError::Unavailable`];
 /// * no error repeats a part of a secret;
@@ -55,8 +56,8 @@ pub trait SecretProvider: Send + Sync {
         Err(ProviderError::Unavailable("this provider renews no leases".into()))
     }
 
-    /// Gives a lease back once nothing uses its secret any more; a lease that has ended already is no
-    /// failure. By default there is nothing to do.
+    /// Releases a lease when its secret is no longer used. A lease that has already ended is not an
+    /// error. By default this does nothing.
     ///
     /// # Errors
     /// See [`ProviderError`]. The engine tries again a few times, then logs the lease's id.
@@ -64,20 +65,22 @@ pub trait SecretProvider: Send + Sync {
         Ok(())
     }
 
-    /// For a provider that learns of changes by itself: a channel whose value moves with each one. The engine then reads the
-    /// secrets it holds anew, without waiting for their time to live.
+    /// A channel that changes its value after each change of a secret, for a provider that notices
+    /// changes by itself. The engine then reads its cached secrets again without waiting for the
+    /// end of their TTL.
     fn changes(&self) -> Option<watch::Receiver<u64>> {
         None
     }
 }
 
-/// Why a secret could not be had. Display never repeats the source.
+/// Why a secret could not be read. Display never repeats the source.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// The provider answered that there is none. Remembered briefly; the client gets 404 `tenant_unknown`.
+    /// The provider has no secret for this tenant. The engine caches that briefly, and the client
+    /// gets 404 `tenant_unknown`.
     #[error("the provider holds no secret for this tenant")]
     NotFound,
-    /// The provider refuses to tell, or cannot decrypt. Someone must mend a policy or a key.
+    /// The provider denies access, or cannot decrypt. An operator must correct a policy or a key.
     #[error("the provider denies access")]
     Denied(#[source] BoxError),
     /// Asked too often; the engine backs off.
@@ -101,7 +104,7 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
-    /// A secret that is no JSON object, or otherwise unreadable.
+    /// A secret that is not a JSON object, or not readable.
     pub fn invalid(reason: impl Into<String>) -> Self {
         Self::Invalid { reason: reason.into() }
     }

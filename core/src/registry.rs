@@ -1,4 +1,5 @@
-//! Every plugin that is compiled in, by family and type. A value, not a global: a test makes its own.
+//! All registered plugins, by family and type. It is a value and not a global, so a test can make
+//! its own.
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, sync::Arc};
 
@@ -54,8 +55,8 @@ pub struct Registry {
     sections: BTreeMap<&'static str, RegisteredSection>,
 }
 
-/// The three families differ in nothing but their trait; a generic function cannot turn `Arc<P>` into `Arc<T>` for a `T`
-/// it does not know.
+/// The three families differ in nothing but their trait; a generic function cannot turn `Arc<P>`
+/// into `Arc<T>` for a `T` it does not know.
 macro_rules! family {
     ($register:ident, $all:ident, $build:ident, $trait:ident, $what:literal) => {
         #[doc = concat!("Adds a ", $what, "; one of the same type that was there is replaced.")]
@@ -163,7 +164,8 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .map(|(_, name)| name)
 }
 
-/// Reads a plugin's configuration; serde's messages repeat values, so what goes out is [without_value].
+/// Reads a plugin's configuration; serde's messages repeat values, so what goes out is
+/// [without_value].
 pub(crate) fn deserialize<C: DeserializeOwned>(rest: Value) -> Result<C, BuildError> {
     serde_path_to_error::deserialize(rest).map_err(|error| {
         let path = error.path().iter().map(ToString::to_string).collect();
@@ -175,7 +177,8 @@ pub(crate) fn deserialize<C: DeserializeOwned>(rest: Value) -> Result<C, BuildEr
     })
 }
 
-/// A serde message less the value it repeats: of `invalid type: string "hunter2", expected u16` only what was expected stays.
+/// A message of serde without the value that it repeats: of `invalid type: string "hunter2",
+/// expected u16` only the expectation remains.
 pub fn without_value(message: &str) -> String {
     let repeats = ["invalid type: ", "invalid value: ", "unknown variant "];
     if repeats.iter().any(|start| message.starts_with(start)) {

@@ -18,7 +18,7 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// The address of the peer that holds the connection; `None` for a local socket.
     pub peer: Option<IpAddr>,
-    /// Whose forwarded headers are believed.
+    /// The peers that may set forwarded headers.
     pub trusted_proxies: &'a TrustedProxies,
     /// The rule for tenant ids.
     pub id_pattern: &'a TenantIdPattern,
@@ -106,8 +106,9 @@ impl<'a> RequestHead<'a> {
     }
 }
 
-/// `example.com:8080` and `[::1]:8080` without their ports; `None` when there is nothing at all. Whatever else stands there,
-/// such as a user name before the host, is refused: two readers could take different parts of it for the host.
+/// `example.com:8080` and `[::1]:8080` without their ports; `None` when there is nothing at all.
+/// Any other text, such as a user name before the host, is refused, since two programs could read
+/// different hosts from it.
 fn without_port(host: Option<&str>) -> Result<Option<&str>, MalformedReason> {
     let Some(host) = host.map(str::trim).filter(|host| !host.is_empty()) else {
         return Ok(None);
@@ -134,7 +135,7 @@ fn without_port(host: Option<&str>) -> Result<Option<&str>, MalformedReason> {
 /// `server.forwarded`. A client can send the other one through the proxy, so that one is not read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ForwardedHeader {
-    /// None: the proxy leaves `Host` as it is.
+    /// None: the proxy does not change `Host`.
     #[default]
     None,
     /// `X-Forwarded-Host`.
@@ -156,7 +157,8 @@ impl TrustedProxies {
         Self { networks, header }
     }
 
-    /// Whether `address` is in one of them. An IPv4 address mapped into IPv6 counts as the IPv4 one.
+    /// Whether `address` is in one of them. An IPv4 address mapped into IPv6 counts as the IPv4
+    /// one.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(&address))

@@ -10,9 +10,11 @@ use crate::{RequestHead, TenantId, TenantIdError};
 /// Finds which tenant a request belongs to.
 ///
 /// What every resolver keeps, and `conformance::resolver` checks:
-/// * a name that is present but breaks the rule for tenant ids is [`ResolveError::Malformed`], never [`Resolution::Absent`];
+/// * a name that is present but breaks the rule for tenant ids is [`ResolveError::Malformed`],
+///   never [`Resolution::Absent`];
 /// * two different names in one request are [`ResolveError::Malformed`];
-/// * it reads nothing but the request's head, and neither panics nor waits without a deadline, whatever is in it.
+/// * it reads nothing but the request's head, and neither panics nor waits without a deadline,
+///   whatever is in it.
 #[async_trait]
 pub trait TenantResolver: Send + Sync {
     /// Reads the tenant from a request.
@@ -21,11 +23,13 @@ pub trait TenantResolver: Send + Sync {
     /// When a tenant is named, but not one that may be used: see [`ResolveError`].
     async fn resolve(&self, request: &RequestHead<'_>) -> Result<Resolution, ResolveError>;
 
-    /// How a client states the tenant: what the OpenAPI document shows, and what the router takes off a path.
+    /// How a client names the tenant. The OpenAPI document shows it, and the router takes a path
+    /// prefix off.
     fn location(&self) -> TenantLocation;
 
     /// Whether a request must prove that it belongs to the tenant that it names. By default a
-    /// resolver that reads a verified token or an API key demands a proof, and any other one does not.
+    /// resolver that reads a verified token or an API key demands a proof, and any other one does
+    /// not.
     fn authenticates(&self) -> bool {
         self.location().is_token()
     }
@@ -40,13 +44,13 @@ pub trait TenantResolver: Send + Sync {
 /// What a resolver found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// The request names no tenant where this resolver looks.
+    /// The request has no tenant in the place that this resolver reads.
     Absent,
     /// It names this one.
     Found {
         /// The tenant.
         tenant: TenantId,
-        /// What a verified token says of its bearer, if the resolver reads one.
+        /// The claims of a verified token, if the resolver reads one.
         claims: Option<Claims>,
     },
 }
@@ -80,7 +84,7 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// Where a client states its tenant.
+/// The place in which a client names its tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TenantLocation {
     /// In a request header of this name.
@@ -98,11 +102,11 @@ pub enum TenantLocation {
         /// The cookie's name.
         name: String,
     },
-    /// By a key that stands for it, which is a secret and not the tenant's id.
+    /// By an API key, which is a secret and not the tenant's id.
     ApiKey {
-        /// Where the key is.
+        /// The place of the key.
         place: ApiKeyPlace,
-        /// What the key is and where a client obtains it, in a sentence: the document shows it.
+        /// A sentence for the OpenAPI document: what the key is, and how a client obtains it.
         description: String,
     },
     /// In a bearer token's claim.
@@ -130,7 +134,7 @@ pub enum TenantLocation {
     AllOf(Vec<TenantLocation>),
 }
 
-/// Where a request has its API key.
+/// The place of an API key in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiKeyPlace {
     /// In the header of this name.
@@ -160,7 +164,7 @@ impl TenantLocation {
         }
     }
 
-    /// The prefix that the router takes off a path, where one of the locations is the path.
+    /// The prefix that the router takes off a path, if one of the locations is the path.
     pub fn path_prefix(&self) -> Option<&str> {
         match self {
             Self::Path { prefix } => Some(prefix),
@@ -173,15 +177,16 @@ impl TenantLocation {
 /// Why a request's tenant is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// A name is there, and it is no tenant id. Answered 400 `tenant_malformed`.
+    /// The request has a name that is not a tenant id. Answered 400 `tenant_malformed`.
     #[error("the tenant id in {place} {reason}")]
     Malformed {
-        /// Where it stood, in words for a client: "the header `X-Tenant-ID`".
+        /// The place in which it was found, in words for a client: "the header `X-Tenant-ID`".
         place: String,
         /// What is wrong, without repeating it.
         reason: MalformedReason,
     },
-    /// The credential that carries the tenant is missing or bad. Answered 401 with `WWW-Authenticate`.
+    /// The credential that carries the tenant is missing or bad. Answered 401 with
+    /// `WWW-Authenticate`.
     #[error("{description}")]
     Unauthenticated {
         /// The error code of RFC 6750 §3.1; `None` when no credential was sent at all.
@@ -189,17 +194,18 @@ pub enum ResolveError {
         /// What is wrong, for the client's developer; never a part of the credential.
         description: String,
     },
-    /// Every one of several resolvers must find the tenant, and one of them did not. Answered 401 with `WWW-Authenticate` if it
-    /// reads a token, else 400 `tenant_missing`.
-    #[error("the request names its tenant in some of the places where it must, and not in all")]
+    /// Every one of several resolvers must find the tenant, and one of them did not. Answered 401
+    /// with `WWW-Authenticate` if it reads a token, else 400 `tenant_missing`.
+    #[error("the request does not name its tenant in every place that the configuration demands")]
     Incomplete {
-        /// Where no tenant was found.
+        /// The place in which no tenant was found.
         missing: TenantLocation,
     },
     /// Two resolvers found different tenants. Answered 403 `tenant_mismatch`.
     #[error("the request names more than one tenant")]
     Mismatch,
-    /// What the resolver needs to decide (a key set) cannot be had now. Answered 503 `provider_unavailable`.
+    /// Something that the resolver needs, such as a key set, is not available now. Answered 503
+    /// `provider_unavailable`.
     #[error("the tenant cannot be determined now")]
     Unavailable {
         /// When asking again may help.

@@ -1,14 +1,16 @@
 //! Rows and counts for drivers that are not built on sqlx.
 //!
-//! SeaORM makes a [`QueryResult`] from a row of sqlx and nothing else, except in its `mock` and `proxy`. Of `proxy` a commit cannot
-//! fail, and it does not compile beside MySQL or SQLite; so a driver with a client library of its own (Oracle, or one of a user)
-//! gets its rows through the public door of `mock`. Two things follow from how SeaORM reads such a row:
+//! SeaORM makes a [`QueryResult`] only from rows of sqlx, and from those of its `mock` and `proxy`.
+//! A commit of `proxy` cannot fail, and it does not compile together with MySQL or SQLite. So a
+//! driver with another client library (Oracle, or a driver of your own) makes its rows with the
+//! public types of `mock`. Two rules follow from the way SeaORM reads such a row:
 //!
-//! * A value must be exactly the [`Value`] that the entity's field decodes: `BigInt` for an `i64`, `Int` for an `i32`. Another one
-//!   reads as NULL. A NULL may be of any variant.
-//! * SeaORM keeps the columns by name, and counts them by the order of their names. Where that is not the order of the columns,
-//!   [`query_results`] adds each value once more under a name that sorts first, so that tuples are right. Such a row shows these
-//!   names too (`\0` and a number) in [`QueryResult::column_names`] and in `into_json`.
+//! * A value must be exactly the [`Value`] that the entity's field decodes: `BigInt` for an `i64`,
+//!   `Int` for an `i32`. Any other variant reads as NULL. A NULL may be of any variant.
+//! * SeaORM stores the columns by name, and numbers them in the order of their names. If that is
+//!   not the order of the columns, [`query_results`] adds each value a second time under a name
+//!   that sorts first, so that tuples are right. Such a row shows these names too (`\0` and a
+//!   number) in [`QueryResult::column_names`] and in `into_json`.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +19,8 @@ use sea_orm::{
     Statement, Value,
 };
 
-/// Rows for SeaORM: the names of the columns in their order, and of each row the values in the same order.
+/// Rows for SeaORM: the names of the columns in their order, and of each row the values in the same
+/// order.
 ///
 /// # Errors
 /// None that is known; SeaORM's signature has one.
@@ -27,7 +30,7 @@ pub fn query_results(columns: &[String], rows: Vec<Vec<Value>>) -> Result<Vec<Qu
     }
     let in_order = columns.is_sorted_by(|a, b| a < b);
     let rows: Vec<MockRow> = rows.into_iter().map(|row| mock_row(columns, row, in_order)).collect();
-    // The statement is only kept for a log that goes with the database of this one call.
+    // The mock records the statement in a log, which is dropped with this mock database.
     MockDatabase::new(DbBackend::Postgres)
         .append_query_results([rows])
         .query(0, Statement::from_string(DbBackend::Postgres, ""))

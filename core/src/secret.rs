@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 use zeroize::Zeroize;
 
-/// JSON that holds secrets: it prints as `[REDACTED]` and its texts are overwritten when it is dropped.
+/// JSON that holds secrets: it prints as `[REDACTED]` and its texts are overwritten when it is
+/// dropped.
 #[derive(Clone, Default, PartialEq)]
 pub struct SecretValue(Value);
 
@@ -47,7 +48,7 @@ impl fmt::Debug for SecretValue {
     }
 }
 
-/// Tells one state of a secret from another: the provider's own version id where it has one.
+/// Identifies one version of a secret, by the provider's own version id if there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SecretVersion(Arc<str>);
 
@@ -57,8 +58,8 @@ impl SecretVersion {
         Self(id.into())
     }
 
-    /// For a provider without version ids: a hash of the content under a key that this process drew at random, so that it
-    /// tells nothing of the content to whoever reads it in `/health`.
+    /// For a provider without version ids: a hash of the content with a random key of this process.
+    /// The key keeps readers of `/health` from guessing the content.
     pub fn of_content(content: &Value) -> Self {
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(format!("{:016x}", KEY.hash_one(content)).into())
@@ -76,7 +77,7 @@ impl fmt::Display for SecretVersion {
     }
 }
 
-/// One tenant's secret: a JSON object in one of the forms of the contract, or what stands in its place, and its version.
+/// One tenant's secret, a JSON object in one of the documented forms, and its version.
 #[derive(Debug, Clone)]
 pub struct SecretDocument {
     /// The document, not checked yet.
@@ -86,17 +87,17 @@ pub struct SecretDocument {
     /// For a secret that expires: its lease.
     pub lease: Option<Lease>,
     /// For a secret that the provider changes at a known time, such as a password that it rotates:
-    /// how long from now. The engine reads it anew then.
+    /// how long from now. The engine reads it again then.
     pub changes_in: Option<Duration>,
 }
 
 /// The right to use a secret for a limited time, such as a lease of Vault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The provider's own id of the lease. It is no secret, but names one; it is logged if the lease
-    /// cannot be released.
+    /// The provider's own id of the lease. It is no secret, but names one; it is logged if the
+    /// lease cannot be released.
     pub id: Arc<str>,
-    /// For how long the secret may be used from when it was asked for.
+    /// How long the secret may be used, counted from its request.
     pub duration: Duration,
     /// Whether [`SecretProvider::renew`](crate::SecretProvider::renew) can extend it.
     pub renewable: bool,
@@ -115,7 +116,7 @@ impl SecretDocument {
         }
     }
 
-    /// A document whose version is a hash of its content.
+    /// A document with a hash of its content as the version.
     pub fn from_value(value: Value) -> Self {
         let version = SecretVersion::of_content(&value);
         Self::new(SecretValue::new(value), version)

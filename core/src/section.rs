@@ -54,7 +54,7 @@ impl fmt::Debug for RegisteredSection {
 pub struct Sections(BTreeMap<&'static str, SectionValue>);
 
 impl Sections {
-    /// Reads a section from what the configuration says of it.
+    /// Parses a section of the configuration.
     ///
     /// # Errors
     /// Which key is wrong, and why.

@@ -9,11 +9,12 @@ use serde::{Serialize, Serializer};
 /// The most bytes a tenant id may have, whatever pattern is configured.
 pub const MAX_TENANT_ID_BYTES: usize = 64;
 
-/// The rule that holds where `tenancy.id_pattern` is not set.
+/// The rule if `tenancy.id_pattern` is not set.
 pub const DEFAULT_TENANT_ID_PATTERN: &str = "^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$";
 
-/// A tenant's name. It exists only after a [`TenantIdPattern`] accepted it, so wherever one is held it is safe in a path,
-/// a metric label or a log line. It is `Copy` and lives inline: naming the tenant of a request allocates nothing.
+/// A tenant's name. It exists only after a [`TenantIdPattern`] accepted it, so wherever one is held
+/// it is safe in a path, a metric label or a log line. It is `Copy` and lives inline: naming the
+/// tenant of a request allocates nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(ArrayString<MAX_TENANT_ID_BYTES>);
 
@@ -48,7 +49,7 @@ impl Serialize for TenantId {
     }
 }
 
-/// Parses under the default rule; where a pattern is configured, use [`TenantIdPattern::parse`].
+/// Parses by the default rule. If a pattern is configured, use [`TenantIdPattern::parse`].
 impl FromStr for TenantId {
     type Err = TenantIdError;
 
@@ -57,7 +58,7 @@ impl FromStr for TenantId {
     }
 }
 
-/// Why a text is no tenant id. The text itself is not repeated: it comes from a client.
+/// Why a text is not a tenant id. It does not repeat the text, which comes from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TenantIdError {
     /// Nothing was there.
@@ -66,21 +67,24 @@ pub enum TenantIdError {
     /// More than [`MAX_TENANT_ID_BYTES`].
     #[error("is longer than 64 bytes")]
     TooLong,
-    /// A character that no pattern may allow: `/`, `.`, `%`, `\`, white space, a control character or a non-ASCII one.
-    #[error("holds a character that no tenant id may hold")]
+    /// A character that no pattern may allow: `/`, `.`, `%`, `\`, white space, a control character
+    /// or a non-ASCII one.
+    #[error("has a character that is not allowed in a tenant id")]
     ForbiddenCharacter,
     /// The configured (or default) pattern does not match.
     #[error("does not match the pattern for tenant ids")]
     PatternMismatch,
 }
 
-/// The rule that tenant ids follow: the default one, or `tenancy.id_pattern`. Whatever it says, an id has 1 to 64 bytes
-/// and holds no `/`, `.`, `%`, `\`, white space, control or non-ASCII character.
+/// The rule that tenant ids follow: the default one, or `tenancy.id_pattern`. Whatever it says, an
+/// id has 1 to 64 bytes and holds no `/`, `.`, `%`, `\`, white space, control or non-ASCII
+/// character.
 #[derive(Debug, Clone, Default)]
 pub struct TenantIdPattern(Option<Regex>);
 
 impl TenantIdPattern {
-    /// A pattern of the operator's own. It must match the whole id, so it is anchored at both ends where it is not yet.
+    /// A configured pattern. It must match the whole id, so it is anchored at both ends if it is
+    /// not yet.
     ///
     /// # Errors
     /// What is wrong with the regular expression.

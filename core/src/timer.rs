@@ -1,4 +1,4 @@
-//! Deadlines that cost next to nothing as long as they are kept.
+//! A timer for many deadlines in sequence that are rarely missed.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,15 +15,16 @@ use tokio::{
 /// Further away than anybody waits.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Keeps one deadline after another for whoever owns it: a connection, or who takes requests. Tokio's `timeout` makes a timer each time, and
-/// sets it and takes it back under a lock that all tasks share. This one is set once and left: it fires at the deadline that was set first,
-/// finds that another one holds by then, and is set to that. It belongs to the runtime that it is used in.
+/// A timer that its owner, a connection or the server, uses for one deadline after another. Tokio's
+/// `timeout` makes a timer each time, and registers and removes it under a lock that all tasks
+/// share. This one stays registered: if it fires for an old deadline, it is moved to the present
+/// one. It belongs to the runtime in which it is used.
 #[derive(Debug, Default)]
 pub struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// What `future` comes to; `None` where it does not within `limit`, counted from when it first waits.
-    /// (It takes the future where it is pinned: handed over, it would be kept twice.)
+    /// Returns the output of `future`, or `None` if it takes longer than `limit`, counted from its
+    /// first wait. (It takes the pinned future by reference, since moving it would store it twice.)
     pub async fn within<F: Future>(&mut self, limit: Duration, mut future: Pin<&mut F>) -> Option<F::Output> {
         let mut deadline = None;
         poll_fn(|context| {
@@ -35,7 +36,8 @@ impl Timer {
             if sleep.deadline() > deadline {
                 sleep.as_mut().reset(deadline);
             }
-            // Whether or not the task has used up its turn: the timer must know whom to wake.
+            // Unconstrained by the task's budget, since the timer must register the task that it
+            // wakes.
             while pin!(unconstrained(sleep.as_mut())).poll(context).is_ready() {
                 if deadline <= Instant::now() {
                     return Poll::Ready(None);

@@ -1,11 +1,14 @@
-//! The spans that traces are made of. They are `tracing`'s, with names and fields of OpenTelemetry's conventions. They are made within
-//! another span alone, which is that of a traced request: whoever wants them opens one around what is to be traced.
+//! The spans of traces. They are spans of the crate `tracing`, with names and fields of
+//! OpenTelemetry's conventions. They are created only inside another span, that of a traced
+//! request. To trace other work, open a span around it.
 
-/// The target of every span that belongs in a trace, so that logs can leave them out and traces leave out all others.
+/// The target of every span that belongs in a trace, so that logs can leave them out and traces
+/// leave out all others.
 pub const TRACE_TARGET: &str = "tenantry::trace";
 
-/// Whether what happens now is in a span, and so in a trace. It is asked before a span is made: a subscriber of several layers makes every
-/// span that one of them might want, and asks each of them first, which for a request that is not traced costs more than its statement.
+/// Whether what happens now is in a span, and so in a trace. It is asked before a span is made: a
+/// subscriber of several layers makes every span that one of them might want, and asks each of them
+/// first, which for a request that is not traced costs more than its statement.
 pub fn is_traced() -> bool {
     // Without telemetry no subscriber wants the spans, which costs nothing to know.
     tracing::span_enabled!(target: TRACE_TARGET, tracing::Level::INFO)

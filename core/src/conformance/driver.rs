@@ -36,26 +36,28 @@ pub const MAX_ANSWER: u64 = 3 << 20;
 /// How long anything may take at all.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A real database for a driver, and the ways in which it can be wrong. What a kind of database does not have, such as a
-/// password, is `None`.
+/// A real database for a driver, and the ways in which it can be wrong. What a kind of database
+/// does not have, such as a password, is `None`.
 #[async_trait]
 pub trait DriverFixture: Send + Sync {
-    /// A secret that opens an empty database whose user may do anything in it.
+    /// A secret for an empty database, with a user that has all rights in it.
     fn secret(&self) -> Value;
 
     /// The same with a password that is wrong and holds [`CANARY`].
     fn wrong_password(&self) -> Option<Value>;
 
-    /// A secret whose server does not answer.
+    /// A secret that names a server that does not answer.
     fn unreachable(&self) -> Option<Value>;
 
-    /// A secret that demands encryption which the server does not offer, or whose certificate is not trusted.
+    /// A secret that demands encryption, for a server that does not offer it or has an untrusted
+    /// certificate.
     fn tls_refused(&self) -> Option<Value>;
 
     /// A secret that names a database which is not there.
     fn database_missing(&self) -> Option<Value>;
 
-    /// Ends every session that the secret's user has, as an operator does; false where there are no sessions.
+    /// Ends every session of the secret's user, as an operator does; false if the database has no
+    /// sessions.
     async fn end_sessions(&self) -> bool;
 
     /// A statement that would run much longer than [`STATEMENT_TIMEOUT`].
@@ -73,7 +75,8 @@ pub struct Case {
     pub applies: bool,
 }
 
-/// Runs every case, each on connections of its own, prints its name and how it went, and gives them all.
+/// Runs every case, each on its own connections. Prints the name and the outcome of each, and
+/// returns all of them.
 ///
 /// # Panics
 /// When a case failed, with the names of all that did.
@@ -177,7 +180,8 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Says that the case that runs has nothing to check here: it is told from one that holds.
+    /// Reports that the running case has nothing to check for this driver. The tables of results
+    /// show such a case as "does not apply".
     fn does_not_apply(&self) {
         self.applies.store(false, Ordering::Relaxed);
     }
@@ -190,8 +194,8 @@ impl Suite<'_> {
         self.driver.migration_dialect()
     }
 
-    /// Whether SeaORM's own `sql_err` knows the errors of this kind of database: it knows those of sqlx alone. Who asks
-    /// [`DatabaseErrorKind::of`] is told by every driver.
+    /// Whether SeaORM's own `sql_err` knows the errors of this kind of database: it knows only
+    /// those of sqlx. [`DatabaseErrorKind::of`] works for every driver.
     fn is_known_to_sea_orm(&self) -> bool {
         matches!(self.dialect(), "postgresql" | "mysql" | "sqlite")
     }

@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use crate::{Lease, ProviderError, SecretDocument, SecretProvider, TenantId};
 
-/// The longest that a change may take to be seen, and an outage to be told.
+/// The longest time until a change is seen, or an outage reported.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every secret of this suite holds, and no error may repeat.
 pub const CANARY: &str = "canary-6f1c2a9e";
 
-/// A provider and the place where its secrets are kept, which the suite changes behind its back. It starts empty. What
-/// fails in the fixture itself panics.
+/// A provider and its store of secrets, which the suite changes without using the provider. It
+/// starts empty. A failure in the fixture itself panics.
 #[async_trait]
 pub trait ProviderFixture: Send + Sync {
-    /// The provider, over the place as it is now.
+    /// A provider on the present state of the store.
     async fn provider(&self) -> Arc<dyn SecretProvider>;
 
     /// Creates or replaces a tenant's secret.
@@ -26,27 +26,30 @@ pub trait ProviderFixture: Send + Sync {
     /// Takes a tenant's secret away.
     async fn remove(&self, tenant: &TenantId);
 
-    /// Waits until the provider has seen the last change. For a provider that reads its place at each fetch: nothing.
+    /// Waits until the provider has seen the last change. For a provider that reads its place at
+    /// each fetch: nothing.
     async fn settle(&self) {}
 
-    /// Replaces a tenant's secret by a text that is no JSON object; false where the place cannot hold one, or where the
-    /// provider goes on with what it had.
+    /// Replaces a tenant's secret by a text that is not a JSON object; false if the store cannot
+    /// contain one, or if the provider keeps using the former secret.
     async fn put_text(&self, _tenant: &TenantId, _text: &str) -> bool {
         false
     }
 
-    /// Puts secrets under names that are no tenant ids, such as `..data` or `Not An Id`; false where the place cannot hold them.
+    /// Puts secrets under names that are not tenant ids, such as `..data` or `Not An Id`; false if
+    /// the store cannot contain them.
     async fn put_strays(&self) -> bool {
         false
     }
 
-    /// Takes the whole place away, as an outage does; false where there can be none. It does not come back.
+    /// Makes the store unavailable, as an outage does; false if it cannot have an outage. The store
+    /// does not come back.
     async fn break_it(&self) -> bool {
         false
     }
 
-    /// A provider over a place that answers but does not do what it should; `None` if there is nothing
-    /// between the provider and its place that could misbehave so.
+    /// A provider over a place that answers but does not do what it should; `None` if there is
+    /// nothing between the provider and its place that could misbehave so.
     async fn misbehaving(&self, _how: Misbehaviour) -> Option<Arc<dyn SecretProvider>> {
         None
     }
@@ -63,23 +66,23 @@ pub enum Misbehaviour {
     CutsPages,
 }
 
-/// A provider whose secrets have leases, and the place that grants them.
+/// A provider of secrets with leases, and the server that grants them.
 #[async_trait]
 pub trait LeaseFixture: Send + Sync {
     /// The provider.
     async fn provider(&self) -> Arc<dyn SecretProvider>;
 
-    /// Creates a tenant whose secrets have leases of a minute that can be extended.
+    /// Creates a tenant. Its secrets have renewable leases of a minute.
     async fn put(&self, tenant: &TenantId);
 
     /// Whether the place still counts the lease.
     async fn is_there(&self, lease: &Lease) -> bool;
 }
 
-/// Checks what [`SecretProvider`]'s documentation says of leases.
+/// Checks the promises about leases in [`SecretProvider`]'s documentation.
 ///
 /// # Panics
-/// At the first sentence that does not hold.
+/// At the first promise that is broken.
 pub async fn check_leases(fixture: &dyn LeaseFixture) {
     let tenant = id("leased");
     fixture.put(&tenant).await;
@@ -134,7 +137,7 @@ pub async fn check_leases(fixture: &dyn LeaseFixture) {
 /// Checks every sentence of [`SecretProvider`]'s documentation.
 ///
 /// # Panics
-/// At the first sentence that does not hold.
+/// At the first promise that is broken.
 pub async fn check(fixture: &dyn ProviderFixture) {
     an_unknown_tenant_is_not_found(fixture).await;
     a_secret_is_fetched_whole(fixture).await;

@@ -81,8 +81,8 @@ impl ResolverCase {
         self
     }
 
-    /// A client may name any tenant: `write` makes the request that names this one, raw. It gives `None` for bytes that cannot
-    /// stand at that place of a request.
+    /// A client may name any tenant: `write` makes a request with these raw bytes as the tenant. It
+    /// returns `None` for bytes that this place of a request cannot contain.
     #[must_use]
     pub fn names(mut self, write: impl Fn(&[u8]) -> Option<Request<()>> + 'static) -> Self {
         self.names = Some(Box::new(write));

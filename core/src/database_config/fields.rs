@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{HumanDuration, SecretInvalid, UNIT_MISSING, is_bare_number};
 
-/// The members of one object of the secret, and where it stands.
+/// The members of one object of the secret, and the path of the object.
 pub(super) struct Fields<'a> {
     pub(super) object: &'a Map<String, Value>,
     pub(super) at: &'static str,

@@ -1,4 +1,4 @@
-//! A tenant's secret, read: which database, where, as whom.
+//! A tenant's parsed secret: the database, its server, and the login.
 
 mod fields;
 mod sections;
@@ -20,7 +20,7 @@ pub use tls::{TlsConfig, TlsMode};
 /// How to reach one tenant's database. It prints neither password nor key.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// The tenant whose secret it is, if that is known.
+    /// The tenant of the secret, if it is known.
     pub tenant: Option<TenantId>,
     /// The `type` or `engine` as the secret writes it, in lower case;
     /// [`DatabaseDriver::aliases`](crate::DatabaseDriver::aliases) says what it stands for.
@@ -45,19 +45,19 @@ pub struct DatabaseConfig {
     pub username: Option<String>,
     /// The password.
     pub password: Option<SecretString>,
-    /// For `auth: rds-iam`, the region of the database. A token that is made for each login takes the
-    /// password's place, and `tls.mode` is `require` at least.
+    /// For `auth: rds-iam`, the region of the database. A token that is made for each login takes
+    /// the password's place, and `tls.mode` is `require` at least.
     pub rds_iam: Option<String>,
     /// How a session begins.
     pub session: SessionConfig,
-    /// What the secret says of the tenant's pool.
+    /// The secret's settings for the tenant's pool.
     pub pool: PoolOverrides,
-    /// What the secret says of statements.
+    /// The secret's settings for statements.
     pub query: QueryConfig,
-    /// What the tenant may ask for at once.
+    /// The secret's limits for the tenant's requests.
     pub limits: LimitOverrides,
-    /// Whether a connection pooler stands between the engine and the server; `None` leaves it to the
-    /// driver's default.
+    /// Whether a connection pooler is between the engine and the server; `None` for the driver's
+    /// default.
     pub pooler: Option<Pooler>,
     /// How the connection is encrypted.
     pub tls: TlsConfig,
@@ -120,7 +120,8 @@ impl DatabaseConfig {
         Ok(config)
     }
 
-    /// Settles `auth: rds-iam`. Without a `region` in the secret, the host's name tells it.
+    /// Completes `auth: rds-iam`. Without a `region` in the secret, it is taken from the host's
+    /// name.
     fn log_in_by_token(&mut self, region: Option<String>) -> Result<(), SecretInvalid> {
         let wrong = |field: &str, reason: &str| Err(SecretInvalid::new(field, reason));
         if self.password.is_some() {
@@ -165,7 +166,7 @@ impl DatabaseConfig {
         }
     }
 
-    /// Refuses `auth: rds-iam` for a driver whose databases Amazon RDS does not log in to by tokens.
+    /// Refuses `auth: rds-iam` for a driver without token logins on Amazon RDS.
     ///
     /// # Errors
     /// The secret has `auth: rds-iam`.
@@ -206,7 +207,7 @@ impl DatabaseConfig {
         !self.host.iter().chain(others).all(is_here)
     }
 
-    /// Whether both name the same database, whoever connects to it and how.
+    /// Whether both name the same database, whatever the login and the other settings.
     pub fn is_same_database(&self, other: &Self) -> bool {
         self.driver == other.driver
             && self.host == other.host

@@ -1,4 +1,4 @@
-//! What a secret says of the tenant's pool, statements and limits.
+//! A secret's settings for the tenant's pool, statements and limits.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::SecretInvalid;
 pub struct PoolOverrides {
     /// `pool.max.connections`: the most connections.
     pub max_connections: Option<usize>,
-    /// `pool.idle.connections`: how many are kept open without use.
+    /// `pool.idle.connections`: how many idle connections stay open.
     pub idle_connections: Option<usize>,
-    /// `pool.idle.time`: how long one is kept without use.
+    /// `pool.idle.time`: how long an idle connection stays open.
     pub idle_time: Option<Duration>,
-    /// `pool.lifetime.max`: how long one is kept at all.
+    /// `pool.lifetime.max`: how long a connection stays open at most.
     pub max_lifetime: Option<Duration>,
 }
 
@@ -37,8 +37,9 @@ pub enum Pooler {
     /// None, or one that keeps a server session for each connection.
     #[default]
     None,
-    /// One that may run each transaction in another server session, such as PgBouncer in transaction
-    /// mode or Amazon RDS Proxy: no named statements, no session settings, no session locks.
+    /// One that may run each transaction in another server session, such as PgBouncer in
+    /// transaction mode or Amazon RDS Proxy: no named statements, no session settings, no session
+    /// locks.
     Transaction,
 }
 
@@ -97,8 +98,8 @@ impl QueryConfig {
             at: "query.",
         };
         config.timeout = query.duration("timeout")?;
-        // PostgreSQL counts milliseconds in 31 bits, Oracle's client library in 32, and both read 0 as
-        // no limit.
+        // PostgreSQL counts milliseconds in 31 bits, Oracle's client library in 32, and both read 0
+        // as no limit.
         let possible = Duration::from_millis(1)..=Duration::from_secs(24 * 24 * 60 * 60);
         if config.timeout.is_some_and(|timeout| !possible.contains(&timeout)) {
             return Err(SecretInvalid::new("query.timeout", "is not from 1ms to 24 days"));

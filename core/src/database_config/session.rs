@@ -1,4 +1,4 @@
-//! What a secret says of the sessions that are opened.
+//! A secret's settings for database sessions.
 
 /// How a session begins, and which server it is wanted of.
 #[derive(Debug, Clone, Default)]

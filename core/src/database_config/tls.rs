@@ -98,7 +98,8 @@ impl TlsConfig {
         Ok(config)
     }
 
-    /// Reads the object `tls`, or `ssl` as Node's clients write it, who verify unless it says otherwise.
+    /// Reads the object `tls`, or `ssl` as Node's clients write it. Node's clients verify by
+    /// default.
     fn set_members<'a>(&mut self, members: &'a Map<String, Value>, is_node: bool) -> Result<(), (&'a str, Refusal)> {
         for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
             self.set_member(name, value)
@@ -171,7 +172,7 @@ impl TlsConfig {
         self.set_members(members, true).map_err(|(_, refusal)| refusal)
     }
 
-    /// Demands a mode beside those that were demanded before: the strictest holds.
+    /// Demands a mode. Of all demanded modes, the strictest one is used.
     pub(super) fn demand(&mut self, mode: TlsMode) -> Result<(), Refusal> {
         let before = self.mode.unwrap_or(mode);
         if before.min(mode) == TlsMode::Disable && before.max(mode) > TlsMode::Prefer {
@@ -181,7 +182,8 @@ impl TlsConfig {
         Ok(())
     }
 
-    /// Adds what a URL says to what the secret says itself, which is used where both name a file.
+    /// Adds the settings of a URL to those of the secret. If both name a file, the secret's is
+    /// used.
     pub(super) fn add(&mut self, other: Self) -> Result<(), Refusal> {
         if let Some(mode) = other.mode {
             self.demand(mode)?;

@@ -27,7 +27,7 @@ const RELEASED_AT_ONCE: usize = 32;
 const RELEASE_PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(16)];
 /// No secret lasts longer as far as the engine is concerned.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// A lease is at its maximum if it is extended by less than this part of what it had at first.
+/// A lease is at its maximum if a renewal extends it by less than this part of its first duration.
 const WORTHWHILE: f64 = 0.9;
 /// How long the last leases may take to be given back if the rest has taken all of the time.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ impl Leases {
         Ok((document, held))
     }
 
-    /// Takes charge of a lease that was asked for at `asked_at`.
+    /// Renews and releases a lease from now on. It was requested at `asked_at`.
     fn hold(self: &Arc<Self>, tenant: TenantId, lease: Lease, asked_at: Instant) -> HeldLease {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.held.lock().insert(number, (tenant, lease.id.clone()));
@@ -121,13 +121,14 @@ impl Leases {
         held.values().map(|(tenant, _)| *tenant).collect()
     }
 
-    /// Waits, until `deadline` and a second at least, until no secret is being read and every lease was
-    /// given back; `let_go` drops what the engine holds. Returns whether all were, and logs each that
-    /// was not.
+    /// Waits, until `deadline` and a second at least, until no secret is being read and every lease
+    /// was given back; `let_go` drops what the engine holds. Returns whether all were, and logs
+    /// each that was not.
     pub(crate) async fn end(&self, deadline: Instant, let_go: impl Fn()) -> bool {
         let deadline = deadline.max(Instant::now() + LAST_GRACE);
         loop {
-            // In this order: a secret that was read is held before it no longer counts as being read.
+            // In this order: a secret that was read is held before it no longer counts as being
+            // read.
             let is_reading = self.reading.load(Ordering::Acquire) > 0;
             let_go();
             if !is_reading && self.held.lock().is_empty() {
@@ -186,12 +187,12 @@ impl HeldLease {
         self.ends_at().saturating_duration_since(Instant::now())
     }
 
-    /// Extends the lease; returns for how long the secret may be used from now on. Returns `None` if
-    /// another secret is to be read: the lease cannot be extended, or is near its maximum.
+    /// Extends the lease; returns for how long the secret may be used from now on. Returns `None`
+    /// if another secret is to be read: the lease cannot be extended, or is near its maximum.
     ///
     /// # Errors
-    /// The provider cannot be asked now. The next time it fails, `None` is returned: reading another
-    /// secret may work.
+    /// The provider cannot be asked now. The next time it fails, `None` is returned: reading
+    /// another secret may work.
     pub(crate) async fn extend(&self) -> Result<Option<Duration>, ProviderError> {
         if !self.lease.renewable {
             return Ok(None);

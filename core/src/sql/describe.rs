@@ -35,10 +35,10 @@ impl Description {
     }
 }
 
-/// How many descriptions are cached for each dialect. A program has fewer statements, unless it writes values into
-/// them.
+/// How many descriptions are cached for each dialect. A program has fewer statements, unless it
+/// writes values into them.
 const KEPT: usize = 256;
-/// The longest text whose description is cached, in bytes.
+/// The longest statement with a cached description, in bytes.
 const LONGEST_KEPT: usize = 4_096;
 
 /// Describes a statement. The descriptions of the first texts are cached for good: a description
@@ -103,7 +103,7 @@ fn collection(sql: &str, dialect: Dialect) -> Option<&str> {
     ((1..=64).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
 }
 
-/// Whether the dialect is not known and the dialects disagree on where literals end in the text.
+/// Whether the dialect is unknown and the dialects disagree about the ends of literals in the text.
 fn is_unclear(sql: &str, dialect: Dialect) -> bool {
     dialect == Dialect::Unknown && is_ambiguous(sql)
 }
@@ -145,8 +145,8 @@ pub(crate) fn normalized(sql: &str, dialect: Dialect) -> String {
     out
 }
 
-/// Tells texts in double quotes from names: SQLite takes `"x"` for a text if no column has that name
-/// (<https://www.sqlite.org/quirks.html#dblquote>). In doubt it is a text.
+/// Distinguishes texts in double quotes from names: SQLite takes `"x"` for a text if no column has
+/// that name (<https://www.sqlite.org/quirks.html#dblquote>). In doubt it is a text.
 #[derive(Default)]
 struct DoubleQuotedValues {
     /// Whether a value may come next.

@@ -45,7 +45,7 @@ pub(crate) fn is_read(sql: &str) -> bool {
     !in_with
 }
 
-/// Whether the kinds of database disagree on where literals, names and comments end in it.
+/// Whether the kinds of database disagree about the ends of literals, names and comments in it.
 pub(super) fn is_ambiguous(sql: &str) -> bool {
     let dashes = || sql.match_indices("--").map(|(at, _)| &sql[at + 2..]);
     // A backslash, `#` and `@` have no meaning in one dialect and one in another; `[` begins a name
@@ -53,7 +53,7 @@ pub(super) fn is_ambiguous(sql: &str) -> bool {
     sql.contains(['\\', '#', '@', '['])
         || sql.contains(":=")
         || sql.match_indices('$').any(|(at, _)| !sql[at + 1..].starts_with(|c: char| c.is_ascii_digit()))
-        // MySQL runs what stands in `/*! */`.
+        // MySQL executes the text inside `/*! */`.
         || sql.contains("/*!")
         || sql.contains("/*M!")
         // In PostgreSQL a comment may hold another one.

@@ -215,8 +215,8 @@ pub(super) async fn a_connection_can_be_closed_in_the_middle_of_a_statement(suit
     session.close().await;
 }
 
-/// Begins a transaction with thirty parents, and returns a statement with a row for each two of them and
-/// each of the `third` first ones.
+/// Begins a transaction with thirty parents, and returns a statement with a row for each two of
+/// them and each of the `third` first ones.
 async fn triples(session: &mut Session, third: i64) -> Statement {
     session.begin().await;
     for id in 0..30 {

@@ -7,7 +7,7 @@ use sea_orm::{
 
 use super::Suite;
 
-/// Creates the tables anew.
+/// Creates the tables, after dropping old ones.
 pub(super) async fn create(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
     for table in ["conformance_child", "conformance_parent", "conformance_types"] {
@@ -26,7 +26,8 @@ pub(super) async fn create(suite: &Suite<'_>) {
     session.close().await;
 }
 
-/// The same tables in each dialect; the columns of `conformance_types` have the types that SeaORM gives an entity's fields.
+/// The same tables in each dialect; the columns of `conformance_types` have the types that SeaORM
+/// gives an entity's fields.
 fn definition(dialect: &str) -> &'static str {
     match dialect {
         "postgresql" => {
@@ -84,7 +85,8 @@ pub(super) fn child(id: i64, parent: i64) -> InsertStatement {
         .to_owned()
 }
 
-/// Counts the parents with ids from `hundred` times a hundred on; each case has a hundred of its own, and number 0 stays empty.
+/// Counts the parents with ids from `hundred` times a hundred on; each case has a hundred of its
+/// own, and number 0 stays empty.
 pub(super) fn count(hundred: i64) -> SelectStatement {
     Query::select()
         .expr_as(Expr::col(name("id")).count(), name("n"))

@@ -151,7 +151,7 @@ pub(super) async fn a_commit_after_a_deadlock_keeps_all_or_tells(suite: &Suite<'
             continue;
         };
         assert_eq!(error.kind, DatabaseErrorKind::Serialization);
-        // What comes before the end is refused, not kept outside the transaction.
+        // A statement before the end is refused; it is not executed outside the transaction.
         assert!(session.execute(&row(id)).await.is_err());
         let committed = session.connection.commit().await.is_ok();
         assert!(one_writer || !committed, "a transaction that lost was committed");
@@ -234,7 +234,8 @@ pub(super) async fn the_loser_of_a_deadlock_is_told_and_keeps_nothing(suite: &Su
     };
     for (session, id) in [(&mut one, 1710), (&mut other, 1720)] {
         session.begin().await;
-        // SQLite has one writer: there, who has read before another wrote cannot write any more.
+        // SQLite has one writer: a transaction that read before another one wrote cannot write any
+        // more.
         assert_eq!(rows(session, 17).await, 2);
         if suite.dialect() != "sqlite" {
             session.begin().await;
@@ -276,7 +277,8 @@ pub(super) async fn the_loser_of_a_deadlock_is_told_and_keeps_nothing(suite: &Su
                 Err(error) => {
                     assert_eq!(error.kind, DatabaseErrorKind::Serialization);
                     losers += 1;
-                    // What comes before the roll back is refused, not kept outside the transaction.
+                    // A statement before the rollback is refused; it is not executed outside the
+                    // transaction.
                     assert!(session.execute(&row(1730)).await.is_err());
                     session.rollback().await;
                     session.rollback().await;

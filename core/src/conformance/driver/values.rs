@@ -60,7 +60,8 @@ fn empty(id: i64) -> types::Model {
     }
 }
 
-/// Writes a row as SeaORM would and reads it back by its own filter, twice: the second time from the statement cache.
+/// Writes a row as SeaORM would and reads it back by its own filter, twice: the second time from
+/// the statement cache.
 async fn goes_round(session: &mut Session, row: types::Model) {
     let id = row.id;
     let active = types::ActiveModel {

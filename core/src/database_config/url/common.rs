@@ -34,7 +34,8 @@ impl UrlSettings {
         Ok(())
     }
 
-    /// Sets how long one server may take, from whole seconds. 0 is no limit but the engine's.
+    /// Sets how long connecting to one server may take, from whole seconds. 0 means that only the
+    /// engine's limit applies.
     pub(super) fn set_connect_timeout(&mut self, seconds: &str) -> Result<(), Refusal> {
         let seconds: i64 = seconds.trim().parse().map_err(|_| Refusal::Value)?;
         let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);

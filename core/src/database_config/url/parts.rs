@@ -20,7 +20,7 @@ pub(super) struct Parts<'a> {
     path: Option<&'a str>,
 }
 
-/// Where the database is, and who connects to it.
+/// The server, the database and the login of a URL.
 pub(super) struct Place {
     pub(super) servers: Vec<(String, Option<u16>)>,
     pub(super) database: Option<String>,

@@ -102,8 +102,8 @@ fn hosts(settings: &mut UrlSettings, value: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `hostaddr`: where the host is, so that its name is not looked up. The name of a certificate is then
-/// compared with the address.
+/// `hostaddr`: the address of the host, which then needs no look-up. The name in a certificate is
+/// compared with this address.
 fn addresses(settings: &mut UrlSettings, value: &str) -> Result<(), Refusal> {
     if !settings.servers.is_empty() {
         return Err(Refusal::Because(

@@ -73,8 +73,8 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Reads names as SQL has them: those without quotes in lower case. They are given as `schema` writes
-/// them; `None` if a name cannot be written there.
+/// Reads names as SQL has them: those without quotes in lower case. They are given as `schema`
+/// writes them; `None` if a name cannot be written there.
 pub(super) fn names(text: &str) -> Option<Option<String>> {
     let mut names = Vec::new();
     let mut rest = text.trim();
