@@ -2,10 +2,11 @@
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
+use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use tenantry_core::{
-    BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation, TenantResolver,
-    TrustedProxies,
+    BoxError, BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation,
+    TenantResolver, TrustedProxies,
     engine::{OnConnect, Tenants, TenantsParts},
 };
 use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
@@ -316,7 +317,7 @@ impl Installation {
             let ids = if all { tenants.list().await } else { Ok(named) };
             match ids {
                 Ok(ids) if ids.is_empty() => {}
-                Ok(ids) => tenants.warm_up(ids).await,
+                Ok(ids) => open_ahead(&tenants, ids).await,
                 Err(error) => tracing::warn!(%error, "the tenants to be opened ahead cannot be listed"),
             }
         }
@@ -339,6 +340,19 @@ impl Installation {
             id_pattern: self.id_pattern.clone(),
         }
     }
+}
+
+/// Opens a first connection for each of these tenants, a few at a time. A failure stops no other.
+async fn open_ahead(tenants: &Tenants, ids: Vec<TenantId>) {
+    const AT_ONCE: usize = 8;
+    let opened: Vec<_> = stream::iter(ids)
+        .map(|id| async move { Ok::<_, BoxError>(tenants.acquire(&id).await?.ping().await?) })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let failed = opened.iter().filter(|opened| opened.is_err()).count();
+    let opened = opened.len() - failed;
+    tracing::info!(opened, failed, "tenants were opened ahead of their first request");
 }
 
 fn first_segment(path: &str) -> Option<&str> {

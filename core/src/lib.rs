@@ -5,6 +5,7 @@
 //! [`DatabaseDriver`] opens [`Connection`]s to it. The engine caches, pools and counts between
 //! them. This crate does no input or output of its own and names no plugin.
 
+mod acquire_error;
 mod byte_size;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -14,7 +15,9 @@ mod driver;
 mod duration;
 pub mod engine;
 mod error;
+mod health;
 mod leases;
+mod on_connect;
 mod plugin;
 mod provider;
 mod registry;

@@ -25,6 +25,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::scripted::{Scripted, id};
 
+/// The host of a secret that no server answers at.
+const SILENT_HOST: &str = "silent";
+
 /// What the server does.
 #[derive(Clone, Copy)]
 struct Script {
@@ -98,14 +101,14 @@ impl DatabaseDriver for Driver {
         Ok(())
     }
 
-    async fn connect(&self, _: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
+    async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let server = &self.0;
         let number = server.logins.fetch_add(1, Ordering::SeqCst) + 1;
         let logging_in = server.logging_in.fetch_add(1, Ordering::SeqCst) + 1;
         server.most_logging_in.fetch_max(logging_in, Ordering::SeqCst);
         let _counted = Counted(&server.logging_in);
         sleep(server.now().login).await;
-        if !server.now().answers_logins {
+        if !server.now().answers_logins || config.host.as_deref() == Some(SILENT_HOST) {
             std::future::pending::<()>().await;
         }
         if server.open.fetch_add(1, Ordering::SeqCst) >= server.now().sessions {
@@ -204,6 +207,15 @@ fn engine(
     for name in names {
         provider.put(&name, json!({"type": "scripted", "host": "h", "database": name}));
     }
+    engine_with(provider, server, settings, on_connect)
+}
+
+fn engine_with(
+    provider: Arc<Scripted>,
+    server: &Arc<Server>,
+    settings: EngineSettings,
+    on_connect: Option<Arc<dyn OnConnect>>,
+) -> Tenants {
     Tenants::new(TenantsParts {
         provider,
         provider_type: "scripted".to_owned(),
@@ -486,4 +498,26 @@ async fn silent_hosts_are_probed_by_a_quarter_of_the_budget() {
     assert!(slow <= 2, "{slow} of 30 requests waited");
     assert!(server.most_logging_in.load(Ordering::SeqCst) <= 2);
     assert!(server.logins() >= 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_secret_is_tried_while_a_login_hangs() {
+    let (server, provider) = (Server::new(), Scripted::with(None));
+    let put = |host| provider.put("t1", json!({"type": "scripted", "host": host, "database": "d"}));
+    put(SILENT_HOST);
+    let tenants = engine_with(provider.clone(), &server, EngineSettings::default(), None);
+    let database = database(&tenants).await;
+    let start = Instant::now();
+    let request = tokio::spawn(async move { (kind(read(&database).await), Instant::now()) });
+    sleep(Duration::from_secs(1)).await;
+    put("h");
+    tenants.refresh(&id("t1")).await.unwrap();
+    let (kind, answered) = request.await.unwrap();
+    assert_eq!(kind, None, "after {:?}", answered - start);
+    assert!(answered - start < Duration::from_secs(2), "{:?}", answered - start);
+    assert_eq!(
+        server.logging_in.load(Ordering::SeqCst),
+        0,
+        "the old login was given up"
+    );
 }

@@ -12,14 +12,15 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     budget::Budget,
     database::TenantDatabase,
-    error::AcquireError,
     measure::{observer::EngineObserver, tally::RequestTally, usage::UsageAccount},
-    pool::{OnConnect, PoolParts},
-    secrets::{Drivers, Secrets},
+    pool::PoolParts,
+    secrets::Secrets,
     settings::EngineSettings,
     tenant::{Held, Refused, Tenant, directory::Directory},
 };
-use crate::{DatabaseDriver, SecretProvider, TenantId, trace::trace_span};
+use crate::{
+    DatabaseDriver, SecretProvider, TenantId, acquire_error::AcquireError, on_connect::OnConnect, trace::trace_span,
+};
 
 /// How often worn-out connections, unused pools and due secrets are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,7 +50,6 @@ pub(crate) struct Engine {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) pools: Arc<PoolParts>,
     pub(crate) settings: Arc<EngineSettings>,
-    observer: Option<Arc<dyn EngineObserver>>,
     /// What those used that are no longer known.
     pub(super) forgotten: Arc<UsageAccount>,
     started: Instant,
@@ -62,8 +62,7 @@ impl Engine {
         let changes = parts.provider.changes();
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
             let settings = Arc::new(parts.settings);
-            let drivers = Drivers::new(parts.drivers);
-            let secrets = Secrets::new(parts.provider, parts.provider_type, drivers, settings.clone());
+            let secrets = Secrets::new(parts.provider, parts.provider_type, parts.drivers, settings.clone());
             let secrets = Arc::new(secrets);
             // Weak, since the engine holds its pools.
             let engine = engine.clone();
@@ -72,7 +71,7 @@ impl Engine {
                 secrets: secrets.clone(),
                 refused: Box::new(move |id, generation| after_refusal(engine.clone(), id, generation).boxed()),
                 on_connect: parts.on_connect,
-                observer: parts.observer.clone(),
+                observer: parts.observer,
                 settings: settings.clone(),
             };
             Engine {
@@ -80,7 +79,6 @@ impl Engine {
                 secrets,
                 pools: Arc::new(pools),
                 settings,
-                observer: parts.observer,
                 forgotten: Arc::default(),
                 started: Instant::now(),
                 closed: AtomicBool::new(false),
@@ -96,7 +94,7 @@ impl Engine {
     /// Counts a request in, unless it may not run now.
     pub(super) fn admit(&self, id: &TenantId, tally: Option<&Arc<RequestTally>>) -> Result<Held, AcquireError> {
         loop {
-            let tenant = self.find_or_create(id, true)?;
+            let tenant = self.find_or_create(id)?;
             let refused = match Held::enter(tenant.clone()) {
                 Ok(admitted) => match admitted.take_turn() {
                     Ok(()) => return Ok(admitted),
@@ -121,6 +119,9 @@ impl Engine {
         now: Instant,
         tally: Option<Arc<RequestTally>>,
     ) -> Result<TenantDatabase, AcquireError> {
+        if !tenant.was_used() {
+            self.make_room();
+        }
         tenant.touch(now);
         let span = trace_span!(
             "secret",
@@ -134,26 +135,24 @@ impl Engine {
             Ok(secret) => span.record("secret.version", tracing::field::display(&secret.version)),
             Err(_) => span.record("otel.status_code", "ERROR"),
         };
-        let id = tenant.id;
-        match (&read, &tally) {
-            // A request for a tenant that does not exist counts for no tenant.
-            (Err(AcquireError::Unknown), _) => {
-                drop(tenant);
-                self.forget_if_gone(&id);
-                return Err(AcquireError::Unknown);
-            }
-            (_, Some(tally)) => tally.set_usage(&tenant.usage),
-            (_, None) => {}
+        if let Err(AcquireError::Unknown) = read {
+            // The request counts for no tenant.
+            let id = tenant.id;
+            drop(tenant);
+            self.forget_if_gone(&id);
+            return Err(AcquireError::Unknown);
+        }
+        if let Some(tally) = &tally {
+            tally.set_usage(&tenant.usage);
         }
         let (secret, pool) = tenant.open_pool(read?, &self.pools);
         Ok(TenantDatabase::new(tenant, secret, pool, tally))
     }
 
-    /// The tenant, which is not forgotten while it is held. `is_used` is whether an operator means
-    /// it to be used; a mere look at it takes no other tenant's place.
-    pub(crate) fn hold(&self, id: &TenantId, is_used: bool) -> Result<Held, AcquireError> {
+    /// The tenant, which is not forgotten while it is held. That takes no other tenant's place.
+    pub(crate) fn hold(&self, id: &TenantId) -> Result<Held, AcquireError> {
         loop {
-            if let Ok(held) = Held::new(self.find_or_create(id, is_used)?) {
+            if let Ok(held) = Held::new(self.find_or_create(id)?) {
                 return Ok(held);
             }
         }
@@ -171,23 +170,16 @@ impl Engine {
 
     /// The tenant; it is created if it is not known, unless it is remembered that it does not
     /// exist.
-    fn find_or_create(&self, id: &TenantId, is_used: bool) -> Result<Arc<Tenant>, AcquireError> {
+    fn find_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, AcquireError> {
         if let Some(tenant) = self.tenants.get(id) {
             return Ok(tenant);
         }
         if self.secrets.is_known_to_be_unknown(id) {
             return Err(AcquireError::Unknown);
         }
-        let (observer, forgotten) = (self.observer.clone(), self.forgotten.clone());
+        let (observer, forgotten) = (self.pools.observer.clone(), self.forgotten.clone());
         let new = || Tenant::new(*id, self.started, &self.settings.limits, observer, forgotten);
-        if is_used {
-            self.make_room(1);
-        }
-        let tenant = self.tenants.get_or_create(id, new);
-        if is_used {
-            tenant.touch(Instant::now());
-        }
-        Ok(tenant)
+        Ok(self.tenants.get_or_create(id, new))
     }
 
     /// Forgets a tenant that the provider does not know, unless something uses it or it is
@@ -196,17 +188,17 @@ impl Engine {
         self.tenants.forget(id, |tenant| tenant.holdings().is_known());
     }
 
-    /// Forgets the least recently used tenants if they are too many, with those `to_come`: a
-    /// hundredth of them at once so that this is seldom, and those without a secret first, which a
-    /// flood of made-up names leaves behind while the provider is down. One that has connections or
-    /// a running request is not forgotten, so there may be more by as many.
-    fn make_room(&self, to_come: usize) {
+    /// Forgets the least recently used tenants if they are too many: a hundredth of them at once so
+    /// that this is seldom, and those without a secret first, which a flood of made-up names leaves
+    /// behind while the provider is down. One that has connections or a running request is not
+    /// forgotten, so there may be more by as many.
+    fn make_room(&self) {
         let capacity = self.settings.secrets.max_entries;
-        if self.tenants.len() + to_come <= capacity {
+        if self.tenants.len() <= capacity {
             return;
         }
         let mut idle = self.tenants.all();
-        let excess = (idle.len() + to_come + capacity / 100).saturating_sub(capacity);
+        let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
         idle.retain(|tenant| tenant.admission.is_idle() && !tenant.holdings().is_open());
         let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
         // Each key is read once: requests move it meanwhile, and a sort whose order changes under
@@ -260,7 +252,7 @@ impl Engine {
         for id in std::mem::take(&mut *self.secrets.gone.lock()) {
             self.forget_if_gone(&id);
         }
-        self.make_room(0);
+        self.make_room();
     }
 }
 
@@ -294,13 +286,12 @@ async fn follow_changes(engine: Weak<Engine>, mut changes: watch::Receiver<u64>)
             return;
         };
         let now = Instant::now();
-        let all = engine.tenants.all();
-        for tenant in &all {
-            tenant.holdings().secret.expire(now);
+        for tenant in engine.tenants.all() {
+            let mut holdings = tenant.holdings();
+            holdings.secret.expire(now);
+            tenant.renew_if_due(&mut holdings, &engine.secrets, now);
         }
+        // After, so that a fetch that ran does not make a tenant remembered again.
         engine.secrets.forget_unknown(None);
-        for tenant in &all {
-            tenant.renew_if_due(&mut tenant.holdings(), &engine.secrets, now);
-        }
     }
 }

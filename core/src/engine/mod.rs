@@ -20,7 +20,6 @@
 
 mod budget;
 mod database;
-mod error;
 mod health;
 mod house;
 mod measure;
@@ -28,15 +27,11 @@ mod pace;
 mod pool;
 mod secrets;
 mod settings;
-
 mod tenant;
 mod tenants;
 
 pub use database::{TenantConnection, TenantDatabase, TenantTransaction};
-pub use error::AcquireError;
-pub use health::{
-    HealthPage, HealthQuery, KnownTenant, SecretSnapshot, StatusCounts, TenantSnapshot, TenantStatus, UsageSnapshot,
-};
+pub use health::{KnownTenant, UsageSnapshot};
 pub use house::TenantsParts;
 pub use measure::{
     cache::{CacheSnapshot, PoolMetrics, SecretMetrics},
@@ -44,11 +39,16 @@ pub use measure::{
     tally::RequestTally,
     usage::{TenantUsage, Usage},
 };
-pub use pool::{OnConnect, PoolStatus, SchemaBehind, SchemaVersion};
 pub use settings::{
     DEFAULT_MIGRATIONS_TIMEOUT, EngineSettings, LimitsSettings, PoolDefaults, PoolsSettings, SecretsSettings,
 };
 pub use tenants::{OpenedConnection, Tenants};
+
+pub use crate::{
+    acquire_error::AcquireError,
+    health::{HealthPage, HealthQuery, PoolStatus, SecretSnapshot, StatusCounts, TenantSnapshot, TenantStatus},
+    on_connect::{OnConnect, SchemaBehind, SchemaVersion},
+};
 
 /// Runs random histories against a model: as many as `TENANTRY_HISTORIES` says, 100,000 by default.
 /// A history that fails names its seed.

@@ -9,16 +9,14 @@ use tokio::time::Instant;
 
 use super::{
     database::TenantDatabase,
-    error::AcquireError,
-    health::{UsageSnapshot, known_tenant, schema_versions},
+    health::{UsageSnapshot, known_tenant},
     house::{Engine, TenantsParts},
     measure::{cache::CacheSnapshot, tally::RequestTally},
     secrets::Secret,
     tenant::{Held, Tenant},
 };
 use crate::{
-    BoxError, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind, ProviderError, TenantId,
-    trace::trace_span,
+    Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId, acquire_error::AcquireError, trace::trace_span,
 };
 
 /// Every tenant's database, opened on demand. Clones share one engine.
@@ -101,11 +99,9 @@ impl Tenants {
     /// `connect_timeout`.
     pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
-        let held = engine.hold(tenant, false)?;
+        let held = engine.hold(tenant)?;
         let secret = held.secret(&engine.secrets, Instant::now()).await?;
-        let longest = engine.settings.pools.connect_timeout.into();
-        let opening = tokio::time::timeout(longest, engine.secrets.connect(tenant, &secret)).await;
-        let opened = opening.unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
+        let opened = engine.secrets.connect(tenant, &secret).await;
         let connection = opened.map_err(|error| AcquireError::Database(error.into()))?;
         Ok(OpenedConnection {
             driver: secret.driver.clone(),
@@ -186,27 +182,10 @@ impl Tenants {
 
     /// What every tenant used, and how it is, for metrics. It passes over all that are known.
     pub fn usage_snapshot(&self) -> UsageSnapshot {
-        let all = self.0.tenants.all();
         UsageSnapshot {
-            known: all.iter().map(known_tenant).collect(),
-            schema_versions: schema_versions(&all),
+            known: self.0.tenants.all().iter().map(known_tenant).collect(),
             forgotten: *self.0.forgotten.lock(),
         }
-    }
-
-    /// Opens a first connection for each of these tenants, a few at a time; a failure stops no
-    /// other, and the log says how many there were.
-    pub async fn warm_up(&self, tenants: Vec<TenantId>) {
-        use futures_util::StreamExt as _;
-        const AT_ONCE: usize = 8;
-        let opened: Vec<_> = futures_util::stream::iter(tenants)
-            .map(|tenant| async move { Ok::<_, BoxError>(self.acquire(&tenant).await?.ping().await?) })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        let failed = opened.iter().filter(|opened| opened.is_err()).count();
-        let opened = opened.len() - failed;
-        tracing::info!(opened, failed, "tenants were opened ahead of their first request");
     }
 
     /// Closes every pool and waits, at most for `grace`, until each connection is closed and each lease
@@ -227,15 +206,14 @@ impl Tenants {
     }
 
     async fn set_suspended(&self, tenant: &TenantId, suspended: bool) -> Result<(), AcquireError> {
-        // It is held, so it is not forgotten and the answer is always yes.
-        let changed = self.known(tenant).await?.admission.set_suspended(suspended);
-        changed.map_err(|_| AcquireError::Unknown)
+        self.known(tenant).await?.admission.set_suspended(suspended);
+        Ok(())
     }
 
     /// A tenant that exists: one that is known, else one whose secret can be read.
     async fn known(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
         let engine = &*self.0;
-        let held = engine.hold(tenant, true)?;
+        let held = engine.hold(tenant)?;
         let is_known = held.admission.is_suspended() || held.holdings().is_known();
         if !is_known {
             held.secret(&engine.secrets, Instant::now()).await?;

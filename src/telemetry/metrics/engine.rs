@@ -66,8 +66,12 @@ fn label(tenant: Option<TenantId>) -> Label {
 /// The most versions that have a name of their own in the metrics: the highest ones.
 const NAMED_VERSIONS: usize = 20;
 
-fn versions(counts: BTreeMap<String, usize>) -> Vec<(KeyValue, usize)> {
+fn versions(known: &[KnownTenant]) -> Vec<(KeyValue, usize)> {
     let label = |version| KeyValue::new("version", version);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for version in known.iter().filter_map(|tenant| tenant.schema_version.clone()) {
+        *counts.entry(version).or_default() += 1;
+    }
     let others = counts.len().saturating_sub(NAMED_VERSIONS);
     let other: usize = counts.values().take(others).sum();
     let mut versions: Vec<_> = counts
@@ -112,7 +116,7 @@ impl Look {
             known: snapshot.known.len(),
             behind: count(|tenant| tenant.status == TenantStatus::Behind),
             migrating: count(|tenant| tenant.status == TenantStatus::Migrating),
-            versions: versions(snapshot.schema_versions),
+            versions: versions(&snapshot.known),
             secret_breakers: count(|tenant| tenant.secret_breaker_open),
             connection_breakers: count(|tenant| tenant.connection_breaker_open),
             protected: [Encryption::None, Encryption::Encrypted, Encryption::Verified].map(|encryption| {

@@ -164,6 +164,7 @@ mod tests {
             secret_breaker_open: false,
             connection_breaker_open: false,
             status: TenantStatus::Healthy,
+            schema_version: None,
         }
     }
 

@@ -16,11 +16,11 @@ use session::Level;
 
 use super::{
     measure::{note_error, tally::RequestTally, usage::TenantUsage},
-    pool::{Answer, Call, Lease, Pool, PoolStatus},
+    pool::{Answer, Call, Lease, Pool},
     secrets::Secret,
     tenant::Held,
 };
-use crate::{DatabaseError, ServerVersion, TenantId, trace::trace_span};
+use crate::{DatabaseError, ServerVersion, TenantId, health::PoolStatus, trace::trace_span};
 
 pub use sea_orm::{TenantConnection, TenantTransaction};
 

@@ -110,8 +110,7 @@ macro_rules! sea_orm_traits {
                 T: Send,
                 E: fmt::Display + fmt::Debug + Send,
             {
-                let transaction = self.begin().await.map_err(TransactionError::Connection)?;
-                run_transaction(transaction, callback).await
+                self.transaction_with_config(callback, None, None).await
             }
 
             async fn transaction_with_config<F, T, E>(

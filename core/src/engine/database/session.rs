@@ -1,7 +1,7 @@
 //! One connection that several handles use: a pinned connection, transactions, and save points
 //! within them. They are levels of one stack.
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc};
 
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
@@ -18,10 +18,6 @@ use crate::{
         tenant::Tenant,
     },
 };
-
-/// How long rolling back a transaction that was dropped may take before its connection is closed
-/// instead.
-const ROLLBACK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One level of the stack that is open on a connection. Dropping it without an end rolls it back:
 /// the lowest level in the background, another one before the next statement on the connection.
@@ -68,14 +64,6 @@ impl Session {
         self.lease.as_mut().filter(|lease| !lease.is_busy()).ok_or_else(closed)
     }
 
-    /// Begins a level above that of `serial`.
-    async fn begin(&mut self, serial: u64, call: Call<'_>) -> Result<Answer, DatabaseError> {
-        let answer = self.at(serial)?.call(call).await?;
-        self.levels.push(self.next_serial);
-        self.next_serial += 1;
-        Ok(answer)
-    }
-
     /// Commits or rolls back one level, after the levels above it that have not ended were rolled
     /// back.
     async fn end(&mut self, serial: u64, call: Call<'_>) -> Result<Answer, DatabaseError> {
@@ -115,25 +103,6 @@ impl Session {
             self.lease = None;
         }
         Ok(())
-    }
-
-    /// Rolls the transaction back in the background. A connection that no other request may use is
-    /// closed instead.
-    fn finish(&mut self) {
-        let levels = std::mem::take(&mut self.levels);
-        let Some(lease) = self.lease.take_if(|lease| lease.is_fit()) else {
-            self.lease = None;
-            return;
-        };
-        let mut session = Self {
-            lease: Some(lease),
-            levels,
-            next_serial: self.next_serial,
-        };
-        // Without a runtime it is closed by being dropped in the middle of a transaction.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { tokio::time::timeout(ROLLBACK_DEADLINE, session.roll_back_to(0)).await });
-        }
     }
 }
 
@@ -179,8 +148,11 @@ impl Level {
         let (call, mut serial) = (Call::Begin(&options), 0);
         let begun = async {
             let mut session = self.shared.lock().await?;
+            let answer = session.at(self.serial)?.call(call).await?;
             serial = session.next_serial;
-            session.begin(self.serial, call).await
+            session.next_serial += 1;
+            session.levels.push(serial);
+            Ok(answer)
         };
         self.measured(call, begun).await?;
         let shared = self.shared.clone();
@@ -268,17 +240,11 @@ impl fmt::Debug for Level {
     }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.session.get_mut().finish();
-    }
-}
-
 impl Drop for Level {
     fn drop(&mut self) {
         match self.shared.session.try_lock() {
             Ok(mut session) => match session.position(self.serial) {
-                Ok(0) => session.finish(),
+                Ok(0) => session.lease = None,
                 Ok(_) => self.shared.abandoned.lock().push(self.serial),
                 Err(_) => {}
             },

@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::state::{Facts, HasFacts};
 use crate::{
     Connection, DatabaseError, DatabaseErrorKind, TenantId,
     engine::{budget::ConnectionPermit, secrets::Secret},
@@ -16,6 +15,38 @@ use crate::{
 const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
 /// The longest that a server is given to end a session it was asked to end.
 const LONGEST_LINGERING: Duration = Duration::from_millis(500);
+
+/// What a pool knows of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    /// The era of the pool in which it was opened.
+    pub(super) era: u64,
+    pub(super) opened_at: Instant,
+    /// How long opening it took.
+    pub(super) opening: Duration,
+    pub(super) retire_at: Instant,
+    pub(super) used_at: Instant,
+}
+
+impl Facts {
+    /// Of a connection that is open now and whose opening `started` then.
+    pub(super) fn now(era: u64, started: Instant, max_lifetime: Duration) -> Self {
+        let now = Instant::now();
+        // Connections that were opened together are not closed together.
+        let lifetime = max_lifetime.mul_f64(1.0 - 0.1 * fastrand::f64());
+        Self {
+            era,
+            opened_at: now,
+            opening: now - started,
+            retire_at: now + lifetime,
+            used_at: now,
+        }
+    }
+}
+
+pub(super) trait HasFacts {
+    fn facts(&self) -> &Facts;
+}
 
 /// A connection with its permit. Dropping it closes it in the background, and gives the permit back
 /// once it is closed: none can be lost, and no more can be open than there are permits.

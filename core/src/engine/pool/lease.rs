@@ -13,11 +13,14 @@ use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, sql};
 
 /// The longest that an idle connection has to show that it still works.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
+/// How long rolling back a transaction that was dropped may take before its connection is closed
+/// instead.
+const ROLLBACK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection in use. When it is dropped the connection goes back to its pool, unless it was in
 /// the middle of something or is worn out.
 pub(crate) struct Lease {
-    /// It is there until this is dropped.
+    /// It is there until this is dropped, or until a call breaks it.
     connection: Option<Pooled>,
     pool: Arc<Pool>,
     /// Whether a call was made: else the connection counts as idle since it was last used.
@@ -27,8 +30,6 @@ pub(crate) struct Lease {
     busy: bool,
     /// Not to be used again by another request.
     broken: bool,
-    /// Not to be used again at all: what the server made of the last call is not known.
-    lost: bool,
     /// How many transactions and save points are open.
     depth: usize,
     /// Whether the transaction that is open was begun to read only.
@@ -96,7 +97,6 @@ impl Lease {
             used: false,
             busy: false,
             broken: false,
-            lost: false,
             depth: 0,
             reads_only: false,
         }
@@ -119,7 +119,7 @@ impl Lease {
 
     /// The connection, which is busy from now on until [`end_call`](Self::end_call).
     pub(crate) fn begin_call(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
-        let pooled = self.connection.as_mut().filter(|_| !self.lost).ok_or_else(closed)?;
+        let pooled = self.connection.as_mut().ok_or_else(closed)?;
         (self.used, self.busy) = (true, true);
         pooled.connection()
     }
@@ -155,7 +155,8 @@ impl Lease {
         self.broken |= read_only || in_transaction;
         if error.kind.breaks_connection() {
             self.pool.state().suspect_idle(Instant::now());
-            (self.broken, self.lost) = (true, true);
+            self.broken = true;
+            self.give_back();
         }
         // What a lost transaction did is undone, unless it was just being committed.
         let takes_effect = match call {
@@ -178,17 +179,12 @@ impl Lease {
     pub(super) async fn is_alive(&mut self) -> bool {
         // A request has time for another connection if this one does not answer.
         let deadline = LONGEST_CHECK.min(self.pool.acquire_timeout() / 4);
-        let Some(pooled) = &mut self.connection else {
+        let Some(used_at) = self.connection.as_ref().map(|pooled| pooled.facts.used_at) else {
             return false;
         };
-        let used_at = pooled.facts.used_at;
-        self.busy = true;
-        let alive = match pooled.connection() {
-            Ok(connection) => matches!(timeout(deadline, connection.ping()).await, Ok(Ok(_))),
-            Err(_) => false,
-        };
-        (self.used, self.busy, self.broken) = (alive, false, !alive);
+        let alive = matches!(timeout(deadline, self.call(Call::Ping)).await, Ok(Ok(_)));
         if !alive {
+            self.broken = true;
             let dead = self.pool.state().found_dead(used_at, Instant::now());
             drop(dead);
         }
@@ -210,7 +206,7 @@ impl Lease {
     }
 
     /// Whether its connection may be used again once no transaction is open on it.
-    pub(crate) fn is_fit(&self) -> bool {
+    fn is_fit(&self) -> bool {
         !self.busy && !self.broken
     }
 
@@ -218,10 +214,18 @@ impl Lease {
     pub(crate) fn depth(&self) -> usize {
         self.depth
     }
-}
 
-impl Drop for Lease {
-    fn drop(&mut self) {
+    /// Rolls back what is open, so that another request can use the connection.
+    async fn roll_back(mut self) {
+        while self.depth > 0 {
+            if self.call(Call::Rollback).await.is_err() {
+                return;
+            }
+        }
+        self.broken = false;
+    }
+
+    fn give_back(&mut self) {
         let Some(mut connection) = self.connection.take() else {
             return;
         };
@@ -231,5 +235,26 @@ impl Drop for Lease {
         }
         let fit = self.is_fit() && self.depth == 0;
         self.pool.give_back(connection, now, fit);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Without a runtime it is closed in the middle of the transaction.
+        if self.depth > 0
+            && self.is_fit()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (connection, pool) = (self.connection.take(), self.pool.clone());
+            let broken = true;
+            let lease = Self {
+                connection,
+                pool,
+                broken,
+                ..*self
+            };
+            runtime.spawn(timeout(ROLLBACK_DEADLINE, lease.roll_back()));
+        }
+        self.give_back();
     }
 }

@@ -7,7 +7,6 @@
 mod breaker;
 mod connection;
 mod lease;
-mod on_connect;
 mod opening;
 mod state;
 
@@ -20,14 +19,12 @@ use futures_util::future::BoxFuture;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, error::Elapsed, timeout_at},
 };
 
 use connection::Pooled;
 pub(crate) use connection::closed;
 pub(crate) use lease::{Answer, Call, Lease};
-pub use on_connect::{OnConnect, SchemaBehind, SchemaVersion};
-pub use state::PoolStatus;
 use state::{Next, PoolState};
 
 use super::{
@@ -37,7 +34,11 @@ use super::{
     secrets::{Secret, Secrets},
     settings::EngineSettings,
 };
-use crate::{DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId};
+use crate::{
+    Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId,
+    health::{PoolHealth, PoolStatus},
+    on_connect::OnConnect,
+};
 
 /// What all pools of an engine have in common.
 pub(crate) struct PoolParts {
@@ -47,6 +48,17 @@ pub(crate) struct PoolParts {
     pub(crate) on_connect: Option<Arc<dyn OnConnect>>,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
     pub(crate) settings: Arc<EngineSettings>,
+}
+
+impl PoolParts {
+    /// A round trip to the server, and a look at how far the migrations of the database are.
+    pub(crate) async fn examine(&self, secret: &Secret, connection: &mut dyn Connection) -> Result<(), DatabaseError> {
+        connection.ping().await?;
+        match &self.on_connect {
+            Some(on_connect) => secret.schema.look(&**on_connect, &*secret.driver, connection).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// Called if the user of a tenant's secret of some generation was refused. It reads the secret
@@ -124,7 +136,7 @@ impl Pool {
             }
             secret.driver.secret_changed(&inner.secret.config, &secret.config);
             if secret.config.is_same_database(&inner.secret.config) {
-                *secret.schema.lock() = inner.secret.schema.lock().clone();
+                secret.schema.inherit(&inner.secret.schema);
             }
             let limits = secret.limits.clone();
             inner.secret = secret;
@@ -148,19 +160,8 @@ impl Pool {
         self.state().is_active()
     }
 
-    /// Whether its database is left alone for now after failures to connect.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.state().breaker().is_open()
-    }
-
-    /// Whether its database is being prepared.
-    pub(crate) fn is_preparing(&self) -> bool {
-        self.state().preparing_since.is_some()
-    }
-
-    /// Why the last try to connect failed, if it did.
-    pub(crate) fn last_error(&self) -> Option<DatabaseError> {
-        self.state().breaker().last_error().cloned()
+    pub(crate) fn health(&self) -> PoolHealth {
+        self.state().health()
     }
 
     /// How long a request waits for connections.
@@ -229,15 +230,14 @@ impl Pool {
 
     /// Why a request got no connection by its deadline.
     fn gave_up(&self) -> DatabaseError {
-        let state = self.state();
-        if state.preparing_since.is_some() {
+        let health = self.health();
+        if health.is_preparing {
             return DatabaseError::new(DatabaseErrorKind::Migrating);
         }
         // It holds a permit and has no connection: the server has not answered.
-        if state.open() == 0 && self.parts.budget.held_by(&self.member) > 0 {
+        if health.status.open == 0 && self.parts.budget.held_by(&self.member) > 0 {
             let unreachable = DatabaseErrorKind::Connect(DriverErrorKind::Unreachable);
-            let error = state.breaker().last_error().cloned();
-            return error.unwrap_or_else(|| DatabaseError::new(unreachable));
+            return health.last_error.unwrap_or_else(|| DatabaseError::new(unreachable));
         }
         DatabaseError::new(DatabaseErrorKind::PoolTimeout)
     }
@@ -283,19 +283,17 @@ impl Pool {
     }
 
     /// An opening has failed; returns after which pause it tries again, if it does.
-    fn opening_failed(
-        self: &Arc<Self>,
-        error: &DatabaseError,
-        at_once: bool,
-        pauses: &mut Backoff,
-    ) -> Option<Duration> {
-        let now = Instant::now();
+    fn opening_failed(self: &Arc<Self>, error: &DatabaseError, pauses: &mut Backoff) -> Option<Duration> {
+        let (now, source) = (Instant::now(), std::error::Error::source(error));
+        // Another try would cost as much.
+        let at_once = matches!(
+            error.kind,
+            DatabaseErrorKind::Migration | DatabaseErrorKind::SchemaBehind
+        ) || source.is_some_and(|source| source.is::<Elapsed>());
         let (failed, noteworthy) = self.with(|inner| inner.state.opening_failed(error.clone(), at_once, pauses, now));
         // Once per outage, and again now and then while it lasts.
         if let Some(failures) = noteworthy {
-            let cause = std::error::Error::source(error)
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let cause = source.map(ToString::to_string).unwrap_or_default();
             let kind = error.kind.as_str();
             tracing::warn!(tenant_id = %self.tenant, kind, cause, failures, "cannot connect to the database");
         }
@@ -319,17 +317,11 @@ impl Pool {
         }
     }
 
-    /// A round trip to the server, and a look at how far the migrations of the database are.
+    /// Examines the database on one of its connections.
     pub(crate) async fn check(self: &Arc<Self>) -> Result<(), DatabaseError> {
-        let mut lease = self.lease(Duration::ZERO).await?;
-        lease.call(Call::Ping).await?;
-        if let Some(on_connect) = &self.parts.on_connect {
-            let secret = self.secret();
-            let found = on_connect.look(&*secret.driver, lease.begin_call()?).await;
-            lease.end_call(Call::Ping, Ok(()))?;
-            secret.note_schema(found)?;
-        }
-        Ok(())
+        let (mut lease, secret) = (self.lease(Duration::ZERO).await?, self.secret());
+        let examined = self.parts.examine(&secret, lease.begin_call()?).await;
+        lease.end_call(Call::Ping, examined)
     }
 }
 

@@ -3,19 +3,21 @@
 //! longest. So an opening goes on if the request that wanted it has had another connection or has
 //! gone away.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
+use futures_util::{
+    FutureExt as _,
+    future::{Either, select},
+};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    Pool, SchemaBehind,
-    connection::{Pooled, PooledConnection},
-    state::Facts,
+    Pool,
+    connection::{Facts, Pooled, PooledConnection},
 };
 use crate::{
-    BoxError, Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind,
+    BoxError, Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind,
     engine::{
         budget::{ConnectionPermit, LINGERING},
         measure::note_error,
@@ -33,13 +35,6 @@ const LOG_IN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// How often a session may be ended before it could be used.
 const ENDED_TRIES: u32 = 3;
 
-/// Why there is no connection.
-struct NotOpened {
-    error: DatabaseError,
-    /// Whether another try would cost as much, so that the breaker opens at once.
-    at_once: bool,
-}
-
 impl Pool {
     /// Begins openings that the pool's state has counted already.
     pub(super) fn begin_openings(self: &Arc<Self>, count: usize) {
@@ -56,10 +51,7 @@ impl Pool {
         let mut pauses = Backoff::new(OPEN_AGAIN.0, OPEN_AGAIN.1);
         while let Some(permit) = self.permit().await {
             // A driver that panics is one that fails.
-            let panicked = |_| {
-                let error = DatabaseError::new(DatabaseErrorKind::Other).with_source("the driver panicked");
-                Err(NotOpened { error, at_once: false })
-            };
+            let panicked = |_| Err(DatabaseError::new(DatabaseErrorKind::Other).with_source("the driver panicked"));
             let connected = AssertUnwindSafe(self.connect(permit)).catch_unwind().await;
             match connected.unwrap_or_else(panicked) {
                 Ok(None) => return,
@@ -70,8 +62,8 @@ impl Pool {
                     // It is of an earlier era, and begins to close before another one is opened.
                     tokio::task::yield_now().await;
                 }
-                Err(NotOpened { error, at_once }) => {
-                    let Some(pause) = self.opening_failed(&error, at_once, &mut pauses) else {
+                Err(error) => {
+                    let Some(pause) = self.opening_failed(&error, &mut pauses) else {
                         return;
                     };
                     sleep(pause).await;
@@ -103,7 +95,7 @@ impl Pool {
 
     /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the
     /// opening has ended because another secret has lowered the pool's maximum.
-    async fn connect(&self, mut permit: ConnectionPermit) -> Result<Option<Pooled>, NotOpened> {
+    async fn connect(&self, mut permit: ConnectionPermit) -> Result<Option<Pooled>, DatabaseError> {
         permit.lingers = LINGERING;
         let deadline = Instant::now() + self.acquire_timeout();
         let mut pauses = Backoff::new(LOG_IN_AGAIN.0, LOG_IN_AGAIN.1);
@@ -116,68 +108,76 @@ impl Pool {
                 (inner.secret.clone(), inner.state.era())
             };
             let started = Instant::now();
-            let not_opened = match self.log_in(&secret).await {
-                Ok(connection) => {
-                    let now = Instant::now();
-                    // Connections that were opened together are not closed together.
-                    let lifetime = Duration::from(secret.limits.max_lifetime).mul_f64(1.0 - 0.1 * fastrand::f64());
-                    let facts = Facts {
-                        era,
-                        opened_at: now,
-                        opening: now - started,
-                        retire_at: now + lifetime,
-                        used_at: now,
-                    };
+            let (login, superseded) = (pin!(self.log_in(&secret)), pin!(self.superseded(era)));
+            match select(login, superseded).await {
+                Either::Left((Ok(connection), _)) => {
                     permit.lingers = Duration::ZERO;
                     let mut opened = Box::new(PooledConnection {
                         open: Some((connection, permit)),
                         tenant: self.tenant,
                         secret: secret.clone(),
-                        facts,
+                        facts: Facts::now(era, started, secret.limits.max_lifetime.into()),
                     });
                     self.prepare(&secret, &mut opened).await?;
                     return Ok(Some(opened));
                 }
-                Err(not_opened) => not_opened,
-            };
-            // A failure with an earlier secret says nothing of the one that is in use now.
-            if self.state().era() != era {
-                continue;
-            }
-            match not_opened.error.kind {
-                // An operator who ends a user's sessions, as after a rotation, also ends those that are
-                // just being opened.
-                DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded) if pauses.failures() < ENDED_TRIES => {}
-                // The password may just be changing: the secret is read anew, and the login tried
-                // again for as long as there is hope. Until then it counts as no failure, so that
-                // requests wait.
-                DatabaseErrorKind::Connect(DriverErrorKind::Authentication) => {
-                    self.state().doubt();
-                    let refused = (self.parts.refused)(self.tenant, secret.generation);
-                    if !matches!(timeout_at(deadline, refused).await, Ok(true)) {
-                        return Err(not_opened);
-                    }
-                }
-                DatabaseErrorKind::Connect(DriverErrorKind::DatabaseMissing) => {
-                    // Another database, such as a restored backup, may take its place.
-                    self.prepare_again();
-                    return Err(not_opened);
-                }
-                _ => return Err(not_opened),
-            }
-            if self.secret().generation == secret.generation {
-                let again_at = Instant::now() + pauses.fail(Instant::now());
-                if again_at >= deadline {
-                    return Err(not_opened);
-                }
-                sleep_until(again_at).await;
+                // A failure with an earlier secret says nothing of the one that is in use now.
+                Either::Left((Err(_), _)) if self.state().era() != era => {}
+                Either::Left((Err(error), _)) => self.before_next_login(&secret, error, deadline, &mut pauses).await?,
+                // The server may count the session that was given up for a moment longer.
+                Either::Right(_) => sleep(LINGERING).await,
             }
         }
     }
 
-    async fn log_in(&self, secret: &Secret) -> Result<Box<dyn Connection>, NotOpened> {
+    /// Waits until another try to log in is worthwhile after this error, which is returned if none is.
+    async fn before_next_login(
+        &self,
+        secret: &Secret,
+        error: DatabaseError,
+        deadline: Instant,
+        pauses: &mut Backoff,
+    ) -> Result<(), DatabaseError> {
+        match error.kind {
+            // An operator who ends a user's sessions, as after a rotation, also ends those that are
+            // just being opened.
+            DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded) if pauses.failures() < ENDED_TRIES => {}
+            // The password may just be changing: the secret is read anew, and the login tried again for
+            // as long as there is hope. Until then it counts as no failure, so that requests wait.
+            DatabaseErrorKind::Connect(DriverErrorKind::Authentication) => {
+                self.state().doubt();
+                let refused = (self.parts.refused)(self.tenant, secret.generation);
+                if !matches!(timeout_at(deadline, refused).await, Ok(true)) {
+                    return Err(error);
+                }
+            }
+            DatabaseErrorKind::Connect(DriverErrorKind::DatabaseMissing) => {
+                // Another database, such as a restored backup, may take its place.
+                self.prepare_again();
+                return Err(error);
+            }
+            _ => return Err(error),
+        }
+        if self.secret().generation == secret.generation {
+            let again_at = Instant::now() + pauses.fail(Instant::now());
+            if again_at >= deadline {
+                return Err(error);
+            }
+            sleep_until(again_at).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the pool is closed or has another secret than in `era`: a server that is silent to the
+    /// old one keeps no request from the new one.
+    async fn superseded(&self, era: u64) {
+        while self.state().era() == era {
+            sleep(LINGERING).await;
+        }
+    }
+
+    async fn log_in(&self, secret: &Secret) -> Result<Box<dyn Connection>, DatabaseError> {
         let started = Instant::now();
-        let longest = Duration::from(self.parts.settings.pools.connect_timeout);
         let span = trace_span!(
             "open connection",
             otel.kind = "client",
@@ -187,10 +187,8 @@ impl Pool {
             secret.version = %secret.version,
             error.type = Empty,
         );
-        let opened = timeout(longest, self.parts.secrets.connect(&self.tenant, secret))
-            .instrument(span.clone())
-            .await
-            .unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)));
+        let login = self.parts.secrets.connect(&self.tenant, secret);
+        let opened = login.instrument(span.clone()).await;
         let (took, error) = (started.elapsed(), opened.as_ref().err().map(|error| error.kind));
         if let Some(kind) = error {
             note_error(&span, kind.as_str());
@@ -198,10 +196,7 @@ impl Pool {
         if let Some(observer) = &self.parts.observer {
             observer.connection_opened(&secret.driver_type, took, error);
         }
-        opened.map_err(|error| NotOpened {
-            error: error.into(),
-            at_once: took >= longest,
-        })
+        opened.map_err(DatabaseError::from)
     }
 
     /// Has the next opening prepare the database again.
@@ -210,7 +205,7 @@ impl Pool {
     }
 
     /// Prepares the database on its first connection; other openings wait for that.
-    async fn prepare(&self, secret: &Arc<Secret>, opened: &mut PooledConnection) -> Result<(), NotOpened> {
+    async fn prepare(&self, secret: &Arc<Secret>, opened: &mut PooledConnection) -> Result<(), DatabaseError> {
         let Some(on_connect) = &self.parts.on_connect else {
             return Ok(());
         };
@@ -233,12 +228,7 @@ impl Pool {
         self.state().preparing_since = None;
         let outcome = outcome.map_err(BoxError::from);
         let outcome = outcome.and_then(|ended| ended.unwrap_or_else(|_| Err("the preparation panicked".into())));
-        let noted = match outcome.map_err(|source| source.downcast::<SchemaBehind>()) {
-            Ok(found) => secret.note_schema(Ok(found)),
-            Err(Ok(behind)) => secret.note_schema(Err(*behind)),
-            Err(Err(source)) => Err(DatabaseError::new(DatabaseErrorKind::Migration).with_source(source)),
-        };
-        noted.map_err(|error| NotOpened { error, at_once: true })?;
+        secret.schema.prepared(outcome)?;
         *prepared = Some(secret.clone());
         Ok(())
     }

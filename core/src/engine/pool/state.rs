@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::breaker::Breaker;
+use super::{
+    breaker::Breaker,
+    connection::{Facts, HasFacts},
+};
 use crate::{
     DatabaseError, DatabaseErrorKind, DriverErrorKind,
     engine::{
@@ -16,6 +19,7 @@ use crate::{
         pace::Backoff,
         settings::PoolDefaults,
     },
+    health::{PoolHealth, PoolStatus},
 };
 
 /// How many connections one tenant opens at once. Many at once are all slow, and the first is
@@ -35,35 +39,6 @@ const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
 const TABLE_MISSING_PAUSE: Duration = Duration::from_secs(60);
 /// How often an opening is tried again for a tenant without a connection while its server is full.
 const FULL_TRIES: u32 = 3;
-
-/// How many connections a pool has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PoolStatus {
-    /// The most it may have.
-    pub max: usize,
-    /// Those that are open.
-    pub open: usize,
-    /// Those of them that wait for use.
-    pub idle: usize,
-    /// Those of them that are used.
-    pub in_use: usize,
-}
-
-/// What a pool knows of one connection.
-#[derive(Debug, Clone)]
-pub(super) struct Facts {
-    /// The era of the pool in which it was opened.
-    pub(super) era: u64,
-    pub(super) opened_at: Instant,
-    /// How long opening it took.
-    pub(super) opening: Duration,
-    pub(super) retire_at: Instant,
-    pub(super) used_at: Instant,
-}
-
-pub(super) trait HasFacts {
-    fn facts(&self) -> &Facts;
-}
 
 /// `C` is a connection, `W` how a waiting request gets its answer.
 pub(super) struct PoolState<C, W> {
@@ -151,8 +126,15 @@ impl<C: HasFacts, W> PoolState<C, W> {
         !self.waiting.is_empty()
     }
 
-    pub(super) fn breaker(&self) -> &Breaker {
-        &self.breaker
+    /// How the pool is now.
+    pub(super) fn health(&self) -> PoolHealth {
+        PoolHealth {
+            status: self.status(),
+            is_open: self.is_active(),
+            is_broken: self.breaker.is_open(),
+            is_preparing: self.preparing_since.is_some(),
+            last_error: self.breaker.last_error().cloned(),
+        }
     }
 
     /// A login was refused, and is tried again with another secret.

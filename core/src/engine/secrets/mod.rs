@@ -15,13 +15,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub(crate) use secret::{Drivers, Secret};
+use secret::Drivers;
+pub(crate) use secret::Secret;
 pub(crate) use slot::{AfterRefusal, Read, SecretSlot, Times};
 use unknown::{UnknownTenants, Verdict};
 
-use super::{error::AcquireError, measure::cache::CacheSnapshot, settings::EngineSettings};
+use super::{measure::cache::CacheSnapshot, settings::EngineSettings};
 use crate::{
-    Connection, DriverError, DriverErrorKind, Encryption, ProviderError, SecretProvider, TenantId,
+    Connection, DatabaseDriver, DriverError, DriverErrorKind, Encryption, ProviderError, SecretProvider, TenantId,
+    acquire_error::AcquireError,
     leases::{Leases, renew_after},
     provider::in_time,
 };
@@ -50,15 +52,15 @@ pub(crate) struct Secrets {
     pub(crate) gone: Mutex<Vec<TenantId>>,
 }
 
-/// What the provider answered: a secret, or nothing if the one in use stays; for how long it may be
-/// used if it has a lease, and when it changes if that is known.
-pub(crate) type Fetched = (Option<Secret>, Option<Duration>, Option<Duration>);
+/// What the provider answered: a secret, or nothing if the one in use stays; and for how long it is
+/// used.
+pub(crate) type Fetched = (Option<Secret>, Times);
 
 impl Secrets {
     pub(crate) fn new(
         provider: Arc<dyn SecretProvider>,
         provider_type: String,
-        drivers: Drivers,
+        drivers: Vec<(String, Arc<dyn DatabaseDriver>)>,
         settings: Arc<EngineSettings>,
     ) -> Self {
         let unknown = UnknownTenants::new(settings.secrets.not_found_ttl.into(), Instant::now());
@@ -66,7 +68,7 @@ impl Secrets {
             leases: Leases::new(provider.clone()),
             provider,
             provider_type,
-            drivers,
+            drivers: Drivers::new(drivers),
             settings,
             unknown: Mutex::new(unknown),
             fetches: Semaphore::new(CONCURRENT_FETCHES),
@@ -166,26 +168,30 @@ impl Secrets {
         if let Some(lease) = in_use.and_then(|secret| secret.lease.as_ref())
             && let Some(left) = lease.extend().await?
         {
-            return Ok((None, Some(left), None));
+            return Ok((None, self.times(Some(left), None)));
         }
         let (document, lease) = self.leases.fetch(*tenant).await?;
-        let (left, changes_in) = (lease.as_ref().map(|lease| lease.left()), document.changes_in);
+        let times = self.times(lease.as_ref().map(|lease| lease.left()), document.changes_in);
         let secret = self.drivers.read(document, lease, &self.settings.pools, *tenant)?;
-        Ok((Some(secret), left, changes_in))
+        Ok((Some(secret), times))
     }
 
     /// Opens one connection with a secret, and the password of this login if the provider makes
-    /// one.
+    /// one, within `connect_timeout`.
     pub(crate) async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
-        let opened = match self.provider.password(tenant, &secret.config).await {
-            Ok(None) => secret.driver.connect(&secret.config).await,
-            Ok(password) => {
-                let mut config = secret.config.clone();
-                config.password = password;
-                secret.driver.connect(&config).await
+        let opening = async {
+            match self.provider.password(tenant, &secret.config).await {
+                Ok(None) => secret.driver.connect(&secret.config).await,
+                Ok(password) => {
+                    let mut config = secret.config.clone();
+                    config.password = password;
+                    secret.driver.connect(&config).await
+                }
+                Err(error) => Err(DriverError::new(DriverErrorKind::Unreachable, error)),
             }
-            Err(error) => Err(DriverError::new(DriverErrorKind::Unreachable, error)),
-        }?;
+        };
+        let opened = timeout(self.settings.pools.connect_timeout.into(), opening).await;
+        let opened = opened.unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)))?;
         let encryption = opened.encryption();
         let changed = secret.encryption.lock().replace(encryption) != Some(encryption);
         if changed && encryption == Encryption::None && secret.driver.wants_encryption(&secret.config) {
@@ -194,10 +200,10 @@ impl Secrets {
         Ok(opened)
     }
 
-    /// For how long a secret is used from `now` on: until its time to live is over or, if it has a
+    /// For how long a secret is used from now on: until its time to live is over or, if it has a
     /// lease, until that is extended; and no longer than it `changes_in`.
-    pub(crate) fn times(&self, now: Instant, lease: Option<Duration>, changes_in: Option<Duration>) -> Times {
-        let settings = &self.settings.secrets;
+    fn times(&self, lease: Option<Duration>, changes_in: Option<Duration>) -> Times {
+        let (now, settings) = (Instant::now(), &self.settings.secrets);
         let ttl = Duration::from(settings.ttl);
         let jitter = settings.jitter.clamp(0.0, 1.0) * fastrand::f64();
         let jittered = lease.map_or(ttl, renew_after).mul_f64(1.0 - jitter);

@@ -6,13 +6,11 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::{
-    DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, Encryption, HumanDuration, SecretDocument,
-    SecretInvalid, SecretVersion, ServerVersion, TenantId,
-    engine::{
-        SchemaBehind, SchemaVersion,
-        settings::{PoolDefaults, PoolsSettings},
-    },
+    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, SecretDocument, SecretInvalid, SecretVersion,
+    ServerVersion, TenantId,
+    engine::settings::{PoolDefaults, PoolsSettings},
     leases::HeldLease,
+    on_connect::LastSchema,
 };
 
 /// A secret, read and checked, with the driver that it names.
@@ -30,29 +28,16 @@ pub(crate) struct Secret {
     /// How the last connection that it opened is protected.
     pub(crate) encryption: Mutex<Option<Encryption>>,
     /// How far the migrations of its database were when it was looked at last.
-    pub(crate) schema: Mutex<Option<SchemaVersion>>,
+    pub(crate) schema: LastSchema,
     /// The version of its server, which is asked once.
     pub(crate) server_version: OnceCell<ServerVersion>,
 }
 
-impl Secret {
-    /// Notes how far the migrations of its database are.
-    pub(crate) fn note_schema(&self, looked: Result<Option<SchemaVersion>, SchemaBehind>) -> Result<(), DatabaseError> {
-        let (found, behind) = match looked {
-            Ok(found) => (found, None),
-            Err(behind) => (Some(behind.found.clone()), Some(behind)),
-        };
-        *self.schema.lock() = found;
-        let refused = |behind| Err(DatabaseError::new(DatabaseErrorKind::SchemaBehind).with_source(behind));
-        behind.map_or(Ok(()), refused)
-    }
-}
-
 /// The drivers by every word that a secret may use for them.
-pub(crate) struct Drivers(BTreeMap<String, (Arc<str>, Arc<dyn DatabaseDriver>)>);
+pub(super) struct Drivers(BTreeMap<String, (Arc<str>, Arc<dyn DatabaseDriver>)>);
 
 impl Drivers {
-    pub(crate) fn new(drivers: impl IntoIterator<Item = (String, Arc<dyn DatabaseDriver>)>) -> Self {
+    pub(super) fn new(drivers: Vec<(String, Arc<dyn DatabaseDriver>)>) -> Self {
         let mut words = BTreeMap::new();
         for (name, driver) in drivers {
             let name: Arc<str> = name.into();
@@ -96,7 +81,7 @@ impl Drivers {
             generation: 0,
             lease,
             encryption: Mutex::new(None),
-            schema: Mutex::new(None),
+            schema: LastSchema::default(),
             server_version: OnceCell::new(),
         })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::{error::AcquireError, pace::Backoff};
+use crate::{acquire_error::AcquireError, engine::pace::Backoff};
 
 /// How long the provider is left alone after a failure: the first time, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(128));

@@ -61,13 +61,12 @@ impl Admission {
         self.0.fetch_sub(one, Ordering::AcqRel);
     }
 
-    /// Suspends or resumes the tenant; running requests go on.
-    pub(crate) fn set_suspended(&self, suspended: bool) -> Result<(), Refused> {
-        self.change(|word| match word & FORGOTTEN {
-            0 if suspended => Ok(word | SUSPENDED),
-            0 => Ok(word & !SUSPENDED),
-            _ => Err(Refused::Forgotten),
-        })
+    /// Suspends or resumes a tenant that is held; running requests go on.
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        match suspended {
+            true => self.0.fetch_or(SUSPENDED, Ordering::AcqRel),
+            false => self.0.fetch_and(!SUSPENDED, Ordering::AcqRel),
+        };
     }
 
     pub(crate) fn is_suspended(&self) -> bool {
@@ -113,14 +112,13 @@ mod tests {
         admission.hold().unwrap();
         admission.leave(true);
         assert!(!admission.forget());
-        admission.set_suspended(true).unwrap();
+        admission.set_suspended(true);
         admission.leave(false);
         assert_eq!(admission.enter(1), Err(Refused::Suspended));
         assert!(!admission.forget() && admission.is_suspended());
-        admission.set_suspended(false).unwrap();
+        admission.set_suspended(false);
         assert!(admission.forget());
         assert_eq!(admission.enter(1), Err(Refused::Forgotten));
         assert_eq!(admission.hold(), Err(Refused::Forgotten));
-        assert_eq!(admission.set_suspended(true), Err(Refused::Forgotten));
     }
 }

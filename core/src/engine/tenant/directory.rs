@@ -56,7 +56,10 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{super::Refused, *};
+    use super::{
+        super::{Admission, Refused},
+        *,
+    };
     use crate::engine::settings::LimitsSettings;
 
     fn new(id: &TenantId) -> Tenant {
@@ -64,11 +67,25 @@ mod tests {
         Tenant::new(*id, Instant::now(), &limits, None, Arc::default())
     }
 
+    /// Serial, running requests, holds and whether it is suspended.
+    type Known = (usize, usize, usize, bool);
+
     #[derive(Default)]
     struct Model {
         created: Vec<Arc<Tenant>>,
-        /// Serial, running requests, holds and whether it is suspended, by tenant.
-        known: BTreeMap<u8, (usize, usize, usize, bool)>,
+        known: BTreeMap<u8, Known>,
+    }
+
+    impl Model {
+        fn check(&self, directory: &Directory, context: &dyn Fn() -> String) {
+            assert_eq!(directory.len(), self.known.len(), "{}", context());
+            for (tenant, (serial, running, _, suspended)) in &self.known {
+                let found = directory.get(&id(*tenant)).unwrap();
+                assert!(Arc::ptr_eq(&found, &self.created[*serial]), "{}", context());
+                let seen = (found.admission.running(), found.admission.is_suspended());
+                assert_eq!(seen, (*running, *suspended), "{}", context());
+            }
+        }
     }
 
     fn id(n: u8) -> TenantId {
@@ -112,55 +129,54 @@ mod tests {
                 }
                 (action, Some(at)) => {
                     let (tenant, found) = &looked_up[at];
-                    let known = model
-                        .known
-                        .get_mut(tenant)
-                        .filter(|known| Arc::ptr_eq(found, &model.created[known.0]));
-                    let admission = &found.admission;
-                    match (action, known) {
-                        (3, None) => assert_eq!(admission.enter(LIMIT), Err(Refused::Forgotten), "{}", context()),
-                        (3, Some(known)) => {
-                            let expected = match *known {
-                                (.., true) => Err(Refused::Suspended),
-                                (_, running, ..) if running >= LIMIT => Err(Refused::Busy),
-                                _ => Ok(()),
-                            };
-                            assert_eq!(admission.enter(LIMIT), expected, "{}", context());
-                            known.1 += usize::from(expected.is_ok());
-                        }
-                        (4, Some(known)) if known.1 > 0 => {
-                            admission.leave(true);
-                            known.1 -= 1;
-                        }
-                        (5, None) => assert_eq!(admission.hold(), Err(Refused::Forgotten), "{}", context()),
-                        (5, Some(known)) => {
-                            assert_eq!(admission.hold(), Ok(()), "{}", context());
-                            known.2 += 1;
-                        }
-                        (6, Some(known)) if known.2 > 0 => {
-                            admission.leave(false);
-                            known.2 -= 1;
-                        }
-                        (7, known) => {
-                            let suspended = random.bool();
-                            let expected = known.is_some();
-                            assert_eq!(admission.set_suspended(suspended).is_ok(), expected, "{}", context());
-                            if let Some(known) = known {
-                                known.3 = suspended;
-                            }
-                        }
-                        _ => {}
-                    }
+                    let known = model.known.get_mut(tenant);
+                    let known = known.filter(|known| Arc::ptr_eq(found, &model.created[known.0]));
+                    use_reference(action, &found.admission, known, random.bool(), &context);
                 }
                 (_, None) => {}
             }
-            assert_eq!(directory.len(), model.known.len(), "{}", context());
-            for (tenant, (serial, running, _, suspended)) in &model.known {
-                let found = directory.get(&id(*tenant)).unwrap();
-                assert!(Arc::ptr_eq(&found, &model.created[*serial]), "{}", context());
-                let seen = (found.admission.running(), found.admission.is_suspended());
-                assert_eq!(seen, (*running, *suspended), "{}", context());
+            model.check(&directory, &context);
+        }
+    }
+
+    /// Does something with a reference that was looked up before; `known` is the model's entry if the
+    /// tenant was not forgotten meanwhile.
+    fn use_reference(
+        action: u8,
+        admission: &Admission,
+        known: Option<&mut Known>,
+        suspended: bool,
+        context: &dyn Fn() -> String,
+    ) {
+        match (action, known) {
+            (3, None) => assert_eq!(admission.enter(LIMIT), Err(Refused::Forgotten), "{}", context()),
+            (3, Some(known)) => {
+                let expected = match *known {
+                    (.., true) => Err(Refused::Suspended),
+                    (_, running, ..) if running >= LIMIT => Err(Refused::Busy),
+                    _ => Ok(()),
+                };
+                assert_eq!(admission.enter(LIMIT), expected, "{}", context());
+                known.1 += usize::from(expected.is_ok());
             }
+            (4, Some(known)) if known.1 > 0 => {
+                admission.leave(true);
+                known.1 -= 1;
+            }
+            (5, None) => assert_eq!(admission.hold(), Err(Refused::Forgotten), "{}", context()),
+            (5, Some(known)) => {
+                assert_eq!(admission.hold(), Ok(()), "{}", context());
+                known.2 += 1;
+            }
+            (6, Some(known)) if known.2 > 0 => {
+                admission.leave(false);
+                known.2 -= 1;
+            }
+            (7, Some(known)) if known.2 > 0 => {
+                admission.set_suspended(suspended);
+                known.3 = suspended;
+            }
+            _ => {}
         }
     }
 

@@ -8,8 +8,8 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{Held, Holdings, Tenant};
 use crate::{
+    acquire_error::AcquireError,
     engine::{
-        error::AcquireError,
         measure::observer::FetchOutcome,
         secrets::{AfterRefusal, Fetched, Read, Secret, Secrets},
     },
@@ -36,7 +36,6 @@ impl Tenant {
         let hit = || self.usage.lock().secret_hits += 1;
         let serve_stale = |secret| {
             note("stale");
-            hit();
             secrets.counters.lock().metrics.stale_served += 1;
             Ok(secret)
         };
@@ -50,15 +49,15 @@ impl Tenant {
                 }
                 Read::Refused(error) => return Err(error),
                 Read::Stale(secret) => {
+                    hit();
                     self.renew_if_due(&mut holdings, secrets, now);
                     return serve_stale(secret);
                 }
                 Read::Fetch { fallback } => {
                     note("miss");
-                    match (holdings.secret.kept(), holdings.secret.fetch()) {
-                        (Some(_), _) => {}
-                        (None, Some(_)) => hit(),
-                        (None, None) => secrets.counters.lock().metrics.misses += 1,
+                    match holdings.secret.fetch() {
+                        Some(_) => hit(),
+                        None => secrets.counters.lock().metrics.misses += 1,
                     }
                     (self.join_fetch(&mut holdings, secrets, true), fallback)
                 }
@@ -220,13 +219,7 @@ impl Tenant {
 
     /// Keeps a secret that was read, or the one that is in use if only its lease was extended; a
     /// changed one goes to the pool. Returns it, and whether it changed.
-    fn keep(
-        &self,
-        secrets: &Secrets,
-        (read, lease, changes_in): Fetched,
-        took: Duration,
-    ) -> Option<(Arc<Secret>, bool)> {
-        let now = Instant::now();
+    fn keep(&self, secrets: &Secrets, (read, times): Fetched, took: Duration) -> Option<(Arc<Secret>, bool)> {
         let mut holdings = self.holdings();
         // A secret with a lease of its own is another one, whatever its version says.
         let is_same = |kept: &Arc<Secret>| match &read {
@@ -235,8 +228,7 @@ impl Tenant {
         };
         let same = holdings.in_use().filter(is_same);
         let was_kept = holdings.secret.kept().is_some();
-        let times = secrets.times(now, lease, changes_in);
-        let (secret, changed) = holdings.secret.store(now, times, same, |generation| {
+        let (secret, changed) = holdings.secret.store(Instant::now(), times, same, |generation| {
             let secret = read.map(|read| Secret { generation, ..read });
             secret.map(Arc::new)
         })?;

@@ -56,16 +56,26 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl AcquireError {
     /// A secret that was not read for a reason that is not the provider's.
-    pub(super) fn lost(reason: &'static str) -> Self {
+    pub(crate) fn lost(reason: &'static str) -> Self {
         ProviderError::Unavailable(reason.into()).into()
     }
 
     /// The same with another time to come again.
-    pub(super) fn with_retry_after(mut self, left: Duration) -> Self {
+    pub(crate) fn with_retry_after(mut self, left: Duration) -> Self {
         if let Self::ProviderUnavailable { retry_after, .. } | Self::SecretInvalid { retry_after, .. } = &mut self {
             *retry_after = left;
         }
         self
+    }
+
+    /// Returns the kind in a word or two, and for a secret the field.
+    pub(crate) fn summary(&self) -> String {
+        match self {
+            Self::SecretInvalid { source, .. } => format!("secret_invalid: {source}"),
+            Self::ProviderUnavailable { source, .. } => format!("provider_{}", source.kind()),
+            Self::Database(error) => error.summary(),
+            other => other.to_string(),
+        }
     }
 }
 
@@ -88,5 +98,34 @@ impl From<SecretInvalid> for AcquireError {
             retry_after: RETRY_AFTER,
             source,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DatabaseErrorKind;
+
+    #[test]
+    fn a_summary_names_the_kind_and_nothing_secret() {
+        let invalid = SecretInvalid::new("port", "is not a number");
+        assert_eq!(
+            AcquireError::from(invalid).summary(),
+            "secret_invalid: `port` is not a number"
+        );
+        let outage = ProviderError::Unavailable("http://hunter2@vault".into());
+        assert_eq!(AcquireError::from(outage).summary(), "provider_unavailable");
+        let failed = DatabaseError::new(DatabaseErrorKind::ConnectionLost);
+        assert_eq!(AcquireError::Database(failed).summary(), "connection_lost");
+        assert_eq!(AcquireError::from(ProviderError::NotFound).summary(), "no such tenant");
+    }
+
+    #[test]
+    fn only_what_may_mend_itself_has_a_time_to_come_again() {
+        let later = Duration::from_secs(7);
+        let outage = AcquireError::lost("the engine is closed").with_retry_after(later);
+        assert!(matches!(outage, AcquireError::ProviderUnavailable { retry_after, .. } if retry_after == later));
+        let unknown = AcquireError::Unknown.with_retry_after(later);
+        assert!(matches!(unknown, AcquireError::Unknown));
     }
 }
