@@ -521,3 +521,28 @@ async fn a_changed_secret_is_tried_while_a_login_hangs() {
         "the old login was given up"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_leaves_other_tenants_a_first_connection() {
+    let server = Server::new();
+    let mut settings = EngineSettings::default();
+    settings.pools.max_connections = 10;
+    let tenants = engine(&server, ["t1", "t2", "t3"].map(str::to_owned), settings, None);
+    let burst = database(&tenants).await;
+    let held: Vec<_> = (0..20)
+        .map(|_| {
+            let database = burst.clone();
+            tokio::spawn(async move { database.begin().await })
+        })
+        .collect();
+    sleep(Duration::from_secs(1)).await;
+    for name in ["t2", "t3"] {
+        let other = tenants.acquire(&id(name)).await.unwrap();
+        assert_eq!(kind(read(&other).await), None, "of {name}");
+    }
+    let mut held_now = 0;
+    for transaction in held {
+        held_now += usize::from(transaction.await.unwrap().is_ok());
+    }
+    assert_eq!(held_now, 9);
+}

@@ -44,7 +44,8 @@ pub struct PoolsSettings {
     /// are closed first. A tenant without connections does not count.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max: usize,
-    /// The most connections that are open at once, over all tenants.
+    /// The most connections that are open at once, over all tenants. The last tenth of them is for
+    /// tenants that have none yet.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
     /// The most connections to one tenant's database, whatever its secret asks for; `null` for no

@@ -2,7 +2,8 @@
 //!
 //! The rules, from the first to the last:
 //! 1. A permit that is free goes to the pool that holds the fewest, and among those to the one that
-//!    asked first.
+//!    asked first. The last tenth of all permits goes only to pools that hold none, so that a burst of
+//!    one tenant leaves the others their first connections.
 //! 2. An idle connection goes before a busy one, and one of several before a tenant's only one.
 //! 3. A busy connection goes only if its tenant holds at least two more than the one that asks, or
 //!    the one that asks has none; and only after a tenure, so that opening is not all that is done.
@@ -23,6 +24,8 @@ use tokio::time::Instant;
 
 use super::state::{HolderId, State};
 
+/// Which part of all permits is for pools that hold none.
+pub(super) const RESERVED_PART: usize = 10;
 const PATIENCE: Duration = Duration::from_millis(100);
 const SHORTEST_TENURE: Duration = Duration::from_millis(250);
 const LONGEST_TENURE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ const QUICK: Duration = Duration::ZERO;
 
 /// Books in which the first of `held` holds so many permits, and so on.
 fn books(held: &[(HolderId, usize)]) -> Books {
-    let mut books = State::new(held.iter().map(|(_, count)| count).sum());
+    let mut books = State::new(held.iter().map(|(_, count)| count).sum(), 0);
     for (holder, count) in held {
         (0..*count).for_each(|_| assert!(books.take(*holder, holder)));
     }
@@ -82,6 +82,20 @@ fn one_takes_only_from_who_has_two_more() {
         !books.wants_back(RICH, returned(2, true), later),
         "one more is no injustice"
     );
+}
+
+#[test]
+fn the_last_permits_are_for_pools_that_hold_none() {
+    let mut books = Books::new(4, 1);
+    (0..3).for_each(|_| assert!(books.take(RICH, &RICH)));
+    assert!(!books.take(RICH, &RICH));
+    books.line_up(RICH, &RICH, Instant::now(), ());
+    assert_eq!(books.grant(), None);
+    assert!(books.take(NEW, &NEW));
+    books.begin_closing(RICH);
+    assert_eq!(books.give_back(), None, "the next pool may need it");
+    books.begin_closing(RICH);
+    assert_eq!(books.give_back(), Some((RICH, ())));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, SPARE_AFTER, patience};
+use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
@@ -76,7 +76,7 @@ pub(crate) type ProbePermit = OwnedSemaphorePermit;
 impl Budget {
     pub(crate) fn new(capacity: usize, most_holders: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State::new(capacity)),
+            state: Mutex::new(State::new(capacity, capacity / RESERVED_PART)),
             short: AtomicBool::new(false),
             probes: Arc::new(Semaphore::new((capacity / PROBES_PART).max(1))),
             most_holders,

@@ -15,6 +15,8 @@ pub(crate) type HolderId = u64;
 pub(super) struct State<P, W> {
     capacity: usize,
     free: usize,
+    /// How many of the last free permits are only for pools that hold none.
+    reserved: usize,
     /// Connections that are being closed: their permits are on the way back, and belong to no pool.
     closing: usize,
     holders: HashMap<HolderId, (usize, P), RandomState>,
@@ -33,10 +35,11 @@ pub(super) struct Waiter<P, W> {
 }
 
 impl<P: Clone, W> State<P, W> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, reserved: usize) -> Self {
         Self {
             capacity,
             free: capacity,
+            reserved,
             closing: 0,
             holders: HashMap::default(),
             line: BTreeMap::new(),
@@ -45,17 +48,22 @@ impl<P: Clone, W> State<P, W> {
         }
     }
 
-    /// Takes a permit if one is free. While one is free no pool waits.
+    /// Takes a permit if one is free for this pool. Then no pool waits that could have it.
     pub(super) fn take(&mut self, holder: HolderId, pool: &P) -> bool {
-        if self.free == 0 {
-            return false;
+        let taken = self.has_free(holder);
+        if taken {
+            self.hold(holder, pool);
         }
-        self.free -= 1;
-        self.hold(holder, pool);
-        true
+        taken
+    }
+
+    fn has_free(&self, holder: HolderId) -> bool {
+        let reserved = if self.held_by(holder) > 0 { self.reserved } else { 0 };
+        self.free > reserved
     }
 
     fn hold(&mut self, holder: HolderId, pool: &P) {
+        self.free -= 1;
         self.holders.entry(holder).or_insert_with(|| (0, pool.clone())).0 += 1;
     }
 
@@ -99,18 +107,12 @@ impl<P: Clone, W> State<P, W> {
         self.grant()
     }
 
-    /// Gives a free permit to the neediest.
+    /// Gives a free permit to the neediest, if that one may have it.
     pub(super) fn grant(&mut self) -> Option<(HolderId, W)> {
-        if self.free == 0 {
-            return None;
-        }
-        let neediest = self
-            .line
-            .iter()
-            .min_by_key(|(place, waiter)| (self.held_by(waiter.holder), **place));
-        let place = *neediest?.0;
+        let by_need = |(place, waiter): &(&u64, &Waiter<P, W>)| (self.held_by(waiter.holder), **place);
+        let neediest = self.line.iter().min_by_key(by_need);
+        let place = *neediest.filter(|(_, waiter)| self.has_free(waiter.holder))?.0;
         let waiter = self.line.remove(&place)?;
-        self.free -= 1;
         self.hold(waiter.holder, &waiter.pool);
         Some((waiter.holder, waiter.tell))
     }

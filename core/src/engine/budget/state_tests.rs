@@ -21,7 +21,12 @@ impl Model {
         self.held.get(&holder).copied().unwrap_or(0)
     }
 
-    /// Who must have the next permit.
+    /// Whether a pool may have one of `free` permits, the last of which are `reserved`.
+    fn may_have(&self, holder: HolderId, free: usize, reserved: usize) -> bool {
+        free > if self.count(holder) > 0 { reserved } else { 0 }
+    }
+
+    /// Which pool must have the next permit.
     fn neediest(&self) -> Option<usize> {
         (0..self.line.len()).min_by_key(|at| (self.count(self.line[*at].1), self.line[*at].0))
     }
@@ -30,7 +35,8 @@ impl Model {
 fn history(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let capacity = random.usize(1..6);
-    let mut state = State::<HolderId, u64>::new(capacity);
+    let reserved = random.usize(0..=capacity / 2);
+    let mut state = State::<HolderId, u64>::new(capacity, reserved);
     let mut model = Model::default();
     let start = Instant::now();
     let mut told = 0;
@@ -40,7 +46,8 @@ fn history(seed: u64) {
         match random.u8(0..6) {
             0 | 1 => {
                 let taken = state.take(holder, &holder);
-                assert_eq!(taken, model.in_use() < capacity, "{}", at());
+                let free = capacity - model.in_use();
+                assert_eq!(taken, model.may_have(holder, free, reserved), "{}", at());
                 if taken {
                     *model.held.entry(holder).or_default() += 1;
                 } else {
@@ -60,8 +67,10 @@ fn history(seed: u64) {
                 *model.held.get_mut(&holder).unwrap() -= 1;
             }
             4 if model.closing > 0 => {
-                let expected = model.neediest();
                 model.closing -= 1;
+                let free = capacity - model.in_use();
+                let neediest = model.neediest();
+                let expected = neediest.filter(|at| model.may_have(model.line[*at].1, free, reserved));
                 let granted = state.give_back().map(|(holder, _)| holder);
                 assert_eq!(
                     granted,
@@ -91,8 +100,11 @@ fn history(seed: u64) {
         }
         assert_eq!(state.in_use(), model.in_use(), "{}", at());
         assert!(state.in_use() <= capacity, "{}: more than the ceiling", at());
+        // What is being closed comes back soon, and is given to those that wait.
+        let free = capacity - model.in_use();
+        let in_vain = |(_, holder): &(u64, HolderId)| model.may_have(*holder, free, reserved);
         assert!(
-            model.line.is_empty() || model.in_use() == capacity,
+            model.closing > 0 || !model.line.iter().any(in_vain),
             "{}: waits in vain",
             at()
         );
