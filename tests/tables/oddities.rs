@@ -13,13 +13,7 @@ async fn oddities(kinds: &[&str]) -> Shop {
         ("postgresql", include_str!("oddities/postgresql.sql")),
         ("mysql", include_str!("oddities/mysql.sql")),
     ];
-    Shop::of(
-        kinds,
-        "max_rows: 1000",
-        include_str!("oddities/tables.yaml"),
-        &migrations,
-    )
-    .await
+    Shop::of(kinds, 1000, include_str!("oddities/tables.yaml"), &migrations).await
 }
 
 async fn get(shop: &Shop, kind: &str, path: &str) -> Value {

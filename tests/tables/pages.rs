@@ -10,7 +10,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_says_which_rows_it_has_and_of_how_many() {
-    let shop = Shop::open_with("max_rows: 4").await;
+    let shop = Shop::open_with(4).await;
     let get = |path: &str| Case::get(Role::Clerk, path);
     let all = get("customers?select=id").send(&shop, 200).await;
     assert_eq!(all.header("content-range"), "0-3/*");

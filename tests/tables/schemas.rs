@@ -162,8 +162,9 @@ async fn a_catalogue_becomes_a_declaration_that_serves_it() {
         shop.get(kind, Role::Anon, "customers?select=id").await;
         let config = std::fs::read_to_string(shop.server.folder().join("config.yaml")).unwrap();
         let root = shop.server.folder().join("data");
-        let config = format!("{config}drivers: {{ sqlite: {{ root: {root:?} }} }}\n");
-        let program = || Shop::program(config.clone());
+        let mut config: Value = serde_json::from_str(&config).unwrap();
+        config["drivers"] = json!({"sqlite": {"root": root}});
+        let program = || Shop::program(config.to_string());
         let output = shop.server.folder().join(format!("pulled-{kind}.yaml"));
         let pull = ["tables", "pull", "--tenant", kind, "--output"].map(std::ffi::OsString::from);
         let pull = || pull.iter().cloned().chain([output.clone().into_os_string()]);

@@ -54,49 +54,63 @@ pub(crate) enum Role {
     Nameless,
 }
 
-async fn secret(kind: &str) -> Value {
+/// Makes a database of this kind, and returns its secret.
+pub(crate) async fn secret(kind: &str, name: &str) -> Value {
     match kind {
-        "sqlite" => json!({"type": "sqlite", "path": "shop.db"}),
+        "sqlite" => json!({"type": "sqlite", "path": format!("{name}.db")}),
         "postgresql" => {
             let server = PostgresServer::shared().await;
-            server.secret(&server.create_tenant("shop").await.unwrap())
+            server.secret(&server.create_tenant(name).await.unwrap())
         }
         "mysql" => {
             let server = MariadbServer::shared().await;
-            server.secret(&server.create_tenant("shop").await.unwrap())
+            server.secret(&server.create_tenant(name).await.unwrap())
         }
         _ => {
             let server = OracleServer::shared().await;
-            server.secret(&server.create_tenant("shop").await.unwrap())
+            server.secret(&server.create_tenant(name).await.unwrap())
         }
     }
 }
 
 impl Shop {
     pub(crate) async fn open() -> Self {
-        Self::open_with("max_rows: 1000").await
+        Self::open_with(1000).await
     }
 
-    /// With these settings of `rest`.
-    pub(crate) async fn open_with(settings: &str) -> Self {
+    /// With answers of so many rows at most.
+    pub(crate) async fn open_with(max_rows: u64) -> Self {
         let tables = include_str!("shop/tables.yaml");
-        let shop = Self::of(&KINDS, settings, tables, &MIGRATIONS).await;
+        let shop = Self::of(&KINDS, max_rows, tables, &MIGRATIONS).await;
         shop.complete().await;
         shop
     }
 
     /// With these tables on these kinds of database.
-    pub(crate) async fn of(kinds: &[&str], settings: &str, tables: &str, migrations: &[(&str, &str)]) -> Self {
+    pub(crate) async fn of(kinds: &[&str], max_rows: u64, tables: &str, migrations: &[(&str, &str)]) -> Self {
         let mut tenants = Map::new();
         for kind in kinds {
-            tenants.insert((*kind).to_owned(), secret(kind).await);
+            tenants.insert((*kind).to_owned(), secret(kind, "shop").await);
         }
-        let config = format!(
-            "tenancy:\n  provider: {{ type: static, tenants: {} }}\n  resolver:\n    type: chain\n    resolvers:\n      \
-             - {{ type: jwt, secret: \"{SECRET}\", claim: tenant }}\n      - {{ type: header }}\n\
-             migrations: {{ on_connect: true, dir: migrations }}\nrest: {{ {settings}, tables: tables.yaml }}\n",
-            Value::Object(tenants)
-        );
+        Self::over(tenants, json!({"rest": {"max_rows": max_rows}}), tables, migrations).await
+    }
+
+    /// With these tenants, and what else the configuration says.
+    pub(crate) async fn over(
+        tenants: Map<String, Value>,
+        mut config: Value,
+        tables: &str,
+        migrations: &[(&str, &str)],
+    ) -> Self {
+        config["tenancy"]["provider"] = json!({"type": "static", "tenants": tenants});
+        config["tenancy"]["resolver"] = json!({"type": "chain", "resolvers": [
+            {"type": "jwt", "secret": SECRET, "claim": "tenant"},
+            {"type": "header"},
+        ]});
+        config["migrations"] = json!({"on_connect": true, "dir": "migrations"});
+        config["rest"]["tables"] = "tables.yaml".into();
+        // JSON is YAML too.
+        let config = config.to_string();
         let server = Self::program_of(config, tables, migrations).start().await.unwrap();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60));
         Self {
@@ -137,18 +151,7 @@ impl Shop {
 
     /// A token of a role for one tenant.
     pub(crate) fn token(tenant: &str, role: Role) -> Option<String> {
-        let mut claims = json!({"tenant": tenant, "exp": 4_102_444_800_u64});
-        match role {
-            Role::Anon => return None,
-            Role::Clerk => claims["role"] = "clerk".into(),
-            Role::Customer(number) => {
-                claims["role"] = "customer".into();
-                claims["customer"] = number.into();
-            }
-            Role::Nameless => claims["role"] = "customer".into(),
-        }
-        let key = EncodingKey::from_secret(SECRET.as_bytes());
-        Some(jsonwebtoken::encode(&Header::default(), &claims, &key).unwrap())
+        claims(tenant, role).as_ref().map(signed)
     }
 
     pub(crate) async fn send(
@@ -160,11 +163,25 @@ impl Shop {
         headers: &[(&str, &str)],
         body: Option<String>,
     ) -> Answer {
+        self.send_as(tenant, claims(tenant, role), method, path, headers, body)
+            .await
+    }
+
+    /// With a token of these claims; without any, with the tenant's name alone.
+    pub(crate) async fn send_as(
+        &self,
+        tenant: &str,
+        claims: Option<Value>,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Answer {
         let mut request = self
             .http
             .request(method, format!("{}/rest/v1/{path}", self.server.base_url()));
-        request = match Self::token(tenant, role) {
-            Some(token) => request.bearer_auth(token),
+        request = match &claims {
+            Some(claims) => request.bearer_auth(signed(claims)),
             None => request.header("X-Tenant-ID", tenant),
         };
         for (name, value) in headers {
@@ -190,4 +207,24 @@ impl Shop {
     pub(crate) async fn get(&self, tenant: &str, role: Role, path: &str) -> Answer {
         self.send(tenant, role, Method::GET, path, &[], None).await
     }
+}
+
+/// The claims of a role's token; none without a token.
+fn claims(tenant: &str, role: Role) -> Option<Value> {
+    let mut claims = json!({"tenant": tenant, "exp": 4_102_444_800_u64});
+    match role {
+        Role::Anon => return None,
+        Role::Clerk => claims["role"] = "clerk".into(),
+        Role::Customer(number) => {
+            claims["role"] = "customer".into();
+            claims["customer"] = number.into();
+        }
+        Role::Nameless => claims["role"] = "customer".into(),
+    }
+    Some(claims)
+}
+
+fn signed(claims: &Value) -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::default(), claims, &key).unwrap()
 }
