@@ -230,6 +230,11 @@ impl Installation {
         self.rest.as_ref()
     }
 
+    /// What is wrong with roles of the declared tables that no request can have.
+    pub(crate) fn unreachable_roles(&self) -> Option<String> {
+        rest::unreachable_roles(self.rest.as_deref()?, &self.resolver.location())
+    }
+
     pub(crate) fn document_settings(&self) -> DocumentSettings {
         let config = &self.loaded.config;
         let scheme = if config.server.tls.is_some() { "https" } else { "http" };
@@ -279,6 +284,7 @@ impl Installation {
         let ListenAddress(main) = config.server.listen;
         let ListenAddress(operator) = config.server.admin_listen.unwrap_or(config.server.listen);
         let mut warnings = self.resolver.warnings();
+        warnings.extend(self.unreachable_roles());
         if !main.ip().is_loopback() && !self.resolver.authenticates() {
             warnings.push(format!(
                 "`server.listen` is {main} and the resolver `{}` demands no proof of the tenant: \

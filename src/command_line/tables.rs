@@ -105,6 +105,9 @@ async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop
             "the configuration declares no tables: `rest` is not set".to_owned(),
         ));
     };
+    if let Some(warning) = installation.unreachable_roles() {
+        eprintln!("warning: {warning}");
+    }
     let mut tenants = match named.is_empty() {
         true => {
             let listed = installation.tenants().list().await;

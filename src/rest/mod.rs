@@ -57,6 +57,31 @@ pub(crate) fn with_tables(apis: ApiSet, config: &config::Rest, served: &Arc<Rest
     apis.with_described(served.document(&config.path), routes)
 }
 
+/// What is wrong with roles that no request can have, in a sentence.
+pub(crate) fn unreachable_roles(served: &Rest, location: &TenantLocation) -> Option<String> {
+    let roles: Vec<String> = served
+        .roles_of_tokens()
+        .into_iter()
+        .map(|role| format!("`{role}`"))
+        .collect();
+    (!roles.is_empty() && !has_claims(location)).then(|| {
+        format!(
+            "no request has a role of the declared tables other than `anon`, so {} may do nothing: a role is a claim of a \
+             token, and `tenancy.resolver` reads none",
+            roles.join(", ")
+        )
+    })
+}
+
+/// Whether a request may have verified claims.
+fn has_claims(location: &TenantLocation) -> bool {
+    match location {
+        TenantLocation::Bearer { .. } | TenantLocation::ApiKey { .. } => true,
+        TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().any(has_claims),
+        _ => false,
+    }
+}
+
 /// The query parameters in which a client names its tenant.
 fn query_parameters(location: &TenantLocation) -> Vec<String> {
     match location {

@@ -3,7 +3,7 @@
 mod reads;
 mod writes;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tenantry_core::{BoxError, Connection, DatabaseError, DatabaseErrorKind, TenantId, engine::TenantDatabase};
 
 use crate::{
-    caller::Caller,
+    caller::{ANONYMOUS, Caller},
     catalogue::{Catalogue, Facts, compare},
     declaration::Tables,
     model::{Model, Table},
@@ -81,6 +81,10 @@ pub struct Answer {
 /// More rows than this for each row of an answer are not embedded, of one relation.
 const EMBEDDED_FOR_EACH: u64 = 50;
 
+/// A change is tried again at most so often after its transaction lost its connection: it may be what
+/// breaks the connections.
+const LOST_AGAIN: usize = 2;
+
 /// A request that collides with others, and had no effect, is tried at most so often. Of several that meet,
 /// the database lets one through each time.
 const MOST_ATTEMPTS: usize = 20;
@@ -98,6 +102,12 @@ impl Rest {
     /// The names of the tables in URLs.
     pub fn table_names(&self) -> impl Iterator<Item = &str> {
         self.model.tables.iter().map(|table| table.name.as_str())
+    }
+
+    /// The roles that only a token gives: all but `anon`.
+    pub fn roles_of_tokens(&self) -> BTreeSet<&str> {
+        let roles = self.model.tables.iter().flat_map(|table| table.roles.keys());
+        roles.map(String::as_str).filter(|role| *role != ANONYMOUS).collect()
     }
 
     /// Answers a request on its tenant's database.
@@ -131,9 +141,10 @@ impl Rest {
     }
 
     async fn answer_once(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
-        let mut attempts = 1;
+        let (mut attempts, mut lost) = (1, 0);
         loop {
             match self.attempt(database, ask).await {
+                Err(Failure::Database(error)) if is_undone(&error, ask.method) && lost < LOST_AGAIN => lost += 1,
                 Err(failure) if collided(&failure) && attempts < MOST_ATTEMPTS => attempts += 1,
                 Err(Failure::Database(error)) if is_collision(&error) => return Err(failure(error)),
                 answered => return answered,
@@ -249,6 +260,16 @@ fn collided(failure: &Failure) -> bool {
 
 fn is_collision(error: &DbErr) -> bool {
     DatabaseErrorKind::of(error) == DatabaseErrorKind::Serialization
+}
+
+/// Whether a change was undone because its connection was lost before it was committed. That of a change
+/// which may have had its effect is another error. Reads are sent again where they are run.
+fn is_undone(error: &DbErr, method: &Method) -> bool {
+    let is_lost = matches!(
+        DatabaseErrorKind::of(error),
+        DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::ConnectionLostWithoutEffect
+    );
+    is_lost && !matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Whether the database refused a statement, which has had no effect then.

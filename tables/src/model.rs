@@ -1,12 +1,12 @@
 //! The declaration, compiled: names are looked up, relations and rules are resolved.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use sea_orm::sea_query::{Alias, DynIden, IntoIden, IntoTableRef, TableRef};
 
 use crate::{
     declaration::{AccessDeclaration, ColumnDeclaration, ColumnType, TableDeclaration, Tables},
-    request::{filter::Tree, rule},
+    request::{filter::Tree, query::reserved, rule},
 };
 
 /// The tables that are served.
@@ -202,6 +202,14 @@ impl Column {
             max: declared.max,
             since: declared.since.clone(),
             description: declared.description.clone(),
+        }
+    }
+
+    /// The name of the parameter that filters it: in quotes if it has another meaning without them.
+    pub(crate) fn parameter(&self) -> Cow<'_, str> {
+        match reserved(&self.name) {
+            true => format!("\"{}\"", self.name).into(),
+            false => self.name.as_str().into(),
         }
     }
 

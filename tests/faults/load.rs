@@ -24,6 +24,54 @@ pub(crate) struct Client {
     base_url: String,
 }
 
+/// One of the APIs that serve a tenant's users: each fault is met on all of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Route {
+    /// The API in code.
+    Api,
+    /// The declared table, in one statement.
+    Table,
+    /// The declared table, in a transaction of several statements.
+    Embedded,
+}
+
+impl Route {
+    /// The route of a request with this number.
+    pub(crate) fn of(number: usize) -> Self {
+        [Self::Api, Self::Table, Self::Embedded][number % 3]
+    }
+
+    /// Where the first five users are.
+    pub(crate) fn list(self) -> &'static str {
+        match self {
+            Self::Api => "/api/v1/tenant/users?limit=5",
+            Self::Table => "/rest/v1/users?limit=5",
+            Self::Embedded => "/rest/v1/users?select=id,name,same(email)&limit=5",
+        }
+    }
+
+    /// Where a user is made.
+    pub(crate) fn create(self) -> &'static str {
+        match self {
+            Self::Api => "/api/v1/tenant/users",
+            Self::Table => "/rest/v1/users",
+            Self::Embedded => "/rest/v1/users?select=id,same(email)",
+        }
+    }
+
+    /// The declaration of the table.
+    pub(crate) fn tables() -> Value {
+        json!({"users": {
+            "key": ["id"],
+            "columns": {
+                "id": {"type": "int8", "generated": true}, "name": {"type": "text"}, "email": {"type": "text"},
+            },
+            "relations": {"same": {"to": "users", "on": {"id": "id"}}},
+            "allow": {"anon": {"read": {}, "create": {}}},
+        }})
+    }
+}
+
 /// One answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
@@ -61,16 +109,17 @@ impl Client {
     /// `POST` of a JSON body, for a tenant.
     pub(crate) async fn post(&self, tenant: &str, path: &str, body: &Value) -> Answer {
         let request = self.http.post(format!("{}{path}", self.base_url));
+        // The API in code knows no preferences.
+        let request = request.header("Prefer", "return=representation");
         answer(request.header("X-Tenant-ID", tenant).json(body)).await
     }
 
-    /// Makes a user with an address that nobody else has.
-    pub(crate) async fn make_user(&self, tenant: &str) -> Answer {
+    /// Makes a user with an address that no other has.
+    pub(crate) async fn make_user(&self, tenant: &str, route: Route) -> Answer {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let user = json!({"name": "Load", "email": format!("load{number}@example.com")});
-        let request = self.http.post(format!("{}/api/v1/tenant/users", self.base_url));
-        answer(request.header("X-Tenant-ID", tenant).json(&user)).await
+        self.post(tenant, route.create(), &user).await
     }
 
     /// `GET` of an operator's.
@@ -222,10 +271,11 @@ impl Load {
                 let mut turn = number;
                 while !stop.load(Ordering::Relaxed) {
                     let tenant = &tenants[turn % tenants.len()];
+                    let route = Route::of(turn / tenants.len());
                     let answer = if writes && turn.is_multiple_of(5) {
-                        client.make_user(tenant).await
+                        client.make_user(tenant, route).await
                     } else {
-                        client.get(tenant, "/api/v1/tenant/users?limit=5").await
+                        client.get(tenant, route.list()).await
                     };
                     if !answer.is_success() {
                         // A client that is turned away at once does not come back at once.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tenantry_test_support::{CANARY, MotoServer, PostgresServer, TenantryProcess};
 use tokio::sync::Mutex;
 
-use crate::load::{Client, Load};
+use crate::load::{Client, Load, Route};
 
 /// moto takes any.
 pub(crate) const REGION: &str = "eu-central-1";
@@ -110,6 +110,7 @@ impl World {
                 "pools": settings.pools,
             },
             "migrations": migrations,
+            "rest": {"tables": Route::tables()},
             "logging": {"level": settings.level, "format": "json"},
         });
         let mut builder = TenantryProcess::builder(program).config(config.to_string());

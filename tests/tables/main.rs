@@ -6,6 +6,7 @@ mod bounds;
 mod case;
 mod counts;
 mod errors;
+mod injections;
 mod isolation;
 mod oddities;
 mod pages;

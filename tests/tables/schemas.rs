@@ -200,8 +200,66 @@ async fn a_catalogue_becomes_a_declaration_that_serves_it() {
         assert_eq!(check.code, 0, "{kind}: {check:?}");
         let declared = program().run(["tables", "check", "--tenant", kind]).await.unwrap();
         assert_eq!(declared.code, 0, "{kind}: {declared:?}");
+        assert!(!declared.stderr.contains("warning"), "{kind}: {declared:?}");
     }
     Case::get(Role::Clerk, "customers?select=id&id=eq.1")
         .gives(&shop, 200, json!([{"id": 1}]))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_the_same_with_every_database_down() {
+    let document = |server: &TenantryProcess| {
+        let request = reqwest::Client::new().get(format!("{}/openapi.json", server.base_url()));
+        async move { request.send().await.unwrap().text().await.unwrap() }
+    };
+    let shop = Shop::open().await;
+    let served = document(&shop.server).await;
+    assert!(served.contains("/rest/v1/order_items"), "{served}");
+    // Nothing listens at port 1, and there is no such folder.
+    let mut config = std::fs::read_to_string(shop.server.folder().join("config.yaml"))
+        .map(|text| serde_json::from_str::<Value>(&text).unwrap())
+        .unwrap();
+    for secret in config["tenancy"]["provider"]["tenants"]
+        .as_object_mut()
+        .unwrap()
+        .values_mut()
+    {
+        match secret["type"].as_str() {
+            Some("sqlite") => secret["path"] = "missing/shop.db".into(),
+            _ => (secret["host"], secret["port"]) = ("127.0.0.1".into(), 1.into()),
+        }
+    }
+    let down = Shop::program(config.to_string()).start().await.unwrap();
+    assert_eq!(document(&down).await, served);
+    let (status, problem) = get(&down, "postgresql", "orders").await;
+    assert_eq!((status, &problem["code"]), (503, &"database_unavailable".into()));
+    assert_eq!(document(&down).await, served);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_no_request_can_have_is_named() {
+    let tables = TABLES.replace(
+        "allow: { anon: { read: {} } }",
+        "allow: { anon: { read: {} }, clerk: { read: {} } }",
+    );
+    let run = |resolver: &'static str, command: &'static [&'static str]| {
+        let config = format!(
+            "tenancy:\n  provider: {{ type: static, tenants: {{}} }}\n  resolver: {resolver}\nrest: {{ tables: tables.yaml }}\n"
+        );
+        let program = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"));
+        program
+            .config(config)
+            .file("tables.yaml", tables.clone())
+            .run(command.iter().copied())
+    };
+    let commands: [&[&str]; 2] = [&["check"], &["tables", "check"]];
+    for command in commands {
+        let warned = run("{ type: header }", command).await.unwrap();
+        assert_eq!(warned.code, 0, "{warned:?}");
+        assert!(warned.stderr.contains("so `clerk` may do nothing"), "{warned:?}");
+        let secret = "{ type: jwt, secret: a-secret-that-only-tests-know-of-32-bytes, claim: tenant }";
+        let silent = run(secret, command).await.unwrap();
+        assert!(silent.code == 0 && !silent.stderr.contains("clerk"), "{silent:?}");
+    }
 }

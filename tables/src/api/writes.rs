@@ -36,11 +36,12 @@ impl Request<'_> {
             None => (Vec::new(), None),
             Some(resolution) => self.conflict(&rows, resolution)?,
         };
-        let allowed = self.allowed_update(&update)?;
+        let (before, after) = self.allowed_update(&target, &update)?;
         let upsert = resolution.map(|_| Upsert {
             target: &target,
             update: update.as_deref(),
-            allowed: &allowed,
+            before: &before,
+            after: &after,
         });
         self.check_insert(&rows, &representation, &rule)?;
         let changed = self.job(&representation).insert(&rows, &rule, upsert).await?;
@@ -114,11 +115,12 @@ impl Request<'_> {
         let rule = rule(self.table, access, self.caller);
         let representation = self.representation()?;
         let (target, update) = (self.table.key.clone(), Some(self.updated(&rows, &self.table.key)));
-        let allowed = self.allowed_update(&update)?;
+        let (before, after) = self.allowed_update(&target, &update)?;
         let upsert = Upsert {
             target: &target,
             update: update.as_deref(),
-            allowed: &allowed,
+            before: &before,
+            after: &after,
         };
         self.check_insert(&rows, &representation, &rule)?;
         let changed = self.job(&representation).insert(&rows, &rule, Some(upsert)).await?;
@@ -227,9 +229,8 @@ impl Request<'_> {
     /// The rows that filters choose of those that the role may change and may see. Without a filter
     /// nothing is changed: it was most likely forgotten.
     fn wanted<'s>(&'s self, access: &'s Access, verb: &str) -> Result<Condition<'s>, Refusal> {
-        let is_of_table = |path: &Vec<String>| path.is_empty();
-        let any = self.query.filters.iter().any(|(path, _)| is_of_table(path))
-            || self.query.groups.iter().any(|(path, _)| is_of_table(path));
+        let any = self.query.filters.iter().any(|(path, _)| path.is_empty())
+            || self.query.groups.iter().any(|(path, _)| path.is_empty());
         if !any {
             return Err(Refusal::bad("21000", format!("{verb} requires a WHERE clause"))
                 .hint("Add a filter, such as the row's key."));
@@ -279,17 +280,26 @@ impl Request<'_> {
         }
     }
 
-    /// The rows that an upsert may change.
-    fn allowed_update(&self, update: &Option<Vec<usize>>) -> Result<Condition<'_>, Refusal> {
+    /// The rows that an upsert may change, and what must hold of them afterwards.
+    fn allowed_update(
+        &self,
+        target: &[usize],
+        update: &Option<Vec<usize>>,
+    ) -> Result<(Condition<'_>, Condition<'_>), Refusal> {
         let Some(update) = update else {
-            return Ok(Condition::Always);
+            return Ok((Condition::Always, Condition::Always));
         };
         let access = self.access(|grant| &grant.update)?;
-        let is_key_alone = update.iter().all(|place| self.table.key.contains(place));
-        if !is_key_alone && update.iter().any(|place| !access.has(*place)) {
+        let reads = self.reads().ok_or_else(|| self.denied())?;
+        // The columns by which a row is found stay as they are.
+        if update
+            .iter()
+            .any(|place| !access.has(*place) && !target.contains(place))
+        {
             return Err(self.denied());
         }
-        Ok(rule(self.table, access, self.caller))
+        let after = rule(self.table, access, self.caller);
+        Ok((after.clone().and(rule(self.table, reads, self.caller)), after))
     }
 
     /// The key in the filters of a `PUT`.
@@ -359,7 +369,8 @@ impl Request<'_> {
         let each = self.table.key.iter().zip(key).map(|(place, value)| {
             let text = value.to_text();
             let value = utf8_percent_encode(&text, NON_ALPHANUMERIC);
-            format!("{}=eq.{value}", self.table.columns[*place].name)
+            let name = self.table.columns[*place].parameter().replace('"', "%22");
+            format!("{name}=eq.{value}")
         });
         format!("{}?{}", self.ask.path, each.collect::<Vec<_>>().join("&"))
     }

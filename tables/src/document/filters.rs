@@ -99,7 +99,7 @@ impl Described<'_> {
             let words = column.description.as_deref().unwrap_or("A filter of the column");
             let description = format!("{words}: an operator and a value, such as `{example}`.");
             let schema = json!({"type": "string", "pattern": pattern, "example": example});
-            parameter(&column.name, &description, schema, None)
+            parameter(&column.parameter(), &description, schema, None)
         });
         each.collect()
     }
@@ -111,7 +111,7 @@ impl Described<'_> {
             let (value, example) = value(&column.kind)?;
             let schema =
                 json!({"type": "string", "pattern": format!("^eq\\.{value}$"), "example": format!("eq.{example}")});
-            let mut parameter = parameter(&column.name, "The row's key, with `eq`.", schema, None);
+            let mut parameter = parameter(&column.parameter(), "The row's key, with `eq`.", schema, None);
             parameter["required"] = true.into();
             Some(parameter)
         });

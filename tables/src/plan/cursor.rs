@@ -73,7 +73,7 @@ fn of_row(kind: &ColumnType, text: &str, dialect: Dialect) -> Option<Datum> {
 
 /// The order as a text, so that a cursor is used with no other.
 fn order_text(read: &Read<'_>) -> String {
-    let term = |term: &Term<'_>| {
+    let term = |term: &Term| {
         let name = match term.column {
             TermColumn::Own(place) | TermColumn::Related(_, place) => place,
         };

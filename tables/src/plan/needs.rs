@@ -44,9 +44,10 @@ impl Needs<'_> {
         for term in &read.order {
             match term.column {
                 TermColumn::Own(column) => self.column(read.table, column)?,
-                TermColumn::Related(relation, column) => {
-                    self.relation(read.table, relation)?;
-                    self.column(self.model.target(relation), column)?;
+                TermColumn::Related(child, column) => {
+                    let child = &read.children[child];
+                    self.relation(read.table, child.relation)?;
+                    self.column(child.read.table, column)?;
                 }
             }
         }

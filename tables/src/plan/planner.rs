@@ -224,7 +224,7 @@ impl<'m, 'q> Planner<'m, 'q> {
             };
             let kind = match column {
                 TermColumn::Own(place) => &read.table.columns[place].kind,
-                TermColumn::Related(relation, place) => &self.model.target(relation).columns[place].kind,
+                TermColumn::Related(child, place) => &read.children[child].read.table.columns[place].kind,
             };
             if *kind == ColumnType::Json {
                 let message = "could not identify an ordering operator for type json";
@@ -254,9 +254,10 @@ impl<'m, 'q> Planner<'m, 'q> {
         Ok(())
     }
 
-    fn related_term(&self, read: &Read<'m>, name: &str, term: &order::Term) -> Result<TermColumn<'m>, Refusal> {
-        let child = read.children.iter().find(|child| child.key == name);
-        let child = child.ok_or_else(|| Refusal::not_embedded(name, None))?;
+    fn related_term(&self, read: &Read<'m>, name: &str, term: &order::Term) -> Result<TermColumn, Refusal> {
+        let known = read.children.iter().position(|child| child.key == name);
+        let at = known.ok_or_else(|| Refusal::not_embedded(name, None))?;
+        let child = &read.children[at];
         if child.relation.many {
             let (origin, target) = (&read.table.name, name);
             return Err(
@@ -272,7 +273,7 @@ impl<'m, 'q> Planner<'m, 'q> {
             Refusal::no_column(&target.name, &term.column)
                 .at_parameter("order", "names a column that the table does not have")
         })?;
-        Ok(TermColumn::Related(child.relation, place))
+        Ok(TermColumn::Related(at, place))
     }
 
     /// The only part that is for this table.

@@ -19,7 +19,7 @@ pub(crate) struct Read<'m> {
     /// Whether a column is there under several names.
     pub(crate) repeats: bool,
     pub(crate) condition: Condition<'m>,
-    pub(crate) order: Vec<Term<'m>>,
+    pub(crate) order: Vec<Term>,
     /// Whether the role may know the key, so that a page can begin after a row.
     pub(crate) knows_key: bool,
     pub(crate) page: Page,
@@ -67,18 +67,18 @@ pub(crate) struct Child<'m> {
 
 /// A term of an order.
 #[derive(Debug, Clone)]
-pub(crate) struct Term<'m> {
-    pub(crate) column: TermColumn<'m>,
+pub(crate) struct Term {
+    pub(crate) column: TermColumn,
     pub(crate) descending: bool,
     pub(crate) nulls_first: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum TermColumn<'m> {
+pub(crate) enum TermColumn {
     /// A place in the table's columns.
     Own(usize),
-    /// A column of the one row of a relation.
-    Related(&'m Relation, usize),
+    /// A column of the one embedded row of this place.
+    Related(usize, usize),
 }
 
 impl<'m> Read<'m> {

@@ -252,10 +252,30 @@ pub(crate) fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, R
     let Ok(last) = last.parse::<u64>() else {
         return Ok(None);
     };
-    match (last + 1).checked_sub(first) {
-        Some(0) | None => Err(Refusal::range(
+    match last.checked_sub(first) {
+        None => Err(Refusal::range(
             "The lower boundary must be lower than or equal to the upper boundary in the Range header.",
         )),
-        Some(count) => Ok(Some((first, Some(count)))),
+        Some(beyond_first) => Ok(Some((first, Some(beyond_first.saturating_add(1))))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_may_end_at_the_largest_number() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, text.parse().unwrap());
+            range(&headers)
+        };
+        let most = u64::MAX;
+        assert_eq!(of("0-24").unwrap(), Some((0, Some(25))));
+        assert_eq!(of(&format!("0-{most}")).unwrap(), Some((0, Some(most))));
+        assert_eq!(of(&format!("{most}-{most}")).unwrap(), Some((most, Some(1))));
+        assert_eq!(of("5-").unwrap(), Some((5, None)));
+        assert_eq!(of("items=5-4").unwrap_err().code, "PGRST103");
     }
 }

@@ -35,9 +35,9 @@ pub(crate) struct Query {
     pub(crate) after: Option<String>,
 }
 
-/// Whether a parameter of this name has another meaning than a filter of a column. Such a column is
-/// tested within `and=(...)`.
-fn reserved(name: &str) -> bool {
+/// Whether a parameter of this name has another meaning than a filter of a column. In double quotes the
+/// name is always that of a column, as in PostgREST.
+pub(crate) fn reserved(name: &str) -> bool {
     matches!(
         name,
         "select" | "columns" | "on_conflict" | "after" | "order" | "limit" | "offset" | "and" | "or" | "not"
@@ -109,7 +109,9 @@ impl Query {
         let Some(last) = path.pop() else {
             return Err(Refusal::bad("PGRST100", "a parameter has no name"));
         };
-        match last.as_str() {
+        // As it is written, so that a name in quotes is none of these words.
+        let word = key.rsplit('.').next().unwrap_or_default();
+        match word {
             "order" => {
                 let order = read("order", key, value, order::order)?;
                 once_at(&mut self.orders, path, key, order)
@@ -121,12 +123,12 @@ impl Query {
                 if negated {
                     path.pop();
                 }
-                let any = last == "or";
+                let any = word == "or";
                 let group = read("logic tree", key, value, |scan| filter::group(negated, any, scan))?;
                 self.groups.push((path, group));
                 Ok(())
             }
-            _ if path.is_empty() && reserved(&last) => {
+            _ if path.is_empty() && reserved(word) => {
                 let name = shortened(&last);
                 Err(Refusal::bad("PGRST100", format!("'{name}' is no parameter")).at_parameter(key, "is not known"))
             }

@@ -1,10 +1,10 @@
 //! Row rules: filters that a declaration writes, with places for what is known of the request.
 
 use super::{
-    filter::{Filter, Test, Tree},
+    filter::{Filter, Is, Operator, Test, Tree},
     query::{Query, query},
 };
-use crate::declaration::TableDeclaration;
+use crate::declaration::{ColumnType, TableDeclaration};
 
 /// What a value of a rule stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,20 @@ fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String>
             None => format!("names `{}`, which is no column of the table", filter.field),
         });
     };
+    let is_pattern = matches!(
+        &filter.test,
+        Test::Compare(Operator::Like | Operator::ILike, _) | Test::Quantified(Operator::Like | Operator::ILike, ..)
+    );
+    let fits = match &filter.test {
+        Test::Is(Is::Null | Is::NotNull) => true,
+        Test::Is(_) => column.kind == ColumnType::Bool,
+        _ if is_pattern => column.kind.is_text(),
+        _ => column.kind != ColumnType::Json,
+    };
+    if !fits {
+        let field = &filter.field;
+        return Err(format!("tests `{field}` by what its type does not have"));
+    }
     let values: Vec<&String> = match &filter.test {
         Test::Compare(_, value) | Test::IsDistinct(value) => vec![value],
         Test::Quantified(_, _, values) | Test::In(values) => values.iter().collect(),
@@ -95,7 +109,7 @@ fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String>
             if placeholder(value).is_none() {
                 return Err("has a placeholder that is not a whole value, such as `{claims.customer}`".to_owned());
             }
-        } else if crate::value::Datum::parse(&column.kind, value).is_err() {
+        } else if !is_pattern && crate::value::Datum::parse(&column.kind, value).is_err() {
             return Err(format!("compares `{}` with what is no value of its type", filter.field));
         }
     }

@@ -9,5 +9,6 @@ pub(crate) use dialect::{Dialect, Use};
 pub(crate) use select::{Joined, count, page, page_of, related};
 
 pub(crate) use write::{
-    Assignment, Conflict, Returned, Target, count_of, delete, has_one_of, insert, insert_or, locked, update,
+    Assignment, Change, Conflict, Returned, Target, count_of, delete, has_one_of, insert, insert_or, locked, update,
+    update_each,
 };

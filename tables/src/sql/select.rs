@@ -120,7 +120,7 @@ fn order_by(scope: &Scope<'_, '_>, read: &Read<'_>, select: &mut SelectStatement
     }
 }
 
-fn nulls(term: &Term<'_>) -> NullOrdering {
+fn nulls(term: &Term) -> NullOrdering {
     match term.nulls_first {
         true => NullOrdering::First,
         false => NullOrdering::Last,
@@ -128,21 +128,26 @@ fn nulls(term: &Term<'_>) -> NullOrdering {
 }
 
 /// What is sorted by, and whether it can be NULL.
-fn order_operand(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term<'_>) -> (Expr, bool) {
+fn order_operand(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term) -> (Expr, bool) {
     match term.column {
         TermColumn::Own(place) => {
             let column = &read.table.columns[place];
             (sort_key(scope, column), column.nullable)
         }
-        TermColumn::Related(relation, place) => {
-            let target = scope.model.target(relation);
-            let inner = scope.within(&[]);
+        TermColumn::Related(child, place) => {
+            let child = &read.children[child];
+            let target = child.read.table;
+            let inner = scope.within(&child.read.children);
             let mut select = Query::select();
             select
                 .expr(sort_key(&inner, &target.columns[place]))
                 .from_as(target.reference(), inner.alias.clone())
-                .and_where(scope.joins(read.table, relation, &inner, target))
+                .and_where(scope.joins(read.table, child.relation, &inner, target))
                 .limit(1);
+            // A row that is not embedded, because of a filter or a row rule, does not decide the order.
+            if let Some(expression) = condition(&inner, target, &child.read.condition) {
+                select.and_where(expression);
+            }
             (Expr::SubQuery(None, Box::new(select.into())), true)
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sea_orm::{
     Statement,
-    sea_query::{Alias, Expr, ExprTrait as _, OnConflict, Query, ReturningClause},
+    sea_query::{Alias, CaseStatement, Expr, ExprTrait as _, OnConflict, Query, ReturningClause},
 };
 
 use super::{
@@ -158,6 +158,66 @@ pub(crate) fn update(
         update.value(Alias::new(&column.source), target.store(*place, assignment));
     }
     if let Some(expression) = condition(&scope, table, changed) {
+        update.and_where(expression);
+    }
+    if let Some(returned) = returned {
+        update.returning(returning(&scope, table, returned));
+    }
+    target.dialect.update(&update)
+}
+
+/// What one of several rows is set to.
+pub(crate) struct Change {
+    /// The values by which the row is found.
+    pub(crate) target: Vec<Datum>,
+    /// The same columns for each row.
+    pub(crate) values: Vec<(usize, Assignment)>,
+}
+
+/// Changes rows, each to values of its own. `found_by` are the columns by which they are found.
+pub(crate) fn update_each(
+    target: &Target<'_>,
+    found_by: &[usize],
+    changes: &[Change],
+    returned: Option<&Returned<'_>>,
+) -> Statement {
+    let table = target.table;
+    let scope = Scope::unaliased(target.dialect, target.model, table);
+    let is_it = |values: &Vec<Datum>| {
+        let one = has_one_of(table, found_by, std::slice::from_ref(values));
+        condition(&scope, table, &one)
+    };
+    let mut update = Query::update();
+    update.table(table.reference());
+    let columns = changes
+        .first()
+        .map(|change| change.values.as_slice())
+        .unwrap_or_default();
+    for (at, (place, _)) in columns.iter().enumerate() {
+        let value = |change: &Change| {
+            change
+                .values
+                .get(at)
+                .map(|(_, assignment)| target.store(*place, assignment))
+        };
+        let value = match changes {
+            [only] => value(only),
+            several => {
+                let mut case = CaseStatement::new();
+                for change in several {
+                    if let (Some(is_it), Some(value)) = (is_it(&change.target), value(change)) {
+                        case = case.case(is_it, value);
+                    }
+                }
+                Some(case.into())
+            }
+        };
+        if let Some(value) = value {
+            update.value(table.columns[*place].iden(), value);
+        }
+    }
+    let targets: Vec<Vec<Datum>> = changes.iter().map(|change| change.target.clone()).collect();
+    if let Some(expression) = condition(&scope, table, &has_one_of(table, found_by, &targets)) {
         update.and_where(expression);
     }
     if let Some(returned) = returned {

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::books::ACCOUNTS;
-use crate::load::{Answer, Client};
+use crate::load::{Answer, Client, Route};
 
 /// The longest that a client waits which goes away.
 const LONGEST_WAIT: Duration = Duration::from_millis(30);
@@ -137,12 +137,17 @@ impl LedgerClient {
         all
     }
 
-    async fn read(&self, tenant: usize, foreign_rows: &mut Vec<String>) {
+    async fn read(&mut self, tenant: usize, foreign_rows: &mut Vec<String>) {
+        let path = [
+            "/api/v1/tenant/users?limit=50",
+            "/rest/v1/users?select=email,same(id)&limit=50",
+        ];
         let answer = self
             .program
-            .get(&format!("t{tenant}"), "/api/v1/tenant/users?limit=50")
+            .get(&format!("t{tenant}"), path[usize::from(self.random.bool())])
             .await;
-        for user in answer.body["items"].as_array().into_iter().flatten() {
+        let users = answer.body["items"].as_array().or_else(|| answer.body.as_array());
+        for user in users.into_iter().flatten() {
             let email = user["email"].as_str().unwrap_or_default();
             if !email.contains(&format!("@t{tenant}.")) {
                 foreign_rows.push(format!("{email} for t{tenant}"));
@@ -153,7 +158,8 @@ impl LedgerClient {
     async fn write(&mut self, tenant: usize, token: &str) -> Outcome {
         let user = json!({"name": token, "email": format!("{token}@t{tenant}.example")});
         let (client, name) = (self.program.clone(), format!("t{tenant}"));
-        self.stay_or_go(client.post(&name, "/api/v1/tenant/users", &user)).await
+        let route = Route::of(self.random.usize(..3));
+        self.stay_or_go(client.post(&name, route.create(), &user)).await
     }
 
     async fn transfer(&mut self, tenant: usize, token: &str) -> Outcome {

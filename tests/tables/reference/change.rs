@@ -152,7 +152,7 @@ impl Change {
         let name = |place: &usize| table.columns[*place].name.clone();
         let names = |places: &[usize]| places.iter().map(name).collect::<Vec<_>>().join(",");
         let is_insert = matches!(self.verb, Verb::Insert | Verb::Upsert { .. } | Verb::Put);
-        if is_insert {
+        if is_insert && !self.columns.is_empty() {
             prefer.push("missing=default");
             query.push(("columns".to_owned(), names(&self.columns)));
         }
@@ -173,7 +173,10 @@ impl Change {
                 method = Method::PUT;
                 for place in &table.key {
                     let at = self.columns.iter().position(|known| known == place).unwrap();
-                    query.push((name(place), format!("eq.{}", self.rows[0][at].as_ref().unwrap().text())));
+                    query.push((
+                        table.columns[*place].parameter(),
+                        format!("eq.{}", self.rows[0][at].as_ref().unwrap().text()),
+                    ));
                 }
             }
             Verb::Update => method = Method::PATCH,
@@ -243,9 +246,6 @@ impl Change {
         let needs_read = matches!(self.verb, Verb::Update | Verb::Delete)
             || self.representation.is_some()
             || self.merges(table).is_some();
-        if access.is_none() || (needs_read && reads.is_none()) {
-            return Some(denied(asker));
-        }
         let is_new = !matches!(self.verb, Verb::Update | Verb::Delete);
         let needed = |(place, column): (usize, &super::world::Column)| {
             !column.nullable && column.default.is_none() && !self.columns.contains(&place)
@@ -257,7 +257,7 @@ impl Change {
             let mut changed = self.columns.iter().filter(|place| !by.contains(place));
             update.is_none_or(|update| changed.any(|place| !update.columns[*place]))
         };
-        let may_not = by.is_some_and(changes);
+        let may_not = access.is_none() || (needs_read && reads.is_none()) || by.is_some_and(changes);
         match (lacks, may_not) {
             (false, false) => None,
             (true, false) => Some(Outcome::refused(400, "23502")),

@@ -308,7 +308,7 @@ impl Tree {
         let not = |negated: bool| if negated { "not." } else { "" };
         match self {
             Self::Test { column, negated, test } => {
-                let name = table.columns[*column].name.clone();
+                let name = table.columns[*column].parameter();
                 (name, format!("{}{}", not(*negated), test.text(false)))
             }
             Self::Embedded { name, exists, .. } => {

@@ -44,7 +44,7 @@ enum Outcome {
         is_ordered: bool,
         range: Option<String>,
     },
-    One(String),
+    One(u16, String),
     /// One of these statuses and codes.
     Refused(Vec<(u16, &'static str)>),
 }
@@ -78,7 +78,7 @@ impl Outcome {
                     Err(format!("is not refused by {any:?}"))
                 }
             }
-            Self::One(object) => match answer.status == 200 && answer.body == *object {
+            Self::One(status, object) => match answer.status == *status && answer.body == *object {
                 true => Ok(()),
                 false => Err(format!("is not {object}")),
             },
@@ -160,9 +160,10 @@ fn read(random: &mut Rng, world: &World, asker: &Asker<'_>) -> (Asked, Outcome) 
 }
 
 fn answer((rows, total): &(Vec<String>, usize), first: u64, counts: bool, single: bool) -> Outcome {
+    let status = if counts && rows.len() < *total { 206 } else { 200 };
     if single {
         return match rows.as_slice() {
-            [row] => Outcome::One(row.clone()),
+            [row] => Outcome::One(status, row.clone()),
             _ => Outcome::refused(406, "PGRST116"),
         };
     }
@@ -175,7 +176,7 @@ fn answer((rows, total): &(Vec<String>, usize), first: u64, counts: bool, single
         count => format!("{first}-{}/{of_all}", first + count - 1),
     };
     Outcome::Rows {
-        status: if counts && rows.len() < *total { 206 } else { 200 },
+        status,
         rows: Some(rows.clone()),
         is_ordered: true,
         range: Some(range),
@@ -188,12 +189,12 @@ fn fault(random: &mut Rng, world: &World, table: usize, asker: &Asker<'_>) -> Op
     let readable = of.readable(asker.role);
     let unreadable = (0..of.columns.len()).find(|place| !readable.contains(place));
     let place = readable[random.usize(..readable.len())];
-    let (name, kind) = (of.columns[place].name.clone(), of.columns[place].kind);
+    let (name, kind) = (of.columns[place].parameter(), of.columns[place].kind);
     let with = |value: &str, status, code| Some((name.clone(), value.to_owned(), Outcome::refused(status, code)));
     match random.u8(..5) {
         // A column that may not be read is as one that is not there.
         0 => {
-            let hidden = unreadable.map_or("nothing".to_owned(), |place| of.columns[place].name.clone());
+            let hidden = unreadable.map_or("nothing".to_owned(), |place| of.columns[place].parameter());
             Some((hidden, "not.is.null".to_owned(), Outcome::refused(400, "PGRST204")))
         }
         1 => kind

@@ -63,6 +63,9 @@ pub(super) struct Access {
     pub(super) rule: Vec<Tree>,
 }
 
+/// Names of columns that parameters have too, which are written in quotes then.
+const RESERVED: [&str; 5] = ["order", "limit", "offset", "select", "or"];
+
 /// The role that makes the first rows, and may do everything.
 pub(super) const MAKER: &str = "maker";
 /// The roles that requests have: `knowing` has claims, and `anon` no token.
@@ -159,7 +162,11 @@ impl Table {
             } else {
                 format!("Column {number}")
             };
-            let mut column = column(&format!("c{number}"), &source, kind, random.bool());
+            let name = match number == 0 && random.bool() {
+                true => RESERVED[random.usize(..RESERVED.len())].to_owned(),
+                false => format!("c{number}"),
+            };
+            let mut column = column(&name, &source, kind, random.bool());
             // MariaDB has no defaults for all of them.
             if kind != Kind::Json && random.u8(..3) == 0 {
                 column.default = Some(kind.value(random));
@@ -332,6 +339,14 @@ fn literal(value: &Value, of: Kind, kind: &str) -> String {
 }
 
 impl Column {
+    /// The name of the parameter that filters it.
+    pub(super) fn parameter(&self) -> String {
+        match RESERVED.contains(&self.name.as_str()) {
+            true => format!("\"{}\"", self.name),
+            false => self.name.clone(),
+        }
+    }
+
     fn declared(&self) -> Json {
         let mut declared = json!({"type": self.kind.declared(), "column": self.source});
         declared["nullable"] = self.nullable.into();

@@ -1,9 +1,8 @@
 //! Changes: all rows of one request in one transaction, or in the only statement.
 
+mod answered;
 mod steps;
 mod upsert;
-
-use std::collections::HashMap;
 
 use sea_orm::{
     AccessMode, ConnectionTrait, QueryResult, SqliteTransactionMode, TransactionOptions, TransactionSession as _,
@@ -12,13 +11,10 @@ use sea_orm::{
 use tenantry_core::engine::{TenantDatabase, TenantTransaction};
 
 use crate::{
-    json::{Fetched, Writer},
-    plan::{Condition, Page, Read, write::Rows},
+    json::Fetched,
+    plan::{Condition, Read, write::Rows},
     refusal::{Failure, Refusal},
-    run::{
-        failure,
-        read::{children, counted},
-    },
+    run::failure,
     sql::{self, Assignment, Dialect, Target},
     value::Datum,
 };
@@ -61,6 +57,8 @@ struct Step {
     new: u64,
     /// The keys of the changed rows, if they are known.
     keys: Vec<Vec<Datum>>,
+    /// For each of these keys, whether its row is new, if the statement says so.
+    is_new: Vec<bool>,
     /// The rows as the statement returned them.
     rows: Vec<QueryResult>,
 }
@@ -70,7 +68,16 @@ impl Step {
         self.affected += other.affected;
         self.new += other.new;
         self.keys.extend(other.keys);
+        self.is_new.extend(other.is_new);
         self.rows.extend(other.rows);
+    }
+
+    /// The keys of the changed rows, if a rule must be checked.
+    fn all_keys(&self, rule: &Condition<'_>) -> Result<&[Vec<Datum>], Failure> {
+        match *rule == Condition::Always || self.keys.len() as u64 == self.affected {
+            true => Ok(&self.keys),
+            false => Err(no_keys()),
+        }
     }
 
     /// Sorts what is known of each row by the row's place in the body.
@@ -95,8 +102,9 @@ pub(crate) struct Upsert<'a, 'm> {
     pub(crate) target: &'a [usize],
     /// The columns that are changed then; `None` if such rows stay as they are.
     pub(crate) update: Option<&'a [usize]>,
-    /// The rows that may be changed.
-    pub(crate) allowed: &'a Condition<'m>,
+    /// The rows that may be changed, and what must hold of them afterwards.
+    pub(crate) before: &'a Condition<'m>,
+    pub(crate) after: &'a Condition<'m>,
 }
 
 impl<'m> Job<'_, 'm> {
@@ -143,7 +151,7 @@ impl<'m> Job<'_, 'm> {
         let step = match upsert {
             None => {
                 let step = self.insert_rows(on, rows, None, false).await?;
-                self.check_rule(on, &step, rule).await?;
+                self.check_rule(on, step.all_keys(rule)?, rule).await?;
                 step
             }
             Some(upsert) if self.target.dialect == Dialect::Postgresql => {
@@ -170,7 +178,7 @@ impl<'m> Job<'_, 'm> {
         }
         let transaction = self.begin().await?;
         let step = self.update_rows(&transaction, values, wanted, false).await?;
-        self.check_rule(&transaction, &step, rule).await?;
+        self.check_rule(&transaction, step.all_keys(rule)?, rule).await?;
         self.finish(transaction, step).await
     }
 
@@ -282,106 +290,8 @@ impl<'m> Job<'_, 'm> {
         Ok(())
     }
 
-    async fn check_rule<C: ConnectionTrait>(&self, on: &C, step: &Step, rule: &Condition<'m>) -> Result<(), Failure> {
-        if *rule == Condition::Always || step.affected == 0 {
-            return Ok(());
-        }
-        let keys = &step.keys;
-        if keys.len() as u64 != step.affected {
-            return Err(no_keys());
-        }
-        let mut kept = 0;
-        for some in keys.chunks(self.keys_at_once()) {
-            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(rule.clone());
-            let statement = sql::count_of(&self.target, &wanted);
-            let row = on.query_one_raw(statement).await.map_err(failure)?;
-            kept += row.map_or(Ok(0), |row| counted(&row, 0))?;
-        }
-        match kept == keys.len() as u64 {
-            true => Ok(()),
-            false => Err(Refusal::row_rule(&self.target.table.name, self.has_token).into()),
-        }
-    }
-
     fn keys_at_once(&self) -> usize {
         (1000 / self.target.table.key.len().max(1)).max(1)
-    }
-
-    async fn finish(&self, transaction: TenantTransaction, step: Step) -> Result<Changed, Failure> {
-        self.check_count(step.affected)?;
-        if !self.reselects() {
-            transaction.commit().await.map_err(Failure::Database)?;
-            return Ok(self.direct(step));
-        }
-        let fetched = self.reselect(&transaction, &step.keys).await?;
-        transaction.commit().await.map_err(Failure::Database)?;
-        Ok(Changed {
-            affected: step.affected,
-            new: step.new,
-            keys: step.keys,
-            fetched,
-        })
-    }
-
-    /// What the statement returned is the answer.
-    fn direct(&self, step: Step) -> Changed {
-        let rows = step.rows;
-        Changed {
-            affected: step.affected,
-            new: step.new,
-            keys: step.keys,
-            fetched: self.representation.map(|_| Fetched {
-                rows,
-                children: Vec::new(),
-            }),
-        }
-    }
-
-    /// Reads the rows with these keys, in their order unless another one is asked for.
-    async fn reselect<C: ConnectionTrait>(&self, on: &C, keys: &[Vec<Datum>]) -> Result<Option<Fetched>, Failure> {
-        let Some(read) = self.representation else {
-            return Ok(None);
-        };
-        let writer = Writer {
-            dialect: self.target.dialect,
-            without_nulls: false,
-        };
-        let key_slots: Vec<usize> = self
-            .target
-            .table
-            .key
-            .iter()
-            .filter_map(|place| read.columns.iter().position(|known| known == place))
-            .collect();
-        let mut rows = Vec::new();
-        for some in keys.chunks(self.keys_at_once()) {
-            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(read.condition.clone());
-            let statement = sql::page_of(self.target.dialect, self.target.model, read, &wanted, Page::default());
-            rows.extend(on.query_all_raw(statement).await.map_err(failure)?);
-        }
-        if !self.is_ordered {
-            let order: HashMap<Vec<u8>, usize> = keys.iter().map(|key| text_of(key)).zip(0..).collect();
-            let place = |row: &QueryResult| {
-                let key = writer.key(read, row, &key_slots).ok().flatten();
-                key.and_then(|key| order.get(&key).copied()).unwrap_or(usize::MAX)
-            };
-            rows.sort_by_cached_key(place);
-        }
-        let below = children(
-            on,
-            self.target.dialect,
-            self.target.model,
-            read,
-            &rows,
-            self.most_embedded,
-        )
-        .await?;
-        let fetched = Fetched { rows, children: below };
-        if !read.is_flat() {
-            // An answer that grows too large is refused before the change is committed.
-            writer.array(read, &fetched)?;
-        }
-        Ok(Some(fetched))
     }
 }
 

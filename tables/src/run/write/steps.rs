@@ -46,6 +46,7 @@ impl<'m> Job<'_, 'm> {
             if is_new {
                 let new: i32 = row.try_get_by_index(columns.len()).map_err(Failure::Database)?;
                 step.new += u64::from(new != 0);
+                step.is_new.push(new != 0);
             }
         }
         step.rows = rows;
@@ -101,7 +102,7 @@ impl<'m> Job<'_, 'm> {
         let conflict = upsert.map(|upsert| Conflict {
             target: upsert.target,
             update: upsert.update.unwrap_or_default(),
-            allowed: upsert.allowed,
+            allowed: upsert.before,
         });
         let mut step = Step::default();
         for piece in self.pieces(rows) {
@@ -110,7 +111,7 @@ impl<'m> Job<'_, 'm> {
         Ok(step)
     }
 
-    async fn insert_piece<C: ConnectionTrait>(
+    pub(super) async fn insert_piece<C: ConnectionTrait>(
         &self,
         on: &C,
         rows: &Rows,
@@ -119,12 +120,13 @@ impl<'m> Job<'_, 'm> {
     ) -> Result<Step, Failure> {
         if self.wants_returned(is_alone) {
             let columns = self.returned_columns();
+            let is_new = conflict.is_some() && self.target.dialect == Dialect::Postgresql;
             let returned = Returned {
                 columns: &columns,
-                is_new: conflict.is_some(),
+                is_new,
             };
             let statement = sql::insert_or(&self.target, &rows.columns, &rows.rows, conflict, Some(&returned));
-            let mut step = self.returning(on, statement, conflict.is_some()).await?;
+            let mut step = self.returning(on, statement, is_new).await?;
             if conflict.is_none() {
                 step.new = step.affected;
             }
@@ -143,7 +145,7 @@ impl<'m> Job<'_, 'm> {
                 affected,
                 new: affected,
                 keys,
-                rows: Vec::new(),
+                ..Step::default()
             }),
             None if self.wants_keys() => Err(no_keys()),
             None => Ok(Step {
@@ -228,7 +230,7 @@ impl<'m> Job<'_, 'm> {
     }
 
     /// A row's key after it was changed.
-    fn key_after(&self, mut key: Vec<Datum>, values: &[(usize, Assignment)]) -> Vec<Datum> {
+    pub(super) fn key_after(&self, mut key: Vec<Datum>, values: &[(usize, Assignment)]) -> Vec<Datum> {
         for (place, part) in self.target.table.key.iter().zip(&mut key) {
             let set = values.iter().find(|(known, _)| known == place);
             if let Some((_, Assignment::Value(value))) = set {

@@ -1,0 +1,125 @@
+//! The end of a change: rules are checked, and the changed rows are read for the answer.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, QueryResult, TransactionSession as _};
+use tenantry_core::engine::TenantTransaction;
+
+use super::{Changed, Job, Step, text_of};
+use crate::{
+    json::{Fetched, Writer},
+    plan::{Condition, Page},
+    refusal::{Failure, Refusal},
+    run::{
+        failure,
+        read::{children, counted},
+    },
+    sql,
+    value::Datum,
+};
+
+impl<'m> Job<'_, 'm> {
+    /// Refuses the change if a row with one of these keys breaks a rule.
+    pub(super) async fn check_rule<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        keys: &[Vec<Datum>],
+        rule: &Condition<'m>,
+    ) -> Result<(), Failure> {
+        if *rule == Condition::Always {
+            return Ok(());
+        }
+        let mut kept = 0;
+        for some in keys.chunks(self.keys_at_once()) {
+            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(rule.clone());
+            let statement = sql::count_of(&self.target, &wanted);
+            let row = on.query_one_raw(statement).await.map_err(failure)?;
+            kept += row.map_or(Ok(0), |row| counted(&row, 0))?;
+        }
+        match kept == keys.len() as u64 {
+            true => Ok(()),
+            false => Err(Refusal::row_rule(&self.target.table.name, self.has_token).into()),
+        }
+    }
+
+    pub(super) async fn finish(&self, transaction: TenantTransaction, step: Step) -> Result<Changed, Failure> {
+        self.check_count(step.affected)?;
+        if !self.reselects() {
+            transaction.commit().await.map_err(Failure::Database)?;
+            return Ok(self.direct(step));
+        }
+        let fetched = self.reselect(&transaction, &step.keys).await?;
+        transaction.commit().await.map_err(Failure::Database)?;
+        Ok(Changed {
+            affected: step.affected,
+            new: step.new,
+            keys: step.keys,
+            fetched,
+        })
+    }
+
+    /// What the statement returned is the answer.
+    pub(super) fn direct(&self, step: Step) -> Changed {
+        let rows = step.rows;
+        Changed {
+            affected: step.affected,
+            new: step.new,
+            keys: step.keys,
+            fetched: self.representation.map(|_| Fetched {
+                rows,
+                children: Vec::new(),
+            }),
+        }
+    }
+
+    /// Reads the rows with these keys, in their order unless another one is asked for.
+    pub(super) async fn reselect<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        keys: &[Vec<Datum>],
+    ) -> Result<Option<Fetched>, Failure> {
+        let Some(read) = self.representation else {
+            return Ok(None);
+        };
+        let writer = Writer {
+            dialect: self.target.dialect,
+            without_nulls: false,
+        };
+        let key_slots: Vec<usize> = self
+            .target
+            .table
+            .key
+            .iter()
+            .filter_map(|place| read.columns.iter().position(|known| known == place))
+            .collect();
+        let mut rows = Vec::new();
+        for some in keys.chunks(self.keys_at_once()) {
+            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(read.condition.clone());
+            let statement = sql::page_of(self.target.dialect, self.target.model, read, &wanted, Page::default());
+            rows.extend(on.query_all_raw(statement).await.map_err(failure)?);
+        }
+        if !self.is_ordered {
+            let order: HashMap<Vec<u8>, usize> = keys.iter().map(|key| text_of(key)).zip(0..).collect();
+            let place = |row: &QueryResult| {
+                let key = writer.key(read, row, &key_slots).ok().flatten();
+                key.and_then(|key| order.get(&key).copied()).unwrap_or(usize::MAX)
+            };
+            rows.sort_by_cached_key(place);
+        }
+        let below = children(
+            on,
+            self.target.dialect,
+            self.target.model,
+            read,
+            &rows,
+            self.most_embedded,
+        )
+        .await?;
+        let fetched = Fetched { rows, children: below };
+        if !read.is_flat() {
+            // An answer that grows too large is refused before the change is committed.
+            writer.array(read, &fetched)?;
+        }
+        Ok(Some(fetched))
+    }
+}
