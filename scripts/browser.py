@@ -110,9 +110,9 @@ class Page:
                 return
         raise AssertionError(f"no server variable {name}")
 
-    def try_out(self, operation_id, parameters, body=None):
+    def try_out(self, operation_id, parameters, body=None, tag="Users"):
         """Runs an operation by Try it out; gives status and body of the answer as the page shows them."""
-        operation = self.one(f"#operations-Users-{operation_id}")
+        operation = self.one(f"#operations-{tag}-{operation_id}")
         self.click(".opblock-summary-control", operation)
         # Where the page opens with the form ready, there is no such button.
         for button in self.all(".try-out__btn:not(.cancel)", operation):
@@ -203,6 +203,11 @@ def visit(resolver, port, screenshot):
             status, body = page.try_out("createUser", parameters, created)
             if status != "201" or created["email"] not in body:
                 problems.append(f"createUser shows {status}: {body[:500]}")
+            page.fold("createUser")
+            # The declared table, by a filter that is typed into its column's field; the fields of the other columns stay as they are.
+            status, body = page.try_out("read_users", {**parameters, "name": "ilike.*lovelace"}, tag="Table_users")
+            if status != "200" or created["email"] not in body or servers.sample_user(tenant) in body:
+                problems.append(f"read_users with a filter shows {status}: {body[:500]}")
             # A token that a page has stored is anyone's who comes to the browser later, or to a script on the same host.
             if credential and credential in page.stored():
                 problems.append("the credential is stored in the browser")
@@ -234,7 +239,7 @@ def main():
             file = options.screenshots and options.screenshots / f"{resolver}.png"
             problems = visit(resolver, port, options.screenshot if options.screenshot and number == 0 else file)
             failed |= bool(problems)
-            print(f"browser: {resolver}: {'; '.join(problems) or 'listed and created users'}", flush=True)
+            print(f"browser: {resolver}: {'; '.join(problems) or 'listed, created and filtered users'}", flush=True)
     if failed:
         raise SystemExit("browser: failed")
     print(f"browser: Swagger UI reached a tenant under {len(ports)} resolvers")

@@ -36,6 +36,15 @@ tenancy:
 {resolver}
   provider: {{ type: static, tenants: {{ tenant1: {{ type: sqlite, path: one.db }}, tenant2: {{ type: sqlite, path: two.db }} }} }}
 migrations: {{ on_connect: true, sample_data: true }}
+rest:
+  tables:
+    users:
+      key: [id]
+      columns:
+        id: {{ type: int8, generated: true }}
+        name: {{ type: text }}
+        email: {{ type: text }}
+      allow: {{ anon: {{ read: {{}} }} }}
 logging: {{ level: warn }}
 """
 

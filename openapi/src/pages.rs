@@ -174,6 +174,11 @@ fn page_headers(location: &TenantLocation) -> HeaderMap {
 const SET_COOKIES: &str = "request => { for (const cookie of (request.headers.Cookie ?? '').split('; ').filter(Boolean)) \
                            document.cookie = cookie + '; path=/; samesite=strict'; return request; }";
 
+/// Swagger UI writes each parameter's example into its field, and would send those of all optional filters together.
+const WITHOUT_OPTIONAL_EXAMPLES: &str = "(() => { for (const path of Object.values(spec.paths ?? {})) \
+    for (const operation of Object.values(path)) for (const parameter of operation.parameters ?? []) \
+    if (!parameter.required) { delete parameter.example; delete parameter.schema?.example; } return spec; })()";
+
 impl Page {
     fn name(self) -> &'static str {
         match self {
@@ -201,14 +206,17 @@ impl Page {
         // Nothing asks this server for a picture that it has not.
         self.put(&mut html, "<title>", "<link rel=\"icon\" href=\"data:,\">\n<title>")?;
         match self {
-            Self::SwaggerUi => self.put(
-                &mut html,
-                "oauth2RedirectUrl: oauth2RedirectUrl,",
-                &format!(
-                    "validatorUrl: null, persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, \
-                     requestInterceptor: {SET_COOKIES},"
-                ),
-            )?,
+            Self::SwaggerUi => {
+                self.put(
+                    &mut html,
+                    "oauth2RedirectUrl: oauth2RedirectUrl,",
+                    &format!(
+                        "validatorUrl: null, persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, \
+                         requestInterceptor: {SET_COOKIES},"
+                    ),
+                )?;
+                self.put(&mut html, "spec: spec,", &format!("spec: {WITHOUT_OPTIONAL_EXAMPLES},"))?;
+            }
             Self::Redoc => {
                 let link = between(&html, "<link href=\"https://fonts.googleapis.com", ">").map(str::to_owned);
                 let link = link.ok_or_else(|| self.lacks("link to fonts"))?;
