@@ -49,7 +49,7 @@ pub(crate) fn timestamp(sent: &[u8], zoned: bool) -> Option<Datum> {
         None => {
             let (date, era) = far(days);
             let zone = if zoned { "+00:00" } else { "" };
-            Datum::Text(format!("{date}T{}{zone}{era}", super::time::time_text(time)))
+            Datum::Text(format!("{date}T{}{zone}{era}", Datum::Time(time).to_text()))
         }
     })
 }

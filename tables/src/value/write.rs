@@ -19,11 +19,27 @@ impl Datum {
             Self::Text(text) => write_text(to, text),
             // None of these has a character that JSON escapes but the backslash of bytes.
             Self::Bytes(_) => write_text(to, &self.to_text()),
-            _ => {
+            Self::Uuid(_) | Self::Date(_) | Self::Time(_) | Self::Timestamp(_) | Self::Timestamptz(_) => {
                 to.push(b'"');
-                to.extend_from_slice(self.to_text().as_bytes());
+                self.write_letters(to);
                 to.push(b'"');
             }
+        }
+    }
+
+    /// Writes a value that has a notation of letters, digits and signs alone.
+    fn write_letters(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Uuid(uuid) => to.extend_from_slice(
+                uuid.hyphenated()
+                    .encode_lower(&mut uuid::Uuid::encode_buffer())
+                    .as_bytes(),
+            ),
+            Self::Date(date) => time::write_date(to, *date),
+            Self::Time(time) => time::write_time(to, *time),
+            Self::Timestamp(time) => time::write_timestamp(to, *time),
+            Self::Timestamptz(time) => time::write_timestamptz(to, *time),
+            _ => {}
         }
     }
 
@@ -36,11 +52,11 @@ impl Datum {
             Self::Float4(float) => shortest(float, f64::from(*float)),
             Self::Float8(float) => shortest(float, *float),
             Self::Numeric(text) | Self::Text(text) | Self::Json(text) => text.clone(),
-            Self::Uuid(uuid) => uuid.hyphenated().to_string(),
-            Self::Date(date) => date.format("%Y-%m-%d").to_string(),
-            Self::Time(time) => time::time_text(*time),
-            Self::Timestamp(time) => time::timestamp_text(*time),
-            Self::Timestamptz(time) => time::timestamptz_text(*time),
+            Self::Uuid(_) | Self::Date(_) | Self::Time(_) | Self::Timestamp(_) | Self::Timestamptz(_) => {
+                let mut letters = Vec::new();
+                self.write_letters(&mut letters);
+                String::from_utf8(letters).unwrap_or_default()
+            }
             Self::Bytes(bytes) => {
                 let mut text = String::with_capacity(2 + 2 * bytes.len());
                 text.push_str("\\x");
