@@ -96,6 +96,9 @@ async fn pull(installation: &Installation, tenant: &str, output: PathBuf) -> Res
     }
     let count = catalogue.table_count();
     report::print(format_args!("{}: {count} tables of `{tenant}`", output.display()))?;
+    if count == 0 {
+        eprintln!("warning: the database has no tables yet; `tenantry migrate` applies the tenant's migrations");
+    }
     Ok(DONE)
 }
 
