@@ -2,9 +2,11 @@
 //! into it, with the SQL written by hand. No tenancy, no documents, no checks beyond the types, no log, no limits, no time-outs.
 //!
 //! Three ways to the database: connections in a deadpool, as Tenantry keeps them; sqlx's own pool with its defaults, as most programs do;
-//! and the deadpool with SeaORM's entities on it, which tells what SeaORM costs.
+//! and the deadpool with SeaORM's entities on it, which tells what SeaORM costs. Beside them, on the deadpool, users with their notes as one JSON text
+//! that the database makes.
 
 mod deadpool;
+mod json_agg;
 mod orm;
 mod own_pool;
 
@@ -52,6 +54,8 @@ enum PoolKind {
     Sqlx,
     /// As `deadpool`, with statements and rows by SeaORM.
     Orm,
+    /// As `deadpool`, with users and their notes in one statement.
+    JsonAgg,
 }
 
 /// The users, whatever the way to them.
@@ -170,5 +174,6 @@ async fn main() -> Result<()> {
         PoolKind::Deadpool => serve(listen, routes!(deadpool::Users::new(options)?, deadpool::Users)).await,
         PoolKind::Sqlx => serve(listen, routes!(own_pool::Users::new(options), own_pool::Users)).await,
         PoolKind::Orm => serve(listen, routes!(orm::Users::new(options)?, orm::Users)).await,
+        PoolKind::JsonAgg => serve(listen, json_agg::routes(options)?).await,
     }
 }

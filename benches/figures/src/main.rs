@@ -8,6 +8,7 @@ mod plot;
 mod report;
 mod rest;
 mod server;
+mod tables;
 mod telemetry;
 mod throughput;
 mod world;
@@ -32,10 +33,14 @@ struct Arguments {
     /// The built micro-benchmarks.
     #[arg(long)]
     parts: PathBuf,
+    /// The built postrust, which the part `tables` needs.
+    #[arg(long)]
+    postrust: Option<PathBuf>,
     /// Fewer rounds, and nothing is written.
     #[arg(long)]
     quick: bool,
-    /// The folder for `benchmarks.md` and its plot. They are written when every part was measured.
+    /// The folder for `benchmarks.md` and its plot, which are written when every part was measured, and for those of declared tables, which
+    /// are written when that part was.
     #[arg(long)]
     write: Option<PathBuf>,
     /// What to measure; everything where none is named.
@@ -52,6 +57,8 @@ enum Part {
     Known,
     /// Throughput and latency with tenants and clients.
     Growth,
+    /// Declared tables beside the users API, SQL by hand and a peer.
+    Tables,
     /// What telemetry costs.
     Telemetry,
     /// Start-up time and memory.
@@ -121,8 +128,14 @@ fn run(arguments: Arguments) -> Result<bool> {
         tenantry: fs::canonicalize(&arguments.tenantry).context("`--tenantry`")?,
         baseline: fs::canonicalize(&arguments.baseline).context("`--baseline`")?,
         parts: fs::canonicalize(&arguments.parts).context("`--parts`")?,
+        postrust: arguments
+            .postrust
+            .map(fs::canonicalize)
+            .transpose()
+            .context("`--postrust`")?,
     })?;
-    let mut report = Report::default();
+    // Declared tables have a page of their own.
+    let (mut report, mut of_tables) = (Report::default(), Report::default());
     let mut points = Vec::new();
     let all = Part::value_variants();
     let wanted = if arguments.part.is_empty() {
@@ -136,22 +149,35 @@ fn run(arguments: Arguments) -> Result<bool> {
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default();
         eprintln!("bench: {name}, after {} s", began.elapsed().as_secs());
-        if let Err(error) = measure(*part, &world, effort, &mut report, &mut points) {
-            report.failures.push(format!("{name}: {error:#}"));
+        let part_began = Instant::now();
+        let to = if *part == Part::Tables {
+            &mut of_tables
+        } else {
+            &mut report
+        };
+        match measure(*part, &world, effort, to, &mut points) {
+            Err(error) => to.failures.push(format!("{name}: {error:#}")),
+            Ok(()) if *part == Part::Tables && !arguments.quick => {
+                if let Some(folder) = &arguments.write {
+                    tables::write(folder, &of_tables, &machine(), part_began.elapsed())?;
+                }
+            }
+            Ok(()) => {}
         }
     }
-    println!("{}", report.to_text());
-    for failure in &report.failures {
+    let failures: Vec<&String> = report.failures.iter().chain(&of_tables.failures).collect();
+    println!("{}{}", report.to_text(), of_tables.to_text());
+    for failure in &failures {
         eprintln!("bench: could not be measured: {failure}");
     }
-    let whole = report.failures.is_empty() && wanted.len() == all.len();
+    let whole = failures.is_empty() && wanted.len() == all.len();
     if let Some(folder) = arguments.write.filter(|_| whole && !arguments.quick) {
         plot::draw(&folder.join("benchmarks.svg"), &report.figures, &points)?;
         let page = report.to_markdown(&machine(), "benchmarks.svg", began.elapsed());
         fs::write(folder.join("benchmarks.md"), page)?;
         eprintln!("bench: written to {}", folder.join("benchmarks.md").display());
     }
-    Ok(report.failures.is_empty())
+    Ok(failures.is_empty())
 }
 
 fn measure(part: Part, world: &World, effort: Effort, report: &mut Report, points: &mut Vec<Point>) -> Result<()> {
@@ -160,6 +186,7 @@ fn measure(part: Part, world: &World, effort: Effort, report: &mut Report, point
         Part::Tenants => throughput::many_tenants(world, effort, report),
         Part::Known => throughput::many_known(world, effort, report),
         Part::Growth => throughput::growth(world, effort, report).map(|grown| *points = grown),
+        Part::Tables => tables::beside_others(world, effort, report),
         Part::Telemetry => telemetry::cost(world, effort, report),
         Part::Rest => rest::start_and_memory(world, effort, report),
         Part::Instructions => instructions::count(world, effort, report),

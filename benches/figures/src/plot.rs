@@ -30,6 +30,18 @@ pub(crate) fn draw(path: &Path, figures: &[Figure], points: &[Point]) -> Result<
     drawn().map_err(|error| anyhow!("the plot cannot be drawn: {error}"))
 }
 
+/// Draws the ratios alone.
+pub(crate) fn draw_ratios(path: &Path, figures: &[Figure]) -> Result<()> {
+    let area = SVGBackend::new(path, (SIZE.0 * 55 / 100, SIZE.1)).into_drawing_area();
+    let drawn = || -> Result<(), Box<dyn std::error::Error + '_>> {
+        area.fill(&WHITE)?;
+        ratios(&area, figures)?;
+        area.present()?;
+        Ok(())
+    };
+    drawn().map_err(|error| anyhow!("the plot cannot be drawn: {error}"))
+}
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn<'a> = Result<(), Box<dyn std::error::Error + 'a>>;
 

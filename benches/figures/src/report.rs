@@ -98,6 +98,9 @@ pub(crate) struct Report {
     pub(crate) failures: Vec<String>,
 }
 
+/// The page of what declared tables cost.
+pub(crate) const TABLES_PAGE: &str = "benchmarks-tables.md";
+
 const FIGURES_HEAD: [&str; 6] = ["Figure", "Measured", "Spread", "Must", "Aim", ""];
 
 impl Report {
@@ -145,7 +148,7 @@ impl Report {
 
     /// The page of the documentation.
     pub(crate) fn to_markdown(&self, machine: &str, plot: &str, took: Duration) -> String {
-        let mut page = format!(
+        let intro = format!(
             "# Benchmarks\n\n\
              What `./scripts/bench` measured. {machine} Load generator, servers and database share it, so absolute numbers say little: \
              the figures are ratios to [bare baselines](../benches/baseline/src/main.rs) measured in turn with the program, in the same \
@@ -153,13 +156,17 @@ impl Report {
              did besides.\n\n\
              The baseline is the same HTTP server with hand-written SQL on the same database client, its connections in a pool of the \
              same kind and size, one tenant written into it: no tenancy, no ORM, no document, no checks, no limits, no log. \
-             It has the system's allocator; the program has mimalloc.\n\n"
+             It has the system's allocator; the program has mimalloc. Declared tables have [a page of their own]({TABLES_PAGE})."
         );
+        let plot = format!("![The figures beside their bounds, and how throughput grows]({plot})");
+        self.page(&intro, &plot, took)
+    }
+
+    /// A page with the figures, the plot and the sections.
+    pub(crate) fn page(&self, intro: &str, plot: &str, took: Duration) -> String {
+        let mut page = format!("{intro}\n\n");
         markdown_table(&mut page, &FIGURES_HEAD.map(str::to_owned), &self.figure_rows());
-        let _ = write!(
-            page,
-            "\n![The figures beside their bounds, and how throughput grows]({plot})\n"
-        );
+        let _ = write!(page, "\n{plot}\n");
         for section in &self.sections {
             let _ = write!(page, "\n## {}\n\n{}\n\n", section.title, section.text);
             markdown_table(&mut page, &section.head, &section.rows);

@@ -34,6 +34,8 @@ const WITHOUT_ENV: &[&str] = &[
     "LOG_LEVEL",
     "TENANT_",
     "RUST_LOG",
+    "PGRST_",
+    "POSTRUST_",
 ];
 
 /// What is to be started.
@@ -45,14 +47,19 @@ pub(crate) struct Launch {
     pub(crate) files: Vec<(&'static str, String)>,
     /// A program that runs it, with its arguments: valgrind.
     pub(crate) wrapper: Vec<OsString>,
+    /// The path that answers 200 as soon as the server runs.
+    pub(crate) live: &'static str,
 }
+
+/// The path of [`Launch::live`] of the program and of its baselines.
+pub(crate) const LIVE: &str = "/health/live";
 
 /// A running server.
 pub(crate) struct Server {
     process: Child,
     pub(crate) port: u16,
     folder: TempDir,
-    /// From the start of the process to the first answer to `/health/live`.
+    /// From the start of the process to the first answer to [`Launch::live`].
     pub(crate) started_in: Duration,
 }
 
@@ -98,18 +105,18 @@ impl Server {
             folder,
             started_in: Duration::ZERO,
         };
-        server.wait_for_answer(began)?;
+        server.wait_for_answer(began, launch.live)?;
         server.started_in = began.elapsed();
         Ok(server)
     }
 
-    fn wait_for_answer(&mut self, began: Instant) -> Result<()> {
+    fn wait_for_answer(&mut self, began: Instant, live: &str) -> Result<()> {
         while began.elapsed() < START_LIMIT {
             if let Some(status) = self.process.try_wait()? {
                 bail!("the server ended with {status}:\n{}", self.log());
             }
             if let Ok(mut client) = Client::connect(self.port)
-                && client.get("/health/live", "").is_ok_and(|answer| answer.status == 200)
+                && client.get(live, "").is_ok_and(|answer| answer.status == 200)
             {
                 return Ok(());
             }

@@ -11,26 +11,33 @@ use crate::{
 };
 
 pub(crate) const USER: &str = "/api/v1/tenant/users/500";
-const PAGE: &str = "/api/v1/tenant/users?limit=50";
+pub(crate) const PAGE: &str = "/api/v1/tenant/users?limit=50";
 const LIVE: &str = "/health/live";
 
 /// As many as there are requests at once where the program is compared with a baseline.
-const CLIENTS: usize = 16;
+pub(crate) const CLIENTS: usize = 16;
 
 /// Puts the same load on all servers, one after the other, so often; every other time in the opposite order. What the machine does besides
 /// for longer than a round is in all of a round.
 pub(crate) fn in_turn(rounds: usize, load: Load, servers: &[&Server]) -> Result<Vec<Vec<Outcome>>> {
-    for server in servers {
+    let loads: Vec<(Load, &Server)> = servers.iter().map(|server| (load, *server)).collect();
+    each_in_turn(rounds, &loads)
+}
+
+/// As [`in_turn`], with a load of its own for each server.
+pub(crate) fn each_in_turn(rounds: usize, loads: &[(Load, &Server)]) -> Result<Vec<Vec<Outcome>>> {
+    for (load, server) in loads {
         load.warm_up(server)?;
     }
-    let mut outcomes = vec![Vec::new(); servers.len()];
+    let mut outcomes = vec![Vec::new(); loads.len()];
     for round in 0..rounds {
-        let mut order: Vec<usize> = (0..servers.len()).collect();
+        let mut order: Vec<usize> = (0..loads.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for at in order {
-            outcomes[at].push(load.run(servers[at])?);
+            let (load, server) = loads[at];
+            outcomes[at].push(load.run(server)?);
         }
     }
     Ok(outcomes)

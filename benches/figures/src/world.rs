@@ -2,14 +2,14 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 use tenantry_test_support::{PostgresServer, TenantDb};
 use tokio::runtime::Runtime;
 
 use crate::{
     client::Client,
-    server::{Launch, Server},
+    server::{LIVE, Launch, Server},
 };
 
 /// How many tenants have a database of their own. Where more are known, they share these.
@@ -18,11 +18,16 @@ pub(crate) const DATABASES: usize = 100;
 /// How many users each has.
 const USERS: usize = 1_000;
 
+/// How many notes each user has, if there are notes.
+const NOTES: usize = 5;
+
 /// The programs that are measured.
 pub(crate) struct Programs {
     pub(crate) tenantry: PathBuf,
     pub(crate) baseline: PathBuf,
     pub(crate) parts: PathBuf,
+    /// The peer that declared tables are measured beside.
+    pub(crate) postrust: Option<PathBuf>,
 }
 
 /// Which baseline.
@@ -34,6 +39,8 @@ pub(crate) enum Baseline {
     Sqlx,
     /// SeaORM's entities on connections in a deadpool.
     Orm,
+    /// Rows with the rows that belong to them, made into JSON by the database.
+    JsonAgg,
 }
 
 impl Baseline {
@@ -42,6 +49,7 @@ impl Baseline {
             Self::Deadpool => "deadpool",
             Self::Sqlx => "sqlx",
             Self::Orm => "orm",
+            Self::JsonAgg => "json-agg",
         }
     }
 }
@@ -56,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) open: Option<usize>,
     /// What is sent where; nothing where it is absent.
     pub(crate) observability: Option<Value>,
+    /// The declared tables.
+    pub(crate) rest: Option<Value>,
 }
 
 impl Default for Settings {
@@ -65,6 +75,7 @@ impl Default for Settings {
             level: "warn",
             open: None,
             observability: None,
+            rest: None,
         }
     }
 }
@@ -106,6 +117,24 @@ impl World {
              FROM generate_series(1, {USERS}) AS n; VACUUM ANALYZE users;"
         );
         self.runtime.block_on(self.postgres.psql(&self.tenant.database, &sql))?;
+        Ok(())
+    }
+
+    /// Gives each user of the first tenant some notes.
+    pub(crate) fn add_notes(&self) -> Result<()> {
+        let TenantDb { database, user, .. } = &self.tenant;
+        let sql = format!(
+            "CREATE TABLE IF NOT EXISTS notes (
+                 id bigint PRIMARY KEY, user_id bigint NOT NULL REFERENCES users (id), body text NOT NULL, created_at timestamptz NOT NULL
+             );
+             CREATE INDEX IF NOT EXISTS notes_of_user ON notes (user_id);
+             ALTER TABLE notes OWNER TO \"{user}\";
+             INSERT INTO notes
+             SELECT {NOTES} * id + n, id, 'Note ' || n || ' of ' || name, created_at FROM users, generate_series(1, {NOTES}) AS n
+             ON CONFLICT DO NOTHING;
+             VACUUM ANALYZE notes;"
+        );
+        self.runtime.block_on(self.postgres.psql(database, &sql))?;
         Ok(())
     }
 
@@ -172,6 +201,9 @@ impl World {
         if let Some(observability) = settings.observability {
             config["observability"] = observability;
         }
+        if let Some(rest) = settings.rest {
+            config["rest"] = rest;
+        }
         Server::start(|listen| Launch {
             program: self.programs.tenantry.clone(),
             arguments: vec!["--config".into(), "config.yaml".into(), "serve".into()],
@@ -181,6 +213,7 @@ impl World {
                 ("tenants.json", self.secrets(settings.known)),
             ],
             wrapper,
+            live: LIVE,
         })
     }
 
@@ -192,6 +225,7 @@ impl World {
             env: vec![("TENANTRY__SERVER__LISTEN", listen)],
             files: Vec::new(),
             wrapper: Vec::new(),
+            live: LIVE,
         })
     }
 
@@ -211,6 +245,33 @@ impl World {
             env: vec![("BASELINE_DATABASE", url)],
             files: Vec::new(),
             wrapper,
+            live: LIVE,
+        })
+    }
+
+    /// Starts postrust on the first tenant's database, with as many connections as a tenant has by default. It takes a role for requests
+    /// without a token, and here the tenant's own.
+    pub(crate) fn postrust(&self, connections: usize) -> Result<Server> {
+        let program = self.programs.postrust.clone();
+        let program = program.context("`--postrust` is needed for this part")?;
+        let (url, role) = (self.url(0), self.tenant.user.clone());
+        Server::start(|listen| {
+            let (host, port) = listen.split_once(':').unwrap_or((&listen, ""));
+            Launch {
+                program,
+                arguments: Vec::new(),
+                env: vec![
+                    ("DATABASE_URL", url),
+                    ("PGRST_DB_ANON_ROLE", role),
+                    ("PGRST_DB_POOL_SIZE", connections.to_string()),
+                    ("PGRST_SERVER_HOST", host.to_owned()),
+                    ("PGRST_SERVER_PORT", port.to_owned()),
+                    ("PGRST_LOG_LEVEL", "error".to_owned()),
+                ],
+                files: Vec::new(),
+                wrapper: Vec::new(),
+                live: "/healthz",
+            }
         })
     }
 
