@@ -14,4 +14,5 @@ mod reads;
 mod reference;
 mod schemas;
 mod shop;
+mod upserts;
 mod writes;

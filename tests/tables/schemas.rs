@@ -181,6 +181,9 @@ async fn a_catalogue_becomes_a_declaration_that_serves_it() {
             assert!(text.contains(expected), "{kind}: no {expected:?}: {text}");
         }
         assert!(text.contains("many: true"), "{kind}: {text}");
+        // SQLite has no type for it.
+        let is_json = text.contains("info: { type: json, nullable: true }");
+        assert_eq!(is_json, kind != "sqlite", "{kind}: {text}");
         assert!(
             text.contains("customer: { to: customers, on: { customer_id: id } }"),
             "{kind}: {text}"

@@ -1,6 +1,6 @@
 //! A shop on each kind of database, behind one server.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Method;
@@ -23,6 +23,7 @@ const MIGRATIONS: [(&str, &str); 4] = [
 pub(crate) struct Shop {
     pub(crate) server: TenantryProcess,
     http: reqwest::Client,
+    tokens: Mutex<HashMap<String, String>>,
 }
 
 /// An answer, read to its end.
@@ -116,6 +117,7 @@ impl Shop {
         Self {
             server,
             http: http.build().unwrap(),
+            tokens: Mutex::default(),
         }
     }
 
@@ -181,7 +183,7 @@ impl Shop {
             .http
             .request(method, format!("{}/rest/v1/{path}", self.server.base_url()));
         request = match &claims {
-            Some(claims) => request.bearer_auth(signed(claims)),
+            Some(claims) => request.bearer_auth(self.token_of(claims)),
             None => request.header("X-Tenant-ID", tenant),
         };
         for (name, value) in headers {
@@ -202,6 +204,13 @@ impl Shop {
             headers: answer.headers().clone(),
             body: answer.text().await.unwrap(),
         }
+    }
+
+    /// The token of some claims. It is signed once, since that takes long without optimization.
+    fn token_of(&self, claims: &Value) -> String {
+        let mut tokens = self.tokens.lock().unwrap();
+        let token = tokens.entry(claims.to_string()).or_insert_with(|| signed(claims));
+        token.clone()
     }
 
     pub(crate) async fn get(&self, tenant: &str, role: Role, path: &str) -> Answer {

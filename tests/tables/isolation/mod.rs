@@ -35,6 +35,8 @@ pub(super) struct Tenants {
     pub(super) all: Vec<Tenant>,
     /// The number that the next new row gets, in whatever tenant.
     pub(super) next: AtomicI64,
+    /// How many requests were answered.
+    answered: AtomicI64,
     /// Places in lists, as answers of any tenant named them.
     pub(super) cursors: std::sync::Mutex<Vec<String>>,
 }
@@ -60,6 +62,14 @@ impl Tenants {
         json!({
             "id": id, "owner": tenant, "customer": customer, "body": format!("{}{id}", Self::mark(tenant, customer)),
         })
+    }
+
+    /// Counts an answer. A long run says how far it is.
+    pub(super) fn count(&self) {
+        let answered = self.answered.fetch_add(1, Ordering::Relaxed) + 1;
+        if answered % 50_000 == 0 {
+            println!("{answered} answers, and no foreign row");
+        }
     }
 
     async fn open(tenants: usize) -> Self {
@@ -94,6 +104,7 @@ impl Tenants {
             shop,
             all,
             next: AtomicI64::new(1_000_000_000),
+            answered: AtomicI64::new(0),
             cursors: std::sync::Mutex::new(Vec::new()),
         }
     }

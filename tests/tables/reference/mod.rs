@@ -4,7 +4,10 @@
 //! `TENANTRY_REFERENCE=100000` makes so many requests, `TENANTRY_REFERENCE_KINDS=sqlite` sends them to these
 //! kinds of database alone, and `TENANTRY_REFERENCE_SEED` repeats a world that differed.
 
+mod answer;
 mod change;
+mod declared;
+mod done;
 mod filter;
 mod request;
 mod value;
@@ -17,12 +20,13 @@ use reqwest::Method;
 use serde_json::value::RawValue;
 
 use crate::shop::{Answer, Shop};
-use change::{Change, denied, first_rows};
+use change::{Change, first_rows};
+use done::denied;
 use request::{Reader, encoded};
 use world::{Asker, MAKER, ROLES, World};
 
 /// The requests to each world.
-const IN_A_WORLD: usize = 150;
+const IN_A_WORLD: usize = 300;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -353,6 +357,9 @@ async fn a_simple_memory_answers_the_same() {
             wrong.push(different.join("\n"));
         }
         (left, number) = (left - some, number + 1);
+        if number % 10 == 0 {
+            println!("{number} worlds, and {left} requests are left");
+        }
     }
     println!("{seen:?}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::{
     filter::{Maker, Tree},
@@ -34,7 +34,7 @@ pub(super) struct Table {
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) name: String,
-    source: String,
+    pub(super) source: String,
     pub(super) kind: Kind,
     pub(super) nullable: bool,
     pub(super) default: Option<Value>,
@@ -111,22 +111,6 @@ impl Access {
                 .rule
                 .iter()
                 .all(|tree| tree.holds(table, row, asker, &|_| false) == Some(true))
-    }
-
-    fn declared(&self, table: &Table, has_columns: bool) -> Json {
-        let mut declared = json!({});
-        if has_columns && self.columns.contains(&false) {
-            let names = table.columns.iter().zip(&self.columns).filter(|(_, has)| **has);
-            declared["columns"] = names.map(|(column, _)| column.name.as_str()).collect();
-        }
-        if !self.rule.is_empty() {
-            let each = self.rule.iter().map(|tree| tree.parameter(table));
-            let each: Vec<String> = each
-                .map(|(name, value)| format!("{name}={}", super::request::encoded(&value)))
-                .collect();
-            declared["rows"] = each.join("&").into();
-        }
-        declared
     }
 }
 
@@ -219,75 +203,6 @@ impl Table {
         }
     }
 
-    fn declared(&self, tables: &[Self]) -> Json {
-        let columns: Map<String, Json> = self
-            .columns
-            .iter()
-            .map(|column| (column.name.clone(), column.declared()))
-            .collect();
-        let relations = self.relations.iter().map(|relation| {
-            let (to, there) = (
-                &tables[relation.to].name,
-                &tables[relation.to].columns[relation.there].name,
-            );
-            let on = json!({self.columns[relation.here].name.clone(): there});
-            (
-                relation.name.clone(),
-                json!({"to": to, "on": on, "many": relation.many}),
-            )
-        });
-        let allow = self.roles.iter().map(|(role, grant)| {
-            let actions = [
-                ("read", &grant.read),
-                ("create", &grant.create),
-                ("update", &grant.update),
-                ("delete", &grant.delete),
-            ];
-            let actions = actions.into_iter().filter_map(|(action, access)| {
-                Some((action.to_owned(), access.as_ref()?.declared(self, action != "delete")))
-            });
-            ((*role).to_owned(), Json::Object(actions.collect()))
-        });
-        let key: Vec<&str> = self
-            .key
-            .iter()
-            .map(|place| self.columns[*place].name.as_str())
-            .collect();
-        json!({
-            "table": self.source, "key": key, "columns": columns,
-            "relations": relations.collect::<Map<_, _>>(), "allow": allow.collect::<Map<_, _>>(),
-        })
-    }
-
-    fn sql(&self, kind: &str) -> String {
-        let quote = if kind == "mysql" { '`' } else { '"' };
-        let quoted = |name: &str| format!("{quote}{name}{quote}");
-        let columns = self.columns.iter().map(|column| {
-            let not = if column.nullable { "" } else { " NOT NULL" };
-            let default = column.default.as_ref().map_or(String::new(), |value| {
-                format!(" DEFAULT {}", literal(value, column.kind, kind))
-            });
-            format!(
-                "    {} {}{default}{not},\n",
-                quoted(&column.source),
-                column.kind.sql(kind)
-            )
-        });
-        let key: Vec<String> = self
-            .key
-            .iter()
-            .map(|place| quoted(&self.columns[*place].source))
-            .collect();
-        format!(
-            "CREATE TABLE {} (\n{}    UNIQUE ({}),\n    PRIMARY KEY ({})\n){};\n",
-            quoted(&self.source),
-            columns.collect::<String>(),
-            quoted(&self.columns[self.unique].source),
-            key.join(", "),
-            if kind == "mysql" { " CHARACTER SET utf8mb4" } else { "" },
-        )
-    }
-
     /// A row with a key of these numbers.
     fn row(&self, random: &mut Rng, id: i64, targets: i64) -> Row {
         let value = |column: &Column, random: &mut Rng| match column.name.as_str() {
@@ -318,26 +233,6 @@ fn column(name: &str, source: &str, kind: Kind, nullable: bool) -> Column {
     }
 }
 
-/// A value in SQL.
-fn literal(value: &Value, of: Kind, kind: &str) -> String {
-    match value {
-        Value::Text(text) => {
-            let text = match kind {
-                "mysql" => text.replace('\\', "\\\\").replace("+00:00", ""),
-                _ => text.clone(),
-            };
-            let text = if of == Kind::Timestamp && kind == "mysql" {
-                text.replace('T', " ")
-            } else {
-                text
-            };
-            format!("'{}'", text.replace('\'', "''"))
-        }
-        Value::Bool(value) if kind == "sqlite" => i64::from(*value).to_string(),
-        other => other.text(),
-    }
-}
-
 impl Column {
     /// The name of the parameter that filters it.
     pub(super) fn parameter(&self) -> String {
@@ -345,13 +240,6 @@ impl Column {
             true => format!("\"{}\"", self.name),
             false => self.name.clone(),
         }
-    }
-
-    fn declared(&self) -> Json {
-        let mut declared = json!({"type": self.kind.declared(), "column": self.source});
-        declared["nullable"] = self.nullable.into();
-        declared["default"] = self.default.is_some().into();
-        declared
     }
 }
 
@@ -406,18 +294,5 @@ impl World {
             tables,
             max_rows: if random.u8(..4) == 0 { random.u64(3..8) } else { 1000 },
         }
-    }
-
-    pub(super) fn declared(&self) -> String {
-        let tables: Map<String, Json> = self
-            .tables
-            .iter()
-            .map(|table| (table.name.clone(), table.declared(&self.tables)))
-            .collect();
-        json!({ "tables": tables }).to_string()
-    }
-
-    pub(super) fn sql(&self, kind: &str) -> String {
-        self.tables.iter().map(|table| table.sql(kind)).collect()
     }
 }

@@ -1,0 +1,119 @@
+//! New rows that may be there already.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    case::Case,
+    shop::{Role, Shop},
+};
+
+fn post(path: &str) -> Case {
+    Case::new(Role::Clerk, Method::POST, path)
+}
+
+const FULL: &str = "return=representation";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_there_are_merged_or_left() {
+    let shop = Shop::open().await;
+    let merge = "resolution=merge-duplicates, return=representation";
+    let ignore = "resolution=ignore-duplicates, return=representation";
+    post("products?select=id,name,price")
+        .body(&json!([{"id": 1, "name": "Apple", "price": 2}, {"id": 20, "name": "new", "price": 3}]))
+        .prefer(merge)
+        .gives(
+            &shop,
+            201,
+            json!([{"id": 1, "name": "Apple", "price": 2}, {"id": 20, "name": "new", "price": 3}]),
+        )
+        .await;
+    post("products?select=id,name")
+        .body(&json!([{"id": 1, "name": "again"}]))
+        .prefer(merge)
+        .gives(&shop, 200, json!([{"id": 1, "name": "again"}]))
+        .await;
+    let left = post("products?select=id,name")
+        .body(&json!([{"id": 1, "name": "no"}, {"id": 21, "name": "yes"}, {"id": 21, "name": "twice"}]))
+        .prefer(ignore)
+        .gives(&shop, 201, json!([{"id": 21, "name": "yes"}]))
+        .await;
+    assert_eq!(
+        left.header("preference-applied"),
+        "resolution=ignore-duplicates, return=representation"
+    );
+    post("products")
+        .body(&json!([{"id": 22, "name": "a"}, {"id": 22, "name": "b"}]))
+        .prefer(merge)
+        .refused(&shop, 400, "21000")
+        .await;
+    post("customers?on_conflict=email&select=name,email")
+        .body(&json!([{"name": "Anna", "email": "ann@x.org"}, {"name": "Max", "email": "max@x.org"}]))
+        .prefer(merge)
+        .send(&shop, 201)
+        .await;
+    Case::get(Role::Clerk, "customers?select=id,name&email=eq.ann@x.org")
+        .gives(&shop, 200, json!([{"id": 1, "name": "Anna"}]))
+        .await;
+    post("customers?on_conflict=nick")
+        .body(&json!({"name": "x"}))
+        .prefer(merge)
+        .refused(&shop, 400, "PGRST204")
+        .await;
+    one_row_by_its_key(&shop).await;
+}
+
+async fn one_row_by_its_key(shop: &Shop) {
+    let put = |path: &str| Case::new(Role::Clerk, Method::PUT, path);
+    put("products?id=eq.30")
+        .body(&json!({"id": 30, "name": "put"}))
+        .send(shop, 204)
+        .await;
+    put("products?id=eq.30&select=id,name")
+        .body(&json!({"id": 30, "name": "put again"}))
+        .prefer(FULL)
+        .gives(shop, 200, json!([{"id": 30, "name": "put again"}]))
+        .await;
+    put("products?id=eq.31&select=id,name")
+        .body(&json!({"id": 31, "name": "new"}))
+        .prefer(FULL)
+        .gives(shop, 201, json!([{"id": 31, "name": "new"}]))
+        .await;
+    put("order_items?order_id=eq.1&line=eq.9&select=line,qty")
+        .body(&json!({"order_id": 1, "line": 9, "product_id": 2, "qty": 4}))
+        .prefer(FULL)
+        .gives(shop, 201, json!([{"line": 9, "qty": 4}]))
+        .await;
+    // Also where the database makes keys by itself.
+    put("customers?id=eq.2&select=id,name,vip")
+        .body(&json!({"id": 2, "name": "Bob", "vip": true}))
+        .prefer(FULL)
+        .gives(shop, 200, json!([{"id": 2, "name": "Bob", "vip": true}]))
+        .await;
+    put("customers?id=eq.900&select=id,name")
+        .body(&json!({"name": "new"}))
+        .prefer(FULL)
+        .gives(shop, 201, json!([{"id": 900, "name": "new"}]))
+        .await;
+    put("products?id=eq.31&select=id,name")
+        .body(&json!({"name": "by its URL"}))
+        .prefer(FULL)
+        .gives(shop, 200, json!([{"id": 31, "name": "by its URL"}]))
+        .await;
+    put("products?id=eq.32")
+        .body(&json!({"id": 33, "name": "x"}))
+        .refused(shop, 400, "PGRST115")
+        .await;
+    put("products?id=gt.32")
+        .body(&json!({"id": 33, "name": "x"}))
+        .refused(shop, 405, "PGRST105")
+        .await;
+    put("products?name=eq.x")
+        .body(&json!({"id": 33, "name": "x"}))
+        .refused(shop, 405, "PGRST105")
+        .await;
+    put("products?id=eq.33&limit=1")
+        .body(&json!({"id": 33, "name": "x"}))
+        .refused(shop, 400, "PGRST114")
+        .await;
+}
