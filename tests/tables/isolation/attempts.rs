@@ -256,8 +256,7 @@ impl Client {
                     "notes?id=gt.1000000000&id=lte.{}",
                     self.world.next.load(Ordering::Relaxed)
                 );
-                let attempt = Attempt::change("a removal", role, Method::DELETE, path, &[200, 409]);
-                attempt
+                Attempt::change("a removal", role, Method::DELETE, path, &[200, 409])
             }
             _ => {
                 let path = format!("notes?id=eq.{foreign}");

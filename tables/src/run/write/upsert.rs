@@ -208,17 +208,8 @@ impl<'m> Job<'_, 'm> {
         rows: &Rows,
         upsert: &Upsert<'_, 'm>,
     ) -> Result<Sorted, Failure> {
-        let target_of = |row: &[Assignment]| -> Option<Vec<Datum>> {
-            let each = upsert.target.iter().map(|place| {
-                let at = rows.columns.iter().position(|known| known == place)?;
-                match row.get(at)? {
-                    Assignment::Value(Datum::Null) | Assignment::Default => None,
-                    Assignment::Value(value) => Some(value.clone()),
-                }
-            });
-            each.collect()
-        };
-        let targets: Vec<Vec<Datum>> = rows.rows.iter().filter_map(|row| target_of(row)).collect();
+        let target_of = |row: &Vec<Assignment>| values_of(upsert.target, &rows.columns, row);
+        let targets: Vec<Vec<Datum>> = rows.rows.iter().filter_map(target_of).collect();
         let mut found = Vec::new();
         for some in targets.chunks(self.keys_at_once()) {
             let wanted = sql::has_one_of(self.target.table, upsert.target, some);
@@ -264,6 +255,18 @@ impl<'m> Job<'_, 'm> {
         }
         Ok(sorted)
     }
+}
+
+/// The values by which a row is found; `None` if one of them is null, or only known to the database.
+fn values_of(target: &[usize], columns: &[usize], row: &[Assignment]) -> Option<Vec<Datum>> {
+    let each = target.iter().map(|place| {
+        let at = columns.iter().position(|known| known == place)?;
+        match row.get(at)? {
+            Assignment::Value(Datum::Null) | Assignment::Default => None,
+            Assignment::Value(value) => Some(value.clone()),
+        }
+    });
+    each.collect()
 }
 
 /// Whether some of these values are the same.
