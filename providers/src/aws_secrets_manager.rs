@@ -24,8 +24,6 @@
 //! those below the prefix are asked for. The six question marks stand for what AWS adds to a secret's name in its ARN. Secrets
 //! under a KMS key of one's own need `kms:Decrypt` on that key as well, and `role_arn` needs `sts:AssumeRole` on that role.
 
-use std::{collections::BTreeSet, fmt};
-
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::{
@@ -35,17 +33,18 @@ use aws_sdk_secretsmanager::{
     operation::get_secret_value::GetSecretValueError,
     types::{Filter, FilterNameStringType},
 };
+use schemars::JsonSchema;
 use secrecy::zeroize::Zeroizing;
+use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, SecretValue, SecretVersion,
     TenantId,
 };
-use tokio::time::timeout;
 
-pub use crate::aws::Config;
+pub use crate::aws::Settings;
 use crate::{
-    aws::{self, LIST_TIMEOUT, NameRule, Names, failure, silenced},
-    defaults, secret_text,
+    aws::{self, NameRule, Page, Store, failure, silenced},
+    secret_text,
 };
 
 /// The secrets of one answer of `ListSecrets`: the most that AWS allows.
@@ -63,20 +62,18 @@ const NAME_RULE: NameRule = NameRule {
     longest: 512,
 };
 
-/// Reads each tenant's secret from AWS Secrets Manager.
-pub struct AwsSecretsManagerProvider {
-    client: Client,
-    names: Names,
-    defaults: SecretValue,
-}
+/// One secret a tenant in AWS Secrets Manager, named `{prefix}/{tenant}/database`.
+///
+/// Credentials come from the SDK's default chain: environment, profile, web identity, container, instance. `AWS_REGION` and
+/// `AWS_ENDPOINT_URL` in the environment come before `region` and `endpoint_url` here. A secret is a JSON object in the native
+/// form or that of AWS RDS, or a database URL alone.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Config(pub Settings);
 
-impl fmt::Debug for AwsSecretsManagerProvider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AwsSecretsManagerProvider")
-            .field("prefix", &self.names.prefix)
-            .finish_non_exhaustive()
-    }
-}
+/// Reads each tenant's secret from AWS Secrets Manager.
+#[derive(Debug)]
+pub struct AwsSecretsManagerProvider(Store<Client>);
 
 impl Plugin<dyn SecretProvider> for AwsSecretsManagerProvider {
     const TYPE: &'static str = "aws-secrets-manager";
@@ -89,7 +86,7 @@ defaults: { engine: postgres, host: db.example.com, port: 5432, dbname: app, tls
     type Config = Config;
 
     async fn build(mut config: Self::Config, context: &BuildContext) -> Result<Self, BuildError> {
-        let sdk = aws::load(&mut config, ENDPOINT_VARIABLE).await?;
+        let sdk = aws::load(&mut config.0, ENDPOINT_VARIABLE).await?;
         Self::with_sdk_config(&sdk, config, context).await
     }
 }
@@ -100,55 +97,24 @@ impl AwsSecretsManagerProvider {
     ///
     /// # Errors
     /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no secret's name, a role that is no ARN.
-    pub async fn with_sdk_config(
-        sdk: &SdkConfig,
-        mut config: Config,
-        context: &BuildContext,
-    ) -> Result<Self, BuildError> {
-        let (sdk, endpoint) = aws::settle(sdk, &mut config).await?;
-        let mut service = aws_sdk_secretsmanager::config::Builder::from(&sdk);
-        service.set_endpoint_url(endpoint.or_else(|| sdk.endpoint_url().map(str::to_owned)));
-        Ok(Self {
-            client: Client::from_conf(service.build()),
-            names: aws::names(config.prefix.as_deref(), &NAME_RULE, context)?,
-            defaults: config.defaults.unwrap_or_default(),
-        })
-    }
-
-    async fn list_all(&self) -> Result<BTreeSet<TenantId>, ProviderError> {
-        let below_prefix = Filter::builder()
-            .key(FilterNameStringType::Name)
-            .values(&self.names.prefix)
-            .build();
-        let mut tenants = BTreeSet::new();
-        let mut next = None;
-        for _ in 0..MAX_PAGES {
-            let request = self
-                .client
-                .list_secrets()
-                .filters(below_prefix.clone())
-                .max_results(PAGE)
-                .set_next_token(next.take());
-            let page = silenced(request.send()).await.map_err(failure::of_call)?;
-            let names = page.secret_list().iter().filter_map(|secret| secret.name());
-            tenants.extend(names.filter_map(|name| self.names.tenant_in(name)));
-            next = page.next_token;
-            if next.is_none() {
-                return Ok(tenants);
-            }
-        }
-        let reason = format!("the list of secrets does not end after {MAX_PAGES} pages");
-        Err(ProviderError::Unavailable(reason.into()))
+    pub async fn with_sdk_config(sdk: &SdkConfig, config: Config, context: &BuildContext) -> Result<Self, BuildError> {
+        let client = |sdk: &SdkConfig, endpoint| {
+            let mut service = aws_sdk_secretsmanager::config::Builder::from(sdk);
+            service.set_endpoint_url(endpoint);
+            Client::from_conf(service.build())
+        };
+        Ok(Self(Store::open(sdk, config.0, &NAME_RULE, context, client).await?))
     }
 }
 
 #[async_trait]
 impl SecretProvider for AwsSecretsManagerProvider {
     async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
-        let request = self
+        let Self(store) = self;
+        let request = store
             .client
             .get_secret_value()
-            .secret_id(self.names.of(tenant))
+            .secret_id(store.names.of(tenant))
             .version_stage("AWSCURRENT");
         let answer = silenced(request.send()).await.map_err(of_get)?;
         let value = match (answer.secret_string, answer.secret_binary) {
@@ -156,7 +122,7 @@ impl SecretProvider for AwsSecretsManagerProvider {
             (None, Some(bytes)) => secret_text::parse_bytes(&Zeroizing::new(bytes.into_inner()))?,
             (None, None) => return Err(ProviderError::invalid("it holds neither a string nor bytes")),
         };
-        let value = defaults::complete(value, &self.defaults);
+        let value = store.complete(value);
         Ok(match answer.version_id {
             Some(version) => SecretDocument::new(SecretValue::new(value), SecretVersion::new(version)),
             None => SecretDocument::from_value(value),
@@ -164,10 +130,24 @@ impl SecretProvider for AwsSecretsManagerProvider {
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
-        let tenants = timeout(LIST_TIMEOUT, self.list_all()).await;
-        let late =
-            |_| ProviderError::Unavailable(format!("the list of secrets took longer than {LIST_TIMEOUT:?}").into());
-        Ok(tenants.map_err(late)??.into_iter().collect())
+        let Self(store) = self;
+        let below_prefix = Filter::builder()
+            .key(FilterNameStringType::Name)
+            .values(store.names.prefix())
+            .build();
+        let page = |next| {
+            let request = store.client.list_secrets().filters(below_prefix.clone());
+            let request = request.max_results(PAGE).set_next_token(next);
+            async {
+                let page = silenced(request.send()).await.map_err(failure::of_call)?;
+                let secrets = page.secret_list.unwrap_or_default().into_iter();
+                Ok(Page {
+                    names: secrets.filter_map(|secret| secret.name).collect(),
+                    next: page.next_token,
+                })
+            }
+        };
+        store.tenants("secrets", MAX_PAGES, page).await
     }
 }
 

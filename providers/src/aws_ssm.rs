@@ -25,8 +25,6 @@
 //! KMS key of one's own need `kms:Decrypt` on that key as well, and `role_arn` needs `sts:AssumeRole` on
 //! that role.
 
-use std::{collections::BTreeSet, fmt};
-
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_sdk_ssm::{
@@ -36,17 +34,18 @@ use aws_sdk_ssm::{
     operation::get_parameter::GetParameterError,
     types::{ParameterStringFilter, ParameterType},
 };
+use schemars::JsonSchema;
 use secrecy::zeroize::Zeroizing;
+use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, SecretValue, SecretVersion,
     TenantId,
 };
-use tokio::time::timeout;
 
-pub use crate::aws::Config;
+pub use crate::aws::Settings;
 use crate::{
-    aws::{self, LIST_TIMEOUT, NameRule, Names, failure, silenced},
-    defaults, secret_text,
+    aws::{self, NameRule, Page, Store, failure, silenced},
+    secret_text,
 };
 
 /// The parameters of one answer of `DescribeParameters`: the most that AWS allows.
@@ -61,20 +60,20 @@ const NAME_RULE: NameRule = NameRule {
     longest: 900,
 };
 
-/// Reads each tenant's secret from the Parameter Store of AWS Systems Manager.
-pub struct AwsSsmProvider {
-    client: Client,
-    names: Names,
-    defaults: SecretValue,
-}
+/// One SecureString parameter a tenant in the Parameter Store of AWS Systems Manager, named
+/// `{prefix}/{tenant}/database`.
+///
+/// Credentials come from the SDK's default chain: environment, profile, web identity, container,
+/// instance. `AWS_REGION` and `AWS_ENDPOINT_URL` in the environment come before `region` and
+/// `endpoint_url` here. A secret is a JSON object in the native form or that of AWS RDS, or a database
+/// URL alone.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Config(pub Settings);
 
-impl fmt::Debug for AwsSsmProvider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AwsSsmProvider")
-            .field("prefix", &self.names.prefix)
-            .finish_non_exhaustive()
-    }
-}
+/// Reads each tenant's secret from the Parameter Store of AWS Systems Manager.
+#[derive(Debug)]
+pub struct AwsSsmProvider(Store<Client>);
 
 impl Plugin<dyn SecretProvider> for AwsSsmProvider {
     const TYPE: &'static str = "aws-ssm";
@@ -87,7 +86,7 @@ defaults: { engine: postgres, host: db.example.com, port: 5432, dbname: app, tls
     type Config = Config;
 
     async fn build(mut config: Self::Config, context: &BuildContext) -> Result<Self, BuildError> {
-        let sdk = aws::load(&mut config, ENDPOINT_VARIABLE).await?;
+        let sdk = aws::load(&mut config.0, ENDPOINT_VARIABLE).await?;
         Self::with_sdk_config(&sdk, config, context).await
     }
 }
@@ -99,65 +98,27 @@ impl AwsSsmProvider {
     /// # Errors
     /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no parameter's
     /// name, a role that is no ARN.
-    pub async fn with_sdk_config(
-        sdk: &SdkConfig,
-        mut config: Config,
-        context: &BuildContext,
-    ) -> Result<Self, BuildError> {
-        let (sdk, endpoint) = aws::settle(sdk, &mut config).await?;
-        let mut service = aws_sdk_ssm::config::Builder::from(&sdk);
-        service.set_endpoint_url(endpoint.or_else(|| sdk.endpoint_url().map(str::to_owned)));
-        let names = aws::names(config.prefix.as_deref(), &NAME_RULE, context)?;
-        if !names.prefix.starts_with('/') {
+    pub async fn with_sdk_config(sdk: &SdkConfig, config: Config, context: &BuildContext) -> Result<Self, BuildError> {
+        let client = |sdk: &SdkConfig, endpoint| {
+            let mut service = aws_sdk_ssm::config::Builder::from(sdk);
+            service.set_endpoint_url(endpoint);
+            Client::from_conf(service.build())
+        };
+        let store = Store::open(sdk, config.0, &NAME_RULE, context, client).await?;
+        if !store.names.prefix().starts_with('/') {
             let reason = "does not begin with `/`, as a parameter's name must that holds one";
             return Err(BuildError::key("prefix", reason));
         }
-        Ok(Self {
-            client: Client::from_conf(service.build()),
-            names,
-            defaults: config.defaults.unwrap_or_default(),
-        })
-    }
-
-    async fn list_all(&self) -> Result<BTreeSet<TenantId>, ProviderError> {
-        let filter = |key: &str, option: &str, value: &str| {
-            let filter = ParameterStringFilter::builder()
-                .key(key)
-                .option(option)
-                .values(value)
-                .build();
-            filter.map_err(|error| ProviderError::Unavailable(error.into()))
-        };
-        let below_prefix = filter("Name", "BeginsWith", &self.names.prefix)?;
-        let secure = filter("Type", "Equals", "SecureString")?;
-        let mut tenants = BTreeSet::new();
-        let mut next = None;
-        for _ in 0..MAX_PAGES {
-            let request = self
-                .client
-                .describe_parameters()
-                .parameter_filters(below_prefix.clone())
-                .parameter_filters(secure.clone())
-                .max_results(PAGE)
-                .set_next_token(next.take());
-            let page = silenced(request.send()).await.map_err(failure::of_call)?;
-            let names = page.parameters().iter().filter_map(|parameter| parameter.name());
-            tenants.extend(names.filter_map(|name| self.names.tenant_in(name)));
-            next = page.next_token.filter(|token| !token.is_empty());
-            if next.is_none() {
-                return Ok(tenants);
-            }
-        }
-        let reason = format!("the list of parameters does not end after {MAX_PAGES} pages");
-        Err(ProviderError::Unavailable(reason.into()))
+        Ok(Self(store))
     }
 }
 
 #[async_trait]
 impl SecretProvider for AwsSsmProvider {
     async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
-        let name = self.names.of(tenant);
-        let request = self.client.get_parameter().name(name).with_decryption(true);
+        let Self(store) = self;
+        let name = store.names.of(tenant);
+        let request = store.client.get_parameter().name(name).with_decryption(true);
         let answer = silenced(request.send()).await.map_err(of_get)?;
         let parameter = answer.parameter;
         let parameter = parameter.ok_or_else(|| ProviderError::Unavailable("its answer holds no parameter".into()))?;
@@ -167,8 +128,7 @@ impl SecretProvider for AwsSsmProvider {
         let Some(text) = parameter.value else {
             return Err(ProviderError::invalid("it holds no value"));
         };
-        let value = secret_text::parse(&Zeroizing::new(text))?;
-        let value = defaults::complete(value, &self.defaults);
+        let value = store.complete(secret_text::parse(&Zeroizing::new(text))?);
         // The numbers begin anew after a parameter was deleted.
         let version = match parameter.last_modified_date {
             Some(date) => SecretVersion::new(format!("{} of {}", parameter.version, date.secs())),
@@ -178,10 +138,33 @@ impl SecretProvider for AwsSsmProvider {
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
-        let tenants = timeout(LIST_TIMEOUT, self.list_all()).await;
-        let late =
-            |_| ProviderError::Unavailable(format!("the list of parameters took longer than {LIST_TIMEOUT:?}").into());
-        Ok(tenants.map_err(late)??.into_iter().collect())
+        let Self(store) = self;
+        let filter = |key: &str, option: &str, value: &str| {
+            let filter = ParameterStringFilter::builder()
+                .key(key)
+                .option(option)
+                .values(value)
+                .build();
+            filter.map_err(|error| ProviderError::Unavailable(error.into()))
+        };
+        let below_prefix = filter("Name", "BeginsWith", store.names.prefix())?;
+        let secure = filter("Type", "Equals", "SecureString")?;
+        let page = |next| {
+            let request = store.client.describe_parameters();
+            let request = request
+                .parameter_filters(below_prefix.clone())
+                .parameter_filters(secure.clone());
+            let request = request.max_results(PAGE).set_next_token(next);
+            async {
+                let page = silenced(request.send()).await.map_err(failure::of_call)?;
+                let parameters = page.parameters.unwrap_or_default().into_iter();
+                Ok(Page {
+                    names: parameters.filter_map(|parameter| parameter.name).collect(),
+                    next: page.next_token.filter(|token| !token.is_empty()),
+                })
+            }
+        };
+        store.tenants("parameters", MAX_PAGES, page).await
     }
 }
 

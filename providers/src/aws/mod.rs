@@ -1,6 +1,7 @@
-//! What the providers on AWS have in common: settings, credentials, and what a failed call means.
+//! What the providers on AWS have in common: settings, credentials, lists, and what a failed call means.
 
 pub(crate) mod failure;
+mod store;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+pub(crate) use store::{Page, Store};
 use tenantry_core::{BuildContext, BuildError, SecretValue, TenantId, TenantIdPattern};
 use tokio::time::timeout;
 use tracing::{Dispatch, instrument::WithSubscriber};
@@ -23,23 +25,16 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_500);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 const ATTEMPTS: u32 = 3;
 
-/// The longest that a list may take, over all its pages.
-pub(crate) const LIST_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// The longest time to find out region and settings at the start. Without a region in sight, the SDK asks the machine's metadata
 /// service for it.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SUFFIX: &str = "/database";
 
-/// Where a tenant's secret is in AWS: at `{prefix}/{tenant}/database`.
-///
-/// Credentials come from the SDK's default chain: environment, profile, web identity, container, instance. `AWS_REGION` and
-/// `AWS_ENDPOINT_URL` in the environment come before `region` and `endpoint_url` here. A secret is a JSON object in the native
-/// form or that of AWS RDS, or a database URL alone.
+/// The keys that the providers on AWS have in common.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub struct Settings {
     /// The region. Without it, that of the environment, of the profile or of the machine counts.
     pub region: Option<String>,
     /// Where the service is, in place of the region's public endpoint: a VPC endpoint, or a server for tests. It does not
@@ -60,16 +55,21 @@ pub struct Config {
 
 /// The names of the tenants' secrets.
 pub(crate) struct Names {
-    pub(crate) prefix: String,
+    prefix: String,
     id_pattern: TenantIdPattern,
 }
 
 impl Names {
+    /// What each name begins with, up to the tenant's id.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     pub(crate) fn of(&self, tenant: &TenantId) -> String {
         format!("{}{tenant}{SUFFIX}", self.prefix)
     }
 
-    pub(crate) fn tenant_in(&self, name: &str) -> Option<TenantId> {
+    fn tenant_in(&self, name: &str) -> Option<TenantId> {
         let id = name.strip_prefix(&self.prefix)?.strip_suffix(SUFFIX)?;
         self.id_pattern.parse(id).ok()
     }
@@ -84,7 +84,7 @@ pub(crate) struct NameRule {
 }
 
 /// The SDK's settings for a service, from the environment and these keys. `variable` is the service's own for its endpoint.
-pub(crate) async fn load(config: &mut Config, variable: &str) -> Result<SdkConfig, BuildError> {
+pub(crate) async fn load(config: &mut Settings, variable: &str) -> Result<SdkConfig, BuildError> {
     prefer_environment(config, variable, |name| {
         std::env::var_os(name).is_some_and(|value| !value.is_empty())
     });
@@ -101,7 +101,7 @@ pub(crate) async fn load(config: &mut Config, variable: &str) -> Result<SdkConfi
 }
 
 /// `sdk` with these keys, but for the endpoint, which is returned beside it. Nothing is sent.
-pub(crate) async fn settle(sdk: &SdkConfig, config: &mut Config) -> Result<(SdkConfig, Option<String>), BuildError> {
+async fn settle(sdk: &SdkConfig, config: &mut Settings) -> Result<(SdkConfig, Option<String>), BuildError> {
     let mut sdk = sdk.to_builder();
     if let Some(region) = config.region.take() {
         sdk = sdk.region(Region::new(region));
@@ -143,7 +143,7 @@ fn timeouts() -> TimeoutConfig {
 }
 
 /// The SDK lets what a program sets win over its environment; for an operator the environment comes first.
-pub(crate) fn prefer_environment(config: &mut Config, variable: &str, is_set: impl Fn(&str) -> bool) {
+fn prefer_environment(config: &mut Settings, variable: &str, is_set: impl Fn(&str) -> bool) {
     if is_set("AWS_REGION") {
         config.region = None;
     }
@@ -182,7 +182,7 @@ async fn assume(sdk: SdkConfig, role: &str) -> Result<SdkConfig, BuildError> {
 }
 
 /// The names below `configured`, with the environment filled in.
-pub(crate) fn names(configured: Option<&str>, rule: &NameRule, context: &BuildContext) -> Result<Names, BuildError> {
+fn names(configured: Option<&str>, rule: &NameRule, context: &BuildContext) -> Result<Names, BuildError> {
     let configured = configured.unwrap_or("/tenantry/{environment}");
     let prefix = configured.replace("{environment}", &context.environment);
     let prefix = prefix.trim_end_matches('/');
@@ -239,10 +239,10 @@ mod tests {
 
     #[test]
     fn the_environment_comes_before_the_file() {
-        let config = || Config {
+        let config = || Settings {
             region: Some("file".to_owned()),
             endpoint_url: Some("http://file".to_owned()),
-            ..Config::default()
+            ..Settings::default()
         };
         let cases = [
             ("AWS_REGION", true, false),
