@@ -50,6 +50,8 @@ pub(crate) struct Installation {
     /// The declared tables.
     rest: Option<Arc<Rest>>,
     telemetry: Telemetry,
+    /// What is allowed and yet unsafe in the provider's configuration and in `migrations`.
+    warnings: Vec<String>,
 }
 
 impl Installation {
@@ -140,6 +142,12 @@ impl Installation {
             return Err(loaded.fault_at(&[], "a part of it could not be built").into());
         };
         let migrations = Arc::new(migrations);
+        let mut warnings = provider.warnings();
+        warnings.extend(
+            require
+                .as_ref()
+                .and_then(|(version, text)| beyond_the_last(&migrations, *version, text)),
+        );
         let settings = &config.migrations;
         let metrics = telemetry.metrics().clone();
         let mut on_connect = MigrationsOnConnect::new(migrations.clone(), settings.on_connect, settings.sample_data)
@@ -176,6 +184,7 @@ impl Installation {
             warm_up,
             rest,
             telemetry,
+            warnings,
         })
     }
 
@@ -285,6 +294,7 @@ impl Installation {
         let ListenAddress(operator) = config.server.admin_listen.unwrap_or(config.server.listen);
         let mut warnings = self.resolver.warnings();
         warnings.extend(self.unreachable_roles());
+        warnings.extend(self.warnings.iter().cloned());
         if !main.ip().is_loopback() && !self.resolver.authenticates() {
             warnings.push(format!(
                 "`server.listen` is {main} and the resolver `{}` demands no proof of the tenant: \
@@ -359,6 +369,18 @@ async fn open_ahead(tenants: &Tenants, ids: Vec<TenantId>) {
     let failed = opened.iter().filter(|opened| opened.is_err()).count();
     let opened = opened.len() - failed;
     tracing::info!(opened, failed, "tenants were opened ahead of their first request");
+}
+
+/// A required version that no file reaches: no tenant is served unless a newer program has migrated it.
+fn beyond_the_last(migrations: &Migrations, required: i64, text: &str) -> Option<String> {
+    let (last, name) = migrations.last();
+    (required > last).then(|| {
+        let last = if name.is_empty() { "there is none".to_owned() } else { format!("the last one is `{name}`") };
+        format!(
+            "`migrations.require` is `{text}`, and no migration has that version ({last}): every tenant that this program \
+             migrates is answered 503 `tenant_schema_behind`"
+        )
+    })
 }
 
 fn first_segment(path: &str) -> Option<&str> {

@@ -71,6 +71,12 @@ pub trait SecretProvider: Send + Sync {
     fn changes(&self) -> Option<watch::Receiver<u64>> {
         None
     }
+
+    /// What is allowed and yet unsafe in this provider's configuration, one sentence each. The
+    /// server logs them as it starts, and `tenantry check` prints them.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Why a secret could not be read. Display never repeats the source.

@@ -58,6 +58,17 @@ pub(crate) fn of_tenant(template: &Value, tenant: &str, environment: &str) -> Va
     }
 }
 
+/// Whether a text of `template` holds `{tenant}`, so that tenants differ.
+#[cfg(feature = "vault")]
+pub(crate) fn name_tenants(template: &Value) -> bool {
+    match template {
+        Value::String(text) => text.contains("{tenant}"),
+        Value::Array(items) => items.iter().any(name_tenants),
+        Value::Object(members) => members.values().any(name_tenants),
+        _ => false,
+    }
+}
+
 /// `text` with each `{tenant}` and `{environment}` replaced.
 #[cfg(feature = "vault")]
 pub(crate) fn fill_in(text: &str, tenant: &str, environment: &str) -> String {

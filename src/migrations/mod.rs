@@ -137,11 +137,19 @@ impl Migrations {
         if self.files.all().any(|migration| migration.version == version) {
             return Ok(version);
         }
-        let last = self.files.all().max_by_key(|migration| migration.version);
-        let last = last.map_or("", |migration| applied::version_of(&migration.name));
+        let (_, last) = self.last();
         Err(format!(
             "no migration has the version `{text}`; the last one is `{last}`"
         ))
+    }
+
+    /// The highest version that some file has, as a number and as it is written; 0 and nothing without
+    /// any file.
+    pub(crate) fn last(&self) -> (i64, &str) {
+        let last = self.files.all().max_by_key(|migration| migration.version);
+        last.map_or((0, ""), |migration| {
+            (migration.version, applied::version_of(&migration.name))
+        })
     }
 
     /// Statements of these files that may keep a tenant's requests waiting.

@@ -152,6 +152,17 @@ async fn a_version_that_no_file_has_is_reached_by_a_newer_program_only() {
         .get(INFO)
         .await
         .problem(503, "tenant_schema_behind");
+    let checked = crate::databases::program()
+        .config(project.config(false))
+        .run(["check"])
+        .await
+        .unwrap();
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    assert!(
+        checked.stderr.starts_with("warning: `migrations.require` is `0004`"),
+        "{}",
+        checked.stderr
+    );
     project.more = ", require: \"four\"".to_owned();
     let refused = crate::databases::program()
         .config(project.config(false))

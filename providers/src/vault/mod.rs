@@ -24,11 +24,13 @@
 
 mod config;
 mod http;
+mod list;
 mod login;
+mod method;
 mod names;
+mod session;
 
 use std::{
-    collections::BTreeSet,
     fmt,
     sync::{
         Arc,
@@ -38,7 +40,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenantry_core::{
@@ -54,8 +55,6 @@ use names::Names;
 
 use crate::defaults;
 
-/// How many folders are looked into at once for a list.
-const LISTS_AT_ONCE: usize = 8;
 /// How much later than it says Vault may rotate the password of a static role.
 const ROTATION_SLACK: Duration = Duration::from_secs(1);
 
@@ -136,12 +135,6 @@ defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls:
             id_pattern: context.id_pattern.clone(),
             is_static: AtomicBool::new(false),
         });
-        if inner.naming_stores().next().is_none() {
-            tracing::warn!(
-                "neither `kv.path` nor `database.role` holds `{{tenant}}`: every name that is a tenant id gets a user, \
-                 and the tenants cannot be listed"
-            );
-        }
         inner.login.watch(inner.database.is_some());
         Ok(Self(inner))
     }
@@ -177,24 +170,7 @@ impl SecretProvider for VaultProvider {
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
-        let inner = &self.0;
-        // A tenant that is missing in one of the two has no secret.
-        let mut listed: Option<BTreeSet<TenantId>> = None;
-        for store in inner.naming_stores() {
-            let is_kv = inner.kv.as_ref().is_some_and(|kv| std::ptr::eq(kv, store));
-            let names = if is_kv {
-                inner.list_stored(store).await?
-            } else {
-                inner.list_roles(store).await?
-            };
-            listed = Some(match listed {
-                Some(before) => before.intersection(&names).copied().collect(),
-                None => names,
-            });
-        }
-        let reason = "neither `kv.path` nor `database.role` holds `{tenant}`: the tenants cannot be listed";
-        let listed = listed.ok_or_else(|| ProviderError::Denied(reason.into()))?;
-        Ok(listed.into_iter().collect())
+        self.0.tenants().await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Duration, ProviderError> {
@@ -223,6 +199,24 @@ impl SecretProvider for VaultProvider {
         // Leases are lost with the login.
         self.0.database.as_ref().map(|_| self.0.login.lost())
     }
+
+    fn warnings(&self) -> Vec<String> {
+        let inner = &self.0;
+        if inner.naming_stores().next().is_some() {
+            return Vec::new();
+        }
+        let and = match defaults::name_tenants(inner.defaults.expose()) {
+            true => "and the tenants cannot be listed",
+            false => {
+                "with the same database, since no text of `defaults` holds it either: that is right for a single \
+                 tenant only. And the tenants cannot be listed"
+            }
+        };
+        vec![format!(
+            "neither `kv.path` nor `database.role` of `tenancy.provider` holds `{{tenant}}`: every name that is a tenant id \
+             gets a user, {and}"
+        )]
+    }
 }
 
 impl Inner {
@@ -232,16 +226,6 @@ impl Inner {
             .into_iter()
             .flatten()
             .filter(|store| store.names.name_tenants())
-    }
-
-    /// What is below a path, folders with a `/` at their end; nothing if there is no such path.
-    async fn keys(&self, mount: &str, more: &[&str]) -> Result<Vec<String>, ProviderError> {
-        let path: Vec<&str> = mount.split('/').chain(more.iter().copied()).collect();
-        match self.login.list(&path).await {
-            Ok(answer) => answer.keys(),
-            Err(error) if error.is_absent() => Ok(Vec::new()),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// A tenant's KV 2 secret and its version, which is made unique by the time it was made: the
@@ -347,56 +331,6 @@ impl Inner {
         match self.login.call(None, Method::PUT, &path, Some(&body)).await {
             Err(error) if error.says("lease not found") => Ok(()),
             answer => Ok(answer.map(drop)?),
-        }
-    }
-
-    /// The tenants of the KV 2 secrets.
-    async fn list_stored(&self, kv: &Store) -> Result<BTreeSet<TenantId>, ProviderError> {
-        let (folder, rest) = kv.names.folder_and_rest();
-        let path: Vec<&str> = ["metadata"].into_iter().chain(folder.split('/')).collect();
-        let keys = self.keys(&kv.mount, &path).await?;
-        let Some((below, leaf)) = rest else {
-            let names = keys.iter().filter_map(|key| kv.names.tenant_in(key));
-            return Ok(names.filter_map(|name| self.id_pattern.parse(name).ok()).collect());
-        };
-        // The secret is in a folder of the tenant's: it is looked whether it is there.
-        let mut folders = Vec::new();
-        for folder in keys.iter().filter_map(|key| key.strip_suffix('/')) {
-            let tenant = kv.names.tenant_in(folder).map(|name| self.id_pattern.parse(name));
-            if let Some(Ok(tenant)) = tenant {
-                let path = path.iter().chain([&folder]).chain(&below);
-                folders.push((tenant, path.map(ToString::to_string).collect::<Vec<_>>()));
-            }
-        }
-        let looks = folders.into_iter().map(|(tenant, path)| async move {
-            let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            let keys = self.keys(&kv.mount, &path).await?;
-            Ok::<_, ProviderError>(keys.iter().any(|key| key == leaf).then_some(tenant))
-        });
-        let there: Vec<_> = stream::iter(looks)
-            .buffer_unordered(LISTS_AT_ONCE)
-            .try_collect()
-            .await?;
-        Ok(there.into_iter().flatten().collect())
-    }
-
-    /// The tenants of the roles, dynamic and static ones. Of the two lists one may be denied.
-    async fn list_roles(&self, database: &Store) -> Result<BTreeSet<TenantId>, ProviderError> {
-        let mut tenants = BTreeSet::new();
-        let mut denied = Vec::new();
-        for kind in ["roles", "static-roles"] {
-            match self.keys(&database.mount, &[kind]).await {
-                Ok(keys) => {
-                    let names = keys.iter().filter_map(|key| database.names.tenant_in(key));
-                    tenants.extend(names.filter_map(|name| self.id_pattern.parse(name).ok()));
-                }
-                Err(error @ ProviderError::Denied(_)) => denied.push(error),
-                Err(error) => return Err(error),
-            }
-        }
-        match denied.pop() {
-            Some(error) if !denied.is_empty() => Err(error),
-            _ => Ok(tenants),
         }
     }
 }

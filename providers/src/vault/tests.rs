@@ -507,6 +507,34 @@ async fn one_role_for_all_tenants_has_no_list() {
     }
     let listed = provider.list().await;
     assert!(matches!(listed, Err(ProviderError::Denied(_))), "{listed:?}");
+    let warnings = provider.warnings();
+    assert!(
+        warnings.len() == 1 && !warnings[0].contains("the same database"),
+        "{warnings:?}"
+    );
+}
+
+#[tokio::test]
+async fn tenants_that_do_not_differ_are_a_warning() {
+    let token = json!({"method": "token", "token": "canary"});
+    let cases = [
+        (json!({"database": {"role": "all"}}), true),
+        (
+            json!({"database": {"role": "all"}, "defaults": {"database": "one", "tls": {"mode": "require"}}}),
+            true,
+        ),
+        (json!({"database": {"role": "all"}, "kv": {"path": "one"}}), true),
+        (json!({"database": {"role": "all"}, "kv": {"path": "{tenant}"}}), false),
+        (json!({"database": {"role": "{tenant}"}}), false),
+    ];
+    for (more, warns) in cases {
+        let mut config = json!({"address": "http://127.0.0.1:1", "auth": token});
+        let more = more.as_object().cloned().unwrap_or_default();
+        config.as_object_mut().unwrap().extend(more);
+        let warnings = build(config).await.warnings();
+        let is_told = warnings.iter().any(|warning| warning.contains("the same database"));
+        assert_eq!(is_told, warns, "{warnings:?}");
+    }
 }
 
 #[tokio::test]
