@@ -207,4 +207,22 @@ mod tests {
         assert_ne!(token(None, 1), token(None, 2));
         assert!(token(Some("session-token"), 1).contains("X-Amz-Security-Token=session-token"));
     }
+
+    #[tokio::test]
+    async fn neither_token_nor_credentials_are_in_debug_output() {
+        let credentials = Credentials::new("AKID", "canary-key", Some("canary-session".into()), None, "tests");
+        let chain = Chain {
+            provider: None,
+            credentials: Some(credentials),
+        };
+        let made = RdsIam {
+            chain: Arc::new(Mutex::new(chain)),
+        };
+        let token = made.token(Some("eu-central-1"), "db.example", 5432, "app").await;
+        let token = token.unwrap().unwrap();
+        assert!(token.expose_secret().contains("canary-session"));
+        for shown in [format!("{made:?}"), format!("{token:?}")] {
+            assert!(!shown.contains("canary") && !shown.contains("X-Amz"), "{shown}");
+        }
+    }
 }

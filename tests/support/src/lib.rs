@@ -15,6 +15,7 @@
 
 mod cases;
 mod certificates;
+mod clock;
 mod drongo;
 mod films;
 mod http;
@@ -36,6 +37,7 @@ mod tenantry;
 
 pub use cases::record_case;
 pub use certificates::Certificates;
+pub use clock::Clock;
 pub use drongo::DrongoServer;
 pub use films::Films;
 pub use mariadb::MariadbServer;
@@ -45,7 +47,7 @@ pub use oracle::OracleServer;
 pub use pgbouncer::PgBouncer;
 pub use ports::free_port;
 pub use postgres::PostgresServer;
-pub use rds::RdsServer;
+pub use rds::{RdsRules, RdsServer};
 pub use relay::Relay;
 pub use stub::{HttpStub, StubAnswer};
 pub use tenant_db::{CANARY, TenantDb};

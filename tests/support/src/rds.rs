@@ -1,4 +1,4 @@
-//! A PostgreSQL server that logs in by tokens, as Amazon RDS does.
+//! A PostgreSQL or MariaDB server that logs in by tokens, as Amazon RDS does.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::{
-    MOTO_PROGRAM, PostgresServer, TenantDb,
+    Clock, MOTO_PROGRAM, MariadbServer, PostgresServer, TenantDb,
     certificates::Certificates,
     process::{ServerProcess, Spec},
     programs::{folder_with, temporary_folder},
@@ -14,27 +14,30 @@ use crate::{
 
 const VERIFIER: &str = include_str!("rds_verifier.py");
 
-/// Stands before a PostgreSQL server. It takes TLS only, and verifies tokens with botocore, which is AWS's
-/// own library in another language. Dropping it ends it.
+/// Stands before a database server. It takes TLS only, and verifies tokens with botocore, which is AWS's own
+/// library in another language: a token is good for 15 minutes. Dropping it ends it.
 pub struct RdsServer {
     process: ServerProcess,
     port: u16,
     certificates: Certificates,
 }
 
+/// Which tokens it takes, and by which clock.
+pub struct RdsRules<'a> {
+    /// The access key and the secret key that tokens are signed with.
+    pub key: (&'a str, &'a str),
+    /// The region that they are signed for.
+    pub region: &'a str,
+    /// The clock that tells how old a token is.
+    pub clock: &'a Clock,
+}
+
 impl RdsServer {
-    /// Lets the user of a tenant of `postgres` log in by tokens that are signed with this key and no older
-    /// than `lifetime` seconds.
+    /// Lets the user of a tenant of `postgres` log in by tokens.
     ///
     /// # Errors
     /// botocore is not installed beside moto, or it does not start.
-    pub async fn start(
-        postgres: &PostgresServer,
-        tenant: &TenantDb,
-        (access_key, secret_key): (&str, &str),
-        region: &str,
-        lifetime: u32,
-    ) -> Result<Self> {
+    pub async fn before_postgres(postgres: &PostgresServer, tenant: &TenantDb, rules: &RdsRules<'_>) -> Result<Self> {
         // This server asks the members of that role for passwords in clear text.
         let sql = format!(
             "DO $$ BEGIN CREATE ROLE login_password; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
@@ -42,6 +45,18 @@ impl RdsServer {
             tenant.user
         );
         postgres.psql("postgres", &sql).await?;
+        Self::start("postgresql", postgres.port(), tenant, rules).await
+    }
+
+    /// Lets the user of a tenant of `mariadb` log in by tokens.
+    ///
+    /// # Errors
+    /// As [`before_postgres`](Self::before_postgres).
+    pub async fn before_mariadb(mariadb: &MariadbServer, tenant: &TenantDb, rules: &RdsRules<'_>) -> Result<Self> {
+        Self::start("mysql", mariadb.port(), tenant, rules).await
+    }
+
+    async fn start(protocol: &str, upstream_port: u16, tenant: &TenantDb, rules: &RdsRules<'_>) -> Result<Self> {
         let tools = match std::env::var_os(MOTO_PROGRAM) {
             Some(path) => PathBuf::from(path).parent().map(PathBuf::from).unwrap_or_default(),
             None => folder_with(&["moto_server", "python"], &[], "moto[server] from PyPI")?,
@@ -58,9 +73,10 @@ impl RdsServer {
         }
         let command = |port: u16| {
             let settings = json!({
-                "port": port, "upstream_port": postgres.port(), "upstream_password": tenant.password,
+                "protocol": protocol, "port": port,
+                "upstream_port": upstream_port, "upstream_password": tenant.password,
                 "cert": path.join("cert.pem"), "key": path.join("key.pem"),
-                "access_key": access_key, "secret_key": secret_key, "region": region, "lifetime": lifetime,
+                "access_key": rules.key.0, "secret_key": rules.key.1, "region": rules.region,
             });
             let program: OsString = tools.join("python").into();
             let arguments = vec![program, path.join("verifier.py").into(), settings.to_string().into()];
@@ -68,7 +84,7 @@ impl RdsServer {
         };
         let spec = Spec {
             name: "rds_verifier",
-            env: Vec::new(),
+            env: rules.clock.environment(),
             without_env: &["AWS_", "PYTHON"],
             last_signal: "KILL",
         };

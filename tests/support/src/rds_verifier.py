@@ -1,10 +1,11 @@
-"""Stands before a PostgreSQL server as Amazon RDS does: it takes TLS only, asks for a token in place of a password, and verifies
-the token with botocore. Prints a line for each login: `ok TIME` or `refused REASON`.
+"""Stands before a PostgreSQL or MariaDB server as Amazon RDS does: it takes TLS only, asks for a token in place of a password, and
+verifies the token with botocore. Prints a line for each login: `ok TIME` or `refused REASON`.
 
-Its argument is JSON: port, upstream_port, upstream_password, cert, key, access_key, secret_key, region, lifetime in seconds.
+Its argument is JSON: protocol (postgresql or mysql), port, upstream_port, upstream_password, cert, key, access_key, secret_key, region.
 """
 
 import datetime
+import hashlib
 import json
 import socket
 import ssl
@@ -18,6 +19,8 @@ import botocore.auth
 import botocore.session
 
 SETTINGS = json.loads(sys.argv[1])
+# How long RDS takes a token, in seconds.
+LIFETIME = 15 * 60
 LOCK = threading.Lock()
 
 
@@ -66,7 +69,7 @@ def verify(token, user):
     except ValueError:
         return "it is no token", time
     age = (datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) - moment).total_seconds()
-    if not -5 <= age <= SETTINGS["lifetime"]:
+    if not -5 <= age <= LIFETIME:
         return f"it is {age} s old", time
     if url.netloc != f"localhost:{SETTINGS['port']}":
         return "it is for another host", time
@@ -89,7 +92,7 @@ def copy(source, target):
             pass
 
 
-def serve(client, context):
+def serve_postgresql(client, context):
     length, code = struct.unpack("!II", exactly(client, 8))
     if (length, code) != (8, 80877103):
         return say("refused it is not encrypted")
@@ -114,13 +117,79 @@ def serve(client, context):
     password = SETTINGS["upstream_password"].encode() + b"\0"
     server.sendall(b"p" + struct.pack("!I", len(password) + 4) + password)
     say(f"ok {time}")
+    both_ways(client, server)
+
+
+def both_ways(client, server):
     threading.Thread(target=copy, args=(server, client), daemon=True).start()
     copy(client, server)
 
 
+# MySQL's protocol: capabilities, and the plugin by which RDS asks for a token.
+SSL, CONNECT_WITH_DB, CONNECT_ATTRS, LENENC_AUTH = 0x800, 0x8, 0x100000, 0x200000
+CLEAR_TEXT = b"mysql_clear_password"
+
+
+def packet(stream):
+    header = exactly(stream, 4)
+    return header[3], exactly(stream, int.from_bytes(header[:3], "little"))
+
+
+def send(stream, number, body):
+    stream.sendall(len(body).to_bytes(3, "little") + bytes([number]) + body)
+
+
+def scrambled(password, challenge):
+    """How mysql_native_password proves a password."""
+    once = hashlib.sha1(password).digest()
+    mask = hashlib.sha1(challenge + hashlib.sha1(once).digest()).digest()
+    return bytes(a ^ b for a, b in zip(once, mask))
+
+
+def serve_mysql(client, context):
+    server = socket.create_connection(("127.0.0.1", SETTINGS["upstream_port"]))
+    _, greeting = packet(server)
+    # The protocol, the version up to a zero, the session's number, eight bytes of the challenge, a zero, the lower capabilities.
+    start = greeting.index(0, 1) + 5
+    capabilities = start + 9
+    challenge = greeting[start : start + 8] + greeting[capabilities + 18 : capabilities + 30]
+    offered = bytearray(greeting)
+    offered[capabilities + 1] |= SSL >> 8
+    send(client, 0, bytes(offered))
+    number, request = packet(client)
+    if len(request) != 32 or not int.from_bytes(request[:4], "little") & SSL:
+        return say("refused it is not encrypted")
+    client = context.wrap_socket(client, server_side=True)
+    number, response = packet(client)
+    user, rest = response[32:].split(b"\0", 1)
+    wanted = int.from_bytes(response[:4], "little")
+    database = rest[1 + rest[0] :].split(b"\0", 1)[0] if wanted & CONNECT_WITH_DB else b""
+    send(client, number + 1, b"\xfe" + CLEAR_TEXT + b"\0")
+    number, token = packet(client)
+    reason, time = verify(token.rstrip(b"\0").decode(), user.decode())
+    if reason:
+        say(f"refused {reason}")
+        return send(client, number + 1, b"\xff" + (1045).to_bytes(2, "little") + b"#28000Access denied")
+    wanted &= ~(SSL | CONNECT_ATTRS | LENENC_AUTH)
+    proof = scrambled(SETTINGS["upstream_password"].encode(), challenge)
+    login = wanted.to_bytes(4, "little") + response[4:32] + user + b"\0" + bytes([len(proof)]) + proof
+    if wanted & CONNECT_WITH_DB:
+        login += database + b"\0"
+    send(server, 1, login + b"mysql_native_password\0")
+    _, answer = packet(server)
+    if answer[:1] != b"\0":
+        return say("refused the server does not take its password")
+    say(f"ok {time}")
+    send(client, number + 1, answer)
+    both_ways(client, server)
+
+
+SERVE = {"postgresql": serve_postgresql, "mysql": serve_mysql}[SETTINGS["protocol"]]
+
+
 def attend(client, context):
     try:
-        serve(client, context)
+        SERVE(client, context)
     except (EOFError, OSError, KeyError) as error:
         say(f"lost {type(error).__name__}")
     finally:
