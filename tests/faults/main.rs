@@ -10,6 +10,7 @@ mod fleet;
 mod forgotten;
 mod ledger;
 mod load;
+mod many_leases;
 mod migrating;
 mod neighbour;
 mod openbao;
@@ -25,3 +26,13 @@ mod world;
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tenantry");
+
+/// The program that large runs test: the release build that `TENANTRY_PROGRAM` names, or the one under test.
+fn program() -> String {
+    std::env::var("TENANTRY_PROGRAM").unwrap_or_else(|_| PROGRAM.to_owned())
+}
+
+/// Whether that program is built for release.
+fn is_release() -> bool {
+    !cfg!(debug_assertions) || std::env::var_os("TENANTRY_PROGRAM").is_some()
+}

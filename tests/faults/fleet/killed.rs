@@ -8,7 +8,7 @@ use tenantry_test_support::TenantryProcess;
 use tokio::time::{Instant, sleep};
 
 use super::{Fleet, size};
-use crate::PROGRAM;
+use crate::program;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_is_killed_is_resumed_and_applies_every_file_once() -> Result<()> {
@@ -51,7 +51,7 @@ async fn two_runs_and_two_servers_at_once_apply_every_file_once() -> Result<()> 
     for version in 3..=6 {
         fleet.write_step(version)?;
     }
-    let server = || TenantryProcess::start(PROGRAM, fleet.config(", on_connect: true"));
+    let server = || TenantryProcess::start(program(), fleet.config(", on_connect: true"));
     let (one, other) = tokio::try_join!(server(), server())?;
     let http = reqwest::Client::builder().no_proxy().build()?;
     let requests = fleet

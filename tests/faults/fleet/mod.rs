@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::PROGRAM;
+use crate::program;
 
 /// As many as fits the run.
 fn size(ordinary: usize, large: usize) -> usize {
@@ -129,7 +129,7 @@ impl Fleet {
 
     fn spawn(&self, arguments: &[&str]) -> Result<Child> {
         let config = self.path().join("config.yaml");
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command
             .arg("--config")
             .arg(config)

@@ -10,7 +10,7 @@ use tenantry_test_support::TenantryProcess;
 use tokio::time::{Instant, sleep};
 
 use super::Fleet;
-use crate::PROGRAM;
+use crate::program;
 
 const USERS: &str = "/api/v1/tenant/users";
 
@@ -52,7 +52,7 @@ async fn a_table_grows_and_shrinks_under_load_without_a_failed_request() -> Resu
         fleet.migrate(&arguments).await
     };
     assert_eq!(migrate("0001").await?.code, 0);
-    let server = TenantryProcess::start(PROGRAM, fleet.config(", on_connect: false, require: \"0001\"")).await?;
+    let server = TenantryProcess::start(program(), fleet.config(", on_connect: false, require: \"0001\"")).await?;
     let base = server.base_url();
     let http = reqwest::Client::builder().no_proxy().build()?;
     let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -112,7 +112,7 @@ async fn requests_do_not_wait_behind_a_definition_that_waits() -> Result<()> {
     fleet.write(1, include_str!("../../../migrations/postgresql/0001_create_users.sql"))?;
     assert_eq!(fleet.migrate(&[]).await?.code, 0);
     fleet.write(2, EXPAND)?;
-    let server = TenantryProcess::start(PROGRAM, fleet.config("")).await?;
+    let server = TenantryProcess::start(program(), fleet.config("")).await?;
     let base = server.base_url();
     let http = reqwest::Client::builder().no_proxy().build()?;
     assert_eq!(get(&http, &base, "p0000").await?.0, 200);

@@ -6,10 +6,11 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Fleet, size};
+use crate::is_release;
 
 /// A debug build of the program with its symbols has more of it in memory than what is shipped.
 fn most_memory() -> u64 {
-    if cfg!(debug_assertions) { 160_000 } else { 100_000 }
+    if is_release() { 100_000 } else { 160_000 }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,13 +47,43 @@ async fn three_waves_reach_every_tenant_in_little_memory() -> Result<()> {
         ran.peak,
         again.peak
     );
-    assert!(again.took < Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 10 }));
+    assert!(again.took < Duration::from_secs(if is_release() { 10 } else { 60 }));
     let status = fleet.migrate(&["status"]).await?;
     println!("status: {:.1} s and {} kB", status.took.as_secs_f64(), status.peak);
     assert_eq!(
         (status.code, status.those("version", "0002").len()),
         (0, sqlite + postgresql)
     );
+    Ok(())
+}
+
+/// Shows the versions of so many tenants, and returns how long that took.
+async fn status_of(sqlite: usize, postgresql: usize) -> Result<Duration> {
+    let fleet = Fleet::new(sqlite, postgresql).await?;
+    fleet.write_step(1)?;
+    assert_eq!(fleet.migrate(&["--parallel", "8"]).await?.code, 0);
+    let status = fleet.migrate(&["status"]).await?;
+    println!(
+        "status of {sqlite} SQLite and {postgresql} PostgreSQL tenants: {:.1} s and {} kB",
+        status.took.as_secs_f64(),
+        status.peak
+    );
+    let those = status.those("version", "0001").len();
+    assert_eq!((status.code, those), (0, sqlite + postgresql), "{}", status.stderr);
+    assert!(status.peak < most_memory(), "{} kB", status.peak);
+    Ok(status.took)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_versions_of_all_tenants_are_shown_in_seconds() -> Result<()> {
+    let (of_sqlite, of_postgresql) = (
+        status_of(size(60, 10_000), 0).await?,
+        status_of(0, size(4, 1_000)).await?,
+    );
+    if is_release() {
+        assert!(of_sqlite < Duration::from_secs(10), "{of_sqlite:?}");
+        assert!(of_postgresql < Duration::from_secs(20), "{of_postgresql:?}");
+    }
     Ok(())
 }
 
