@@ -40,6 +40,7 @@ use crate::{
 pub(crate) use certificate::Certificate;
 use compression::{Gzip, GzipEndpoint};
 use shutdown::Stopping;
+pub(crate) use shutdown::signalled;
 
 use connection::Service;
 use listener::{Closing, Listener};

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -24,16 +24,18 @@ use crate::{
     command_line::{DONE, FAILED, Stop, report},
     installation::Installation,
     migrations::{Choice, Database, Done, MigrationError, Report, State},
+    server::signalled,
 };
 
 /// The most rows of a table: of more tenants than these, only those are shown that are not well.
 const MOST_ROWS: usize = 1000;
 
 pub(super) async fn run(installation: &Installation, flags: Apply) -> Result<u8, Stop> {
+    let stopped = stop_when_asked();
     let choice = choice(installation, flags.to.as_deref())?;
     let mut ids = tenants(installation, &flags.tenant).await?;
     if let Some(only) = flags.only {
-        ids = select(installation, ids, choice, only, usize::from(flags.parallel)).await;
+        ids = select(installation, ids, choice, only, usize::from(flags.parallel), &stopped).await;
     }
     let tenants = ids.len();
     let plan = Plan::new(&flags.wave, ids).map_err(|wrong| Stop::Misuse(format!("--wave: {wrong}")))?;
@@ -48,6 +50,7 @@ pub(super) async fn run(installation: &Installation, flags: Apply) -> Result<u8,
         parallel: usize::from(flags.parallel),
         stop_at: flags.stop_after.map_or(usize::MAX, |rule| rule.of(tenants)),
         failures: AtomicUsize::new(0),
+        stopped,
         shared: Mutex::default(),
         journal: Journal::open(report_file.as_deref()).await?,
         applied: Mutex::default(),
@@ -60,6 +63,26 @@ pub(super) async fn run(installation: &Installation, flags: Apply) -> Result<u8,
     Ok(if failed + not_reached == 0 { DONE } else { FAILED })
 }
 
+/// SIGTERM and Ctrl-C set what is returned: tenants that have begun go on to their end. A second signal
+/// ends the process at once.
+fn stop_when_asked() -> Arc<AtomicBool> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let set = stopped.clone();
+    tokio::spawn(async move {
+        if signalled().await.is_err() {
+            // A signal then ends the process, as it does by default.
+            return;
+        }
+        set.store(true, Ordering::Release);
+        eprintln!("asked to stop: tenants that have begun are finished, and no other one is begun");
+        if signalled().await.is_ok() {
+            eprintln!("ended at once: run it again to go on where it was");
+            std::process::exit(FAILED.into());
+        }
+    });
+    stopped
+}
+
 /// What the configuration and `--to` say is applied.
 pub(super) fn choice(installation: &Installation, to: Option<&str>) -> Result<Choice, Stop> {
     let to = to.map(|text| installation.migrations().version(text));
@@ -69,17 +92,22 @@ pub(super) fn choice(installation: &Installation, to: Option<&str>) -> Result<Ch
     })
 }
 
-/// The tenants that `--only` means. One that cannot be looked at is meant: the run then reports why.
+/// The tenants that `--only` means. One that cannot be looked at is meant, since the run then reports
+/// why, and so is each one after the run was asked to stop.
 async fn select(
     installation: &Installation,
     ids: BTreeSet<TenantId>,
     choice: Choice,
     only: Only,
     parallel: usize,
+    stopped: &AtomicBool,
 ) -> BTreeSet<TenantId> {
     let progress = report::progress(ids.len(), "looking");
     let selected = futures_util::stream::iter(ids)
         .map(|id| async move {
+            if stopped.load(Ordering::Acquire) {
+                return (id, true);
+            }
             let is_meant = match look(installation, &id, choice).await {
                 Ok((_, state)) if only == Only::Failed => state.failed.is_some() || !state.changed.is_empty(),
                 Ok((_, state)) => !state.pending.is_empty() || !state.changed.is_empty(),
@@ -117,6 +145,8 @@ struct Run<'a> {
     /// The failure after which no other tenant is begun.
     stop_at: usize,
     failures: AtomicUsize,
+    /// Whether the run was asked to stop: no other tenant is begun.
+    stopped: Arc<AtomicBool>,
     shared: Mutex<Shared>,
     journal: Journal,
     /// The files that were applied, by the driver's type, with whether their warnings were shown.
@@ -174,7 +204,7 @@ impl Run<'_> {
 
     async fn tenant(&self, wave: usize, id: TenantId) -> Outcome {
         let began = Instant::now();
-        if self.failures.load(Ordering::Acquire) >= self.stop_at {
+        if self.stopped.load(Ordering::Acquire) || self.failures.load(Ordering::Acquire) >= self.stop_at {
             let outcome = Outcome::not_reached(id);
             self.journal.tenant(wave, &outcome, &[], began.elapsed()).await;
             return outcome;

@@ -3,6 +3,7 @@
 
 mod killed;
 mod served;
+mod stopped;
 mod waves;
 
 use std::{
