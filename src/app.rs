@@ -33,8 +33,7 @@ use crate::{
     telemetry::{Telemetry, TelemetryError},
 };
 
-/// Everything the program is made of before it reads its configuration: the built-in plugins and
-/// APIs, and yours.
+/// A program before it reads its configuration: the built-in plugins and APIs, and yours.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -48,7 +47,7 @@ pub struct App {
     parts: AppParts,
 }
 
-/// What the server is made of beside what the configuration names.
+/// The parts of the server that do not come from the configuration.
 #[derive(Default)]
 pub(crate) struct AppParts {
     pub(crate) apis: ApiSet,
@@ -77,13 +76,13 @@ impl Setup {
     }
 
     /// Makes instruments, whose metrics `/metrics` shows and OpenTelemetry sends with the built-in
-    /// ones. Use few values for an attribute: each one is a time series. A tenant's id is not one
-    /// of few.
+    /// ones. Use few values for an attribute, since each one is a time series; a tenant's id has
+    /// too many.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
 
-    /// `path` as it is, or below the configuration file's folder if it is relative.
+    /// `path` if it is absolute, else `path` below the configuration file's folder.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.base_dir.join(path)
     }
@@ -108,7 +107,7 @@ pub enum StartError {
     /// A function of [`App::setup`] failed.
     #[error("the program could not be set up")]
     Setup(#[source] BoxError),
-    /// The server could not be put together, or not bound.
+    /// The server could not be built, or could not bind its sockets.
     #[error(transparent)]
     Server(#[from] ServerError),
     /// The task that reads the configuration was lost.
@@ -171,7 +170,7 @@ impl App {
     /// #[derive(serde::Deserialize, schemars::JsonSchema)]
     /// #[serde(deny_unknown_fields)]
     /// struct Billing {
-    ///     /// What invoices are in, such as `EUR`.
+    ///     /// The currency, such as `EUR`.
     ///     currency: String,
     /// }
     ///
@@ -224,9 +223,9 @@ impl App {
         self
     }
 
-    /// Puts a middleware of poem's around the routes of the main listener. It stands within the
-    /// request's id, its time limit and the translation of errors: an error that it returns is
-    /// answered as a [`Problem`](crate::Problem). The one that is added last is the outermost.
+    /// Adds a poem middleware around the routes of the main listener. It runs inside the layers for
+    /// the request's id, the time limit and the translation of errors, so an error that it returns
+    /// is answered as a [`Problem`](crate::Problem). The last one added is the outermost.
     #[must_use]
     pub fn middleware<M, E>(mut self, middleware: M) -> Self
     where
@@ -246,7 +245,7 @@ impl App {
     /// # let app = tenantry::App::new();
     /// app.migrations([
     ///     ("sqlite/0001_create_invoices.sql", "CREATE TABLE invoices (id INTEGER PRIMARY KEY)"),
-    ///     // ("postgresql/0001_create_invoices.sql", include_str!("../migrations/postgresql/0001_create_invoices.sql")),
+    ///     // ("postgresql/0001_create_invoices.sql", include_str!("../migrations/0001.sql")),
     /// ]);
     /// ```
     #[must_use]
@@ -260,10 +259,9 @@ impl App {
         self
     }
 
-    /// Adds work that runs beside the requests, on every instance, while the server serves. It gets
-    /// the tenants, and a token that is cancelled when the server begins to stop. Work that goes on
-    /// after that has until requests have ended, within `server.shutdown_grace`, and is then cut
-    /// off.
+    /// Adds background work that runs on every instance while the server serves. It gets the
+    /// tenants, and a token that is cancelled when the server begins to stop. After that it may run
+    /// until the requests have ended, within `server.shutdown_grace`, and is then aborted.
     ///
     /// ```no_run
     /// # let app = tenantry::App::new();
@@ -324,8 +322,8 @@ impl App {
     }
 
     /// Adds a check that `/health/ready` depends on: it answers 503 until each check has passed,
-    /// and again while one fails. Checks run every few seconds beside the requests, not with each
-    /// one; a change is logged with the check's name.
+    /// and again while one fails. Checks run every few seconds, and not with each request. A change
+    /// is logged with the check's name.
     #[must_use]
     pub fn readiness<F, E>(mut self, name: &'static str, check: impl Fn(Tenants) -> F + Send + Sync + 'static) -> Self
     where
@@ -345,13 +343,13 @@ impl App {
     /// tests and for programs with a command line of their own. The environment's variables count
     /// as they do for the program.
     ///
-    /// Where the configuration asks for traces, this starts the log of the process as well: traces
-    /// are made by the same subscriber. Else the log is the caller's; see
+    /// If the configuration asks for traces, this starts the log of the process as well, since one
+    /// subscriber does both. Otherwise the caller sets up logging; see
     /// [`start_logging`](crate::start_logging).
     ///
     /// # Errors
-    /// See [`StartError`]. One of [`StartError::Telemetry`] is that traces are asked for and
-    /// something in the process logs already, so that no trace could be made.
+    /// See [`StartError`]. [`StartError::Telemetry`] is also returned if traces are configured and
+    /// the process already has another log subscriber, which would make no traces.
     pub async fn start(mut self, file: impl AsRef<Path>) -> Result<RunningServer, StartError> {
         let file = file.as_ref().to_owned();
         let reading = tokio::task::spawn_blocking(move || {
@@ -389,7 +387,8 @@ impl App {
             app = step(app, setup.clone()).await.map_err(StartError::Setup)?;
         }
         if !app.registry.is_empty() {
-            let late = "plugins and sections are added before `App::setup`: the configuration has been read by then";
+            let late =
+                "plugins and sections must be added before `App::setup`, which runs after the configuration was read";
             return Err(StartError::Setup(late.into()));
         }
         let mut parts = app.parts;

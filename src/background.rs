@@ -1,4 +1,4 @@
-//! Work that an application does beside its requests.
+//! An application's background work.
 
 use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
@@ -46,7 +46,7 @@ impl BackgroundWork {
         self.checks.push((name, Box::new(boxed)));
     }
 
-    /// Starts all of it, each in a task of its own.
+    /// Starts each work in its own task.
     pub(crate) fn start(self, tenants: &Tenants, readiness: &Readiness) -> RunningWork {
         let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -54,7 +54,7 @@ impl BackgroundWork {
             let running = AssertUnwindSafe(work(tenants.clone(), stopping.clone())).catch_unwind();
             tasks.spawn(async move {
                 if running.await.is_err() {
-                    tracing::error!(name, "work in the background ended by a panic");
+                    tracing::error!(name, "background work panicked");
                 }
             });
         }
@@ -105,7 +105,7 @@ pub(crate) struct RunningWork {
 }
 
 impl RunningWork {
-    /// Tells the work that the server stops.
+    /// Signals the background work that the server stops.
     pub(crate) fn stop(&self) {
         self.stopping.cancel();
     }
@@ -116,7 +116,7 @@ impl RunningWork {
         if tokio::time::timeout(grace, all).await.is_err() {
             tracing::warn!(
                 left = self.tasks.len(),
-                "work in the background did not end in time and is cut off"
+                "background work did not end in time and was aborted"
             );
             self.tasks.shutdown().await;
         }

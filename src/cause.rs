@@ -5,8 +5,8 @@ use std::{error::Error, fmt, io};
 use sea_orm::DbErr;
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
-/// An error and what caused it, in one line. Of a database's error it shows the kind and the code: its
-/// words may repeat a value.
+/// An error and what caused it, in one line. Of a database's error it shows the kind and the code:
+/// its words may repeat a value.
 pub(crate) struct Cause<'a>(pub(crate) &'a (dyn Error + 'static));
 
 impl fmt::Display for Cause<'_> {
@@ -14,7 +14,7 @@ impl fmt::Display for Cause<'_> {
         let mut next = Some(self.0);
         let mut separator = "";
         while let Some(error) = next {
-            // It shows the error that it holds as its own.
+            // An `io::Error` displays its inner error as its own.
             let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
             if let Some(held) = held {
                 next = Some(held);

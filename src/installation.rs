@@ -1,4 +1,5 @@
-//! Everything the configuration names, built: whatever runs, runs on this.
+//! Builds the provider, drivers, resolver and engine that the configuration names. The server and
+//! all commands use it.
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
@@ -20,7 +21,8 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// The first segments of the server's own paths. A prefix before tenants' paths that began with one would take their place.
+/// The first segments of the server's own paths. A path resolver's prefix must not begin with one,
+/// since it would hide them.
 const SERVED: [&str; 7] = [
     "admin",
     "api",
@@ -31,21 +33,22 @@ const SERVED: [&str; 7] = [
     "openapi.yaml",
 ];
 
-/// Migrations inside a program of one's own: paths, `<database>/NNNN_name.sql`, and texts.
+/// Migrations inside a program of your own: paths, `<database>/NNNN_name.sql`, and texts.
 pub(crate) type OwnMigrations = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
-/// A configuration with its plugins built and its engine started. Nothing is opened yet, and no socket bound.
+/// A configuration with its plugins built and its engine started. No connection is opened yet, and
+/// no socket bound.
 pub(crate) struct Installation {
     loaded: Loaded,
     resolver: Arc<dyn TenantResolver>,
     id_pattern: TenantIdPattern,
     tenants: Tenants,
     migrations: Arc<Migrations>,
-    /// The types of the drivers that are on.
+    /// The types of the enabled drivers.
     drivers: Vec<String>,
-    /// What the server shows to clients, where it speaks TLS.
+    /// The server's certificate, if it speaks TLS.
     certificate: Option<Arc<Certificate>>,
-    /// Who is named in `tenancy.warm_up`.
+    /// The tenants in `tenancy.warm_up`.
     warm_up: Vec<TenantId>,
     /// The declared tables.
     rest: Option<Arc<Rest>>,
@@ -55,10 +58,11 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Builds what `loaded` names: providers, drivers, then the resolver. It must be called within a tokio runtime.
+    /// Builds the plugins that `loaded` names: provider, drivers, then the resolver. It must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
-    /// Everything that cannot be built, each at the place where it is written.
+    /// Everything that cannot be built, each with its place in the configuration.
     pub(crate) async fn build_with(
         loaded: Loaded,
         registry: Arc<Registry>,
@@ -208,7 +212,7 @@ impl Installation {
         &self.telemetry
     }
 
-    /// What the server shows to clients, where it speaks TLS.
+    /// The server's certificate, if it speaks TLS.
     pub(crate) fn certificate(&self) -> Option<&Arc<Certificate>> {
         self.certificate.as_ref()
     }
@@ -286,8 +290,8 @@ impl Installation {
         )
     }
 
-    /// What is allowed and yet unsafe in this configuration, one sentence each: the server logs them
-    /// as it starts, and `tenantry check` prints them.
+    /// What is allowed and yet unsafe in this configuration, one sentence each: the server logs
+    /// them as it starts, and `tenantry check` prints them.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let config = &self.loaded.config;
         let ListenAddress(main) = config.server.listen;
@@ -334,12 +338,12 @@ impl Installation {
             match ids {
                 Ok(ids) if ids.is_empty() => {}
                 Ok(ids) => open_ahead(&tenants, ids).await,
-                Err(error) => tracing::warn!(%error, "the tenants to be opened ahead cannot be listed"),
+                Err(error) => tracing::warn!(%error, "the tenants for `tenancy.warm_up` cannot be listed"),
             }
         }
     }
 
-    /// The proxies whose forwarded headers are read.
+    /// The proxies that may set forwarded headers.
     pub(crate) fn trusted_proxies(&self) -> TrustedProxies {
         let server = &self.loaded.config.server;
         let networks = server.trusted_proxies.iter().map(|Network(network)| *network);
@@ -391,7 +395,7 @@ fn first_segment(path: &str) -> Option<&str> {
 fn misplaced_tables(loaded: &Loaded) -> Option<Fault> {
     let first = first_segment(&loaded.config.rest.as_ref()?.path)?;
     let served = SERVED.iter().find(|served| **served == first && **served != "api")?;
-    let message = format!("begins with `/{served}`, where the server has routes of its own");
+    let message = format!("begins with `/{served}`, which is a path of the server itself");
     Some(loaded.fault_at(&["rest", "path"], message))
 }
 
@@ -405,11 +409,11 @@ fn misplaced_prefix(loaded: &Loaded, location: &TenantLocation) -> Option<Fault>
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     Some(loaded.fault_at(
         &path,
-        format!("begins with `/{served}`, where the server has routes of its own"),
+        format!("begins with `/{served}`, which is a path of the server itself"),
     ))
 }
 
-/// Where in a resolver's mapping, or in those of the resolvers it is made of, the prefix is written.
+/// The place of the prefix in a resolver's mapping, or in the mappings of the resolvers inside it.
 fn place_of_prefix(mapping: &Value) -> Option<Vec<String>> {
     if mapping.get("prefix").is_some() {
         return Some(vec!["prefix".to_owned()]);

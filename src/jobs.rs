@@ -1,8 +1,8 @@
 //! Jobs that run for each tenant, on one of several instances.
 //!
 //! A run is claimed in the tenant's own database, in the table `tenantry_jobs`: the instance that
-//! changes the row has the run. The row also says when the job is due again, so a job that is done
-//! once a day is done once a day however many instances there are and however often they start.
+//! changes the row has the run. The row also contains the next due time, so a daily job runs once a
+//! day for any number of instances and restarts.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -101,9 +101,9 @@ impl Schedule {
     }
 }
 
-/// Whether this instance is the one that does `name` now: the answer is yes for one caller in each
-/// `period`, however many instances ask. The claim is a row in this tenant's database. Work that is
-/// about no single tenant is claimed in the database of a tenant of your own.
+/// Whether this instance may run `name` now. It returns true for one caller in each `period`, for
+/// any number of instances. The claim is a row in this tenant's database. For work that concerns
+/// all tenants, use the database of a tenant that you own.
 ///
 /// # Errors
 /// As a statement's.
@@ -261,7 +261,7 @@ pub(crate) async fn each_tenant<F>(
         let run = |tenant| {
             let (job, tenants, stop) = (job.clone(), tenants.clone(), stop.clone());
             async move {
-                // A job that runs goes on; no other one begins.
+                // A running job continues; no other job begins.
                 let next = match stop.is_cancelled() {
                     true => None,
                     false => Some(run_for(name, schedule, &*job, &tenants, tenant).await),
@@ -316,7 +316,7 @@ where
     let next = match outcome {
         Ok(()) => {
             let duration_ms = began.elapsed().as_millis() as u64;
-            tracing::info!(job = name, tenant_id = %tenant, duration_ms, "a job is done for a tenant");
+            tracing::info!(job = name, tenant_id = %tenant, duration_ms, "a job has finished for a tenant");
             schedule.next(now)
         }
         Err(error) => failed(error),
@@ -329,7 +329,7 @@ where
         let error = Cause(&*error);
         tracing::warn!(
             job = name, tenant_id = %tenant, %error,
-            "when a job is due again cannot be written; it is repeated in an hour"
+            "the next run of a job could not be recorded; the job is repeated in an hour"
         );
     }
     next

@@ -1,5 +1,6 @@
-//! Tenantry gives each request the database of its own tenant: a resolver names the tenant, a secret provider knows how to reach its
-//! database, a driver opens it, and poem-openapi endpoints run on it.
+//! Tenantry gives each request the database of its own tenant: a resolver finds the tenant, a
+//! secret provider has the secret of its database, a driver connects to it, and poem-openapi
+//! endpoints use it.
 //!
 //! The program is [`App::new`]`().main()`. A program of your own adds to it:
 //!
@@ -23,8 +24,8 @@
 //! }
 //! ```
 //!
-//! Where things are: [`App`] is the program, [`config`] reads and checks the configuration, [`jobs`]
-//! runs work for each tenant, [`plugins`] lists what is built in. The traits and the engine are in
+//! The parts: [`App`] is the program, [`config`] reads and checks the configuration, [`jobs`] runs
+//! work for each tenant, [`plugins`] lists what is built in. The traits and the engine are in
 //! [`core`], the APIs in [`openapi`].
 
 mod app;

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A request takes some fifty pieces of memory and gives them back; with the system's allocator that was a sixth of its instructions.
+/// A request takes some fifty pieces of memory and gives them back; with the system's allocator
+/// that was a sixth of its instructions.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

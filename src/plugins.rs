@@ -1,4 +1,4 @@
-//! Every plugin that this program is built with: the one list there is. A plugin of your own is one more line here, or one call of
+//! The only list of plugins. To add a plugin, add a line here, or call
 //! [`App::plugins`](crate::App::plugins) in a program of your own.
 
 use tenantry_core::Registry;

@@ -107,10 +107,10 @@ impl TestApp {
         self.server.tenants()
     }
 
-    /// A tenant's database, to look at what a request left there.
+    /// A tenant's database, to check the effects of a request.
     ///
     /// # Panics
-    /// It cannot be had.
+    /// It is not available.
     pub async fn database(&self, id: &str) -> TenantDatabase {
         let tenant = id
             .parse()
@@ -163,10 +163,10 @@ pub struct TestClient {
 }
 
 impl TestClient {
-    /// With a header in each request.
+    /// Adds a header to each request.
     ///
     /// # Panics
-    /// It is no header.
+    /// The header is not valid.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) else {
@@ -206,7 +206,7 @@ impl TestClient {
 /// Sends a request and reads the whole answer.
 ///
 /// # Panics
-/// There is no answer, or its body ends in the middle.
+/// There is no answer, or its body ends early.
 pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let read = async {
         let response = request.send().await?;
@@ -257,7 +257,7 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// It is none.
+    /// It is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         match serde_json::from_slice(&self.body) {

@@ -1,4 +1,5 @@
-//! `tenantry check`: is the configuration right, and with `--connect`, is everything there that it names?
+//! `tenantry check`: validates the configuration, and with `--connect` also reaches everything that
+//! it names.
 
 use futures_util::StreamExt as _;
 use tenantry_core::{

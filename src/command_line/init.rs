@@ -1,7 +1,8 @@
-//! `tenantry init`: writes a configuration file to begin with, after asking for what no flag says.
+//! `tenantry init`: writes a first configuration file. It asks for everything that no flag sets.
 //!
-//! The file is the shipped one with another resolver, provider and drivers, so whatever is added there reaches here too. What is said
-//! of a plugin's keys comes from its own documentation; a plugin of your own is offered and explained like the built-in ones.
+//! The file is the shipped one with another resolver, provider and drivers, so additions to the
+//! shipped file appear here too. The comments on a plugin's keys come from its documentation, so a
+//! plugin of your own is offered and explained like the built-in ones.
 
 mod file;
 mod questions;
@@ -19,13 +20,13 @@ use super::{DONE, Stop, report};
 use file::{Choices, Extra};
 use questions::Question;
 
-/// What the command line says of the file.
+/// The flags of `tenantry init`.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// How a request names its tenant: a resolver of `tenantry plugins`
+    /// The resolver, one of those that `tenantry plugins` lists
     #[arg(long, value_name = "TYPE")]
     resolver: Option<String>,
-    /// Where the tenants' secrets are: a provider of `tenantry plugins`
+    /// The secret provider, one of those that `tenantry plugins` lists
     #[arg(long, value_name = "TYPE")]
     provider: Option<String>,
     /// A kind of database that tenants have (may be given more than once)
@@ -34,7 +35,7 @@ pub(super) struct Flags {
     /// The file to write
     #[arg(long, value_name = "FILE", default_value = "config.yaml")]
     output: PathBuf,
-    /// Replace the file if it is there
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
 }
@@ -76,7 +77,7 @@ pub(super) fn run(registry: &Registry, flags: Flags) -> Result<u8, Stop> {
     Ok(DONE)
 }
 
-/// What the flags say; of the rest, what is answered at a terminal, and without one what comes first.
+/// The choices: from the flags, else from answers at a terminal, else the defaults.
 fn choose(registry: &Registry, flags: &Flags) -> Result<Choices, Stop> {
     let mut resolvers = Question::new("resolver", "How does a request name its tenant?", "header");
     resolvers.options = registry
@@ -104,7 +105,7 @@ fn choose(registry: &Registry, flags: &Flags) -> Result<Choices, Stop> {
     };
     let given =
         |question: &Question, value: &Option<String>| value.as_deref().map(|value| flag(question, value)).transpose();
-    // All flags are looked at before anything is asked.
+    // All flags are checked before the first question.
     let resolver = given(&resolvers, &flags.resolver)?;
     let provider = given(&providers, &flags.provider)?;
     let mut chosen_drivers = Vec::new();
@@ -173,7 +174,8 @@ fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Writes a file of secrets, for its owner alone, unless it is there: what it holds is not ours. Whether it was written.
+/// Writes a file of secrets that only its owner can read. An existing file is not changed. Returns
+/// whether the file was written.
 fn write_extra(path: &Path, extra: &Extra) -> Result<bool, Stop> {
     let failed = |error: io::Error| Stop::Failure(format!("{} cannot be written: {error}", path.display()));
     if let Some(parent) = path

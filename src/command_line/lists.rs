@@ -1,4 +1,4 @@
-//! Commands that only tell what there is.
+//! Commands that only print something: tenants, plugins, the schema, the OpenAPI document.
 
 use serde_json::{Value, json};
 use tenantry_core::{Registered, Registry};

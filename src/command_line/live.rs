@@ -1,4 +1,5 @@
-//! `tenantry check --live`: does the server of this configuration answer? For health checks of containers, whose images have no `curl`.
+//! `tenantry check --live`: checks whether the server of this configuration answers. It is for
+//! health checks of containers without `curl`.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -10,10 +11,10 @@ use crate::config::{Config, ListenAddress, Loaded};
 
 /// How long all of it may take.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// What the server says of itself.
+/// The body of a live server's answer.
 const UP: &str = r#""status":"up""#;
 
-/// Asks `/health/live` where this configuration serves it.
+/// Requests `/health/live` from the server of this configuration.
 pub(super) async fn run(loaded: &Loaded) -> Result<u8, Stop> {
     let url = url(&loaded.config)?;
     match tokio::time::timeout(DEADLINE, ask(&url)).await {
@@ -32,7 +33,7 @@ pub(super) async fn run(loaded: &Loaded) -> Result<u8, Stop> {
     }
 }
 
-/// Where this configuration serves the operators' routes, as it is reached from the same machine.
+/// The URL of the listener with the operators' routes, as seen from the same machine.
 fn url(config: &Config) -> Result<String, Stop> {
     let (key, ListenAddress(address)) = match config.server.admin_listen {
         Some(address) => ("server.admin_listen", address),
@@ -58,8 +59,8 @@ async fn ask(url: &str) -> Result<(), String> {
     let client = reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        // As with a probe of Kubernetes: the certificate is for the name that clients use, the address is this machine's own, and
-        // nothing secret is sent.
+        // As with a probe of Kubernetes: the certificate is for the name that clients use, the
+        // address is this machine's own, and nothing secret is sent.
         .tls_danger_accept_invalid_certs(true)
         .build()
         .map_err(|error| report::chain(&error.without_url()))?;

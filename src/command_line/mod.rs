@@ -1,4 +1,4 @@
-//! The command line: what an operator types.
+//! The command line.
 
 mod check;
 mod init;
@@ -21,9 +21,9 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Everything went well.
+/// The command succeeded.
 const DONE: u8 = 0;
-/// It was tried and failed.
+/// The command failed.
 const FAILED: u8 = 1;
 /// The command line or the configuration is wrong; nothing was tried.
 const MISUSED: u8 = 2;
@@ -32,7 +32,8 @@ const MISUSED: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(about, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// The configuration file [default: $TENANTRY_CONFIG, else config.yaml, else the one inside the program]
+    /// The configuration file [default: $TENANTRY_CONFIG, else config.yaml, else the one inside the
+    /// program]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -41,22 +42,23 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server (the default); SIGTERM or Ctrl-C drains and closes it
+    /// Run the server (the default); SIGTERM or Ctrl-C stops it after its running requests
     Serve,
     /// Validate the configuration
     Check {
         /// Also reach the provider and every tenant's database
         #[arg(long)]
         connect: bool,
-        /// Ask the running server of this configuration whether it lives, instead; for health checks
+        /// Instead ask the running server of this configuration whether it is alive; for health
+        /// checks
         #[arg(long, conflicts_with = "connect")]
         live: bool,
     },
-    /// Write a configuration file to begin with, after asking for what no flag says
+    /// Write a first configuration file; asks for everything that no flag sets
     Init(init::Flags),
     /// Apply the migrations to each tenant's database; running it again resumes
     Migrate(migrate::Flags),
-    /// List the tenants the provider knows
+    /// List the tenants that the provider knows
     Tenants {
         /// As a JSON array
         #[arg(long)]
@@ -93,7 +95,7 @@ enum DocumentFormat {
 pub(crate) enum Stop {
     /// The configuration is wrong.
     Misuse(String),
-    /// It was tried and failed.
+    /// The command failed.
     Failure(String),
 }
 
@@ -113,13 +115,13 @@ impl From<StartError> for Stop {
     }
 }
 
-/// Runs what the command line says.
+/// Runs the command of the command line.
 pub(crate) fn run(app: App) -> ExitCode {
     let arguments = arguments(&app.product);
     ended(prepare(app, arguments))
 }
 
-/// The command line, under the product's own name. One that is wrong ends the process.
+/// Parses the command line, under the product's own name. If it is wrong, this ends the process.
 fn arguments(product: &Product) -> Arguments {
     let mut command = Arguments::command()
         .name(product.name.clone())
@@ -189,7 +191,7 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
     }
 }
 
-/// What the configuration names, for a command that does not serve. Nothing is sent anywhere.
+/// Builds the installation for a command that does not serve. No telemetry is sent.
 async fn built(app: App, loaded: Loaded) -> Result<(Installation, AppParts), Stop> {
     let telemetry = Telemetry::silent(&loaded).map_err(StartError::from)?;
     Ok(app.build(loaded, telemetry).await?)

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Stop;
 
-/// Prints a line on standard output. A reader that has seen enough (`tenantry tenants | head`) is no failure.
+/// Prints a line on standard output. A closed pipe (`tenantry tenants | head`) is not an error.
 pub(super) fn print(line: impl fmt::Display) -> Result<(), Stop> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -22,7 +22,8 @@ pub(super) fn print(line: impl fmt::Display) -> Result<(), Stop> {
     }
 }
 
-/// An error and what caused it, in one line. Some libraries repeat the cause in the error; it is told once.
+/// An error and its causes, in one line. Some libraries repeat the cause in the error's own text;
+/// it is printed once.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -37,7 +38,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// A bar on a terminal; nothing where standard error is none.
+/// A progress bar if standard error is a terminal, else nothing.
 pub(super) fn progress(steps: usize, what: &'static str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();

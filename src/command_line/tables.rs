@@ -16,12 +16,12 @@ use crate::{config, installation::Installation};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TablesCommand {
-    /// Write declared tables from a tenant's database; a file that is there keeps what is written in it
+    /// Write declared tables from a tenant's database; keeps your edits in an existing file
     Pull {
-        /// The tenant
+        /// The tenant to read
         #[arg(long, value_name = "ID")]
         tenant: String,
-        /// The file
+        /// The file to write
         #[arg(long, value_name = "FILE", default_value = "tables.yaml")]
         output: PathBuf,
     },
@@ -33,15 +33,15 @@ pub(super) enum TablesCommand {
     },
 }
 
-/// What a file holds until its tables are pulled.
+/// The content of a file before its tables are pulled.
 const PLACEHOLDER: &str = "tables: {}\n";
 
-/// A file that the configuration names and that is pulled for the first time: the configuration cannot be read without it. It is removed
-/// again if nothing was pulled.
+/// A temporary empty file for a first pull, since the configuration that names the file cannot be
+/// read without it. It is removed again if nothing was pulled.
 pub(super) struct Placeholder(PathBuf);
 
 impl Placeholder {
-    /// Makes the file that a command is about to write.
+    /// Creates the file that a command is about to write.
     pub(super) fn of(command: &TablesCommand) -> Option<Self> {
         let TablesCommand::Pull { output, .. } = command else {
             return None;
@@ -157,7 +157,8 @@ fn parse(installation: &Installation, id: &str) -> Result<TenantId, Stop> {
     parsed.map_err(|error| Stop::Misuse(format!("the tenant id {error}")))
 }
 
-/// A tenant's catalogue, once its database is prepared as on any first connection: a new one has its tables then.
+/// Reads a tenant's catalogue after preparing its database as on any first connection, so that a
+/// new database has its tables.
 async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result<Catalogue, Stop> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
@@ -178,7 +179,7 @@ async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result
     reader.read(&columns, &keys).map_err(|error| failed(&error))
 }
 
-/// A tenant's catalogue as it is, and its driver's type and SQL.
+/// Reads a tenant's catalogue, with its driver's type and SQL.
 async fn read(
     installation: &Installation,
     tenant: &TenantId,

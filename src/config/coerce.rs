@@ -1,7 +1,9 @@
-//! Reads text from the environment as what the schema expects at its place.
+//! Converts text from the environment to the type that the schema expects.
 //!
-//! Where several types are allowed: empty is nothing, then `true` and `false`, whole numbers, numbers, `[...]` and `{...}`, then text.
-//! A list may also be written `a, b`. Whatever fits none of them stays text, and the check that follows tells the fault.
+//! If the schema allows several types, they are tried in this order: empty is null, `true` and
+//! `false`, whole numbers, numbers, `[...]` and `{...}`, text. A list may also be written `a, b`. A
+//! text that fits none of the allowed types stays text, and the validation that follows reports the
+//! fault.
 
 use serde_json::{Number, Value};
 
@@ -12,7 +14,7 @@ use super::{
     yaml::parse,
 };
 
-/// The types a schema allows; all of them where it says nothing.
+/// The types that a schema allows; all of them if it has no `type`.
 #[derive(Clone, Copy, Default)]
 struct Types {
     anything: bool,
@@ -92,8 +94,9 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// Makes `node` and everything in it fit `schema` where that needs no guess. A section without keys, which YAML reads as nothing,
-/// becomes an empty mapping; a whole number written `1.0` becomes an integer where only integers are allowed.
+/// Makes `node` and everything in it fit `schema`, if there is only one way to do so. A section
+/// without keys, which YAML reads as nothing, becomes an empty mapping; a whole number written
+/// `1.0` becomes an integer where only integers are allowed.
 pub(crate) fn coerce(node: &mut Node, schema: Option<&Value>, path: &[Step], faults: &mut Vec<Fault>) {
     let types = Types::of(schema);
     if let Kind::Loose(text) = &node.kind {

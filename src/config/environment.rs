@@ -1,4 +1,4 @@
-//! The environment: where it comes from, and which keys of the configuration it sets.
+//! The environment variables, and the keys of the configuration that they set.
 
 use std::{collections::BTreeMap, env, ffi::OsString, fmt};
 
@@ -15,8 +15,8 @@ use super::{
 /// What a variable that sets a key begins with; `__` parts the levels below it.
 pub const OVERRIDE_PREFIX: &str = "TENANTRY__";
 
-/// Variables that other programs know as well, and the keys they set. A `TENANTRY__` variable for the same key wins; an
-/// empty one counts as not set.
+/// Variables that other programs know as well, and the keys they set. A `TENANTRY__` variable for
+/// the same key wins; an empty one counts as not set.
 pub const WELL_KNOWN: &[(&str, &[&str])] = &[
     ("APP_ENV", &["app.environment"]),
     ("APP_NAME", &["app.name"]),
@@ -32,7 +32,8 @@ pub const WELL_KNOWN: &[(&str, &[&str])] = &[
     ("OTEL_SERVICE_NAME", &["observability.service.name"]),
 ];
 
-/// As [`WELL_KNOWN`], but only where the plugin has the given type: the variable, the mapping, the type and its key.
+/// Like [`WELL_KNOWN`], but only for a plugin of the given type: the variable, the mapping, the
+/// type and its key.
 pub const WELL_KNOWN_OF_PLUGINS: &[(&str, &str, &str, &str)] = &[
     ("MULTITENANT_RESOLVER_HEADER", "resolver", "header", "name"),
     ("AWS_REGION", "provider", "aws-secrets-manager", "region"),
@@ -41,12 +42,14 @@ pub const WELL_KNOWN_OF_PLUGINS: &[(&str, &str, &str, &str)] = &[
     ("AWS_ENDPOINT_URL", "provider", "aws-ssm", "endpoint_url"),
 ];
 
-/// The environment variables that configuration may use. A value, so that a test has its own.
+/// The environment variables that the configuration may use. It is a value, so that a test can make
+/// its own.
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
-    /// Those of this process. A variable whose name is no UTF-8 is left out: no configuration can name it.
+    /// The variables of this process. A name that is not UTF-8 is left out, since no configuration
+    /// can contain it.
     pub fn of_process() -> Self {
         Self(
             env::vars_os()
@@ -55,16 +58,17 @@ impl Environment {
         )
     }
 
-    /// The value of `name`; `None` where it is not set.
+    /// The value of `name`; `None` if it is not set.
     ///
     /// # Errors
-    /// It is no UTF-8.
+    /// The value is not UTF-8.
     pub fn get(&self, name: &str) -> Result<Option<&str>, NotUtf8> {
         let value = self.0.get(name);
         value.map(|value| value.to_str().ok_or(NotUtf8)).transpose()
     }
 
-    /// As [`get`](Self::get); one that is empty counts as not set, one that is no UTF-8 is a fault.
+    /// Like [`get`](Self::get), but an empty value counts as not set, and a value that is not UTF-8
+    /// is a fault.
     fn non_empty(&self, name: &str, faults: &mut Vec<Fault>) -> Option<&str> {
         match self.get(name) {
             Ok(value) => value.filter(|value| !value.is_empty()),
@@ -75,8 +79,8 @@ impl Environment {
         }
     }
 
-    /// Sets in `root` whatever the environment sets. The resolver's and the provider's type come first, because they decide
-    /// which other keys there are.
+    /// Sets in `root` whatever the environment sets. The resolver's and the provider's type come
+    /// first, because they decide which other keys there are.
     pub(crate) fn apply(&self, root: &mut Node, registry: &Registry, faults: &mut Vec<Fault>) {
         for (name, keys) in WELL_KNOWN {
             let Some(value) = self.non_empty(name, faults) else {
@@ -119,7 +123,8 @@ impl Environment {
         }
     }
 
-    /// The `TENANTRY__` variables: name, levels in lower case, value; a level before those below it.
+    /// The `TENANTRY__` variables: name, levels in lower case, value; a level before those below
+    /// it.
     fn overrides(&self, faults: &mut Vec<Fault>) -> Vec<(&str, Vec<String>, &str)> {
         let mut found: Vec<(&str, Vec<String>, &str)> = Vec::new();
         for (name, value) in &self.0 {
@@ -164,7 +169,7 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// A variable's value is no UTF-8.
+/// A variable's value is not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its value is not UTF-8")]
 pub struct NotUtf8;
@@ -173,7 +178,8 @@ fn loose(variable: &str, value: &str) -> Node {
     Node::new(Place::variable(variable), Kind::Loose(value.to_owned()))
 }
 
-/// Reads what lies on the way to `path` and is still a text, so that one variable can hold a mapping and another a key of it.
+/// Reads what lies on the way to `path` and is still a text, so that one variable can hold a
+/// mapping and another a key of it.
 fn open_texts(root: &mut Node, path: &[String], faults: &mut Vec<Fault>) {
     let mut steps = Vec::new();
     let mut node = root;
@@ -191,8 +197,9 @@ fn open_texts(root: &mut Node, path: &[String], faults: &mut Vec<Fault>) {
     }
 }
 
-/// Where the environment changed a plugin's type, what the file says for the former type holds no longer: keys that the new
-/// type does not have are taken out. Keys from the environment stay, and are faults where they are unknown.
+/// If the environment changed a plugin's type, removes the file's keys that the new type does not
+/// have: they belong to the former type. Keys from the environment stay, and are reported if they
+/// are unknown.
 fn drop_keys_of_the_former_type(root: &mut Node, family: &str, registry: &Registry) {
     let Some(mapping) = root.at_mut(&["tenancy", family]) else {
         return;

@@ -1,13 +1,13 @@
-//! What is wrong with a configuration, and where it was written. Nothing here ever holds a value.
+//! The faults of a configuration, and their places. A fault never contains a value.
 
 use std::{error::Error, fmt, sync::Arc};
 
-/// Where a part of the configuration was written.
+/// The place at which a part of the configuration was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// In a file.
     File {
-        /// The file as it was named, or `config.yaml (built in)`.
+        /// The file's name as given, or `config.yaml (built in)`.
         file: Arc<str>,
         /// From 1, and the column in characters from 1; `None` for the file as a whole.
         position: Option<(u64, u64)>,
@@ -58,13 +58,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong. Displayed on one line, such as ``config.yaml:12:5: tenancy.resolver.nmae: unknown key; did you
-/// mean `name`?``.
+/// One thing that is wrong. Displayed on one line, such as ``config.yaml:12:5:
+/// tenancy.resolver.nmae: unknown key; did you mean `name`?``.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where it was written.
+    /// The place at which it was written.
     pub place: Place,
-    /// The key, its steps joined by dots (`server.trusted_proxies[0]`); empty for the configuration as a whole.
+    /// The key, its steps joined by dots (`server.trusted_proxies[0]`); empty for the configuration
+    /// as a whole.
     pub path: String,
     /// What is wrong. It names keys, types and limits, never a value.
     pub message: String,
@@ -107,15 +108,16 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {}
 
-/// Everything that is wrong with a configuration, in the order it was written: at least one fault. Displayed one to a line.
+/// Everything that is wrong with a configuration, in the order it was written: at least one fault.
+/// Displayed one to a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
-/// More than this many help nobody, and a file may hold a hundred thousand.
+/// The most faults that are printed. A file may have a hundred thousand.
 const MOST_SHOWN: usize = 100;
 
 impl Faults {
-    /// `Ok` where `faults` is empty.
+    /// `Ok` if `faults` is empty.
     ///
     /// # Errors
     /// All of `faults`, sorted by place, each once.
@@ -200,7 +202,8 @@ fn path_text(path: &[Step]) -> String {
     text
 }
 
-/// A key as it may be shown: one that is no plain word is quoted, so that it can neither break the line nor be taken for steps.
+/// A key for a message. A key that is not a plain word is quoted, so that it cannot break the line
+/// or look like several steps.
 fn key_text(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
     if !key.is_empty() && key.chars().all(plain) {

@@ -1,24 +1,28 @@
-//! The configuration: read from a file, completed from the environment, checked as a whole, and told apart into typed sections.
+//! The configuration: read from a file, completed from the environment, checked as a whole, and
+//! split into typed sections.
 //!
-//! # Where it comes from
+//! # Sources
 //!
-//! The file that `--config` names, else `TENANTRY_CONFIG`, else `config.yaml` in the working directory, else the shipped file, which
-//! is inside the program. Each key may be set from the environment instead: `TENANTRY__SERVER__LISTEN=0.0.0.0:80` sets
-//! `server.listen`. `__` parts the levels, upper and lower case are alike, and what is not there is made. The variables
-//! of [`WELL_KNOWN`] and [`WELL_KNOWN_OF_PLUGINS`] set keys too; a `TENANTRY__` variable for the same key wins over them.
-//! Environment goes over file, file over defaults.
+//! The file that `--config` names, else `TENANTRY_CONFIG`, else `config.yaml` in the working
+//! directory, else the shipped file, which is inside the program. Each key may be set from the
+//! environment instead: `TENANTRY__SERVER__LISTEN=0.0.0.0:80` sets `server.listen`. `__` separates
+//! the levels, upper and lower case are alike, and missing sections are created. The variables of
+//! [`WELL_KNOWN`] and [`WELL_KNOWN_OF_PLUGINS`] set keys too; a `TENANTRY__` variable for the same
+//! key wins over them. Environment goes over file, file over defaults.
 //!
-//! In the file's values, `${VAR}` and `${VAR:-default}` are replaced; `$${` stands for `${` as text. What comes from a variable is text
-//! and is read as what its key expects: a number, `true` or `false`, nothing where it is empty and the key may be
-//! `null`, a list (`[a, b]` or `a, b`), a mapping (`{a: 1, b: 2}`). Values from the environment hold no references.
+//! In the file's values, `${VAR}` and `${VAR:-default}` are replaced; `$${` stands for `${` as
+//! text. The text of a variable is converted to the type of its key: a number, `true` or `false`,
+//! null if it is empty and the key may be `null`, a list (`[a, b]` or `a, b`), a mapping (`{a: 1,
+//! b: 2}`). Values from the environment hold no references.
 //!
-//! A `type` of the resolver or the provider that is set from the environment takes the place of the file's plugin: the file's keys that
-//! the new plugin does not have no longer count.
+//! A `type` of the resolver or the provider from the environment replaces the file's plugin. Keys
+//! in the file that the new plugin does not have are then ignored.
 //!
 //! # What is checked
 //!
-//! Everything, before anything is built: [`load`] answers with every [`Fault`] there is, each with its file, line and column or
-//! its environment variable, the path of its key, and the nearest valid name. No fault ever holds a value.
+//! Everything, before anything is built. [`load`] returns every [`Fault`], each with its file, line
+//! and column or its environment variable, the path of its key, and the nearest valid name. A fault
+//! never contains a value.
 
 mod checks;
 mod coerce;
@@ -67,10 +71,10 @@ use crate::product::Product;
 use fault::{Step, below};
 use tree::{Entry, Kind, Node, Places};
 
-/// The file that is used where there is no other.
+/// The file that is used if there is no other.
 pub const SHIPPED: &str = include_str!("../../config.yaml");
 
-/// The variable that names the file where `--config` does not.
+/// The variable that names the file if `--config` is not given.
 pub const FILE_VARIABLE: &str = "TENANTRY_CONFIG";
 
 /// The file that is looked for in the working directory.
@@ -79,7 +83,7 @@ const DEFAULT_FILE: &str = "config.yaml";
 /// The most bytes a file may have.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Where a configuration came from.
+/// The source of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A file.
@@ -88,12 +92,12 @@ pub enum Origin {
     Shipped,
 }
 
-/// A configuration without faults, and where all of it was written.
+/// A configuration without faults, and the places at which its keys were written.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// What it says.
     pub config: Config,
-    /// Where it came from.
+    /// Its source.
     pub origin: Origin,
     /// The folder that relative paths in it are taken from: the file's, or the working directory.
     pub base_dir: PathBuf,
@@ -105,8 +109,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// For a program with a name of its own, which is `app.name` and the name of the service unless
-    /// the configuration says otherwise.
+    /// Sets the program's own name, which is the default of `app.name` and of the service's name.
     pub(crate) fn of_product(mut self, product: Product) -> Self {
         let is_written = |path: &[&str]| {
             let steps: Vec<Step> = path.iter().map(|key| Step::from(*key)).collect();
@@ -124,27 +127,29 @@ impl Loaded {
         self
     }
 
-    /// A fault that shows only later, at the place where `path` was written; a number is an index where there is a list.
+    /// A fault that is found later, at the place of `path`; a number in `path` is an index if there
+    /// is a list.
     pub fn fault_at(&self, path: &[&str], reason: impl Into<String>) -> Fault {
         let steps = self.places.steps(path);
         Fault::new(self.places.value(&steps), &steps, reason)
     }
 
-    /// As [`fault_at`](Self::fault_at), of a plugin that could not be built; `plugin` is the path of its mapping.
+    /// As [`fault_at`](Self::fault_at), of a plugin that could not be built; `plugin` is the path
+    /// of its mapping.
     pub fn build_fault(&self, plugin: &[&str], error: &BuildError) -> Fault {
         let inside = error.path.iter().map(String::as_str);
         let path: Vec<&str> = plugin.iter().copied().chain(inside).collect();
         self.fault_at(&path, error.reason.as_str())
     }
 
-    /// `path` as it is, or below the base folder where it is relative.
+    /// `path` if it is absolute, else `path` below the base folder.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.base_dir.join(path)
     }
 }
 
-/// Finds, reads and checks the configuration. `source` is the file that the command line names. It reads a file and blocks while it
-/// does, so it is called before there is an async runtime.
+/// Finds, reads and checks the configuration. `source` is the file that the command line names. It
+/// reads a file and blocks while it does, so it is called before there is an async runtime.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -152,7 +157,7 @@ pub fn load(source: Option<&Path>, environment: &Environment, registry: &Registr
     load_in(Path::new(""), source, environment, registry)
 }
 
-/// As [`load`], with a working directory of its own for tests.
+/// Like [`load`], with another working directory, for tests.
 fn load_in(
     working_dir: &Path,
     source: Option<&Path>,
@@ -166,7 +171,7 @@ fn load_in(
         return Err(refused(faults));
     };
     if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
-        faults.push(Fault::new(root.place.clone(), &[], "the file must hold a mapping"));
+        faults.push(Fault::new(root.place.clone(), &[], "the file must contain a mapping"));
         return Err(refused(faults));
     }
     substitute::substitute(&mut root, &[], environment);
@@ -178,7 +183,8 @@ fn load_in(
     coerce::coerce(&mut root, Some(&schema), &[], &mut faults);
     let places = root.places(&Place::file(&found.name));
     faults.extend(root.broken());
-    // What could not be read or is there twice has its fault already; that it then does not fit either is no news.
+    // A value that could not be read, or a repeated key, already has a fault. A second fault for
+    // the same place is left out.
     let told: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
     let news = |fault: &Fault| !told.iter().any(|path| is_within(&fault.path, path));
     faults.extend(validate::validate(&root, &places, &schema).into_iter().filter(news));
@@ -283,7 +289,8 @@ fn read(path: &Path) -> io::Result<String> {
     })
 }
 
-/// Writes the default resolver into a file that names none, so that the environment can change it like any other.
+/// Writes the default resolver into a file that names none, so that the environment can change it
+/// like any other.
 fn default_resolver(root: &mut Node) {
     if matches!(root.kind, Kind::Null) {
         root.kind = Kind::Map(Vec::new());
@@ -330,7 +337,8 @@ fn take_sections(value: &mut Value, registry: &Registry, places: &Places) -> Res
     Faults::check(faults).map(|()| sections)
 }
 
-/// Into the sections. The schema has said all there is to say; what it cannot say is told here.
+/// Converts the checked tree to the typed sections, and reports faults that the schema cannot
+/// express.
 fn deserialize<T: DeserializeOwned>(value: Value, places: &Places) -> Result<T, Faults> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut path = Vec::new();

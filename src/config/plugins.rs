@@ -1,5 +1,5 @@
-//! The parts of the configuration that belong to plugins. They stay JSON until the registry builds the plugins, and are never
-//! printed: a provider's mapping may hold every tenant's password.
+//! The parts of the configuration that belong to plugins. They stay JSON until the registry builds
+//! the plugins, and are never printed: a provider's mapping may hold every tenant's password.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -16,7 +16,7 @@ pub struct PluginConfig {
 }
 
 impl PluginConfig {
-    /// The resolver that is used where none is named: the header `X-Tenant-ID`.
+    /// The default resolver: the header `X-Tenant-ID`.
     pub fn default_resolver() -> Self {
         Self {
             type_name: "header".to_owned(),
@@ -29,8 +29,8 @@ impl PluginConfig {
         &self.type_name
     }
 
-    /// The whole mapping, as [`Registry::build_resolver`] and [`Registry::build_provider`] take it. Nothing of it may be
-    /// printed.
+    /// The whole mapping, as [`Registry::build_resolver`] and [`Registry::build_provider`] take it.
+    /// Nothing of it may be printed.
     pub fn mapping(&self) -> Value {
         self.mapping.expose().clone()
     }
@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for PluginConfig {
     }
 }
 
-/// Which keys there are depends on the registry; [`schema`](super::schema()) puts them in its place.
+/// The valid keys depend on the registry; [`schema`](super::schema()) replaces this schema.
 impl JsonSchema for PluginConfig {
     fn inline_schema() -> bool {
         true
@@ -96,7 +96,8 @@ impl Drivers {
         self.0.get(type_name).is_none_or(|settings| settings.enabled)
     }
 
-    /// Every driver of `registry` that is on, with its flat mapping as [`Registry::build_driver`] takes it.
+    /// Every driver of `registry` that is on, with its flat mapping as [`Registry::build_driver`]
+    /// takes it.
     pub fn enabled<'r>(&self, registry: &'r Registry) -> Vec<(&'r str, Value)> {
         registry
             .drivers()

@@ -1,4 +1,4 @@
-//! The JSON Schema of the whole file, put together from the typed sections and from every plugin that is registered.
+//! Builds the JSON Schema of the whole file from the typed sections and all registered plugins.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -10,17 +10,18 @@ use super::{
     tree::{Kind, Node},
 };
 
-/// A plugin that holds others says so in its schema: `{"x-tenantry-plugin": "resolver"}` stands where such a mapping does.
+/// A plugin with other plugins inside marks their places in its schema by `{"x-tenantry-plugin":
+/// "resolver"}`.
 const PLUGIN_KEYWORD: &str = "x-tenantry-plugin";
 
-/// The families whose plugins are chosen by `type`.
+/// The families of plugins that `type` chooses from.
 pub(crate) const FAMILIES: [&str; 2] = ["resolver", "provider"];
 
-/// How many plugins in one list are told apart; no plugin takes as many.
+/// The most plugins in one list with a schema of their own; no plugin has as many.
 const MOST_IN_A_LIST: usize = 64;
 
-/// The JSON Schema (draft 2020-12) of `config.yaml` for the plugins of `registry`. `tenantry schema` prints it, and editors
-/// check and complete with it.
+/// The JSON Schema (draft 2020-12) of `config.yaml` for the plugins of `registry`. `tenantry
+/// schema` prints it, and editors check and complete with it.
 pub fn schema(registry: &Registry) -> Value {
     let mut schema = base();
     let mut definitions = Map::new();
@@ -50,7 +51,7 @@ pub fn schema(registry: &Registry) -> Value {
     schema
 }
 
-/// A file's path may stand in place of the tables; it is read before anything is checked.
+/// Allows a file's path in place of the tables. The file is read before the check.
 fn tables_or_file(schema: &mut Value) {
     let rest = member(schema, "rest").and_then(|rest| member(rest, "tables")).cloned();
     let Some(mut tables) = rest else { return };
@@ -74,7 +75,7 @@ fn definition(family: &str) -> String {
     format!("#/$defs/{family}")
 }
 
-/// Where a plugin holds others, any of their family may stand.
+/// Replaces each mark for an inner plugin by a choice of all plugins of its family.
 fn refer_to_definitions(schema: &mut Value) {
     if let Some(family) = held_family(schema) {
         *schema = json!({"$ref": definition(family)});
@@ -92,8 +93,8 @@ fn held_family(schema: &Value) -> Option<&'static str> {
     FAMILIES.into_iter().find(|known| *known == family)
 }
 
-/// The schema as it holds for one configuration: of each family's plugins only the one that its `type` chooses, so that a
-/// fault is told of that plugin's keys rather than of a choice that failed.
+/// The schema for one configuration, with only the plugin that `type` chooses in each family. A
+/// fault then names that plugin's key, and not a failed choice between all plugins.
 pub(crate) fn for_configuration(registry: &Registry, root: &Node) -> Value {
     let mut schema = base();
     for family in FAMILIES {
@@ -131,7 +132,8 @@ pub(crate) fn is_built_in(name: &str) -> bool {
         .is_some_and(|sections| sections.get(name).is_some())
 }
 
-/// The schema of the plugin that `mapping` chooses; of those it may choose, where it chooses none.
+/// The schema of the plugin that `mapping` chooses, or of all that it may choose if it chooses
+/// none.
 fn chosen(registry: &Registry, family: &str, mapping: Option<&Node>) -> Value {
     let type_name = mapping.and_then(|node| node.get("type")).and_then(Node::as_text);
     match type_name.and_then(|type_name| plugin(registry, family, type_name)) {
@@ -147,7 +149,8 @@ fn chosen(registry: &Registry, family: &str, mapping: Option<&Node>) -> Value {
     }
 }
 
-/// Does the same for the plugins that a plugin holds. How deep that goes is bounded by how deep a file may be nested.
+/// Does the same for the plugins that a plugin holds. How deep that goes is bounded by how deep a
+/// file may be nested.
 fn choose_within(registry: &Registry, schema: &mut Value, node: Option<&Node>) {
     if let Some(family) = held_family(schema) {
         *schema = chosen(registry, family, node);
@@ -197,7 +200,8 @@ fn types<'r>(registry: &'r Registry, family: &str) -> Vec<&'r str> {
     }
 }
 
-/// The schema of one resolver's or provider's flat mapping, `type` included; `None` where there is no such plugin.
+/// The schema of one resolver's or provider's flat mapping, with `type`; `None` if there is no such
+/// plugin.
 pub(crate) fn plugin(registry: &Registry, family: &str, type_name: &str) -> Option<Value> {
     let (keys, summary) = match family {
         "resolver" => registry
@@ -232,7 +236,7 @@ fn drivers(registry: &Registry) -> Value {
     json!({"type": "object", "additionalProperties": false, "properties": properties})
 }
 
-/// A plugin's schema with one more key in front of its own.
+/// A plugin's schema with an additional first key.
 fn with_key(mut schema: Value, title: &str, key: &str, key_schema: Value, required: bool) -> Value {
     let Some(members) = schema.as_object_mut() else {
         return schema;
@@ -254,7 +258,7 @@ fn with_key(mut schema: Value, title: &str, key: &str, key_schema: Value, requir
     schema
 }
 
-/// Puts `inner` where the key at `path` is described, with the description and default that were there.
+/// Replaces the schema of the key at `path` by `inner`, but keeps its description and default.
 fn put(schema: &mut Value, path: &[&str], mut inner: Value) {
     let found = path
         .iter()
@@ -269,7 +273,7 @@ fn put(schema: &mut Value, path: &[&str], mut inner: Value) {
     }
 }
 
-/// What a schema says of the member `key` of a mapping.
+/// The schema of the member `key` of a mapping.
 pub(crate) fn member<'s>(schema: &'s Value, key: &str) -> Option<&'s Value> {
     let property = schema.get("properties").and_then(|known| known.get(key));
     property
@@ -284,7 +288,7 @@ pub(crate) fn keys(schema: &Value) -> Box<dyn Iterator<Item = &str> + '_> {
     Box::new(own.chain(branches(schema).flat_map(keys)))
 }
 
-/// What a schema says of one item of a list.
+/// The schema of one item of a list.
 pub(crate) fn item(schema: &Value, index: usize) -> Option<&Value> {
     let prefix = schema.get("prefixItems").and_then(|each| each.get(index));
     prefix

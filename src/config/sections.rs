@@ -17,14 +17,14 @@ use super::{
     warm_up::WarmUp,
 };
 
-/// Everything that Tenantry is told. Relative paths are taken from the file's folder.
+/// The configuration of Tenantry. Relative paths start from the file's folder.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// What this installation is.
+    /// The name and environment of this installation.
     #[serde(default)]
     pub app: App,
-    /// Where the server listens, and what it allows a request.
+    /// The server's addresses, and its limits for requests.
     #[serde(default)]
     pub server: Server,
     /// Which requests are an operator's.
@@ -32,13 +32,14 @@ pub struct Config {
     pub admin: Admin,
     /// How tenants are found and reached, and what they are allowed.
     pub tenancy: Tenancy,
-    /// Settings per database driver. Every driver that is built in is on unless it says `enabled: false`.
+    /// Settings per database driver. Every driver that is built in is on unless it says `enabled:
+    /// false`.
     #[serde(default)]
     pub drivers: Drivers,
     /// What is applied to tenants' databases.
     #[serde(default)]
     pub migrations: Migrations,
-    /// Declared tables as a REST API; without it there is none.
+    /// Declared tables as a REST API. If this is absent, no table is served.
     pub rest: Option<Rest>,
     /// What is logged, and how.
     #[serde(default)]
@@ -61,10 +62,12 @@ pub struct Rest {
     /// The most rows of one answer.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_rows: u64,
-    /// The claim of a verified token that names the role; dots go deeper. Requests without it have the role `anon`.
+    /// The claim of a verified token that names the role; dots go deeper. Requests without it have
+    /// the role `anon`.
     #[schemars(length(min = 1))]
     pub role_claim: String,
-    /// The tables by their names in URLs, or the path of a file whose key `tables` holds them. Nothing else is served.
+    /// The tables by their names in URLs, or the path of a file with the key `tables`. No other
+    /// table is served.
     pub tables: Tables,
 }
 
@@ -79,7 +82,7 @@ impl Default for Rest {
     }
 }
 
-/// What this installation is.
+/// The name and environment of this installation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct App {
@@ -100,13 +103,13 @@ impl Default for App {
     }
 }
 
-/// Where the server listens, and what it allows a request.
+/// The server's addresses, and its limits for requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     /// The address and port it listens on.
     pub listen: ListenAddress,
-    /// A second address and port; where it is set, operator routes answer there and nowhere else.
+    /// A second address and port. If it is set, operator routes answer only there.
     pub admin_listen: Option<ListenAddress>,
     /// How long a request may take; one that takes longer is answered 504 `request_timeout`.
     pub request_timeout: HumanDuration,
@@ -114,10 +117,10 @@ pub struct Server {
     pub body_limit: ByteSize,
     /// How long running requests may take to end after SIGTERM.
     pub shutdown_grace: HumanDuration,
-    /// The networks of proxies that are trusted, such as `10.0.0.0/8`; a single address stands for itself.
+    /// The networks or single addresses of trusted proxies, such as `10.0.0.0/8`.
     pub trusted_proxies: Vec<Network>,
-    /// The header in which a trusted proxy writes the host that the client asked for. It must be the one that the proxy overwrites:
-    /// a client can send the others through it.
+    /// The header in which a trusted proxy writes the host that the client asked for. It must be
+    /// the one that the proxy overwrites: a client can send the others through it.
     pub forwarded: Forwarded,
     /// Serves HTTPS with this certificate; `null` for plain HTTP.
     pub tls: Option<ServerTls>,
@@ -168,13 +171,15 @@ impl From<Forwarded> for ForwardedHeader {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerLimits {
-    /// The most connections that each listener serves at once; more of them wait until one ends. `null` for no limit.
+    /// The most connections that each listener serves at once; more of them wait until one ends.
+    /// `null` for no limit.
     #[schemars(range(min = 1))]
     pub connections: Option<usize>,
-    /// How long the head of a request may take to arrive, and before the first one the TLS handshake. A connection whose client is
-    /// slower is closed.
+    /// How long the head of a request may take to arrive, and before the first one the TLS
+    /// handshake. A connection whose client is slower is closed.
     pub head_timeout: HumanDuration,
-    /// The most requests that run at once on one HTTP/2 connection; a client sends more of them later.
+    /// The most requests that run at once on one HTTP/2 connection; a client sends more of them
+    /// later.
     #[schemars(range(min = 1))]
     pub streams: u32,
 }
@@ -204,12 +209,14 @@ pub struct ServerTls {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// The token that makes a request an operator's: at least 16 characters, all of them visible ASCII. Empty for none.
+    /// The token that makes a request an operator's: at least 16 characters, all of them visible
+    /// ASCII. Empty for none.
     #[serde(deserialize_with = "token")]
     #[schemars(with = "Option<String>", extend("format" = "admin-token"))]
     pub token: Option<SecretString>,
-    /// Whether, if there is no token, a local request is an operator's: one from a loopback address whose `Host` and `Origin` are
-    /// local too, and that no proxy has forwarded. If this is `false` and there is no token, there are no operators.
+    /// Whether, if there is no token, a local request is an operator's: one from a loopback
+    /// address, with a local `Host` and `Origin`, that no proxy has forwarded. If this is `false`
+    /// and there is no token, there are no operators.
     pub loopback: bool,
 }
 
@@ -231,9 +238,9 @@ fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretStri
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tenancy {
-    /// A regular expression that a whole tenant id must match. Whatever it says, an id has at most 64 bytes and holds no `/`,
-    /// `.`, `%`, `\`, white space, control or non-ASCII character. `null` for
-    /// `^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$`.
+    /// A regular expression that a whole tenant id must match. Whatever it says, an id has at most
+    /// 64 bytes and holds no `/`, `.`, `%`, `\`, white space, control or non-ASCII character.
+    /// `null` for `^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$`.
     #[serde(default)]
     pub id_pattern: Option<IdPattern>,
     /// Finds the tenant of a request. `type` chooses the plugin, the other keys are that plugin's.
@@ -241,17 +248,18 @@ pub struct Tenancy {
     pub resolver: PluginConfig,
     /// Holds the tenants' secrets. `type` chooses the plugin, the other keys are that plugin's.
     pub provider: PluginConfig,
-    /// How long secrets are kept, and what happens when they cannot be had.
+    /// How long secrets are cached, and what happens when they cannot be read.
     #[serde(default)]
     pub secrets: SecretsSettings,
     /// How many databases and connections are open at once, and for how long.
     #[serde(default)]
     pub pools: PoolsSettings,
-    /// Whose pools are opened in small batches after the start, before a request asks for them: `none`, `all`, or a list of
-    /// tenant ids. Readiness does not wait for it.
+    /// The tenants with pools that are opened after the start, before a request needs them: `none`,
+    /// `all`, or a list of tenant ids. They are opened in small batches, and readiness does not
+    /// wait for them.
     #[serde(default)]
     pub warm_up: WarmUp,
-    /// What one tenant may ask for at once.
+    /// The limits of one tenant.
     #[serde(default)]
     pub limits: LimitsSettings,
 }
@@ -277,17 +285,19 @@ impl Tenancy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Migrations {
-    /// The folder that holds `<driver>/NNNN_name.sql`; `null` for the migrations inside the program.
+    /// The folder that holds `<driver>/NNNN_name.sql`; `null` for the migrations inside the
+    /// program.
     pub dir: Option<PathBuf>,
-    /// Whether they are applied when a tenant's database is first connected to, and not only by `tenantry migrate`.
+    /// Whether they are applied when a tenant's database is first connected to, and not only by
+    /// `tenantry migrate`.
     pub on_connect: bool,
     /// Whether sample rows are written as well.
     pub sample_data: bool,
-    /// How long the migrations of one tenant may take on its first connection. Requests do not wait for them that long: they get 503
-    /// `tenant_migrating` meanwhile.
+    /// How long the migrations of one tenant may take on its first connection. Requests do not wait
+    /// for them that long: they get 503 `tenant_migrating` meanwhile.
     pub timeout: HumanDuration,
-    /// The lowest version that is served, such as `"0004"`: requests of a tenant below it are answered 503 `tenant_schema_behind`.
-    /// `null` to serve every tenant.
+    /// The lowest version that is served, such as `"0004"`: requests of a tenant below it are
+    /// answered 503 `tenant_schema_behind`. `null` to serve every tenant.
     #[schemars(regex(pattern = "^[0-9]+$"))]
     pub require: Option<String>,
     /// A file to which `tenantry migrate` appends what it does, as lines of JSON; `null` for none.
@@ -311,8 +321,8 @@ impl Default for Migrations {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logging {
-    /// The least level that is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`; also per part of the program, such as
-    /// `info,tenantry_core=debug`.
+    /// The least level that is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`; also per
+    /// part of the program, such as `info,tenantry_core=debug`.
     pub level: LogFilter,
     /// Lines for people or for machines.
     pub format: LogFormat,
@@ -364,7 +374,7 @@ impl Default for Service {
     }
 }
 
-/// Which traces are sent, and where.
+/// Which traces are sent, and to which endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Trace {
@@ -393,7 +403,8 @@ impl Default for Trace {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sample {
-    /// The fraction of traces that is sent, from 0 to 1; a trace that a caller began follows the caller's choice.
+    /// The fraction of traces that is sent, from 0 to 1; a trace that a caller began follows the
+    /// caller's choice.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub rate: f64,
 }
@@ -404,7 +415,7 @@ impl Default for Sample {
     }
 }
 
-/// How metrics are sent, and where.
+/// How metrics are sent, and to which endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {

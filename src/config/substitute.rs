@@ -1,8 +1,9 @@
 //! `${VAR}` and `${VAR:-default}` in values.
 //!
-//! They are replaced after the YAML was read, so a variable can hold any text without being taken for YAML. `${VAR:-default}` is
-//! the default where the variable is not set or empty; the default may hold such references itself. `$${` stands for
-//! `${` as text; any other `$` is a plain character. Keys are left alone.
+//! They are replaced after the YAML is parsed, so a variable may contain any text.
+//! `${VAR:-default}` is the default if the variable is not set or empty; the default may contain
+//! references too. `$${` is the text `${`; any other `$` is a plain character. Keys are not
+//! changed.
 
 use super::{
     environment::Environment,
@@ -13,7 +14,8 @@ use super::{
 /// How deep defaults may hold references.
 const MOST_NESTED: usize = 8;
 
-/// Replaces every reference in the values of `node`; a value that had one is read as what the schema expects there.
+/// Replaces every reference in the values of `node`; a value that had one is read as what the
+/// schema expects there.
 pub(crate) fn substitute(node: &mut Node, path: &[Step], environment: &Environment) {
     match &mut node.kind {
         Kind::Text(text) if text.contains("${") => match expand(text, environment, MOST_NESTED) {
@@ -71,7 +73,7 @@ fn expand(text: &str, environment: &Environment, depth: usize) -> Result<Expande
     Ok(expanded)
 }
 
-/// Where the brace that was open before `text` is closed.
+/// The position of the brace that closes the one before `text`.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 1_usize;
     text.char_indices().find_map(|(index, c)| {
@@ -101,7 +103,7 @@ fn reference(inside: &str, environment: &Environment, depth: usize) -> Result<St
     match (value, default) {
         (Some(value), None) => Ok(value.to_owned()),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value.to_owned()),
-        (_, Some(_)) if depth == 0 => Err(format!("the default of `{name}` holds references nested too deep")),
+        (_, Some(_)) if depth == 0 => Err(format!("the default of `{name}` contains references nested too deep")),
         (_, Some(default)) => Ok(expand(default, environment, depth - 1)?.text),
         (None, None) => Err(format!(
             "environment variable `{name}` is not set, and there is no default"

@@ -1,4 +1,4 @@
-//! `rest.tables` in a file of its own.
+//! `rest.tables` in a separate file.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ use super::{
 /// The key of the file.
 const KEY: &str = "tables";
 
-/// Puts the tables of a file where the configuration names that file. They know their lines in it.
+/// Replaces the name of a tables file by the tables in it. They keep their lines in that file.
 pub(crate) fn include(root: &mut Node, base_dir: &Path, faults: &mut Vec<Fault>) {
     let path = ["rest", "tables"];
     let Some(node) = root.at_mut(&path) else { return };
@@ -36,7 +36,7 @@ pub(crate) fn include(root: &mut Node, base_dir: &Path, faults: &mut Vec<Fault>)
     }
 }
 
-/// The tables of a file by itself, checked as those of a configuration are.
+/// Reads and checks the tables of a separate file like those of a configuration.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -67,7 +67,7 @@ struct TablesFile {
     tables: Tables,
 }
 
-/// Reads a file; `None` if its own faults were told.
+/// Reads a file; `None` if it has faults, which are added to `faults`.
 fn tables(name: &str, base_dir: &Path, steps: &[Step], faults: &mut Vec<Fault>) -> Result<Option<Node>, String> {
     let text = read(&base_dir.join(name)).map_err(|error| format!("the file cannot be read: {error}"))?;
     let file: Arc<str> = name.into();

@@ -1,4 +1,4 @@
-//! The configuration as a tree in which every key and every value knows where it was written.
+//! The configuration as a tree; every key and every value has the place at which it was written.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Number, Value};
 
 use super::fault::{Fault, Place, Step};
 
-/// A value and where it was written.
+/// A value and its place.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) place: Place,
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Loose(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
-    /// What could not be read; whoever overrides it need not mind.
+    /// A value that could not be read. It does not matter if the environment overrides it.
     Broken(Box<Fault>),
 }
 
@@ -177,7 +177,7 @@ impl Node {
     }
 }
 
-/// Where everything was written.
+/// The places of all keys and values.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     key: Place,
@@ -186,13 +186,15 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Where the value of `path` was written; of what is not there, the key that should hold it.
+    /// The place of the value of `path`; for a missing value, the place of the key that should
+    /// contain it.
     pub(crate) fn value(&self, path: &[Step]) -> Place {
         self.find(path)
             .map_or_else(|outer| outer.key.clone(), |found| found.value.clone())
     }
 
-    /// Where the key of `path` was written; of what is not there, the key that should hold it.
+    /// The place of the key of `path`; for a missing key, the place of the key that should contain
+    /// it.
     pub(crate) fn key(&self, path: &[Step]) -> Place {
         match self.find(path) {
             Ok(found) | Err(found) => found.key.clone(),
@@ -204,7 +206,7 @@ impl Places {
         self.find(path).is_ok()
     }
 
-    /// `path` as steps: a number is an index where there is a list.
+    /// `path` as steps; a number is an index if there is a list.
     pub(crate) fn steps(&self, path: &[&str]) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::with_capacity(path.len());
         for text in path {

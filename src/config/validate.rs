@@ -1,4 +1,4 @@
-//! Checks the configuration against its schema and tells each fault in words that hold no value.
+//! Checks the configuration against its schema. Each fault is described without repeating a value.
 
 use std::fmt;
 
@@ -68,7 +68,8 @@ impl Checker<'_> {
                 let name = property.as_str().unwrap_or_default();
                 let path = below(&path, name);
                 let mut fault = Fault::new(self.places.key(&path), &path, "is missing");
-                // Which keys there may be depends on `type`, so one that is misspelt is not told as unknown.
+                // The valid keys depend on `type`, so a misspelt `type` is not reported as an
+                // unknown key.
                 let mut written = error
                     .instance()
                     .as_object()
@@ -108,8 +109,8 @@ impl Checker<'_> {
         bare && outer.is_some_and(|outer| takes_duration(outer) || schema::branches(outer).any(takes_duration))
     }
 
-    /// A choice that failed is told as the branch that was meant: one of several constants, or the only branch whose type
-    /// fits, or the one with the fewest faults.
+    /// Reports a failed choice by the branch that was probably meant: one of several constants, the
+    /// only branch with a fitting type, or the branch with the fewest faults.
     fn tell_choice(&self, error: &ValidationError<'_>, context: &[Branch], path: &[Step], faults: &mut Vec<Fault>) {
         let of_type = |branch: &&Branch| !branch.iter().any(|inner| is_type_of(inner, error));
         let fitting: Vec<&Branch> = context.iter().filter(of_type).collect();
@@ -129,11 +130,11 @@ impl Checker<'_> {
                 let message = type_message(&refused_types(error, context), error.instance());
                 faults.push(self.wrong_value(path, message));
             }
-            _ => faults.push(self.wrong_value(path, "fits none of the forms that are allowed".to_owned())),
+            _ => faults.push(self.wrong_value(path, "matches none of the allowed forms".to_owned())),
         }
     }
 
-    /// A value that is none of `options`, nor of one of `types`.
+    /// The message for a value that is none of `options` and of none of `types`.
     fn wrong_choice<'v>(
         &self,
         error: &ValidationError<'_>,
@@ -150,7 +151,7 @@ impl Checker<'_> {
                 .map(|name| TypeName(*name).to_string()),
         );
         let message = match shown.as_slice() {
-            [] => "there is nothing it could be".to_owned(),
+            [] => "no value is valid here".to_owned(),
             [only] => format!("must be {only}"),
             several => format!("must be one of {}", several.join(", ")),
         };
@@ -165,7 +166,7 @@ impl Checker<'_> {
         Fault::new(self.places.value(path), path, message)
     }
 
-    /// The steps of a JSON pointer; whether a number is an index or a key, only the tree can tell.
+    /// The steps of a JSON pointer. The tree decides whether a number is an index or a key.
     fn path(&self, pointer: &str) -> Vec<Step> {
         let mut node = Some(self.root);
         let mut path = Vec::new();
@@ -184,7 +185,7 @@ impl Checker<'_> {
         path
     }
 
-    /// The keys of the mapping whose schema holds the keyword at `pointer`.
+    /// The valid keys of the mapping that the keyword at `pointer` belongs to.
     fn known_keys(&self, pointer: &str) -> Vec<&str> {
         let mapping = pointer
             .rsplit_once('/')
@@ -249,11 +250,11 @@ fn words(error: &ValidationError<'_>) -> String {
         Wrong::MaxItems { limit } => format!("must have at most {}", plural(limit, "item")),
         Wrong::MinProperties { limit } => format!("must have at least {}", plural(limit, "key")),
         Wrong::MaxProperties { limit } => format!("must have at most {}", plural(limit, "key")),
-        Wrong::UniqueItems => "holds the same item twice".to_owned(),
+        Wrong::UniqueItems => "contains the same item twice".to_owned(),
         Wrong::Pattern { pattern } if is_duration(pattern) => "is not a duration such as `30m` or `200ms`".to_owned(),
         Wrong::Pattern { pattern } => format!("does not match `{pattern}`"),
         Wrong::PropertyNames { error } => format!("a key in it {}", words(error)),
-        Wrong::OneOfMultipleValid { .. } => "fits more than one of the forms that are allowed".to_owned(),
+        Wrong::OneOfMultipleValid { .. } => "matches more than one of the allowed forms".to_owned(),
         Wrong::Format { format } => match FORMS.iter().find(|form| form.name == format) {
             Some(form) => form.message.to_owned(),
             None => format!("is not of the form `{format}`"),
@@ -262,7 +263,7 @@ fn words(error: &ValidationError<'_>) -> String {
     }
 }
 
-/// Whether `pattern` is the one of durations, whose meaning is easier told than read.
+/// Whether `pattern` is that of durations; the message then explains it in words.
 fn is_duration(pattern: &str) -> bool {
     let duration = SchemaGenerator::default().into_root_schema_for::<HumanDuration>();
     duration.get("pattern").and_then(Value::as_str) == Some(pattern)
@@ -276,7 +277,7 @@ fn expected_types(kind: &TypeKind) -> Vec<JsonType> {
 }
 
 fn type_message(expected: &[JsonType], found: &Value) -> String {
-    // That nothing is allowed as well is no help to whoever wrote something.
+    // "or null" is no help for a value that is present.
     let told = expected
         .iter()
         .filter(|name| expected.len() == 1 || **name != JsonType::Null);

@@ -1,5 +1,6 @@
-//! The values that have a form of their own. Each is a [`format`](Form) in the schema, checked by the same function that reads it,
-//! so that all faults of a file are found before any of it is read.
+//! The values that have a form of their own. Each is a [`format`](Form) in the schema, checked by
+//! the same function that reads it, so that all faults of a file are found before any of it is
+//! read.
 
 use std::{
     borrow::Cow,
@@ -14,7 +15,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tenantry_core::{ByteSize, TenantIdPattern};
 
-/// The form of a text: its name in the schema's `format`, its check, and what to say of a text that is not of it.
+/// The form of a text: its name in the schema's `format`, its check, and what to say of a text that
+/// is not of it.
 pub(crate) struct Form {
     pub(crate) name: &'static str,
     pub(crate) check: fn(&str) -> bool,
@@ -69,7 +71,7 @@ pub struct NotOfForm(&'static str);
 impl NotOfForm {
     fn new(form: &str) -> Self {
         let known = FORMS.iter().find(|known| known.name == form);
-        Self(known.map_or("has not the form it should have", |known| known.message))
+        Self(known.map_or("has the wrong form", |known| known.message))
     }
 }
 
@@ -155,7 +157,7 @@ impl fmt::Display for ListenAddress {
 
 text_form!(ListenAddress, {"type": "string", "format": "listen-address"});
 
-/// An IP network; a single address stands for itself.
+/// An IP network or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(pub IpNet);
 
@@ -177,7 +179,7 @@ impl fmt::Display for Network {
 
 text_form!(Network, {"type": "string", "format": "ip-network"});
 
-/// Where traces or metrics go.
+/// The destination of traces or metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// The program's own output.
@@ -224,12 +226,13 @@ impl fmt::Display for Endpoint {
 
 text_form!(Endpoint, {"type": "string", "format": "otlp-endpoint"});
 
-/// Which log lines are kept: a level, and others for parts of the program, in the form of `tracing_subscriber`'s `Targets`.
+/// Which log lines are written: a level, and other levels for parts of the program, in the form of
+/// `tracing_subscriber`'s `Targets`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(String);
 
 impl LogFilter {
-    /// The filter as text, in lower case where it is a single level.
+    /// The filter as text, in lower case if it is a single level.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -253,7 +256,8 @@ impl FromStr for LogFilter {
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-');
             !word.is_empty() && word.chars().all(plain)
         };
-        // Without the check for levels, a misspelled level would be taken for the name of a part of the program.
+        // Without the check for levels, a misspelled level would be taken for the name of a part of
+        // the program.
         let fits = text
             .split(',')
             .map(str::trim)

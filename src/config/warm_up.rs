@@ -5,10 +5,10 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Whose pools are opened before a request asks for them.
+/// The tenants with pools that are opened before a request needs them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum WarmUp {
-    /// Nobody's.
+    /// No tenant.
     #[default]
     None,
     /// Those of every tenant the provider lists.

@@ -1,4 +1,5 @@
-//! Reads YAML into the tree. The parser's own messages and snippets would print values, so none of them is shown as it is.
+//! Reads YAML into the tree. The parser's messages and snippets repeat values, so they are never
+//! shown unchanged.
 
 use std::{
     cell::RefCell,
@@ -21,8 +22,8 @@ use super::{
     tree::{Entry, Kind, Node},
 };
 
-/// Reads one YAML document. `place` is what it comes from: in a file each node gets its line and column, in a variable the
-/// variable is the place of all. Every duplicate key is reported.
+/// Reads one YAML document. `place` is what it comes from: in a file each node gets its line and
+/// column, in a variable the variable is the place of all. Every duplicate key is reported.
 pub(crate) fn parse(text: &str, place: &Place, path: &[Step], faults: &mut Vec<Fault>) -> Option<Node> {
     let read: Result<Option<Spanned<Raw>>, YamlError> = serde_saphyr::from_str_with_options(text, options());
     match read {
@@ -55,7 +56,7 @@ fn options() -> Options {
             max_total_replayed_events: 100_000,
             max_replay_stack_depth: 16,
         },
-        // Forwarded rather than refused, so that every one of them is told.
+        // Passed through instead of refused, so that every one of them is reported.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
@@ -67,17 +68,17 @@ fn options() -> Options {
     }
 }
 
-/// What is wrong, less what the parser would repeat of the text.
+/// The parser's message without the parts that repeat the text.
 fn yaml_message(error: &YamlError) -> String {
     let detail = match error.without_snippet() {
         YamlError::AliasError { error, .. } => return yaml_message(error),
         // The scanner's own messages repeat no more than a single character.
         YamlError::ExternalMessage { .. } => error.render_with_formatter(&UserMessageFormatter),
         YamlError::Eof { .. } => "it ends too early".to_owned(),
-        YamlError::MultipleDocuments { .. } => "it holds more than one document".to_owned(),
-        YamlError::UnknownAnchor { .. } => "an alias names an anchor that is not there".to_owned(),
+        YamlError::MultipleDocuments { .. } => "it contains more than one document".to_owned(),
+        YamlError::UnknownAnchor { .. } => "an alias names an unknown anchor".to_owned(),
         YamlError::MergeValueNotMapOrSeqOfMaps { .. } => "`<<` merges what is no mapping".to_owned(),
-        YamlError::RecursiveReferencesRequireWeakTypes { .. } => "an alias holds itself".to_owned(),
+        YamlError::RecursiveReferencesRequireWeakTypes { .. } => "an alias contains itself".to_owned(),
         YamlError::NonFiniteFloat { .. } => "a number is not finite".to_owned(),
         YamlError::UnsupportedTag { .. } => "a tag is not known".to_owned(),
         YamlError::Budget { .. }
@@ -87,7 +88,7 @@ fn yaml_message(error: &YamlError) -> String {
         YamlError::Unexpected { expected, .. } => format!("expected {expected}"),
         _ => return "is not valid YAML".to_owned(),
     };
-    // The place is told in front of the message.
+    // The place comes before the message, so it is removed from the message.
     let detail = detail.split(" at line ").next().unwrap_or(&detail);
     format!("is not valid YAML: {detail}")
 }

@@ -27,8 +27,8 @@ struct Foreign {
     failed: Option<String>,
 }
 
-/// Checks that a database has these files. Unless they may have been applied `by_hand`, another tool's
-/// table must say so.
+/// Checks that a database has these files. Unless they may have been applied `by_hand`, another
+/// tool's table must say so.
 pub(super) async fn check(
     driver: &dyn DatabaseDriver,
     connection: &mut dyn Connection,
@@ -130,7 +130,8 @@ impl Foreign {
     fn of_flyway(rows: Vec<[Option<String>; 3]>) -> Self {
         let mut foreign = Self::of("Flyway", "flyway_schema_history");
         for [version, kind, success] in rows {
-            // A repeatable file has no version, and neither has the row that says that a schema was made.
+            // A repeatable file has no version, and neither has the row that says that a schema was
+            // made.
             let Some(version) = version else {
                 continue;
             };

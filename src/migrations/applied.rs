@@ -1,7 +1,7 @@
 //! The table of what was applied.
 //!
-//! A file that runs outside a transaction has a row from its first statement on. Until its end the row
-//! holds how far it got in place of the checksum.
+//! A file that runs outside a transaction has a row from its first statement on. Until its end the
+//! row holds how far it got in place of the checksum.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,7 +13,7 @@ use tenantry_core::{Connection, DatabaseDriver, DatabaseError, DatabaseErrorKind
 
 use super::{TABLE, error::MigrationError, files::Migration};
 
-/// What the table says of one file.
+/// The table's record of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Recorded {
     /// It was applied; this was its checksum.
@@ -58,7 +58,8 @@ impl Recorded {
     }
 }
 
-/// What was applied, by version. A version without a file is one of a newer program, and is left alone.
+/// What was applied, by version. A version without a file is one of a newer program, and is left
+/// alone.
 #[derive(Debug, Default)]
 pub(super) struct Applied(pub(super) BTreeMap<i64, Row>);
 
@@ -192,7 +193,7 @@ impl Record {
         connection.execute(&driver.backend().build(&insert)).await.map(drop)
     }
 
-    /// Changes the row of a file, if it is as it was left; `None` for however it is.
+    /// Changes the row of a file if it has the expected state; `None` expects any state.
     pub(super) async fn update(
         &self,
         driver: &dyn DatabaseDriver,

@@ -10,7 +10,8 @@ use super::{TABLE, text::DIRECTIVE};
 /// How long an instance waits for another one that migrates the same database.
 pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Why a database could not be made ready. The connection is to be closed then: it may still hold the lock.
+/// Why a database could not be made ready. The connection is to be closed then: it may still hold
+/// the lock.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// There is no folder for this kind of database.
@@ -27,7 +28,8 @@ pub enum MigrationError {
         /// Which one.
         name: String,
     },
-    /// The statements that an earlier run has applied of a file are not those that it begins with now.
+    /// The statements that an earlier run has applied of a file are not those that it begins with
+    /// now.
     #[error(
         "the migration `{name}` was changed in its first {statements} statements, which an earlier run has applied; \
          undo that change"
@@ -38,12 +40,12 @@ pub enum MigrationError {
         /// How many of its statements were applied.
         statements: usize,
     },
-    /// A file cannot be run as it is. Nothing of it was.
+    /// A file cannot be run. None of its statements was executed.
     #[error("the migration `{name}` cannot be run: {fault}")]
     Refused {
         /// Which one.
         name: String,
-        /// What is wrong, and where.
+        /// The fault and its line.
         fault: ScriptFault,
     },
     /// A file's SQL failed.
@@ -74,7 +76,7 @@ pub enum MigrationError {
     /// What was applied cannot be read or written down.
     #[error("the table `{TABLE}` cannot be used")]
     Table(#[source] DatabaseError),
-    /// The table of what was applied is not as it was made.
+    /// The table of applied files was changed.
     #[error("the table `{TABLE}` cannot be read")]
     Unreadable(#[source] DbErr),
     /// A database does not show that it has what is to be recorded as applied.
@@ -83,7 +85,7 @@ pub enum MigrationError {
         /// What is missing.
         reason: String,
     },
-    /// What a database is made of cannot be read.
+    /// The structure of a database cannot be read.
     #[error("what the database is made of cannot be read")]
     Structure(#[source] DatabaseError),
     /// The session that a file ran in could not be replaced by a new one.
@@ -128,7 +130,7 @@ impl MigrationError {
     }
 }
 
-/// Where a file failed.
+/// The place at which a file failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// At a statement.
@@ -167,10 +169,10 @@ pub enum Aftermath {
     },
     /// Each statement before the one that failed is kept.
     Kept {
-        /// The line with which the next run goes on; `None` if that could not be recorded.
+        /// The line at which the next run continues; `None` if that could not be recorded.
         resumes_at: Option<usize>,
-        /// An earlier run was cut off in the middle of the statement that failed, which may have taken
-        /// effect then.
+        /// An earlier run was cut off in the middle of the statement that failed, which may have
+        /// taken effect then.
         in_doubt: bool,
         /// Statements that remove what the failed one has left.
         remove: Vec<String>,

@@ -1,8 +1,8 @@
-//! Which file failed in a database when it was tried last.
+//! Remembers which file failed last in a database.
 //!
-//! A file that ran in a transaction leaves nothing in the table of what was applied. A view that returns
-//! its name remembers it: it is no table that a dump would hold or a program would list. It is removed
-//! once everything was applied.
+//! A file that failed in a transaction leaves no row in the table of applied files. So a view that
+//! returns its name records it. A view, unlike a table, does not appear in dumps of data or in
+//! lists of tables. It is removed once everything was applied.
 
 use sea_orm::{DbErr, Statement};
 use tenantry_core::{Connection, DatabaseDriver, DatabaseError, TenantId};
@@ -11,8 +11,8 @@ use super::{applied::is_missing_table, error::MigrationError, run::Run};
 
 const VIEW: &str = "tenantry_migration_failure";
 
-/// Remembers the file that an error is about. If that is not possible, the report of the run is the only
-/// one.
+/// Remembers the file that an error is about. If that is not possible, the report of the run is the
+/// only one.
 pub(super) async fn note(run: &mut Run<'_>, error: &MigrationError) {
     let Some(name) = error.file() else {
         return;

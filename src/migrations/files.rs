@@ -14,7 +14,7 @@ use name::FileName;
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
-/// Files whose name begins so hold sample rows.
+/// The beginning of the names of files with sample rows.
 const SAMPLE: &str = "sample_";
 
 /// What a file of sample rows may say in place of the tenant's name.
@@ -114,13 +114,14 @@ impl Migration {
         self.checksum == checksum || self.same.iter().any(|same| same == checksum)
     }
 
-    /// The script, as it is written.
+    /// The script's text, unchanged.
     pub(super) fn text(&self) -> &str {
         &self.sql
     }
 
-    /// The script to run for this tenant. In sample rows `{{tenant}}` is the tenant's name, whatever is not a letter or a digit
-    /// being a hyphen, so that it is safe in a text and good in a host name.
+    /// The script to run for this tenant. In sample rows `{{tenant}}` is the tenant's name,
+    /// whatever is not a letter or a digit being a hyphen, so that it is safe in a text and good in
+    /// a host name.
     pub(super) fn script(&self, tenant: &TenantId) -> String {
         if !self.sample {
             return self.sql.clone();
@@ -191,7 +192,8 @@ impl Files {
         Ok(files)
     }
 
-    /// Adds a file; one that is no SQL, such as a README, or that undoes another one is passed over.
+    /// Adds a file. Files that are not SQL, such as a README, and files that undo another one are
+    /// skipped.
     fn add(
         &mut self,
         dialect: &str,
@@ -219,7 +221,7 @@ impl Files {
         self.0.values().flat_map(BTreeMap::values)
     }
 
-    /// The files for one kind of database, in order; `None` where there is no folder for it.
+    /// The files for one kind of database, in order; `None` if there is no folder for it.
     pub(super) fn of(&self, dialect: &str) -> Option<impl Iterator<Item = &Migration>> {
         self.0.get(dialect).map(BTreeMap::values)
     }

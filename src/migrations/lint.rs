@@ -1,5 +1,5 @@
-//! Warns of statements that keep a tenant's requests waiting while a large table is rewritten, checked or
-//! indexed, and shows the better form. Nothing is refused: a table may be small.
+//! Warns of statements that keep a tenant's requests waiting while a large table is rewritten,
+//! checked or indexed, and shows the better form. Nothing is refused: a table may be small.
 
 use sqlparser::{
     ast::{
@@ -24,7 +24,7 @@ pub struct Warning {
     pub text: String,
 }
 
-/// Functions whose value differs from row to row, so that a default of them is written into every row.
+/// Functions with another value for each row: a default with one of them is written into every row.
 const VOLATILE: [&str; 7] = [
     "clock_timestamp",
     "gen_random_uuid",

@@ -15,7 +15,7 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// How long a file is tried again whose tables are in use.
+/// How long a file is retried while its tables are in use.
 const TABLE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long a run that no lock shows may be without progress before it counts as cut off.
@@ -77,9 +77,9 @@ impl Run<'_> {
         Ok(one == Some(1))
     }
 
-    /// Whether another instance may be at the file outside a transaction. Only a session's lock shows
-    /// it; without one, the instance counts as gone if it has made no progress for a while and the
-    /// server runs no statement of it.
+    /// Whether another instance may be at the file outside a transaction. Only a session's lock
+    /// shows it; without one, the instance counts as gone if it has made no progress for a while
+    /// and the server runs no statement of it.
     pub(super) async fn may_be_running(
         &mut self,
         lock: &MigrationLock,

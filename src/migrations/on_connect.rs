@@ -1,5 +1,5 @@
-//! What comes before the first use of a tenant's database: its files are applied, and its version is
-//! checked.
+//! What comes before the first use of a tenant's database: its files are applied, and its version
+//! is checked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use tenantry_core::{
 
 use super::{Choice, Database, MigrationError, Migrations, Report, State};
 
-/// Applies migrations on a tenant's first connection, and lets no database be served that is below a
-/// version.
+/// Applies migrations on a tenant's first connection, and lets no database be served that is below
+/// a version.
 pub struct MigrationsOnConnect {
     migrations: Arc<Migrations>,
     is_applying: bool,
@@ -35,8 +35,8 @@ struct Required {
 }
 
 impl MigrationsOnConnect {
-    /// Those files, with or without sample rows. Unless `is_applying`, databases are only looked at, and
-    /// that only if a version is required or a health check asks.
+    /// Those files, with or without sample rows. Unless `is_applying`, databases are only looked
+    /// at, and that only if a version is required or a health check asks.
     pub fn new(migrations: Arc<Migrations>, is_applying: bool, sample_data: bool) -> Self {
         let choice = Choice { sample_data, to: None };
         Self {

@@ -1,7 +1,7 @@
 //! Applies the files to one database, one after another.
 //!
-//! Each file runs in a session of its own: a setting that it makes, or a lock that it takes, reaches
-//! neither the next file nor a request that uses the connection afterwards.
+//! Each file runs in a session of its own: a setting that it makes, or a lock that it takes,
+//! reaches neither the next file nor a request that uses the connection afterwards.
 
 use sea_orm::TransactionOptions;
 use tenantry_core::{
@@ -189,8 +189,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Records the file and runs it, in the transaction that is open. The record comes first: after the
-    /// file the session may have other settings.
+    /// Records the file and runs it, in the transaction that is open. The record comes first: after
+    /// the file the session may have other settings.
     async fn in_transaction(
         &mut self,
         lock: &MigrationLock,
@@ -268,8 +268,8 @@ impl<'a> Run<'a> {
     }
 
     /// Whether the database refused a statement because a transaction is open: PostgreSQL's
-    /// active_sql_transaction, invalid_transaction_termination and unsafe_new_enum_value_usage. SQLite has
-    /// no code of its own for it.
+    /// active_sql_transaction, invalid_transaction_termination and unsafe_new_enum_value_usage.
+    /// SQLite has no code of its own for it.
     pub(super) fn needs_no_transaction(&self, error: &DatabaseError, sql: &str) -> bool {
         match self.driver.migration_dialect() {
             "postgresql" => matches!(error.code.as_deref(), Some("25001" | "2D000" | "55P04")),
@@ -288,7 +288,8 @@ impl<'a> Run<'a> {
         renewed.map_err(MigrationError::NotRenewed)
     }
 
-    /// Something failed already, or nothing was written; a roll back that fails too leaves a connection that is to be closed.
+    /// Something failed already, or nothing was written; a roll back that fails too leaves a
+    /// connection that is to be closed.
     pub(super) async fn roll_back(&mut self) {
         if let Err(error) = self.connection.rollback().await {
             tracing::debug!(tenant_id = %self.tenant, %error, "a migration's transaction was not rolled back");

@@ -38,8 +38,8 @@ impl<'a> Script<'a> {
         Ok(script)
     }
 
-    /// A file that is one transaction, as a dump of SQLite is, runs in Tenantry's own, in which it is
-    /// also recorded. Any other statement that ends a transaction is refused.
+    /// A file that is one transaction, as a dump of SQLite is, runs in Tenantry's own, in which it
+    /// is also recorded. Any other statement that ends a transaction is refused.
     fn leave_out_its_transaction(&mut self) -> Result<(), ScriptFault> {
         let is_setting = |statement: &&ScriptStatement<'_>| statement.effect == StatementEffect::Session;
         let first = self.statements.iter().take_while(is_setting).count();

@@ -74,8 +74,8 @@ impl State {
         self.pending.is_empty() && self.changed.is_empty() && self.ahead.is_empty()
     }
 
-    /// Whether every file up to this version was applied. A version that no file has is reached if a
-    /// newer program has applied it.
+    /// Whether every file up to this version was applied. A version that no file has is reached if
+    /// a newer program has applied it.
     pub fn reaches(&self, version: i64) -> bool {
         self.next.is_none_or(|next| next > version) && self.last.is_some_and(|last| last >= version)
     }

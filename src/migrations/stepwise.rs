@@ -1,5 +1,5 @@
-//! Applies a file outside a transaction: each statement by itself, and what was done is recorded after
-//! each, so that the next run goes on behind the last one.
+//! Applies a file outside a transaction, statement by statement. Progress is recorded after each
+//! statement, so the next run continues after the last one.
 
 use sea_orm::{Statement, TransactionOptions};
 use tenantry_core::{DatabaseError, DatabaseErrorKind, MigrationLock, ScriptFault, ScriptStatement, StatementEffect};
@@ -13,8 +13,8 @@ use super::{
     table_lock,
 };
 
-/// MySQL's ER_TABLE_NOT_LOCKED: the file has locked other tables. The next statement is recorded with
-/// those before it.
+/// MySQL's ER_TABLE_NOT_LOCKED: the file has locked other tables. The next statement is recorded
+/// with those before it.
 const TABLE_NOT_LOCKED: &str = "1100";
 
 impl Run<'_> {
@@ -122,8 +122,8 @@ impl Run<'_> {
             return self.connection.execute_script(sql).await.map(drop);
         };
         if let MigrationLock::EachTransaction { prepare, mark, .. } = lock {
-            // Between two transactions the session may be another one. What can run in one is recorded
-            // in the same.
+            // Between two transactions the session may be another one. What can run in one is
+            // recorded in the same.
             self.connection.begin(&TransactionOptions::default()).await?;
             let mut prepared = self.connection.execute_script(prepare).await;
             if let (Ok(_), Some(limit)) = (&prepared, table_lock::of_statement(self.driver, script, sql, true)) {
@@ -164,9 +164,9 @@ impl Run<'_> {
             .await
     }
 
-    /// Records a file that has run to its end in a session whose last record was lost, as after `SET
-    /// autocommit = 0`. Returns whether nothing but settings and commits came after the last record that
-    /// was kept.
+    /// Records a file that has run to its end although its session's last record was lost, as after
+    /// `SET autocommit = 0`. Returns whether nothing but settings and commits came after the last
+    /// record that was kept.
     pub(super) async fn finish(&mut self, migration: &Migration) -> Result<bool, MigrationError> {
         let sql = migration.script(self.tenant);
         let script = Script::read(self.driver, migration, &sql)?;
@@ -193,8 +193,8 @@ impl Run<'_> {
         finished.map(|()| true).map_err(MigrationError::Table)
     }
 
-    /// `CREATE INDEX CONCURRENTLY IF NOT EXISTS` succeeds if there is an index that an earlier one left
-    /// behind, which nothing can use.
+    /// `CREATE INDEX CONCURRENTLY IF NOT EXISTS` succeeds if there is an index that an earlier one
+    /// left behind, which nothing can use.
     async fn check_left_behind(&mut self, sql: &str) -> Result<(), DatabaseError> {
         if sql.to_ascii_uppercase().contains("CONCURRENTLY") && !self.left_behind(sql).await?.is_empty() {
             let source = "an index that it names is invalid";
@@ -221,8 +221,8 @@ impl Run<'_> {
         Ok(remove)
     }
 
-    /// Marks the file as stopped, and says what is left. The old session may be in a transaction that
-    /// failed, or have other settings.
+    /// Marks the file as stopped, and says what is left. The old session may be in a transaction
+    /// that failed, or have other settings.
     async fn stopped(
         &mut self,
         migration: &Migration,
@@ -249,7 +249,7 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the line with which the next run goes on, as the database says.
+    /// Returns the line at which the next run continues, according to the database.
     async fn mark_stopped(&mut self, migration: &Migration, script: &Script<'_>) -> Option<usize> {
         let applied = Applied::read(self.driver, self.connection).await.ok()??;
         let Recorded::Part(running) = applied.get(migration.version)? else {

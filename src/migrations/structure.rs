@@ -1,4 +1,4 @@
-//! What a database is made of, for comparing it with others.
+//! The structure of a database, to compare it with others.
 
 use std::{
     collections::BTreeMap,

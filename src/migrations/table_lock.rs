@@ -1,7 +1,7 @@
 //! Keeps a file from stopping its tenant's requests.
 //!
-//! A definition waits for the requests that use its table, and every later request waits behind it. So
-//! it waits for a moment only; then the file gives way and is tried again after a pause.
+//! A definition waits for the requests that use its table, and every later request waits behind it.
+//! So it waits only for a moment; then the file is rolled back and retried after a pause.
 
 use tenantry_core::{DatabaseDriver, StatementEffect};
 
@@ -30,8 +30,8 @@ pub(super) fn of_transaction(driver: &dyn DatabaseDriver, script: &Script<'_>) -
     Some(format!("SET LOCAL lock_timeout = '{each}ms'"))
 }
 
-/// What limits the waiting of one statement outside a transaction, or lifts that limit. `is_local` is
-/// whether it runs in a transaction of its own.
+/// What limits the waiting of one statement outside a transaction, or lifts that limit. `is_local`
+/// is whether it runs in a transaction of its own.
 pub(super) fn of_statement(
     driver: &dyn DatabaseDriver,
     script: &Script<'_>,

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::FilesError;
 
-/// Has a file run outside a transaction. It stands in a line of its own before the first statement.
+/// Makes a file run outside a transaction. It must be a separate line before the first statement.
 pub(super) const DIRECTIVE: &str = "-- no-transaction";
 
 /// The lines between which a file of dbmate holds what it applies.
@@ -57,8 +57,8 @@ pub(super) fn without_directive(text: &str) -> Option<String> {
     None
 }
 
-/// What a file of dbmate applies: the text before its line `-- migrate:down`, if it has a line
-/// `-- migrate:up` among the comments that it begins with. Also whether it runs outside a transaction.
+/// What a file of dbmate applies: the text before its line `-- migrate:down`, if it has a line `--
+/// migrate:up` among the comments that it begins with. Also whether it runs outside a transaction.
 /// Lines keep their numbers.
 pub(super) fn up_section(text: &str) -> Option<(&str, bool)> {
     let is_empty = |line: &&str| line.is_empty() || (line.starts_with("--") && !line.starts_with(UP));
@@ -75,8 +75,8 @@ pub(super) fn up_section(text: &str) -> Option<(&str, bool)> {
     Some((&text[..at], outside))
 }
 
-/// The checksum to write down, and those that may have been written down for the same statements: the
-/// byte order mark and the directive counted once, and neither changes a statement.
+/// The checksum to write down, and those that may have been written down for the same statements:
+/// the byte order mark and the directive counted once, and neither changes a statement.
 pub(super) fn checksums(text: &str, bare: Option<&str>) -> (String, Vec<String>) {
     let with_mark = |text: &str| checksum(&format!("{BYTE_ORDER_MARK}{text}"));
     let Some(bare) = bare else {

@@ -1,4 +1,5 @@
-//! What happens on a connection, as its socket and its requests report it, and how long each may last.
+//! What happens on a connection, as its socket and its requests report it, and how long each may
+//! last.
 
 use std::{
     io::{self, IoSlice},
@@ -20,11 +21,11 @@ use tokio::{
 /// How long a connection may be unused between two requests.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// How long a client may take none of the bytes that are sent to it.
+/// How long a client may read none of the bytes that are sent to it.
 pub(super) const UNREAD: Duration = Duration::from_secs(60);
 
-/// How long the server discards what a client still sends after its answer, in all and from one piece
-/// to the next (nginx's `lingering_time` and `lingering_timeout`).
+/// How long the server discards what a client still sends after its answer, in all and from one
+/// piece to the next (nginx's `lingering_time` and `lingering_timeout`).
 pub(super) const LINGER: Duration = Duration::from_secs(30);
 pub(super) const LINGER_PAUSE: Duration = Duration::from_secs(5);
 
@@ -90,7 +91,8 @@ impl Activity {
         self.requests.load(Relaxed) > 0 || (self.blocked.load(Relaxed) && !self.lingering.load(Relaxed))
     }
 
-    /// Whether the client may be sending something that nothing reads: a body, or a head that was refused.
+    /// Whether the client may be sending something that nothing reads: a body, or a head that was
+    /// refused.
     fn should_linger(&self) -> bool {
         !self.http2.load(Relaxed) && (self.unread_body.load(Relaxed) || self.arriving.load(Relaxed))
     }
@@ -131,7 +133,7 @@ impl Drop for RunningRequest {
     }
 }
 
-/// When the connection is to be ended for what it is doing.
+/// The deadline of a connection, which depends on its activity.
 pub(super) struct Deadline {
     activity: Arc<Activity>,
     head: Duration,
@@ -167,7 +169,8 @@ impl Deadline {
         self.stopping = true;
     }
 
-    /// Ready once the time for what the connection is doing is over. To be polled after the connection.
+    /// Ready once the time for what the connection is doing is over. To be polled after the
+    /// connection.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Doing> {
         let now = Instant::now();
         self.look(now);
@@ -180,7 +183,8 @@ impl Deadline {
             Doing::Lingering => LINGER_PAUSE.min(self.linger_end - self.since),
         };
         let end = self.since + limit;
-        // A timer that fires too early is set anew then: most requests end long before.
+        // If the timer fires too early, it is set again. Most requests end long before, so this is
+        // rare.
         if self.timer.deadline() > end {
             self.timer.as_mut().reset(end);
         }
@@ -217,12 +221,13 @@ impl Deadline {
 
 /// A connection's socket, which reports to its [`Activity`].
 ///
-/// A client that ends its side has gone, which is an error here: after a mere end hyper would let the
-/// request that runs keep its connection to the database for an answer that nobody takes.
+/// The end of the client's side is reported as an error, since the client is gone. If it were
+/// reported as an ordinary end, hyper would let the running request keep its database connection
+/// for an answer that no client reads.
 pub(super) struct Watched<T> {
     inner: T,
     activity: Arc<Activity>,
-    /// How many bytes are still discarded, once its own side is closed.
+    /// How many more bytes are discarded after the server's side is closed.
     lingers: Option<usize>,
 }
 

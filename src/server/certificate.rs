@@ -1,4 +1,5 @@
-//! The server's certificate: read and checked before any socket is bound, and again when it is renewed.
+//! The server's certificate: read and checked before any socket is bound, and again when it is
+//! renewed.
 
 use std::{
     io,
@@ -17,7 +18,8 @@ use rustls::{
 
 use crate::config::{Fault, Loaded, ServerTls};
 
-/// The certificate that is shown to clients. Connections that are open keep the one they were shown.
+/// The certificate that is shown to clients. Connections that are open keep the one they were
+/// shown.
 #[derive(Debug)]
 pub(crate) struct Certificate {
     cert: PathBuf,
@@ -46,7 +48,8 @@ impl std::fmt::Debug for Files {
     }
 }
 
-/// What is wrong with the files: the key that names the file, and a reason that repeats nothing of it.
+/// What is wrong with the files: the key that names the file, and a reason that repeats nothing of
+/// it.
 type Wrong = Vec<(&'static str, String)>;
 
 impl Certificate {
@@ -103,7 +106,7 @@ impl Certificate {
     }
 }
 
-/// Reads the files of a certificate anew.
+/// Reads the files of a certificate again.
 pub(crate) struct Renewal {
     certificate: Arc<Certificate>,
     /// What was wrong with the files at the last reading.
@@ -120,9 +123,9 @@ impl Renewal {
         }
     }
 
-    /// Loads the files if they have changed. Files that cannot be used change nothing. They are often
-    /// written one after the other, so what is wrong with them is reported only if it is the same at
-    /// the next reading, or an operator asked for this one.
+    /// Loads the files if they have changed. Unusable files change nothing. Certificate and key are
+    /// often written one after the other, so a fault is reported only if the next reading finds it
+    /// too, or if an operator requested this reading.
     pub(crate) async fn read(&mut self, is_asked: bool) {
         let wrong = self.certificate.renew().await.err().unwrap_or_default();
         let is_same = wrong == self.wrong;
@@ -168,8 +171,10 @@ impl Files {
         let (Some(chain), Some(key)) = (&chain, key.as_ref()) else {
             let cert = chain
                 .is_none()
-                .then(|| ("cert", "holds no certificate in PEM".to_owned()));
-            let key = key.is_none().then(|| ("key", "holds no private key in PEM".to_owned()));
+                .then(|| ("cert", "contains no certificate in PEM".to_owned()));
+            let key = key
+                .is_none()
+                .then(|| ("key", "contains no private key in PEM".to_owned()));
             return Err(cert.into_iter().chain(key).collect());
         };
         CertifiedKey::from_der(chain.clone(), key.clone_key(), provider).map_err(|error| {

@@ -1,5 +1,6 @@
-//! Compresses answers for clients that ask for it. poem's own compression also encodes the smallest answers, images and what has a coding
-//! already, takes a coding that the client excludes with `q=0`, and says no `Vary`; so it is not used.
+//! Compresses answers for clients that ask for it. poem's own compression is not used: it also
+//! encodes tiny answers, images and encoded answers, uses a coding that the client excludes with
+//! `q=0`, and sends no `Vary`.
 
 use std::io;
 
@@ -19,7 +20,8 @@ const SMALLEST: u64 = 1024;
 /// Larger answers are encoded outside of the threads that serve requests.
 const LARGE: usize = 64 * 1024;
 
-/// Encodes answers with gzip where the client takes it (RFC 9110 §12.5.3), they are text, and not tiny.
+/// Compresses answers with gzip if the client accepts it (RFC 9110 §12.5.3) and the answer is text
+/// and not tiny.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gzip;
 
@@ -90,14 +92,14 @@ fn encoding(mut response: Response, takes: &Takes) -> (Response, bool) {
     if is_small || !is_compressible(response.headers()) {
         return (response, false);
     }
-    // Which form an answer has depends on this header, whether it was asked for or not.
+    // The answer depends on this header, even if the client did not send it.
     let headers = response.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     (response, takes.gzip())
 }
 
-/// The answer in gzip. One of a known size is encoded before it is sent: an encoder needs more memory
-/// than most answers, and would keep it as long as the client takes to read.
+/// The answer in gzip. One of a known size is encoded before it is sent: an encoder needs more
+/// memory than most answers, and would keep it as long as the client takes to read.
 async fn encoded(response: Response) -> Response {
     let prepared = response.data::<Gzipped>().map(|Gzipped(bytes)| bytes.clone());
     let (mut parts, body) = response.into_parts();

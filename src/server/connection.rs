@@ -38,12 +38,12 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, Deadline, Doing, LINGER, LINGER_BYTES, LINGER_PAUSE, RunningRequest, UNREAD, Watched};
 use crate::config::ServerLimits;
 
-/// The most bytes of a request's head. hyper answers 431 to a larger one on HTTP/1, without a body; on
-/// HTTP/2 it is announced to the client.
+/// The most bytes of a request's head. hyper answers 431 to a larger one on HTTP/1, without a body;
+/// on HTTP/2 it is announced to the client.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The longest body that a client may still be sending while its connection is kept for the next
-/// request: hyper discards one that has arrived already.
+/// The longest unread body after which a connection is kept for the next request. hyper discards
+/// such a body if it has already arrived.
 const SMALL_BODY: u64 = 64 * 1024;
 
 /// How much longer than the longest request an HTTP/2 stream may make no progress.
@@ -54,7 +54,7 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 type ByteStream = BoxBody<Bytes, io::Error>;
 
-/// Where a connection comes from.
+/// The two ends of a connection.
 pub(super) struct Ends {
     pub(super) local: LocalAddr,
     pub(super) remote: RemoteAddr,
@@ -69,7 +69,7 @@ pub(super) struct Service<E> {
 }
 
 impl<E: Endpoint + 'static> Service<E> {
-    /// Serves `endpoint`, whose requests take at most `request_timeout`.
+    /// Serves `endpoint`. A request takes at most `request_timeout`.
     pub(super) fn new(endpoint: E, limits: &ServerLimits, request_timeout: Duration) -> Self {
         let patience = UNREAD.max(request_timeout + AFTER_REQUEST);
         let mut http = Builder::new(Streams { patience });
@@ -140,7 +140,8 @@ impl<E: Endpoint + 'static> Service<E> {
             }
         });
         if overdue.await == Some(Doing::Idle) && !stopping.is_cancelled() {
-            // The client is sent GOAWAY on HTTP/2, so that it sends no request into a closing connection.
+            // The client is sent GOAWAY on HTTP/2, so that it sends no request into a closing
+            // connection.
             connection.as_mut().graceful_shutdown();
             if tokio::time::timeout(CLOSING, connection).await.is_err() {
                 tracing::debug!("an idle connection did not end when it was asked to");
@@ -181,8 +182,8 @@ impl<E: Endpoint + 'static> Service<E> {
     }
 }
 
-/// Closes a connection on which an `Upgrade` was refused. If such a connection ends, hyper hands it
-/// over, as one that was upgraded, without closing it.
+/// Closes a connection after a refused `Upgrade`. hyper hands such a connection over as an upgraded
+/// one, without closing it.
 async fn close(refused: OnUpgrade) {
     if let Ok(upgraded) = refused.await {
         let mut io = TokioIo::new(upgraded);
@@ -231,9 +232,9 @@ impl Unread {
     }
 }
 
-/// A request's body that reports its end. On HTTP/2 what is left of it is discarded: a stream that is
-/// reset before its client has sent everything loses its answer in clients that are in use, although
-/// RFC 9113 §8.1 allows it.
+/// A request's body that reports its end. On HTTP/2 what is left of it is discarded: a stream that
+/// is reset before its client has sent everything loses its answer in clients that are in use,
+/// although RFC 9113 §8.1 allows it.
 struct WatchedBody {
     inner: ByteStream,
     ended: Arc<AtomicBool>,
@@ -282,8 +283,8 @@ impl HttpBody for WatchedBody {
     }
 }
 
-/// An answer's body. On HTTP/2 it is sent in pieces, each once the client has room for it: what h2 is
-/// given at once stays in memory until the client takes it, with no limit of time.
+/// An answer's body. On HTTP/2 it is sent in pieces, each once the client has room for it: what h2
+/// is given at once stays in memory until the client takes it, with no limit of time.
 struct Answer {
     inner: ByteStream,
     is_http2: bool,

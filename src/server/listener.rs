@@ -31,8 +31,8 @@ use super::connection::{Ends, Service};
 /// away at once, and a loop without a pause would keep a core busy.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long connections that have begun may take to be established after new ones are turned away: a
-/// round trip on a slow network.
+/// How long connections that have begun may take to be established after new ones are turned away:
+/// a round trip on a slow network.
 const SETTLING: Duration = Duration::from_millis(200);
 
 /// Which part of the time for stopping the settling may take at most.
@@ -199,8 +199,8 @@ impl Connections {
 }
 
 /// Turns new connections away: the kernel drops the packets that would begin one, and refuses them
-/// once the socket is closed. A socket that is closed without this resets the connections that are
-/// established and not accepted yet, whose clients may have sent their requests already.
+/// once the socket is closed. Closing a socket without this resets connections that are established
+/// but not accepted yet, and their clients may already have sent requests.
 #[cfg(target_os = "linux")]
 fn turn_newcomers_away(listener: &TcpListener) {
     use socket2::{SockFilter, SockRef};

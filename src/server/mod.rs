@@ -1,4 +1,4 @@
-//! The server: everything is built, then the sockets are bound, then it serves until it is told to stop.
+//! The server: builds everything, binds the sockets, and serves until it is stopped.
 
 mod activity;
 mod certificate;
@@ -46,7 +46,7 @@ use connection::Service;
 use listener::{Closing, Listener};
 use shutdown::{CloseWhenDraining, CloseWhenDrainingEndpoint};
 
-/// Why there is no server.
+/// Why the server did not start, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Two APIs cannot be served as one.
@@ -77,7 +77,7 @@ pub enum ServerError {
 
 type Warming = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A server whose sockets are bound.
+/// A server with bound sockets.
 pub(crate) struct BoundServer {
     main: Door,
     operator: Option<Door>,
@@ -94,11 +94,14 @@ pub(crate) struct BoundServer {
 
 type Door = Listener<DoorEndpoint>;
 
-/// What every request passes, from the outside in: telemetry times everything; what is answered while draining asks for a new connection;
-/// bodies are compressed whoever wrote them, problems included.
+/// The layers of every request, from the outside in. Telemetry is outermost, since it times
+/// everything. During shutdown the next layer asks clients for a new connection. Compression is
+/// innermost, and applies to every body, problems included. The layers inside [`Routes`] are in
+/// `tenantry_openapi::routes`.
 type DoorEndpoint = RequestTelemetryEndpoint<CloseWhenDrainingEndpoint<GzipEndpoint<Routes>>>;
 
-/// What is behind a door. poem's own way to call what is in a box keeps the request in one place more for each step on the way.
+/// The routes of one listener. poem's own call of a boxed endpoint would move the request once more
+/// for each layer.
 struct Routes(BoxEndpoint<'static>);
 
 impl Endpoint for Routes {
@@ -112,8 +115,8 @@ impl Endpoint for Routes {
     }
 }
 
-/// Refuses a request of HTTP/1.1 that has not exactly one `Host` (RFC 9112 §3.2): two readers of it
-/// could take it for requests to different hosts.
+/// Refuses a request of HTTP/1.1 without exactly one `Host` (RFC 9112 §3.2), since a proxy and this
+/// server could read different hosts from it.
 fn refuse_host(request: &Request) -> Option<Response> {
     let hosts = request.headers().get_all(header::HOST).iter().count();
     (request.version() == Version::HTTP_11 && hosts != 1).then(|| {
@@ -131,7 +134,7 @@ fn refuse_host(request: &Request) -> Option<Response> {
 }
 
 impl Installation {
-    /// Puts the built-in APIs and those of `parts` together and binds the sockets.
+    /// Combines the built-in APIs with those of `parts`, and binds the sockets.
     ///
     /// # Errors
     /// See [`ServerError`].
@@ -179,7 +182,8 @@ impl Installation {
         })
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then drains. A Ctrl-C while it drains ends it at once.
+    /// Serves until SIGTERM or Ctrl-C, then lets running requests end. A second Ctrl-C ends the
+    /// server at once.
     ///
     /// # Errors
     /// See [`ServerError`].
@@ -223,14 +227,15 @@ impl Installation {
 }
 
 impl BoundServer {
-    /// The address it listens on, the port being the one it got where the configuration said 0.
+    /// The address of the main listener, with the real port if the configuration has port 0.
     fn address(&self) -> SocketAddr {
         self.main.address()
     }
 
-    /// Serves until `stop` is over. Then, in this order: readiness turns down; [after notice](Stopping::AfterNotice), requests are still
-    /// taken for a quarter of `server.shutdown_grace`, at most two seconds; no more connections are taken and the running requests end;
-    /// the pools are closed.
+    /// Serves until `stop` resolves. Then, in this order: readiness turns down; [after
+    /// notice](Stopping::AfterNotice), requests are still accepted for a quarter of
+    /// `server.shutdown_grace`, at most two seconds; new connections are refused and running
+    /// requests end; the pools are closed.
     ///
     /// # Errors
     /// [`ServerError::Failed`], and [`ServerError::CutOff`] when requests did not end in time.
@@ -301,7 +306,7 @@ impl BoundServer {
         Ok(())
     }
 
-    /// Serves in a task of its own.
+    /// Serves in a new task.
     pub(crate) fn start(self) -> RunningServer {
         let address = self.address();
         let operator_address = self.operator.as_ref().map(Listener::address);
@@ -322,7 +327,7 @@ impl BoundServer {
     }
 }
 
-/// A server that runs in a task of its own.
+/// A server that runs in its own task.
 pub struct RunningServer {
     address: SocketAddr,
     operator_address: Option<SocketAddr>,
@@ -337,12 +342,12 @@ impl RunningServer {
         self.address
     }
 
-    /// The address of the operators' listener, where there is one.
+    /// The address of the operators' listener, if there is one.
     pub fn operator_address(&self) -> Option<SocketAddr> {
         self.operator_address
     }
 
-    /// Its tenants, for work beside its requests. After [`stop`](Self::stop) they take no request.
+    /// Its tenants, for background work. After [`stop`](Self::stop) they accept no request.
     pub fn tenants(&self) -> &Tenants {
         &self.tenants
     }

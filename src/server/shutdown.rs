@@ -1,4 +1,4 @@
-//! How a server stops: told by a signal, in steps that lose no request.
+//! How a server stops: after a signal, in steps that lose no request.
 
 use std::{
     io,
@@ -23,7 +23,8 @@ pub(crate) enum Stopping {
     AtOnce,
 }
 
-/// Waits for SIGTERM, which an orchestrator sends, or for Ctrl-C, after which a person wants the terminal back.
+/// Waits for SIGTERM, which an orchestrator sends, or for Ctrl-C, after which a person wants the
+/// terminal back.
 ///
 /// # Errors
 /// When this process may not listen to signals.
@@ -40,11 +41,11 @@ pub(crate) async fn signalled() -> io::Result<Stopping> {
     tokio::signal::ctrl_c().await.map(|()| Stopping::AtOnce)
 }
 
-/// How often the certificate's files are read anew.
+/// How often the certificate's files are read again.
 const RENEWAL: Duration = Duration::from_secs(20);
 
-/// Keeps the certificate current, if there is one. SIGHUP, which would end the process, has its files
-/// read at once.
+/// Keeps the certificate current, if there is one. SIGHUP, which would end the process, has its
+/// files read at once.
 pub(crate) async fn on_hangup(certificate: Option<Arc<Certificate>>) {
     let mut renewal = certificate.map(Renewal::new);
     #[cfg(unix)]
@@ -71,7 +72,8 @@ pub(crate) async fn on_hangup(certificate: Option<Arc<Certificate>>) {
     }
 }
 
-/// How long the server goes on accepting after readiness turned down, so that load balancers see it before connections are refused.
+/// How long the server still accepts connections after readiness turned down, so that load
+/// balancers notice before connections are refused.
 pub(crate) fn notice(stopping: Stopping, grace: Duration) -> Duration {
     match stopping {
         Stopping::AfterNotice => (grace / 4).min(Duration::from_secs(2)),
@@ -79,8 +81,8 @@ pub(crate) fn notice(stopping: Stopping, grace: Duration) -> Duration {
     }
 }
 
-/// Asks clients to open no further request on their connections once draining began. (A `CancellationToken` would be locked by every
-/// request that looks at it.)
+/// Asks clients to open no further request on their connections once draining began. (A
+/// `CancellationToken` would be locked by every request that looks at it.)
 #[derive(Clone)]
 pub(crate) struct CloseWhenDraining(pub(crate) Arc<AtomicBool>);
 
@@ -107,7 +109,7 @@ impl<E: Endpoint> Endpoint for CloseWhenDrainingEndpoint<E> {
         let is_http1 = request.version() <= http::Version::HTTP_11;
         self.inner.call(request).map(move |answer| {
             let mut response = answer?.into_response();
-            // HTTP/2 has no such header (RFC 9113 §8.2.2); it is told by GOAWAY.
+            // HTTP/2 has no such header (RFC 9113 §8.2.2); hyper sends GOAWAY instead.
             if is_http1 && self.draining.load(Ordering::Relaxed) {
                 let close = http::HeaderValue::from_static("close");
                 response.headers_mut().insert(http::header::CONNECTION, close);

@@ -30,17 +30,18 @@ pub struct ExporterError {
     source: ExporterBuildError,
 }
 
-/// For how long no request is traced after spans did not arrive, though the exporter tried several times: short, since a collector that comes
-/// back is to be told of everything again.
+/// How long no request is traced after the exporter gave up sending spans. It is short, so that
+/// tracing resumes soon after the collector is back.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longer than all tries of one batch take together.
 const LONGEST_EXPORT: Duration = Duration::from_secs(60);
 
-/// Whether telemetry arrives. Told once when it no longer does, and once when it does again: the exporter tries again and again.
+/// Whether the collector receives telemetry. It logs one line when sending begins to fail, and one
+/// when it works again, since the exporter retries all the time.
 pub(super) struct Arrival {
     what: &'static str,
     created: Instant,
-    /// In milliseconds since `created`; 0 where nothing failed. Requests look at it.
+    /// In milliseconds since `created`; 0 if nothing failed. Each request reads it.
     paused_until: AtomicU64,
     state: Mutex<ArrivalState>,
 }
@@ -62,10 +63,11 @@ impl Arrival {
         })
     }
 
-    /// Whether what is made now would be lost: a batch did not arrive just now, or another is being tried since then.
+    /// Whether what is made now would be lost: a batch did not arrive just now, or another is being
+    /// tried since then.
     pub(super) fn is_paused(&self) -> bool {
         match self.paused_until.load(Ordering::Relaxed) {
-            // The clock is not looked at where all is well.
+            // The usual case does not read the clock.
             0 => false,
             until => self.created.elapsed().as_millis() < u128::from(until),
         }
@@ -91,11 +93,11 @@ impl Arrival {
                 let before = std::mem::take(&mut *state);
                 self.paused_until.store(0, Ordering::Relaxed);
                 let spans_lost = (before.lost > 0).then_some(before.lost);
-                tracing::info!(what = self.what, spans_lost, "telemetry arrives again");
+                tracing::info!(what = self.what, spans_lost, "telemetry is sent again");
             }
             Err(error) => {
                 if !state.is_failing {
-                    tracing::warn!(what = self.what, error = %error, "telemetry does not arrive; requests go on as before");
+                    tracing::warn!(what = self.what, error = %error, "telemetry cannot be sent; requests are served as before");
                 }
                 state.is_failing = true;
                 state.lost += spans;
@@ -105,7 +107,7 @@ impl Arrival {
     }
 }
 
-/// An exporter that tells when it fails.
+/// An exporter that reports to an [`Arrival`] whether sending worked.
 pub(super) struct Told<E> {
     exporter: E,
     arrival: Arc<Arrival>,
@@ -160,8 +162,9 @@ impl<E: PushMetricExporter> PushMetricExporter for Told<E> {
     }
 }
 
-/// The address that OpenTelemetry's own variable for this signal names, as it stands; else that of the configuration, with the path of
-/// the signal where it is spoken to over HTTP (specification, OTLP exporter).
+/// The address that OpenTelemetry's own variable for this signal names, as it stands; else that of
+/// the configuration, with the path of the signal if the protocol is HTTP (specification, OTLP
+/// exporter).
 fn endpoint(variable: &str, configured: &str, protocol: OtlpProtocol, path: &str) -> String {
     match std::env::var(variable) {
         Ok(own) if !own.is_empty() => own,
@@ -170,7 +173,7 @@ fn endpoint(variable: &str, configured: &str, protocol: OtlpProtocol, path: &str
     }
 }
 
-/// What sends spans where the settings say.
+/// The exporter that sends spans to the configured endpoint.
 pub(super) fn span_exporter(settings: &Trace) -> Result<SpanSender, ExporterError> {
     let Endpoint::Url(configured) = &settings.endpoint else {
         return Ok(SpanSender::Stdout(opentelemetry_stdout::SpanExporter::default()));
@@ -207,7 +210,7 @@ pub(super) enum SpanSender {
 }
 
 impl SpanSender {
-    /// Whether what it sends arrives; `None` where that is no question.
+    /// Whether the collector receives its spans; `None` for standard output.
     pub(super) fn arrival(&self) -> Option<Arc<Arrival>> {
         match self {
             Self::Stdout(_) => None,
@@ -278,24 +281,26 @@ impl PushMetricExporter for MetricSender {
     }
 }
 
-/// `OTEL_METRIC_EXPORT_INTERVAL`, in milliseconds, where it is set.
+/// `OTEL_METRIC_EXPORT_INTERVAL`, in milliseconds, if it is set.
 fn interval_variable() -> Option<Result<Duration, ParseIntError>> {
     let value = std::env::var("OTEL_METRIC_EXPORT_INTERVAL").ok()?;
     let value = value.trim();
     (!value.is_empty()).then(|| value.parse().map(Duration::from_millis))
 }
 
-/// Tells of what is passed over since it makes no sense (specification, environment variables): for when lines can be written.
+/// Logs which variables are ignored because their values are invalid (specification, environment
+/// variables). Call it after the log has started.
 pub(super) fn tell_ignored_variables() {
     if let Some(Err(error)) = interval_variable() {
         tracing::warn!(
             error = %error,
-            "OTEL_METRIC_EXPORT_INTERVAL is passed over: it is no number of milliseconds; `observability.metrics.interval` holds"
+            "OTEL_METRIC_EXPORT_INTERVAL is ignored: it is not a number of milliseconds; `observability.metrics.interval` is used"
         );
     }
 }
 
-/// What reads the metrics and sends them, every `interval` or as often as `OTEL_METRIC_EXPORT_INTERVAL` says, in milliseconds.
+/// What reads the metrics and sends them, every `interval` or as often as
+/// `OTEL_METRIC_EXPORT_INTERVAL` says, in milliseconds.
 pub(super) fn metric_reader(settings: &Metrics) -> Result<PeriodicReader<MetricSender>, ExporterError> {
     let sender = if let Endpoint::Url(configured) = &settings.endpoint {
         let variable = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";

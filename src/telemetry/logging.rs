@@ -12,8 +12,9 @@ use tracing_subscriber::{
 use super::lines::OfRequest;
 use crate::config::{LogFormat, Logging};
 
-/// Parts of the program that log what they send and receive, secrets included, at their most talkative levels. They are held at `warn`
-/// whatever level is configured; naming one in `logging.level` does not lift that.
+/// Parts of the program that log what they send and receive, secrets included, at their most
+/// talkative levels. They are held at `warn` whatever level is configured; naming one in
+/// `logging.level` does not lift that.
 const HELD: &[&str] = &[
     "aws_config",
     "aws_credential_types",
@@ -64,15 +65,15 @@ pub enum LoggingError {
     #[error("`logging.level` is not a level, nor a list such as `info,tenantry_core=debug`")]
     Level,
     /// Something in this process logs already.
-    #[error("logging was started before")]
+    #[error("logging has already been started")]
     Started,
 }
 
 /// The log of this process, once it was started: a process has one.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Sends every log line of this process to standard error, and what a panic says nowhere: it may repeat a value, so the line that tells
-/// of it names the place alone.
+/// Sends every log line of this process to standard error. A panic's message may repeat a value, so
+/// it is not logged; the line for a panic has only its place.
 ///
 /// # Errors
 /// See [`LoggingError`].
@@ -80,8 +81,8 @@ pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
     start(settings, None::<NoLayer>)
 }
 
-/// Sends log lines to where a test's output goes, unless something in this process logs already.
-/// `cargo test` shows it for tests that fail.
+/// Sends log lines to the output of tests, unless this process already has a log subscriber. `cargo
+/// test` shows them for failed tests.
 #[cfg(feature = "testing")]
 pub(crate) fn start_in_test() {
     let lines = fmt::layer()
@@ -98,10 +99,11 @@ pub(crate) fn start_in_test() {
     }
 }
 
-/// No layer beside the log's.
+/// No layer in addition to the log's.
 pub(crate) type NoLayer = Box<dyn Layer<Logged> + Send + Sync>;
 
-/// Lines as they are filtered: a layer of its own filter, so that what traces are made of does not concern it.
+/// Lines as they are filtered: a layer of its own filter, so that what traces are made of does not
+/// concern it.
 pub(crate) type Logged = tracing_subscriber::layer::Layered<
     tracing_subscriber::filter::Filtered<
         Box<dyn Layer<Registry> + Send + Sync>,
@@ -143,7 +145,8 @@ where
     let logged = tracing_subscriber::registry().with(lines.with_filter(filter));
     let started = match traces {
         Some(traces) => logged.with(traces).try_init(),
-        // Without even an absent layer: one that filters nothing is taken for one that wants everything, so every span would be made.
+        // Without even an absent layer: one that filters nothing is taken for one that wants
+        // everything, so every span would be made.
         None => logged.try_init(),
     };
     started.map_err(|_| LoggingError::Started)?;
@@ -162,16 +165,17 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::try_new(format!("{level}{held}{silenced},{AUDIT_TARGET}=info")).map_err(|_| LoggingError::Level)
 }
 
-/// Whether lines of this kind may be logged, whatever `logging.level` says. The filter alone does not
-/// hold the [`HELD`] parts: a longer target, such as `sqlx::query=debug`, takes precedence there.
+/// Whether lines of this kind may be logged, whatever `logging.level` says. The filter alone does
+/// not hold the [`HELD`] parts: a longer target, such as `sqlx::query=debug`, takes precedence
+/// there.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     let part = target.split("::").next().unwrap_or_default();
     target != NOTICES && (*metadata.level() <= Level::WARN || !HELD.contains(&part))
 }
 
-/// Writes one line of text, whose control characters and line separators it escapes: they could
-/// forge other lines, or change what a terminal shows.
+/// Writes one line of text. It escapes control characters and line separators, which could forge
+/// other lines or change what a terminal shows.
 struct OneLine<W> {
     to: W,
     /// Whether the escape character is part of the format. It is never part of a value then.
@@ -215,7 +219,8 @@ impl<W: io::Write> io::Write for OneLine<W> {
     }
 }
 
-/// Whether a span of this target may belong in a trace: those that say what they send and receive do not.
+/// Whether a span of this target may belong in a trace: those that say what they send and receive
+/// do not.
 #[cfg(feature = "otlp")]
 pub(crate) const TRACED: fn(&str) -> bool = |target| {
     let part = target.split("::").next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the program tells of itself: log lines, metrics and traces.
+//! Log lines, metrics and traces.
 
 #[cfg(feature = "otlp")]
 mod exporters;
@@ -50,7 +50,7 @@ pub enum TelemetryError {
     /// `observability.enabled` in a program that cannot send anything.
     #[error("`observability.enabled` is set, but this program was built without the feature `otlp`")]
     BuiltWithout,
-    /// The configuration asks for traces, and something in this process logs already.
+    /// The configuration asks for traces, and this process already has a log subscriber.
     #[error(
         "`observability.trace` is on, but something in this process logs already, so no trace could be made: \
          start the server before it, or set `observability.trace.enabled: false`"
@@ -74,7 +74,8 @@ impl Telemetry {
         })
     }
 
-    /// Counts, and sends what `observability` says where it says. It must be called within a tokio runtime.
+    /// Collects metrics, and sends traces and metrics as `observability` says. It must be called
+    /// within a tokio runtime.
     ///
     /// # Errors
     /// See [`TelemetryError`].
@@ -108,7 +109,8 @@ impl Telemetry {
         }
     }
 
-    /// As [`sending`](Self::sending), with log lines and traces of everything in this process: for a program of its own.
+    /// Like [`sending`](Self::sending), and also starts the log of this process, for the program
+    /// itself.
     ///
     /// # Errors
     /// See [`TelemetryError`].
@@ -118,11 +120,12 @@ impl Telemetry {
         Ok(telemetry)
     }
 
-    /// As [`sending`](Self::sending), within a process whose log is its own business: only where
-    /// traces are made is the log started as well, since one subscriber does both.
+    /// Like [`sending`](Self::sending), for a process that sets up its own log. Only if traces are
+    /// configured does it start the log as well, since one subscriber does both.
     ///
     /// # Errors
-    /// See [`TelemetryError`]; traces are wanted and something logs already.
+    /// See [`TelemetryError`]; also if traces are configured and the process already has a log
+    /// subscriber.
     pub(crate) fn within_process(loaded: &Loaded) -> Result<Self, TelemetryError> {
         let telemetry = Self::sending(loaded)?;
         #[cfg(feature = "otlp")]
@@ -154,7 +157,7 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// What stands around every request.
+    /// The layer around every request.
     #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "only traces need them"))]
     pub(crate) fn requests(&self, trusted_proxies: TrustedProxies, request_timeout: Duration) -> RequestTelemetry {
         RequestTelemetry {
@@ -167,7 +170,8 @@ impl Telemetry {
         }
     }
 
-    /// Sends what was not sent yet, and ends. It takes as long as the exporters' own deadlines allow.
+    /// Sends what was not sent yet, and ends. It takes as long as the exporters' own deadlines
+    /// allow.
     pub(crate) async fn shutdown(&self) {
         let telemetry = self.clone();
         // The exporters wait in threads of their own, and this for them.
@@ -186,7 +190,7 @@ impl Telemetry {
     }
 }
 
-/// Who all of it is about. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
+/// The resource that all telemetry describes. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
 fn resource(loaded: &Loaded) -> Resource {
     let config = &loaded.config;
     let service = &config.observability.service;

@@ -1,4 +1,4 @@
-//! What is told of each request: a log line, a measurement, and, where it is traced, the span that its trace is made around.
+//! Reports each request: in a log line, in the metrics, and in a span if it is traced.
 
 use std::{
     net::IpAddr,
@@ -23,12 +23,12 @@ use super::{
     streamed::{Streamed, take_streamed},
 };
 
-/// The target of the line that each request gets.
+/// The log target of the line for each request.
 pub(super) const ACCESS_TARGET: &str = "tenantry::access";
 
-/// Tells of each request when it is answered: its route rather than its path, which a client may have put anything into, its status, how
-/// long it took, its tenant, and what it asked of the database. Probes are left out. It stands outside of everything else, so that it
-/// times all of it.
+/// Reports each request after its answer: its route, status, duration, tenant, and its statements.
+/// It reports the route and not the path, since the path is the client's own text. Probes are not
+/// reported. It is the outermost layer, so that it times all others.
 #[derive(Clone)]
 pub(crate) struct RequestTelemetry {
     pub(super) metrics: Metrics,
@@ -73,7 +73,8 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
             Ok(response) => response.into_response(),
             Err(error) => error.into_response(),
         });
-        // Nothing is awaited in an `async` block but in a trace: it would keep, and move, what it awaits once more.
+        // Only a traced request uses an `async` block, since such a block stores and moves the
+        // future once more.
         let answer = match (told, trace) {
             (None, _) => Either::Left(Either::Left(answer.map(Ok))),
             (Some(told), None) => Either::Left(Either::Right(
@@ -91,16 +92,16 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
     }
 }
 
-/// What a request is told to have come to whose client went away before its answer, or that the stopping server had no more time for: nobody
-/// sees it but the operator. nginx made this number known.
+/// The status in the log for a request without an answer: its client disconnected, or the server
+/// stopped. No client sees it. The number is nginx's.
 const GIVEN_UP: u16 = 499;
 
-/// Why the body of an answer ended in the middle.
+/// Why the body of an answer ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
     /// The client went away, or the server stopped.
     Client,
-    /// What makes the body failed.
+    /// The source of the body failed.
     Error,
     /// The request's time ran out.
     Time,
@@ -123,7 +124,8 @@ pub(super) struct Answered {
     trace_id: Option<String>,
 }
 
-/// What is known of a request when it comes, for when its end is reported. That happens within its [`CurrentRequest`].
+/// The facts of a request from its start, until its end is reported. The report happens within its
+/// [`CurrentRequest`].
 pub(super) struct Telling {
     started: Instant,
     method: Method,
@@ -174,7 +176,8 @@ impl Telling {
     }
 }
 
-/// A request until its answer begins: then its end is reported, or its body is watched to its end. It is given up if it is dropped before.
+/// A request until its answer begins. Then its end is reported, or its body is watched to the end.
+/// If it is dropped earlier, it is reported as given up.
 struct ToldRequest<'a> {
     telling: Option<Telling>,
     telemetry: &'a RequestTelemetry,
@@ -237,7 +240,7 @@ impl Drop for ToldRequest<'_> {
 
 #[cfg(feature = "otlp")]
 impl RequestTelemetry {
-    /// The trace that the request is part of: `None` where there is none.
+    /// The trace that the request is part of, if there is one.
     fn trace(&self, request: &Request) -> Option<Box<RequestTrace>> {
         let sampler = self.sampler.as_ref()?;
         let peer = request.remote_addr().as_socket_addr();
@@ -259,9 +262,9 @@ impl RequestTelemetry {
 /// A trace that a request is part of.
 #[cfg(feature = "otlp")]
 enum RequestTrace {
-    /// Its caller has one, and wants nothing of it here but the name in the log.
+    /// The caller has a trace that is not sampled here; only its id goes into the log.
     Elsewhere { trace_id: String },
-    /// What happens here belongs in it.
+    /// The request is traced here.
     Here {
         span: tracing::Span,
         ids: super::traces::TraceIds,
@@ -271,7 +274,7 @@ enum RequestTrace {
 
 #[cfg(feature = "otlp")]
 impl RequestTrace {
-    /// Answers the request, in its span where it has one; with the id of its trace.
+    /// Runs the request, in its span if it has one. Returns the response and the id of its trace.
     async fn around(
         self: Box<Self>,
         answer: impl Future<Output = Response>,
@@ -281,7 +284,7 @@ impl RequestTrace {
         match *self {
             Self::Elsewhere { trace_id } => (answer.await, Some(trace_id), None),
             Self::Here { span, ids, path } => {
-                // Its span is left in it: each clone of one is a look-up of its own.
+                // The span stays inside the future, since each clone of a span costs a look-up.
                 let mut answer = std::pin::pin!(answer.instrument(span));
                 let mut response = answer.as_mut().await;
                 finish_span(answer.span(), told, &path, &response);
@@ -303,7 +306,7 @@ impl RequestTelemetry {
     }
 }
 
-/// A program that sends nothing has no traces.
+/// A program without the feature `otlp` has no traces.
 #[cfg(not(feature = "otlp"))]
 enum RequestTrace {}
 
@@ -357,8 +360,8 @@ fn protocol_version(version: http::Version) -> &'static str {
     }
 }
 
-/// Notes in a request's span what it turned out to be. The path is told where a route is known for it: what a client puts elsewhere is
-/// nobody's business.
+/// Records the outcome in the request's span. The path is recorded only if it matched a route; any
+/// other path is the client's own text.
 #[cfg(feature = "otlp")]
 fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, response: &Response) {
     let status = response.status();
@@ -372,7 +375,7 @@ fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, respons
         (Some(noted.id().clone()), noted.tally().tenant())
     })
     .unwrap_or_default();
-    // All at once, since each time the span is looked up by every layer.
+    // All fields at once, since every layer looks up the span for each call.
     tracing::record_all!(
         span,
         http.route = route,

@@ -1,4 +1,4 @@
-//! An answer whose body is made while it is sent: it is a part of its request until its end.
+//! An answer with a streamed body. The request lasts until the body ends.
 
 use std::{
     error::Error,
@@ -24,8 +24,7 @@ use super::{
     requests::{Answered, Cut, Telling},
 };
 
-/// Takes the body out of `response` if it is made while it is sent. One whose size is known is
-/// there already.
+/// Takes the body out of `response` if it is streamed. A body of known size is already complete.
 pub(super) fn take_streamed(response: &mut Response) -> Option<BoxBody<Bytes, io::Error>> {
     let body: BoxBody<Bytes, io::Error> = response.take_body().into();
     if body.size_hint().exact().is_some() {
@@ -35,7 +34,7 @@ pub(super) fn take_streamed(response: &mut Response) -> Option<BoxBody<Bytes, io
     Some(body)
 }
 
-/// The rest of a request, whose end is reported when the body ends.
+/// The rest of a request: reports its end when the body ends.
 pub(super) struct Streamed {
     body: BoxBody<Bytes, io::Error>,
     current: Option<CurrentRequest>,
@@ -97,7 +96,7 @@ impl Streamed {
         let database = database_error(error);
         let kind = database.map(DatabaseErrorKind::of).map(DatabaseErrorKind::as_str);
         let code = database.and_then(|error| DatabaseError::find(error)?.code.as_deref());
-        tracing::error!(reason = cut.as_str(), kind, code, "an answer was cut off in the middle");
+        tracing::error!(reason = cut.as_str(), kind, code, "an answer ended early");
         cut
     }
 }

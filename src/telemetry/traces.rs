@@ -33,7 +33,7 @@ use super::{
 };
 use crate::config::Trace;
 
-/// How a trace is named to whoever goes on with it (W3C Trace Context §3.2).
+/// The header that passes a trace on (W3C Trace Context §3.2).
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The name of the span around a request, from which traces begin.
@@ -57,7 +57,7 @@ impl Traces {
         };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            // A span is made only where the trace is wanted, so each that is made is sent.
+            // Spans are created only for sampled requests, so every created span is sent.
             .with_sampler(SdkSampler::AlwaysOn)
             .with_span_processor(OfRequest(BatchSpanProcessor::builder(exporter).build()))
             .build();
@@ -68,7 +68,7 @@ impl Traces {
         })
     }
 
-    /// Who decides which requests are traced.
+    /// The sampler that decides which requests are traced.
     pub(super) fn sampler(&self) -> TraceSampler {
         self.sampler.clone()
     }
@@ -133,8 +133,9 @@ impl SpanProcessor for OfRequest {
     }
 }
 
-/// The spans that are in a trace: a traced request, and what happens within. Where a request is not traced nothing within costs more
-/// than this look. The program's own and those of APIs that are added count, at `info` and above; log lines do not.
+/// Selects the spans of traces: a traced request and the spans inside it. For a request that is not
+/// traced, this check is the only cost. Spans of the program and of added APIs count, at `info` and
+/// above; log lines do not.
 struct InTrace;
 
 impl InTrace {
@@ -167,10 +168,11 @@ fn is_request(metadata: &Metadata<'_>) -> bool {
     metadata.name() == REQUEST && metadata.target() == TRACE_TARGET
 }
 
-/// Decides for each request whether it is traced: as its caller did if the caller says so (W3C Trace
-/// Context), else at random. A caller that is no trusted proxy can only have its requests not traced;
-/// otherwise it could have all of them traced. While the collector is away, requests are traced only
-/// now and then, to find out whether it is back: a trace that nothing takes costs as much.
+/// Decides for each request whether it is traced: as its caller did if the caller says so (W3C
+/// Trace Context), else at random. A caller that is not a trusted proxy can only turn tracing off;
+/// otherwise it could force it for all its requests. While the collector is unreachable, requests
+/// are traced only now and then to notice when it is back, since an undelivered trace costs as much
+/// as any other.
 #[derive(Clone)]
 pub(super) struct TraceSampler {
     rate: f64,
@@ -203,7 +205,7 @@ impl TraceSampler {
 }
 
 impl TraceStart {
-    /// The id of the caller's trace, where the request is part of one.
+    /// The id of the caller's trace, if the request has one.
     pub(super) fn into_trace_id(self) -> Option<String> {
         let remote = self.remote?;
         Some(remote.span().span_context().trace_id().to_string())
@@ -236,7 +238,7 @@ pub(super) fn rename(span: &Span, name: String) {
 
 /// What a trace and its place in it are called.
 pub(super) struct TraceIds {
-    /// The header for whoever goes on with the trace (W3C Trace Context §3.2).
+    /// The header that passes the trace on (W3C Trace Context §3.2).
     pub(super) traceparent: String,
 }
 
@@ -247,7 +249,7 @@ impl TraceIds {
     }
 }
 
-/// Where the trace's id is in the header.
+/// The position of the trace id in the header.
 const TRACE_ID: Range<usize> = 3..35;
 
 struct Headers<'a>(&'a HeaderMap);

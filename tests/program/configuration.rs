@@ -189,10 +189,10 @@ async fn a_certificate_that_cannot_be_used_is_told_with_its_key() {
         "{both:?}"
     );
     for (cert, key, expected) in [
-        (no_pem, key, "4:16: server.tls.cert: holds no certificate in PEM"),
-        (key, key, "4:16: server.tls.cert: holds no certificate in PEM"),
-        (cert, no_pem, "4:31: server.tls.key: holds no private key in PEM"),
-        (cert, cert, "4:31: server.tls.key: holds no private key in PEM"),
+        (no_pem, key, "4:16: server.tls.cert: contains no certificate in PEM"),
+        (key, key, "4:16: server.tls.cert: contains no certificate in PEM"),
+        (cert, no_pem, "4:31: server.tls.key: contains no private key in PEM"),
+        (cert, cert, "4:31: server.tls.key: contains no private key in PEM"),
         (
             cert,
             Some(others.server_key_pem.as_str()),

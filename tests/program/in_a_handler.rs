@@ -211,7 +211,7 @@ async fn an_error_in_the_middle_cuts_the_answer_and_is_logged() {
     let answer = get(&server, "/api/v1/tenant/numbers?count=50&fails=true&pause_ms=0", "id-4").await;
     assert_eq!(answer.status(), 200);
     assert!(answer.text().await.is_err(), "the answer looked complete");
-    let cut = line(&server, &["an answer was cut off", "request_id=id-4"]).await;
+    let cut = line(&server, &["an answer ended early", "request_id=id-4"]).await;
     assert!(cut.contains("ERROR") && cut.contains("tenant_id=acme"), "{cut}");
     let access = line(&server, &["tenantry::access", "request_id=\"id-4\""]).await;
     assert!(access.contains("cut=\"error\""), "{access}");

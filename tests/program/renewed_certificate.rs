@@ -84,7 +84,11 @@ async fn a_renewed_certificate_is_shown_and_a_broken_one_is_not() {
     // What cannot be used changes nothing, and is reported.
     let broken = [
         ("server.key", &third.server_key_pem, "is not the certificate's key"),
-        ("server.pem", &String::from("nonsense"), "holds no certificate in PEM"),
+        (
+            "server.pem",
+            &String::from("nonsense"),
+            "contains no certificate in PEM",
+        ),
     ];
     for (name, text, reason) in broken {
         fs::write(tls.join(name), text).await.unwrap();

@@ -26,7 +26,7 @@ pub(super) struct Choices {
     pub(super) drivers: Vec<&'static str>,
 }
 
-/// A file beside the configuration.
+/// A file in addition to the configuration.
 pub(super) struct Extra {
     /// From the configuration's folder.
     pub(super) path: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct Extra {
 }
 
 impl Extra {
-    /// The folder it has for itself and its like, below `base`; `None` where it stands in `base` itself.
+    /// The folder for this kind of file, below `base`; `None` if the file is in `base` itself.
     pub(super) fn folder(&self, base: &Path) -> Option<PathBuf> {
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
         Some(base.join(parent))
@@ -143,7 +143,8 @@ fn of_provider<T: ?Sized>(provider: &Registered<T>, choices: &Choices) -> String
         }
         "file" => plugin(provider, "type: file\npath: tenants.yaml\n", &[]),
         "directory" => plugin(provider, "type: directory\npath: secrets\n", &[]),
-        // What the example says of a prefix and of databases is one installation's own, and would hold for all tenants.
+        // The example's prefix and database settings belong to one installation, and here they
+        // would apply to all tenants.
         "aws-secrets-manager" | "aws-ssm" => plugin(provider, provider.example, &["type", "region"]),
         "gcp-secret-manager" => plugin(provider, provider.example, &["type", "project"]),
         _ => plugin(provider, provider.example, &[]),
@@ -167,8 +168,8 @@ fn of_drivers(registry: &Registry, choices: &Choices) -> String {
     text
 }
 
-/// A plugin's mapping: its example with what each key is for, then the keys that the example has not, as comments. With `active`, other
-/// keys of the example are comments too.
+/// A plugin's mapping: its example with what each key is for, then the keys that the example has
+/// not, as comments. With `active`, other keys of the example are comments too.
 fn plugin<T: ?Sized>(plugin: &Registered<T>, example: &str, active: &[&str]) -> String {
     let schema = plugin.schema();
     let none = Map::new();
@@ -228,7 +229,8 @@ fn comment(text: &str) -> String {
     lines
 }
 
-/// A secret as a block of YAML. JSON is YAML, so a value that is no plain word stands as JSON.
+/// A secret as a block of YAML. A value that is not a plain word is written as JSON, which is valid
+/// YAML.
 fn mapping(secret: &Map<String, Value>) -> String {
     let plain = |value: &Value| match value {
         Value::String(text)

@@ -11,7 +11,7 @@ const TRIES: usize = 5;
 
 /// One question, and what may be answered.
 pub(super) struct Question {
-    /// What is asked for, in a word or two.
+    /// The subject of the question, in a word or two.
     pub(super) what: &'static str,
     ask: &'static str,
     preferred: &'static str,
@@ -29,7 +29,7 @@ impl Question {
         }
     }
 
-    /// What counts where nothing is answered: the preferred option, else the first there is.
+    /// The option for an empty answer: the preferred one, else the first.
     pub(super) fn default(&self) -> Option<&'static str> {
         let preferred = self.options.iter().find(|(name, _)| *name == self.preferred);
         preferred.or(self.options.first()).map(|(name, _)| *name)
@@ -77,7 +77,7 @@ impl Question {
             output.flush().map_err(unusable)?;
             let mut line = String::new();
             if input.read_line(&mut line).map_err(unusable)? == 0 {
-                return Err(Stop::Failure("nothing was answered, and nothing is written".to_owned()));
+                return Err(Stop::Failure("no answer was given, so nothing was written".to_owned()));
             }
             let words: Vec<&str> = line
                 .split([' ', ',', '\t', '\r', '\n'])
@@ -99,12 +99,12 @@ impl Question {
             .map_err(unusable)?;
         }
         Err(Stop::Failure(format!(
-            "no {} was chosen, and nothing is written",
+            "no {} was chosen, so nothing was written",
             self.what
         )))
     }
 
-    /// By its name, its number, or the beginning of its name where no other begins so.
+    /// Finds an option by its name, its number, or an unambiguous beginning of its name.
     fn option(&self, word: &str) -> Option<&'static str> {
         let named = self.options.iter().find(|(name, _)| *name == word);
         let numbered = || self.options.get(word.parse::<usize>().ok()?.checked_sub(1)?);

@@ -16,9 +16,9 @@ pub(in crate::command_line) struct Flags {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show how far every tenant's database is, and what differs from the others; it changes nothing
+    /// Show every tenant's version, pending and failed files, and differences; changes nothing
     Status(Status),
-    /// Record the migrations up to a version as applied, for databases that have them already
+    /// Record the migrations up to a version as applied, for databases that already have them
     Adopt(Adopt),
 }
 
@@ -27,35 +27,36 @@ pub(super) struct Apply {
     /// Only this tenant (may be given more than once)
     #[arg(long, value_name = "ID")]
     pub(super) tenant: Vec<String>,
-    /// The tenants to migrate before any others: the next N, the next ones up to P% of all, or these ids
-    /// (may be given more than once) [default: all tenants at once]
+    /// The tenants to migrate before any others: the next N, the next ones up to P% of all, or
+    /// these ids (may be given more than once) [default: all tenants at once]
     #[arg(long, value_name = "N|P%|ID,..")]
     pub(super) wave: Vec<Wave>,
-    /// Begin with no other tenant after so many failures
+    /// Start no other tenant after this many failures: a number, or a percentage of all tenants
     #[arg(long, value_name = "N|P%")]
     pub(super) stop_after: Option<StopAfter>,
     /// Apply nothing after this version
     #[arg(long, value_name = "VERSION")]
     pub(super) to: Option<String>,
-    /// How many tenants at once
+    /// How many tenants to migrate at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) parallel: u16,
-    /// Only show what would be applied
+    /// Show what would be applied, and apply nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Only tenants whose last migration failed, or that are behind; those that cannot be reached are both
+    /// Only tenants with a failed last migration, or tenants that are behind; an unreachable tenant
+    /// is both
     #[arg(long, value_enum)]
     pub(super) only: Option<Only>,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Only {
-    /// Those with a file that failed.
+    /// Tenants with a failed file.
     Failed,
-    /// Those with files that are left.
+    /// Tenants with pending files.
     Behind,
 }
 
@@ -64,13 +65,13 @@ pub(super) struct Status {
     /// Only this tenant (may be given more than once)
     #[arg(long, value_name = "ID")]
     pub(super) tenant: Vec<String>,
-    /// Compare each database with this tenant's, instead of with what most have
+    /// Compare each database with this tenant's, instead of with the majority
     #[arg(long, value_name = "ID")]
     pub(super) template: Option<String>,
-    /// How many tenants at once
+    /// How many tenants to check at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) parallel: u16,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -82,7 +83,7 @@ pub(super) struct Adopt {
     /// Only this tenant (may be given more than once)
     #[arg(long, value_name = "ID")]
     pub(super) tenant: Vec<String>,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -1,5 +1,5 @@
-//! The report of a run, as lines of JSON (`migrations.report`): one when it begins, one for each tenant
-//! for which something was done, failed or was not reached, and one when it ends.
+//! The report of a run, as lines of JSON (`migrations.report`): one when it begins, one for each
+//! tenant for which something was done, failed or was not reached, and one when it ends.
 
 use std::{
     path::Path,

@@ -1,5 +1,5 @@
-//! `tenantry migrate`: every tenant's database, wave after wave; what fails for one stops no other until
-//! the stop rule does.
+//! `tenantry migrate`: migrates every tenant's database, wave after wave. A failure of one tenant
+//! does not stop the others until the stop rule does.
 
 mod adopt;
 mod apply;

@@ -174,8 +174,8 @@ impl Kept {
     }
 }
 
-/// Compares each tenant with what most tenants of its driver and version have; of two that are as many,
-/// with the one that comes first.
+/// Compares each tenant with what most tenants of its driver and version have; of two that are as
+/// many, with the one that comes first.
 fn compare_with_most(rows: &mut [Row], kept: &Kept) {
     let mut counts: HashMap<_, HashMap<u64, (usize, usize)>> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {

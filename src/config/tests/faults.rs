@@ -55,7 +55,7 @@ fn a_provider_must_be_named() {
             "tenancy: { provider: { tenants: {} } }\n",
             "config.yaml:1:12: tenancy.provider.type: is missing",
         ),
-        ("- canary\n", "config.yaml:1:1: the file must hold a mapping"),
+        ("- canary\n", "config.yaml:1:1: the file must contain a mapping"),
         (
             "tenancy: canary\n",
             "config.yaml:1:10: tenancy: expected a mapping, found a string",

@@ -13,8 +13,8 @@ pub(super) struct FileName<'a> {
 }
 
 impl<'a> FileName<'a> {
-    /// Reads a file's name. Returns `None` for one that is passed over: it is no SQL, or undoes another
-    /// file.
+    /// Reads a file's name. Returns `None` for a file to skip: one that is not SQL, or that undoes
+    /// another file.
     pub(super) fn read(folder: &str, file: &'a str) -> Result<Option<Self>, FilesError> {
         let wrong = || FilesError::Name {
             file: format!("{folder}/{file}"),
@@ -28,7 +28,7 @@ impl<'a> FileName<'a> {
         let Some(name) = file.strip_suffix(".sql") else {
             return Ok(None);
         };
-        // golang-migrate, and sqlx where a file can be undone.
+        // golang-migrate, and sqlx with reversible migrations.
         if name.ends_with(".down") {
             return Ok(None);
         }

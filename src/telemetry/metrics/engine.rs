@@ -1,4 +1,4 @@
-//! The engine's own counters, read when somebody asks for the metrics.
+//! The engine's own counters, read when the metrics are requested or sent.
 
 use std::{
     collections::BTreeMap,
@@ -139,7 +139,7 @@ impl EngineGauges {
         self.tenants.get_or_init(|| tenants.clone());
     }
 
-    /// Looks anew, whenever the last look was.
+    /// Reads the state now, regardless of the last time.
     pub(super) fn look(&self) {
         self.looked.lock().last = None;
     }
@@ -211,7 +211,7 @@ impl EngineGauges {
             .build();
         meter
             .u64_observable_gauge("tenantry.tenant.breaker.open")
-            .with_description("1 while a tenant's provider or database is left alone after failures, else 0.")
+            .with_description("1 while a tenant's provider or database is not tried after failures, else 0.")
             .with_callback(gauges.reads(|look, to| {
                 for (label, secret, connection) in &look.breakers {
                     to.observe(u64::from(*secret), &[label.clone(), KeyValue::new("breaker", "secret")]);
@@ -224,7 +224,7 @@ impl EngineGauges {
             .build();
         meter
             .u64_observable_gauge("tenantry.schema.tenants")
-            .with_description("Known tenants by the version of their databases, as it was seen last.")
+            .with_description("Known tenants by the version of their databases, as last seen.")
             .with_callback(gauges.reads(|look, to| {
                 for (version, tenants) in &look.versions {
                     to.observe(*tenants as u64, std::slice::from_ref(version));
@@ -233,7 +233,7 @@ impl EngineGauges {
             .build();
         meter
             .u64_observable_gauge("tenantry.breakers.open")
-            .with_description("Tenants whose provider or database is left alone after failures.")
+            .with_description("Tenants with a provider or database that is not tried after failures.")
             .with_callback(gauges.reads(|look, to| {
                 to.observe(look.secret_breakers as u64, &[KeyValue::new("breaker", "secret")]);
                 to.observe(
@@ -272,37 +272,37 @@ type Counter = (&'static str, &'static str, fn(&CacheSnapshot) -> u64);
 const COUNTERS: &[Counter] = &[
     (
         "tenantry.secret.cache.hits",
-        "Reads of secrets that were answered without asking the provider.",
+        "Reads of secrets from the cache.",
         |caches| caches.metrics.hits,
     ),
     (
         "tenantry.secret.cache.misses",
-        "Reads of secrets that asked the provider.",
+        "Reads of secrets from the provider.",
         |caches| caches.metrics.misses,
     ),
     (
         "tenantry.secret.cache.evictions",
-        "Secrets that went to make room.",
+        "Secrets that were evicted from the full cache.",
         |caches| caches.metrics.evictions,
     ),
     (
         "tenantry.secret.cache.stale_served",
-        "Reads that were answered with a secret past its time.",
+        "Reads of secrets that returned an expired one.",
         |caches| caches.metrics.stale_served,
     ),
     (
         "tenantry.secret.cache.refreshes",
-        "Kept secrets that were read anew.",
+        "Cached secrets that were refreshed.",
         |caches| caches.metrics.refreshes,
     ),
     (
         "tenantry.secret.cache.refresh_failures",
-        "Reads of the provider that failed.",
+        "Failed reads of secrets from the provider.",
         |caches| caches.metrics.refresh_failures,
     ),
     (
         "tenantry.secret.cache.not_found_hits",
-        "Requests for unknown tenants answered from memory.",
+        "Requests for unknown tenants answered from the cache.",
         |caches| caches.metrics.not_found_hits,
     ),
     (
@@ -312,7 +312,7 @@ const COUNTERS: &[Counter] = &[
     ),
     (
         "tenantry.pool.rotations",
-        "Pools that took a changed secret.",
+        "Pools that switched to a changed secret.",
         |caches| caches.pools.rotations,
     ),
 ];
@@ -320,45 +320,39 @@ const COUNTERS: &[Counter] = &[
 type Gauge = (&'static str, &'static str, fn(&Look) -> usize);
 
 const GAUGES: &[Gauge] = &[
-    ("tenantry.secret.cache.entries", "Secrets that are kept.", |look| {
+    ("tenantry.secret.cache.entries", "Secrets in the cache.", |look| {
         look.caches.metrics.entries
     }),
     (
         "tenantry.secret.cache.capacity",
-        "The most secrets that are kept.",
+        "The most secrets in the cache.",
         |look| look.caches.metrics.capacity,
     ),
-    ("tenantry.pools.open", "Tenants that have connections.", |look| {
+    ("tenantry.pools.open", "Tenants with connections.", |look| {
         look.caches.pools.open
     }),
-    (
-        "tenantry.pools.capacity",
-        "The most tenants whose pools are open.",
-        |look| look.caches.pools.capacity,
-    ),
+    ("tenantry.pools.capacity", "The most tenants with open pools.", |look| {
+        look.caches.pools.capacity
+    }),
     (
         "tenantry.connections.open",
-        "Connections that are open, over all tenants.",
+        "Open connections, over all tenants.",
         |look| look.caches.pools.connections,
     ),
-    (
-        "tenantry.connections.capacity",
-        "The most connections that are open.",
-        |look| look.caches.pools.connections_capacity,
-    ),
+    ("tenantry.connections.capacity", "The most open connections.", |look| {
+        look.caches.pools.connections_capacity
+    }),
     (
         "tenantry.schema.behind",
-        "Tenants whose databases are below the version that is served.",
+        "Tenants below the version that is served.",
         |look| look.behind,
     ),
     (
         "tenantry.schema.migrating",
-        "Tenants whose migrations run on their first connection.",
+        "Tenants with migrations running on their first connection.",
         |look| look.migrating,
     ),
-    ("tenantry.tenants.known", "Tenants that are known now.", |look| {
-        look.known
-    }),
+    ("tenantry.tenants.known", "Known tenants.", |look| look.known),
 ];
 
 type TenantCounter = (&'static str, &'static str, fn(&TenantUsage) -> u64);
@@ -369,7 +363,7 @@ const TENANT_COUNTERS: &[TenantCounter] = &[
     }),
     (
         "tenantry.tenant.requests.failed",
-        "A tenant's requests that were answered 500 or above.",
+        "A tenant's requests with a status of 500 or above.",
         |usage| usage.requests.failed,
     ),
     ("tenantry.tenant.statements", "A tenant's statements.", |usage| {
@@ -377,7 +371,7 @@ const TENANT_COUNTERS: &[TenantCounter] = &[
     }),
     (
         "tenantry.tenant.statements.failed",
-        "A tenant's statements that failed.",
+        "A tenant's failed statements.",
         |usage| usage.statements.failed,
     ),
     (
@@ -392,17 +386,17 @@ const TENANT_COUNTERS: &[TenantCounter] = &[
     ),
     (
         "tenantry.tenant.connection.waits.failed",
-        "A tenant's waits for a connection that it did not get.",
+        "A tenant's waits for a connection that timed out.",
         |usage| usage.connection_waits.failed,
     ),
     (
         "tenantry.tenant.secret.fetches",
-        "Reads of a tenant's secret at its provider.",
+        "Reads of a tenant's secret from the provider.",
         |usage| usage.secret_fetches.count,
     ),
     (
         "tenantry.tenant.secret.fetches.failed",
-        "Reads of a tenant's secret that failed.",
+        "Failed reads of a tenant's secret.",
         |usage| usage.secret_fetches.failed,
     ),
 ];
@@ -412,22 +406,22 @@ type TenantTime = (&'static str, &'static str, fn(&TenantUsage) -> Duration);
 const TENANT_TIMES: &[TenantTime] = &[
     (
         "tenantry.tenant.request.duration",
-        "How long a tenant's requests took, all together.",
+        "Total time of a tenant's requests.",
         |usage| usage.requests.time,
     ),
     (
         "tenantry.tenant.statement.duration",
-        "How long a tenant's statements took, all together.",
+        "Total time of a tenant's statements.",
         |usage| usage.statements.time,
     ),
     (
         "tenantry.tenant.connection.wait",
-        "How long a tenant's requests waited for connections, all together.",
+        "Total time that a tenant's requests waited for connections.",
         |usage| usage.connection_waits.time,
     ),
     (
         "tenantry.tenant.secret.fetch",
-        "How long the provider took to answer for a tenant, all together.",
+        "Total time of the reads of a tenant's secret.",
         |usage| usage.secret_fetches.time,
     ),
 ];

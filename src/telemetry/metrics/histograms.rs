@@ -19,12 +19,14 @@ use tenantry_core::{
 
 use super::recorder::Recorder;
 
-/// Of a request or a statement, in seconds. Those of the semantic conventions begin at 5 ms, where most statements are done.
+/// Bounds for requests and statements, in seconds. The bounds of the semantic conventions begin at
+/// 5 ms, and most statements are faster.
 const SECONDS: [f64; 15] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// One histogram, with what it was bound to so far: no list of attributes is made for each measurement.
+/// One histogram, with what it was bound to so far: no list of attributes is made for each
+/// measurement.
 struct Bound<K> {
     histogram: Histogram<f64>,
     bound: HashMap<K, BoundHistogram<f64>, foldhash::quality::RandomState>,
@@ -46,7 +48,7 @@ impl<K: Hash + Eq + Clone> Bound<K> {
         }
     }
 
-    /// Keys are few: they are made of routes, statuses and kinds, never of what a client sends.
+    /// There are few keys: they consist of routes, statuses and kinds, never of text from a client.
     fn record(&mut self, key: K, took: Duration, attributes: impl Fn(&K) -> Vec<KeyValue>) {
         if let Some((last, bound)) = &self.last
             && *last == key
@@ -61,12 +63,12 @@ impl<K: Hash + Eq + Clone> Bound<K> {
     }
 }
 
-/// An answer, as far as it is told apart: by method, route and status.
+/// The labels of an answer: method, route and status.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Route {
-    /// `_OTHER` where it is none of the usual ones (semantic conventions, `http.request.method`).
+    /// `_OTHER` for an unusual method (semantic conventions, `http.request.method`).
     method: &'static str,
-    /// As it is documented; `None` where no route matched.
+    /// The documented route; `None` if no route matched.
     route: Option<Arc<str>>,
     status: u16,
 }
@@ -101,7 +103,8 @@ pub(crate) fn method_name(method: &Method) -> &'static str {
     known.map_or("_OTHER", |at| NAMES[at])
 }
 
-/// A driver's type. There are as many as there are plugins, so each is kept for ever, and handing one on costs nothing.
+/// A driver's type. There are only as many as plugins, so each is leaked once, and copies cost
+/// nothing.
 type DriverName = &'static str;
 
 /// The most of them; whatever comes after goes by [`OTHER_DRIVER`].

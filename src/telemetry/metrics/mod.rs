@@ -1,4 +1,5 @@
-//! What the program counts, for `/metrics` and for a collector: one set of instruments, read by both.
+//! What the program counts, for `/metrics` and for a collector: one set of instruments, read by
+//! both.
 
 mod engine;
 mod histograms;
@@ -50,7 +51,8 @@ pub(crate) struct Metrics {
 pub struct MetricsError(#[source] pub(super) BoxError);
 
 impl Metrics {
-    /// Those that are read at `/metrics`, and by whoever else `readers` adds. It must be called within a tokio runtime.
+    /// Creates the metrics for `/metrics` and for each reader that `readers` adds. It must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// See [`MetricsError`].
@@ -92,7 +94,7 @@ impl Metrics {
         self.engine.watch(tenants);
     }
 
-    /// What the engine tells of its work to.
+    /// The observer that the engine reports to.
     pub(crate) fn observer(&self) -> Arc<dyn EngineObserver> {
         self.histograms.clone()
     }

@@ -11,16 +11,18 @@ use tokio::sync::Notify;
 
 use super::histograms::{Took, Written};
 
-/// How many measurements may wait. They go round in a ring, which is small enough to stay in the processor's cache.
+/// How many measurements may wait. They go round in a ring, which is small enough to stay in the
+/// processor's cache.
 const CAPACITY: usize = 512;
 /// As many are written together.
 const BATCH: usize = 128;
 /// How long one waits at most.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The histograms of OpenTelemetry's SDK take a lock that every request would share, and which of them a measurement belongs to has to be looked
-/// up. Requests leave their measurements here instead, in a queue without a lock, and a task of its own writes them into the histograms.
-/// Nothing is lost: a request that finds no place makes some.
+/// Collects measurements for the histograms of OpenTelemetry's SDK, which take a lock that all
+/// requests would share and look up the attributes of each measurement. Requests put their
+/// measurements into a lock-free queue, and one task writes them into the histograms. No
+/// measurement is lost: if the queue is full, the request writes some of them itself.
 pub(super) struct Recorder {
     queue: ArrayQueue<(Took, Duration)>,
     filling: Notify,
@@ -28,7 +30,8 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// One whose task lives as long as it does. It must be called within a tokio runtime.
+    /// Starts a recorder, with a task that lives as long as it does. It must be called within a
+    /// tokio runtime.
     pub(super) fn start(written: Written) -> Arc<Self> {
         let recorder = Arc::new(Self {
             queue: ArrayQueue::new(CAPACITY),
@@ -52,7 +55,7 @@ impl Recorder {
     /// Writes what waits.
     pub(super) fn drain(&self) {
         let mut written = self.written.lock();
-        // No more than there can be: whoever records meanwhile must not hold this up for ever.
+        // Bounded by the capacity, so that concurrent recording cannot keep this loop running.
         for _ in 0..CAPACITY {
             match self.queue.pop() {
                 Some((what, took)) => written.write(what, took),

@@ -14,10 +14,12 @@ use tenantry_core::{
 pub(super) const NAMED_TENANTS: usize = 50;
 /// The name of all others.
 pub(super) const OTHERS: &str = "other";
-/// How much busier than the least busy named tenant another must be to take its name: names that come and go are of no use in a graph.
+/// How much busier than the least busy named tenant another must be to take its name: names that
+/// come and go are of no use in a graph.
 const BUSIER: u64 = 2;
 
-/// Gives names to the busiest tenants, and keeps every count: what a tenant used while it had no name stays among the others'.
+/// Gives names to the busiest tenants, and keeps every count: what a tenant used while it had no
+/// name stays among the others'.
 #[derive(Default)]
 pub(super) struct TenantLabels {
     named: HashMap<TenantId, Named>,
@@ -38,14 +40,15 @@ struct Named {
 }
 
 impl TenantLabels {
-    /// Looks at who used how much. The answer is what each label counts, with the tenant where it is one's.
+    /// Compares the tenants' usage. Returns the counts of each label, with its tenant unless it is
+    /// `other`.
     pub(super) fn look(&mut self, snapshot: &UsageSnapshot) -> Vec<(Option<TenantId>, TenantUsage)> {
         let known: HashMap<TenantId, &KnownTenant> = snapshot.known.iter().map(|tenant| (tenant.id, tenant)).collect();
         let mut total = snapshot.forgotten;
         for tenant in &snapshot.known {
             total += tenant.usage;
         }
-        // Whoever is no longer known is no longer named.
+        // A tenant that the engine has forgotten loses its label.
         let gone: Vec<TenantId> = self
             .named
             .keys()

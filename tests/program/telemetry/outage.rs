@@ -37,7 +37,7 @@ async fn a_collector_that_is_down_is_told_of_once(protocol: Protocol) {
     assert!(
         warnings
             .iter()
-            .all(|warning| warning["message"].as_str().unwrap().contains("does not arrive"))
+            .all(|warning| warning["message"].as_str().unwrap().contains("cannot be sent"))
     );
 }
 
