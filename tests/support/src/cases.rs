@@ -4,8 +4,9 @@ use std::{env, fs::OpenOptions, io::Write};
 
 use crate::CASES;
 
-/// Writes down that a case of a group was gone through on a kind of database, in the file that [`CASES`] names, where it does: one line,
-/// its fields separated by tabs. `outcome` is `ok`, or why there was nothing to check.
+/// Records that a case of a group ran on a kind of database: appends one line, with fields
+/// separated by tabs, to the file that [`CASES`] names, if it is set. `outcome` is `ok`, or the
+/// reason why there was nothing to check.
 ///
 /// # Panics
 /// The file can't be written.

@@ -6,10 +6,10 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// What a server that speaks TLS shows, and what its clients need, all as PEM.
+/// The certificates of a server with TLS and of its clients, all as PEM.
 ///
-/// The server's certificate names `localhost` only: whoever checks the host name (`verify-full`) is content with `localhost` and
-/// not with `127.0.0.1`.
+/// The server's certificate names `localhost` only, so a client that checks the host name
+/// (`verify-full`) accepts `localhost` and refuses `127.0.0.1`.
 pub struct Certificates {
     /// The authority that signed the server's and the client's certificate.
     pub ca_pem: String,

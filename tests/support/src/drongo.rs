@@ -11,8 +11,8 @@ use crate::{
     programs::{folder_with, temporary_folder},
 };
 
-/// A drongo server on 127.0.0.1, empty when it starts. It takes any credentials and any project. Dropping
-/// it ends it.
+/// A drongo server on 127.0.0.1, empty when it starts. It takes any credentials and any project.
+/// Dropping it ends it.
 pub struct DrongoServer {
     process: ServerProcess,
     port: u16,

@@ -16,8 +16,8 @@ const MIGRATIONS: [(&str, &str); 4] = [
 
 /// A server with declared tables, and a tenant on each kind of database.
 ///
-/// Every tenant has the same rows. It is named by a token, whose `role` is the role and whose `name` is
-/// what row rules ask for; without a token by the header `X-Tenant-ID`.
+/// Every tenant has the same rows. A token names the tenant; its claims are `role`, and `name` for
+/// the row rules. Without a token the header `X-Tenant-ID` names it.
 pub struct Films {
     /// The server.
     pub server: TenantryProcess,

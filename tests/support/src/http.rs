@@ -1,4 +1,5 @@
-//! One HTTP request without a client library, for asking whether a server is ready and for filling it.
+//! One HTTP request without a client library, for asking whether a server is ready and for filling
+//! it.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -12,16 +13,17 @@ use tokio::{
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends `body` to 127.0.0.1, or a GET where there is none, and gives the body of an answer of 2xx.
+/// Sends `body` to 127.0.0.1, or a GET if there is none, and returns the body of an answer of 2xx.
 ///
 /// # Errors
-/// Nobody answers in ten seconds, or with another status: with that answer's body.
+/// There is no answer in ten seconds, or one with another status; the error then contains its body.
 pub(crate) async fn request(port: u16, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Result<String> {
     let method = if body.is_some() { "POST" } else { "GET" };
     request_as(method, port, path, headers, body.unwrap_or_default()).await
 }
 
-/// As [`request`], by any method. The answer is read until the server closes; in HTTP/1.0 it is not chunked.
+/// As [`request`], by any method. The answer is read until the server closes; in HTTP/1.0 it is not
+/// chunked.
 pub(crate) async fn request_as(
     method: &str,
     port: u16,

@@ -1,17 +1,20 @@
-//! Starts the servers that Tenantry is tested against: PostgreSQL, MariaDB, an AWS Secrets Manager server (moto), OpenBao, and the
-//! built `tenantry` program itself.
+//! Starts the servers that Tenantry is tested against: PostgreSQL, MariaDB, an AWS Secrets Manager
+//! server (moto), OpenBao, and the built `tenantry` program itself.
 //!
-//! Every server is real, listens on loopback only, keeps its files in a temporary folder of its own, and ends with whoever
-//! started it: on drop, and also when the test process dies, however it dies. A server that is dropped while a test panics
-//! leaves its log behind and says where. A program that is missing fails the test and says what to install; nothing skips.
+//! Every server is real, listens on loopback only, and has its own temporary folder. It ends on
+//! drop, and also when the test process dies for any reason. If a test panics, the log of its
+//! server is kept and its path printed. If a program is missing, the test fails and says what to
+//! install; no test is skipped.
 //!
-//! Oracle is the exception: it is real only where [`ORACLE_URL`] names one. Else a stand-in for its client library runs on PostgreSQL.
+//! Oracle is the exception: it is real only if [`ORACLE_URL`] names one. Otherwise a stand-in for
+//! its client library runs on PostgreSQL.
 //!
-//! `./scripts/test` starts one PostgreSQL and one MariaDB for all test programs and names them in [`POSTGRES_URL`] and
-//! [`MARIADB_URL`], which the `shared()` servers use. Without it each test process starts its own.
+//! `./scripts/test` starts one PostgreSQL and one MariaDB for all test programs and names them in
+//! [`POSTGRES_URL`] and [`MARIADB_URL`], which the `shared()` servers use. Without it each test
+//! process starts its own.
 //!
-//! The database servers keep their clocks in a zone that is not UTC, and every password made here holds [`CANARY`], so that what
-//! depends on the one or leaks the other shows.
+//! The database servers' time zone is not UTC, so that code that depends on it fails. Every
+//! password made here contains [`CANARY`], so that a leak is noticed.
 
 mod cases;
 mod certificates;
@@ -53,19 +56,21 @@ pub use stub::{HttpStub, StubAnswer};
 pub use tenant_db::{CANARY, TenantDb};
 pub use tenantry::{Finished, TenantryBuilder, TenantryProcess};
 
-/// The environment variable that names a PostgreSQL server for [`PostgresServer::shared`], as its superuser's URL:
-/// `postgres://postgres:password@127.0.0.1:5432/postgres`.
+/// The environment variable that names a PostgreSQL server for [`PostgresServer::shared`], as its
+/// superuser's URL: `postgres://postgres:password@127.0.0.1:5432/postgres`.
 pub const POSTGRES_URL: &str = "TENANTRY_TEST_POSTGRES_URL";
 
-/// The environment variable that names a MariaDB server for [`MariadbServer::shared`], as its superuser's URL:
-/// `mysql://root:password@127.0.0.1:3306`.
+/// The environment variable that names a MariaDB server for [`MariadbServer::shared`], as its
+/// superuser's URL: `mysql://root:password@127.0.0.1:3306`.
 pub const MARIADB_URL: &str = "TENANTRY_TEST_MARIADB_URL";
 
-/// The environment variable that names a real Oracle for [`OracleServer::shared`], as the URL of a user who may make users:
-/// `oracle://system:password@127.0.0.1:1521/FREEPDB1`. Without it Oracle's client library is stood in for.
+/// The environment variable that names a real Oracle for [`OracleServer::shared`], as the URL of a
+/// user with the right to create users: `oracle://system:password@127.0.0.1:1521/FREEPDB1`. Without
+/// it the tests use the stand-in.
 pub const ORACLE_URL: &str = "TENANTRY_TEST_ORACLE_URL";
 
-/// The environment variable that names the file to which the stand-in appends every statement it is given.
+/// The environment variable that names the file to which the stand-in appends every statement it is
+/// given.
 pub const ORACLE_SQL: &str = "TENANTRY_TEST_ORACLE_SQL";
 
 /// The environment variable that names the file to which [`record_case`] appends.
@@ -80,6 +85,6 @@ pub const BAO_PROGRAM: &str = "TENANTRY_TEST_BAO";
 /// The environment variable that holds the path of the `drongo` program.
 pub const DRONGO_PROGRAM: &str = "TENANTRY_TEST_DRONGO";
 
-/// The environment variable that names the folder for logs of failed tests. Without it they go to `tenantry-test-logs` in the
-/// system's temporary folder.
+/// The environment variable that names the folder for logs of failed tests. Without it they go to
+/// `tenantry-test-logs` in the system's temporary folder.
 pub const LOG_FOLDER: &str = "TENANTRY_TEST_LOGS";

@@ -25,7 +25,8 @@ const PACKAGE: &str = "mariadb-server";
 /// How long one `mariadb` may take.
 const CLIENT_LIMIT: Duration = Duration::from_secs(120);
 
-/// A MariaDB server on 127.0.0.1 that takes 300 connections. Its time zone is `+05:30`. Dropping it ends it.
+/// A MariaDB server on 127.0.0.1 that takes 300 connections. Its time zone is `+05:30`. Dropping it
+/// ends it.
 pub struct MariadbServer {
     superuser: Superuser,
     process: Option<ServerProcess>,
@@ -49,7 +50,8 @@ impl MariadbServer {
         Self::start_one(None, settings).await
     }
 
-    /// Starts one that takes TLS connections only; [`certificates`](Self::certificates) has what its clients need.
+    /// Starts one that takes TLS connections only; [`certificates`](Self::certificates) has what
+    /// its clients need.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -57,10 +59,11 @@ impl MariadbServer {
         Self::start_one(Some(Certificates::make()?), &[]).await
     }
 
-    /// The one server of this test process, or of all of them where [`MARIADB_URL`] is set. Each test makes its own tenants in it.
+    /// The server of this test process, or of all test processes if [`MARIADB_URL`] is set. Each
+    /// test creates its own tenants in it.
     ///
     /// # Panics
-    /// It can't be had: no test could go on.
+    /// It cannot be started.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<MariadbServer> = OnceCell::const_new();
         let server = SHARED.get_or_try_init(|| async {
@@ -138,12 +141,13 @@ impl MariadbServer {
         &self.superuser.password
     }
 
-    /// What clients need for TLS, where it was started [with it](Self::start_with_tls).
+    /// The certificates for clients, if it was started [with TLS](Self::start_with_tls).
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
 
-    /// The file with the certificate authority as PEM, where it was started [with TLS](Self::start_with_tls).
+    /// The file with the certificate authority as PEM, if it was started [with
+    /// TLS](Self::start_with_tls).
     pub fn ca_path(&self) -> Option<PathBuf> {
         let process = self.process.as_ref()?;
         self.certificates.is_some().then(|| ca_path(process.folder()))
@@ -154,8 +158,8 @@ impl MariadbServer {
         Some(self.process.as_ref()?.folder().join("socket"))
     }
 
-    /// Runs SQL on a database as the superuser with the `mariadb` program, statement by statement, and gives its rows: fields are
-    /// separated by a tab, rows by a line feed.
+    /// Runs SQL on a database as the superuser with the `mariadb` program, statement by statement,
+    /// and gives its rows: fields are separated by a tab, rows by a line feed.
     ///
     /// # Errors
     /// A statement fails, or `mariadb` is not installed.
@@ -177,7 +181,8 @@ impl MariadbServer {
         mariadb(&other, self.ca_path().as_deref(), "information_schema", sql).await
     }
 
-    /// Makes a database with a user of its own, who can use it and no other. Both names begin with `name`.
+    /// Creates a database and a user with access to this database alone. Both names begin with
+    /// `name`.
     ///
     /// # Errors
     /// As [`sql`](Self::sql).
@@ -238,7 +243,8 @@ impl MariadbServer {
         self.start_again().await
     }
 
-    /// Copies its log to the folder for logs of failed tests, and says where. Done by itself when a test panics.
+    /// Copies its log to the folder for logs of failed tests, and prints the path. This happens
+    /// automatically if a test panics.
     pub fn keep_log(&self) {
         if let Some(process) = &self.process {
             process.keep_log();
@@ -365,7 +371,7 @@ fn ca_path(folder: &Path) -> PathBuf {
     folder.join("ca.pem")
 }
 
-/// Where servers' programs are on systems that keep them out of a user's `PATH`.
+/// The folders of servers' programs on systems that do not have them in a user's `PATH`.
 fn system_folders() -> [PathBuf; 3] {
     ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from)
 }

@@ -11,7 +11,8 @@ use crate::{
     programs::{folder_with, temporary_folder},
 };
 
-/// A moto server on 127.0.0.1, empty when it starts. It takes any credentials and any region. Dropping it ends it.
+/// A moto server on 127.0.0.1, empty when it starts. It takes any credentials and any region.
+/// Dropping it ends it.
 pub struct MotoServer {
     process: ServerProcess,
     port: u16,
@@ -60,8 +61,9 @@ impl MotoServer {
         self.port
     }
 
-    /// Calls an action of Secrets Manager, such as `CreateSecret` with `{"Name":"n","SecretString":"s"}`, and gives its answer. No
-    /// AWS library takes part, so a test can tell the library's mistakes from its own.
+    /// Calls an action of Secrets Manager, such as `CreateSecret` with
+    /// `{"Name":"n","SecretString":"s"}`, and gives its answer. It does not use an AWS library, so
+    /// that a test can also find the library's mistakes.
     ///
     /// # Errors
     /// The action fails: with the service's own words.

@@ -17,9 +17,9 @@ use crate::{
 /// How long it may take to be ready after it was unsealed.
 const READY: Duration = Duration::from_secs(30);
 
-/// An OpenBao server on 127.0.0.1 that keeps its data over a restart. It starts unsealed, with KV 2 at
-/// `secret` and the database engine at `database`. It listens on one port without TLS and on another one
-/// with it. Dropping it ends it.
+/// An OpenBao server on 127.0.0.1 that keeps its data over a restart. It starts unsealed, with KV 2
+/// at `secret` and the database engine at `database`. It listens on one port without TLS and on
+/// another one with it. Dropping it ends it.
 pub struct OpenBaoServer {
     process: ServerProcess,
     port: u16,
@@ -124,8 +124,8 @@ impl OpenBaoServer {
         &self.root_token
     }
 
-    /// Calls its API with the root token, such as `POST` `secret/data/t1`, and gives its answer. No
-    /// client library takes part, so a test can tell the library's mistakes from its own.
+    /// Calls its API with the root token, such as `POST` `secret/data/t1`, and gives its answer. It
+    /// does not use a client library, so that a test can also find the library's mistakes.
     ///
     /// # Errors
     /// The call fails: with OpenBao's own words.
@@ -177,7 +177,7 @@ impl OpenBaoServer {
         self.post(&format!("database/config/{name}"), &body).await.map(drop)
     }
 
-    /// Makes a dynamic role whose users are members of the role `group` of PostgreSQL.
+    /// Creates a dynamic role. Its users are members of PostgreSQL's role `group`.
     ///
     /// # Errors
     /// As [`call`](Self::call).

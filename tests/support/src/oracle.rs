@@ -1,4 +1,4 @@
-//! Oracle: a real one where there is one, else the stand-in for its client library on a PostgreSQL.
+//! Oracle: a real one if there is one, else the stand-in for its client library on a PostgreSQL.
 
 use std::{
     ffi::OsString,
@@ -16,8 +16,9 @@ use crate::{
     tenant_db::{Superuser, password},
 };
 
-/// Where tests have their Oracle tenants: in a real Oracle where [`ORACLE_URL`] names one, else in the shared PostgreSQL, behind the
-/// stand-in for Oracle's client library (`tests/oracle-client` says what that proves and what it cannot).
+/// The server with the tests' Oracle tenants: a real Oracle if [`ORACLE_URL`] names one, else the
+/// shared PostgreSQL behind the stand-in for Oracle's client library (`tests/oracle-client`
+/// explains what that proves and what it cannot).
 pub struct OracleServer(Kind);
 
 enum Kind {
@@ -29,10 +30,10 @@ enum Kind {
 }
 
 impl OracleServer {
-    /// The one server of this test process. Each test makes its own tenants in it.
+    /// The server of this test process. Each test creates its own tenants in it.
     ///
     /// # Panics
-    /// It can't be had: no test could go on. Where [`ORACLE_URL`] is set that is a real Oracle, and never the stand-in instead.
+    /// It cannot be used. If [`ORACLE_URL`] is set, it is a real Oracle and never the stand-in.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<OracleServer> = OnceCell::const_new();
         match SHARED.get_or_try_init(Self::find).await {
@@ -55,7 +56,8 @@ impl OracleServer {
         Ok(Self(Kind::Real(real)))
     }
 
-    /// The folder of the client library that a driver must be told of; `None` for the one that is installed.
+    /// The folder of the client library for the driver's configuration; `None` for the installed
+    /// one.
     pub fn client_library(&self) -> Option<&Path> {
         match &self.0 {
             Kind::StandIn { library, .. } => Some(library),
@@ -71,8 +73,8 @@ impl OracleServer {
         }
     }
 
-    /// Makes a user with a schema of its own (behind the stand-in a database), who can reach no other tenant's. On a real Oracle it
-    /// stays when the tests have ended.
+    /// Creates a user with its own schema (with the stand-in, its own database) and without access
+    /// to other tenants'. On a real Oracle it stays when the tests have ended.
     ///
     /// # Errors
     /// It can't be made.
@@ -195,8 +197,8 @@ impl OracleServer {
     }
 }
 
-/// What a program that opens Oracle tenants needs in its environment: the stand-in by `LD_LIBRARY_PATH` unless there is a real Oracle,
-/// and where statements are written down.
+/// What a program that opens Oracle tenants needs in its environment: the stand-in by
+/// `LD_LIBRARY_PATH` unless there is a real Oracle, and the file in which statements are recorded.
 ///
 /// # Errors
 /// The stand-in was not built.
@@ -216,8 +218,9 @@ fn real_url() -> Option<String> {
     std::env::var(ORACLE_URL).ok().filter(|url| !url.is_empty())
 }
 
-/// A folder in which the stand-in has the name of Oracle's client library. It is built under another, for cargo puts the folder of what
-/// it builds into `LD_LIBRARY_PATH`, and `cargo run` must not find it there.
+/// A folder in which the stand-in has the name of Oracle's client library. It is built under
+/// another, for cargo puts the folder of what it builds into `LD_LIBRARY_PATH`, and `cargo run`
+/// must not find it there.
 fn stand_in() -> Result<PathBuf> {
     use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
     let program = std::env::current_exe().context("can't ask where this program is")?;
@@ -244,7 +247,7 @@ fn stand_in() -> Result<PathBuf> {
     }
 }
 
-/// A real Oracle, as a user who may make users.
+/// A real Oracle, with the login of a user that may create users.
 struct Real {
     superuser: Superuser,
     service: String,

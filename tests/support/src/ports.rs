@@ -1,4 +1,4 @@
-//! Finding a port that nobody uses.
+//! Finding a free port.
 
 use std::{
     collections::BTreeSet,
@@ -10,15 +10,16 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Below the range that systems take outgoing ports from (32768 and up on Linux), so that no client's socket takes the port of a
-/// server that is stopped for a moment.
+/// Below the range that systems take outgoing ports from (32768 and up on Linux), so that no
+/// client's socket takes the port of a server that is stopped for a moment.
 const PORTS: Range<u16> = 20_000..32_000;
 
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A TCP port that is free on 127.0.0.1 now, and that this process gives nobody else.
+/// A TCP port that is free on 127.0.0.1 now. This process returns each port only once.
 ///
-/// Another process can still take it before it is used, so whoever starts a server on it tries again on another when it is taken.
+/// Another process can still take it before it is used, so the caller must retry with another port
+/// if its server cannot bind this one.
 ///
 /// # Errors
 /// No port of the range is free.

@@ -25,9 +25,10 @@ const PACKAGE: &str = "postgresql";
 /// How long one `psql` may take.
 const PSQL_LIMIT: Duration = Duration::from_secs(120);
 
-/// A PostgreSQL server on 127.0.0.1 that asks for passwords by SCRAM-SHA-256 and takes 300 connections. Its time zone is
-/// `Asia/Kolkata`. Of the members of `login_md5` and `login_password`, roles that a test may make, it asks for passwords by MD5 and
-/// in clear text. Dropping it ends it.
+/// A PostgreSQL server on 127.0.0.1 that asks for passwords by SCRAM-SHA-256 and takes 300
+/// connections. Its time zone is `Asia/Kolkata`. Of the members of `login_md5` and
+/// `login_password`, roles that a test may make, it asks for passwords by MD5 and in clear text.
+/// Dropping it ends it.
 pub struct PostgresServer {
     superuser: Superuser,
     process: Option<ServerProcess>,
@@ -43,8 +44,9 @@ impl PostgresServer {
         Self::start_one(None).await
     }
 
-    /// Starts one that takes TLS connections only; [`certificates`](Self::certificates) has what its clients need. A member of
-    /// its role `require_client_cert` must also show the client's certificate.
+    /// Starts one that takes TLS connections only; [`certificates`](Self::certificates) has what
+    /// its clients need. A member of its role `require_client_cert` must also show the client's
+    /// certificate.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -54,10 +56,11 @@ impl PostgresServer {
         Ok(server)
     }
 
-    /// The one server of this test process, or of all of them where [`POSTGRES_URL`] is set. Each test makes its own tenants in it.
+    /// The server of this test process, or of all test processes if [`POSTGRES_URL`] is set. Each
+    /// test creates its own tenants in it.
     ///
     /// # Panics
-    /// It can't be had: no test could go on.
+    /// It cannot be started.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<PostgresServer> = OnceCell::const_new();
         let server = SHARED.get_or_try_init(|| async {
@@ -138,12 +141,13 @@ impl PostgresServer {
         &self.superuser.password
     }
 
-    /// What clients need for TLS, where it was started [with it](Self::start_with_tls).
+    /// The certificates for clients, if it was started [with TLS](Self::start_with_tls).
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
 
-    /// The file with the certificate authority as PEM, where it was started [with TLS](Self::start_with_tls).
+    /// The file with the certificate authority as PEM, if it was started [with
+    /// TLS](Self::start_with_tls).
     pub fn ca_path(&self) -> Option<PathBuf> {
         let process = self.process.as_ref()?;
         self.certificates.is_some().then(|| ca_path(process.folder()))
@@ -154,8 +158,8 @@ impl PostgresServer {
         Some(self.process.as_ref()?.folder().to_owned())
     }
 
-    /// Runs SQL on a database as the superuser with the `psql` program, statement by statement, and gives its rows: fields are
-    /// separated by `|`, rows by a line feed.
+    /// Runs SQL on a database as the superuser with the `psql` program, statement by statement, and
+    /// gives its rows: fields are separated by `|`, rows by a line feed.
     ///
     /// # Errors
     /// A statement fails, or `psql` is not installed.
@@ -163,8 +167,8 @@ impl PostgresServer {
         psql(&self.superuser, self.ca_path().as_deref(), database, sql).await
     }
 
-    /// Runs SQL with the `psql` program, which connects as libpq reads `conninfo`, a URL or a list of `name=value`, and gives its
-    /// rows as [`psql`](Self::psql).
+    /// Runs SQL with the `psql` program, which connects as libpq reads `conninfo`, a URL or a list
+    /// of `name=value`, and gives its rows as [`psql`](Self::psql).
     ///
     /// # Errors
     /// libpq cannot connect, the statement fails, or `psql` is not installed.
@@ -188,7 +192,8 @@ impl PostgresServer {
         Ok(rows.strip_suffix('\n').unwrap_or(&rows).to_owned())
     }
 
-    /// Makes a database with a role of its own, which owns it and can connect to no other tenant's. Both names begin with `name`.
+    /// Makes a database with a role of its own, which owns it and can connect to no other tenant's.
+    /// Both names begin with `name`.
     ///
     /// # Errors
     /// As [`psql`](Self::psql).
@@ -199,7 +204,8 @@ impl PostgresServer {
             user,
             password,
         } = &tenant;
-        // From `template0`, which nobody can be connected to: a connection to the template fails a CREATE DATABASE.
+        // From `template0`, which allows no connections: a connection to the template would make
+        // CREATE DATABASE fail.
         let sql = format!(
             r#"CREATE ROLE "{user}" LOGIN PASSWORD '{password}';
                CREATE DATABASE "{database}" OWNER "{user}" TEMPLATE template0;
@@ -221,7 +227,8 @@ impl PostgresServer {
         })
     }
 
-    /// Stops it: connections are closed, transactions rolled back, and the port refuses. The data stays.
+    /// Stops it: connections are closed, transactions rolled back, and the port refuses. The data
+    /// stays.
     ///
     /// # Errors
     /// It does not run, does not end within a minute, or is not ours.
@@ -249,7 +256,8 @@ impl PostgresServer {
         self.start_again().await
     }
 
-    /// Copies its log to the folder for logs of failed tests, and says where. Done by itself when a test panics.
+    /// Copies its log to the folder for logs of failed tests, and prints the path. This happens
+    /// automatically if a test panics.
     pub fn keep_log(&self) {
         if let Some(process) = &self.process {
             process.keep_log();
@@ -384,7 +392,8 @@ fn ca_path(folder: &Path) -> PathBuf {
     folder.join("ca.pem")
 }
 
-/// Where Debian keeps the servers' programs, which are not in `PATH`: the newest version first.
+/// The folders of the servers' programs on Debian, which are not in `PATH`; the newest version
+/// first.
 async fn debian_folders() -> Vec<PathBuf> {
     let mut versions = Vec::new();
     // No such folder on other systems.

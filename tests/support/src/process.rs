@@ -24,7 +24,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// How many bytes of a log an error shows.
 const LOG_TAIL: usize = 6_000;
 
-/// How often a server is started on another port because somebody took its own.
+/// How often a server is started on another port if its port was taken.
 const ATTEMPTS: usize = 5;
 
 /// What to start; the command is made for a port.
@@ -33,7 +33,7 @@ pub(crate) struct Spec {
     pub(crate) name: &'static str,
     /// Set in its environment.
     pub(crate) env: Vec<(OsString, OsString)>,
-    /// Variables whose names begin with one of these are not handed down.
+    /// Variables with names that begin with one of these are not passed on.
     pub(crate) without_env: &'static [&'static str],
     /// Ends it when its owner is gone.
     pub(crate) last_signal: &'static str,
@@ -48,11 +48,12 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `command(port)` on a free port and returns once `ready(port)` has succeeded. When the port was taken in between, it
-    /// is tried again on another.
+    /// Starts `command(port)` on a free port and returns once `ready(port)` has succeeded. When the
+    /// port was taken in between, it is tried again on another.
     ///
     /// # Errors
-    /// It ended, or was not ready within [`DEADLINE`]: with the last error of `ready` and the end of its log.
+    /// It ended, or was not ready within [`DEADLINE`]: with the last error of `ready` and the end
+    /// of its log.
     pub(crate) async fn start_on_free_port<C, R, F>(
         folder: TempDir,
         spec: Spec,
@@ -120,7 +121,8 @@ impl ServerProcess {
         let mut pause = Duration::from_millis(20);
         loop {
             let tried = ready().await;
-            // Asked after the try, so that an answer from somebody else on this port is not taken for ours.
+            // Checked after the request, so that an answer of another server on this port is not
+            // mistaken for this one's.
             if let Some(code) = server.exited()? {
                 bail!(
                     "`{}` ended with code {code} instead of starting\n{}",
@@ -140,7 +142,8 @@ impl ServerProcess {
         }
     }
 
-    /// Sends `signal` and waits for the end. The exit code: 128 and the signal's number where a signal ended it.
+    /// Sends `signal` and waits for the end. Returns the exit code, which is 128 plus the signal's
+    /// number if a signal ended it.
     ///
     /// # Errors
     /// It does not run, or does not end within [`DEADLINE`].
@@ -228,7 +231,7 @@ impl ServerProcess {
         }
     }
 
-    /// Copies the log to where logs of failed tests are kept, and says where.
+    /// Copies the log to the folder for logs of failed tests, and prints the path.
     pub(crate) fn keep_log(&self) {
         match copy_log(self.folder()) {
             Ok(path) => eprintln!("the log of `{}` is kept in {}", self.name, path.display()),

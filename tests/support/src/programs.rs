@@ -1,4 +1,4 @@
-//! Finding programs, and running them, as another user where root must not.
+//! Finds programs and runs them, as another user if they must not run as root.
 
 use std::{
     env,
@@ -35,11 +35,12 @@ fn is_program(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// Who runs a database server: this user, or where this is root, which database servers refuse to be, another.
+/// The user that runs a database server: this user, or another one if this is root, since database
+/// servers refuse to run as root.
 pub(crate) struct ServerUser(Option<&'static str>);
 
 impl ServerUser {
-    /// `preferred` where this is root and there is such a user, else `nobody`; this user where it is not root.
+    /// This user unless it is root. For root, `preferred` if such a user exists, else `nobody`.
     ///
     /// # Errors
     /// `folder` or the list of users can't be read.
@@ -58,7 +59,7 @@ impl ServerUser {
         let mut command: Vec<OsString> = Vec::new();
         if let Some(user) = self.0 {
             command.extend(["setpriv", "--reuid", user, "--regid"].map(OsString::from));
-            // Groups are named as their user wherever packages made both; `nobody` has `nogroup` on Debian.
+            // Packages give a group the name of its user; `nobody` has `nogroup` on Debian.
             command.push(if user == "nobody" {
                 "nogroup".into()
             } else {
@@ -81,7 +82,8 @@ impl ServerUser {
     }
 }
 
-/// A temporary folder for a server called `name`. Its path is short, since a Unix socket's path has at most 107 bytes.
+/// A temporary folder for a server called `name`. Its path is short, since a Unix socket's path has
+/// at most 107 bytes.
 ///
 /// # Errors
 /// It can't be made.
@@ -92,7 +94,8 @@ pub(crate) fn temporary_folder(name: &str) -> Result<TempDir> {
         .context("can't make a temporary folder")
 }
 
-/// Runs a command to its end, with `env` set and `input` on standard input, and gives its standard output.
+/// Runs a command to its end, with `env` set and `input` on standard input, and gives its standard
+/// output.
 ///
 /// # Errors
 /// It can't be started, fails, or takes longer than `limit`: with its standard error.

@@ -77,7 +77,7 @@ impl HttpStub {
         Ok(Self { port, accepting })
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

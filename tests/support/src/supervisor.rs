@@ -1,8 +1,9 @@
 //! Runs one server under a small shell that ends it when its owner is gone.
 //!
-//! The shell's standard input is a pipe whose other end only the owner holds. A line on it is a signal for the server; its end,
-//! which comes on drop and when the owner's process dies by whatever cause, makes the shell end the server and remove its folder.
-//! (A parent-death signal would not do: Linux sends it when the *thread* that started the server ends, and each test has its own.)
+//! The shell's standard input is a pipe, and only the owner holds the other end. A line on it is a
+//! signal for the server. The pipe closes on drop, and also when the owner's process dies for any
+//! reason; then the shell ends the server and removes its folder. (A parent-death signal would not
+//! do: Linux sends it when the *thread* that started the server ends, and each test has its own.)
 
 use std::{
     ffi::OsString,
@@ -16,10 +17,12 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// `$1` is the signal that ends an abandoned server, `$2` its folder, the rest its command. The shell exits as the server does.
+/// `$1` is the signal that ends an abandoned server, `$2` its folder, the rest its command. The
+/// shell exits as the server does.
 ///
-/// HUP and INT are ignored so that an interrupt at the terminal, which reaches everybody, leaves the shell to clean up. A server
-/// that doesn't end by `$1` within ten seconds (it may be stopped by SIGSTOP) is killed.
+/// HUP and INT are ignored so that an interrupt at the terminal, which reaches everybody, leaves
+/// the shell to clean up. A server that doesn't end by `$1` within ten seconds (it may be stopped
+/// by SIGSTOP) is killed.
 const SCRIPT: &str = r#"
 trap '' HUP INT
 last=$1 folder=$2
@@ -52,15 +55,15 @@ pub(crate) struct Launch {
     pub(crate) command: Vec<OsString>,
     /// Set in its environment.
     pub(crate) env: Vec<(OsString, OsString)>,
-    /// Variables whose names begin with one of these are not handed down.
+    /// Variables with names that begin with one of these are not passed on.
     pub(crate) without_env: &'static [&'static str],
-    /// Its working directory, where the log goes and what is removed when the owner is gone.
+    /// Its working directory. It contains the log, and is removed when the owner is gone.
     pub(crate) folder: PathBuf,
     /// Ends the server when its owner is gone, such as `KILL`.
     pub(crate) last_signal: &'static str,
 }
 
-/// The log of the server whose folder this is: standard output and standard error together.
+/// The log of the server with this folder: standard output and standard error together.
 pub(crate) fn log_path(folder: &Path) -> PathBuf {
     folder.join("server.log")
 }
@@ -76,7 +79,8 @@ impl Supervised {
     /// Starts it. This blocks for as long as a `fork` takes.
     ///
     /// # Errors
-    /// There is no shell, or the log can't be opened. A server that fails by itself is seen by [`exited`](Self::exited).
+    /// There is no shell, or the log can't be opened. A server that fails by itself is seen by
+    /// [`exited`](Self::exited).
     pub(crate) fn start(launch: &Launch) -> Result<Self> {
         let path = log_path(&launch.folder);
         let open = || OpenOptions::new().create(true).append(true).open(&path);
@@ -108,7 +112,7 @@ impl Supervised {
         })
     }
 
-    /// The server's exit code once it has ended: 128 and the signal's number where a signal ended it.
+    /// The server's exit code once it has ended; 128 plus the signal's number if a signal ended it.
     ///
     /// # Errors
     /// The shell itself was killed.

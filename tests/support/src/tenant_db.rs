@@ -1,4 +1,4 @@
-//! A database of a tenant's own, and names that nobody else has.
+//! A tenant's database, and unique names.
 
 use std::{
     fmt,
@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// A word in every password that is made here: a test that finds it in a log, an answer or a metric has found a leak.
+/// A word in every password that is made here: a test that finds it in a log, an answer or a metric
+/// has found a leak.
 pub const CANARY: &str = "canary-d41f";
 
 /// A tenant's own database with its own user, on one of the servers.
@@ -18,14 +19,14 @@ pub const CANARY: &str = "canary-d41f";
 pub struct TenantDb {
     /// The database's name.
     pub database: String,
-    /// The user, who owns the database and can reach no other tenant's.
+    /// The user. It owns the database and has no access to another tenant's.
     pub user: String,
     /// The user's password; it contains [`CANARY`].
     pub password: String,
 }
 
 impl TenantDb {
-    /// Names that begin with `name` and that nobody else has, on no server, in no process.
+    /// Unique names that begin with `name`, over all servers and processes.
     pub(crate) fn named(name: &str) -> Self {
         let name: String = name
             .chars()
@@ -57,7 +58,7 @@ impl fmt::Debug for TenantDb {
     }
 }
 
-/// A password that nobody else has, with the [`CANARY`] in it.
+/// A unique password with the [`CANARY`] in it.
 pub(crate) fn password() -> String {
     format!("{CANARY}-{:016x}", random())
 }

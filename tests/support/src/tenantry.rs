@@ -18,7 +18,8 @@ use crate::{
     tenant_db::CANARY,
 };
 
-/// Settings of the developer's own shell that would change what the program does. Everything else is handed down.
+/// Settings of the developer's own shell that would change what the program does. Everything else
+/// is handed down.
 const WITHOUT_ENV: &[&str] = &[
     "TENANTRY_",
     "MULTITENANT_",
@@ -32,8 +33,8 @@ const WITHOUT_ENV: &[&str] = &[
 
 /// How the program is started: its configuration, files, environment and arguments.
 ///
-/// It is given a temporary folder to work in with the configuration in `config.yaml`, and `TENANTRY__SERVER__LISTEN` with a free
-/// port, which comes before whatever the configuration says.
+/// It is given a temporary folder to work in with the configuration in `config.yaml`, and
+/// `TENANTRY__SERVER__LISTEN` with a free port, which comes before whatever the configuration says.
 pub struct TenantryBuilder {
     program: PathBuf,
     test: Option<&'static str>,
@@ -46,8 +47,8 @@ pub struct TenantryBuilder {
 }
 
 impl TenantryBuilder {
-    /// The program is a test executable, and the server is its ignored test `name`, which reads the file
-    /// that `TENANTRY_CONFIG` names and ends after SIGTERM.
+    /// The program is a test executable, and the server is its ignored test `name`, which reads the
+    /// file that `TENANTRY_CONFIG` names and ends after SIGTERM.
     #[must_use]
     pub fn as_test(mut self, name: &'static str) -> Self {
         self.test = Some(name);
@@ -61,7 +62,8 @@ impl TenantryBuilder {
         self
     }
 
-    /// A file beside the configuration: `path` is relative to the folder, and folders on the way are made.
+    /// A file beside the configuration: `path` is relative to the folder, and folders on the way
+    /// are made.
     #[must_use]
     pub fn file(mut self, path: impl Into<PathBuf>, contents: impl Into<String>) -> Self {
         self.files.push((path.into(), contents.into()));
@@ -75,7 +77,8 @@ impl TenantryBuilder {
         self
     }
 
-    /// It opens Oracle tenants: it finds the stand-in for Oracle's client library, unless there is a real Oracle.
+    /// It opens Oracle tenants: it finds the stand-in for Oracle's client library, unless there is
+    /// a real Oracle.
     ///
     /// # Panics
     /// The stand-in was not built: no test could go on.
@@ -102,8 +105,8 @@ impl TenantryBuilder {
         self
     }
 
-    /// The configuration makes the server speak TLS: it is waited for by its port only, and its URL begins with `https`, at the
-    /// host `localhost`.
+    /// The configuration makes the server speak TLS: it is waited for by its port only, and its URL
+    /// begins with `https`, at the host `localhost`.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
@@ -281,7 +284,7 @@ impl TenantryProcess {
         Self::builder(program).config(config).start().await
     }
 
-    /// Where it answers, without a slash at the end.
+    /// Its URL, without a slash at the end.
     pub fn base_url(&self) -> String {
         if self.tls {
             format!("https://localhost:{}", self.port)
@@ -290,7 +293,7 @@ impl TenantryProcess {
         }
     }
 
-    /// Where operator routes answer: the admin listener's URL where there is one.
+    /// The URL for operator routes: that of the admin listener if there is one.
     pub fn admin_url(&self) -> String {
         match self.admin_port {
             Some(port) => format!("http://127.0.0.1:{port}"),
@@ -332,7 +335,8 @@ impl TenantryProcess {
         self.process.signal(name).await
     }
 
-    /// Waits for its end and gives the exit code: 128 and the signal's number where a signal ended it. It can be waited for once.
+    /// Waits for its end and returns the exit code, which is 128 plus the signal's number if a
+    /// signal ended it. Call it once only.
     ///
     /// # Errors
     /// It still runs after a minute.

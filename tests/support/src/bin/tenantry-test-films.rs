@@ -1,8 +1,9 @@
-//! Starts the program that `TENANTRY_PROGRAM` names with declared tables of films and a tenant on each kind of database, runs a
-//! command beside it, and ends with the command's exit code.
+//! Starts the program that `TENANTRY_PROGRAM` names with declared tables of films and a tenant on
+//! each kind of database, runs a command beside it, and ends with the command's exit code.
 //!
-//! The command finds the server's URL in `TENANTRY_URL`, the names of the tenants in `TENANTRY_TENANTS`, separated by spaces, and what
-//! tokens are signed with in `TENANTRY_TOKEN_SECRET`. SIGTERM kills the command.
+//! The command finds the server's URL in `TENANTRY_URL`, the names of the tenants in
+//! `TENANTRY_TENANTS`, separated by spaces, and what tokens are signed with in
+//! `TENANTRY_TOKEN_SECRET`. SIGTERM kills the command.
 
 use std::{env, process::ExitCode};
 

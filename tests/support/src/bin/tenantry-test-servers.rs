@@ -1,7 +1,9 @@
-//! Starts one PostgreSQL and one MariaDB, runs a command with the environment variables that name them, stops them, and ends with
-//! the command's exit code: `tenantry-test-servers cargo test --workspace`.
+//! Starts one PostgreSQL and one MariaDB, runs a command with the environment variables that name
+//! them, stops them, and ends with the command's exit code: `tenantry-test-servers cargo test
+//! --workspace`.
 //!
-//! An interrupt at the terminal reaches the command too; this program waits for its end. SIGTERM kills the command.
+//! An interrupt at the terminal reaches the command too; this program waits for its end. SIGTERM
+//! kills the command.
 
 use std::{env, process::ExitCode};
 
