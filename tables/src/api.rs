@@ -167,7 +167,8 @@ impl Rest {
     /// Compares a tenant's catalogue with the declaration, on a connection that was just opened.
     ///
     /// # Errors
-    /// The catalogue cannot be read. What is missing is reported then by the statements that need it.
+    /// The catalogue cannot be read. What is missing is reported then by the statements that need
+    /// it.
     pub async fn compare_on(
         &self,
         tenant: &TenantId,
@@ -242,8 +243,8 @@ struct Request<'r> {
     ask: Ask<'r>,
 }
 
-/// Whether the database says that a table or a column is not there: PostgreSQL; MySQL; Oracle; SQLite, which has one code for
-/// all that a statement may have wrong.
+/// Whether the database says that a table or a column is not there: PostgreSQL; MySQL; Oracle;
+/// SQLite, which has one code for all that a statement may have wrong.
 fn lacks_something(error: &DbErr) -> bool {
     let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
     matches!(code, Some("42P01" | "42703" | "1146" | "1054" | "942" | "904" | "1"))
@@ -342,7 +343,7 @@ impl Answer {
         }
     }
 
-    /// With a header, unless its text is none that a header may have.
+    /// Adds a header, unless its text is not valid in a header.
     fn with(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);

@@ -1,5 +1,5 @@
-//! Requests made at random: from the grammar that docs/tables.md shows, and from such ones with bytes changed.
-//! `TENANTRY_QUERIES=1000000` makes more of them than an ordinary run.
+//! Requests made at random: from the grammar that docs/tables.md shows, and from such ones with
+//! bytes changed. `TENANTRY_QUERIES=1000000` makes more of them than an ordinary run.
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,10 @@
-//! On whose behalf a request runs, and on which kind of database.
+//! The role, the claims and the tenant of a request, and the kind of its database.
 
 use serde_json::{Map, Value};
 
 use crate::sql::Dialect;
 
-/// The role of requests whose token names none, and of those without a token.
+/// The role of requests without a token, or with a token that names no role.
 pub(crate) const ANONYMOUS: &str = "anon";
 
 /// What is known of a request's sender.
@@ -19,7 +19,8 @@ pub(crate) struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    /// The role is the claim `role_claim`. A claim that is no text is a role that may do nothing.
+    /// The role is the claim `role_claim`. A claim that is not a text gives a role without any
+    /// rights.
     pub(crate) fn new(
         tenant: &'a str,
         claims: Option<&'a Map<String, Value>>,
@@ -49,7 +50,7 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// The claim of that name; dots go deeper, unless there is a claim whose name has these dots itself.
+/// The claim of that name. Dots lead to nested members, unless a claim itself has the dotted name.
 fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         name.match_indices('.').find_map(|(dot, _)| {

@@ -41,7 +41,7 @@ struct Answer<'w> {
 /// The rows of a relation, written, by the row that they belong to.
 struct Groups {
     text: Vec<u8>,
-    /// For each key, where its rows are in the text, in their order.
+    /// For each key, the positions of its rows in the text, in their order.
     places: HashMap<Vec<u8>, Vec<std::ops::Range<usize>>>,
 }
 

@@ -1,10 +1,10 @@
 //! Declared tables as a REST API in the dialect of PostgREST.
 //!
 //! ```text
-//! declaration -> model      names looked up, relations and row rules resolved
-//! request     -> plan       a URL, headers and a body, read completely or refused; roles and rules applied
-//! plan        -> sql        statements of sea-query, every value bound, one module for what dialects differ in
-//! run         -> json       rows as the database returned them, written without a map for each row
+//! declaration -> model   resolves names, relations and row rules
+//! request     -> plan    parses URL, headers and body, or refuses them; applies roles and rules
+//! plan        -> sql     writes statements with sea-query; every value is bound
+//! run         -> json    runs them, and writes the rows without a map for each row
 //! ```
 
 mod api;

@@ -27,13 +27,13 @@ pub struct Refusal {
 /// A place in a request, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Where.
+    /// The place in the request.
     pub at: At,
     /// What is wrong, to follow the place: "is missing".
     pub detail: String,
 }
 
-/// Where in a request.
+/// A place in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At {
     /// A JSON pointer into the body (RFC 6901).
@@ -44,12 +44,13 @@ pub enum At {
     Header(&'static str),
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum Failure {
     /// The request is refused.
     Refused(Box<Refusal>),
-    /// A page begins after the last row: it is refused, and the answer says how many rows there are.
+    /// A page begins after the last row: it is refused, and the answer says how many rows there
+    /// are.
     Beyond {
         /// The refusal.
         refusal: Box<Refusal>,
@@ -190,7 +191,7 @@ impl Refusal {
         refusal
     }
 
-    /// 22P02: a text that is no value of a type.
+    /// 22P02: a text that is not a value of the type.
     pub(crate) fn malformed(kind: &'static str) -> Self {
         Self::bad("22P02", format!("invalid input syntax for type {kind}"))
     }
@@ -224,7 +225,7 @@ impl Refusal {
 /// At most so many bytes of a client's own text are repeated.
 const LONGEST: usize = 100;
 
-/// A client's own text for a message, cut off where it is long.
+/// A client's own text for a message, shortened if it is long.
 pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= LONGEST {
         return text.into();

@@ -21,10 +21,11 @@ use crate::{
 /// After what time a catalogue that lacked something is read once more, if a request needs it.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// So many tenants that differ are remembered. Of others the database itself reports what is missing.
+/// So many tenants that differ are remembered. Of others the database itself reports what is
+/// missing.
 const MOST: usize = 100_000;
 
-/// The tenants whose schemas differ. A request of another tenant looks at one number.
+/// The tenants with differing schemas. For all other tenants a request reads only one number.
 #[derive(Debug, Default)]
 pub(crate) struct Schemas {
     known: DashMap<TenantId, Known>,
@@ -45,7 +46,7 @@ impl Schemas {
         self.known.get(tenant).map(|known| known.facts.clone())
     }
 
-    /// Whether the catalogue is to be read once more; at most one request after another is told so.
+    /// Whether the catalogue must be read again. It returns true for one request at a time.
     pub(crate) fn is_outdated(&self, tenant: &TenantId) -> bool {
         match self.known.get_mut(tenant) {
             None => true,
@@ -59,13 +60,14 @@ impl Schemas {
         }
     }
 
-    /// The statement whose rows [`set`](Self::set) takes.
+    /// The statement that returns the rows for [`set`](Self::set).
     pub(crate) fn reader(model: &Model, dialect: Dialect) -> CatalogueReader {
         let tables = model.tables.iter().map(|table| table.source.clone()).collect();
         CatalogueReader::of_tables(dialect, tables)
     }
 
-    /// Compares a tenant's catalogue with the declaration, remembers what differs and logs what is new of it.
+    /// Compares a tenant's catalogue with the declaration, remembers what differs and logs what is
+    /// new of it.
     pub(crate) fn set(
         &self,
         tenant: &TenantId,

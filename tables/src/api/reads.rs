@@ -93,7 +93,7 @@ impl Request<'_> {
             Form::Object => writer.first(read, &answered.fetched),
             Form::Csv => writer.csv(read, &answered.fetched),
         };
-        // Where a page that begins after a row is among all of them is not known.
+        // The offset of a page that begins after a given row is not known.
         let ranged = match is_after {
             true => content_range(0, 0, answered.total),
             false => content_range(offset, rows, answered.total),
@@ -109,7 +109,8 @@ impl Request<'_> {
         Ok(answer)
     }
 
-    /// The URL of the page after this one: after its last row if rows can be found again by the order.
+    /// The URL of the page after this one: after its last row if rows can be found again by the
+    /// order.
     fn next_page(&self, read: &Read<'_>, answered: &Answered, writer: &Writer) -> Result<String, Failure> {
         let mut parameters: Vec<String> = self
             .ask

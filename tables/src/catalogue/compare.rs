@@ -1,4 +1,4 @@
-//! A tenant's catalogue beside the declaration.
+//! Compares a tenant's catalogue with the declaration.
 
 use std::collections::{HashMap, HashSet};
 

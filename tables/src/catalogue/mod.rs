@@ -65,7 +65,8 @@ impl Catalogue {
     }
 }
 
-/// The statements that read a catalogue, in the order in which [`read`](Self::read) takes their rows.
+/// The statements that read a catalogue, in the order in which [`read`](Self::read) takes their
+/// rows.
 #[derive(Debug)]
 pub struct CatalogueReader {
     dialect: Dialect,
@@ -89,20 +90,20 @@ impl CatalogueReader {
         }
     }
 
-    /// The statement whose rows are the columns.
+    /// The statement that returns the columns, one a row.
     pub fn columns(&self) -> Statement {
         statements::columns(self.dialect, self.tables.as_deref())
     }
 
-    /// The statement whose rows are the columns of keys.
+    /// The statement that returns the columns of keys, one a row.
     pub fn keys(&self) -> Statement {
         statements::keys(self.dialect)
     }
 
-    /// Puts the rows of the statements together.
+    /// Builds the catalogue from the rows of both statements.
     ///
     /// # Errors
-    /// A row is not as the statement asked for it.
+    /// A row does not have the expected columns.
     pub fn read(&self, columns: &[QueryResult], keys: &[QueryResult]) -> Result<Catalogue, DbErr> {
         let mut tables: BTreeMap<(Option<String>, String), FoundTable> = BTreeMap::new();
         for row in columns {

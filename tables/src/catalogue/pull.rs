@@ -1,4 +1,5 @@
-//! A declaration written from a catalogue. What a file holds already is kept as it is, comments too.
+//! Writes a declaration from a catalogue. The existing contents of a file stay unchanged, comments
+//! included.
 
 mod merge;
 
@@ -50,7 +51,7 @@ const HEADER: &str = "\
 tables:
 ";
 
-/// Where a table would be.
+/// A file without tables.
 const EMPTY: &str = "tables: {}\n";
 
 /// A table as lines of YAML.
@@ -160,7 +161,8 @@ fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], colum
     }
 }
 
-/// Both ways of the foreign keys: one row of the table that is referred to, and the rows that refer to this table.
+/// Both ways of the foreign keys: one row of the table that is referred to, and the rows that refer
+/// to this table.
 fn relations(
     table: &FoundTable,
     own: &[(String, &FoundColumn)],
@@ -212,7 +214,8 @@ fn relations(
     relations
 }
 
-/// The columns that a foreign key joins, by their names in URLs. Without named columns it is the key that is referred to.
+/// The columns that a foreign key joins, by their names in URLs. Without named columns it is the
+/// key that is referred to.
 fn joined(
     table: &FoundTable,
     key: &ForeignKey,
@@ -260,7 +263,7 @@ fn column_mapping(name: &str, column: &FoundColumn) -> Option<String> {
     Some(format!("{{ {} }}", parts.join(", ")))
 }
 
-/// A text of YAML, in quotes where it may be something else without them. JSON's quotes are YAML's.
+/// A text in YAML, quoted if YAML could read it as something else. JSON's quoting is valid in YAML.
 fn quoted(text: &str) -> String {
     let mut bytes = text.bytes();
     let begins = bytes.next().is_some_and(|b| b.is_ascii_lowercase());

@@ -1,11 +1,12 @@
-//! The statements that read a catalogue. Each column comes as a text, so that one reader serves all.
+//! The statements that read a catalogue. Each column comes as a text, so that one reader serves
+//! all.
 
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
 
 use super::{ForeignKey, FoundColumn, FoundTable, kinds};
 use crate::sql::Dialect;
 
-/// More columns of a database than these are not looked at.
+/// The most columns of a database that are read.
 const MOST_COLUMNS: usize = 50_000;
 
 const POSTGRESQL_COLUMNS: &str = "\
@@ -150,7 +151,7 @@ fn flag(row: &QueryResult, index: usize) -> Result<bool, DbErr> {
     Ok(text(row, index)?.as_deref() == Some("1"))
 }
 
-/// Oracle keeps names in upper case where others keep them in lower case.
+/// Oracle stores names in upper case that other databases store in lower case.
 fn name(dialect: Dialect, name: String) -> String {
     match dialect {
         Dialect::Oracle if !name.chars().any(char::is_lowercase) => name.to_lowercase(),

@@ -5,7 +5,7 @@ use crate::{
     request::rule,
 };
 
-/// What is wrong with a declaration, and where in it.
+/// A fault of a declaration, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclarationFault {
     /// The keys from the map of tables to the value.

@@ -29,7 +29,8 @@ pub struct TableDeclaration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub table: Option<String>,
-    /// The schema that holds it, on PostgreSQL and Oracle; by default that of the tenant's connection.
+    /// The schema that holds it, on PostgreSQL and Oracle; by default that of the tenant's
+    /// connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub schema: Option<String>,
@@ -39,15 +40,16 @@ pub struct TableDeclaration {
     /// The columns of its primary key. Without a key rows are only read, and pages have no `after`.
     #[serde(default)]
     pub key: Vec<String>,
-    /// The columns, by their names in URLs and JSON. Columns that are not declared are never selected.
+    /// The columns, by their names in URLs and JSON. Columns that are not declared are never
+    /// selected.
     #[serde(deserialize_with = "in_order", serialize_with = "as_mapping")]
     #[schemars(with = "BTreeMap<String, ColumnDeclaration>")]
     pub columns: Vec<(String, ColumnDeclaration)>,
     /// The rows of other tables that belong to a row of this one, by their names in `select`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub relations: BTreeMap<String, RelationDeclaration>,
-    /// What each role may do. A role that is not named may do nothing. The role of requests without a
-    /// token is `anon`.
+    /// What each role may do. A role that is not named may do nothing. The role of requests without
+    /// a token is `anon`.
     #[serde(default)]
     pub allow: BTreeMap<String, RoleDeclaration>,
 }
@@ -128,8 +130,8 @@ pub struct AccessDeclaration {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub columns: Option<Vec<String>>,
     /// A filter such as `customer_id=eq.{claims.customer}`: the action is allowed for the rows that
-    /// match. `{claims.x}` is a claim of the request's token, `{tenant}` the tenant's id. By default
-    /// all rows.
+    /// match. `{claims.x}` is a claim of the request's token, `{tenant}` the tenant's id. By
+    /// default all rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<String>,
 }

@@ -104,7 +104,7 @@ impl Described<'_> {
         each.collect()
     }
 
-    /// The key, each of whose columns must be there with `eq`.
+    /// The key: each of its columns is required, with `eq`.
     pub(super) fn key_filters(&self) -> Vec<Value> {
         let each = self.table.key.iter().filter_map(|place| {
             let column = &self.table.columns[*place];

@@ -103,8 +103,8 @@ impl<'m> Described<'m> {
         format!("For the roles {}.", told.collect::<Vec<_>>().join(", "))
     }
 
-    /// Its group of operations. Generated clients make a class of it, which must not be that of an API in
-    /// code: there is one of users, too.
+    /// Its group of operations. Generated clients make a class of it, which must not be that of an
+    /// API in code: there is one of users, too.
     fn tag(&self) -> String {
         format!("Table {}", self.table.name)
     }

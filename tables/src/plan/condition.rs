@@ -269,7 +269,7 @@ impl<'m> Conditions<'m, '_> {
         Ok(Condition::Column(column, ColumnTest::Compare(comparison, value)))
     }
 
-    /// A value, or what a placeholder stands for.
+    /// A value, or the value of a placeholder.
     fn value(&self, column: &Column, text: &str) -> Result<Datum, Refusal> {
         let mut values = self.values(column, text)?;
         match (values.pop(), values.is_empty()) {
@@ -278,7 +278,7 @@ impl<'m> Conditions<'m, '_> {
         }
     }
 
-    /// The same in a list, where a claim may be a list itself.
+    /// The same in a list. A claim may be a list itself.
     fn values(&self, column: &Column, text: &str) -> Result<Vec<Datum>, Refusal> {
         let placeholder = match self.readable {
             Some(_) => None,
@@ -375,8 +375,8 @@ fn no_operator(column: &Column, operator: &str) -> Refusal {
     )
 }
 
-/// The rows that a rule allows. If a value of it is missing, or is none of its column, it allows no
-/// row, also where that value is denied or one of several.
+/// The rows that a rule allows. If a value of it is missing, or does not fit its column, it allows
+/// no row, even if that value is negated or one of several.
 pub(crate) fn rule<'m>(table: &'m Table, access: &'m Access, caller: Caller<'_>) -> Condition<'m> {
     let Some(trees) = &access.rows else {
         return Condition::Always;

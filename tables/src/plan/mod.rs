@@ -1,5 +1,5 @@
-//! What a request means: tables, columns, relations and roles are found in the declaration. Names in
-//! statements come from there alone.
+//! What a request means: tables, columns, relations and roles are found in the declaration. Names
+//! in statements come from there alone.
 
 pub(crate) mod condition;
 pub(crate) mod cursor;

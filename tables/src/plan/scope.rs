@@ -15,8 +15,8 @@ pub(super) struct Scope {
 #[derive(Debug, Clone)]
 pub(super) struct Level {
     key: String,
-    /// The relation's own name beside its alias. Parameters may use it too, as in PostgREST 16, if only
-    /// one embedded table has it.
+    /// The relation's own name beside its alias. Parameters may use it too, as in PostgREST 16, if
+    /// only one embedded table has it.
     other: Option<String>,
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Reader<'m, 'q> {
     /// The parameter `columns`.
     pub(crate) columns: Option<&'q [String]>,
     pub(crate) missing: Option<Missing>,
-    /// Columns that are set where the body does not set them, and to what: the key of a `PUT`.
+    /// Columns that the body does not set, with their values: the key of a `PUT`.
     pub(crate) given: Option<(&'q [usize], &'q [Datum])>,
 }
 
@@ -107,12 +107,12 @@ impl Reader<'_, '_> {
         let unknown = || Refusal::no_column(&table.name, name).at(at.clone(), "is no column of the table");
         let place = table.column(name).ok_or_else(unknown)?;
         let column = &table.columns[place];
-        // The key of a `PUT` says which row it is, also where the database makes keys by itself.
+        // The key of a `PUT` identifies the row, even if the database generates keys.
         if self.given.is_some_and(|(key, _)| key.contains(&place)) {
             return Ok(place);
         }
         if !self.access.has(place) {
-            // That there is such a column is not said to a role that may not know it.
+            // The error does not reveal a column that the role may not read.
             let grant = table.roles.get(self.caller.role);
             let reads = grant
                 .and_then(|grant| grant.read.as_ref())

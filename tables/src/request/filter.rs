@@ -66,7 +66,7 @@ pub(crate) enum Is {
     Unknown,
 }
 
-/// Filters that are put together.
+/// A group of filters.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Tree {
     Filter(Filter),
@@ -80,7 +80,7 @@ pub(crate) enum Tree {
 
 const OPERATOR: &str = "\"not\" or operator (eq, gt, ...)";
 
-/// What stands after `column=`: an operator and its value, up to the end.
+/// The text after `column=`: an operator and its value, up to the end.
 pub(crate) fn filter(field: String, scan: &mut Scan<'_>) -> Result<Filter, Unexpected> {
     let (negated, test) = negated_test(scan, |scan| Ok(scan.take_rest().to_owned()))?;
     scan.expect_end()?;
@@ -158,7 +158,7 @@ fn list(scan: &mut Scan<'_>) -> Result<Vec<String>, Unexpected> {
     }
     scan.expect(")")?;
     scan.skip_spaces();
-    // `in.()` is no value, and not one empty text.
+    // `in.()` is an empty list, and not a list with one empty text.
     match elements.as_slice() {
         [only] if only.value.is_empty() && !only.quoted => Ok(Vec::new()),
         _ => Ok(elements.into_iter().map(|element| element.value).collect()),
@@ -208,7 +208,7 @@ fn braces(scan: &mut Scan<'_>) -> Result<Vec<String>, Unexpected> {
     }
 }
 
-/// What stands after `and=` and `or=`: `(a.eq.1,b.gt.2)`.
+/// The text after `and=` and `or=`: `(a.eq.1,b.gt.2)`.
 pub(crate) fn group(negated: bool, any: bool, scan: &mut Scan<'_>) -> Result<Tree, Unexpected> {
     let of = members(scan, 1)?;
     scan.expect_end()?;

@@ -1,4 +1,5 @@
-//! What a client asks for: its URL and headers, read completely or refused.
+//! Parses a client's request: every part of its URL and headers is understood, or the request is
+//! refused.
 
 pub(crate) mod body;
 pub(crate) mod filter;

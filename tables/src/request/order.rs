@@ -9,7 +9,7 @@ pub(crate) struct Term {
     pub(crate) relation: Option<String>,
     pub(crate) column: String,
     pub(crate) descending: bool,
-    /// Where NULL comes, if it is said.
+    /// Whether NULL comes first, if the request says so.
     pub(crate) nulls_first: Option<bool>,
 }
 

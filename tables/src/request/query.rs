@@ -141,7 +141,7 @@ impl Query {
     }
 }
 
-/// Reads a text, or says where it stops being understood.
+/// Parses a text, or returns the position of the first error.
 fn read<T>(
     what: &str,
     key: &str,

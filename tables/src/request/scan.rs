@@ -9,7 +9,7 @@ pub(crate) struct Scan<'a> {
     at: usize,
 }
 
-/// Where a text stops being what the grammar allows.
+/// The position at which a text violates the grammar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unexpected {
     /// The place, counted in characters from 1.

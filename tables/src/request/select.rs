@@ -29,7 +29,7 @@ pub(crate) struct Embedded {
     pub(crate) hint: Option<String>,
     /// Whether only rows that have such a row are wanted.
     pub(crate) inner: bool,
-    /// Whether its members stand in the row itself: `...customer(name)`.
+    /// Whether its members become members of the row itself: `...customer(name)`.
     pub(crate) spread: bool,
     pub(crate) items: Vec<Item>,
 }

@@ -42,8 +42,8 @@ pub(crate) fn failure(error: DbErr) -> Failure {
     refusal.into()
 }
 
-/// What remains of an error after the tenant's catalogue was looked at: a column's type in the database is
-/// not the declared one, and does not have the operator.
+/// The error after the tenant's catalogue was checked: a column's type in the database differs from
+/// the declared one, and does not have the operator.
 pub(crate) fn drifted(failure: Failure) -> Failure {
     let Failure::Database(error) = &failure else {
         return failure;
@@ -60,8 +60,8 @@ pub(crate) fn drifted(failure: Failure) -> Failure {
     }
 }
 
-/// Whether the error is that of a trigger of SQLite. It has one code for these and for rows that others
-/// refer to.
+/// Whether the error is that of a trigger of SQLite. It has one code for these and for rows that
+/// others refer to.
 fn is_raised(error: &DbErr) -> bool {
     let Some(error) = DatabaseError::find(error) else {
         return false;
@@ -70,7 +70,7 @@ fn is_raised(error: &DbErr) -> bool {
     error.code.as_deref() == Some("1811") && !message.contains("FOREIGN KEY constraint failed")
 }
 
-/// What a trigger says of a row may hold the row's values, so it is not repeated.
+/// A trigger's message may contain the row's values, so it is not repeated.
 fn raised() -> Refusal {
     Refusal::bad("P0001", "a rule of the database refuses the change")
 }

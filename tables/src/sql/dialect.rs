@@ -78,8 +78,8 @@ impl Dialect {
         }
     }
 
-    /// A column as a statement returns it, so that [`read`](Self::read) can read it whatever exactly
-    /// the database's type is.
+    /// A column as a statement returns it, so that [`read`](Self::read) can read it whatever
+    /// exactly the database's type is.
     pub(crate) fn output(self, column: Expr, kind: &ColumnType) -> Expr {
         use ColumnType as Type;
         let sent = |target: &'static str, function: &'static str| {
@@ -87,7 +87,8 @@ impl Dialect {
             Expr::from(Func::cust(Alias::new(function)).arg(column))
         };
         let target = match (self, kind) {
-            // As numbers: texts follow the session's settings, and sqlx ends in a panic at `infinity`.
+            // As numbers: texts follow the session's settings, and sqlx ends in a panic at
+            // `infinity`.
             (Self::Postgresql, Type::Date) => return sent("date", "date_send"),
             (Self::Postgresql, Type::Time) => return sent("time", "time_send"),
             (Self::Postgresql, Type::Timestamp) => return sent("timestamp", "timestamp_send"),
@@ -162,7 +163,7 @@ impl Dialect {
         }
     }
 
-    /// A column where it is compared.
+    /// A column as the operand of a comparison.
     pub(crate) fn operand(self, column: Expr, kind: &ColumnType) -> Expr {
         match (self, kind) {
             (Self::Postgresql, ColumnType::Enum(_)) => column.cast_as(Alias::new("text")),
@@ -244,7 +245,7 @@ fn get<T: TryGetable>(row: &QueryResult, index: usize, into: impl FnOnce(T) -> D
     Ok(value.map_or(Datum::Null, into))
 }
 
-/// A value that came as a text. What is none of its type is answered as the text that it is.
+/// A value that came as a text. If it is not a value of its type, it is returned as that text.
 fn read_text(kind: &ColumnType, text: String) -> Datum {
     match Datum::parse(kind, &text) {
         Ok(value) => value,
@@ -260,7 +261,8 @@ fn get_sent(row: &QueryResult, index: usize, read: impl FnOnce(&[u8]) -> Option<
     }
 }
 
-/// A column of SQLite may hold values of any type. What is none of the declared type is answered as it is.
+/// A column of SQLite may contain values of any type. A value that is not of the declared type is
+/// returned unchanged.
 fn read_sqlite(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
     use ColumnType as Type;
     let bytes = || get(row, index, Datum::Bytes);

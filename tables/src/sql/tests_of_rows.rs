@@ -10,7 +10,7 @@ use crate::{
     value::Datum,
 };
 
-/// Where the columns of a condition are.
+/// The table or alias that the columns of a condition belong to.
 #[derive(Clone)]
 pub(crate) struct Scope<'p, 'm> {
     pub(crate) dialect: Dialect,
@@ -47,7 +47,7 @@ impl<'p, 'm> Scope<'p, 'm> {
         Expr::col((self.alias.clone(), column.iden()))
     }
 
-    /// A column where it is compared.
+    /// A column as the operand of a comparison.
     pub(crate) fn operand(&self, column: &Column) -> Expr {
         self.dialect.operand(self.column(column), &column.kind)
     }
@@ -176,7 +176,7 @@ fn compare(scope: &Scope<'_, '_>, column: &Column, comparison: Comparison, value
     let bind = || dialect.bind(value, &column.kind, Use::Compare);
     let operand = scope.operand(column);
     match comparison {
-        // An index serves the first comparison, and the second one tells upper from lower case.
+        // An index serves the first comparison; the second one distinguishes upper and lower case.
         Comparison::Equal if !is_exact(dialect, &column.kind) => {
             operand.clone().eq(bind()).and(as_bytes(operand).eq(as_bytes(bind())))
         }

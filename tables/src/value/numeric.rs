@@ -6,8 +6,8 @@ const MOST_WHOLE: i64 = 310;
 /// The most digits after it.
 const MOST_FRACTION: i64 = 400;
 
-/// A number in its shortest plain notation: `1.50e2` is `150`. `None` if it is no number, or has more
-/// digits than a database keeps.
+/// A number in its shortest plain notation: `1.50e2` is `150`. `None` if it is not a number, or has
+/// more digits than a database stores.
 pub(crate) fn plain(text: &str) -> Option<String> {
     let text = text.trim();
     let (negative, text) = match text.as_bytes().first()? {

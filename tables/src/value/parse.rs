@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Datum, numeric, time};
 use crate::declaration::ColumnType;
 
-/// A text, or a piece of JSON, that is no value of its column's type.
+/// A text, or a piece of JSON, that is not a value of its column's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Malformed {
     /// It is not one (22P02).
@@ -77,7 +77,7 @@ impl Datum {
                 Self::parse(kind, &text)
             }
             Some(b't' | b'f') if *kind == ColumnType::Bool => Self::parse(kind, json),
-            // A number is no text, and no truth value either.
+            // A number is neither a text nor a truth value.
             Some(b'-' | b'0'..=b'9') if is_number(kind) => Self::parse(kind, json),
             _ => Err(Malformed::Syntax),
         }
@@ -152,7 +152,7 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
     pairs.map(byte).collect()
 }
 
-/// JSON without the spaces between its tokens; `None` if it is none.
+/// JSON without the spaces between its tokens; `None` if it is not valid.
 pub(super) fn compact(json: &str) -> Option<String> {
     serde_json::from_str::<serde::de::IgnoredAny>(json).ok()?;
     let mut compact = String::with_capacity(json.len());

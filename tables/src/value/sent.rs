@@ -1,5 +1,6 @@
 //! Days and times as PostgreSQL's `date_send` and its kin write them: as numbers, whatever the
-//! settings of a session are. It has `infinity`, and years that other databases and chrono do not have.
+//! settings of a session are. It has `infinity`, and years that other databases and chrono do not
+//! have.
 
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
 
@@ -66,8 +67,8 @@ fn near(days: i64) -> Option<NaiveDate> {
     (1..=9999).contains(&chrono::Datelike::year(&date)).then_some(date)
 }
 
-/// Any day of the Gregorian calendar, and ` BC` after it: in 400 years there are 146,097 days, and a
-/// year that begins in March ends with its leap day.
+/// Any day of the Gregorian calendar, and ` BC` after it: in 400 years there are 146,097 days, and
+/// a year that begins in March ends with its leap day.
 fn far(days: i64) -> (String, &'static str) {
     let days = days + 730_425;
     let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -70,8 +70,8 @@ impl Datum {
     }
 }
 
-/// As PostgreSQL writes it: the fewest digits that lead back to it, and an exponent where it is far
-/// from 1.
+/// As PostgreSQL writes it: the fewest digits that read back as the same number, and an exponent if
+/// it is far from 1.
 fn shortest(float: &(impl std::fmt::Display + std::fmt::LowerExp), as_double: f64) -> String {
     let size = as_double.abs();
     match () {

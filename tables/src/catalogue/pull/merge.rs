@@ -1,4 +1,4 @@
-//! Adds what is new to a file and leaves every line of it as it is.
+//! Adds new tables and columns to a file, and leaves its existing lines unchanged.
 
 use super::{Piece, Pulled};
 use crate::declaration::{TableDeclaration, Tables};
@@ -177,8 +177,8 @@ impl File {
         }
     }
 
-    /// Where entries of a block of a table are added, and how far they are indented. A block of relations that is not
-    /// there is begun.
+    /// The line at which entries of a table's block are added, and their indentation. A missing
+    /// block of relations is created.
     fn block(&mut self, table: &str, block: &str) -> Option<(usize, usize)> {
         let tables = self.tables()?;
         let at = self.key(table, tables + 1, self.end(tables))?;
