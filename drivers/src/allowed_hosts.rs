@@ -1,10 +1,10 @@
-//! `drivers.<type>.hosts`: which servers a secret may name, so that who writes secrets cannot have the
-//! program connect to any address that it reaches.
+//! `drivers.<type>.hosts`: the servers that a secret may name. It keeps the author of a secret from
+//! making the program connect to any address that it can reach.
 
 use tenantry_core::{DatabaseConfig, SecretInvalid};
 
-/// Checks every server that a secret names. A host stands for itself, `*.` for any name below a
-/// domain; without a list every host is allowed.
+/// Checks every server that a secret names. An entry is a host, or `*.` and a domain for any name
+/// below it. Without a list every host is allowed.
 pub(crate) fn check(allowed: Option<&[String]>, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
     let Some(allowed) = allowed else {
         return Ok(());

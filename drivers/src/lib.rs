@@ -1,5 +1,6 @@
-//! The kinds of database that Tenantry opens, one file each: a [`DatabaseDriver`](tenantry_core::DatabaseDriver) over one
-//! connection of sqlx. Pooling is the engine's.
+//! The kinds of database that Tenantry opens, one file each: a
+//! [`DatabaseDriver`](tenantry_core::DatabaseDriver) over one connection of sqlx. Pooling is the
+//! engine's.
 
 #[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql"))]
 mod allowed_hosts;

@@ -1,8 +1,8 @@
-//! A host name with several addresses, the first of which does not answer.
+//! Finds a working address of a host name if its first one does not answer.
 //!
-//! sqlx tries a name's addresses one after the other. One that drops packets, such as an IPv6
-//! address without a route, takes all the time that a login has, and the next one is never tried.
-//! So a login that is slow has the addresses looked at beside it.
+//! sqlx tries a name's addresses one after the other. An address that drops packets, such as an
+//! IPv6 address without a route, uses up the login's time, and the next one is never tried. So
+//! while a login is slow, this module tries the addresses in parallel.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::server_address::ServerAddress;
 
-/// How long a login takes before the addresses of its host are looked at.
+/// How long a login may take before the addresses of its host are tried.
 const SLOW: Duration = Duration::from_millis(500);
 /// How long an address may take to accept a connection.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
@@ -27,8 +27,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// Waits for `login`, which names the host. If it is slow, since the host's first address does not
 /// accept connections and another one does, it returns that one, to log in to instead.
 ///
-/// A certificate that must show the host's name cannot be asked for with an address, so
-/// `verify-full` waits for the name.
+/// `verify-full` checks the host's name, so it does not log in to an address.
 pub(crate) async fn logged_in<T>(
     address: &ServerAddress<'_>,
     config: &DatabaseConfig,

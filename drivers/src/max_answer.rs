@@ -6,7 +6,7 @@ use tenantry_core::{BuildError, ByteSize, DatabaseError, DatabaseErrorKind};
 /// What a row takes in memory besides its values, and a value besides its bytes; about so much.
 const ROW: usize = 64;
 const VALUE: usize = 32;
-/// From this length on, a row has memory of its own, whose length is the next power of two: sqlx
+/// From this length on, a row has memory of its own, rounded up to the next power of two: sqlx
 /// reads into a buffer that doubles as it grows.
 const DOUBLING: usize = 16 * 1024;
 

@@ -1,4 +1,5 @@
-//! Splits scripts of PostgreSQL, MySQL and SQLite into statements, as `psql`, `mysql` and `sqlite3` do.
+//! Splits scripts of PostgreSQL, MySQL and SQLite into statements, as `psql`, `mysql` and `sqlite3`
+//! do.
 
 mod effect;
 mod text;
@@ -7,7 +8,7 @@ use tenantry_core::{ScriptFault, ScriptStatement};
 
 use text::{is_word, line_at, skipped, word};
 
-/// Whose script it is.
+/// The kind of database that a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(all(feature = "mysql", feature = "postgresql", feature = "sqlite")),
@@ -43,7 +44,7 @@ struct Splitter<'a> {
     at: usize,
     /// What ends a statement; only MySQL's scripts change it.
     delimiter: &'a str,
-    /// A place whose line is known, so that lines are counted once.
+    /// A position with its line number, so that each line is counted once.
     counted: (usize, usize),
     current: Current,
     statements: Vec<ScriptStatement<'a>>,
@@ -68,7 +69,7 @@ struct Current {
     copies: bool,
 }
 
-/// As many first words tell what a statement does.
+/// How many of its first words decide what a statement does.
 const WORDS: usize = 12;
 
 impl<'a> Splitter<'a> {
@@ -222,8 +223,8 @@ impl<'a> Splitter<'a> {
         self.fault(&format!("this is a command of {client} and no SQL; take it out"))
     }
 
-    /// Only a line feed ends a comment in MySQL and SQLite, so in a file whose lines end with carriage
-    /// returns alone, everything after the first comment would be part of it.
+    /// Only a line feed ends a comment in MySQL and SQLite. If a file ended its lines with carriage
+    /// returns alone, everything after the first comment would be part of the comment.
     fn refuse_lone_return(&mut self, comment: &str) -> Result<(), ScriptFault> {
         let inner = comment.trim_end_matches(['\r', '\n']);
         if inner.starts_with("/*") || !inner.contains('\r') {

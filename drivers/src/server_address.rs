@@ -1,4 +1,4 @@
-//! What a secret says of a database server: where it is, which database, as whom.
+//! The address of a database server, the database and the login, read from a secret.
 
 use secrecy::ExposeSecret as _;
 use tenantry_core::{DatabaseConfig, SecretInvalid};
@@ -6,9 +6,10 @@ use tenantry_core::{DatabaseConfig, SecretInvalid};
 /// The fields that a database server needs.
 #[derive(Clone, Copy)]
 pub(crate) struct ServerAddress<'a> {
-    /// A host name, an address, or the folder (PostgreSQL) or path (MySQL) of a socket where it begins with `/`.
+    /// A host name or an address. If it begins with `/`, the folder (PostgreSQL) or path (MySQL) of
+    /// a socket.
     pub(crate) host: &'a str,
-    /// The port, the driver's own where the secret names none.
+    /// The port; the driver's default if the secret names none.
     pub(crate) port: u16,
     /// The database.
     pub(crate) database: &'a str,
@@ -23,7 +24,7 @@ impl<'a> ServerAddress<'a> {
     }
 
     /// # Errors
-    /// The field that is missing, or that a protocol whose texts end at a NUL could not carry.
+    /// The field that is missing, or that contains a NUL, which ends texts in the protocol.
     pub(crate) fn of(config: &'a DatabaseConfig, default_port: u16) -> Result<Self, SecretInvalid> {
         let password = config.password.as_ref().map(|password| password.expose_secret());
         if password.is_some_and(|password| password.contains('\0')) {

@@ -7,7 +7,8 @@ use tenantry_core::{BuildError, HumanDuration};
 /// The longest that every database can count, in milliseconds.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
-/// Reads a driver's `statement_timeout`. 0 is refused: to some it is no limit, which `null` says.
+/// Reads a driver's `statement_timeout`. 0 is refused, since some databases take it for no limit;
+/// `null` is no limit.
 pub(crate) fn statement_timeout(configured: Option<HumanDuration>) -> Result<Option<Duration>, BuildError> {
     let limit = configured.map(Duration::from);
     let possible = Duration::from_millis(1)..=LONGEST;

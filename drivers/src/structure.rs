@@ -1,8 +1,8 @@
-//! What a tenant's database is made of, for comparing it with the others'. Each query returns a kind
-//! (`column`), a name (`users.email`) and a definition; what Tenantry keeps for itself is left out.
+//! Queries for the structure of a tenant's database, to compare it with the others'. Each returns a
+//! kind (`column`), a name (`users.email`) and a definition. Tenantry's own tables are left out.
 
-/// PostgreSQL: whatever is found without naming a schema, so that tenants whose schemas have different
-/// names can be compared.
+/// PostgreSQL: everything in the schemas of the search path, so that tenants with differently named
+/// schemas can be compared.
 #[cfg(feature = "postgresql")]
 pub(crate) const POSTGRESQL: &str = "WITH n AS (SELECT oid, quote_ident(nspname) || '.' AS prefix FROM pg_catalog.pg_namespace \
 WHERE nspname = ANY (pg_catalog.current_schemas(false))), \
@@ -80,8 +80,8 @@ FROM t JOIN pragma_foreign_key_list(t.name) f \
 UNION ALL SELECT m.type, m.name, m.sql FROM sqlite_master m WHERE m.type IN ('view', 'trigger') \
 AND m.name NOT LIKE 'tenantry!_migration%' ESCAPE '!'";
 
-/// Oracle. Names that it made up itself (`SYS_C0012345`) differ from tenant to tenant, so indexes go by the
-/// columns that they hold.
+/// Oracle. Names that it made up itself (`SYS_C0012345`) differ from tenant to tenant, so indexes
+/// go by the columns that they hold.
 #[cfg(feature = "oracle")]
 pub(crate) const ORACLE: &str = "SELECT CAST('table' AS VARCHAR(400)), CAST(c.table_name AS VARCHAR(400)), CAST('table' AS VARCHAR(400)) FROM user_tables c \
 WHERE c.table_name NOT LIKE 'TENANTRY%' \

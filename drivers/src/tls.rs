@@ -19,14 +19,14 @@ use crate::server_address::ServerAddress;
 /// The certificates of a secret's `tls`, as PEM text.
 #[derive(Clone, Default)]
 pub(crate) struct Certificates {
-    /// The authorities to trust beside the public ones.
+    /// The authorities to trust in addition to the public ones.
     pub(crate) ca: Option<Vec<u8>>,
     /// The client's certificate and key.
     pub(crate) client: Option<(Vec<u8>, SecretSlice<u8>)>,
 }
 
-/// How a connection is protected that the server took. With `prefer` that is not certain: `asked` is
-/// what the server says, `None` if it was not asked.
+/// How a connection is protected that the server took. With `prefer` that is not certain: `asked`
+/// is what the server says, `None` if it was not asked.
 pub(crate) fn encryption(config: &DatabaseConfig, address: &ServerAddress<'_>, asked: Option<bool>) -> Encryption {
     match config.tls.mode.unwrap_or(TlsMode::Prefer) {
         _ if address.is_socket() => Encryption::None,
@@ -38,7 +38,7 @@ pub(crate) fn encryption(config: &DatabaseConfig, address: &ServerAddress<'_>, a
     }
 }
 
-/// Whether only asking the server tells if a connection is encrypted.
+/// Whether a query to the server is needed to know if a connection is encrypted.
 pub(crate) fn is_uncertain(config: &DatabaseConfig, address: &ServerAddress<'_>) -> bool {
     config.tls.mode.unwrap_or(TlsMode::Prefer) == TlsMode::Prefer && !address.is_socket()
 }
@@ -53,8 +53,8 @@ pub(crate) fn validate(tls: &TlsConfig) -> Result<(), SecretInvalid> {
 }
 
 impl Certificates {
-    /// Reads and checks them, for one login: a file that was renewed is used for the next one. A path
-    /// is taken from `base_dir` if it is relative.
+    /// Reads and checks them, for one login: a file that was renewed is used for the next one. A
+    /// path is taken from `base_dir` if it is relative.
     pub(crate) async fn read(config: &DatabaseConfig, base_dir: &Path) -> Result<Self, DriverError> {
         let tls = &config.tls;
         let ca = match &tls.ca {
@@ -86,7 +86,7 @@ impl Certificates {
         if let Some((cert, key)) = &self.client {
             let chain = chain("tls.cert", cert)?;
             let key = PrivateKeyDer::from_pem_slice(key.expose_secret())
-                .map_err(|_| SecretInvalid::new("tls.key", "holds no private key in PEM that is not encrypted"))?;
+                .map_err(|_| SecretInvalid::new("tls.key", "contains no private key in PEM that is not encrypted"))?;
             match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
                 Ok(_) => {}
                 Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
@@ -106,7 +106,7 @@ fn chain(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Secret
         Ok(chain) if !chain.is_empty() => Ok(chain),
         _ => Err(SecretInvalid::new(
             field,
-            "holds no certificate in PEM, or one that is cut short",
+            "contains no certificate in PEM, or one that is cut short",
         )),
     }
 }
@@ -189,8 +189,8 @@ mod tests {
         for (name, text) in files {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
-        let no_certificate = "holds no certificate in PEM, or one that is cut short";
-        let no_key = "holds no private key in PEM that is not encrypted";
+        let no_certificate = "contains no certificate in PEM, or one that is cut short";
+        let no_key = "contains no private key in PEM that is not encrypted";
         let client = |cert: &str, key: &str| json!({"mode": "require", "cert": cert, "key": key});
         let authority = |ca: &str| json!({"mode": "verify-full", "ca": ca});
         let cases = [

@@ -24,12 +24,13 @@ use crate::{folder_watch::FolderWatch, secret_text};
 /// The largest secret that is read, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// The most entries of the folder that are looked at.
+/// The most entries of the folder that are read.
 const MAX_ENTRIES: usize = 100_000;
 
 /// One file a tenant, `{id}.json` or `{id}/database`, as Kubernetes and Docker mount secrets.
 ///
-/// Either holds a JSON object or a database URL; where both are there, `{id}.json` counts. They are read at each fetch.
+/// Each contains a JSON object or a database URL. If both files exist, `{id}.json` is used. They
+/// are read at each fetch.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -74,7 +75,7 @@ path: secrets
         let following = tokio::spawn(async move {
             let watch = FolderWatch::start(folder, RecursiveMode::Recursive).await;
             loop {
-                // The first time at once: nobody watched until now.
+                // The first change is reported at once, since nothing was watched before.
                 sender.send_modify(|count| *count += 1);
                 watch.changed().await;
             }
@@ -119,7 +120,8 @@ impl SecretProvider for DirectoryProvider {
     }
 }
 
-/// The files that may hold a tenant's secret. An id holds neither `/` nor `.`, so they are below `root`.
+/// The files that may hold a tenant's secret. An id holds neither `/` nor `.`, so they are below
+/// `root`.
 fn files_of(root: &Path, tenant: &TenantId) -> [PathBuf; 2] {
     [
         root.join(format!("{tenant}.json")),
@@ -127,7 +129,7 @@ fn files_of(root: &Path, tenant: &TenantId) -> [PathBuf; 2] {
     ]
 }
 
-/// The file's content, or `None` where there is no such file.
+/// The file's content, or `None` if there is no such file.
 async fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, ProviderError> {
     // Looked at first: opening a pipe would wait for its writer.
     let metadata = match tokio::fs::metadata(path).await {
@@ -164,7 +166,7 @@ fn list(root: &Path, id_pattern: &TenantIdPattern) -> Result<Vec<TenantId>, Prov
         }
         let name = entry.map_err(failed)?.file_name();
         let Some(name) = name.to_str() else { continue };
-        // Whatever is no id was not put there for us: dot files, Kubernetes' `..data`, `README.md`.
+        // Other names are not secrets: dot files, Kubernetes' `..data`, `README.md`.
         let Ok(id) = id_pattern.parse(name.strip_suffix(".json").unwrap_or(name)) else {
             continue;
         };
@@ -175,7 +177,7 @@ fn list(root: &Path, id_pattern: &TenantIdPattern) -> Result<Vec<TenantId>, Prov
     Ok(tenants.into_iter().collect())
 }
 
-/// No file of that name, or a file where its folder would be.
+/// There is no file of that name, or a file has the name of its folder.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }

@@ -14,11 +14,13 @@ use crate::secret_text;
 
 const SUFFIX: &str = "_DATABASE";
 
-/// Secrets in environment variables, one a tenant: `TENANT_TENANT1_DATABASE` holds a JSON object or a database URL.
+/// Secrets in environment variables, one a tenant: `TENANT_TENANT1_DATABASE` holds a JSON object or
+/// a database URL.
 ///
-/// The middle of the name is the tenant id in upper case, with two underscores for each hyphen: `TENANT_ACME__EU_DATABASE`
-/// is the secret of `acme-eu`, `TENANT_ACME_EU_DATABASE` that of `acme_eu`. An id that holds capitals, two underscores in a
-/// row or an underscore next to a hyphen has no name of its own, so this provider never finds it.
+/// The middle of the name is the tenant id in upper case, with two underscores for each hyphen:
+/// `TENANT_ACME__EU_DATABASE` is the secret of `acme-eu`, `TENANT_ACME_EU_DATABASE` that of
+/// `acme_eu`. An id that holds capitals, two underscores in a row or an underscore next to a hyphen
+/// has no name of its own, so this provider never finds it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -31,7 +33,7 @@ fn default_prefix() -> String {
     "TENANT_".to_owned()
 }
 
-/// Where variables come from: the process, or what a test made up.
+/// The source of variables: the process, or a test.
 trait Variables: Send + Sync {
     fn value(&self, name: &str) -> Option<OsString>;
     fn names(&self) -> Vec<OsString>;
@@ -84,7 +86,8 @@ impl EnvProvider {
         })
     }
 
-    /// The one variable that holds this tenant's secret, or `None` where its name would be another tenant's too.
+    /// The variable with this tenant's secret, or `None` if its name would also belong to another
+    /// tenant.
     fn variable_of(&self, tenant: &TenantId) -> Option<String> {
         let middle = tenant.as_str().to_ascii_uppercase().replace('-', "__");
         let is_its_own = tenant_in(&middle).as_deref() == Some(tenant.as_str());
@@ -92,8 +95,9 @@ impl EnvProvider {
     }
 }
 
-/// The one id that the middle of a variable's name stands for. That a name has one reading only is what keeps a request from
-/// another tenant's rows: each run of underscores is either a single `_`, or an even number that stands for hyphens.
+/// The only id that the middle of a variable's name can mean. A name with two meanings could give a
+/// request another tenant's rows, so each run of underscores is either a single `_`, or an even
+/// number that means hyphens.
 fn tenant_in(middle: &str) -> Option<String> {
     let mut id = String::with_capacity(middle.len());
     let mut rest = middle;

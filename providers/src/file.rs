@@ -32,21 +32,23 @@ use crate::{folder_watch::FolderWatch, secret_text};
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How often the file is looked at where the operating system tells nothing.
+/// How often the file is checked if the operating system reports no changes.
 const POLL: Duration = Duration::from_secs(2);
 
-/// All secrets in one YAML or JSON file, from tenant id to secret; a change to it is picked up without a restart.
+/// All secrets in one YAML or JSON file, from tenant id to secret; a change to it is picked up
+/// without a restart.
 ///
-/// A secret is a mapping, or a database URL alone. Replace the file by renaming another over it. A file that cannot be used
-/// stops the start; later on it is logged, and the last good content stays in force.
+/// A secret is a mapping, or a database URL alone. Replace the file by renaming another over it. A
+/// file that cannot be used stops the start; later on it is logged, and the last good content stays
+/// in force.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The file. It is read as JSON where its name ends in `.json`, else as YAML.
+    /// The file. It is read as JSON if its name ends in `.json`, else as YAML.
     pub path: PathBuf,
 }
 
-/// Holds the secrets of a file as it was when it was last good.
+/// Holds the secrets of the last valid state of a file.
 pub struct FileProvider {
     state: Arc<State>,
     changes: watch::Receiver<u64>,
@@ -137,8 +139,9 @@ impl SecretProvider for FileProvider {
     }
 }
 
-/// Reads the file again whenever its folder has changed, or the file's stamp has. The folder is watched and not the file:
-/// a file renamed over it, or a link switched as Kubernetes does, is another file.
+/// Reads the file again whenever its folder has changed, or the file's stamp has. The folder is
+/// watched and not the file: a file renamed over it, or a link switched as Kubernetes does, is
+/// another file.
 async fn follow(state: Arc<State>) {
     let folder = match state.path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -197,7 +200,7 @@ fn same(old: &Tenants, new: &Tenants) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(equal)
 }
 
-/// What tells one state of the file from another without reading it.
+/// Identifies a state of the file without reading it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -205,7 +208,8 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// `None` where there is no file, or none that can be looked at; reading it then tells why.
+    /// `None` if there is no file, or none whose metadata can be read; reading it then returns the
+    /// reason.
     async fn of(path: &Path) -> Option<Self> {
         let metadata = tokio::fs::metadata(path).await.ok()?;
         Some(Self {
@@ -215,7 +219,8 @@ impl Stamp {
     }
 }
 
-/// Why the file cannot be used: what follows "the file ". It names a place in the file, never what stands there.
+/// Why the file cannot be used: the text after "the file ". It names a place in the file, and never
+/// repeats its text.
 #[derive(Debug)]
 struct Problem {
     reason: String,
@@ -275,7 +280,7 @@ fn parse(text: &str, is_json: bool, id_pattern: &TenantIdPattern) -> Result<Tena
         said: &mut said,
     };
     let text = text.trim_start_matches('\u{feff}');
-    // Either parser's own message may repeat what stands in the file, so only kind and place are taken.
+    // The parsers' messages may repeat the file's text, so only kind and place are used.
     let parsed = if is_json {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let parsed = seed.deserialize(&mut deserializer);
@@ -308,7 +313,7 @@ fn parse(text: &str, is_json: bool, id_pattern: &TenantIdPattern) -> Result<Tena
     })
 }
 
-/// What is wrong with the entry that begins in `line`; 0 where the parser does not tell the line.
+/// A fault of the entry that begins in `line`; 0 if the parser does not report the line.
 struct Said {
     reason: String,
     line: u64,
@@ -324,7 +329,8 @@ impl<'de> DeserializeSeed<'de> for TenantsSeed<'_> {
     type Value = Tenants;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tenants, D::Error> {
-        // As a map, an empty YAML file would be an empty mapping; it is more likely half of a file that is being written.
+        // As a map, an empty YAML file would be an empty mapping; it is more likely half of a file
+        // that is being written.
         deserializer.deserialize_any(self)
     }
 }
@@ -353,7 +359,8 @@ impl<'de> Visitor<'de> for TenantsSeed<'_> {
                 });
                 error
             };
-            // A name that is no id is not repeated: in a file of another shape it may be anything.
+            // A name that is not an id is not repeated, since in a file of another form it may be a
+            // secret.
             let id = self
                 .id_pattern
                 .parse(&name)

@@ -1,4 +1,4 @@
-//! Tells when something in a folder has changed.
+//! Reports changes in a folder.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,7 +11,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// How long a folder must be quiet before a change counts as complete: a file may be written in several steps.
+/// How long a folder must be quiet before a change counts as complete: a file may be written in
+/// several steps.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// The longest that changes without a pause are waited for.
@@ -24,15 +25,17 @@ pub(crate) struct FolderWatch {
 }
 
 impl FolderWatch {
-    /// Begins to watch `folder`. Where the system cannot (a network file system, no watch left), that is logged and no change
-    /// is ever told.
+    /// Begins to watch `folder`. If the system cannot watch it (a network file system, no watch
+    /// left), that is logged and no change is ever reported.
     pub(crate) async fn start(folder: PathBuf, mode: RecursiveMode) -> Self {
         let touched = Arc::new(Notify::new());
         let handler = Arc::clone(&touched);
-        // Walks the folder and waits for the watcher's own thread, so it has no place on an async one.
+        // Walks the folder and waits for the watcher's own thread, so it has no place on an async
+        // one.
         let started = tokio::task::spawn_blocking(move || {
             let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-                // An error (events were lost) counts as a change: looking once too often does no harm.
+                // An error (events were lost) counts as a change: looking once too often does no
+                // harm.
                 if event.is_ok_and(|event| !is_change(event.kind)) {
                     return;
                 }
@@ -71,7 +74,8 @@ impl FolderWatch {
     }
 }
 
-/// Whether the folder's content may have changed. Our own reading opens and closes files, which must not wake us again.
+/// Whether the folder's content may have changed. Our own reading opens and closes files, which
+/// must not wake us again.
 fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }

@@ -1,11 +1,11 @@
 //! The provider `gcp-secret-manager`: one secret a tenant in Google Cloud's Secret Manager, named
 //! `{prefix}-{tenant}-database`.
 //!
-//! The least that its service account needs is `secretmanager.versions.access` on these secrets (the
-//! role `roles/secretmanager.secretAccessor`, with the condition
+//! The least that its service account needs is `secretmanager.versions.access` on these secrets
+//! (the role `roles/secretmanager.secretAccessor`, with the condition
 //! `resource.name.extract("secrets/{name}").startsWith("tenantry-production-")`) and
-//! `secretmanager.secrets.list` on the project, which returns names and no values (a role of your own
-//! with that one permission; `roles/secretmanager.viewer` has it too).
+//! `secretmanager.secrets.list` on the project, which returns names and no values (a role of your
+//! own with that one permission; `roles/secretmanager.viewer` has it too).
 
 use std::{collections::BTreeSet, error::Error as _, fmt, time::Duration};
 
@@ -46,20 +46,21 @@ const SUFFIX: &str = "-database";
 /// One secret a tenant in Google Cloud's Secret Manager, named `{prefix}-{tenant}-database`.
 ///
 /// Credentials are Google's application default credentials: the file that
-/// `GOOGLE_APPLICATION_CREDENTIALS` names, the login of `gcloud`, or the machine's or the pod's service
-/// account. A secret's latest version counts: a JSON object in the native form or that of AWS RDS, or a
-/// database URL alone.
+/// `GOOGLE_APPLICATION_CREDENTIALS` names, the login of `gcloud`, or the machine's or the pod's
+/// service account. A secret's latest version counts: a JSON object in the native form or that of
+/// AWS RDS, or a database URL alone.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The project's id.
     pub project: String,
-    /// What the secrets' names begin with, a `-` after it; `{environment}` stands for `app.environment`.
-    /// Default: `tenantry-{environment}`. No environment's prefix may be the beginning of another's.
+    /// What the secrets' names begin with, a `-` after it; `{environment}` stands for
+    /// `app.environment`. Default: `tenantry-{environment}`. No environment's prefix may be the
+    /// beginning of another's.
     #[serde(default)]
     pub prefix: Option<String>,
-    /// Where the service is, in place of the public endpoint: a private or regional one, or a server for
-    /// tests. To a server of `http` on this machine no credentials are sent.
+    /// The URL of the service, in place of the public endpoint: a private or regional one, or a
+    /// server for tests. A server on this machine with an `http` URL gets no credentials.
     #[serde(default)]
     pub endpoint_url: Option<String>,
     /// A secret that completes every tenant's: what a secret does not say is taken from here.
@@ -229,7 +230,7 @@ impl SecretProvider for GcpSecretManagerProvider {
         };
         let value = secret_text::parse_bytes(&Zeroizing::new(payload.data.to_vec()))?;
         let value = defaults::complete(value, &self.defaults);
-        // The numbers begin anew after a secret was deleted, so the content counts too.
+        // The numbers start again after a secret was deleted, so the version includes the content.
         let number = answer.name.rsplit_once('/').map_or("", |(_, number)| number);
         let version = SecretVersion::new(format!("{number} of {}", SecretVersion::of_content(&value)));
         Ok(SecretDocument::new(SecretValue::new(value), version))
@@ -243,12 +244,14 @@ impl SecretProvider for GcpSecretManagerProvider {
     }
 }
 
-/// Runs a call of the library unheard by logs and traces, which may hold what it sends and receives.
+/// Runs a call of the library unheard by logs and traces, which may hold what it sends and
+/// receives.
 fn silenced<T>(call: impl Future<Output = T>) -> impl Future<Output = T> {
     call.with_subscriber(Dispatch::none())
 }
 
-/// What failed. The library's own error is not kept: it holds the whole answer, which may be a secret.
+/// What failed. The library's own error is not kept: it holds the whole answer, which may be a
+/// secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Failure(String);

@@ -1,4 +1,4 @@
-//! The places where tenants' secrets are kept: one file for each provider.
+//! The secret providers, one file each.
 
 #[cfg(any(feature = "aws", feature = "aws-ssm"))]
 mod aws;

@@ -22,13 +22,14 @@ pub(crate) fn parse(text: &str) -> Result<Value, ProviderError> {
 /// Reads bytes as [`parse`] does.
 ///
 /// # Errors
-/// As [`parse`], and where they are not UTF-8.
+/// Those of [`parse`]; also if the bytes are not UTF-8.
 pub(crate) fn parse_bytes(bytes: &[u8]) -> Result<Value, ProviderError> {
     let text = std::str::from_utf8(bytes).map_err(|_| ProviderError::invalid("it is not UTF-8 text"))?;
     parse(text)
 }
 
-/// The object that a database URL stands for; `None` where `text` does not begin with a scheme (RFC 3986 §3.1).
+/// The object that a database URL stands for; `None` if `text` does not begin with a scheme (RFC
+/// 3986 §3.1).
 pub(crate) fn from_url(text: &str) -> Option<Value> {
     let (scheme, rest) = text.split_once(':')?;
     let mut letters = scheme.bytes();
@@ -44,7 +45,7 @@ pub(crate) fn from_url(text: &str) -> Option<Value> {
     )])))
 }
 
-/// What is wrong and where. serde's own message can repeat the text.
+/// The fault and its position. serde's own message can repeat the text.
 fn malformed(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         Category::Eof => "it is JSON that ends too early",

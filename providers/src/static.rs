@@ -15,8 +15,8 @@ use tenantry_core::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// From tenant id to secret. A secret has the keys that it has everywhere: `type`, `host`, `database`, `username`,
-    /// `password` and so on, or `url`.
+    /// From tenant id to secret. A secret has the keys that it has everywhere: `type`, `host`,
+    /// `database`, `username`, `password` and so on, or `url`.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     pub tenants: BTreeMap<String, SecretMapping>,
 }
@@ -34,7 +34,7 @@ impl SecretMapping {
 
 impl<'de> Deserialize<'de> for SecretMapping {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Read as any JSON first: what serde says of a wrong type repeats the value.
+        // Read as any JSON first, since serde's message for a wrong type repeats the value.
         let value = SecretValue::new(Value::deserialize(deserializer)?);
         if value.expose().is_object() {
             Ok(Self(value))

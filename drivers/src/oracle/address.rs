@@ -1,4 +1,4 @@
-//! Where a tenant's Oracle is: the connect descriptor of Oracle's network layer.
+//! The address of a tenant's Oracle: the connect descriptor of Oracle's network layer.
 
 use std::{path::Path, time::Duration};
 
@@ -7,7 +7,7 @@ use tenantry_core::{DatabaseConfig, SecretInvalid, TlsMode};
 const DEFAULT_PORT: u16 = 1521;
 const DEFAULT_TLS_PORT: u16 = 2484;
 
-/// What a secret says of the server, checked.
+/// The checked address of a server from a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Address<'a> {
     host: &'a str,
@@ -34,7 +34,7 @@ struct Tls<'a> {
 
 impl<'a> Address<'a> {
     /// # Errors
-    /// The field that is missing, or that holds what a connect descriptor gives a meaning to.
+    /// The field that is missing, or that contains a special character of connect descriptors.
     pub(super) fn of(config: &'a DatabaseConfig, wallet: Option<&'a Path>) -> Result<Self, SecretInvalid> {
         let own = |pointer: &str| {
             config
@@ -122,7 +122,7 @@ fn no_nul<'a>(field: &str, value: &'a str) -> Result<&'a str, SecretInvalid> {
     Ok(value)
 }
 
-/// A word that ends where it should: a host, a service or a SID.
+/// A host, a service or a SID without characters that end a value in a connect descriptor.
 fn plain<'a>(field: &str, value: &'a str) -> Result<&'a str, SecretInvalid> {
     let known = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '$' | '#' | '%' | '/');
     if value.is_empty() || !value.chars().all(known) {

@@ -12,13 +12,14 @@ use tenantry_core::DatabaseErrorKind;
 
 use super::errors::Failure;
 
-/// The longest text, in bytes, that is no LOB where the database was not set up for longer ones.
+/// The longest text, in bytes, that is not a LOB unless the database is set up for longer ones.
 const LONGEST_TEXT: usize = 4000;
 /// The same for bytes.
 const LONGEST_RAW: usize = 2000;
 
-/// Binds a value to a place, which counts from 1. `stored`: it goes into a column as it is. Only there may a LOB stand, which a long
-/// text is, and an empty one: it is kept by a LOB column, and is NULL in every other, while a LOB cannot be compared.
+/// Binds a value to a place, which counts from 1. `stored` means that it goes into a column
+/// unchanged. Only then it may be bound as a LOB, which cannot be compared. Long texts need a LOB,
+/// and so do empty ones: a LOB column stores an empty text, and any other column makes it NULL.
 pub(super) fn bind(
     statement: &mut Statement,
     connection: &Connection,
@@ -107,7 +108,8 @@ fn text(
     }
 }
 
-/// How many characters to make room for: a few sizes only, so that a place keeps its buffer from one use to the next.
+/// How many characters to make room for: a few sizes only, so that a place keeps its buffer from
+/// one use to the next.
 fn room(characters: usize) -> u32 {
     let sizes = [32, 256, 1000, 4000];
     let size = sizes.into_iter().find(|size| characters <= *size as usize);

@@ -1,4 +1,5 @@
-//! One connection as the engine's pool wants it: a thread of its own makes the blocking calls, one after the other.
+//! One connection as the engine's pool wants it: a thread of its own makes the blocking calls, one
+//! after the other.
 
 use std::{
     any::Any,
@@ -28,15 +29,16 @@ use super::{
     session::{Outcome, Rows, Session, Shared, locked},
 };
 
-/// How much longer than the client library's own limit a call is waited for, so that where it keeps the limit its answer comes
-/// first and the connection lives on.
+/// How much longer this driver waits for a call than the client library's own limit. If the library
+/// keeps its limit, its answer comes first and the connection stays usable.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The stack of a connection's thread, in bytes: a long statement makes a deep tree when it is parsed. What is not used costs nothing.
+/// The stack of a connection's thread, in bytes: a long statement makes a deep tree when it is
+/// parsed. What is not used costs nothing.
 pub(super) const STACK: usize = 16 << 20;
 
-/// A break stops the call that runs. One that comes while the statement is still translated, or between two calls, stops nothing, so it
-/// is repeated after each of these pauses, in milliseconds.
+/// A break stops the call that runs. One that comes while the statement is still translated, or
+/// between two calls, stops nothing, so it is repeated after each of these pauses, in milliseconds.
 const BREAKS_AFTER: [u64; 8] = [0, 20, 50, 100, 200, 500, 1000, 2000];
 
 type Job = Box<dyn FnOnce(&mut Session) + Send>;
@@ -45,7 +47,7 @@ type Job = Box<dyn FnOnce(&mut Session) + Send>;
 pub(super) struct OracleConnection {
     /// The thread's work; it ends when this is dropped. There is one job at a time.
     jobs: Option<SyncSender<Job>>,
-    /// Told when the thread has ended.
+    /// Resolves when the thread has ended.
     ended: Option<oneshot::Receiver<()>>,
     shared: Shared,
     /// The thread has done its last job, and takes leave.
@@ -57,8 +59,9 @@ pub(super) struct OracleConnection {
     busy: bool,
 }
 
-/// Opens a connection on a thread that is its own from then on. The thread holds `permit` for as long as it lives, also when nobody
-/// waits for it any more: a call of the client library cannot be left before its end.
+/// Opens a connection on a thread that is its own from then on. The thread holds `permit` as long
+/// as it lives, even if no request waits for it any more, since a call of the client library cannot
+/// be abandoned.
 pub(super) async fn open(
     connect: impl FnOnce() -> Result<oracle::Connection, DriverError> + Send + 'static,
     begin: impl FnOnce(Shared) -> Result<Session, DriverError> + Send + 'static,
@@ -85,12 +88,12 @@ pub(super) async fn open(
                 }
             }
             Err(error) => {
-                // Nobody waits: who asked has gone away.
+                // The request may have gone away.
                 drop(opened.send(Err(error)));
             }
         }
         drop(permit);
-        // Who waits is told by the other end being gone.
+        // Dropping this end wakes the waiting side.
         drop(end);
     };
     let started = thread::Builder::new()
@@ -168,7 +171,7 @@ impl OracleConnection {
         }
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |session| {
-            // Who asked may have gone away; the connection is not used again then.
+            // The request may have gone away; then the connection is not used again.
             drop(answer.send(work(session)));
         });
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok());
@@ -207,7 +210,8 @@ impl OracleConnection {
         }
         let (plans, sql) = (Arc::clone(&self.plans), statement.sql.clone());
         let values = statement.values.clone().map(|values| values.0).unwrap_or_default();
-        // Here, not before: a statement that is new is translated, which takes its time and its stack.
+        // Here, not before: a statement that is new is translated, which takes its time and its
+        // stack.
         self.run(self.statement_timeout, move |session| {
             session.run(&*plans.of(&sql)?, &values, one)
         })
@@ -237,7 +241,8 @@ impl Connection for OracleConnection {
         counted(self.statement(statement, false).await?.touched)
     }
 
-    /// A script is Oracle's own SQL, as it stands in a migration. It knows no time-out of its own: its caller has one.
+    /// A script is Oracle's own SQL, as in a migration. It has no time-out here; its caller has
+    /// one.
     async fn execute_script(&mut self, sql: &str) -> Result<ExecResult, DatabaseError> {
         let sql = sql.to_owned();
         counted(self.run(None, move |session| session.script(&sql)).await?)

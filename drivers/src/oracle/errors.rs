@@ -1,6 +1,7 @@
 //! Oracle's errors by their numbers.
 //!
-//! From the list of messages in Oracle's "Database Error Messages", and of ODPI-C's own, which begin with `DPI-`.
+//! From the list of messages in Oracle's "Database Error Messages", and of ODPI-C's own, which
+//! begin with `DPI-`.
 
 use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind};
 
@@ -19,9 +20,11 @@ const DPI_NOT_CONNECTED: i32 = 1010;
 
 /// ORA-00001: a unique value is taken.
 const UNIQUE: i32 = 1;
-/// ORA-00060: the transaction was chosen to lose. Oracle undoes the statement only, and the other side waits until all is undone.
+/// ORA-00060: the transaction was chosen to lose. Oracle undoes the statement only, and the other
+/// side waits until all is undone.
 const DEADLOCK: i32 = 60;
-/// ORA-02091: a commit found a rule broken, and rolled the transaction back. Which rule, a second number in the message says.
+/// ORA-02091: a commit found a rule broken, and rolled the transaction back. Which rule, a second
+/// number in the message says.
 const ROLLED_BACK: i32 = 2091;
 /// ORA-08177: what the transaction wants to change was changed since it began.
 const CANNOT_SERIALIZE: i32 = 8177;
@@ -32,9 +35,9 @@ const IS_ROLLED_BACK: i32 = 24761;
 /// What an error says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Code {
-    /// Oracle's number; 0 where it is ODPI-C's own.
+    /// Oracle's number; 0 for an error of ODPI-C itself.
     ora: i32,
-    /// ODPI-C's number, 0 where it is Oracle's.
+    /// ODPI-C's number; 0 for an error of Oracle.
     dpi: i32,
 }
 
@@ -92,7 +95,8 @@ pub(super) fn connect_error(error: oracle::Error) -> DriverError {
     let code = Code::of(&error);
     let kind = connect_kind(&code);
     match code.text() {
-        // Oracle's own words end up in the log and repeat names. Those of ODPI-C say what to install.
+        // Oracle's own words end up in the log and repeat names. Those of ODPI-C say what to
+        // install.
         Some(text) if code.dpi == 0 => DriverError::new(kind, format!("the server refused with its error {text}")),
         _ => DriverError::new(kind, error),
     }
@@ -127,7 +131,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// `alone`: the statement stood outside a transaction, and no row of it has been seen.
+    /// `alone` means that the statement was outside a transaction, and none of its rows was read.
     pub(super) fn of(error: oracle::Error, alone: bool) -> Self {
         let code = Code::of(&error);
         let kind = match kind(&code) {

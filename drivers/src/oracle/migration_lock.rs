@@ -1,7 +1,8 @@
 //! Which instance migrates a tenant's database: a row that names its session.
 //!
-//! Oracle commits with every `CREATE TABLE`, so no lock of a transaction outlives a migration, and `DBMS_LOCK` needs a grant. Which
-//! sessions are alive anybody may ask, so a row can name its holder, and is free when that session is over, in whatever way it ended.
+//! Oracle commits with every `CREATE TABLE`, so no lock of a transaction outlives a migration, and
+//! `DBMS_LOCK` needs a grant. Which sessions are alive anybody may ask, so a row can name its
+//! holder, and is free when that session is over, in whatever way it ended.
 
 use tenantry_core::{DatabaseError, MigrationLock};
 
@@ -42,7 +43,7 @@ pub(super) fn try_lock(session: &mut Session) -> Result<bool, DatabaseError> {
     }
 }
 
-/// `None` where there is no table for it yet.
+/// `None` if its table does not exist yet.
 fn attempt(session: &mut Session) -> Result<Option<bool>, DatabaseError> {
     session.unit(|session| {
         let found = session.prepared(

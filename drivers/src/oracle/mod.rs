@@ -1,7 +1,8 @@
 //! Oracle 12.2 and later, through Oracle's own client library.
 //!
-//! SeaORM knows no Oracle. It writes its statements for PostgreSQL; [`dialect`] writes them anew for Oracle, and a
-//! [`session`](session::Session) runs them on a thread of its own, since the client library only has blocking calls.
+//! SeaORM does not support Oracle. It writes statements for PostgreSQL; [`dialect`] translates
+//! them, and a [`session`](session::Session) runs them on its own thread, since the client library
+//! has only blocking calls.
 
 mod address;
 mod bind;
@@ -47,26 +48,31 @@ const STATEMENT_CACHE_CAPACITY: u32 = 100;
 
 /// Oracle 12.2 and later, through Oracle's client library, which must be on the machine.
 ///
-/// A secret for it has `host`, `username` and mostly `password`, and names the database by `oracle.service.name`, by
-/// `oracle.service.sid` or, where neither is there, by `database` as the service; `port` is 1521 by default, 2484 with TLS. `tls.mode`
-/// is `disable` by default, and `prefer` means the same, since a listener has a port for each. The client library takes certificates
-/// from a wallet only (`oracle.wallet.location` in the secret, or `wallet_location` here); it always checks the server's
-/// certificate against it, with `verify-full` the host's name too. `tls.ca`, `tls.cert` and `tls.key` cannot be used.
+/// A secret for it has `host`, `username` and mostly `password`, and names the database by
+/// `oracle.service.name`, by `oracle.service.sid` or, without both, by `database` as the service;
+/// `port` is 1521 by default, 2484 with TLS. `tls.mode` is `disable` by default, and `prefer` means
+/// the same, since a listener has a port for each. The client library takes certificates from a
+/// wallet only (`oracle.wallet.location` in the secret, or `wallet_location` here); it always
+/// checks the server's certificate against it, with `verify-full` the host's name too. `tls.ca`,
+/// `tls.cert` and `tls.key` cannot be used.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OracleConfig {
-    /// How long one call to the server may take before it is cancelled, such as a statement; `null` for no limit. A secret's `query.timeout` goes before it.
+    /// How long one call to the server may take before it is cancelled, such as a statement; `null`
+    /// for no limit. A secret's `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
-    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
-    /// error and costs its connection. The rows of a stream are read before the first one is returned.
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is
+    /// an error and costs its connection. The rows of a stream are read before the first one is
+    /// returned.
     pub max_answer: ByteSize,
     /// How long opening a connection may take.
     pub connect_timeout: HumanDuration,
-    /// The folder of Oracle Instant Client; `null` to search where the system looks for libraries.
+    /// The folder of Oracle Instant Client; `null` for the system's search path for libraries.
     pub client_library: Option<PathBuf>,
-    /// The folder of the wallet with the certificates for TLS, where a tenant's secret names none.
+    /// The folder of the wallet with the certificates for TLS, for secrets that name none.
     pub wallet_location: Option<PathBuf>,
-    /// The most threads, over all tenants. A connection has one from before it is opened until it is closed.
+    /// The most threads, over all tenants. A connection has one from before it is opened until it
+    /// is closed.
     pub max_threads: usize,
     /// The hosts that secrets may name, such as `db1` or `*.db.example.com`;
     /// `null` for any. A secret that names another one is `secret_invalid` at `host`.
@@ -99,7 +105,7 @@ pub struct OracleDriver {
     wallet_location: Option<PathBuf>,
     threads: Arc<Semaphore>,
     plans: Arc<Plans>,
-    /// Whether it was said already that there is no client library.
+    /// Whether the missing client library has already been logged.
     told: Arc<AtomicBool>,
 }
 

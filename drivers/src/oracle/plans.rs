@@ -12,15 +12,16 @@ use super::dialect::{Plan, translate};
 /// How many are kept. Those of a program are few; texts with values in them would come without end.
 const CAPACITY: usize = 1000;
 
-/// What was made of each statement, for all connections of all tenants: it does not depend on them.
+/// The translated statements, shared by all connections of all tenants, since a translation does
+/// not depend on them.
 #[derive(Debug, Default)]
 pub(super) struct Plans(RwLock<HashMap<String, Arc<Plan>>>);
 
 impl Plans {
-    /// What to do for this statement.
+    /// Returns the plan for this statement.
     ///
     /// # Errors
-    /// It is no statement, or Oracle cannot do it.
+    /// It is not a valid statement, or Oracle has no equivalent.
     pub(super) fn of(&self, sql: &str) -> Result<Arc<Plan>, DatabaseError> {
         if let Some(plan) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(sql) {
             return Ok(Arc::clone(plan));

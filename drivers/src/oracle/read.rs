@@ -31,8 +31,8 @@ pub(super) enum Reader {
     Offset,
 }
 
-/// Chooses by what the statement says, and by Oracle's description of the result. `source`: what Oracle says of the table's column
-/// that the values come from, if it was asked.
+/// Chooses by what the statement says, and by Oracle's description of the result. `source`: what
+/// Oracle says of the table's column that the values come from, if it was asked.
 pub(super) fn reader(
     output: &Output,
     described: &OracleType,
@@ -171,7 +171,8 @@ pub(super) fn value(
     })
 }
 
-/// Makes the values of a column of [`Reader::Number`], which were read as texts, what they are: all of one variant.
+/// Makes the values of a column of [`Reader::Number`], which were read as texts, what they are: all
+/// of one variant.
 pub(super) fn settle_numbers(rows: &mut [Vec<Value>], column: usize) -> Result<(), Failure> {
     let text = |row: &Vec<Value>| match row.get(column) {
         Some(Value::String(text)) => text.clone(),

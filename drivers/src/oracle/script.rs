@@ -1,12 +1,13 @@
-//! Scripts in Oracle's own SQL, as migrations are: parted into statements.
+//! Splits scripts in Oracle's own SQL, such as migrations, into statements.
 //!
-//! A statement ends with a semicolon, a block of PL/SQL (`BEGIN`, `DECLARE`, `CREATE ... TRIGGER` and its kin) with a line that holds
-//! nothing but `/`, as in SQL*Plus. `IF NOT EXISTS` after `CREATE`, and `IF EXISTS` after `DROP`, are understood for every version of
-//! Oracle, though only 23ai has them: they are left out, and the error that says so is none.
+//! A statement ends with a semicolon, a block of PL/SQL (`BEGIN`, `DECLARE`, `CREATE ... TRIGGER`
+//! and its kin) with a line that holds nothing but `/`, as in SQL*Plus. `IF NOT EXISTS` after
+//! `CREATE`, and `IF EXISTS` after `DROP`, are understood for every version of Oracle, though only
+//! 23ai has them: they are left out, and the error that says so is none.
 
 use tenantry_core::{ScriptStatement, StatementEffect};
 
-/// One statement of a script, as it is sent.
+/// One statement of a script, ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) sql: String,
@@ -35,7 +36,7 @@ pub(super) fn statements(script: &str) -> Vec<ScriptStatement<'_>> {
     statements
 }
 
-/// The statements of a script and where they begin, without the remarks around them.
+/// The statements of a script with their positions, without the remarks around them.
 fn split(script: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = script;
     std::iter::from_fn(move || {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::max_answer::MaxAnswer;
 
-/// Where a change of several statements begins, within a transaction.
+/// The savepoint at the beginning of a change of several statements within a transaction.
 const UNIT: &str = "tenantry_unit";
 
 /// What correctness rests on in a session, whatever `NLS_LANG` and a logon trigger say: UTC, texts
@@ -26,7 +26,8 @@ const SETTINGS: &str = "ALTER SESSION SET TIME_ZONE = '+00:00' NLS_COMP = 'BINAR
     NLS_NUMERIC_CHARACTERS = '.,' NLS_CALENDAR = 'GREGORIAN' NLS_DATE_FORMAT = 'YYYY-MM-DD HH24:MI:SS' \
     NLS_TIMESTAMP_FORMAT = 'YYYY-MM-DD HH24:MI:SS.FF' NLS_TIMESTAMP_TZ_FORMAT = 'YYYY-MM-DD HH24:MI:SS.FF TZH:TZM'";
 
-/// The connection, shared with who may break it off. Only its own thread changes it, and only between two statements.
+/// The connection, shared with the code that may interrupt it. Only its own thread changes it, and
+/// only between two statements.
 pub(super) type Shared = Arc<RwLock<Connection>>;
 
 /// Names and values of some rows.
@@ -89,7 +90,7 @@ impl Session {
         Ok(self.version.clone())
     }
 
-    /// Runs what was made of a statement. `one`: only the first row is wanted.
+    /// Runs a statement's plan. `one` means that only the first row is wanted.
     pub(super) fn run(&mut self, plan: &Plan, values: &[Value], one: bool) -> Result<Outcome, DatabaseError> {
         self.refuse_outside()?;
         match plan {
@@ -99,7 +100,7 @@ impl Session {
                     .query(sql, values, columns, one)
                     .map_err(|failure| self.failed(failure))?;
                 if ends {
-                    // The locks of a statement that stands alone end with it.
+                    // The locks of a statement outside a transaction end with it.
                     self.settle(true)?;
                 }
                 Ok(Outcome {
@@ -164,7 +165,8 @@ impl Session {
                 }
             }
         }
-        // A session that is lost has no time-out to restore; what was wrong is told by the statement.
+        // A lost session has no time-out to restore. The statement's own error is the one to
+        // report.
         let restored = self.call_timeout(self.statement_timeout);
         outcome?;
         restored?;
@@ -262,7 +264,8 @@ impl Session {
         }
     }
 
-    /// Ends the session. What was not committed is rolled back: Oracle would commit it when a session takes its leave.
+    /// Ends the session. What was not committed is rolled back: Oracle would commit it when a
+    /// session takes its leave.
     pub(super) fn end(self) {
         let open = locked(&self.connection);
         let left = if self.depth > 0 && self.gone.is_none() {
@@ -277,7 +280,8 @@ impl Session {
         }
     }
 
-    /// Refuses where the transaction has been rolled back already: the statement would stand alone and be kept.
+    /// Fails if the transaction has already been rolled back: the statement would run, and be
+    /// committed, by itself.
     fn refuse_outside(&self) -> Result<(), DatabaseError> {
         match self.gone {
             Some(kind) => Err(DatabaseError::new(kind)
@@ -290,7 +294,8 @@ impl Session {
     fn failed(&mut self, failure: Failure) -> DatabaseError {
         if failure.ends_transaction && self.depth > 0 && self.gone.is_none() {
             self.gone = Some(failure.error.kind);
-            // Oracle undoes the statement of a deadlock only, and whoever has won still waits for the rest.
+            // Oracle undoes only the statement of a deadlock, and the other session still waits for
+            // the rest of the transaction.
             if let Err(error) = locked(&self.connection).rollback() {
                 return Failure::of(error, false).error;
             }
@@ -305,7 +310,8 @@ impl Session {
         let Err(error) = settled else { return Ok(()) };
         let failure = Failure::of(error, false);
         if keep && !failure.error.kind.breaks_connection() {
-            // A commit that failed, as by a deferred constraint, has rolled back; if it has not, this does.
+            // A commit that failed, as by a deferred constraint, has rolled back; if it has not,
+            // this does.
             if let Err(error) = open.rollback() {
                 return Err(Failure::of(error, false).error);
             }
@@ -313,7 +319,7 @@ impl Session {
         Err(failure.error)
     }
 
-    /// Several statements that stand or fall together.
+    /// Runs several statements as one unit.
     pub(super) fn unit<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, DatabaseError> {
         self.autocommit(false);
         let alone = self.depth == 0;
@@ -373,8 +379,9 @@ fn no_transaction() -> DatabaseError {
     DatabaseError::new(DatabaseErrorKind::Other).with_source("there is no transaction")
 }
 
-/// The statement that begins a transaction. Oracle's SERIALIZABLE reads what was there at its beginning, which is what REPEATABLE
-/// READ demands, and so does READ ONLY; Oracle takes one of the words only.
+/// The statement that begins a transaction. Oracle's SERIALIZABLE reads what was there at its
+/// beginning, which is what REPEATABLE READ demands, and so does READ ONLY; Oracle takes one of the
+/// words only.
 fn set_transaction(options: &TransactionOptions) -> &'static str {
     match (options.access_mode, options.isolation_level) {
         (Some(AccessMode::ReadOnly), _) => "SET TRANSACTION READ ONLY",

@@ -159,7 +159,7 @@ impl Session {
         Ok(readers)
     }
 
-    /// What Oracle says of a table's column.
+    /// Oracle's description of a table's column.
     fn source(&mut self, origin: &Origin) -> Result<Option<OracleType>, Failure> {
         let sql = format!(
             "SELECT {}.\"{}\" FROM {} WHERE 1 = 0",
@@ -266,7 +266,8 @@ fn settle(rows: &mut [Vec<Value>], readers: &[Reader]) -> Result<(), Failure> {
 }
 
 thread_local! {
-    /// How [`Returned`] is to read: the crate `oracle` gives what a change returns only through a type, which knows of no column.
+    /// How [`Returned`] is to read: the crate `oracle` gives what a change returns only through a
+    /// type, which knows of no column.
     static RETURNED: RefCell<Option<(Reader, OracleType, Room)>> = const { RefCell::new(None) };
 }
 

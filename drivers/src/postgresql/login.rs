@@ -3,8 +3,8 @@
 //! PostgreSQL's verifier of a password is made of what SASLprep (RFC 4013) makes of it, or of the
 //! password itself if SASLprep refuses it; libpq does the same. sqlx fails if SASLprep refuses the
 //! password (since <https://github.com/transact-rs/sqlx/issues/4196>), and it puts the user's name
-//! into the exchange, where a `,` ends it and SASLprep may refuse it. libpq leaves the name out of
-//! it, and the server passes over it.
+//! into the exchange; a `,` ends the name there, and SASLprep may refuse it. libpq leaves the name
+//! out, and the server ignores it.
 
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use stringprep::{saslprep, tables};
@@ -59,7 +59,7 @@ fn refused_password() -> SecretInvalid {
     )
 }
 
-/// Whether the name goes through sqlx's exchange by SCRAM as it is.
+/// Whether sqlx sends the name unchanged in its SCRAM exchange.
 fn is_sent_unchanged(username: &str) -> bool {
     !username.contains(',') && saslprep(username).is_ok()
 }
@@ -73,8 +73,9 @@ fn without_name(options: PgConnectOptions, application_name: &str) -> PgConnectO
         .username("")
 }
 
-/// Whether PostgreSQL (`pg_saslprep`) and sqlx make the same of a password. PostgreSQL looks for what
-/// is prohibited before it normalizes, sqlx afterwards; what would be empty PostgreSQL leaves as it is.
+/// Whether PostgreSQL (`pg_saslprep`) and sqlx make the same of a password. PostgreSQL looks for
+/// what is prohibited before it normalizes, sqlx afterwards; what would be empty PostgreSQL leaves
+/// as it is.
 fn is_prepared_alike(password: &str) -> bool {
     let mapped: Vec<char> = password
         .chars()
@@ -125,7 +126,8 @@ mod tests {
         ] {
             assert!(is_prepared_alike(password), "{password:?}");
         }
-        // A deprecated mark and a letter newer than Unicode 3.2, both of which normalization replaces.
+        // A deprecated mark and a letter newer than Unicode 3.2, both of which normalization
+        // replaces.
         for password in ["a\u{340}", "x\u{2c7c}", "\u{ad}", "a\u{627}", "\u{1f600}"] {
             assert!(!is_prepared_alike(password), "{password:?}");
         }

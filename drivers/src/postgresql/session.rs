@@ -6,8 +6,8 @@ use tenantry_core::{DatabaseConfig, SecretInvalid};
 use super::errors::is_fatal;
 
 /// What correctness rests on in a session, whatever `ALTER ROLE`, `ALTER DATABASE` and the server's
-/// configuration say. sqlx sets the encoding, the time zone and the style of dates at the login. The
-/// isolation stays the server's choice: none of its levels reads what was not committed.
+/// configuration say. sqlx sets the encoding, the time zone and the style of dates at the login.
+/// The isolation stays the server's choice: none of its levels reads what was not committed.
 ///
 /// - `\` in a plain literal is itself, as SeaORM writes it, and `= NULL` is not `IS NULL`;
 /// - bytes, intervals and `null` in arrays have the text form that programs expect;
@@ -30,9 +30,9 @@ pub(super) fn settings(set: &str, search_path: Option<&str>) -> String {
     script.join("; ")
 }
 
-/// Has the server look, in the middle of a statement, whether its client is still there, so that what
-/// a request left behind ends soon and not at the statement time-out. The setting is there since
-/// version 14; a platform that cannot look refuses it.
+/// Has the server look, in the middle of a statement, whether its client is still there, so that
+/// what a request left behind ends soon and not at the statement time-out. The setting is there
+/// since version 14; a platform that cannot look refuses it.
 pub(super) const NOTICE_LOST_CLIENTS: &str = "SET LOCAL client_connection_check_interval = '500ms'";
 
 /// Sets up a session, in one round trip. If `asks_tls` is set, returns whether the server says that

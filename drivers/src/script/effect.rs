@@ -1,4 +1,4 @@
-//! What a statement does, as its first words tell.
+//! What a statement does, judged by its first words.
 
 use tenantry_core::StatementEffect;
 
@@ -8,7 +8,8 @@ fn first(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// Whether a function or procedure of PostgreSQL begins so, whose body may be `BEGIN ATOMIC ... END`.
+/// Whether a function or procedure of PostgreSQL begins with these words. Its body may be `BEGIN
+/// ATOMIC ... END`.
 pub(super) fn is_routine(words: &[String]) -> bool {
     matches!(
         first(words).as_slice(),
@@ -16,7 +17,8 @@ pub(super) fn is_routine(words: &[String]) -> bool {
     )
 }
 
-/// Whether a stored program of MySQL or MariaDB begins so. Semicolons part the statements within it.
+/// Whether a stored program of MySQL or MariaDB begins so. Semicolons part the statements within
+/// it.
 pub(super) fn is_program(words: &[String]) -> bool {
     let words = first(words);
     match words.as_slice() {
@@ -61,8 +63,8 @@ pub(super) fn of(words: &[String], syntax: Syntax, sql: &str) -> StatementEffect
     }
 }
 
-/// MySQL commits before and after most statements that are not named here (MySQL's manual, "Statements
-/// That Cause an Implicit Commit").
+/// MySQL commits before and after most statements that are not named here (MySQL's manual,
+/// "Statements That Cause an Implicit Commit").
 fn of_mysql(words: &[&str], sql: &str) -> StatementEffect {
     match words {
         ["BEGIN", "NOT", ..] => StatementEffect::CommitsByItself,

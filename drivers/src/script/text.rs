@@ -1,4 +1,4 @@
-//! What stands in a script as it is: literals, quoted names and comments.
+//! The parts of a script that are never split: literals, quoted names and comments.
 
 use super::Syntax;
 
@@ -13,7 +13,7 @@ pub(super) fn word(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Counts the lines up to `at` from a place whose line is known.
+/// Counts the lines up to `at` from a position with a known line number.
 pub(super) fn line_at(script: &str, (place, line): (usize, usize), at: usize) -> (usize, usize) {
     let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();
     if at >= place {
@@ -41,7 +41,7 @@ fn comment(text: &str, syntax: Syntax) -> Option<usize> {
             _ => line(),
         },
         Syntax::Mysql if text.starts_with('#') => line(),
-        // MySQL runs what stands in such a comment.
+        // MySQL executes the text inside such a comment.
         Syntax::Mysql if text.starts_with("/*!") || text.starts_with("/*M!") => None,
         _ if text.starts_with("--") => line(),
         Syntax::Postgresql if text.starts_with("/*") => Some(nested_comment(text)),

@@ -1,4 +1,4 @@
-//! The files of SQLite's tenants: where they are, who may read them, and whose they are.
+//! The files of SQLite's tenants: their places, their permissions, and the tenant that owns each.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,8 +16,8 @@ use tenantry_core::{DriverError, DriverErrorKind, SecretInvalid, TenantId};
 pub(super) struct Files {
     root: Arc<Path>,
     claims: Arc<Mutex<HashMap<FileId, Claim>>>,
-    /// The files that were opened once. One that is missing later is not created again, as if it had
-    /// never held anything.
+    /// The files that were opened once. One that is missing later is not created again, as if it
+    /// had never held anything.
     opened: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
@@ -37,7 +37,7 @@ impl FileId {
     }
 }
 
-/// Whose file it is.
+/// The owner of a file.
 #[derive(Debug)]
 struct Claim {
     tenant: TenantId,
@@ -57,13 +57,13 @@ impl Claim {
     }
 }
 
-/// A file that a connection uses. The claim on it outlives the connection, until its tenant moves to
-/// another file.
+/// A file that a connection uses. The claim on it outlives the connection, until its tenant moves
+/// to another file.
 #[derive(Debug)]
 pub(super) struct HeldFile {
     path: PathBuf,
     id: FileId,
-    /// Where the claim on it is, if it is a tenant's.
+    /// The register of claims, if a tenant has claimed it.
     claims: Option<Files>,
 }
 
@@ -172,8 +172,8 @@ fn private_folders(recursive: bool) -> DirBuilder {
     folders
 }
 
-/// Creates a missing file that only the server's user may read. SQLite gives the files that it keeps
-/// beside it the same permissions.
+/// Creates a missing file that only the server's user may read. SQLite gives the files that it
+/// keeps beside it the same permissions.
 fn create_file(path: &Path) -> io::Result<()> {
     let created: io::Result<File> = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     match created {
@@ -223,7 +223,7 @@ fn place(root: &Path, path: &Path, create: bool) -> Result<PathBuf, DriverError>
     place.push(name);
     match std::fs::symlink_metadata(&place) {
         Ok(found) if found.is_symlink() => {
-            // A link that leads nowhere yet would be made where it leads.
+            // SQLite would create the missing target of a dangling link.
             let target = place.canonicalize().map_err(|error| match create {
                 true => outside(),
                 false => unreachable(error),

@@ -1,4 +1,4 @@
-//! What is made of a statement's answer.
+//! The ways to read a statement's answer.
 
 use futures_util::TryStreamExt as _;
 use sea_orm::{ExecResult, QueryResult, Statement, Values};
@@ -30,7 +30,7 @@ pub(super) enum Interrupted {
     TooLarge(DatabaseError),
 }
 
-/// What is made of a statement's answer.
+/// The ways to read a statement's answer.
 pub(super) trait Mode<D: Dialect> {
     type Output: Send;
 
@@ -118,8 +118,8 @@ where
             row.iter().try_for_each(|row| take::<D>(&mut room, row))?;
             return Ok(row.map(Into::into));
         }
-        // The server sends all rows. Those that are not read here would come before the answer of the
-        // next statement.
+        // The server sends all rows. Those that are not read here would come before the answer of
+        // the next statement.
         let mut first = None;
         let mut stream = connection.fetch_many(query);
         loop {

@@ -96,8 +96,9 @@ where
         outcome
     }
 
-    /// Ends the transaction of a single statement. A commit that fails is an error of the statement.
-    /// If the connection was lost in the middle of it, the statement may have taken effect.
+    /// Ends the transaction of a single statement. A commit that fails is an error of the
+    /// statement. If the connection was lost in the middle of it, the statement may have taken
+    /// effect.
     pub(super) async fn end_alone(&mut self, failed: Option<&DatabaseError>) -> Result<(), DatabaseError> {
         match failed {
             None => self.control("COMMIT").await,

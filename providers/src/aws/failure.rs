@@ -1,4 +1,4 @@
-//! What a failed call means for whoever asked.
+//! Classifies failed calls.
 
 use std::{error::Error, time::Duration};
 
@@ -46,7 +46,8 @@ const THROTTLED: [&str; 14] = [
     "TransactionInProgressException",
 ];
 
-/// What is told of a failed call. The SDK's own error is not kept: its Debug holds the whole answer, which may be a secret.
+/// The printable facts of a failed call. The SDK's own error is dropped, since its Debug contains
+/// the whole answer, which may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Failure(String);
@@ -67,7 +68,8 @@ pub(crate) fn of_call<E: ProvideErrorMetadata + Error + 'static>(error: SdkError
 /// By the answer's code, else by its status.
 fn of_answer(code: Option<&str>, message: Option<&str>, raw: &HttpResponse) -> ProviderError {
     let status = raw.status().as_u16();
-    // A body that looks like success but could not be read may hold a secret, so nothing of it is told.
+    // A body of a successful answer that could not be parsed may contain a secret, so nothing of it
+    // is reported.
     if (200..300).contains(&status) {
         return unavailable("its answer cannot be read");
     }
@@ -112,7 +114,7 @@ fn of_no_answer(error: &(dyn Error + 'static)) -> ProviderError {
     let denied = match credentials {
         None | Some(CredentialsError::ProviderTimedOut(_)) => false,
         Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => true,
-        // Whoever gives credentials failed: was it asked in vain, or was it not there?
+        // The source of credentials failed: did it deny access, or was it unavailable?
         Some(_) => DENIED.iter().any(|code| told.contains(code)),
     };
     let failure = Box::new(Failure(told));

@@ -12,14 +12,14 @@ use crate::defaults;
 
 /// Secrets in Vault or OpenBao: KV 2 secrets, users of the database engine, or both.
 ///
-/// With `kv` alone, a tenant's secret is the KV 2 secret. With `database` alone, it is a user of a role,
-/// and `defaults` say the rest. With both, the KV 2 secret says the rest.
+/// With `kv` alone, a tenant's secret is the KV 2 secret. With `database` alone, it is a user of a
+/// role, and `defaults` say the rest. With both, the KV 2 secret says the rest.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where it is, such as `https://vault.example.com:8200`.
+    /// The server's URL, such as `https://vault.example.com:8200`.
     pub address: String,
-    /// The namespace of everything that is asked for.
+    /// The namespace of all requests.
     #[serde(default)]
     pub namespace: Option<String>,
     /// The authority of its certificate, in place of the public ones: PEM text or a file.
@@ -27,11 +27,12 @@ pub struct Config {
     pub ca: Option<String>,
     /// How to log in.
     pub auth: Auth,
-    /// The KV 2 secret that is a tenant's secret, or what it says beside a user of `database`.
+    /// The KV 2 secret of a tenant: the whole secret, or the rest of it if `database` provides the
+    /// user.
     #[serde(default)]
     pub kv: Option<Kv>,
-    /// The role of the database engine that a tenant's user comes from. A dynamic role makes a user for
-    /// a limited time; a static role's password is rotated.
+    /// The role of the database engine that a tenant's user comes from. A dynamic role makes a user
+    /// for a limited time; a static role's password is rotated.
     #[serde(default)]
     pub database: Option<Database>,
     /// A secret that completes every tenant's: what a secret does not say is taken from here.
@@ -51,7 +52,7 @@ pub struct Auth {
     #[schemars(with = "Option<String>")]
     #[serde(default)]
     pub token: Option<SecretString>,
-    /// For `approle` and `kubernetes`: where the method is mounted. Default: the method's name.
+    /// For `approle` and `kubernetes`: the mount path of the method. Default: the method's name.
     #[serde(default)]
     pub mount: Option<String>,
     /// For `approle`: the role's id.
@@ -64,8 +65,8 @@ pub struct Auth {
     /// For `kubernetes`: the role.
     #[serde(default)]
     pub role: Option<String>,
-    /// For `kubernetes`: the file of the service account's token, which is read at each login. Default:
-    /// `/var/run/secrets/kubernetes.io/serviceaccount/token`.
+    /// For `kubernetes`: the file of the service account's token, which is read at each login.
+    /// Default: `/var/run/secrets/kubernetes.io/serviceaccount/token`.
     #[serde(default)]
     pub token_path: Option<PathBuf>,
 }
@@ -87,7 +88,7 @@ pub enum LoginMethod {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kv {
-    /// Where KV 2 is mounted.
+    /// The mount path of KV 2.
     #[serde(default = "secret")]
     pub mount: String,
     /// The secret's path there, such as `tenantry/{environment}/{tenant}`.
@@ -98,7 +99,7 @@ pub struct Kv {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// Where the database engine is mounted.
+    /// The mount path of the database engine.
     #[serde(default = "database")]
     pub mount: String,
     /// The role, dynamic or static, such as `tenantry-{tenant}`.

@@ -47,8 +47,8 @@ pub(super) struct Granted {
     pub(super) renewable: bool,
 }
 
-/// Why a call failed. It repeats Vault's words of failures, which name roles and mounts, and nothing
-/// of an answer that may hold a secret.
+/// Why a call failed. It repeats Vault's words of failures, which name roles and mounts, and
+/// nothing of an answer that may hold a secret.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{told}")]
 pub(super) struct CallError {
@@ -76,7 +76,7 @@ impl Server {
             return Err(BuildError::key("address", wrong));
         }
         let mut headers = HeaderMap::new();
-        // An agent or a proxy may be told to refuse requests without it.
+        // An agent or a proxy may be configured to refuse requests without it.
         headers.insert("X-Vault-Request", HeaderValue::from_static("true"));
         if let Some(namespace) = config.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
             let value = HeaderValue::from_str(namespace);

@@ -6,13 +6,14 @@ const TENANT: &str = "{tenant}";
 
 /// The names of a mount.
 pub(super) struct Names {
-    /// What stands before and after the tenant's id; the second is `None` if the text does not hold it.
+    /// The text before and after the tenant's id; the second is `None` if there is no id in the
+    /// text.
     before: String,
     after: Option<String>,
 }
 
 impl Names {
-    /// Reads a text such as `tenantry/{tenant}`, whose segments are not empty.
+    /// Reads a text such as `tenantry/{tenant}`, without empty segments.
     pub(super) fn new(text: &str) -> Result<Self, &'static str> {
         let text = text.trim_matches('/');
         if text.is_empty() || text.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
@@ -47,8 +48,8 @@ impl Names {
         }
     }
 
-    /// The folder whose entries hold the tenants' ids. If the names go on below those entries, also
-    /// the folders on the way and the last part.
+    /// The folder with one entry for each tenant id. If the names continue below those entries,
+    /// also the folders on the way and the last part.
     #[allow(clippy::type_complexity)]
     pub(super) fn folder_and_rest(&self) -> (&str, Option<(Vec<&str>, &str)>) {
         let folder = self.before.rsplit_once('/').map_or("", |(folder, _)| folder);

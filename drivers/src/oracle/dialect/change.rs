@@ -68,7 +68,7 @@ fn change(statements: Vec<Sql>, returning: Option<Returning>) -> Plan {
     Plan::Change { statements, returning }
 }
 
-/// Where rows are inserted.
+/// The table and the columns of an insert.
 pub(super) struct Target<'a> {
     pub(super) table: &'a ObjectName,
     pub(super) columns: Vec<&'a Ident>,
@@ -97,7 +97,7 @@ impl Target<'_> {
             writer.rows(values, &self.columns, true)?;
             return Ok(change(vec![writer.sql], None));
         }
-        // Oracle gives back the values of one row, and knows DEFAULT only there.
+        // Oracle returns the values of one row only, and allows DEFAULT only in such an insert.
         let mut statements = Vec::new();
         let mut gives = None;
         for row in &values.rows {
@@ -149,7 +149,7 @@ pub(super) fn delete(delete: &Delete) -> Result<Plan> {
 }
 
 impl Writer {
-    /// The table that is changed. Gives it as it would stand behind FROM.
+    /// Returns the changed table as it would be written after FROM.
     fn target(&mut self, table: &TableWithJoins) -> Result<String> {
         refuse_if(!table.joins.is_empty(), "a `JOIN` in a change of rows")?;
         let TableFactor::Table { name, alias, .. } = &table.relation else {

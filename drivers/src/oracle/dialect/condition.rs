@@ -50,7 +50,8 @@ pub(super) fn is_condition(expr: &Expr) -> bool {
     }
 }
 
-/// The sides of a chain of one operator, `a OR b OR c`, which may be long: a tree as deep as the chain is long.
+/// The sides of a chain of one operator, `a OR b OR c`, which may be long: a tree as deep as the
+/// chain is long.
 fn chain<'a>(mut expr: &'a Expr, of: &BinaryOperator) -> Vec<&'a Expr> {
     let mut sides = Vec::new();
     while let Expr::BinaryOp { left, op, right } = expr
@@ -65,7 +66,7 @@ fn chain<'a>(mut expr: &'a Expr, of: &BinaryOperator) -> Vec<&'a Expr> {
 }
 
 impl Writer {
-    /// Where Oracle wants a condition: after WHERE, ON, HAVING, WHEN, AND, OR and NOT.
+    /// Writes a condition, which Oracle requires after WHERE, ON, HAVING, WHEN, AND, OR and NOT.
     pub(super) fn condition(&mut self, expr: &Expr) -> Result<()> {
         use BinaryOperator as Op;
         match expr {
@@ -277,7 +278,7 @@ impl Writer {
             }
         }
         match escape.map(literal) {
-            // PostgreSQL escapes with a backslash where nothing else is said; Oracle does not escape at all.
+            // PostgreSQL escapes with a backslash by default; Oracle does not escape at all.
             None => self.push(" ESCAPE '\\'"),
             Some(Some("")) => {}
             Some(Some(character)) => self.push(&format!(" ESCAPE {}", expression::text(character))),

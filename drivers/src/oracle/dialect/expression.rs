@@ -10,7 +10,7 @@ use super::{
     types::oracle_type,
 };
 
-/// The number of a parameter, from 0, where an expression is nothing else.
+/// The number of a parameter, from 0, if the expression is only a parameter.
 pub(super) fn placeholder(expr: &Expr) -> Result<Option<usize>> {
     match expr {
         Expr::Nested(expr) => placeholder(expr),
@@ -25,7 +25,7 @@ pub(super) fn placeholder(expr: &Expr) -> Result<Option<usize>> {
     }
 }
 
-/// The type of an expression's values, where the expression tells.
+/// The type of an expression's values, if the expression determines it.
 pub(super) fn kind(expr: &Expr) -> Result<Option<Kind>> {
     Ok(match expr {
         _ if is_condition(expr) => Some(Kind::Bool),
@@ -46,7 +46,7 @@ pub(super) fn kind(expr: &Expr) -> Result<Option<Kind>> {
             else_result,
             ..
         } => {
-            // A NULL has no type: it is the other branches that tell.
+            // A NULL has no type; the other branches determine it.
             let mut kinds = Vec::new();
             for result in conditions.iter().map(|when| &when.result).chain(else_result.as_deref()) {
                 if !is_null(result) {
@@ -87,7 +87,8 @@ pub(super) fn name(expr: &Expr) -> String {
 }
 
 impl Writer {
-    /// The table's column whose values an expression gives: the column itself, or the greatest of them, and so on.
+    /// The table's column that an expression takes its values from: the column itself, its greatest
+    /// value, and so on.
     pub(super) fn source(&self, expr: &Expr) -> Result<Option<Origin>> {
         match expr {
             Expr::Nested(expr) => self.source(expr),
@@ -111,7 +112,8 @@ impl Writer {
         Ok(())
     }
 
-    /// A value beside an operator, in parentheses where it has operators of its own: their ranks differ between the two databases.
+    /// A value beside an operator, in parentheses if it has operators of its own, since precedence
+    /// differs between the two databases.
     pub(super) fn operand(&mut self, expr: &Expr) -> Result<()> {
         match expr {
             Expr::BinaryOp { .. } | Expr::UnaryOp { .. } if !is_condition(expr) => {
@@ -121,7 +123,7 @@ impl Writer {
         }
     }
 
-    /// Where Oracle wants a value.
+    /// Writes a value.
     pub(super) fn value(&mut self, expr: &Expr) -> Result<()> {
         if is_condition(expr) {
             self.push("CASE WHEN ");
@@ -264,7 +266,8 @@ impl Writer {
     }
 
     fn trim(&mut self, side: Option<&TrimWhereField>, what: Option<&Expr>, expr: &Expr) -> Result<()> {
-        // Oracle's TRIM takes a single character off, LTRIM and RTRIM any of several, as PostgreSQL does.
+        // Oracle's TRIM takes a single character off, LTRIM and RTRIM any of several, as PostgreSQL
+        // does.
         let name = match (side, what) {
             (None | Some(TrimWhereField::Both), None) => "TRIM",
             (Some(TrimWhereField::Leading), _) => "LTRIM",

@@ -10,7 +10,8 @@ use super::{
     refusal::{Result, refuse, refuse_if},
 };
 
-/// Functions that are the same in both databases, but for their names: PostgreSQL's and Oracle's. How many arguments they may have.
+/// Functions that are the same in both databases, but for their names: PostgreSQL's and Oracle's.
+/// How many arguments they may have.
 const SAME: &[(&str, &str, std::ops::RangeInclusive<usize>)] = &[
     ("abs", "ABS", 1..=1),
     ("avg", "AVG", 1..=1),
@@ -80,7 +81,7 @@ pub(super) fn kind(call: &Function) -> Option<Kind> {
     })
 }
 
-/// The argument whose type a function's result has.
+/// The argument that determines the type of a function's result.
 pub(super) fn same_type_argument(call: &Function) -> Option<&Expr> {
     let same = matches!(
         name(call)?.as_str(),

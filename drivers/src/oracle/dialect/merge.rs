@@ -1,6 +1,7 @@
 //! `INSERT ... ON CONFLICT`, for which Oracle has `MERGE`.
 //!
-//! Where another session inserts the same key at the same time, `MERGE` may still find it taken: that is a unique violation then.
+//! If another session inserts the same key at the same time, `MERGE` may fail with a unique
+//! violation.
 
 use sqlparser::ast::{
     Assignment, AssignmentTarget, ConflictTarget, Expr, Ident, OnConflict, OnConflictAction, SelectItem, Values,
@@ -76,7 +77,7 @@ pub(super) fn plan(
     })
 }
 
-/// Where among the inserted columns a key is.
+/// The position of a key among the inserted columns.
 fn position(target: &Target<'_>, key: &Ident) -> Result<usize> {
     let name = Name::of(key)?;
     for (index, column) in target.columns.iter().enumerate() {
@@ -96,7 +97,8 @@ impl Writer {
             };
             let column = names::last(column)?;
             let is_key = keys.iter().any(|key| names::postgres(key) == names::postgres(column));
-            // ORA-38104: a column of the ON clause cannot be updated. Where it is set to what it is, nothing is lost.
+            // ORA-38104: a column of the ON clause cannot be updated. An assignment of its present
+            // value is left out.
             if !is_key {
                 kept.push(assignment.clone());
             } else if !is_excluded(&assignment.value, column) {
@@ -121,7 +123,7 @@ fn is_excluded(value: &Expr, column: &Ident) -> bool {
     }
 }
 
-/// MERGE gives nothing back: the row is read by its key.
+/// MERGE returns no row, so the row is read by its key.
 fn read_again(
     target: &Target<'_>,
     values: &Values,

@@ -1,17 +1,21 @@
-//! From the statements that SeaORM writes for PostgreSQL to Oracle's.
+//! Translates the statements that SeaORM writes for PostgreSQL to Oracle's SQL.
 //!
-//! A statement is parsed as PostgreSQL's and written anew, clause by clause. What is not known here is refused by its name and never
-//! passed through: a clause that was dropped, or that Oracle reads in another way, would give wrong rows and no error.
+//! A statement is parsed as PostgreSQL's and rewritten clause by clause. An unknown clause is
+//! refused by its name. It is never dropped or passed through, since that could return wrong rows
+//! without an error.
 //!
-//! * **Names.** PostgreSQL folds a name that is not quoted to lower case, Oracle to upper case. A name in lower case is therefore
-//!   written in upper case, quoted: the entity `users` finds the table that `CREATE TABLE users` makes on Oracle. A name with an
-//!   upper-case letter in it is written as it is.
-//! * **Parameters.** Each place that uses one has a name of its own, `:p1`, `:p2`, ... in the order of the text.
-//! * **Booleans** are numbers: 1 and 0. A condition that is used as a value becomes a `CASE`, a value that is used as a condition
-//!   is compared with 1.
-//! * **The empty string** is NULL in a `VARCHAR2` column, as always on Oracle: a `NOT NULL` column refuses it, and another one reads
-//!   it as NULL. A `CLOB` keeps it.
-//! * **Types.** `CAST` tells which type a result has where Oracle's own description does not, so `select_as` of SeaORM works.
+//! * **Names.** PostgreSQL folds a name that is not quoted to lower case, Oracle to upper case. A
+//!   name in lower case is therefore written in upper case, quoted: the entity `users` finds the
+//!   table that `CREATE TABLE users` makes on Oracle. A name with an upper-case letter in it is
+//!   written as it is.
+//! * **Parameters.** Each place that uses one has a name of its own, `:p1`, `:p2`, ... in the order
+//!   of the text.
+//! * **Booleans** are numbers: 1 and 0. A condition that is used as a value becomes a `CASE`, a
+//!   value that is used as a condition is compared with 1.
+//! * **The empty string** is NULL in a `VARCHAR2` column, as always on Oracle: a `NOT NULL` column
+//!   refuses it, and another one reads it as NULL. A `CLOB` keeps it.
+//! * **Types.** `CAST` gives a result its type if Oracle's own description does not, so `select_as`
+//!   of SeaORM works.
 
 mod change;
 mod condition;
@@ -48,10 +52,10 @@ pub(super) enum Plan {
     Query {
         sql: Sql,
         columns: Vec<Output>,
-        /// Whether it locks rows, and so leaves a transaction to end where there was none.
+        /// Whether it locks rows, and so opens a transaction that must be ended if there was none.
         locks: bool,
     },
-    /// Changes rows by one statement, or by several that stand or fall together, and may give rows.
+    /// Changes rows by one statement, or by several as one unit, and may return rows.
     Change {
         statements: Vec<Sql>,
         returning: Option<Returning>,
@@ -90,9 +94,9 @@ pub(super) struct Bind {
 /// One column of a result.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Output {
-    /// Its name in PostgreSQL; `None` where only Oracle knows it, as behind `*`.
+    /// Its name in PostgreSQL; `None` if only Oracle knows it, as behind `*`.
     pub(super) name: Option<String>,
-    /// Its type, where the statement tells.
+    /// Its type, if the statement determines it.
     pub(super) kind: Option<Kind>,
     /// The table's column that its value comes from, by Oracle's names.
     pub(super) origin: Option<Origin>,
@@ -108,7 +112,7 @@ pub(super) struct Origin {
     pub(super) column: Name,
 }
 
-/// The types of values that a statement can tell, as SeaORM has them.
+/// The types that a statement can determine, in SeaORM's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Bool,
@@ -127,15 +131,15 @@ pub(super) enum Kind {
     Json,
 }
 
-/// What a change gives back, by out binds at the end of its statement.
+/// The values that a change returns, by out binds at the end of its statement.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Returning {
     pub(super) columns: Vec<Output>,
-    /// A query without rows whose columns are the same: it tells the types that are to be bound.
+    /// A query for the same columns without rows. Its description gives the types to bind.
     pub(super) describe: String,
 }
 
-/// Writes one statement anew.
+/// Translates one statement.
 pub(super) fn translate(sql: &str) -> Result<Plan> {
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)
@@ -157,7 +161,8 @@ pub(super) fn translate(sql: &str) -> Result<Plan> {
     }
 }
 
-/// The place of a value, which counts from 1. It begins with a letter: not every parser of Oracle's SQL takes a number.
+/// The place of a value, which counts from 1. It begins with a letter: not every parser of Oracle's
+/// SQL takes a number.
 fn place(number: usize) -> String {
     format!(":p{number}")
 }

@@ -58,7 +58,7 @@ pub(super) fn parts(name: &ObjectName) -> Result<Vec<&Ident>> {
         .collect()
 }
 
-/// A name with its schema, as it is written in a statement.
+/// A name with its schema, quoted for a statement.
 pub(super) fn quoted(name: &ObjectName) -> Result<String> {
     let parts: Vec<String> = parts(name)?
         .into_iter()

@@ -17,7 +17,8 @@ use super::{
     refusal::{Result, refuse, refuse_if},
 };
 
-/// The plainest query there is, to find what another one has besides the clauses that are known here.
+/// The plainest query there is, to find what another one has besides the clauses that are known
+/// here.
 static PLAIN: LazyLock<Option<(Query, Select)>> = LazyLock::new(|| {
     let statement = Parser::parse_sql(&PostgreSqlDialect {}, "SELECT 1").ok()?.pop()?;
     let Statement::Query(query) = statement else {
@@ -62,7 +63,7 @@ impl Writer {
 
     fn cte(&mut self, cte: &Cte, recursive: bool) -> Result<()> {
         refuse_if(cte.from.is_some(), "`FROM` in a `WITH`")?;
-        // Oracle tells that a WITH refers to itself by its list of columns.
+        // Oracle recognizes a recursive WITH by its list of columns.
         refuse_if(
             recursive && cte.alias.columns.is_empty(),
             "`WITH RECURSIVE` without a list of columns",
@@ -162,7 +163,7 @@ impl Writer {
             self.condition(condition)?;
         }
         self.scopes.pop();
-        // Behind a wildcard nobody here knows how many columns there are, and Oracle has to tell.
+        // Only Oracle knows the number of columns behind a wildcard.
         let known = columns.iter().all(|column| column.name.is_some());
         Ok(if known { columns } else { Vec::new() })
     }

@@ -2,13 +2,14 @@
 
 use sqlparser::parser::ParserError;
 
-/// Why a statement could not be written for Oracle. It prints no value: the parser's own message, which may, is its source.
+/// Why a statement could not be written for Oracle. It prints no value: the parser's own message,
+/// which may, is its source.
 #[derive(Debug, thiserror::Error)]
 pub(in super::super) enum DialectError {
-    /// It is no statement of PostgreSQL's.
+    /// It is not a valid statement of PostgreSQL.
     #[error("the statement cannot be parsed")]
     Syntax(#[source] ParserError),
-    /// There is none.
+    /// The text has no statement.
     #[error("the statement is empty")]
     Empty,
     /// Oracle has nothing for this part of it, or it is not known here.
@@ -23,7 +24,7 @@ pub(super) fn refuse<T>(what: impl Into<String>) -> Result<T> {
     Err(DialectError::Unsupported(what.into()))
 }
 
-/// Refuses it where it is there.
+/// Refuses a clause if it is present.
 pub(super) fn refuse_if(there: bool, what: &str) -> Result<()> {
     if there { refuse(what) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! What stands behind FROM.
+//! Translates the clause after FROM.
 
 use sqlparser::ast::{
     Ident, Join, JoinConstraint, JoinOperator, SetExpr, TableAlias, TableFactor, TableWithJoins, Values,
@@ -10,7 +10,7 @@ use super::{
     refusal::{Result, refuse, refuse_if},
 };
 
-/// The tables that a name in a `SELECT` may stand for: the name, and the table where it is one.
+/// The names in a `SELECT`, each with its table if it names one.
 pub(super) type Scope = Vec<(Name, Option<String>)>;
 
 impl Writer {
@@ -26,7 +26,8 @@ impl Writer {
                         scope.push((Name::of(known_as)?, table));
                     }
                     TableFactor::Derived { alias: Some(alias), .. } => scope.push((Name::of(&alias.name)?, None)),
-                    // Something that has no name: nothing is known of a column without a table then.
+                    // Something that has no name: nothing is known of a column without a table
+                    // then.
                     _ => scope.push((Name(String::new()), None)),
                 }
             }
@@ -34,7 +35,7 @@ impl Writer {
         Ok(scope)
     }
 
-    /// The table's column that a name stands for.
+    /// The table's column that a name refers to.
     pub(super) fn origin(&self, table: Option<&Ident>, column: &Ident) -> Result<Option<Origin>> {
         let column = Name::of(column)?;
         let of = |table: &Option<String>| {

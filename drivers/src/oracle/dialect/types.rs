@@ -11,7 +11,7 @@ use super::{
     refusal::{Result, refuse},
 };
 
-/// The longest text that a `VARCHAR2` holds where the database was not set up for longer ones, in bytes.
+/// The longest text in a `VARCHAR2`, in bytes, unless the database is set up for longer ones.
 const LONGEST_VARCHAR2: u64 = 4000;
 
 /// What a type is on Oracle.
@@ -20,7 +20,7 @@ pub(super) struct OracleType {
     pub(super) column: String,
     /// As SeaORM sees its values.
     pub(super) kind: Kind,
-    /// Whether its values are numbered by the database: `serial` and its kin.
+    /// Whether the database numbers its values: `serial`, `bigserial` and so on.
     pub(super) identity: bool,
 }
 
@@ -125,7 +125,8 @@ impl Writer {
     pub(super) fn cast(&mut self, expr: &Expr, data_type: &DataType) -> Result<()> {
         let oracle = oracle_type(data_type)?;
         let (before, after) = match oracle.kind {
-            // Of these there is one form only, which a cast on Oracle could not make of anything else.
+            // Of these there is one form only, which a cast on Oracle could not make of anything
+            // else.
             Kind::Json | Kind::Bytes | Kind::Uuid => return self.value(expr),
             Kind::Text if oracle.column == "CLOB" => ("CAST(", format!(" AS VARCHAR2({LONGEST_VARCHAR2}))")),
             // Oracle's DATE has a time of day.
