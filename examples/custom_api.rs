@@ -5,7 +5,8 @@
 //! curl -H 'X-Tenant-ID: tenant1' 'localhost:8080/api/v1/tenant/user-count?domain=tenant1.com'
 //! ```
 //!
-//! The operation is in the OpenAPI document and in Swagger UI like every other, with whatever the configured resolver needs.
+//! The operation is in the OpenAPI document and in Swagger UI like every other, with whatever the
+//! configured resolver needs.
 
 use std::process::ExitCode;
 

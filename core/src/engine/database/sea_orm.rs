@@ -45,7 +45,7 @@ impl TransactionSession for TenantTransaction {
 }
 
 /// Implements SeaORM's traits for a type that has the methods `call`, `rows`, `begin_transaction`
-/// and `backend`, or whose field has them.
+/// and `backend`, or a field that has them.
 macro_rules! sea_orm_traits {
     ($type:ty $(, $field:tt)?) => {
         #[async_trait]

@@ -11,11 +11,11 @@ pub struct SecretMetrics {
     pub entries: usize,
     /// The most that are kept.
     pub capacity: usize,
-    /// Secrets that went to make room.
+    /// Secrets that were evicted from the full cache.
     pub evictions: u64,
     /// Reads that were answered with a secret past its time to live.
     pub stale_served: u64,
-    /// Kept secrets that were read anew.
+    /// Cached secrets that were refreshed.
     pub refreshes: u64,
     /// Fetches that failed, an unknown tenant not counted.
     pub refresh_failures: u64,
@@ -26,7 +26,7 @@ pub struct SecretMetrics {
 /// The counters of the pools.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PoolMetrics {
-    /// Tenants that have connections.
+    /// Tenants with connections.
     pub open: usize,
     /// The most that keep some without using them.
     pub capacity: usize,

@@ -1,5 +1,5 @@
-//! What the engine measures and where it goes: a tenant's usage, a request's tally, traces and an
-//! observer for metrics. It knows neither pools nor tenants.
+//! The engine's measurements: a tenant's usage, a request's tally, traces, and an observer for
+//! metrics. It knows neither pools nor tenants.
 
 pub(crate) mod cache;
 pub(crate) mod observer;

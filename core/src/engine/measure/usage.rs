@@ -47,8 +47,8 @@ pub struct TenantUsage {
     pub slow_statements: u64,
 }
 
-/// The usage of one tenant, or of several. Its lock is held for a few additions, and no other lock is
-/// taken under it, but that of its heir.
+/// The usage of one tenant, or of several. Its lock is held for a few additions, and no other lock
+/// is taken under it, but that of its heir.
 #[derive(Debug, Default)]
 pub(crate) struct UsageAccount {
     usage: Mutex<TenantUsage>,
@@ -57,7 +57,7 @@ pub(crate) struct UsageAccount {
 }
 
 impl UsageAccount {
-    /// An account whose usage is added to `heir` when it is dropped.
+    /// An account that adds its usage to `heir` when it is dropped.
     pub(crate) fn with_heir(heir: Arc<Self>) -> Self {
         Self {
             usage: Mutex::default(),

@@ -11,8 +11,8 @@ const BREAK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// After migrations failed, the database is left alone for longer: they may be slow, and nothing
 /// but a change mends them.
 const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A database that is below the required version is looked at again this often: it is served soon after
-/// its migration.
+/// A database that is below the required version is looked at again this often: it is served soon
+/// after its migration.
 const BEHIND_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 
 /// Counts the failures to connect. Closed, connections may be opened; open, requests fail at once;
@@ -53,8 +53,8 @@ impl Breaker {
         self.last.as_ref()
     }
 
-    /// Notes a failure; more than `tolerated` in a row open the breaker. Returns the failures in a row
-    /// if they are worth a line in the log: the first one, and then fewer and fewer.
+    /// Notes a failure; more than `tolerated` in a row open the breaker. Returns the failures in a
+    /// row if they are worth a line in the log: the first one, and then fewer and fewer.
     pub(super) fn failed(&mut self, error: DatabaseError, tolerated: u32, now: Instant) -> Option<u32> {
         self.doubt();
         self.failures = self.failures.saturating_add(1);

@@ -33,7 +33,7 @@ pub(super) enum Verdict<F> {
     Unknown,
     /// The list is being read; then the verdict is another one.
     Wait(F),
-    /// Too many are asked for, and there is no list to tell the good from the bad.
+    /// Too many are requested, and there is no list of existing tenants to check them.
     TooMany(Duration),
 }
 
