@@ -1,4 +1,5 @@
-//! How long what goes wrong around the program is felt: the faults of `tests/faults`, longer and timed. `./scripts/faults` runs it.
+//! How long what goes wrong around the program is felt: the faults of `tests/faults`, longer and
+//! timed. `./scripts/faults` runs it.
 
 use std::{
     process::ExitCode,
@@ -181,7 +182,8 @@ async fn provider(table: &mut Table) -> Result<()> {
         told && unseen.took < Duration::from_secs(5),
     );
     sleep(Duration::from_secs(20)).await;
-    // It comes back empty, as AWS never does, so nobody sees it before its secrets are there again.
+    // It comes back empty, as AWS never does, so requests are turned away until its secrets are
+    // there again.
     door.turn_away(true);
     secrets.moto.start_again().await?;
     for name in &known {

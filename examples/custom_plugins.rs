@@ -40,7 +40,7 @@ impl Plugin<dyn TenantResolver> for ApiKey {
     async fn build(config: ApiKeyConfig, context: &BuildContext) -> Result<Self, BuildError> {
         let parse = |(key, tenant): (String, String)| match context.id_pattern.parse(&tenant) {
             Ok(tenant) => Ok((key, tenant)),
-            // A key is a secret, so it is not told which one.
+            // A key is a secret, so the message does not name it.
             Err(error) => Err(BuildError::key("keys", format!("holds a tenant id that {error}"))),
         };
         let keys = config.keys.into_iter().map(parse).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! Requests whose `Host` two readers could understand differently.
+//! Requests with a `Host` that two programs could read differently.
 
 use crate::raw::{send, start};
 

@@ -1,4 +1,5 @@
-//! Secrets that expire: extended in time, replaced at their maximum, given back when nothing uses them.
+//! Secrets that expire: extended in time, replaced at their maximum, given back when nothing uses
+//! them.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -17,7 +18,7 @@ fn settings() -> EngineSettings {
     settings
 }
 
-/// Lets tasks that were started run to where they wait.
+/// Lets started tasks run until they wait.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
@@ -53,7 +54,8 @@ async fn a_lease_is_renewed_before_it_ends_and_released_once_nothing_uses_its_se
         (world.provider.renewals.load(Ordering::SeqCst), world.provider.fetches()),
         (1, 1)
     );
-    // A refresh reads the secret, and the lease before goes back once the last request is done with it.
+    // A refresh reads the secret, and the lease before goes back once the last request is done with
+    // it.
     world.tenants.refresh(&id("t1")).await.unwrap();
     settle().await;
     assert_eq!(world.provider.fetches(), 2);

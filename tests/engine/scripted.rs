@@ -1,4 +1,4 @@
-//! A secret provider that does what a test tells it, and counts.
+//! A scripted secret provider that counts its calls.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,8 @@ use tenantry_core::{
 use tenantry_drivers::SqliteDriver;
 use tokio::time::Instant;
 
-/// Secrets in memory; `down` makes every fetch fail and `list_down` every list, `delay` slows each fetch.
+/// Secrets in memory; `down` makes every fetch fail and `list_down` every list, `delay` slows each
+/// fetch.
 #[derive(Default)]
 pub(crate) struct Scripted {
     pub(crate) secrets: Mutex<BTreeMap<String, Value>>,
@@ -34,7 +35,8 @@ pub(crate) struct Scripted {
     password: Mutex<Option<String>>,
     /// For how long a secret may be used, and whether that can be extended.
     pub(crate) lease: Mutex<Option<(Duration, bool)>>,
-    /// How long each lease lasts however often it is extended, and when each was granted, by its id.
+    /// How long each lease lasts however often it is extended, and when each was granted, by its
+    /// id.
     pub(crate) longest_lease: Mutex<Option<Duration>>,
     granted: Mutex<BTreeMap<String, Instant>>,
     pub(crate) renewals: AtomicUsize,

@@ -1,4 +1,4 @@
-//! How long a secret is used, who reads it, and what happens when it cannot be read.
+//! How long a secret is used, when it is read, and what happens when it cannot be read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ fn settings() -> EngineSettings {
     settings
 }
 
-/// Lets tasks that were started run to where they wait.
+/// Lets started tasks run until they wait.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
@@ -79,7 +79,8 @@ async fn while_the_provider_fails_a_secret_is_served_for_as_long_as_allowed_and_
         sleep(Duration::from_secs(1)).await;
         world.tenants.acquire(&id("t1")).await.unwrap();
     }
-    // 590 s of failing at 1 + 2 + 4 + ... + 128 + 128 s: some eleven tries, the first fetch and the housekeeping's second of slack.
+    // 590 s of failing at 1 + 2 + 4 + ... + 128 + 128 s: some eleven tries, the first fetch and the
+    // housekeeping's second of slack.
     assert!(
         (8..=14).contains(&world.provider.fetches()),
         "{}",
@@ -141,7 +142,7 @@ async fn a_tenant_that_was_deleted_is_gone_within_one_time_to_live() {
     world.tenants.acquire(&id("t1")).await.unwrap();
     world.provider.remove("t1");
     sleep(Duration::from_millis(60_100)).await;
-    // Nobody has asked for it: this request has it read anew.
+    // No request has used it meanwhile; this one starts a new read.
     world.tenants.acquire(&id("t1")).await.unwrap();
     settle().await;
     assert!(matches!(
@@ -315,7 +316,8 @@ async fn a_million_reads_over_a_hundred_tenants_make_a_hundred_fetches() {
     assert!(metrics.hits as f64 / 1_000_000.0 > 0.99);
 }
 
-/// What a fetch that began before the refresh reads is the old value, so the refresh waits for another one.
+/// What a fetch that began before the refresh reads is the old value, so the refresh waits for
+/// another one.
 #[tokio::test(start_paused = true)]
 async fn a_refresh_stores_no_value_read_before_it() {
     let world = Arc::new(World::new(Scripted::with(["t1".to_owned()]), settings()).await);
@@ -351,7 +353,8 @@ async fn a_clear_is_not_undone_by_a_fetch_that_ran() {
     assert_eq!(world.provider.fetches(), fetches + 1);
 }
 
-/// Each new tenant is used for the first time by two threads at once: one fetch, and one pool that an operator reaches.
+/// Each new tenant is used for the first time by two threads at once: one fetch, and one pool that
+/// an operator reaches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_first_requests_at_once_find_one_tenant() {
     const TENANTS: usize = 5_000;

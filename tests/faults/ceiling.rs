@@ -18,7 +18,8 @@ const TENANTS: usize = 60;
 const WANTED: usize = 20;
 const CEILING: u64 = 50;
 
-/// On MariaDB and MySQL there is one connection more at times: it ends the session of an abandoned statement.
+/// On MariaDB and MySQL there is one connection more at times: it ends the session of an abandoned
+/// statement.
 fn allowed(database: Database<'_>) -> u64 {
     match database {
         Database::Postgresql(_) => CEILING,
@@ -100,7 +101,7 @@ async fn mariadb_never_counts_more_sessions_than_allowed_and_every_request_is_an
     every_request_is_answered_below_the_ceiling(Database::Mariadb(&server)).await
 }
 
-/// How long a slow statement takes that nobody ends.
+/// How long a slow statement takes if it is not ended.
 const SLOW_SECONDS: u64 = 8;
 const CLIENTS_THAT_GO: usize = 100;
 
@@ -117,7 +118,8 @@ async fn go_away_again_and_again(client: Client, tenants: Vec<String>, number: u
     }
 }
 
-/// Clients go away in the middle of slow statements: a session counts until the server has ended it.
+/// Clients go away in the middle of slow statements: a session counts until the server has ended
+/// it.
 async fn abandoned_statements_count(database: Database<'_>) -> Result<()> {
     let secrets = Secrets::start().await?;
     let databases = databases(database, &secrets).await?;

@@ -176,8 +176,8 @@ impl Database<'_> {
         })
     }
 
-    /// Makes every insertion of a user whose name begins with `slow` take `seconds`. The table
-    /// `users` must exist.
+    /// Makes every insertion of a user with a name that begins with `slow` take `seconds`. The
+    /// table `users` must exist.
     pub(crate) async fn slow_down_insertions(self, tenant: &TenantDb, seconds: u64) -> Result<()> {
         let user = &tenant.user;
         // In a trigger MariaDB lists a session as its definer's.

@@ -65,7 +65,7 @@ async fn a_healthy_tenant_neither_fails_nor_waits_for_a_sick_one() -> Result<()>
         well.samples.len(),
         well.failures
     );
-    // Whoever waits for a sick one waits for its 8 s of connecting.
+    // A request for the sick tenant waits 8 s for a connection.
     assert!(
         well.slowest() < Duration::from_secs(7),
         "a healthy tenant waited {:?}",

@@ -54,7 +54,8 @@ async fn tenants_are_served_while_aws_is_gone_and_fresh_within_one_back_off() ->
     postgres.psql("postgres", &sql).await?;
     let mut secret = postgres.secret(&tenant);
     secret["password"] = json!(format!("{CANARY}-back"));
-    // It comes back empty, as AWS never does, so nobody sees it before its secrets are there again.
+    // It comes back empty, as AWS never does, so requests are turned away until its secrets are
+    // there again.
     door.turn_away(true);
     secrets.moto.start_again().await?;
     for name in &known {

@@ -1,4 +1,4 @@
-//! A TCP proxy that can be told to misbehave.
+//! A TCP proxy that can misbehave.
 
 use std::{
     collections::BTreeMap,
@@ -47,7 +47,8 @@ pub(crate) enum Loss {
     HalfClosed,
 }
 
-/// How often each word went by on its way to the server. A word that is cut in two by a read is found all the same.
+/// How often each word went by on its way to the server. A word that is cut in two by a read is
+/// found all the same.
 #[derive(Default)]
 struct Counts {
     words: Vec<&'static str>,
@@ -102,7 +103,7 @@ impl Proxy {
         });
     }
 
-    /// Whether whoever comes from now on is turned away.
+    /// Sets whether new connections are turned away.
     pub(crate) fn turn_away(&self, turn_away: bool) {
         self.turns_away.store(turn_away, Ordering::Relaxed);
     }
@@ -175,7 +176,7 @@ async fn forward(mut client: TcpStream, port: u16, mut silence: watch::Receiver<
             client.shutdown().await.ok();
             std::future::pending().await
         }
-        // Both stay open, and nobody reads.
+        // Both sides stay open, and nothing is read.
         Loss::Forgotten => std::future::pending().await,
     }
 }

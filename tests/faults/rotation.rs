@@ -102,7 +102,7 @@ async fn two_users_take_turns_and_no_connection_of_the_old_one_remains() -> Resu
         let sql = format!("ALTER ROLE \"{}\" PASSWORD '{}'", new.user, new.password);
         postgres.psql("postgres", &sql).await?;
         secrets.put("t0", &postgres.secret(new)).await?;
-        // Nobody is told: the change is seen when the secret's time is over.
+        // No signal is sent; the change is noticed after the secret's TTL.
         until("the old user has no session", Duration::from_secs(20), || async {
             Ok(sessions(postgres, &[&old.user]).await? == 0)
         })
@@ -166,7 +166,7 @@ async fn a_password_that_stays_wrong_is_told_soon_and_mended_by_the_next_secret(
     let refused = world.client.get("t0", "/api/v1/tenant/info").await;
     assert_eq!((refused.status, refused.code.as_str()), (503, "database_unavailable"));
     assert!(refused.took < Duration::from_secs(12), "{refused:?}");
-    // Nothing is hoped for any more, so the next ones are told at once.
+    // No retry is pending any more, so the next requests fail at once.
     for _ in 0..20 {
         let refused = world.client.get("t0", "/api/v1/tenant/info").await;
         assert_eq!((refused.status, refused.code.as_str()), (503, "database_unavailable"));

@@ -1,4 +1,5 @@
-//! Tenants whose secret or database is broken: an outage is told as one, and stays that tenant's own.
+//! Tenants with a broken secret or database: an outage is reported as one, and affects only that
+//! tenant.
 
 use serde_json::json;
 use tenantry_test_support::{CANARY, PostgresServer, free_port};
@@ -32,13 +33,13 @@ async fn a_server_starts_with_every_database_down() {
             tenant.delete(&format!("{USERS}/1")).await,
         ] {
             answer.problem(503, "database_unavailable");
-            // Neither where the database is, nor how it is reached.
+            // Neither the address of the database nor its login.
             for secret in [CANARY, "127.0.0.1", &port.to_string(), &other.to_string()] {
                 assert!(!answer.text().contains(secret), "{}", answer.text());
             }
         }
     }
-    // A request that is wrong is told so with or without a database.
+    // A wrong request is answered as such with or without a database.
     let wrong = client.tenant("one").post(USERS, &json!({})).await;
     wrong.problem(400, "request_invalid");
     let health = client.get("/health/tenant/one").await.expect(503).json();

@@ -13,7 +13,7 @@ use tokio::{
 /// How long one answer may take; a test that waits longer has found a server that hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A client of one server, who may speak for a tenant and may be an operator.
+/// A client of one server, for a tenant or as an operator.
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -101,8 +101,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// Sends it. Every answer bears a request id, and one that tells of an error is a problem of RFC 9457, but for the two health answers
-/// whose 503 is their own.
+/// Sends it. Every answer has a request id, and every error is a problem of RFC 9457, except for
+/// the two health answers with a 503 of their own.
 #[track_caller]
 pub(crate) fn send(request: RequestBuilder) -> impl Future<Output = Answer> {
     let caller = std::panic::Location::caller();
@@ -118,7 +118,7 @@ pub(crate) fn send(request: RequestBuilder) -> impl Future<Output = Answer> {
         let own = answer.status == 503 && answer.header("content-type").starts_with("application/json");
         let problem = answer.header("content-type") == "application/problem+json";
         assert_eq!(answer.status >= 400 && !own, problem, "{caller}: {answer:?}");
-        // What tells of an error repeats no secret, whatever the test is about.
+        // No error repeats a secret, whatever the test is about.
         assert!(
             !problem || !answer.text().contains(CANARY),
             "{caller}: a secret is in {answer:?}"
@@ -160,7 +160,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The problem it tells of, whole: every member that each has, and the status and the id as the answer itself has them.
+    /// The whole problem: every mandatory member, and the same status and id as the answer.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(
@@ -188,7 +188,7 @@ impl Answer {
         problem
     }
 
-    /// The problem's faults: where each is, and what is wrong there.
+    /// The problem's faults: the place and the message of each.
     #[track_caller]
     pub(crate) fn faults(&self, code: &str) -> Vec<(String, String)> {
         let problem = self.problem(self.status, code);
@@ -201,7 +201,8 @@ impl Answer {
     }
 }
 
-/// Sends a request just as it is written, which no client library would, and gives everything the server says until it closes.
+/// Sends a request just as it is written, which no client library would, and gives everything the
+/// server says until it closes.
 pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();

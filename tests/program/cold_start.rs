@@ -18,7 +18,7 @@ fn assert_one_of_each(cache: &Value) {
     assert_eq!(cache["metrics"]["misses"], 1, "{cache}");
     assert_eq!(cache["metrics"]["entries"], 1, "{cache}");
     assert_eq!(cache["pools"]["open"], 1, "{cache}");
-    // Whoever waited for the fetch of another was answered without a fetch of their own.
+    // The requests that waited for the fetch were answered without another fetch.
     assert_eq!(cache["metrics"]["hits"].as_u64(), Some(AT_ONCE as u64 - 1), "{cache}");
 }
 

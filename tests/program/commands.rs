@@ -1,4 +1,4 @@
-//! The commands that look and tell: what they print, and with which code they end.
+//! The commands that only read: their output and their exit codes.
 
 use serde_json::{Value, json};
 use tenantry_test_support::{CANARY, PostgresServer, free_port};

@@ -171,8 +171,8 @@ async fn resident(server: &TenantryProcess) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// Opens an HTTP/2 connection whose client sends 1,000 requests and takes no bytes, and waits for the
-/// heads of as many answers as the server lets run.
+/// Opens an HTTP/2 connection with a client that sends 1,000 requests and reads no body, and waits
+/// for the heads of as many answers as the server runs at once.
 async fn take_nothing(server: &TenantryProcess, path: &str) -> Vec<http::Response<h2::RecvStream>> {
     let tcp = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
     let mut builder = h2::client::Builder::new();

@@ -21,7 +21,8 @@ use tenantry::{
 
 use crate::client::Client;
 
-/// Gives `tenant1`, `tenant2` and so on a SQLite file each, knows nobody else, and counts.
+/// Gives `tenant1`, `tenant2` and so on a SQLite file each, has no other tenants, and counts its
+/// calls.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CountingConfig {
@@ -51,7 +52,7 @@ impl Plugin<dyn SecretProvider> for Counting {
 impl SecretProvider for Counting {
     async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        // As long as a real one takes, so that who comes meanwhile comes meanwhile.
+        // As slow as a real one, so that other requests arrive meanwhile.
         tokio::time::sleep(Duration::from_millis(200)).await;
         if !tenant.as_str().starts_with("tenant") {
             return Err(ProviderError::NotFound);

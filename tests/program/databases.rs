@@ -38,7 +38,7 @@ impl Database {
         record_case(self.driver(), &group, &case.replace('_', " "), "ok");
     }
 
-    /// The secret of an empty database that nobody else has.
+    /// The secret of a new empty database.
     pub(crate) async fn secret(self, tenant: &str) -> Value {
         match self {
             Self::Sqlite => json!({"type": "sqlite", "path": format!("{tenant}.db")}),
@@ -66,7 +66,7 @@ impl Database {
         Value::Object(secrets)
     }
 
-    /// A server whose tenants these are, their tables made and empty.
+    /// A server with these tenants and with empty tables.
     pub(crate) async fn serve(self, tenants: &[&str]) -> (TenantryProcess, Client) {
         serve(&config(&self.secrets(tenants).await)).await
     }

@@ -35,7 +35,7 @@ fn tenants(finished: &Finished) -> Vec<Value> {
     json["tenants"].as_array().unwrap().clone()
 }
 
-/// The ids of the tenants whose `field` is `value`.
+/// The ids of the tenants with this `value` in `field`.
 fn those(tenants: &[Value], field: &str, value: impl Into<Value>) -> Vec<String> {
     let value = value.into();
     let such = tenants.iter().filter(|tenant| tenant[field] == value);
@@ -257,7 +257,7 @@ async fn a_changed_file_and_a_newer_program_are_shown() {
     );
 }
 
-/// SQL for each kind of database: a table, then what somebody does by hand.
+/// SQL for each kind of database: a table, then a change by hand.
 const BY_HAND: &str = "ALTER TABLE people ADD nick VARCHAR(20)";
 
 #[tokio::test]

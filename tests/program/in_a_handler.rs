@@ -1,4 +1,5 @@
-//! What a handler of one's own has and leaves behind: ids in log lines, fields of its own, streamed answers.
+//! What a handler of one's own has and leaves behind: ids in log lines, fields of its own, streamed
+//! answers.
 
 use std::{net::TcpStream, path::PathBuf, time::Duration};
 
@@ -80,7 +81,7 @@ impl Handlers {
     }
 }
 
-/// The server: the handlers above, in a process of its own, whose log is read.
+/// The server with the handlers above, in a separate process, so that its log can be read.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it is the server of the tests below, which start it"]
 async fn serve() {

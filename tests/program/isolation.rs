@@ -1,4 +1,5 @@
-//! Tenants never see each other: the same numbers, the same addresses, at the same time, over the same connections to the server.
+//! Tenants never see each other: the same numbers, the same addresses, at the same time, over the
+//! same connections to the server.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::{
 const TENANTS: usize = 20;
 const REQUESTS: usize = 10_000;
 
-/// What a tenant's users must be, and where chance stands.
+/// The expected users of a tenant, and the state of the random generator.
 struct Model {
     tenant: String,
     client: Client,
@@ -35,7 +36,7 @@ impl Model {
         }
     }
 
-    /// A body whose address every tenant uses, and whose name none other does.
+    /// A body with an address that every tenant uses, and a name that no other tenant uses.
     fn body(&mut self) -> Value {
         let name = format!("{} {}", self.tenant, self.random.u32(..));
         user(&name, &format!("user{}@x.example", self.random.u32(..60)))

@@ -20,7 +20,7 @@ const TOKEN: &str = "canary-operator-token";
 /// Words that stand in secrets, in statements' parameters and in what clients send.
 pub(crate) const CANARIES: [&str; 4] = [CANARY, TOKEN, "canary-name", "canary-mail"];
 
-/// Tenants whose secrets hold canaries, one of them with a wrong password.
+/// Tenants with canaries in their secrets, one of them with a wrong password.
 pub(crate) async fn secrets() -> Value {
     let mut secrets = Database::Postgresql.secrets(&["acme"]).await;
     secrets["lite"] = json!({"type": "sqlite", "path": "lite.db", "password": CANARY});
@@ -216,7 +216,7 @@ async fn each_line_is_a_json_object_and_each_request_has_one() {
     assert!(of_request("probe").is_empty(), "{:?}", of_request("probe"));
 }
 
-/// Nobody else would know of it, and its tenant may be the one that is slow.
+/// The slow line is the only trace of it, and its tenant may be the slow one.
 #[tokio::test]
 async fn a_request_that_its_client_gave_up_is_told() {
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();

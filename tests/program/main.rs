@@ -1,4 +1,5 @@
-//! Black-box tests of the built program: what a client, an operator and whoever types a command sees of it, against real databases.
+//! Black-box tests of the built program against real databases: as a client, as an operator, and on
+//! the command line.
 
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 

@@ -15,7 +15,7 @@ use crate::{
     users::{USERS, user},
 };
 
-/// A configuration whose SQLite files and migrations stay where they are from one run to the next.
+/// A configuration with SQLite files and migrations that stay from one run to the next.
 pub(crate) struct Project {
     folder: TempDir,
     pub(crate) secrets: Value,
@@ -170,7 +170,7 @@ async fn migrate_does_each_tenant_once_and_one_that_fails_stops_no_other() {
         malformed.stderr
     );
 
-    // Sample rows come only where they are asked for, later too.
+    // Sample rows are applied only when they are configured, even later.
     project.sample_data = true;
     let samples = project.migrate(false, &["--tenant", "c"]).await;
     assert_eq!(rows(&samples), ["c | 0002_sample_users | 1 | ok"]);
@@ -328,7 +328,8 @@ async fn servers_that_start_at_once_on_one_database_apply_each_migration_once() 
     );
 }
 
-/// One tenant on each kind of database; what a database can undo leaves nothing, elsewhere the next run goes on.
+/// One tenant on each kind of database; what a database can undo leaves nothing, elsewhere the next
+/// run goes on.
 #[tokio::test]
 async fn a_statement_that_fails_is_reported_with_its_line() {
     let mut secrets = serde_json::Map::new();
@@ -403,8 +404,8 @@ async fn a_dump_applied_on_the_first_connection_leaves_it_usable() {
     assert_eq!(applied(&tenant).await, "1,2");
 }
 
-/// Two processes migrate, and a server does on its first connection, while an index is built that waits
-/// for every transaction.
+/// Two processes migrate, and a server does on its first connection, while an index is built that
+/// waits for every transaction.
 async fn processes_at_once_build_an_index_once(tenant: &TenantDb, secret: Value) {
     let postgres = PostgresServer::shared().await;
     let rows = "CREATE TABLE public.large AS SELECT n, md5(n::text) AS v FROM generate_series(1, 300000) AS n; \

@@ -1,4 +1,4 @@
-//! Every operation of the served document, asked for by someone who may not.
+//! Every operation of the served document, requested without the right to it.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ struct Operation {
     path: String,
     /// The names of the schemes of its security.
     schemes: Vec<String>,
-    /// The document's example of its body, where it takes one.
+    /// The document's example of its body, if it takes one.
     body: Option<Value>,
 }
 
@@ -108,7 +108,7 @@ async fn every_operation_of_tenants_needs_a_tenant_who_exists() {
         walked += 1;
     }
     assert!(walked >= 7, "{walked} operations");
-    // Nothing was done and nobody let in.
+    // Nothing was done, and no request was admitted.
     let users = client
         .tenant("acme")
         .get("/api/v1/tenant/users")

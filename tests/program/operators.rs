@@ -1,4 +1,5 @@
-//! Where operators' routes answer, and who is an operator when no token is configured.
+//! The listeners that serve operators' routes, and which requests are an operator's without a
+//! token.
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -56,7 +57,7 @@ async fn with_a_listener_of_their_own_operators_routes_are_nowhere_else() {
             .await
             .problem(404, "not_found");
     }
-    // Whoever looks after the process looks at either.
+    // Health checks may use either listener.
     operators.get("/health/live").await.expect(200);
     operators.get("/health/ready").await.expect(200);
 }

@@ -1,4 +1,5 @@
-//! Errors that are nobody's own: every one of them is a problem of RFC 9457, whoever found it.
+//! Errors outside of handlers: every one of them is a problem of RFC 9457, whichever layer found
+//! it.
 
 use std::{io::Read, time::Duration};
 

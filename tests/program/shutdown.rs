@@ -47,7 +47,7 @@ async fn is_down(client: &Client) -> bool {
     }
 }
 
-/// A client whose connections nobody else uses.
+/// A client with its own connections.
 fn own_connections(server: &TenantryProcess) -> Client {
     Client::of(server)
 }
@@ -120,7 +120,7 @@ async fn every_request_of_a_server_that_is_told_to_stop_is_answered() {
     }
     assert_eq!(server.wait().await.unwrap(), 0, "{}", server.logs().await.unwrap());
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    // Readiness told of the end first: requests were taken after it.
+    // Readiness turned down first: requests were accepted after that.
     assert!(
         answered_late.load(Ordering::SeqCst) > CLIENTS,
         "{} requests were answered after it",
@@ -130,7 +130,7 @@ async fn every_request_of_a_server_that_is_told_to_stop_is_answered() {
     assert!(!logs.contains("ERROR") && !logs.contains("panic"), "{logs}");
 }
 
-/// A tenant whose table is locked, so that whoever reads it waits.
+/// A tenant with a locked table, so that reads of it wait.
 struct Locked {
     tenant: TenantDb,
     secret: Value,
@@ -255,7 +255,7 @@ async fn an_interrupt_stops_a_server_as_well_and_an_idle_one_stops_soon() {
         let config = format!("{}server: {{ shutdown_grace: 1s }}\n", config(&secrets));
         let server = program().config(config).start().await.unwrap();
         let client = own_connections(&server);
-        // Its connection stays open, and holds nobody up.
+        // Its connection stays open, and does not delay the shutdown.
         client.tenant("acme").get(USERS).await.expect(200);
         // Nor does one on which nothing was ever said.
         let silent = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();

@@ -9,7 +9,7 @@ use crate::{
 
 const INFO: &str = "/api/v1/tenant/info";
 
-/// As a client writes them where any character may stand.
+/// As a client writes them in a place that allows any character.
 fn malformed() -> Vec<String> {
     let long = "a".repeat(65);
     let longer = "a".repeat(4000);
@@ -150,7 +150,7 @@ async fn a_malformed_tenant_in_the_path_is_refused_and_reaches_no_provider() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{segment}: {answer}");
         assert!(answer.contains("\"code\":\"tenant_malformed\""), "{segment}: {answer}");
     }
-    // Two segments where one belongs, and none at all, lead nowhere.
+    // Two segments instead of one, and none at all, are not routed.
     for path in [format!("/t/../x{INFO}"), format!("/t/a/b{INFO}")] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let answer = raw(counted.server.address(), request.as_bytes()).await;

@@ -71,7 +71,7 @@ async fn a_server_with_a_certificate_speaks_https_and_nothing_else() {
     if plain.read_to_end(&mut answer).await.is_ok() {
         assert!(!answer.starts_with(b"HTTP/"), "{}", String::from_utf8_lossy(&answer));
     }
-    // One that says nothing holds up nobody else.
+    // A silent client does not delay the others.
     let _silent = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
     trusting.get("/health/live").await.expect(200);
 

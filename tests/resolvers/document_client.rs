@@ -1,4 +1,5 @@
-//! A client that knows of the server nothing but its OpenAPI document, and of its tenant nothing but what a user would be told.
+//! A client that knows only the server's OpenAPI document, and of its tenant only what a user would
+//! know.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +12,13 @@ use crate::tenants::{TENANT1, TENANT2, Tenant};
 /// The client, with the document that the server served.
 pub(crate) struct DocumentClient {
     pub(crate) document: Value,
-    /// Where the document came from, which relative servers are taken from (OpenAPI 3.0.3, Server Object).
+    /// The URL of the document, which relative servers are based on (OpenAPI 3.0.3, Server Object).
     origin: Url,
     http: Client,
 }
 
-/// One way to name the tenant that the document offers for an operation: a server, and the schemes of one security requirement.
+/// One way to name the tenant that the document offers for an operation: a server, and the schemes
+/// of one security requirement.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
     server: Value,
@@ -30,7 +32,8 @@ struct Operation<'a> {
 }
 
 impl DocumentClient {
-    /// Fetches the document. Every host name that stands for a tenant leads to this machine, as its owner's DNS would have it.
+    /// Fetches the document. Every host name that stands for a tenant leads to this machine, as its
+    /// owner's DNS would have it.
     pub(crate) async fn of(server: &TenantryProcess) -> Self {
         let address = ([127, 0, 0, 1], server.port()).into();
         let hosts = [TENANT1, TENANT2].map(|tenant| [tenant.host.to_owned(), format!("{}.example.com", tenant.id)]);
@@ -71,7 +74,8 @@ impl DocumentClient {
         operation
     }
 
-    /// The ways in which a tenant can be named for an operation: every server with every requirement that name it between them.
+    /// The ways in which a tenant can be named for an operation: every server with every
+    /// requirement that name it between them.
     pub(crate) fn ways(&self, operation_id: &str) -> Vec<Way> {
         let operation = self.operation(operation_id);
         let listed = |here: &Value, above: &Value| -> Vec<Value> {
@@ -98,7 +102,8 @@ impl DocumentClient {
         };
         let is_offered =
             servers.len() > 1 || requirements.len() > 1 || !requirements[0].as_object().unwrap().is_empty();
-        // Where there is but one way, it must do, even if it seems to name nobody: a path parameter, or a tenant that is fixed.
+        // If there is only one way, it is used even if it seems to name no tenant: a path
+        // parameter, or a fixed tenant.
         ways.retain(|way| !is_offered || names_by_url(way) || !way.schemes.is_empty());
         ways
     }

@@ -1,4 +1,5 @@
-//! For each resolver: the document has exactly what a client needs, and a client that does what the document says reaches its tenant.
+//! For each resolver: the document has exactly what a client needs, and a client that does what the
+//! document says reaches its tenant.
 
 use serde_json::{Value, json};
 use tenantry_test_support::TenantryProcess;
@@ -111,7 +112,8 @@ impl Shown {
     }
 }
 
-/// The same less what tells a client nothing new: descriptions, examples, and the schemas of parameters.
+/// The same without parts that a client does not need: descriptions, examples, and the schemas of
+/// parameters.
 fn bare(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -180,7 +182,8 @@ async fn create(client: &DocumentClient, way: &Way, tenant: Tenant, email: &str)
     assert_eq!(status, 201, "{way:?}: {}", answer.text().await.unwrap());
 }
 
-/// In each of the document's ways, a user that one tenant creates is seen by that tenant and by no other.
+/// In each of the document's ways, a user that one tenant creates is seen by that tenant and by no
+/// other.
 async fn assert_reached(client: &DocumentClient, resolver: &str, ways: usize) {
     let offered = client.ways("listUsers");
     assert_eq!(offered.len(), ways, "{resolver}: {offered:?}");
@@ -252,7 +255,8 @@ async fn a_client_reaches_its_tenant_by_the_host_that_the_document_shows() {
     shows_and_reaches("host", 1).await;
 }
 
-/// Two schemes on the plain server; on each of the two servers that name the tenant, both schemes and none.
+/// Two schemes on the plain server; on each of the two servers that name the tenant, both schemes
+/// and none.
 #[tokio::test]
 async fn a_client_reaches_its_tenant_in_every_way_that_the_document_shows_for_a_chain() {
     shows_and_reaches("chain", 2 + 3 + 3).await;
@@ -286,7 +290,8 @@ async fn a_client_reaches_the_one_tenant_that_there_is_with_nothing_in_the_docum
     assert!(!emails.contains(&"ada@example.com".to_owned()));
 }
 
-/// Whatever the resolver, operators' and anyone's operations are documented alike, but for the server that they are sent to.
+/// Whatever the resolver, operators' and anyone's operations are documented alike, but for the
+/// server that they are sent to.
 #[tokio::test]
 async fn operations_for_operators_know_nothing_of_the_resolver() {
     let mut expected = None;

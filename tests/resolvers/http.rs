@@ -1,4 +1,5 @@
-//! Requests that are sent byte by byte as they are written, which no client library does with dot segments or two `Host` lines.
+//! Requests that are sent byte by byte as they are written, which no client library does with dot
+//! segments or two `Host` lines.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -29,13 +30,14 @@ impl Answer {
         found.next().map(|(_, value)| value.as_str())
     }
 
-    /// Status and `code`, the latter empty where it is no problem.
+    /// Status and `code`, which is empty if the answer is not a problem.
     pub(crate) fn problem(&self) -> (u16, &str) {
         (self.status, self.body["code"].as_str().unwrap_or_default())
     }
 }
 
-/// Sends a request without a body. The headers are sent as given, `Host` too, which is the server's address where none is given.
+/// Sends a request without a body. The headers are sent as given. `Host` is the server's address
+/// unless it is among them.
 pub(crate) async fn send(server: &TenantryProcess, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
     send_body(server, method, target, headers, "").await
 }

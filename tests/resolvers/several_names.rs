@@ -1,4 +1,4 @@
-//! Requests that name a tenant more than once, or wrongly where another resolver would find one.
+//! Requests that name a tenant more than once, or wrongly while another resolver would find one.
 
 use crate::{
     http::{USERS, send},
@@ -41,7 +41,8 @@ async fn two_host_lines_that_differ_are_malformed() {
     let both = [("Host", "tenant1.example.com"), ("Host", "tenant2.example.com")];
     let answer = send(&server, "GET", USERS, &both).await;
     assert_eq!(answer.status, 400, "{answer:?}");
-    // RFC 9112 §3.2.2: the target's host replaces the line's. Whoever stands in front may have read the other one.
+    // RFC 9112 §3.2.2: the target's host replaces the header's. A proxy in front may have read the
+    // other one.
     let target = format!("http://tenant2.example.com{USERS}");
     let answer = send(&server, "GET", &target, &[("Host", "tenant1.example.com")]).await;
     assert_eq!(answer.problem(), (400, "tenant_malformed"));
@@ -72,7 +73,7 @@ async fn names_that_disagree_are_a_mismatch_if_all_must_agree() {
     }
 }
 
-/// An attacker who has no token, or leaves out any other of the names, reads nothing.
+/// An attacker without a token, or who leaves out another of the names, reads nothing.
 #[tokio::test]
 async fn a_request_without_one_of_all_names_is_refused() {
     let server = start(&chain("all")).await;

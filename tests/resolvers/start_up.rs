@@ -83,7 +83,7 @@ async fn what_is_said_of_a_bad_key_does_not_repeat_it() {
     }
 }
 
-/// The first segments of everything that is served, as the document and the pages' own addresses tell.
+/// The first segments of all served paths, from the document and the pages' addresses.
 async fn served_segments() -> Vec<String> {
     let server = start("type: header").await;
     let document = reqwest::get(format!("{}/openapi.json", server.base_url()))

@@ -63,7 +63,7 @@ async fn a_new_user_s_location_is_below_the_prefix() {
 #[tokio::test]
 async fn encoded_slashes_and_dot_segments_are_refused() {
     let server = start(PATH).await;
-    // In the tenant's place, and where a dot segment comes to a route.
+    // In the tenant's place, and with a dot segment that leads to a route.
     for target in [
         "/t/tenant1%2F/api/v1/tenant/users",
         "/t/tenant1%2f..%2ftenant2/api/v1/tenant/users",
@@ -128,7 +128,7 @@ async fn nothing_but_tenants_operations_is_below_the_prefix() {
     assert_eq!(clear.problem(), (404, "not_found"));
 }
 
-/// The status of an answer whose body may be of any kind.
+/// The status of an answer with any kind of body.
 async fn get_status(server: &TenantryProcess, target: &str) -> u16 {
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())

@@ -1,4 +1,5 @@
-//! Two tenants, the server that has them, and what each of them knows: its id, its host names and its token.
+//! Two tenants, the server that has them, and what each of them knows: its id, its host names and
+//! its token.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ pub(crate) const SECRET: &str = "a secret of more than thirty-two bytes";
 /// The issuer in `configurations/jwt.yaml`.
 pub(crate) const ISSUER: &str = "https://login.example.com/";
 
-/// A tenant, as whoever belongs to it knows it.
+/// A tenant, as its users know it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tenant {
     pub(crate) id: &'static str,
@@ -48,8 +49,8 @@ pub(crate) fn claims(tenant: Value) -> Value {
     json!({"tenant": tenant, "iss": ISSUER, "exp": get_current_timestamp() + 3600})
 }
 
-/// How to start a server with both tenants; `resolver` is the mapping below `tenancy.resolver`, and the databases are files in `data`, or in
-/// the server's own folder.
+/// How to start a server with both tenants; `resolver` is the mapping below `tenancy.resolver`, and
+/// the databases are files in `data`, or in the server's own folder.
 pub(crate) fn server(resolver: &str, data: Option<&Path>) -> TenantryBuilder {
     let resolver = resolver.lines().map(|line| format!("    {line}\n")).collect::<String>();
     let data = data.map_or("data".to_owned(), |data| data.display().to_string());

@@ -57,7 +57,8 @@ fn sign(algorithm: Algorithm, key_id: Option<&str>, key: &EncodingKey, claims: &
     jsonwebtoken::encode(&header, claims, key).unwrap()
 }
 
-/// Claims that the resolver of [`public_key`] accepts for tenant1, with these changed; `null` takes one out.
+/// Claims that the resolver of [`public_key`] accepts for tenant1, with these changed; `null` takes
+/// one out.
 fn changed(changes: Value) -> Value {
     let mut claims = claims(json!(TENANT1.id));
     claims["aud"] = json!(AUDIENCE);
@@ -77,7 +78,7 @@ async fn get(server: &TenantryProcess, token: &str) -> Answer {
     send(server, "GET", USERS, &[("Authorization", &format!("Bearer {token}"))]).await
 }
 
-/// RFC 6750 §3: a token that is there and bad is told so in `WWW-Authenticate`.
+/// RFC 6750 §3: `WWW-Authenticate` reports an invalid token.
 async fn assert_refused(server: &TenantryProcess, what: &str, token: &str, description: &str) {
     let answer = get(server, token).await;
     assert_eq!(answer.problem(), (401, "unauthenticated"), "{what}: {answer:?}");
@@ -88,7 +89,7 @@ async fn assert_refused(server: &TenantryProcess, what: &str, token: &str, descr
         .unwrap_or_else(|| panic!("{what}: {challenge}"));
     assert!(said.contains(description), "{what}: {said}");
     assert!(!said.contains(['"', '\\']), "{what}: {said}");
-    // Nobody is told more than that, and nothing of the token.
+    // The answer says no more than that, and repeats no part of the token.
     for part in token.split('.').filter(|part| part.len() > 8) {
         assert!(!format!("{answer:?}").contains(part), "{what}: {answer:?}");
     }
@@ -172,7 +173,8 @@ async fn a_bad_token_is_refused_with_the_reason() {
             "signature",
         ),
         ("tampered", tampered, "signature"),
-        // One character less is never base64url; several less are, for one signature in sixteen, a wrong signature.
+        // One character less is never base64url; several less are, for one signature in sixteen, a
+        // wrong signature.
         ("cut short", good[..good.len() - 1].to_owned(), "not a JWT"),
         ("no claim", token(json!({"tenant": null})), "no claim `tenant`"),
         ("a claim that is a number", token(json!({"tenant": 7})), "not a string"),
@@ -185,7 +187,7 @@ async fn a_bad_token_is_refused_with_the_reason() {
     ] {
         assert_refused(&server, what, &token, description).await;
     }
-    // It is the token's holder who is known, and the name in it that is not one.
+    // The token is valid, but the name in it is not a tenant id.
     for malformed in ["../tenant1", "Tenant1", "", "a/b"] {
         let answer = get(&server, &token(json!({"tenant": malformed}))).await;
         assert_eq!(answer.problem(), (400, "tenant_malformed"), "{malformed:?}");

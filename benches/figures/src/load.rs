@@ -28,7 +28,7 @@ pub(crate) struct Outcome {
     pub(crate) p99_ms: f64,
 }
 
-/// Tells the figures in one line; anything that is not an answer of 2xx or 3xx counts as failed.
+/// Prints the figures in one line. Any answer that is not 2xx or 3xx counts as failed.
 const DONE: &str = r#"
 function done(summary, latency, requests)
   local e = summary.errors
@@ -56,7 +56,8 @@ impl Load {
         )
     }
 
-    /// Opens every tenant, and then puts the load on a server for a second, so that what comes once has come.
+    /// Opens every tenant, and then puts the load on a server for a second, so that what comes once
+    /// has come.
     pub(crate) fn warm_up(self, server: &Server) -> Result<()> {
         let mut client = Client::connect(server.port)?;
         for tenant in 0..self.tenants {

@@ -40,7 +40,8 @@ fn program(provider: &str, more: &str) -> TenantryBuilder {
         .file("outside/database", r#"{"type": "sqlite", "path": "outside-canary.db"}"#)
 }
 
-/// Attacks a provider by every id, by a header, a query and a path, also if the pattern of ids allows all that it may.
+/// Attacks a provider by every id, by a header, a query and a path, also if the pattern of ids
+/// allows all that it may.
 async fn attack(provider: &str, start: impl Fn(TenantryBuilder) -> TenantryBuilder, found: bool) {
     for pattern in ["id_pattern: null", "id_pattern: \".*\""] {
         for (resolver, line, header) in [
@@ -61,7 +62,7 @@ async fn attack(provider: &str, start: impl Fn(TenantryBuilder) -> TenantryBuild
                         .await
                     }
                 };
-                // With any pattern some of them are ids, and nobody's.
+                // With any pattern some of them are ids, but of no tenant.
                 let is_id = pattern.contains(".*") && matches!(id, "-" | "~root" | "C:outside" | "acme*" | "acme?x=y");
                 match (is_id, found) {
                     (false, _) => answer.is_refused(400, "tenant_malformed"),
@@ -133,7 +134,8 @@ async fn no_id_reads_another_variable_of_env() {
 
 #[tokio::test]
 async fn no_id_leaves_the_prefix_of_aws() {
-    // Nothing listens there: an id that is refused was not looked up, and one that is looked up is an outage.
+    // Nothing listens there: an id that is refused was not looked up, and one that is looked up is
+    // an outage.
     let start = |builder: TenantryBuilder| {
         builder
             .env("AWS_ACCESS_KEY_ID", "test")

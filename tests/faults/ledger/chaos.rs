@@ -145,7 +145,8 @@ async fn outage(
     if random.bool() {
         return secrets.moto.signal("CONT").await;
     }
-    // It comes back empty, as AWS never does, so nobody sees it before its secrets are there again.
+    // It comes back empty, as AWS never does, so requests are turned away until its secrets are
+    // there again.
     door.turn_away(true);
     secrets.kill().await?;
     sleep(Duration::from_millis(random.u64(500..2_500))).await;

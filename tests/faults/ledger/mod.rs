@@ -1,6 +1,6 @@
 //! Clients write and transfer while sessions are killed, servers restart, passwords rotate, clients
-//! go away and the secret provider stops. Every acknowledged write is kept exactly once, a refused one
-//! is not kept, and a client whose write may have been done is told so.
+//! go away and the secret provider stops. Every acknowledged write is kept exactly once, a refused
+//! one is not kept, and a client whose write may have been made gets an error that says so.
 //!
 //! The built program serves the writes. It has no operation that is a transaction of several
 //! statements, so a second server of the same library serves the transfers of the same tenants.

@@ -55,7 +55,7 @@ pub(crate) unsafe extern "C" fn OCIAttrGet(
     unsafe { status(error, outcome.map(|()| oci::SUCCESS)) }
 }
 
-/// Where an attribute goes.
+/// The buffer for an attribute.
 struct Place {
     place: *mut c_void,
     size: *mut u32,
@@ -98,7 +98,8 @@ unsafe fn get(target: &mut Handle, handle_type: u32, attribute: u32, place: &Pla
                 STATEMENT_CACHE_SIZE => place.put(0u32),
                 _ => return Err(unknown()),
             },
-            // Asked of the user's handle when a session ends: rolling back once too often does no harm.
+            // Asked of the user's handle when a session ends: rolling back once too often does no
+            // harm.
             Handle::User(_) if attribute == IN_TRANSACTION => place.put(1i32),
             Handle::Statement(statement) => match attribute {
                 STATEMENT_TYPE => place.put(statement.kind()),

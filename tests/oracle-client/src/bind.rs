@@ -1,4 +1,4 @@
-//! The places of a statement: where its values come from, and where its results go.
+//! The places of a statement: the sources of its values and the targets of its results.
 
 use std::{ffi::c_void, ptr};
 
@@ -32,7 +32,7 @@ type OutCallback = unsafe extern "C" fn(
     *mut *mut u16,
 ) -> i32;
 
-/// Where a value comes from or goes to: buffers of the caller's, or functions that give them.
+/// The source or target of a value: the caller's buffers, or functions that return buffers.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) handle: *mut c_void,

@@ -13,7 +13,8 @@ use crate::{
     oci,
 };
 
-/// The version it claims: the first whose calls have a time-out, without the column attributes that came later.
+/// The version that it claims: the first with a time-out for calls, without the column attributes
+/// that came later.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn OCIClientVersion(
     major: *mut c_int,

@@ -74,7 +74,7 @@ impl Failure {
         }
     }
 
-    /// Of a commit: Oracle tells of the roll back first, and of what it found second.
+    /// For a commit: Oracle reports the rollback first, and its reason second.
     pub(crate) fn of_commit(self) -> Self {
         Self::new(
             2091,

@@ -19,7 +19,7 @@ pub(crate) enum Handle {
     Statement(Box<Statement>),
     Bind(usize, *mut Handle),
     Define,
-    /// A column of a statement, whose name outlives this descriptor.
+    /// A column of a statement. Its name outlives this descriptor.
     Column(*const crate::column::Column),
     Stamp(Stamp),
     Lob(Lob),
@@ -79,7 +79,7 @@ impl Handle {
 /// The handle behind a pointer of C.
 ///
 /// # Safety
-/// It came from [`Handle::give`] and was not freed; nobody else uses it now.
+/// It came from [`Handle::give`] and was not freed; no other code uses it now.
 pub(crate) unsafe fn handle<'a>(pointer: *mut c_void) -> Option<&'a mut Handle> {
     unsafe { pointer.cast::<Handle>().as_mut() }
 }
@@ -105,7 +105,7 @@ pub(crate) unsafe fn text(pointer: *const u8, length: usize) -> String {
     String::from_utf8_lossy(unsafe { slice::from_raw_parts(pointer, length) }).into_owned()
 }
 
-/// Keeps the error for who asks the error handle, and gives the status.
+/// Stores the error in the error handle, and returns the status.
 ///
 /// # Safety
 /// As [`handle`].
@@ -121,7 +121,8 @@ pub(crate) unsafe fn status(error_handle: *mut c_void, outcome: Result<i32, Fail
     }
 }
 
-/// What the caller was given by another call is not what it hands in: a defect of the caller or of the stand-in.
+/// What the caller was given by another call is not what it hands in: a defect of the caller or of
+/// the stand-in.
 pub(crate) fn misused() -> Failure {
     Failure::beyond("a handle of another type")
 }

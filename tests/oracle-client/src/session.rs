@@ -28,7 +28,7 @@ const HELPERS_LOCK: i64 = 71_521_521;
 pub(crate) struct Session {
     state: Mutex<State>,
     cancel: CancelToken,
-    /// Somebody broke off what was running.
+    /// The running call was interrupted.
     broken: AtomicBool,
     lost: AtomicBool,
 }
@@ -132,7 +132,7 @@ impl Session {
     }
 }
 
-/// Where a call failed.
+/// The part of a call that failed.
 pub(crate) enum CallError {
     Server(postgres::Error),
     Here(Failure),

@@ -95,7 +95,7 @@ impl Statement {
         self.binds.get_mut(index)?.as_mut()
     }
 
-    /// Where values go in: all places of a change but those behind INTO, all but the first of a block.
+    /// The in places: all places of a change except those after INTO, all but the first of a block.
     fn inputs(&self) -> std::ops::Range<usize> {
         if self.sql.kind == Kind::Block {
             1..self.sql.binds
@@ -178,7 +178,8 @@ struct Answer {
     rows: Vec<Vec<Value>>,
 }
 
-/// Runs a statement as Oracle would: in a transaction that begins with the first change and goes on when a statement fails.
+/// Runs a statement as Oracle would: in a transaction that begins with the first change and goes on
+/// when a statement fails.
 fn execute(
     state: &mut State,
     sql: &Sql,
@@ -260,7 +261,8 @@ fn cells(row: &Row) -> Result<Vec<Value>, postgres::Error> {
     (0..row.len()).map(|index| row.try_get(index)).collect()
 }
 
-/// `SET TRANSACTION`, with which a transaction begins. Oracle's SERIALIZABLE and READ ONLY read what was there at the beginning.
+/// `SET TRANSACTION`, with which a transaction begins. Oracle's SERIALIZABLE and READ ONLY read
+/// what was there at the beginning.
 fn set_transaction(sql: &str) -> Option<&'static str> {
     let words = sql.to_ascii_uppercase();
     let rest = words.strip_prefix("SET TRANSACTION ")?;

@@ -26,7 +26,8 @@ pub(crate) enum Value {
     Stamp(Stamp),
 }
 
-/// PostgreSQL's type for what is bound as this type of Oracle's; `None` where PostgreSQL is to find it out.
+/// PostgreSQL's type for a value that is bound as this type of Oracle; `None` if PostgreSQL must
+/// infer it.
 pub(crate) fn bound_type(oracle_type: u16) -> Option<Type> {
     Some(match oracle_type {
         oci::SQLT_INT => Type::INT8,
@@ -103,10 +104,11 @@ pub(crate) unsafe fn from_c(oracle_type: u16, place: *const c_void, length: usiz
     }
 }
 
-/// Writes a value that is not NULL, and gives its length; `None` where there is not enough room.
+/// Writes a value that is not NULL, and returns its length; `None` if there is not enough room.
 ///
 /// # Safety
-/// `place` has room for a value of this type and this size; a descriptor is given itself, not by its place.
+/// `place` has room for a value of this type and this size; a descriptor is given itself, not by
+/// its place.
 pub(crate) unsafe fn to_c(
     value: &Value,
     oracle_type: u16,

@@ -47,7 +47,7 @@ impl Received {
     }
 }
 
-/// What an attribute of that name says; the empty text where there is none.
+/// The value of the attribute of that name; the empty text if there is none.
 pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> String {
     let found = attributes.iter().find(|attribute| attribute.key == name);
     match found.and_then(|attribute| attribute.value.as_ref()) {

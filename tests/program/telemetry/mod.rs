@@ -1,4 +1,4 @@
-//! What the program tells of itself: traces and metrics as a collector receives them, and `/metrics`.
+//! Telemetry: traces and metrics as a collector receives them, and `/metrics`.
 
 mod bounds;
 mod collector;

@@ -55,7 +55,7 @@ async fn one_request_gives_one_trace(protocol: Protocol) {
     let secrets = Database::Postgresql.secrets(&["acme"]).await;
     let (_server, client, collector) = serve_collected(&secrets, protocol, 0.0).await;
     let acme = client.tenant("acme");
-    // Not traced: nobody asked for it, and none are taken at random.
+    // Not traced: the caller did not ask for it, and the sample rate is 0.
     let made = acme
         .post(USERS, &user("canary-name", "canary-mail@x.example"))
         .await
@@ -215,7 +215,8 @@ async fn what_the_caller_does_not_trace_is_not_traced_and_what_nobody_decided_is
     let ids = [sampled.header("traceparent").split('-').nth(1).unwrap().to_owned()];
     assert!(ids.iter().all(|id| roots.iter().any(|root| hex(&root.trace_id) == *id)));
     let lines = server.logs().await.unwrap();
-    // The access line of a request that its caller did not trace still says which trace it belongs to.
+    // The access line of a request that its caller did not trace still says which trace it belongs
+    // to.
     assert!(
         lines
             .lines()

@@ -133,7 +133,7 @@ async fn an_email_address_is_unique_in_its_tenant_whatever_its_case(database: Da
     assert_eq!(own["email"], "ONE@x.example");
     globex.post(USERS, &user("One", "one@x.example")).await.expect(201);
 
-    // It is free again once nobody has it.
+    // The address is free again after its user was deleted.
     acme.delete(&path(&first)).await.expect(204);
     acme.put(&path(&second), &user("Two", "one@x.example"))
         .await

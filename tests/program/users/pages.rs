@@ -67,7 +67,7 @@ async fn a_page_that_is_just_full_is_the_last(database: Database) {
     let users = fill(&client, 51).await;
     assert_eq!(page(&client, "?limit=51").await, (users.clone(), None));
     assert_eq!(page(&client, "?limit=200").await, (users.clone(), None));
-    // Fifty where nothing else is said.
+    // Fifty by default.
     let (first, next) = page(&client, "").await;
     assert_eq!(first, users[..50]);
     assert_eq!(

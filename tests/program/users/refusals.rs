@@ -1,4 +1,4 @@
-//! Bodies that are wrong: each fault is told, none of them is repeated, and nothing is written.
+//! Wrong bodies: each fault is reported, no value is repeated, and nothing is written.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{USERS, on_every_database, path, user};
 use crate::{client::send, databases::Database};
 
-/// Where each is, and how its text begins.
+/// The place of each fault, and the beginning of its message.
 type Faults = &'static [(&'static str, &'static str)];
 
 on_every_database!(everything_that_is_wrong_with_a_body_is_told_and_nothing_is_written);

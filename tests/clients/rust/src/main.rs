@@ -1,4 +1,5 @@
-//! What a user of the generated Rust client would write. Run by ./scripts/clients, which sets the environment.
+//! What a user of the generated Rust client would write. Run by ./scripts/clients, which sets the
+//! environment.
 
 use std::{env, fmt::Debug};
 
@@ -16,8 +17,9 @@ use openapi::{
     models::{Problem, TableUsersCreate, TableUsersUpdate, TenantStatus, User, UserInput},
 };
 
-/// The problem that a call was refused with. The types of the client's errors have a variant for each status, all of them with a problem
-/// inside and told apart by nothing, so it is read from the content.
+/// The problem that a call was refused with. The types of the client's errors have a variant for
+/// each status, all of them with a problem inside and told apart by nothing, so it is read from the
+/// content.
 fn problem_of<T: Debug, E: Debug>(answer: Result<T, Error<E>>, status: u16) -> Result<Problem> {
     let refusal = match answer {
         Err(Error::ResponseError(refusal)) => refusal,
@@ -178,7 +180,7 @@ fn a_member_that_a_later_version_adds() -> Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let (url, tenant) = (env::var("TENANTRY_URL")?, env::var("TENANTRY_TENANT")?);
-    // Where a token names the tenant, it is this one.
+    // If a token names the tenant, it is this one.
     let token = env::var("TENANTRY_TOKEN").ok();
     let api = configuration(&url, &tenant, token.as_deref());
     users(&api).await?;
