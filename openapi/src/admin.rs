@@ -12,7 +12,7 @@ use tenantry_core::{TenantIdPattern, engine::Tenants};
 
 use crate::{
     Failure, Json, Operator, Problem,
-    input::{Body, Faults, Given},
+    input::{Body, Faults, Parsed},
     log_level::{LogControl, LogSettings},
     operator_input::{TenantIdText, read_tenant},
     tags::ApiTags,
@@ -62,7 +62,7 @@ impl AdminApi {
         &self,
         _operator: Operator,
         /// The tenant. Without it, the secrets of all tenants.
-        tenant: Query<Option<Given<TenantIdText>>>,
+        tenant: Query<Option<Parsed<TenantIdText>>>,
     ) -> Result<Json<CacheCleared>, Failure> {
         let tenant = match tenant.0 {
             Some(given) => Some(read_tenant(&self.id_pattern, "tenant", given)?),
@@ -85,7 +85,7 @@ impl AdminApi {
         &self,
         _operator: Operator,
         /// The tenant's id.
-        id: Path<Given<TenantIdText>>,
+        id: Path<Parsed<TenantIdText>>,
     ) -> Result<Json<TenantHealth>, Failure<404, 503>> {
         let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
         let snapshot = self.tenants.refresh(&tenant).await;
@@ -103,7 +103,7 @@ impl AdminApi {
         &self,
         _operator: Operator,
         /// The tenant's id.
-        id: Path<Given<TenantIdText>>,
+        id: Path<Parsed<TenantIdText>>,
     ) -> Result<Done, Failure<404, 503>> {
         let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
         let closed = self.tenants.close_pool(&tenant).await;
@@ -119,7 +119,7 @@ impl AdminApi {
         &self,
         _operator: Operator,
         /// The tenant's id.
-        id: Path<Given<TenantIdText>>,
+        id: Path<Parsed<TenantIdText>>,
     ) -> Result<Done, Failure<404, 503>> {
         let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
         let suspended = self.tenants.suspend(&tenant).await;
@@ -135,7 +135,7 @@ impl AdminApi {
         &self,
         _operator: Operator,
         /// The tenant's id.
-        id: Path<Given<TenantIdText>>,
+        id: Path<Parsed<TenantIdText>>,
     ) -> Result<Done, Failure<404, 503>> {
         let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
         let resumed = self.tenants.resume(&tenant).await;

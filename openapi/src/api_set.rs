@@ -33,12 +33,12 @@ type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 #[derive(Default)]
 pub struct ApiSet {
     apis: Vec<(Description, Routes)>,
-    middleware: Vec<Around>,
+    middleware: Vec<Layer>,
     without_users: bool,
 }
 
 /// Puts a middleware around routes.
-pub(crate) type Around = Box<dyn FnOnce(BoxEndpoint<'static>) -> BoxEndpoint<'static> + Send>;
+pub(crate) type Layer = Box<dyn FnOnce(BoxEndpoint<'static>) -> BoxEndpoint<'static> + Send>;
 
 impl ApiSet {
     /// An empty set.
@@ -84,7 +84,7 @@ impl ApiSet {
     }
 
     /// The middleware around the routes of the main listener, from the inside out.
-    pub(crate) fn take_middleware(&mut self) -> Vec<Around> {
+    pub(crate) fn take_middleware(&mut self) -> Vec<Layer> {
         std::mem::take(&mut self.middleware)
     }
 

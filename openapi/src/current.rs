@@ -5,7 +5,7 @@ use std::fmt::Display;
 use parking_lot::Mutex;
 use tokio::task::futures::TaskLocalFuture;
 
-use crate::Noted;
+use crate::RequestContext;
 
 /// The most fields that a request's log line gets, and the most characters of one.
 const MOST_FIELDS: usize = 16;
@@ -18,14 +18,14 @@ tokio::task_local! {
 /// The request that a task works on. A task that it spawns works on none.
 #[derive(Debug)]
 pub struct CurrentRequest {
-    noted: Noted,
+    context: RequestContext,
     fields: Mutex<Vec<(&'static str, String)>>,
 }
 
 impl CurrentRequest {
     /// Runs `future` for a request.
-    pub fn scope<F: Future>(noted: Noted, future: F) -> TaskLocalFuture<Self, F> {
-        CURRENT.scope(Self::of(noted), future)
+    pub fn scope<F: Future>(context: RequestContext, future: F) -> TaskLocalFuture<Self, F> {
+        CURRENT.scope(Self::of(context), future)
     }
 
     /// Reads the request that this task works on, if there is one.
@@ -36,7 +36,7 @@ impl CurrentRequest {
     /// Takes the request out of its [`scope`](Self::scope), to use it elsewhere.
     pub fn take() -> Option<Self> {
         Self::read(|current| Self {
-            noted: current.noted.clone(),
+            context: current.context.clone(),
             fields: Mutex::new(std::mem::take(&mut *current.fields.lock())),
         })
     }
@@ -53,14 +53,14 @@ impl CurrentRequest {
         })
     }
 
-    fn of(noted: Noted) -> Self {
+    fn of(context: RequestContext) -> Self {
         let fields = Mutex::default();
-        Self { noted, fields }
+        Self { context, fields }
     }
 
     /// The state of the request.
-    pub fn noted(&self) -> &Noted {
-        &self.noted
+    pub fn context(&self) -> &RequestContext {
+        &self.context
     }
 
     /// Calls `each` for each field that [`log_field`] added, in order.
@@ -109,9 +109,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_keeps_a_bounded_number_of_fields() {
         log_field("nowhere", 1);
-        let noted = Noted::of(&mut Request::default());
-        let id = noted.id().clone();
-        let mut taken = CurrentRequest::scope(noted, async {
+        let context = RequestContext::of(&mut Request::default());
+        let id = context.id().clone();
+        let mut taken = CurrentRequest::scope(context, async {
             log_field("a", 1);
             log_field("a", "ä".repeat(1000));
             let names: [&'static str; 20] = [
@@ -127,7 +127,7 @@ mod tests {
         .await;
         assert!(fields().is_empty());
         let within = CurrentRequest::within(&mut taken, || {
-            CurrentRequest::read(|current| current.noted().id().clone())
+            CurrentRequest::read(|current| current.context().id().clone())
         });
         assert_eq!(within, Some(id));
         assert_eq!(CurrentRequest::within(&mut taken, fields).len(), MOST_FIELDS);

@@ -21,7 +21,7 @@ use tenantry_core::{
 use crate::{
     Failure, Json, Operator, Problem,
     health_page::{After, PageLimit},
-    input::{Faults, Given},
+    input::{Faults, Parsed},
     operator_input::{Flag, TenantIdText, read_tenant},
     tags::ApiTags,
     tenant_health::{Status, TenantHealth, TenantsHealth},
@@ -250,11 +250,11 @@ impl Example for CacheHealth {
     }
 }
 
-fn default_limit() -> Given<PageLimit> {
+fn default_limit() -> Parsed<PageLimit> {
     PageLimit::DEFAULT.into()
 }
 
-fn no_probe() -> Given<Flag> {
+fn no_probe() -> Parsed<Flag> {
     Flag(false).into()
 }
 
@@ -313,14 +313,14 @@ impl HealthApi {
         _operator: Operator,
         /// Whether to ask the databases of this page's tenants.
         #[oai(default = "no_probe")]
-        probe: Query<Given<Flag>>,
+        probe: Query<Parsed<Flag>>,
         /// Only tenants that are so, by what is known already.
-        status: Query<Option<Given<Status>>>,
+        status: Query<Option<Parsed<Status>>>,
         /// How many at most.
         #[oai(default = "default_limit")]
-        limit: Query<Given<PageLimit>>,
+        limit: Query<Parsed<PageLimit>>,
         /// Where the page begins: `next` of the page before.
-        after: Query<Option<Given<After>>>,
+        after: Query<Option<Parsed<After>>>,
     ) -> Result<Json<TenantsHealth>, Failure<503>> {
         let mut faults = Faults::default();
         let probe = faults.parameter("probe", probe.0);
@@ -349,7 +349,7 @@ impl HealthApi {
         &self,
         _operator: Operator,
         /// The tenant's id.
-        id: Path<Given<TenantIdText>>,
+        id: Path<Parsed<TenantIdText>>,
     ) -> Result<OneTenant, Failure<404>> {
         let tenant = read_tenant(&self.id_pattern, "id", id.0)?;
         let snapshot = self.tenants.probe(&tenant).await;

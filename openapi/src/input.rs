@@ -37,15 +37,15 @@ pub(crate) trait Parameter: Sized + Send + Sync {
 
 /// A parameter of a request, valid or not.
 #[derive(Debug, Clone)]
-pub(crate) struct Given<P>(Result<P, String>);
+pub(crate) struct Parsed<P>(Result<P, String>);
 
-impl<P> From<P> for Given<P> {
+impl<P> From<P> for Parsed<P> {
     fn from(value: P) -> Self {
         Self(Ok(value))
     }
 }
 
-impl<P: Parameter> Type for Given<P> {
+impl<P: Parameter> Type for Parsed<P> {
     const IS_REQUIRED: bool = true;
     type RawValueType = Self;
     type RawElementValueType = Self;
@@ -67,7 +67,7 @@ impl<P: Parameter> Type for Given<P> {
     }
 }
 
-impl<P: Parameter> ParseFromParameter for Given<P> {
+impl<P: Parameter> ParseFromParameter for Parsed<P> {
     fn parse_from_parameter(text: &str) -> ParseResult<Self> {
         Ok(Self(P::read(text)))
     }
@@ -82,7 +82,7 @@ impl<P: Parameter> ParseFromParameter for Given<P> {
     }
 }
 
-impl<P: Parameter> ToJSON for Given<P> {
+impl<P: Parameter> ToJSON for Parsed<P> {
     fn to_json(&self) -> Option<Value> {
         self.0.as_ref().ok().map(P::to_value)
     }
@@ -185,7 +185,7 @@ pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
     /// The parameter's value, or `None` and one fault more.
-    pub(crate) fn parameter<P>(&mut self, name: &str, given: Given<P>) -> Option<P> {
+    pub(crate) fn parameter<P>(&mut self, name: &str, given: Parsed<P>) -> Option<P> {
         match given.0 {
             Ok(value) => Some(value),
             Err(detail) => {
@@ -196,7 +196,7 @@ impl Faults {
     }
 
     /// The same for an optional parameter; `None` if it is wrong.
-    pub(crate) fn optional<P>(&mut self, name: &str, given: Option<Given<P>>) -> Option<Option<P>> {
+    pub(crate) fn optional<P>(&mut self, name: &str, given: Option<Parsed<P>>) -> Option<Option<P>> {
         match given {
             Some(given) => self.parameter(name, given).map(Some),
             None => Some(None),

@@ -8,7 +8,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::{Noted, Problem, routes::Gates, tenant::placeholder};
+use crate::{Gates, Problem, RequestContext, tenant::placeholder};
 
 /// The name under which the extractor marks operations, and under which the document has the
 /// operator's bearer token.
@@ -139,7 +139,7 @@ impl<'a> ApiExtractor<'a> for Operator {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let Some(gates) = request.data::<Noted>().and_then(Noted::gates) else {
+        let Some(gates) = request.data::<RequestContext>().and_then(RequestContext::gates) else {
             tracing::error!("an operator's operation is served without an `OperatorGate`");
             return Err(Problem::internal().into());
         };
@@ -170,7 +170,7 @@ fn audit(request: &Request, gates: &Gates, peer: Option<IpAddr>, admitted: bool)
         outcome = if admitted { "admitted" } else { "refused" },
         tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
         peer = peer.map(tracing::field::display),
-        request_id = request.data::<Noted>().map(|noted| noted.id().as_str()),
+        request_id = request.data::<RequestContext>().map(|context| context.id().as_str()),
         "an operator's request"
     );
 }

@@ -6,7 +6,7 @@ use tenantry_core::{DEFAULT_TENANT_ID_PATTERN, MAX_TENANT_ID_BYTES, TenantId, Te
 
 use crate::{
     Problem,
-    input::{Given, Parameter},
+    input::{Parameter, Parsed},
 };
 
 /// The `format` that marks a tenant id in the document. The configured pattern replaces the default
@@ -48,7 +48,7 @@ impl Parameter for TenantIdText {
 pub(crate) fn read_tenant(
     pattern: &TenantIdPattern,
     name: &str,
-    given: Given<TenantIdText>,
+    given: Parsed<TenantIdText>,
 ) -> Result<TenantId, Problem> {
     let mut faults = crate::input::Faults::default();
     match faults.parameter(name, given) {

@@ -1,7 +1,6 @@
-//! The request id, and the state of a request that its log line and its operation share.
+//! The id of a request, and the layer that gives it one.
 
 use std::{
-    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -13,10 +12,9 @@ use http::{
     header::{self, Entry},
 };
 use poem::{Endpoint, FromRequest, IntoResponse, Middleware, Request, RequestBody, Response, Result};
-use tenantry_core::engine::RequestTally;
 use uuid::{Builder, fmt::Hyphenated};
 
-use crate::{Problem, routes::Gates};
+use crate::{Gates, Problem, RequestContext};
 
 /// The header for the id, in requests and answers.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,7 +30,7 @@ pub struct RequestId(Text);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Text {
     Made(ArrayString<{ Hyphenated::LENGTH }>),
-    Given(Arc<str>),
+    Client(Arc<str>),
 }
 
 impl RequestId {
@@ -50,7 +48,7 @@ impl RequestId {
 
     /// Returns the id of a request within [`RequestIds`].
     pub fn of(request: &Request) -> Option<&Self> {
-        request.data::<Noted>().map(Noted::id)
+        request.data::<RequestContext>().map(RequestContext::id)
     }
 
     /// Returns the id in these headers. A malformed or repeated one counts as none, since it would
@@ -63,14 +61,14 @@ impl RequestId {
         let text = first.to_str().ok()?;
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let well_formed = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(allowed);
-        well_formed.then(|| Self(Text::Given(text.into())))
+        well_formed.then(|| Self(Text::Client(text.into())))
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Text::Made(text) => text,
-            Text::Given(text) => text,
+            Text::Client(text) => text,
         }
     }
 
@@ -90,79 +88,7 @@ impl<'a> FromRequest<'a> for RequestId {
     }
 }
 
-/// The state of a request while it runs: its id, its tenant, and the statements that it sent. The
-/// operation writes it and the access log reads it. It is one value in the request's extensions,
-/// since each value there costs a map entry.
-#[derive(Clone)]
-pub struct Noted {
-    id: RequestId,
-    tally: Arc<RequestTally>,
-    gates: Option<Arc<Gates>>,
-}
-
-impl Noted {
-    /// Returns the state in the request's extensions. If there is none, adds it, with the client's
-    /// id or a new one.
-    pub fn of(request: &mut Request) -> Self {
-        if let Some(noted) = request.data::<Self>() {
-            return noted.clone();
-        }
-        let noted = Self::new(request);
-        request.set_data(noted.clone());
-        noted
-    }
-
-    /// The request's id.
-    pub fn id(&self) -> &RequestId {
-        &self.id
-    }
-
-    /// The tenant and the counts of its statements so far.
-    pub fn tally(&self) -> &Arc<RequestTally> {
-        &self.tally
-    }
-
-    /// As [`of`](Self::of); also stores `gates`, which operations ask before they run. Returns the
-    /// request's id.
-    fn admitting(request: &mut Request, gates: Option<&Arc<Gates>>) -> RequestId {
-        if let Some(noted) = request.extensions_mut().get_mut::<Self>() {
-            noted.gates = gates.cloned();
-            return noted.id.clone();
-        }
-        let noted = Self {
-            gates: gates.cloned(),
-            ..Self::new(request)
-        };
-        let id = noted.id.clone();
-        request.set_data(noted);
-        id
-    }
-
-    fn new(request: &Request) -> Self {
-        Self {
-            id: RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
-            tally: Arc::default(),
-            gates: None,
-        }
-    }
-
-    /// The checks that an operation asks before it runs; `None` if the routes are served without
-    /// them.
-    pub(crate) fn gates(&self) -> Option<&Gates> {
-        self.gates.as_deref()
-    }
-}
-
-impl fmt::Debug for Noted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Noted")
-            .field("id", &self.id)
-            .field("tally", &self.tally)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Adds a [`Noted`] to each request that has none, and `X-Request-ID` and the headers for browsers
+/// Adds a [`RequestContext`] to each request that has none, and `X-Request-ID` and the headers for browsers
 /// and caches to each answer.
 #[derive(Clone, Default)]
 pub struct RequestIds {
@@ -171,7 +97,7 @@ pub struct RequestIds {
 
 impl RequestIds {
     /// With these checks for the operations inside.
-    pub(crate) fn with_gates(gates: Arc<Gates>) -> Self {
+    pub fn with_gates(gates: Arc<Gates>) -> Self {
         Self { gates: Some(gates) }
     }
 }
@@ -197,7 +123,7 @@ impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
     type Output = Response;
 
     fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        let id = Noted::admitting(&mut request, self.gates.as_ref());
+        let id = RequestContext::with_gates(&mut request, self.gates.as_ref());
         self.inner.call(request).map(move |answer| {
             let mut response = match answer {
                 Ok(response) => response.into_response(),

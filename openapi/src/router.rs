@@ -29,8 +29,7 @@ impl Endpoint for Router {
             Some(_) => request.params().unwrap_or_default(),
         };
         request.set_data(UrlQuery(query));
-        // Boxed, since each layer around this would otherwise move the large future once more.
-        Box::pin(self.0.call(request))
+        self.0.call(request)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Builds the endpoints that the server's listeners serve.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{Uri, uri::PathAndQuery};
 use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoint};
 
 use crate::{
-    AdminApi, ApiSet, BodyLimit, HealthApi, LogControl, MetricsSource, OperatorGate, Problem, Problems, Readiness,
-    RequestIds, TenantApi, TenantGate, TenantStatsApi, UsersApi,
-    api_set::{Around, Description, RouteTable},
+    AdminApi, ApiSet, HealthApi, LogControl, MetricsSource, OperatorGate, Problem, Readiness, TenantApi, TenantGate,
+    TenantStatsApi, UsersApi,
+    api_set::{Description, RouteTable},
     document::{self, ApiConflict, ApiDocument, DocumentSettings},
     fleet_page, pages,
     router::Router,
@@ -32,10 +32,6 @@ pub struct ApiParts {
     pub document: DocumentSettings,
     /// Whether the document and its pages are served.
     pub docs: bool,
-    /// How long a request may take.
-    pub request_timeout: Duration,
-    /// The most bytes of a body.
-    pub body_limit: u64,
 }
 
 /// The endpoints of the listeners, and the document.
@@ -44,6 +40,8 @@ pub struct Served {
     pub main: BoxEndpoint<'static>,
     /// The operators' listener, if there is one.
     pub operator: Option<BoxEndpoint<'static>>,
+    /// What admits the requests of both.
+    pub gates: Arc<Gates>,
     /// The document.
     pub document: ApiDocument,
 }
@@ -61,14 +59,13 @@ pub fn document(settings: &DocumentSettings, extra: &ApiSet) -> Result<ApiDocume
     document::build(settings, ours.iter().chain(extra.descriptions()).chain(&operators))
 }
 
-/// Builds the endpoints. From the outside in, a request passes these layers:
+/// Builds the endpoints of the listeners. A request passes first what takes the tenant off its
+/// path, if the resolver reads it there, then the router. The operation that is found admits the
+/// tenant or the operator, by the [`Gates`] in the request's
+/// [`RequestContext`](crate::RequestContext).
 ///
-/// 1. [`RequestIds`] gives it an id, so that every answer has one.
-/// 2. [`Problems`] enforces the time limit and turns errors into answers. It is outside of every
-///    layer that can fail.
-/// 3. [`BodyLimit`] bounds the body before anything reads it.
-/// 4. `PathTenant` takes the tenant off the path, if the resolver reads it there.
-/// 5. `Router` finds the operation, which then checks the tenant or the operator.
+/// The caller puts [`RequestIds`](crate::RequestIds) with [`gates`](Served::gates),
+/// [`Problems`](crate::Problems) and [`BodyLimit`](crate::BodyLimit) around each endpoint.
 ///
 /// # Errors
 /// Two of the APIs cannot be served as one.
@@ -110,34 +107,25 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
     if parts.docs {
         pages::add_routes(&mut main, &document, &location);
     }
-    let outside = Outside {
+    let main = router(main)?;
+    let main = match location.path_prefix() {
+        Some(prefix) => PathTenant {
+            prefix: format!("{}/", prefix.trim_end_matches('/')),
+            below: router(below_prefix)?,
+            plain: main,
+        }
+        .boxed(),
+        None => main.boxed(),
+    };
+    let main = own.into_iter().fold(main, |inner, layer| layer(inner));
+    let operator = if apart { Some(router(operator)?.boxed()) } else { None };
+    Ok(Served {
+        main,
+        operator,
         gates: Arc::new(Gates {
             tenant: parts.gate,
             operator: parts.operator,
         }),
-        timeout: parts.request_timeout,
-        body_limit: parts.body_limit,
-    };
-    let main = router(main)?;
-    let main = match location.path_prefix() {
-        Some(prefix) => outside.around_with(
-            PathTenant {
-                prefix: format!("{}/", prefix.trim_end_matches('/')),
-                below: router(below_prefix)?,
-                plain: main,
-            },
-            own,
-        ),
-        None => outside.around_with(main, own),
-    };
-    let operator = if apart {
-        Some(outside.around(router(operator)?))
-    } else {
-        None
-    };
-    Ok(Served {
-        main,
-        operator,
         document,
     })
 }
@@ -146,45 +134,11 @@ fn router(table: RouteTable) -> Result<Router, ApiConflict> {
     table.into_router().map_err(|error| ApiConflict::Route(error.into()))
 }
 
-/// The checks that an operation asks before it runs. Each request's [`Noted`](crate::Noted) has
-/// them.
-pub(crate) struct Gates {
+/// Admits requests: an operation asks it for the tenant's database, or whether the client is an
+/// operator. [`RequestIds`](crate::RequestIds) gives it to each request.
+pub struct Gates {
     pub(crate) tenant: TenantGate,
     pub(crate) operator: OperatorGate,
-}
-
-/// The layers around every router.
-struct Outside {
-    gates: Arc<Gates>,
-    timeout: Duration,
-    body_limit: u64,
-}
-
-impl Outside {
-    /// Adds middleware between the layers and the router. Without middleware there is no additional
-    /// box.
-    fn around_with<E>(&self, inner: E, middleware: Vec<Around>) -> BoxEndpoint<'static>
-    where
-        E: Endpoint<Output = Response> + 'static,
-    {
-        if middleware.is_empty() {
-            return self.around(inner);
-        }
-        let inner = middleware
-            .into_iter()
-            .fold(inner.boxed(), |inner, around| around(inner));
-        self.around(inner)
-    }
-
-    fn around<E: Endpoint + 'static>(&self, inner: E) -> BoxEndpoint<'static> {
-        inner
-            .with(BodyLimit { bytes: self.body_limit })
-            .with(Problems {
-                timeout: Some(self.timeout),
-            })
-            .with(RequestIds::with_gates(self.gates.clone()))
-            .boxed()
-    }
 }
 
 /// Takes `{prefix}/{tenant}` off a path. The resolver sees the whole path and reads the tenant from

@@ -16,7 +16,7 @@ use tenantry_core::{
 };
 use tracing::{Instrument as _, field::Empty};
 
-use crate::{Noted, Problem, translate::unreadable_body};
+use crate::{Problem, RequestContext, translate::unreadable_body};
 
 /// The placeholder scheme with which the extractor marks operations. The document replaces it by
 /// the configured resolver's scheme.
@@ -65,7 +65,12 @@ impl TenantGate {
         resolved
     }
 
-    async fn admit(&self, request: &Request, body: &mut RequestBody, noted: &Noted) -> Result<Tenant, Problem> {
+    async fn admit(
+        &self,
+        request: &Request,
+        body: &mut RequestBody,
+        context: &RequestContext,
+    ) -> Result<Tenant, Problem> {
         let head = RequestHead {
             method: request.method(),
             uri: target_of(request),
@@ -84,7 +89,7 @@ impl TenantGate {
             Resolution::Found { tenant, claims } => (tenant, claims),
             Resolution::Absent => return Err(Problem::tenant_missing(&self.resolver.location())),
         };
-        noted.tally().set_tenant(tenant);
+        context.tally().set_tenant(tenant);
         if let Ok(taken) = body.take() {
             let arrived = match taken.is_empty() {
                 // The usual case.
@@ -95,7 +100,7 @@ impl TenantGate {
             };
             *body = RequestBody::new(arrived);
         }
-        let acquired = self.tenants.acquire_for(&tenant, Some(noted.tally().clone())).await;
+        let acquired = self.tenants.acquire_for(&tenant, Some(context.tally().clone())).await;
         let database = acquired.map_err(|error| Problem::of_tenant(&tenant, error))?;
         Ok(Tenant { database, claims })
     }
@@ -118,12 +123,12 @@ impl Tenant {
     /// # Errors
     /// The problem that a tenant's operation would answer.
     pub async fn of_request(request: &Request, body: &mut RequestBody) -> Result<Self> {
-        let noted = request.data::<Noted>();
-        let Some((noted, gates)) = noted.and_then(|noted| Some((noted, noted.gates()?))) else {
+        let context = request.data::<RequestContext>();
+        let Some((context, gates)) = context.and_then(|context| Some((context, context.gates()?))) else {
             tracing::error!("a tenant's operation is served without a `TenantGate`");
             return Err(Problem::internal().into());
         };
-        Ok(gates.tenant.admit(request, body, noted).await?)
+        Ok(gates.tenant.admit(request, body, context).await?)
     }
 
     /// The claims of the request's verified token, if its resolver reads one.

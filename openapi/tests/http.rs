@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use http::{Method, StatusCode};
 use poem::{
-    Endpoint, Response,
+    Endpoint, EndpointExt, Response,
     endpoint::BoxEndpoint,
     listener::{Acceptor, Listener, TcpListener},
     test::{TestClient, TestResponse},
@@ -20,8 +20,8 @@ use tenantry_core::{
     engine::{EngineSettings, LimitsSettings, OnConnect, SchemaVersion, Tenants, TenantsParts},
 };
 use tenantry_openapi::{
-    ApiParts, ApiSet, DocumentSettings, LogControl, LogControlLost, LogLevel, MetricsSource, OperatorGate, Origin,
-    Readiness, Served, Tenant, TenantGate, routes,
+    ApiParts, ApiSet, BodyLimit, DocumentSettings, LogControl, LogControlLost, LogLevel, MetricsSource, OperatorGate,
+    Origin, Problems, Readiness, RequestIds, Served, Tenant, TenantGate, routes,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -140,13 +140,23 @@ impl Options {
                 operator_server: self.apart.then(|| "http://localhost:9090".to_owned()),
             },
             docs: true,
-            request_timeout: Duration::from_secs(10),
-            body_limit: 1000,
         };
+        let mut served = routes(parts, ApiSet::new().with(Greetings)).unwrap();
+        let layers = |endpoint: BoxEndpoint<'static>| {
+            endpoint
+                .with(BodyLimit { bytes: 1000 })
+                .with(Problems {
+                    timeout: Some(Duration::from_secs(10)),
+                })
+                .with(RequestIds::with_gates(served.gates.clone()))
+                .boxed()
+        };
+        served.main = layers(served.main);
+        served.operator = served.operator.map(layers);
         Server {
             _folder: folder,
             readiness,
-            served: routes(parts, ApiSet::new().with(Greetings)).unwrap(),
+            served,
         }
     }
 }

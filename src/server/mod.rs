@@ -4,6 +4,7 @@ mod activity;
 mod certificate;
 mod compression;
 mod connection;
+mod layers;
 mod listener;
 mod shutdown;
 
@@ -19,14 +20,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Either, ready};
-use http::{HeaderValue, Version, header};
-use poem::{
-    Endpoint, EndpointExt, Request, Response,
-    endpoint::{BoxEndpoint, DynEndpoint},
-};
 use tenantry_core::engine::Tenants;
-use tenantry_openapi::{ApiConflict, ApiParts, OperatorGate, Problem, ProblemCode, Readiness, RequestId, X_REQUEST_ID};
+use tenantry_openapi::{ApiConflict, ApiParts, OperatorGate, Readiness};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -35,16 +30,14 @@ use crate::{
     background::BackgroundWork,
     config::ListenAddress,
     installation::Installation,
-    telemetry::{self, RequestTelemetryEndpoint, Telemetry},
+    telemetry::{self, Telemetry},
 };
 pub(crate) use certificate::Certificate;
-use compression::{Gzip, GzipEndpoint};
+use connection::Service;
+use layers::{Layered, Layers};
+use listener::{Closing, Listener};
 use shutdown::Stopping;
 pub(crate) use shutdown::signalled;
-
-use connection::Service;
-use listener::{Closing, Listener};
-use shutdown::{CloseWhenDraining, CloseWhenDrainingEndpoint};
 
 /// Why the server did not start, or failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +72,8 @@ type Warming = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A server with bound sockets.
 pub(crate) struct BoundServer {
-    main: Door,
-    operator: Option<Door>,
+    main: Listener<Layered>,
+    operator: Option<Listener<Layered>>,
     certificate: Option<Arc<Certificate>>,
     tenants: Tenants,
     telemetry: Telemetry,
@@ -90,47 +83,6 @@ pub(crate) struct BoundServer {
     draining: Arc<AtomicBool>,
     warnings: Vec<String>,
     background: BackgroundWork,
-}
-
-type Door = Listener<DoorEndpoint>;
-
-/// The layers of every request, from the outside in. Telemetry is outermost, since it times
-/// everything. During shutdown the next layer asks clients for a new connection. Compression is
-/// innermost, and applies to every body, problems included. The layers inside [`Routes`] are in
-/// `tenantry_openapi::routes`.
-type DoorEndpoint = RequestTelemetryEndpoint<CloseWhenDrainingEndpoint<GzipEndpoint<Routes>>>;
-
-/// The routes of one listener. poem's own call of a boxed endpoint would move the request once more
-/// for each layer.
-struct Routes(BoxEndpoint<'static>);
-
-impl Endpoint for Routes {
-    type Output = Response;
-
-    fn call(&self, request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
-        match refuse_host(&request) {
-            Some(refusal) => Either::Left(ready(Ok(refusal))),
-            None => Either::Right(DynEndpoint::call(&*self.0, request)),
-        }
-    }
-}
-
-/// Refuses a request of HTTP/1.1 without exactly one `Host` (RFC 9112 §3.2), since a proxy and this
-/// server could read different hosts from it.
-fn refuse_host(request: &Request) -> Option<Response> {
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    (request.version() == Version::HTTP_11 && hosts != 1).then(|| {
-        let id = RequestId::of(request).cloned().unwrap_or_else(RequestId::generate);
-        let detail = "A request of HTTP/1.1 has exactly one `Host`.";
-        let mut refusal = Problem::new(ProblemCode::RequestInvalid, detail).to_response(&id);
-        let headers = refusal.headers_mut();
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Ok(id) = id.as_str().parse() {
-            headers.insert(X_REQUEST_ID, id);
-        }
-        refusal
-    })
 }
 
 impl Installation {
@@ -154,16 +106,22 @@ impl Installation {
             log: telemetry::log_control(),
             document: settings,
             docs: config.docs.enabled,
-            request_timeout: config.server.request_timeout.into(),
-            body_limit: config.server.body_limit.0,
         };
         let apis = self.with_tables(apis);
         let served = tenantry_openapi::routes(parts, apis).map_err(ServerError::Apis)?;
         let draining = Arc::new(AtomicBool::new(false));
         let certificate = self.certificate().cloned();
-        let main = self.door(config.server.listen, served.main, &draining).await?;
+        let layers = Layers {
+            gates: served.gates,
+            draining: draining.clone(),
+            telemetry: self.telemetry().clone(),
+            trusted_proxies: self.trusted_proxies(),
+            request_timeout: config.server.request_timeout.into(),
+            body_limit: config.server.body_limit.0,
+        };
+        let main = self.listen(config.server.listen, layers.around(served.main)).await?;
         let operator = match (config.server.admin_listen, served.operator) {
-            (Some(address), Some(endpoint)) => Some(self.door(address, endpoint, &draining).await?),
+            (Some(address), Some(endpoint)) => Some(self.listen(address, layers.around(endpoint)).await?),
             _ => None,
         };
         readiness.set(true);
@@ -205,21 +163,15 @@ impl Installation {
         }
     }
 
-    async fn door(
+    async fn listen(
         &self,
         ListenAddress(address): ListenAddress,
-        endpoint: BoxEndpoint<'static>,
-        draining: &Arc<AtomicBool>,
-    ) -> Result<Door, ServerError> {
+        endpoint: Layered,
+    ) -> Result<Listener<Layered>, ServerError> {
         let tls = self.certificate().map(Certificate::to_config);
         let tls = tls.transpose().map_err(ServerError::Certificate)?;
         let server = &self.loaded().config.server;
-        let request_timeout = server.request_timeout.into();
-        let endpoint = Routes(endpoint)
-            .with(Gzip)
-            .with(CloseWhenDraining(draining.clone()))
-            .with(self.telemetry().requests(self.trusted_proxies(), request_timeout));
-        let service = Service::new(endpoint, &server.limits, request_timeout);
+        let service = Service::new(endpoint, &server.limits, server.request_timeout.into());
         Listener::bind(address, tls, server.limits.connections, service)
             .await
             .map_err(|source| ServerError::Bind { address, source })
@@ -258,21 +210,21 @@ impl BoundServer {
             tracing::warn!("{warning}");
         }
         tracing::info!(
-            address = %main.address(), operator_address = operator.as_ref().map(|door| tracing::field::display(door.address())), "listening"
+            address = %main.address(), operator_address = operator.as_ref().map(|listener| tracing::field::display(listener.address())), "listening"
         );
         let warming = tokio::spawn(warming);
         let background = background.start(&tenants, &readiness);
         let settling = listener::settling(grace);
         let longest_notice = shutdown::notice(Stopping::AfterNotice, grace);
         let drain_for = grace.saturating_sub(longest_notice + settling).mul_f64(0.75);
-        let doors = [Some(main), operator].into_iter().flatten().map(|door| {
-            door.serve(Closing {
+        let listeners = [Some(main), operator].into_iter().flatten().map(|listener| {
+            listener.serve(Closing {
                 begin: closing.clone(),
                 settling,
                 drain: drain_for,
             })
         });
-        let serving = tokio::spawn(futures_util::future::join_all(doors));
+        let serving = tokio::spawn(futures_util::future::join_all(listeners));
         let renewing = tokio::spawn(shutdown::on_hangup(certificate));
 
         let stopping = stop.await.map_err(ServerError::Failed)?;

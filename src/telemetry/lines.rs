@@ -54,8 +54,8 @@ impl<F> OfRequest<F> {
         if metadata.target() == ACCESS_TARGET {
             current.each_field(&mut add);
         }
-        add("request_id", current.noted().id().as_str());
-        if let Some(tenant) = current.noted().tally().tenant() {
+        add("request_id", current.context().id().as_str());
+        if let Some(tenant) = current.context().tally().tenant() {
             add("tenant_id", tenant.as_str());
         }
         result?;

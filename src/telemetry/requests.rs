@@ -16,7 +16,7 @@ use poem::{Body, Endpoint, IntoResponse, Middleware, PathPattern, Request, Respo
 use tenantry_core::TrustedProxies;
 #[cfg(feature = "otlp")]
 use tenantry_openapi::RequestId;
-use tenantry_openapi::{CurrentRequest, Noted};
+use tenantry_openapi::{CurrentRequest, RequestContext};
 
 use super::{
     metrics::{Metrics, Route},
@@ -64,7 +64,7 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
         let telemetry = &self.telemetry;
         let path = request.original_uri().path();
         let (is_probe, is_scrape) = (is_probe(path), path == "/metrics");
-        let noted = (!is_probe).then(|| Noted::of(&mut request));
+        let context = (!is_probe).then(|| RequestContext::of(&mut request));
         let told = (!is_probe).then(|| ToldRequest::begin(&request, telemetry, is_scrape));
         // Probes and scrapes are never traced.
         let trace = told.as_ref().filter(|_| !is_scrape);
@@ -85,8 +85,8 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
                 Ok(told.end(response, trace_id, span))
             })),
         };
-        match noted {
-            Some(noted) => Either::Left(CurrentRequest::scope(noted, answer)),
+        match context {
+            Some(context) => Either::Left(CurrentRequest::scope(context, answer)),
             None => Either::Right(answer),
         }
     }
@@ -153,7 +153,7 @@ impl Telling {
         let elapsed = self.started.elapsed();
         let is_failed = status >= 500 || matches!(cut, Some(Cut::Error | Cut::Time));
         CurrentRequest::read(|current| {
-            let tally = current.noted().tally();
+            let tally = current.context().tally();
             tally.answered(elapsed, is_failed);
             let (tenant, statements) = (tally.tenant(), tally.statements());
             tracing::info!(
@@ -166,7 +166,7 @@ impl Telling {
                 database_ms = statements.time.as_secs_f64() * 1e3,
                 statements = statements.count,
                 tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
-                request_id = current.noted().id().as_str(),
+                request_id = current.context().id().as_str(),
                 trace_id,
                 peer = self.peer.map(tracing::field::display),
                 "request"
@@ -371,8 +371,8 @@ fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, respons
     }
     let failed = status.is_server_error();
     let (id, tenant) = CurrentRequest::read(|current| {
-        let noted = current.noted();
-        (Some(noted.id().clone()), noted.tally().tenant())
+        let context = current.context();
+        (Some(context.id().clone()), context.tally().tenant())
     })
     .unwrap_or_default();
     // All fields at once, since every layer looks up the span for each call.

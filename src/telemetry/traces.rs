@@ -112,8 +112,8 @@ impl SpanProcessor for OfRequest {
                     span.attributes.push(KeyValue::new(key, value.to_owned()));
                 }
             };
-            add("request.id", current.noted().id().as_str());
-            if let Some(tenant) = current.noted().tally().tenant() {
+            add("request.id", current.context().id().as_str());
+            if let Some(tenant) = current.context().tally().tenant() {
                 add("tenant.id", tenant.as_str());
             }
         });

@@ -20,7 +20,7 @@ use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
 use crate::{
     Failure, Fault, Json, Nullable, Problem, Tenant, Timestamp,
-    input::{Body, Faults, Given, Parameter},
+    input::{Body, Faults, Parameter, Parsed},
     tags::ApiTags,
     tenant::target_of,
 };
@@ -116,7 +116,7 @@ impl Limit {
     const MAX: u64 = 200;
 }
 
-fn default_limit() -> Given<Limit> {
+fn default_limit() -> Parsed<Limit> {
     Limit(50).into()
 }
 
@@ -186,9 +186,9 @@ impl UsersApi {
         tenant: Tenant,
         /// The most users on the page.
         #[oai(default = "default_limit")]
-        limit: Query<Given<Limit>>,
+        limit: Query<Parsed<Limit>>,
         /// `next` of the page before; none for the first.
-        after: Query<Option<Given<Cursor>>>,
+        after: Query<Option<Parsed<Cursor>>>,
     ) -> Result<Json<UserPage>, Failure> {
         let mut faults = Faults::default();
         let (limit, after) = (faults.parameter("limit", limit.0), faults.optional("after", after.0));
@@ -231,7 +231,7 @@ impl UsersApi {
         &self,
         tenant: Tenant,
         /// The user's number.
-        id: Path<Given<UserId>>,
+        id: Path<Parsed<UserId>>,
     ) -> Result<Json<User>, Failure<404>> {
         let mut faults = Faults::default();
         let Some(UserId(id)) = faults.parameter("id", id.0) else {
@@ -247,7 +247,7 @@ impl UsersApi {
         &self,
         tenant: Tenant,
         /// The user's number.
-        id: Path<Given<UserId>>,
+        id: Path<Parsed<UserId>>,
         body: Body<UserInput>,
     ) -> Result<Json<User>, Failure<404, 409>> {
         let mut faults = Faults::default();
@@ -264,7 +264,7 @@ impl UsersApi {
         &self,
         tenant: Tenant,
         /// The user's number.
-        id: Path<Given<UserId>>,
+        id: Path<Parsed<UserId>>,
     ) -> Result<DeletedUser, Failure<404>> {
         let mut faults = Faults::default();
         let Some(UserId(id)) = faults.parameter("id", id.0) else {
