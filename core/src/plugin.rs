@@ -83,7 +83,7 @@ impl fmt::Debug for BuildContext {
 /// Why a plugin could not be built: the key, and what is wrong with it. The caller adds the file
 /// and the line. It never repeats a value.
 #[derive(Debug, thiserror::Error)]
-#[error("{}{reason}", Place(.path))]
+#[error("{}{reason}", KeyPath(.path))]
 pub struct BuildError {
     /// The key below the plugin's mapping, its steps from outside in; empty for the mapping itself.
     pub path: Vec<String>,
@@ -94,9 +94,9 @@ pub struct BuildError {
     pub source: Option<BoxError>,
 }
 
-struct Place<'a>(&'a [String]);
+struct KeyPath<'a>(&'a [String]);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for KeyPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             Ok(())

@@ -29,7 +29,7 @@ use crate::{
     script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{
-        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, begin_error, connect_error,
+        Aftermath, Dialect, ErrorMeaning, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, begin_error, connect_error,
         io_kind, renew,
     },
     statement_timeout::statement_timeout,
@@ -593,9 +593,9 @@ impl Dialect for Mysql {
     type Database = sqlx::MySql;
     type Watch = EndsSession;
 
-    fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError) -> Fault {
+    fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning {
         let number = number_of(error);
-        Fault {
+        ErrorMeaning {
             kind: kind(number),
             transaction: aftermath(number, watch.timeout_rolls_back),
         }

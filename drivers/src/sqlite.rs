@@ -32,7 +32,7 @@ use crate::{
     max_answer::MaxAnswer,
     script::{self, Syntax},
     sqlx_connection::{
-        Aftermath, Dialect, Fault, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error, renew,
+        Aftermath, Dialect, ErrorMeaning, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error, renew,
     },
     statement_timeout::statement_timeout,
 };
@@ -314,12 +314,12 @@ impl Dialect for Sqlite {
         }
     }
 
-    fn fault(watch: &Alarm, error: &dyn sqlx::error::DatabaseError) -> Fault {
+    fn fault(watch: &Alarm, error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning {
         let (primary, extended) = codes(error);
         // SQLite has no code of its own for it.
         let no_table = primary == 1 && error.message().starts_with("no such table: ");
         let rolled_back = watch.rolled_back.load(Ordering::Acquire);
-        Fault {
+        ErrorMeaning {
             kind: match no_table {
                 true => DatabaseErrorKind::TableMissing,
                 false => kind(primary, extended),

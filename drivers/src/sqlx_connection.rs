@@ -29,7 +29,7 @@ use tenantry_core::{
 
 use crate::max_answer::MaxAnswer;
 use answer::{All, Execute, First, Interrupted, Mode, prepared};
-pub(crate) use dialect::{Aftermath, Dialect, Fault, Watch};
+pub(crate) use dialect::{Aftermath, Dialect, ErrorMeaning, Watch};
 pub(crate) use pooler::PerTransaction;
 pub(crate) use renew::renew;
 

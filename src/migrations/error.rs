@@ -54,7 +54,7 @@ pub enum MigrationError {
         /// Which one.
         name: String,
         /// The statement that failed.
-        at: Box<Place>,
+        at: Box<FailurePoint>,
         /// What is left of the file, and what to do.
         aftermath: Box<Aftermath>,
         /// How.
@@ -111,8 +111,8 @@ impl MigrationError {
         match self {
             Self::Refused { fault, .. } => Some(fault.line),
             Self::Failed { at, .. } => match &**at {
-                Place::Statement { line, .. } => Some(*line),
-                Place::Commit => None,
+                FailurePoint::Statement { line, .. } => Some(*line),
+                FailurePoint::Commit => None,
             },
             _ => None,
         }
@@ -122,8 +122,8 @@ impl MigrationError {
     pub fn statement(&self) -> Option<usize> {
         match self {
             Self::Failed { at, .. } => match &**at {
-                Place::Statement { number, .. } => Some(*number),
-                Place::Commit => None,
+                FailurePoint::Statement { number, .. } => Some(*number),
+                FailurePoint::Commit => None,
             },
             _ => None,
         }
@@ -132,7 +132,7 @@ impl MigrationError {
 
 /// The place at which a file failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum FailurePoint {
     /// At a statement.
     Statement {
         /// The line on which it begins, from 1.
@@ -148,7 +148,7 @@ pub enum Place {
     Commit,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FailurePoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Statement { line, number, of, verb } => {

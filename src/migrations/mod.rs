@@ -33,7 +33,7 @@ use sea_orm::Statement;
 use tenantry_core::{Connection, DatabaseConfig, DatabaseDriver, TenantId};
 
 use applied::{Applied, Recorded};
-pub use error::{Aftermath, MigrationError, Place};
+pub use error::{Aftermath, FailurePoint, MigrationError};
 pub use files::FilesError;
 use files::{Files, Migration};
 pub use lint::Warning;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Choice, Database, Done, Migrations, Report,
     applied::{Applied, Progress, Record, Recorded, create_table, version_of},
-    error::{Aftermath, MigrationError, Place},
+    error::{Aftermath, FailurePoint, MigrationError},
     failure,
     files::Migration,
     lock::Waiting,
@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
             Ok(()) => Ok(Outcome::Applied),
             Err(source) => Err(MigrationError::Failed {
                 name: migration.name.clone(),
-                at: Box::new(Place::Commit),
+                at: Box::new(FailurePoint::Commit),
                 aftermath: Box::new(Aftermath::RolledBack {
                     needs_no_transaction: false,
                 }),

@@ -3,7 +3,7 @@
 use tenantry_core::{DatabaseDriver, ScriptFault, ScriptStatement, StatementEffect};
 
 use super::{
-    error::{MigrationError, Place},
+    error::{FailurePoint, MigrationError},
     files::Migration,
     text::{DIRECTIVE, checksum},
 };
@@ -77,9 +77,9 @@ impl<'a> Script<'a> {
     }
 
     /// The statement at `index`, for a message.
-    pub(super) fn place(&self, index: usize) -> Place {
+    pub(super) fn place(&self, index: usize) -> FailurePoint {
         let (line, sql) = self.statements.get(index).map_or((1, ""), |one| (one.line, one.sql));
-        Place::Statement {
+        FailurePoint::Statement {
             line,
             number: index + 1,
             of: self.statements.len(),

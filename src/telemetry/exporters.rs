@@ -38,22 +38,22 @@ const LONGEST_EXPORT: Duration = Duration::from_secs(60);
 
 /// Whether the collector receives telemetry. It logs one line when sending begins to fail, and one
 /// when it works again, since the exporter retries all the time.
-pub(super) struct Arrival {
+pub(super) struct Delivery {
     what: &'static str,
     created: Instant,
     /// In milliseconds since `created`; 0 if nothing failed. Each request reads it.
     paused_until: AtomicU64,
-    state: Mutex<ArrivalState>,
+    state: Mutex<DeliveryState>,
 }
 
 #[derive(Default)]
-struct ArrivalState {
+struct DeliveryState {
     is_failing: bool,
     /// Spans since then.
     lost: usize,
 }
 
-impl Arrival {
+impl Delivery {
     fn of(what: &'static str) -> Arc<Self> {
         Arc::new(Self {
             what,
@@ -107,25 +107,25 @@ impl Arrival {
     }
 }
 
-/// An exporter that reports to an [`Arrival`] whether sending worked.
-pub(super) struct Told<E> {
+/// An exporter that reports to an [`Delivery`] whether sending worked.
+pub(super) struct Watched<E> {
     exporter: E,
-    arrival: Arc<Arrival>,
+    delivery: Arc<Delivery>,
 }
 
-impl<E> fmt::Debug for Told<E> {
+impl<E> fmt::Debug for Watched<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // An exporter's own may hold the headers it sends.
-        f.debug_struct("Told").finish_non_exhaustive()
+        f.debug_struct("Watched").finish_non_exhaustive()
     }
 }
 
-impl<E: SpanExporter> SpanExporter for Told<E> {
+impl<E: SpanExporter> SpanExporter for Watched<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        self.arrival.tries();
+        self.delivery.tries();
         let sent = self.exporter.export(batch).await;
-        self.arrival.note(&sent, spans);
+        self.delivery.note(&sent, spans);
         sent
     }
 
@@ -142,10 +142,10 @@ impl<E: SpanExporter> SpanExporter for Told<E> {
     }
 }
 
-impl<E: PushMetricExporter> PushMetricExporter for Told<E> {
+impl<E: PushMetricExporter> PushMetricExporter for Watched<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let sent = self.exporter.export(metrics).await;
-        self.arrival.note(&sent, 0);
+        self.delivery.note(&sent, 0);
         sent
     }
 
@@ -193,9 +193,9 @@ pub(super) fn span_exporter(settings: &Trace) -> Result<SpanSender, ExporterErro
         key: "observability.trace.endpoint",
         source,
     })?;
-    Ok(SpanSender::Otlp(Told {
+    Ok(SpanSender::Otlp(Watched {
         exporter,
-        arrival: Arrival::of("traces"),
+        delivery: Delivery::of("traces"),
     }))
 }
 
@@ -206,15 +206,15 @@ pub(super) enum SpanSender {
     /// To standard output.
     Stdout(opentelemetry_stdout::SpanExporter),
     /// To a collector.
-    Otlp(Told<opentelemetry_otlp::SpanExporter>),
+    Otlp(Watched<opentelemetry_otlp::SpanExporter>),
 }
 
 impl SpanSender {
     /// Whether the collector receives its spans; `None` for standard output.
-    pub(super) fn arrival(&self) -> Option<Arc<Arrival>> {
+    pub(super) fn delivery(&self) -> Option<Arc<Delivery>> {
         match self {
             Self::Stdout(_) => None,
-            Self::Otlp(told) => Some(told.arrival.clone()),
+            Self::Otlp(told) => Some(told.delivery.clone()),
         }
     }
 }
@@ -248,7 +248,7 @@ pub(super) enum MetricSender {
     /// To standard output.
     Stdout(opentelemetry_stdout::MetricExporter),
     /// To a collector.
-    Otlp(Told<opentelemetry_otlp::MetricExporter>),
+    Otlp(Watched<opentelemetry_otlp::MetricExporter>),
 }
 
 impl PushMetricExporter for MetricSender {
@@ -310,12 +310,12 @@ pub(super) fn metric_reader(settings: &Metrics) -> Result<PeriodicReader<MetricS
             OtlpProtocol::Grpc => builder.with_tonic().with_endpoint(url).build(),
             OtlpProtocol::Http => builder.with_http().with_endpoint(url).build(),
         };
-        MetricSender::Otlp(Told {
+        MetricSender::Otlp(Watched {
             exporter: built.map_err(|source| ExporterError {
                 key: "observability.metrics.endpoint",
                 source,
             })?,
-            arrival: Arrival::of("metrics"),
+            delivery: Delivery::of("metrics"),
         })
     } else {
         MetricSender::Stdout(opentelemetry_stdout::MetricExporter::default())
@@ -349,13 +349,13 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_made_for_a_collector_that_is_away_but_now_and_then() {
-        let told = Told {
+        let told = Watched {
             exporter: Collector {
                 is_there: AtomicBool::new(true),
             },
-            arrival: Arrival::of("traces"),
+            delivery: Delivery::of("traces"),
         };
-        let is_paused = || told.arrival.is_paused();
+        let is_paused = || told.delivery.is_paused();
         tokio::time::sleep(Duration::from_millis(2)).await;
         told.export(Vec::new()).await.unwrap();
         assert!(!is_paused());
@@ -363,12 +363,12 @@ mod tests {
         told.exporter.is_there.store(false, Ordering::SeqCst);
         assert!(told.export(Vec::new()).await.is_err());
         assert!(is_paused());
-        told.arrival.paused_until.store(1, Ordering::SeqCst);
+        told.delivery.paused_until.store(1, Ordering::SeqCst);
         assert!(
             !is_paused(),
             "the pause is over, so that something is there to try with"
         );
-        told.arrival.tries();
+        told.delivery.tries();
         assert!(is_paused(), "it is being tried");
         assert!(told.export(Vec::new()).await.is_err());
         assert!(is_paused());
@@ -376,18 +376,18 @@ mod tests {
         told.exporter.is_there.store(true, Ordering::SeqCst);
         told.export(Vec::new()).await.unwrap();
         assert!(!is_paused());
-        told.arrival.tries();
+        told.delivery.tries();
         assert!(!is_paused());
     }
 
     #[test]
     fn what_was_lost_is_counted_until_something_arrives() {
-        let arrival = Arrival::of("traces");
+        let delivery = Delivery::of("traces");
         for _ in 0..2 {
-            arrival.note(&Err(OTelSdkError::InternalFailure("away".to_owned())), 6);
+            delivery.note(&Err(OTelSdkError::InternalFailure("away".to_owned())), 6);
         }
-        assert_eq!(arrival.state.lock().lost, 12);
-        arrival.note(&Ok(()), 5);
-        assert_eq!(arrival.state.lock().lost, 0);
+        assert_eq!(delivery.state.lock().lost, 12);
+        delivery.note(&Ok(()), 5);
+        assert_eq!(delivery.state.lock().lost, 0);
     }
 }

@@ -65,7 +65,7 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
         let path = request.original_uri().path();
         let (is_probe, is_scrape) = (is_probe(path), path == "/metrics");
         let context = (!is_probe).then(|| RequestContext::of(&mut request));
-        let told = (!is_probe).then(|| ToldRequest::begin(&request, telemetry, is_scrape));
+        let told = (!is_probe).then(|| OpenRequest::begin(&request, telemetry, is_scrape));
         // Probes and scrapes are never traced.
         let trace = told.as_ref().filter(|_| !is_scrape);
         let trace = trace.and_then(|_| telemetry.trace(&request));
@@ -126,7 +126,7 @@ pub(super) struct Answered {
 
 /// The facts of a request from its start, until its end is reported. The report happens within its
 /// [`CurrentRequest`].
-pub(super) struct Telling {
+pub(super) struct RequestRecord {
     started: Instant,
     method: Method,
     peer: Option<IpAddr>,
@@ -134,14 +134,14 @@ pub(super) struct Telling {
     refusal_only: bool,
 }
 
-impl Telling {
+impl RequestRecord {
     /// When the request came.
     pub(super) fn started(&self) -> Instant {
         self.started
     }
 
     /// Reports the end of the request.
-    pub(super) fn tell(self, answered: Answered, cut: Option<Cut>, metrics: &Metrics) {
+    pub(super) fn report(self, answered: Answered, cut: Option<Cut>, metrics: &Metrics) {
         let Answered {
             status,
             route,
@@ -178,30 +178,30 @@ impl Telling {
 
 /// A request until its answer begins. Then its end is reported, or its body is watched to the end.
 /// If it is dropped earlier, it is reported as given up.
-struct ToldRequest<'a> {
-    telling: Option<Telling>,
+struct OpenRequest<'a> {
+    record: Option<RequestRecord>,
     telemetry: &'a RequestTelemetry,
 }
 
-impl<'a> ToldRequest<'a> {
+impl<'a> OpenRequest<'a> {
     fn begin(request: &Request, telemetry: &'a RequestTelemetry, refusal_only: bool) -> Self {
-        let telling = Telling {
+        let record = RequestRecord {
             started: Instant::now(),
             method: request.method().clone(),
             peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
             refusal_only,
         };
         Self {
-            telling: Some(telling),
+            record: Some(record),
             telemetry,
         }
     }
 
     #[cfg(feature = "otlp")]
     fn method_name(&self) -> &'static str {
-        self.telling
+        self.record
             .as_ref()
-            .map_or("_OTHER", |telling| super::metrics::method_name(&telling.method))
+            .map_or("_OTHER", |record| super::metrics::method_name(&record.method))
     }
 
     fn end(mut self, mut response: Response, trace_id: Option<String>, span: Option<tracing::Span>) -> Response {
@@ -210,14 +210,14 @@ impl<'a> ToldRequest<'a> {
             route: response.data::<PathPattern>().map(|pattern| pattern.0.clone()),
             trace_id,
         };
-        let Some(telling) = self.telling.take() else {
+        let Some(record) = self.record.take() else {
             return response;
         };
         let (metrics, longest) = (&self.telemetry.metrics, self.telemetry.request_timeout);
         match take_streamed(&mut response) {
-            None => telling.tell(answered, None, metrics),
+            None => record.report(answered, None, metrics),
             Some(body) => {
-                let body = Streamed::new(body, telling, answered, metrics.clone(), longest, span);
+                let body = Streamed::new(body, record, answered, metrics.clone(), longest, span);
                 response.set_body(Body::from(BoxBody::new(body)));
             }
         }
@@ -225,15 +225,15 @@ impl<'a> ToldRequest<'a> {
     }
 }
 
-impl Drop for ToldRequest<'_> {
+impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
         let given_up = Answered {
             status: GIVEN_UP,
             route: None,
             trace_id: None,
         };
-        if let Some(telling) = self.telling.take() {
-            telling.tell(given_up, None, &self.telemetry.metrics);
+        if let Some(record) = self.record.take() {
+            record.report(given_up, None, &self.telemetry.metrics);
         }
     }
 }
@@ -278,7 +278,7 @@ impl RequestTrace {
     async fn around(
         self: Box<Self>,
         answer: impl Future<Output = Response>,
-        told: &ToldRequest<'_>,
+        told: &OpenRequest<'_>,
     ) -> (Response, Option<String>, Option<tracing::Span>) {
         use tracing::Instrument as _;
         match *self {
@@ -315,7 +315,7 @@ impl RequestTrace {
     async fn around(
         self,
         _: impl Future<Output = Response>,
-        _: &ToldRequest<'_>,
+        _: &OpenRequest<'_>,
     ) -> (Response, Option<String>, Option<tracing::Span>) {
         match self {}
     }
@@ -363,7 +363,7 @@ fn protocol_version(version: http::Version) -> &'static str {
 /// Records the outcome in the request's span. The path is recorded only if it matched a route; any
 /// other path is the client's own text.
 #[cfg(feature = "otlp")]
-fn finish_span(span: &tracing::Span, told: &ToldRequest<'_>, path: &str, response: &Response) {
+fn finish_span(span: &tracing::Span, told: &OpenRequest<'_>, path: &str, response: &Response) {
     let status = response.status();
     let route = response.data::<PathPattern>().map(|PathPattern(route)| &**route);
     if let Some(route) = route {

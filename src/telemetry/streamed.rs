@@ -21,7 +21,7 @@ use tracing::Span;
 
 use super::{
     metrics::Metrics,
-    requests::{Answered, Cut, Telling},
+    requests::{Answered, Cut, RequestRecord},
 };
 
 /// Takes the body out of `response` if it is streamed. A body of known size is already complete.
@@ -39,7 +39,7 @@ pub(super) struct Streamed {
     body: BoxBody<Bytes, io::Error>,
     current: Option<CurrentRequest>,
     /// `None` once the end was reported.
-    telling: Option<(Telling, Answered)>,
+    record: Option<(RequestRecord, Answered)>,
     metrics: Metrics,
     deadline: Pin<Box<Sleep>>,
     /// The span of the request, which ends with the body.
@@ -49,17 +49,17 @@ pub(super) struct Streamed {
 impl Streamed {
     pub(super) fn new(
         body: BoxBody<Bytes, io::Error>,
-        telling: Telling,
+        record: RequestRecord,
         answered: Answered,
         metrics: Metrics,
         longest: Duration,
         span: Option<Span>,
     ) -> Self {
-        let left = longest.saturating_sub(telling.started().elapsed());
+        let left = longest.saturating_sub(record.started().elapsed());
         Self {
             body,
             current: CurrentRequest::take(),
-            telling: Some((telling, answered)),
+            record: Some((record, answered)),
             metrics,
             deadline: Box::pin(tokio::time::sleep_until((Instant::now() + left).into())),
             span,
@@ -68,11 +68,11 @@ impl Streamed {
 
     /// Reports the end of the request.
     fn end(&mut self, cut: Option<Cut>) {
-        let Some((telling, answered)) = self.telling.take() else {
+        let Some((record, answered)) = self.record.take() else {
             return;
         };
         let metrics = &self.metrics;
-        CurrentRequest::within(&mut self.current, || telling.tell(answered, cut, metrics));
+        CurrentRequest::within(&mut self.current, || record.report(answered, cut, metrics));
         self.span = None;
     }
 
@@ -119,7 +119,7 @@ impl HttpBody for Streamed {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
-        if this.telling.is_none() {
+        if this.record.is_none() {
             return Poll::Ready(None);
         }
         let mut current = this.current.take();
@@ -140,7 +140,7 @@ impl HttpBody for Streamed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.telling.is_none()
+        self.record.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -28,7 +28,7 @@ use tracing_subscriber::{
 };
 
 use super::{
-    exporters::{Arrival, ExporterError, span_exporter},
+    exporters::{Delivery, ExporterError, span_exporter},
     logging::TRACED,
 };
 use crate::config::Trace;
@@ -53,7 +53,7 @@ impl Traces {
         let exporter = span_exporter(settings)?;
         let sampler = TraceSampler {
             rate: settings.sample.rate,
-            arrival: exporter.arrival(),
+            delivery: exporter.delivery(),
         };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
@@ -176,7 +176,7 @@ fn is_request(metadata: &Metadata<'_>) -> bool {
 #[derive(Clone)]
 pub(super) struct TraceSampler {
     rate: f64,
-    arrival: Option<Arc<Arrival>>,
+    delivery: Option<Arc<Delivery>>,
 }
 
 /// What is known of a request's trace before it runs.
@@ -199,7 +199,7 @@ impl TraceSampler {
             Some(remote) => remote.span().span_context().is_sampled() && (is_trusted || at_random()),
             None => at_random(),
         };
-        let sampled = wanted && !self.arrival.as_ref().is_some_and(|arrival| arrival.is_paused());
+        let sampled = wanted && !self.delivery.as_ref().is_some_and(|delivery| delivery.is_paused());
         TraceStart { remote, sampled }
     }
 }

@@ -30,4 +30,4 @@ pub use declaration::{
     AccessDeclaration, ColumnDeclaration, ColumnType, DeclarationFault, RelationDeclaration, RoleDeclaration,
     TableDeclaration, Tables,
 };
-pub use refusal::{At, Failure, Place, Refusal};
+pub use refusal::{At, Failure, InvalidInput, Refusal};

@@ -19,14 +19,14 @@ pub struct Refusal {
     /// What to do about it.
     pub hint: Option<String>,
     /// The places of a body or of a query that are wrong, as JSON pointers or names of parameters.
-    pub places: Vec<Place>,
+    pub places: Vec<InvalidInput>,
     /// Whether a token could make a difference: the answer has `WWW-Authenticate`.
     pub challenges: bool,
 }
 
 /// A place in a request, and what is wrong there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct InvalidInput {
     /// The place in the request.
     pub at: At,
     /// What is wrong, to follow the place: "is missing".
@@ -101,7 +101,7 @@ impl Refusal {
     }
 
     pub(crate) fn at(mut self, at: At, detail: impl Into<String>) -> Self {
-        self.places.push(Place {
+        self.places.push(InvalidInput {
             at,
             detail: detail.into(),
         });

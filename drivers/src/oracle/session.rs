@@ -11,7 +11,7 @@ use sea_orm::{AccessMode, IsolationLevel, TransactionOptions, Value};
 use tenantry_core::{DatabaseError, DatabaseErrorKind, ServerVersion};
 
 use super::{
-    dialect::{Origin, Plan},
+    dialect::{Plan, SourceColumn},
     errors::Failure,
     script,
 };
@@ -55,7 +55,7 @@ pub(super) struct Session {
     gone: Option<DatabaseErrorKind>,
     /// The types of columns, by the query that was described.
     pub(super) described: HashMap<String, Arc<Vec<OracleType>>>,
-    pub(super) json: HashMap<Origin, bool>,
+    pub(super) json: HashMap<SourceColumn, bool>,
 }
 
 impl Session {

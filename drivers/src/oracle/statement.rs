@@ -10,7 +10,7 @@ use crate::max_answer::Room;
 
 use super::{
     bind::bind,
-    dialect::{Origin, Output, Returning, Sql, from_oracle},
+    dialect::{Output, Returning, SourceColumn, Sql, from_oracle},
     errors::Failure,
     read::{self, Reader},
     session::{Outcome, Rows, Session, locked},
@@ -160,7 +160,7 @@ impl Session {
     }
 
     /// Oracle's description of a table's column.
-    fn source(&mut self, origin: &Origin) -> Result<Option<OracleType>, Failure> {
+    fn source(&mut self, origin: &SourceColumn) -> Result<Option<OracleType>, Failure> {
         let sql = format!(
             "SELECT {}.\"{}\" FROM {} WHERE 1 = 0",
             origin.table, origin.column.0, origin.table
@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// Whether a LOB column holds JSON, which only a constraint of its table says.
-    fn is_json(&mut self, origin: &Origin) -> Result<bool, Failure> {
+    fn is_json(&mut self, origin: &SourceColumn) -> Result<bool, Failure> {
         if let Some(known) = self.json.get(origin) {
             return Ok(*known);
         }

@@ -29,7 +29,7 @@ use crate::{
     script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{
-        Aftermath, Dialect, Fault, PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error,
+        Aftermath, Dialect, ErrorMeaning, PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error,
         connect_error, renew,
     },
     statement_timeout::statement_timeout,
@@ -395,13 +395,13 @@ impl Dialect for Postgresql {
     /// See [`NOTICE_LOST_CLIENTS`].
     const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 
-    fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError) -> Fault {
+    fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning {
         let kind = if Self::is_stale_plan(error) {
             DatabaseErrorKind::Serialization
         } else {
             kind(error.code().unwrap_or_default().as_ref(), is_fatal(error))
         };
-        Fault {
+        ErrorMeaning {
             kind,
             transaction: Aftermath::Failed,
         }

@@ -15,7 +15,7 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     type Watch: Watch;
 
     /// What an error of the server means on the connection that `watch` watches.
-    fn fault(watch: &Self::Watch, error: &dyn sqlx::error::DatabaseError) -> Fault;
+    fn fault(watch: &Self::Watch, error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning;
 
     /// Whether a prepared statement no longer fits the tables it was prepared for, the statement having had no effect.
     fn is_stale_plan(_error: &dyn sqlx::error::DatabaseError) -> bool {
@@ -70,7 +70,7 @@ impl Watch for () {}
 
 /// What an error of the server means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct ErrorMeaning {
     /// What a caller acts on. [`ConnectionLostWithoutEffect`](DatabaseErrorKind::ConnectionLostWithoutEffect) is believed of a
     /// single statement outside a transaction that has given no row yet.
     pub(crate) kind: DatabaseErrorKind,

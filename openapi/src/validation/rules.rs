@@ -16,13 +16,13 @@ pub(crate) struct Rules {
 
 struct Parameter {
     name: String,
-    place: Place,
+    place: ParameterIn,
     is_required: bool,
     schema: Schema,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ParameterIn {
     Query,
     Path,
     Header,
@@ -38,10 +38,10 @@ impl Rules {
         let parameters: Vec<Parameter> = parameters
             .filter_map(|parameter| {
                 let place = match parameter["in"].as_str()? {
-                    "query" => Place::Query,
-                    "path" => Place::Path,
-                    "header" => Place::Header,
-                    "cookie" => Place::Cookie,
+                    "query" => ParameterIn::Query,
+                    "path" => ParameterIn::Path,
+                    "header" => ParameterIn::Header,
+                    "cookie" => ParameterIn::Cookie,
                     _ => return None,
                 };
                 Some(Parameter {
@@ -67,10 +67,10 @@ impl Rules {
         for parameter in &self.parameters {
             let name = parameter.name.as_str();
             let values = match parameter.place {
-                Place::Query => query_values(uri, name),
-                Place::Path => self.path_value(uri, name),
-                Place::Header => header_values(headers, name),
-                Place::Cookie => cookie_values(headers, name),
+                ParameterIn::Query => query_values(uri, name),
+                ParameterIn::Path => self.path_value(uri, name),
+                ParameterIn::Header => header_values(headers, name),
+                ParameterIn::Cookie => cookie_values(headers, name),
             };
             if values.is_empty() {
                 if parameter.is_required {

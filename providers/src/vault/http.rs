@@ -50,13 +50,13 @@ pub(super) struct Granted {
 /// Why a call failed. It repeats Vault's words of failures, which name roles and mounts, and
 /// nothing of an answer that may hold a secret.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{told}")]
+#[error("{message}")]
 pub(super) struct CallError {
     status: Option<StatusCode>,
     /// Vault's own words; `None` if it is not Vault that answered.
     words: Option<String>,
     retry_after: Option<Duration>,
-    told: String,
+    message: String,
 }
 
 impl fmt::Debug for Server {
@@ -197,12 +197,12 @@ impl Answer {
 
 impl CallError {
     /// A failure that is not Vault's answer.
-    pub(super) fn new(told: &str) -> Self {
+    pub(super) fn new(message: &str) -> Self {
         Self {
             status: None,
             words: None,
             retry_after: None,
-            told: told.to_owned(),
+            message: message.to_owned(),
         }
     }
 
@@ -211,42 +211,44 @@ impl CallError {
             return Self::new("it did not answer in time");
         }
         // The causes name the host at most; the outermost would name the whole URL.
-        let mut told = "it cannot be reached".to_owned();
+        let mut message = "it cannot be reached".to_owned();
         let mut cause = std::error::Error::source(error);
         while let Some(at) = cause {
-            told = format!("{told}: {at}");
+            message = format!("{message}: {at}");
             cause = at.source();
         }
-        Self::new(&told)
+        Self::new(&message)
     }
 
     fn of_answer(status: StatusCode, retry_after: Option<Duration>, text: &[u8]) -> Self {
         #[derive(Deserialize)]
-        struct Told {
+        struct ErrorBody {
             errors: Option<Vec<String>>,
             data: Option<Value>,
         }
-        let words = serde_json::from_slice(text).ok().and_then(|told: Told| match told {
-            Told {
-                errors: Some(errors), ..
-            } => Some(errors.join(", ")),
-            // A KV 2 secret that was deleted: its metadata is still there.
-            Told { data: Some(data), .. } if data["metadata"].is_object() => Some(String::new()),
-            Told { .. } => None,
-        });
+        let words = serde_json::from_slice(text)
+            .ok()
+            .and_then(|body: ErrorBody| match body {
+                ErrorBody {
+                    errors: Some(errors), ..
+                } => Some(errors.join(", ")),
+                // A KV 2 secret that was deleted: its metadata is still there.
+                ErrorBody { data: Some(data), .. } if data["metadata"].is_object() => Some(String::new()),
+                ErrorBody { .. } => None,
+            });
         let words = words.map(|words| {
             let printable = words.chars().map(|c| if c.is_control() { ' ' } else { c });
             printable.take(MAX_WORDS).collect::<String>()
         });
-        let mut told = format!("it answered HTTP {}", status.as_u16());
+        let mut message = format!("it answered HTTP {}", status.as_u16());
         if let Some(words) = words.as_deref().filter(|words| !words.is_empty()) {
-            told = format!("{told}: {words}");
+            message = format!("{message}: {words}");
         }
         Self {
             status: Some(status),
             words,
             retry_after,
-            told,
+            message,
         }
     }
 

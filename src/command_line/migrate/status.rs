@@ -18,8 +18,8 @@ use crate::{
     migrations::{Choice, State, Structure},
 };
 
-/// The most structures that are kept for comparing them.
-const MOST_KEPT: usize = 1000;
+/// The most structures that are structures for comparing them.
+const MOST_STRUCTURES: usize = 1000;
 /// The most rows of a table: of more tenants than these, only those are shown that are not current.
 const MOST_ROWS: usize = 1000;
 
@@ -81,20 +81,20 @@ pub(super) async fn run(installation: &Installation, flags: Status) -> Result<u8
     };
     let progress = report::progress(ids.len(), "looking");
     let mut shared = Shared::default();
-    let mut kept = Kept::default();
+    let mut structures = Structures::default();
     let mut rows = Vec::with_capacity(ids.len());
     let mut looking = futures_util::stream::iter(ids)
         .map(|id| async move { (id, look(installation, &id, choice).await) })
         .buffer_unordered(usize::from(flags.parallel));
     while let Some((id, found)) = looking.next().await {
         progress.inc(1);
-        rows.push(row(id, found, &mut shared, &mut kept));
+        rows.push(row(id, found, &mut shared, &mut structures));
     }
     progress.finish_and_clear();
     rows.sort_unstable_by_key(|row| row.tenant);
     match template {
-        Some(template) => template.compare(&mut rows, &kept),
-        None => compare_with_most(&mut rows, &kept),
+        Some(template) => template.compare(&mut rows, &structures),
+        None => compare_with_most(&mut rows, &structures),
     }
     show(&rows, flags.json)?;
     Ok(if rows.iter().all(Row::is_current) { DONE } else { FAILED })
@@ -127,7 +127,7 @@ async fn look(installation: &Installation, id: &TenantId, choice: Choice) -> Res
     })
 }
 
-fn row(tenant: TenantId, found: Result<Found, Fault>, shared: &mut Shared, kept: &mut Kept) -> Row {
+fn row(tenant: TenantId, found: Result<Found, Fault>, shared: &mut Shared, structures: &mut Structures) -> Row {
     let (found, error) = match found {
         Ok(found) => (Some(found), None),
         Err(fault) => (None, Some(Box::new(fault))),
@@ -149,18 +149,18 @@ fn row(tenant: TenantId, found: Result<Found, Fault>, shared: &mut Shared, kept:
         ahead: shared.list(state.ahead),
         drift: Vec::new(),
         error,
-        fingerprint: structure.map(|structure| kept.keep(structure)),
+        fingerprint: structure.map(|structure| structures.keep(structure)),
     }
 }
 
 /// The structures that were seen, each once.
 #[derive(Default)]
-struct Kept(HashMap<u64, Structure>);
+struct Structures(HashMap<u64, Structure>);
 
-impl Kept {
+impl Structures {
     fn keep(&mut self, structure: Structure) -> u64 {
         let fingerprint = structure.fingerprint();
-        if self.0.len() < MOST_KEPT {
+        if self.0.len() < MOST_STRUCTURES {
             self.0.entry(fingerprint).or_insert(structure);
         }
         fingerprint
@@ -176,7 +176,7 @@ impl Kept {
 
 /// Compares each tenant with what most tenants of its driver and version have; of two that are as
 /// many, with the one that comes first.
-fn compare_with_most(rows: &mut [Row], kept: &Kept) {
+fn compare_with_most(rows: &mut [Row], structures: &Structures) {
     let mut counts: HashMap<_, HashMap<u64, (usize, usize)>> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {
         if let Some(fingerprint) = row.fingerprint {
@@ -196,7 +196,7 @@ fn compare_with_most(rows: &mut [Row], kept: &Kept) {
             most.map(|(most, _)| *most)
         });
         if let Some(most) = most.filter(|most| *most != fingerprint) {
-            row.drift = kept.differences(fingerprint, kept.0.get(&most), "the others");
+            row.drift = structures.differences(fingerprint, structures.0.get(&most), "the others");
         }
     }
 }
@@ -226,13 +226,13 @@ impl Template {
     }
 
     /// Only databases of its own kind and version can be compared with it.
-    fn compare(&self, rows: &mut [Row], kept: &Kept) {
+    fn compare(&self, rows: &mut [Row], structures: &Structures) {
         let fingerprint = self.structure.fingerprint();
         for row in rows {
             let is_alike = row.driver.as_deref() == Some(&self.found.driver)
                 && row.version.as_deref() == self.found.state.version.as_deref();
             if let Some(own) = row.fingerprint.filter(|own| is_alike && *own != fingerprint) {
-                row.drift = kept.differences(own, Some(&self.structure), &self.name);
+                row.drift = structures.differences(own, Some(&self.structure), &self.name);
             }
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Parts<'a> {
 }
 
 /// The server, the database and the login of a URL.
-pub(super) struct Place {
+pub(super) struct Target {
     pub(super) servers: Vec<(String, Option<u16>)>,
     pub(super) database: Option<String>,
     pub(super) username: Option<String>,
@@ -89,7 +89,7 @@ impl<'a> Parts<'a> {
 
     /// # Errors
     /// It has no `//`, or a part of it is malformed.
-    pub(super) fn place(&self) -> Result<Place, SecretInvalid> {
+    pub(super) fn place(&self) -> Result<Target, SecretInvalid> {
         if !self.before_query.starts_with("//") {
             return Err(invalid("has no `//` after its scheme"));
         }
@@ -104,7 +104,7 @@ impl<'a> Parts<'a> {
             true => Vec::new(),
             false => self.servers.split(',').map(server).collect::<Result<_, _>>()?,
         };
-        Ok(Place {
+        Ok(Target {
             servers,
             database: some(decode(self.path.unwrap_or_default())?),
             username,

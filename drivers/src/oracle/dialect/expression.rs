@@ -3,7 +3,7 @@
 use sqlparser::ast::{BinaryOperator, CaseWhen, DateTimeField, Expr, TrimWhereField, UnaryOperator, Value};
 
 use super::{
-    Kind, Origin, Writer,
+    Kind, SourceColumn, Writer,
     condition::is_condition,
     function, names,
     refusal::{Result, refuse, refuse_if},
@@ -89,7 +89,7 @@ pub(super) fn name(expr: &Expr) -> String {
 impl Writer {
     /// The table's column that an expression takes its values from: the column itself, its greatest
     /// value, and so on.
-    pub(super) fn source(&self, expr: &Expr) -> Result<Option<Origin>> {
+    pub(super) fn source(&self, expr: &Expr) -> Result<Option<SourceColumn>> {
         match expr {
             Expr::Nested(expr) => self.source(expr),
             Expr::Identifier(column) => self.origin(None, column),

@@ -99,14 +99,14 @@ pub(super) struct Output {
     /// Its type, if the statement determines it.
     pub(super) kind: Option<Kind>,
     /// The table's column that its value comes from, by Oracle's names.
-    pub(super) origin: Option<Origin>,
+    pub(super) origin: Option<SourceColumn>,
     /// Whether it is the sum of that column's values, which PostgreSQL gives in a wider type.
     pub(super) sum: bool,
 }
 
 /// A column of a table, by Oracle's names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Origin {
+pub(super) struct SourceColumn {
     /// As it is written in a statement, quoted, with its schema if one was given.
     pub(super) table: String,
     pub(super) column: Name,

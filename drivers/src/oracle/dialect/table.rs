@@ -5,7 +5,7 @@ use sqlparser::ast::{
 };
 
 use super::{
-    Name, Origin, Writer, names,
+    Name, SourceColumn, Writer, names,
     query::check_query,
     refusal::{Result, refuse, refuse_if},
 };
@@ -36,10 +36,10 @@ impl Writer {
     }
 
     /// The table's column that a name refers to.
-    pub(super) fn origin(&self, table: Option<&Ident>, column: &Ident) -> Result<Option<Origin>> {
+    pub(super) fn origin(&self, table: Option<&Ident>, column: &Ident) -> Result<Option<SourceColumn>> {
         let column = Name::of(column)?;
         let of = |table: &Option<String>| {
-            table.clone().map(|table| Origin {
+            table.clone().map(|table| SourceColumn {
                 table,
                 column: column.clone(),
             })
