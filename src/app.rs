@@ -75,9 +75,9 @@ impl Setup {
         self.sections.get().ok_or(NoSection { type_name })
     }
 
-    /// Makes instruments, whose metrics `/metrics` shows and OpenTelemetry sends with the built-in
-    /// ones. Use few values for an attribute, since each one is a time series; a tenant's id has
-    /// too many.
+    /// Makes instruments. `/metrics` shows their metrics, and OpenTelemetry sends them with the
+    /// built-in ones. Use few values for an attribute, since each one is a time series; a tenant's
+    /// id has too many.
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
@@ -159,9 +159,9 @@ impl App {
         self
     }
 
-    /// Adds a section at the top of the configuration. It is checked like the built-in ones, faults
-    /// naming file and line, it can be set from the environment, and the JSON Schema has it. A
-    /// section whose keys all have defaults may be left out. `T` has
+    /// Adds a section at the top of the configuration. It is checked like the built-in ones, with
+    /// faults that name file and line. It can be set from the environment, and the JSON Schema
+    /// includes it. If all its keys have defaults, it may be left out. `T` has
     /// `#[serde(deny_unknown_fields)]`, so that a misspelt key is a fault. [`App::setup`] reads it:
     ///
     /// ```no_run

@@ -1,4 +1,4 @@
-//! The problem answer for a tenant whose database is not available.
+//! The problem answer for a tenant with an unavailable database.
 
 use std::time::Duration;
 

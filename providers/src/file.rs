@@ -208,7 +208,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// `None` if there is no file, or none whose metadata can be read; reading it then returns the
+    /// `None` if there is no file, or its metadata cannot be read; reading it then returns the
     /// reason.
     async fn of(path: &Path) -> Option<Self> {
         let metadata = tokio::fs::metadata(path).await.ok()?;

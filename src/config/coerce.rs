@@ -95,8 +95,8 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 /// Makes `node` and everything in it fit `schema`, if there is only one way to do so. A section
-/// without keys, which YAML reads as nothing, becomes an empty mapping; a whole number written
-/// `1.0` becomes an integer where only integers are allowed.
+/// without keys, which YAML reads as null, becomes an empty mapping. A whole number written `1.0`
+/// becomes an integer if only integers are allowed.
 pub(crate) fn coerce(node: &mut Node, schema: Option<&Value>, path: &[Step], faults: &mut Vec<Fault>) {
     let types = Types::of(schema);
     if let Kind::Loose(text) = &node.kind {

@@ -176,7 +176,7 @@ pub struct ServerLimits {
     #[schemars(range(min = 1))]
     pub connections: Option<usize>,
     /// How long the head of a request may take to arrive, and before the first one the TLS
-    /// handshake. A connection whose client is slower is closed.
+    /// handshake. The connection of a slower client is closed.
     pub head_timeout: HumanDuration,
     /// The most requests that run at once on one HTTP/2 connection; a client sends more of them
     /// later.

@@ -1,5 +1,5 @@
-//! The statements on `users`, for any of SeaORM's connections. Each is one round trip, but where a
-//! database without `RETURNING` needs two.
+//! The statements on `users`, for any of SeaORM's connections. Each is one round trip, or two on a
+//! database without `RETURNING`.
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use sea_orm::{
@@ -65,8 +65,8 @@ pub(super) async fn find<C: ConnectionTrait>(db: &C, id: i64) -> Result<Option<M
     row.as_ref().map(read).transpose()
 }
 
-/// Reads a row of a [`Fixed`] statement, whose columns are the entity's in their order: by place,
-/// since by name each is looked up in a map.
+/// Reads a row of a [`Fixed`] statement, which returns the entity's columns in their order. It
+/// reads by position, since reading by name looks up each column in a map.
 fn read(row: &QueryResult) -> Result<Model, DbErr> {
     let (id, name, email, created_at, updated_at) = row.try_get_many_by_index()?;
     Ok(Model {
@@ -125,7 +125,7 @@ where
     Ok(row)
 }
 
-/// Tells whether there was one.
+/// Deletes a user. Returns whether it existed.
 pub(super) async fn delete<C: ConnectionTrait>(db: &C, id: i64) -> Result<bool, DbErr> {
     Ok(Entity::delete_by_id(id).exec(db).await?.rows_affected > 0)
 }
