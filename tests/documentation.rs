@@ -18,7 +18,6 @@ const TOUR: &str = include_str!("../docs/tour.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 
 /// The blocks of one language on a page.
-
 fn blocks_of(text: &'static str, language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     let after = text.split(fence.as_str()).skip(1);

@@ -8,7 +8,7 @@ use tenantry_core::{BuildContext, DatabaseConfig, DriverErrorKind, Registry, Sec
 use tenantry_drivers::OracleDriver;
 
 #[tokio::test]
-async fn a_missing_client_library_is_told_for_the_tenant_and_builds_the_driver_all_the_same() {
+async fn the_driver_is_built_without_the_client_library() {
     let empty = tempfile::tempdir().unwrap();
     let mut registry = Registry::new();
     registry.driver::<OracleDriver>();

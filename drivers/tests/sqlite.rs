@@ -97,7 +97,7 @@ async fn files_lie_below_the_root_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_missing_file_is_not_created_if_the_secret_or_the_driver_forbids_it() {
+async fn a_missing_file_is_not_created_if_that_is_forbidden() {
     let folder = tempfile::tempdir().unwrap();
     let files = folder.path().join("files");
     let secret = |path: &str, create: Value| {
@@ -229,7 +229,7 @@ async fn a_writer_waits_for_another_no_longer_than_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_sqlite_rolled_back_by_itself_keeps_nothing() {
+async fn a_transaction_rolled_back_by_sqlite_keeps_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = driver(folder.path()).await.connect(&config("x.db")).await.unwrap();
     let sql = |text: &str| Statement::from_string(DbBackend::Sqlite, text);
@@ -356,7 +356,7 @@ async fn a_file_that_was_replaced_or_removed_ends_its_connections() {
 
 /// sqlx has no kind for the code of a foreign key that restricts.
 #[tokio::test]
-async fn a_restricting_foreign_key_is_a_violation_also_through_sea_orm() {
+async fn a_restricting_foreign_key_is_a_violation_in_sea_orm_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut connection = driver(folder.path()).await.connect(&config("x.db")).await.unwrap();
     let create = "CREATE TABLE parent (i integer PRIMARY KEY); INSERT INTO parent VALUES (1);

@@ -480,7 +480,7 @@ async fn a_tenant_reads_about_itself() {
 }
 
 #[tokio::test]
-async fn a_tenant_in_the_path_reaches_the_apis_and_nothing_of_the_operators() {
+async fn a_tenant_in_the_path_reaches_no_operator_s_operation() {
     let server = Options::resolver(json!({"type": "path", "prefix": "/t"}))
         .server()
         .await;

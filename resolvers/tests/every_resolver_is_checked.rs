@@ -13,7 +13,7 @@ fn file_name<P: Plugin<dyn TenantResolver>>() -> String {
 }
 
 #[test]
-fn every_resolver_is_a_file_of_its_type_s_name_that_runs_the_suite() {
+fn every_resolver_s_file_has_its_type_s_name_and_runs_the_suite() {
     let mut known = vec![
         file_name::<ChainResolver>(),
         file_name::<CookieResolver>(),

@@ -309,7 +309,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn a_file_that_changed_after_it_was_applied_is_an_error_that_names_it() {
+async fn a_file_changed_after_it_was_applied_is_named() {
     let files = tempfile::tempdir().unwrap();
     let target = Target::sqlite(files.path()).await;
     let (_folder, migrations) = folder("sqlite", &[("1_t.sql", "CREATE TABLE t (i integer)")]).await;
@@ -358,7 +358,7 @@ async fn a_file_of_a_newer_program_is_left_alone_and_a_gap_is_filled() {
 }
 
 #[tokio::test]
-async fn a_kind_of_database_without_a_folder_is_an_error_that_names_it() {
+async fn a_database_without_a_folder_of_migrations_is_named() {
     let files = tempfile::tempdir().unwrap();
     let target = Target::sqlite(files.path()).await;
     let (_folder, migrations) = folder("oracle", &[("1_t.sql", "")]).await;

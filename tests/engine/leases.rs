@@ -36,7 +36,7 @@ fn released(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_renewed_before_it_ends_and_released_once_nothing_uses_its_secret() {
+async fn a_lease_is_renewed_in_time_and_released_after_use() {
     let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
     *world.provider.lease.lock().unwrap() = Some((Duration::from_secs(30), true));
     let ask = async || {
@@ -195,7 +195,7 @@ async fn a_shutdown_gives_every_lease_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_ends_in_its_time_though_no_lease_can_be_given_back() {
+async fn a_shutdown_ends_in_time_even_if_no_lease_can_be_released() {
     let world = world(2, 3_600, true).await;
     for name in ["t1", "t2"] {
         drop(world.tenants.acquire(&id(name)).await.unwrap());

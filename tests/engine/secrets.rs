@@ -69,7 +69,7 @@ async fn past_its_time_a_secret_is_served_while_one_fetch_renews_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_provider_fails_a_secret_is_served_for_as_long_as_allowed_and_asked_for_ever_more_rarely() {
+async fn a_stale_secret_is_served_while_the_provider_fails() {
     let mut settings = settings();
     settings.secrets.stale_if_error = HumanDuration::from_secs(600);
     let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
@@ -97,7 +97,7 @@ async fn while_the_provider_fails_a_secret_is_served_for_as_long_as_allowed_and_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_never_seen_is_refused_at_once_between_tries_while_the_provider_is_down() {
+async fn a_new_tenant_is_refused_at_once_while_the_provider_is_down() {
     let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
     world.provider.set_down(true);
     for _ in 0..100 {
@@ -152,7 +152,7 @@ async fn a_tenant_that_was_deleted_is_gone_within_one_time_to_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_cannot_be_used_is_not_kept_as_good_and_names_its_field() {
+async fn an_unusable_secret_names_its_field_and_is_not_cached() {
     let world = World::new(Scripted::with([]), settings()).await;
     world
         .provider
@@ -169,7 +169,7 @@ async fn a_secret_that_cannot_be_used_is_not_kept_as_good_and_names_its_field() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_driver_that_is_not_there_makes_the_secret_invalid_without_repeating_its_name() {
+async fn an_unknown_driver_makes_the_secret_invalid() {
     let world = World::new(Scripted::with([]), settings()).await;
     world.provider.put("t1", json!({"type": "canarydb"}));
     let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
@@ -236,7 +236,7 @@ async fn a_refresh_sees_a_changed_secret_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_tenants_than_may_be_kept_push_the_least_recently_used_out() {
+async fn the_least_recently_used_secret_is_evicted() {
     let mut settings = settings();
     settings.secrets.max_entries = 50;
     let names: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
@@ -295,7 +295,7 @@ async fn a_tenant_has_no_more_requests_running_than_it_may() {
 }
 
 #[tokio::test]
-async fn a_million_reads_over_a_hundred_tenants_make_a_hundred_fetches() {
+async fn a_million_reads_of_a_hundred_secrets_fetch_a_hundred() {
     let names: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
     let world = World::new(Scripted::with(names.clone()), EngineSettings::default()).await;
     let ids = Arc::new(names.iter().map(|name| id(name)).collect::<Vec<_>>());

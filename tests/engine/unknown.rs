@@ -52,7 +52,7 @@ async fn those_that_come_at_once_make_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tenant_made_during_a_flood_is_found_within_the_time_that_unknown_ones_are_remembered() {
+async fn a_tenant_created_during_a_flood_is_found_in_time() {
     let world = World::new(Scripted::with([]), EngineSettings::default()).await;
     flood(&world, 0, 1_000).await;
     world.provider.put("new", sqlite("new"));
@@ -82,7 +82,7 @@ async fn an_operator_s_refresh_finds_a_new_tenant_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_list_only_so_many_are_looked_for_and_the_others_are_not_called_unknown() {
+async fn without_a_list_the_look_ups_of_new_tenants_are_bounded() {
     let world = World::new(Scripted::with(["cold".to_owned()]), EngineSettings::default()).await;
     world.provider.set_list_down(true);
     let (unknown, unavailable) = flood(&world, 0, 10_000).await;

@@ -63,11 +63,11 @@ async fn its_connection_is_free_soon(database: Database<'_>) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_abandoned_after_a_rotation_is_ended_soon_on_postgresql() -> Result<()> {
+async fn an_abandoned_session_is_ended_soon_on_postgresql() -> Result<()> {
     its_connection_is_free_soon(Database::shared_postgresql().await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_abandoned_after_a_rotation_is_ended_soon_on_mariadb() -> Result<()> {
+async fn an_abandoned_session_is_ended_soon_on_mariadb() -> Result<()> {
     its_connection_is_free_soon(Database::shared_mariadb().await).await
 }

@@ -91,12 +91,12 @@ async fn every_request_is_answered_below_the_ceiling(database: Database<'_>) -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgresql_never_counts_more_sessions_than_allowed_and_every_request_is_answered() -> Result<()> {
+async fn postgresql_counts_no_more_sessions_than_allowed() -> Result<()> {
     every_request_is_answered_below_the_ceiling(Database::shared_postgresql().await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_never_counts_more_sessions_than_allowed_and_every_request_is_answered() -> Result<()> {
+async fn mariadb_counts_no_more_sessions_than_allowed() -> Result<()> {
     let server = MariadbServer::start().await?;
     every_request_is_answered_below_the_ceiling(Database::Mariadb(&server)).await
 }
@@ -168,12 +168,12 @@ async fn abandoned_statements_count(database: Database<'_>) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgresql_has_no_more_sessions_than_allowed_while_clients_go_away() -> Result<()> {
+async fn postgresql_keeps_its_bound_while_clients_go_away() -> Result<()> {
     abandoned_statements_count(Database::shared_postgresql().await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mariadb_has_no_more_sessions_than_allowed_while_clients_go_away() -> Result<()> {
+async fn mariadb_keeps_its_bound_while_clients_go_away() -> Result<()> {
     let server = MariadbServer::start().await?;
     abandoned_statements_count(Database::Mariadb(&server)).await
 }

@@ -67,7 +67,7 @@ async fn ten_thousand_requests_for_unknown_tenants_make_a_few_fetches() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_is_fetched_once_in_its_time_and_nearly_every_read_is_a_hit() -> Result<()> {
+async fn a_secret_is_fetched_once_per_ttl() -> Result<()> {
     let (postgres, secrets) = (PostgresServer::shared().await, Secrets::start().await?);
     let tenant = postgres.create_tenant("hits").await?;
     let known = names(20);

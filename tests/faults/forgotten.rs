@@ -62,11 +62,11 @@ async fn one_request_waits_and_the_next_does_not(database: Database<'_>) -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_request_finds_out_that_nine_connections_are_lost_on_postgresql() -> Result<()> {
+async fn one_request_notices_nine_lost_connections_on_postgresql() -> Result<()> {
     one_request_waits_and_the_next_does_not(Database::shared_postgresql().await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_request_finds_out_that_nine_connections_are_lost_on_mariadb() -> Result<()> {
+async fn one_request_notices_nine_lost_connections_on_mariadb() -> Result<()> {
     one_request_waits_and_the_next_does_not(Database::shared_mariadb().await).await
 }

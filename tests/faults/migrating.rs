@@ -79,7 +79,7 @@ async fn a_slow_migration_runs_once(database: Database<'_>) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_migration_runs_once_and_requests_are_told_on_postgresql() -> Result<()> {
+async fn a_slow_migration_runs_once_on_postgresql() -> Result<()> {
     a_slow_migration_runs_once(Database::shared_postgresql().await).await
 }
 

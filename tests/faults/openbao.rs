@@ -103,7 +103,7 @@ impl Bao {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_of_five_seconds_serve_fifty_clients_for_a_minute_and_none_is_left() -> Result<()> {
+async fn users_of_five_seconds_serve_clients_and_none_is_left() -> Result<()> {
     let postgres = PostgresServer::shared().await;
     let bao = Bao::start(postgres, "brief", "5s", "20s").await?;
     let settings = bao.settings(postgres, bao.bao.port()).await?;

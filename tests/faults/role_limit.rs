@@ -44,7 +44,7 @@ async fn no_request_fails(database: Database<'_>) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_fails_at_the_connection_limit_of_a_postgresql_role() -> Result<()> {
+async fn no_request_fails_at_a_postgresql_role_s_connection_limit() -> Result<()> {
     no_request_fails(Database::shared_postgresql().await).await
 }
 

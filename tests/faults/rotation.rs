@@ -42,7 +42,7 @@ fn assert_none_failed(tally: &Tally) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_password_of_the_one_user_changes_and_its_sessions_are_ended() -> Result<()> {
+async fn one_user_s_password_changes_and_its_sessions_end() -> Result<()> {
     let (postgres, secrets) = (PostgresServer::shared().await, Secrets::start().await?);
     let mut tenant = postgres.create_tenant("single").await?;
     secrets.put("t0", &postgres.secret(&tenant)).await?;
@@ -71,7 +71,7 @@ async fn the_password_of_the_one_user_changes_and_its_sessions_are_ended() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_users_take_turns_and_no_connection_of_the_old_one_remains() -> Result<()> {
+async fn two_users_alternate_and_no_old_connection_remains() -> Result<()> {
     let (postgres, secrets) = (PostgresServer::shared().await, Secrets::start().await?);
     let first = postgres.create_tenant("turns").await?;
     let second = TenantDb {
@@ -155,7 +155,7 @@ async fn the_database_moves_to_another_host() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_that_stays_wrong_is_told_soon_and_mended_by_the_next_secret() -> Result<()> {
+async fn a_wrong_password_is_reported_soon_and_mended_by_a_new_secret() -> Result<()> {
     let (postgres, secrets) = (PostgresServer::shared().await, Secrets::start().await?);
     let tenant = postgres.create_tenant("wrong").await?;
     let mut secret = postgres.secret(&tenant);

@@ -76,11 +76,11 @@ async fn one_request_at_a_time_waits(database: Database<'_>) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_request_at_a_time_waits_for_a_host_that_drops_packets_on_postgresql() -> Result<()> {
+async fn one_request_waits_for_a_silent_host_on_postgresql() -> Result<()> {
     one_request_at_a_time_waits(Database::shared_postgresql().await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_request_at_a_time_waits_for_a_host_that_drops_packets_on_mariadb() -> Result<()> {
+async fn one_request_waits_for_a_silent_host_on_mariadb() -> Result<()> {
     one_request_at_a_time_waits(Database::shared_mariadb().await).await
 }

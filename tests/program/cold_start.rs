@@ -23,7 +23,7 @@ fn assert_one_of_each(cache: &Value) {
 }
 
 #[tokio::test]
-async fn a_hundred_first_requests_of_a_tenant_fetch_one_secret_and_open_one_pool() {
+async fn a_hundred_first_requests_fetch_one_secret() {
     for database in Database::ALL {
         let (_server, client) = database.serve(&["cold", "other"]).await;
         all_at_once(&client.tenant("cold")).await;
@@ -41,7 +41,7 @@ async fn a_hundred_first_requests_ask_a_slow_provider_once() {
 }
 
 #[tokio::test]
-async fn a_hundred_first_requests_of_an_unknown_tenant_ask_the_provider_once() {
+async fn a_hundred_requests_for_an_unknown_tenant_fetch_once() {
     let counted = Counted::start("cold_unknown", "{ type: header }").await;
     let client = counted.client.tenant("nobody");
     for answer in join_all((0..AT_ONCE).map(|_| client.get("/api/v1/tenant/info"))).await {

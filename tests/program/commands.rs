@@ -94,7 +94,7 @@ async fn check_warns_about_what_is_allowed_and_unsafe() {
 }
 
 #[tokio::test]
-async fn check_connect_reaches_every_tenant_and_fails_when_one_cannot_be_reached() {
+async fn check_connect_fails_if_a_tenant_cannot_be_reached() {
     let postgres = PostgresServer::shared().await;
     let up = postgres.secret(&postgres.create_tenant("up").await.unwrap());
     let mut refused = up.clone();
@@ -187,7 +187,7 @@ async fn openapi_prints_the_document_that_is_served() {
 }
 
 #[tokio::test]
-async fn schema_prints_what_accepts_the_shipped_file_and_refuses_a_typo() {
+async fn the_schema_accepts_the_shipped_file_and_refuses_a_typo() {
     let printed = program().run(["schema"]).await.unwrap();
     assert_eq!((printed.code, printed.stderr.as_str()), (0, ""));
     let schema = json_of(&printed.stdout);

@@ -146,7 +146,7 @@ async fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[tokio::test]
-async fn a_file_that_the_configuration_names_and_nobody_has_is_told_with_its_key() {
+async fn a_missing_file_of_the_configuration_is_reported_by_its_key() {
     let told = fault("tenancy:\n  provider: { type: file, path: secrets.yaml }\n").await;
     assert!(told.starts_with("2:33: tenancy.provider.path: "), "{told}");
     let told = fault("tenancy:\n  provider: { type: directory, path: secrets }\n").await;
@@ -247,7 +247,7 @@ async fn a_fault_in_the_environment_names_the_variable() {
 }
 
 #[tokio::test]
-async fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+async fn the_environment_overrides_the_file_and_it_the_defaults() {
     let config = format!("{LEAST}  resolver: {{ type: header, name: X-Company }}\n");
     let description = |stdout: String| {
         let document: serde_json::Value = serde_json::from_str(&stdout).unwrap();

@@ -130,7 +130,7 @@ async fn clients_that_send_no_body_hold_no_request_of_their_tenant() {
 }
 
 #[tokio::test]
-async fn slow_heads_and_a_limit_of_connections_hold_up_nobody_for_long() {
+async fn slow_heads_do_not_block_other_clients_for_long() {
     let server = start("limits: { connections: 4, head_timeout: 2s }").await;
     let slow = join_all((0..4).map(async |n| {
         let mut stream = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();

@@ -141,7 +141,7 @@ fn number(line: &str, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_handler_s_lines_have_its_ids_and_the_request_s_line_its_fields() {
+async fn a_handler_s_log_lines_have_its_ids_and_fields() {
     let server = server("text").await;
     let answer = get(&server, "/api/v1/tenant/logged", "id-1").await;
     assert_eq!(answer.text().await.unwrap(), "id-1");

@@ -154,7 +154,7 @@ impl Model {
 }
 
 #[tokio::test]
-async fn ten_thousand_interleaved_requests_of_twenty_tenants_get_their_own_answers() {
+async fn ten_thousand_mixed_requests_get_their_own_answers() {
     let mut secrets = Map::new();
     for n in 0..TENANTS {
         let tenant = format!("tenant{n}");

@@ -92,7 +92,7 @@ async fn applied(tenant: &TenantDb) -> String {
 }
 
 #[tokio::test]
-async fn migrate_does_each_tenant_once_and_one_that_fails_stops_no_other() {
+async fn migrate_runs_once_per_tenant_and_survives_a_failure() {
     let postgres = PostgresServer::shared().await;
     let tenant = postgres.create_tenant("migrated").await.unwrap();
     let mut down = postgres.secret(&tenant);
@@ -278,7 +278,7 @@ async fn migrations_of_ones_own_are_applied_on_the_first_connection() {
 }
 
 #[tokio::test]
-async fn a_tenant_whose_migration_fails_is_unavailable_and_its_sql_is_told_to_nobody() {
+async fn a_failed_migration_makes_its_tenant_unavailable() {
     let project = Project::new(json!({"acme": sqlite("acme")}));
     project
         .write("sqlite/0001_broken.sql", "INSERT INTO nowhere VALUES ('canary-sql');")
@@ -293,7 +293,7 @@ async fn a_tenant_whose_migration_fails_is_unavailable_and_its_sql_is_told_to_no
 }
 
 #[tokio::test]
-async fn servers_that_start_at_once_on_one_database_apply_each_migration_once() {
+async fn servers_that_start_at_once_apply_each_migration_once() {
     let postgres = PostgresServer::shared().await;
     let tenant = postgres.create_tenant("raced").await.unwrap();
     let config = config(&json!({"acme": postgres.secret(&tenant)}))

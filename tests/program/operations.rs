@@ -69,7 +69,7 @@ async fn started() -> (tenantry_test_support::TenantryProcess, Client, Vec<Opera
 }
 
 #[tokio::test]
-async fn every_operation_is_a_tenants_or_an_operators_or_on_the_list_of_those_for_anyone() {
+async fn every_operation_belongs_to_tenants_operators_or_the_list() {
     let (_server, client, operations) = started().await;
     let mut for_anyone = BTreeSet::new();
     for operation in &operations {
@@ -174,7 +174,7 @@ async fn every_operation_of_operators_needs_the_operators_token() {
 }
 
 #[tokio::test]
-async fn every_operation_answers_what_its_document_says_and_nothing_else() {
+async fn every_operation_gives_only_documented_answers() {
     let (_server, client, operations) = started().await;
     let document = client.get("/openapi.json").await.expect(200).json();
     let documented: BTreeSet<String> = document["paths"]

@@ -31,7 +31,7 @@ fn one_tenant() -> String {
 }
 
 #[tokio::test]
-async fn with_a_listener_of_their_own_operators_routes_are_nowhere_else() {
+async fn operators_routes_are_only_on_their_own_listener() {
     let config = format!("{}admin: {{ token: {TOKEN} }}\n", one_tenant());
     let server = program().config(config).admin_listener().start().await.unwrap();
     let (main, operators) = (Client::of(&server), Client::at(server.admin_url()));
@@ -105,7 +105,7 @@ fn own_address() -> IpAddr {
 }
 
 #[tokio::test]
-async fn without_a_token_the_machine_itself_is_the_operator_and_nobody_else() {
+async fn without_a_token_only_local_requests_are_an_operator_s() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.yaml");
     let config = format!(

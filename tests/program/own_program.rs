@@ -95,7 +95,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> 
 }
 
 #[tokio::test]
-async fn work_in_the_background_has_the_tenants_and_is_told_of_the_end() {
+async fn background_work_has_the_tenants_and_notices_the_end() {
     let folder = Folder::with(&TENANCY.replace("NAME", "background"));
     let (answered, stopped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let app = {
@@ -242,7 +242,7 @@ fn greeter() -> App {
 }
 
 #[tokio::test]
-async fn name_section_metric_middleware_and_migrations_are_the_program_s_own() {
+async fn a_program_has_its_own_name_section_metric_and_migrations() {
     let folder = Folder::with(&format!(
         "{}manners: {{ greeting: hello }}\nmigrations: {{ on_connect: true }}\n",
         TENANCY.replace("NAME", "greeter")
@@ -287,7 +287,7 @@ async fn name_section_metric_middleware_and_migrations_are_the_program_s_own() {
 }
 
 #[tokio::test]
-async fn a_fault_of_an_own_section_names_its_place_and_never_the_value() {
+async fn a_fault_of_an_added_section_names_its_place() {
     let faults = |config: String| async move {
         let folder = Folder::with(&format!("{}{config}", TENANCY.replace("NAME", "faults")));
         match greeter().start(&folder.file).await {

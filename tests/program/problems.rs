@@ -87,7 +87,7 @@ async fn head_is_answered_as_get_is_without_the_body() {
 }
 
 #[tokio::test]
-async fn a_body_of_another_type_or_too_long_a_body_is_refused_and_not_written() {
+async fn a_body_of_a_wrong_type_or_length_is_not_written() {
     let (server, client) = serve(&format!("{}server: {{ body_limit: 2kB }}\n", one_tenant())).await;
     let client = client.tenant("acme");
     let body = user("Ann", "ann@x.example").to_string();
@@ -297,7 +297,7 @@ impl Trouble {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_in_a_handler_is_a_problem_that_says_nothing_of_the_inside() {
+async fn a_handler_s_error_is_a_problem_without_internals() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.yaml");
     let config = format!(

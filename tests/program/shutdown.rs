@@ -249,7 +249,7 @@ async fn a_server_does_not_wait_longer_than_its_grace() {
 }
 
 #[tokio::test]
-async fn an_interrupt_stops_a_server_as_well_and_an_idle_one_stops_soon() {
+async fn an_interrupt_stops_a_server_and_an_idle_one_soon() {
     let secrets = json!({"acme": {"type": "sqlite", "path": "acme.db"}});
     for signal in ["INT", "TERM"] {
         let config = format!("{}server: {{ shutdown_grace: 1s }}\n", config(&secrets));

@@ -221,49 +221,49 @@ async fn shows_and_reaches(resolver: &str, ways: usize) {
 }
 
 #[tokio::test]
-async fn a_client_reaches_its_tenant_by_the_header_that_the_document_shows() {
+async fn a_client_reaches_its_tenant_by_the_documented_header() {
     shows_and_reaches("header", 1).await;
 }
 
 #[tokio::test]
-async fn a_client_reaches_its_tenant_by_the_query_parameter_that_the_document_shows() {
+async fn a_client_reaches_its_tenant_by_the_query_parameter() {
     shows_and_reaches("query", 1).await;
 }
 
 #[tokio::test]
-async fn a_client_reaches_its_tenant_by_the_cookie_that_the_document_shows() {
+async fn a_client_reaches_its_tenant_by_the_documented_cookie() {
     shows_and_reaches("cookie", 1).await;
 }
 
 #[tokio::test]
-async fn a_client_reaches_its_tenant_by_the_token_that_the_document_shows() {
+async fn a_client_reaches_its_tenant_by_the_documented_token() {
     shows_and_reaches("jwt", 1).await;
 }
 
 #[tokio::test]
-async fn a_client_reaches_its_tenant_by_the_path_that_the_document_shows() {
+async fn a_client_reaches_its_tenant_by_the_documented_path() {
     shows_and_reaches("path", 1).await;
 }
 
 #[tokio::test]
-async fn a_client_reaches_its_tenant_by_the_subdomain_that_the_document_shows() {
+async fn a_client_reaches_its_tenant_by_the_documented_subdomain() {
     shows_and_reaches("subdomain", 1).await;
 }
 
 #[tokio::test]
-async fn a_client_reaches_its_tenant_by_the_host_that_the_document_shows() {
+async fn a_client_reaches_its_tenant_by_the_documented_host() {
     shows_and_reaches("host", 1).await;
 }
 
 /// Two schemes on the plain server; on each of the two servers that name the tenant, both schemes
 /// and none.
 #[tokio::test]
-async fn a_client_reaches_its_tenant_in_every_way_that_the_document_shows_for_a_chain() {
+async fn a_client_reaches_its_tenant_by_a_chain() {
     shows_and_reaches("chain", 2 + 3 + 3).await;
 }
 
 #[tokio::test]
-async fn a_client_reaches_the_one_tenant_that_there_is_with_nothing_in_the_document() {
+async fn a_client_reaches_the_static_tenant() {
     let data = tempfile::tempdir().unwrap();
     let under = |tenant: Tenant| {
         let mapping = configuration("static").replace(TENANT1.id, tenant.id);

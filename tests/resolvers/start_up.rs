@@ -102,7 +102,7 @@ async fn served_segments() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_prefix_that_would_hide_the_server_s_own_routes_stops_the_start() {
+async fn a_prefix_that_hides_the_server_s_routes_stops_the_start() {
     let segments = served_segments().await;
     assert!(segments.len() >= 7, "{segments:?}");
     for segment in &segments {

@@ -273,7 +273,7 @@ async fn a_good_token_of_every_algorithm_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_key_that_nobody_published_is_refused_and_known_ones_outlive_their_host() {
+async fn an_unpublished_key_is_refused_and_known_ones_stay_usable() {
     let issuer = KeyServer::start().await;
     let server = start(&issuer.mapping()).await;
     let good = sign(Algorithm::RS256, Some("rsa"), &rsa(RSA), &claims(json!("tenant1")));

@@ -135,7 +135,7 @@ async fn names_that_are_not_there_have_their_codes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_role_may_not_do_is_401_without_a_token_and_403_with_one() {
+async fn a_forbidden_request_is_401_without_a_token_else_403() {
     let shop = Shop::open().await;
     let body = json!({"name": "x"});
     for method in [Method::POST, Method::PATCH, Method::DELETE, Method::PUT] {

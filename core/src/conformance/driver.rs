@@ -1,4 +1,4 @@
-//! What every driver must do.
+//! The suite of cases that every driver must pass.
 
 mod statements;
 mod tables;
@@ -24,7 +24,7 @@ use crate::{
     SecretValue,
 };
 
-/// What the passwords of a fixture hold, and no error may repeat.
+/// A part of every fixture's passwords that no error may repeat.
 pub const CANARY: &str = "canary";
 
 /// The statement time-out that the driver under test is built with.
@@ -67,9 +67,9 @@ pub trait DriverFixture: Send + Sync {
 /// A case that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// What it is about, such as `transactions`.
+    /// The group of the case, such as `transactions`.
     pub group: &'static str,
-    /// What holds.
+    /// The promise that the case checks.
     pub name: String,
     /// Whether there was anything to check on this kind of database.
     pub applies: bool,
@@ -114,7 +114,7 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             a_wrong_password_is_an_authentication_error,
             a_server_that_does_not_answer_is_unreachable,
             encryption_that_cannot_be_had_is_a_tls_error,
-            a_missing_database_is_told_from_a_missing_server,
+            a_missing_database_is_not_a_missing_server,
             a_secret_without_a_field_is_refused_by_its_name,
             a_transaction_pooler_is_used_or_refused_by_its_name,
             a_connect_that_is_dropped_leaves_nothing_behind,
@@ -151,13 +151,13 @@ pub async fn run(driver: Arc<dyn DatabaseDriver>, fixture: &dyn DriverFixture) -
             a_nested_roll_back_undoes_its_own_part_only,
             an_outer_roll_back_undoes_what_an_inner_commit_kept,
             others_see_nothing_before_the_commit,
-            a_commit_after_a_deadlock_keeps_all_or_tells,
-            a_commit_after_an_error_either_keeps_all_or_tells,
+            a_commit_after_a_deadlock_keeps_all_or_fails,
+            a_commit_after_an_error_keeps_all_or_fails,
             a_dropped_transaction_keeps_nothing,
             a_read_only_transaction_refuses_writes,
             an_isolation_level_is_taken,
             a_commit_without_a_transaction_is_an_error,
-            the_loser_of_a_deadlock_is_told_and_keeps_nothing,
+            the_loser_of_a_deadlock_gets_an_error_and_keeps_nothing,
         }
     }
     assert!(

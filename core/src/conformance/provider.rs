@@ -1,4 +1,4 @@
-//! What every provider must do.
+//! The suite of cases that every provider must pass.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{Lease, ProviderError, SecretDocument, SecretProvider, TenantId};
 /// The longest time until a change is seen, or an outage reported.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What every secret of this suite holds, and no error may repeat.
+/// A part of every secret of this suite that no error may repeat.
 pub const CANARY: &str = "canary-6f1c2a9e";
 
 /// A provider and its store of secrets, which the suite changes without using the provider. It
@@ -58,7 +58,7 @@ pub trait ProviderFixture: Send + Sync {
 /// How the place of secrets misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misbehaviour {
-    /// It answers that it is asked too often, and to come again in seven seconds.
+    /// The store answers "too many requests", with a retry after seven seconds.
     Throttles,
     /// Each answer is cut in the middle. It would hold [`CANARY`].
     CutsAnswers,

@@ -1,4 +1,4 @@
-//! What every resolver must do.
+//! The suite of cases that every resolver must pass.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 /// How long a resolver may take for one request before the suite calls it stuck.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What no rule for tenant ids allows.
+/// Texts that no rule for tenant ids allows.
 const NEVER_IDS: &[&[u8]] = &[
     b"",
     b".",
@@ -38,10 +38,10 @@ const NEVER_IDS: &[&[u8]] = &[
     &[b'a'; 5000],
 ];
 
-/// What the default rule does not allow.
+/// Texts that the default rule does not allow.
 const NOT_BY_DEFAULT: &[&[u8]] = &[b"-a", b"a-", b"_a", b"a_", b"a,b", b"a:b", b"a=b", b"a@b", &[b'a'; 64]];
 
-/// What the default rule allows.
+/// Ids that the default rule allows.
 const IDS: &[&str] = &["tenant1", "a", "7", "a-b_c", "x--y", "0-0"];
 
 type Naming = Box<dyn Fn(&[u8]) -> Option<Request<()>>>;

@@ -49,7 +49,7 @@ fn hold(leases: &Arc<Leases>, seconds: u64) -> HeldLease {
 }
 
 #[test]
-fn a_lease_is_extended_at_four_fifths_and_two_seconds_before_its_end() {
+fn a_lease_is_renewed_at_four_fifths_of_its_time() {
     for (lasts, expected) in [(3_600, 2_880.0), (20, 16.0), (10, 8.0), (5, 3.0), (3, 1.5), (0, 0.0)] {
         let after = renew_after(SECOND * lasts);
         assert!((after.as_secs_f64() - expected).abs() < 1e-6, "{lasts}: {after:?}");
@@ -68,7 +68,7 @@ async fn a_lease_near_its_maximum_is_not_worth_extending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_outage_is_an_error_and_the_second_asks_for_another_secret() {
+async fn a_second_failed_renewal_asks_for_another_secret() {
     let provider = Arc::new(Scripted::default());
     *provider.renewals.lock() = vec![
         Err(down()),

@@ -205,7 +205,7 @@ async fn a_failure_beside_an_idle_connection_fires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_opening_that_fails_a_request_beside_another_connection_fires() {
+async fn a_failed_request_beside_a_usable_connection_is_found() {
     let world = world();
     let mut connection = connect(&world, 0).await;
     let busy = unit(&world);

@@ -313,7 +313,7 @@ async fn asks_for_the_password_itself(listener: tokio::net::TcpListener) -> Vec<
 }
 
 #[tokio::test]
-async fn a_password_is_not_sent_without_tls_where_the_server_asks_for_it_itself() {
+async fn a_password_is_not_sent_in_clear_text_without_tls() {
     for mode in ["disable", "prefer"] {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -437,7 +437,7 @@ async fn waits_too_long_for_a_lock(server: &MariadbServer, nested: bool, goes_on
 }
 
 #[tokio::test]
-async fn after_a_lock_time_out_the_transaction_is_what_the_server_made_of_it() {
+async fn a_lock_time_out_leaves_the_server_s_transaction_state() {
     let server = MariadbServer::shared().await;
     let rolls_back = MariadbServer::start_with_settings(&["--innodb-rollback-on-timeout=ON"]);
     let rolls_back = rolls_back.await.unwrap();

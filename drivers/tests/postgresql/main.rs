@@ -361,7 +361,7 @@ async fn a_full_server_and_one_that_starts_are_told() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_ended_before_it_can_be_used_is_told_and_not_given_out() {
+async fn a_session_that_ends_at_once_is_an_error() {
     let server = PostgresServer::shared().await;
     let tenant = server.create_tenant("ended").await.unwrap();
     let mut secret = server.secret(&tenant);
@@ -435,7 +435,7 @@ async fn of_an_answer_of_300_megabytes_no_more_is_read_than_fits() {
 
 /// PostgreSQL 18 has a code of its own for a foreign key that restricts, which sqlx does not know.
 #[tokio::test]
-async fn a_restricting_foreign_key_is_a_violation_also_through_sea_orm() {
+async fn a_restricting_foreign_key_is_a_violation_in_sea_orm_too() {
     let server = PostgresServer::shared().await;
     let tenant = server.create_tenant("restrict").await.unwrap();
     let mut connection = connect(server.secret(&tenant)).await.unwrap();

@@ -25,7 +25,7 @@ async fn start(overdue: Schedule) -> (TestApp, TestClient, TestClient) {
 }
 
 #[tokio::test]
-async fn a_tenant_makes_exports_and_pays_invoices_that_others_do_not_see() {
+async fn a_tenant_s_invoices_are_its_own() {
     let (server, acme, globex) = start(Schedule::daily(2, 30)).await;
     acme.post("/api/v1/customers", &json!({"name": "Jo"})).await.expect(201);
     let taken = acme.post("/api/v1/customers", &json!({"name": "Jo"})).await.expect(409);

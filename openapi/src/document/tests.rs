@@ -215,7 +215,7 @@ fn a_header_a_query_a_cookie_and_a_token_are_exactly_one_scheme() {
 }
 
 #[test]
-fn a_token_s_operations_say_401_and_never_that_the_tenant_is_missing() {
+fn operations_with_a_token_document_401() {
     let document = document(bearer());
     let responses = &list_users(&document)["responses"];
     assert!(responses.get("401").is_some());
@@ -225,7 +225,7 @@ fn a_token_s_operations_say_401_and_never_that_the_tenant_is_missing() {
 }
 
 #[test]
-fn a_tenant_in_the_path_is_a_path_parameter_of_tenants_operations_alone() {
+fn only_tenants_operations_have_the_path_parameter() {
     let document = document(path());
     for (method, path, operation) in operations(&document) {
         assert_eq!(
@@ -247,7 +247,7 @@ fn a_tenant_in_the_path_is_a_path_parameter_of_tenants_operations_alone() {
 }
 
 #[test]
-fn a_tenant_in_the_host_name_is_a_server_and_operators_have_another() {
+fn a_tenant_in_the_host_name_is_a_server() {
     let by_subdomain = document(subdomain());
     let server = &by_subdomain["servers"][0];
     assert_eq!(server["url"], "{scheme}://{tenant}.example.com{port}");
@@ -387,7 +387,7 @@ fn every_object_has_a_name_that_generated_clients_can_take() {
 }
 
 #[test]
-fn an_input_that_takes_no_other_members_says_so_and_an_answer_says_that_it_may_grow() {
+fn inputs_forbid_other_members_and_answers_allow_them() {
     let document = document(header());
     let input = &document["components"]["schemas"]["UserInput"];
     assert_eq!(input["additionalProperties"], false);

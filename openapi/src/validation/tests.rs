@@ -139,7 +139,7 @@ async fn every_fault_of_a_request_is_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_missing_parameter_and_a_body_that_is_no_json_are_named_together() {
+async fn a_missing_parameter_and_a_bad_body_are_named_together() {
     let client = client();
     let request = client
         .post("/shops/7/orders")

@@ -338,7 +338,7 @@ impl ProvideCredentials for NoCredentials {
 }
 
 #[tokio::test]
-async fn missing_credentials_are_denied_and_an_outage_of_theirs_is_none() {
+async fn missing_credentials_are_denied_and_an_outage_is_not() {
     type Fail = fn() -> CredentialsError;
     let cases: [(Fail, &str); 5] = [
         (|| CredentialsError::not_loaded("none in the chain"), "denied"),

@@ -48,7 +48,7 @@ async fn they_are_fetched_once_and_at_the_first_use() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_first_fetch_did_not_bring_is_not_searched_again_at_once() {
+async fn an_unknown_key_is_not_searched_again_at_once() {
     let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
     let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
     refuses(&resolver, &token(Some("b"), Algorithm::ES256), "unknown key").await;
@@ -65,7 +65,7 @@ async fn one_first_fetch_serves_all_who_wait_for_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_new_is_found_at_once_and_one_that_is_gone_is_not() {
+async fn a_new_key_is_found_at_once_and_a_withdrawn_one_is_not() {
     let server = KeyServer::start(vec![key("a", Algorithm::ES256)]).await;
     let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
     finds(&resolver, &token(Some("a"), Algorithm::ES256)).await;
@@ -145,7 +145,7 @@ async fn an_answer_that_is_no_key_set_changes_nothing() {
 }
 
 #[tokio::test]
-async fn without_any_key_the_tenant_cannot_be_determined_until_the_host_is_back() {
+async fn the_tenant_is_undetermined_until_the_key_host_is_back() {
     let server = KeyServer::start(vec![]).await;
     let resolver = build(json!({"jwks_url": server.url})).await.unwrap();
     let token = token(Some("a"), Algorithm::ES256);

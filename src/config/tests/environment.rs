@@ -3,7 +3,7 @@ use serde_json::json;
 use super::{super::*, *};
 
 #[test]
-fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+fn the_environment_overrides_the_file_and_it_the_defaults() {
     let yaml = format!("app: {{ name: file, environment: file }}\n{LEAST}");
     let loaded = load_text(&yaml, [("TENANTRY__APP__NAME", "environment")])
         .unwrap()
@@ -73,7 +73,7 @@ fn a_whole_mapping_and_a_key_of_it_can_both_be_set() {
 }
 
 #[test]
-fn another_type_from_the_environment_drops_the_former_plugins_keys() {
+fn another_type_drops_the_former_plugin_s_keys() {
     let environment = [
         ("TENANTRY__TENANCY__RESOLVER__TYPE", "static"),
         ("TENANTRY__TENANCY__RESOLVER__TENANT", "tenant1"),
@@ -160,7 +160,7 @@ fn aws_variables_reach_the_aws_provider() {
 }
 
 #[test]
-fn references_in_values_are_replaced_and_read_as_their_key_expects() {
+fn references_are_replaced_and_typed_by_their_key() {
     let yaml = "app: { name: \"${NAME}-$${NAME}\" }\n\
                 docs: { enabled: \"${DOCS:-false}\" }\n\
                 tenancy:\n  \
@@ -182,7 +182,7 @@ fn values_from_the_environment_hold_no_references() {
 }
 
 #[test]
-fn a_missing_variable_of_a_value_that_is_overridden_does_not_matter() {
+fn a_missing_variable_of_an_overridden_value_is_ignored() {
     let yaml = format!("app: {{ name: \"${{NONE}}\" }}\n{LEAST}");
     let loaded = load_text(&yaml, [("TENANTRY__APP__NAME", "a")]).unwrap().config;
     assert_eq!(loaded.app.name, "a");
@@ -190,7 +190,7 @@ fn a_missing_variable_of_a_value_that_is_overridden_does_not_matter() {
 
 #[test]
 #[cfg(unix)]
-fn a_variable_that_is_not_utf_8_is_told_and_not_taken_for_missing() {
+fn a_variable_that_is_not_utf_8_is_reported() {
     use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 
     let value = OsString::from_vec(b"canary\xff".to_vec());

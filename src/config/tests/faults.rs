@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn every_fault_is_told_at_once_with_its_place_and_the_nearest_name() {
+fn every_fault_is_reported_with_place_and_nearest_name() {
     let yaml = "\
 server:
   listne: canary
@@ -205,7 +205,7 @@ fn a_missing_variable_is_named_at_the_place_that_needs_it() {
 }
 
 #[test]
-fn a_variable_with_a_wrong_value_is_told_at_the_place_that_uses_it() {
+fn a_wrong_variable_is_reported_at_the_place_that_uses_it() {
     let yaml = format!("docs: {{ enabled: \"${{DOCS}}\" }}\n{LEAST}");
     assert_eq!(
         faults_of(&yaml, [("DOCS", CANARY)]),

@@ -37,7 +37,7 @@ fn the_shipped_file_says_the_defaults() {
 }
 
 #[test]
-fn the_command_line_goes_over_the_variable_and_the_variable_over_the_working_directory() {
+fn the_command_line_overrides_the_variable_and_the_folder() {
     let folder = TempDir::new().unwrap();
     for name in ["config.yaml", "variable.yaml", "option.yaml"] {
         fs::write(folder.path().join(name), format!("app: {{ name: {name} }}\n{LEAST}")).unwrap();

@@ -42,7 +42,7 @@ fn a_checksum_is_of_the_text_whatever_ends_its_lines() {
 }
 
 #[test]
-fn the_tenant_s_name_stands_in_sample_rows_only_and_breaks_out_of_no_text() {
+fn the_tenant_s_name_is_escaped_in_sample_rows() {
     let tenant: TenantId = "a_b-1".parse().unwrap();
     let sql = "INSERT '{{tenant}}'";
     assert_eq!(

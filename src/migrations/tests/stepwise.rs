@@ -254,7 +254,7 @@ async fn a_run_behind_a_pooler_goes_on_behind_the_last_statement() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_at_once_run_a_file_outside_a_transaction_once_on_sqlite() {
+async fn instances_run_a_file_outside_a_transaction_once_on_sqlite() {
     let files = tempfile::tempdir().unwrap();
     let target = Target::sqlite(files.path()).await;
     let sql = format!("{HEAD}CREATE TABLE t (i int); INSERT INTO t VALUES (1); VACUUM; INSERT INTO t VALUES (2);");

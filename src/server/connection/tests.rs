@@ -184,7 +184,7 @@ async fn a_refused_upgrade_is_closed_like_any_other_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_fails_after_a_refused_upgrade_is_closed_at_once() {
+async fn a_failed_connection_after_a_refused_upgrade_is_closed() {
     let mut served = Served::small();
     served
         .send(&GET.replace(

@@ -49,7 +49,7 @@ async fn two_tenants_cannot_share_a_file() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_moves_to_another_s_file_is_refused_and_one_of_its_own_is_served() {
+async fn a_tenant_may_move_to_its_own_file_and_not_to_another_s() {
     let secret = |file: &str| format!(r#"{{"type": "sqlite", "path": "{file}"}}"#);
     let server = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
         .config("tenancy: { provider: { type: directory, path: tenants } }\nmigrations: { on_connect: true, sample_data: true }\n")

@@ -35,7 +35,7 @@ fn token(tenant: &str, audience: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_pods_serve_no_request_without_a_token_and_no_documentation() {
+async fn the_pods_demand_a_token_and_serve_no_documentation() {
     let server = pod(CONFIG.to_owned()).start().await.unwrap();
     let answer = ask(&server, INFO, &[ACME]).await;
     answer.is_refused(401, "unauthenticated");

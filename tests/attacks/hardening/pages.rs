@@ -22,7 +22,7 @@ async fn no_document_and_no_page_names_a_customer_s_host() {
 }
 
 #[tokio::test]
-async fn every_answer_forbids_sniffing_and_what_is_a_tenant_s_is_not_cached() {
+async fn every_answer_forbids_sniffing_and_caching() {
     let server = start("server: { body_limit: 1KiB }").await;
     let tag = ask(&server, "GET /openapi.json", &[]).await.header("etag")[0].to_owned();
     let local = "Host: localhost";

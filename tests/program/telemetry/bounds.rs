@@ -60,7 +60,7 @@ async fn ten_thousand_names_leave_the_metrics_bounded() {
 }
 
 #[tokio::test]
-async fn an_operator_changes_the_level_of_the_log_while_the_server_runs() {
+async fn an_operator_changes_the_log_level() {
     const TOKEN: &str = "canary-operator-token";
     let secrets = Database::Sqlite.secrets(&["acme"]).await;
     let config = format!(

@@ -155,7 +155,7 @@ async fn one_request_gives_one_trace_over_http() {
 }
 
 #[tokio::test]
-async fn a_first_request_shows_the_fetch_and_the_opening_of_the_connection() {
+async fn the_trace_of_a_first_request_shows_fetch_and_opening() {
     let secrets = Database::Postgresql.secrets(&["acme"]).await;
     let (_server, client, collector) = serve_collected(&secrets, Protocol::Grpc, 0.0).await;
     let request = client
@@ -183,7 +183,7 @@ async fn a_first_request_shows_the_fetch_and_the_opening_of_the_connection() {
 }
 
 #[tokio::test]
-async fn what_the_caller_does_not_trace_is_not_traced_and_what_nobody_decided_is_sampled() {
+async fn a_callers_decision_not_to_trace_is_kept_and_others_sampled() {
     let secrets = Database::Sqlite.secrets(&["acme"]).await;
     let (server, client, collector) = serve_collected(&secrets, Protocol::Grpc, 1.0).await;
     let acme = client.tenant("acme");

@@ -9,9 +9,9 @@ use crate::{client::send, databases::Database};
 /// The place of each fault, and the beginning of its message.
 type Faults = &'static [(&'static str, &'static str)];
 
-on_every_database!(everything_that_is_wrong_with_a_body_is_told_and_nothing_is_written);
+on_every_database!(every_fault_of_a_body_is_reported_and_nothing_is_written);
 
-async fn everything_that_is_wrong_with_a_body_is_told_and_nothing_is_written(database: Database) {
+async fn every_fault_of_a_body_is_reported_and_nothing_is_written(database: Database) {
     let (_server, client) = database.serve(&["acme"]).await;
     let client = client.tenant("acme");
     let kept = client

@@ -104,7 +104,7 @@ async fn postgres_keeps_tenants_apart_and_its_data_over_a_restart() {
 }
 
 #[tokio::test]
-async fn postgres_with_tls_refuses_plain_connections_and_names_localhost_only() {
+async fn postgres_with_tls_refuses_plain_connections() {
     let server = PostgresServer::start_with_tls().await.unwrap();
     let ca = server.ca_path().unwrap();
     let connect = |host: &str, mode: &str, ca: &Path| {
@@ -144,7 +144,7 @@ async fn postgres_with_tls_refuses_plain_connections_and_names_localhost_only() 
 }
 
 #[tokio::test]
-async fn postgres_with_tls_asks_its_members_for_the_clients_certificate() {
+async fn postgres_with_tls_demands_client_certificates() {
     let server = PostgresServer::start_with_tls().await.unwrap();
     let tenant = server.create_tenant("certified").await.unwrap();
     server

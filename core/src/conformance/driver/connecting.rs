@@ -44,7 +44,7 @@ pub(super) async fn encryption_that_cannot_be_had_is_a_tls_error(suite: &Suite<'
     suite.refuses(secret, DriverErrorKind::Tls).await;
 }
 
-pub(super) async fn a_missing_database_is_told_from_a_missing_server(suite: &Suite<'_>) {
+pub(super) async fn a_missing_database_is_not_a_missing_server(suite: &Suite<'_>) {
     let Some(secret) = suite.fixture.database_missing() else {
         return suite.does_not_apply();
     };

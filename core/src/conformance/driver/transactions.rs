@@ -94,7 +94,7 @@ pub(super) async fn others_see_nothing_before_the_commit(suite: &Suite<'_>) {
     reader.close().await;
 }
 
-pub(super) async fn a_commit_after_an_error_either_keeps_all_or_tells(suite: &Suite<'_>) {
+pub(super) async fn a_commit_after_an_error_keeps_all_or_fails(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
     session.begin().await;
     insert(&mut session, 1300).await;
@@ -115,7 +115,7 @@ pub(super) async fn a_commit_after_an_error_either_keeps_all_or_tells(suite: &Su
     another.close().await;
 }
 
-pub(super) async fn a_commit_after_a_deadlock_keeps_all_or_tells(suite: &Suite<'_>) {
+pub(super) async fn a_commit_after_a_deadlock_keeps_all_or_fails(suite: &Suite<'_>) {
     let (mut one, mut other) = (suite.connect().await, suite.connect().await);
     insert(&mut one, 1800).await;
     insert(&mut one, 1801).await;
@@ -224,7 +224,7 @@ pub(super) async fn a_commit_without_a_transaction_is_an_error(suite: &Suite<'_>
     session.close().await;
 }
 
-pub(super) async fn the_loser_of_a_deadlock_is_told_and_keeps_nothing(suite: &Suite<'_>) {
+pub(super) async fn the_loser_of_a_deadlock_gets_an_error_and_keeps_nothing(suite: &Suite<'_>) {
     let (mut one, mut other) = (suite.connect().await, suite.connect().await);
     insert(&mut one, 1700).await;
     insert(&mut one, 1701).await;

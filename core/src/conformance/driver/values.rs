@@ -1,4 +1,4 @@
-//! What goes in comes out.
+//! Values are read back as they were written.
 
 use sea_orm::{
     ActiveValue::Set,

@@ -186,7 +186,7 @@ fn random_histories_match_the_model() {
 }
 
 #[test]
-fn after_a_refused_login_it_is_read_anew_three_times_in_a_minute() {
+fn a_refused_login_reads_it_three_times_a_minute() {
     let mut slot = SecretSlot::<Secret, ()>::default();
     let start = Instant::now();
     let fetches = (0..600).filter(|tenth| {
