@@ -1,6 +1,8 @@
 //! Builds the provider, drivers, resolver and engine that the configuration names. The server and
 //! all commands use it.
 
+mod warnings;
+
 use std::{borrow::Cow, future::Future, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
@@ -14,7 +16,7 @@ use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, Tenan
 use tenantry_tables::Rest;
 
 use crate::{
-    config::{Fault, Faults, Forwarded, ListenAddress, Loaded, Network, Origin, WarmUp},
+    config::{Fault, Faults, ListenAddress, Loaded, Network, Origin, WarmUp},
     migrations::{Migrations, MigrationsOnConnect},
     rest,
     server::Certificate,
@@ -147,11 +149,8 @@ impl Installation {
         };
         let migrations = Arc::new(migrations);
         let mut warnings = provider.warnings();
-        warnings.extend(
-            require
-                .as_ref()
-                .and_then(|(version, text)| beyond_the_last(&migrations, *version, text)),
-        );
+        let beyond = |(version, text): &(i64, String)| warnings::beyond_the_last(&migrations, *version, text);
+        warnings.extend(require.as_ref().and_then(beyond));
         let settings = &config.migrations;
         let metrics = telemetry.metrics().clone();
         let mut on_connect = MigrationsOnConnect::new(migrations.clone(), settings.on_connect, settings.sample_data)
@@ -243,11 +242,6 @@ impl Installation {
         self.rest.as_ref()
     }
 
-    /// What is wrong with roles of the declared tables that no request can have.
-    pub(crate) fn unreachable_roles(&self) -> Option<String> {
-        rest::unreachable_roles(self.rest.as_deref()?, &self.resolver.location())
-    }
-
     pub(crate) fn document_settings(&self) -> DocumentSettings {
         let config = &self.loaded.config;
         let scheme = if config.server.tls.is_some() { "https" } else { "http" };
@@ -288,45 +282,6 @@ impl Installation {
             tenancy.provider.type_name(),
             drivers.join(", ")
         )
-    }
-
-    /// What is allowed and yet unsafe in this configuration, one sentence each: the server logs
-    /// them as it starts, and `tenantry check` prints them.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let config = &self.loaded.config;
-        let ListenAddress(main) = config.server.listen;
-        let ListenAddress(operator) = config.server.admin_listen.unwrap_or(config.server.listen);
-        let mut warnings = self.resolver.warnings();
-        warnings.extend(self.unreachable_roles());
-        warnings.extend(self.warnings.iter().cloned());
-        if !main.ip().is_loopback() && !self.resolver.authenticates() {
-            warnings.push(format!(
-                "`server.listen` is {main} and the resolver `{}` demands no proof of the tenant: \
-                 each client that reaches this address can read and change the data of every tenant. Put an authenticating \
-                 proxy before it, or use the resolver `chain` with a `jwt` in it and `agreement: all`",
-                config.tenancy.resolver.type_name()
-            ));
-        }
-        match (config.server.trusted_proxies.is_empty(), config.server.forwarded) {
-            (false, Forwarded::None) => warnings.push(
-                "`server.trusted_proxies` is set and `server.forwarded` is `none`: no forwarded host is read. Name the \
-                 header that the proxies write"
-                    .to_owned(),
-            ),
-            (true, Forwarded::XForwarded | Forwarded::Forwarded) => warnings.push(
-                "`server.forwarded` is set and `server.trusted_proxies` is empty: no forwarded host is read".to_owned(),
-            ),
-            _ => {}
-        }
-        let is_local = operator.ip().is_loopback() && config.app.environment == "development";
-        if config.admin.token.is_none() && config.admin.loopback && !is_local {
-            warnings.push(
-                "`admin.token` is not set: every process on this machine is an operator, also a proxy that forwards the \
-                 requests of others without saying so. Set `admin.token`, or `admin.loopback: false`"
-                    .to_owned(),
-            );
-        }
-        warnings
     }
 
     /// Opens the tenants of `tenancy.warm_up` ahead of their first request.
@@ -373,18 +328,6 @@ async fn open_ahead(tenants: &Tenants, ids: Vec<TenantId>) {
     let failed = opened.iter().filter(|opened| opened.is_err()).count();
     let opened = opened.len() - failed;
     tracing::info!(opened, failed, "tenants were opened ahead of their first request");
-}
-
-/// A required version that no file reaches: no tenant is served unless a newer program has migrated it.
-fn beyond_the_last(migrations: &Migrations, required: i64, text: &str) -> Option<String> {
-    let (last, name) = migrations.last();
-    (required > last).then(|| {
-        let last = if name.is_empty() { "there is none".to_owned() } else { format!("the last one is `{name}`") };
-        format!(
-            "`migrations.require` is `{text}`, and no migration has that version ({last}): every tenant that this program \
-             migrates is answered 503 `tenant_schema_behind`"
-        )
-    })
 }
 
 fn first_segment(path: &str) -> Option<&str> {
