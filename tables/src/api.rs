@@ -81,8 +81,8 @@ pub struct Answer {
 /// More rows than this for each row of an answer are not embedded, of one relation.
 const EMBEDDED_FOR_EACH: u64 = 50;
 
-/// A change is tried again at most so often after its transaction lost its connection: it may be what
-/// breaks the connections.
+/// A change is tried again at most so often after its transaction lost its connection: it may be
+/// what breaks the connections.
 const LOST_AGAIN: usize = 2;
 
 /// A request that collides with others, and had no effect, is tried at most so often. Of several that meet,
@@ -263,8 +263,8 @@ fn is_collision(error: &DbErr) -> bool {
     DatabaseErrorKind::of(error) == DatabaseErrorKind::Serialization
 }
 
-/// Whether a change was undone because its connection was lost before it was committed. That of a change
-/// which may have had its effect is another error. Reads are sent again where they are run.
+/// Whether a change was undone because its connection was lost before it was committed. That of a
+/// change which may have had its effect is another error. Reads are sent again where they are run.
 fn is_undone(error: &DbErr, method: &Method) -> bool {
     let is_lost = matches!(
         DatabaseErrorKind::of(error),

@@ -40,7 +40,8 @@ async fn a_read_is_one_statement_and_one_more_for_each_relation() {
         let body = Some(json!(rows).to_string());
         let bulk = statements(&shop, kind, Method::POST, "customers", "return=minimal", body).await;
         assert_eq!(bulk, 1, "{kind}");
-        // Half of these rows are there: one statement looks, one inserts and one or two change them.
+        // Half of these rows are there: one statement looks, one inserts and one or two change
+        // them.
         let products = |count: i64| -> Vec<_> {
             (0..count)
                 .map(|n| json!({"id": n + 100, "name": format!("bulk {n}")}))
@@ -53,7 +54,8 @@ async fn a_read_is_one_statement_and_one_more_for_each_relation() {
         assert_eq!(post(150, "return=minimal").await, 1, "{kind}");
         let most = match kind {
             "postgresql" => 1,
-            // Its CASE does not take values of several types, so rows that are there are changed one by one.
+            // Its CASE does not take values of several types, so rows that are there are changed
+            // one by one.
             "oracle" => 200,
             _ => 4,
         };

@@ -1,5 +1,6 @@
-//! What published advisories, and reports, say was done to servers of this kind: pREST, PostgREST, Hasura and
-//! Data API builder. Here a value is a value, a name is a declared one, and everything else is refused.
+//! What published advisories, and reports, say was done to servers of this kind: pREST, PostgREST,
+//! Hasura and Data API builder. Here a value is a value, a name is a declared one, and everything
+//! else is refused.
 
 use std::time::{Duration, Instant};
 

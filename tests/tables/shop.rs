@@ -93,7 +93,13 @@ impl Shop {
         for kind in kinds {
             tenants.insert((*kind).to_owned(), secret(kind, "shop").await);
         }
-        Self::over(tenants, json!({"rest": {"max_rows": max_rows}}), tables, migrations).await
+        // Times that a busy machine keeps: the first request waits for its tenant's migrations.
+        let config = json!({
+            "tenancy": {"pools": {"acquire_timeout": "60s", "connect_timeout": "60s"}},
+            "server": {"request_timeout": "120s"},
+            "rest": {"max_rows": max_rows},
+        });
+        Self::over(tenants, config, tables, migrations).await
     }
 
     /// With these tenants, and what else the configuration says.
@@ -113,7 +119,7 @@ impl Shop {
         // JSON is YAML too.
         let config = config.to_string();
         let server = Self::program_of(config, tables, migrations).start().await.unwrap();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60));
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(150));
         Self {
             server,
             http: http.build().unwrap(),

@@ -35,9 +35,10 @@ FROM information_schema.COLUMNS AS c JOIN information_schema.TABLES AS t \
 ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \
 WHERE c.TABLE_SCHEMA = DATABASE() AND c.TABLE_NAME NOT IN ('tenantry_migrations', 'tenantry_migration_lock')";
 
-/// The type of a column of MySQL. MariaDB's JSON is a text that a check bounds, which MySQL has no such table of: it takes
-/// `/*M! */` for a comment. That takes a moment, so it is only asked where tables are declared from the answer.
+/// The type of a column, in the statement above.
 const MYSQL_TYPE: &str = "c.COLUMN_TYPE";
+/// The same on MariaDB, whose JSON is a text with a check. MySQL takes `/*M! */` for a comment. The
+/// look-up takes a moment, so only `tables pull` makes it.
 const MARIADB_TYPE: &str = "\
 COALESCE(/*M! CASE WHEN c.DATA_TYPE = 'longtext' THEN (SELECT 'json' FROM information_schema.CHECK_CONSTRAINTS AS k \
 WHERE k.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA AND k.TABLE_NAME = c.TABLE_NAME AND k.CONSTRAINT_NAME = c.COLUMN_NAME \

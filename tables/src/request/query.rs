@@ -35,8 +35,8 @@ pub(crate) struct Query {
     pub(crate) after: Option<String>,
 }
 
-/// Whether a parameter of this name has another meaning than a filter of a column. In double quotes the
-/// name is always that of a column, as in PostgREST.
+/// Whether a parameter of this name has another meaning than a filter of a column. In double quotes
+/// the name is always that of a column, as in PostgREST.
 pub(crate) fn reserved(name: &str) -> bool {
     matches!(
         name,

@@ -144,7 +144,8 @@ fn order_operand(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term) -> (Expr, 
                 .from_as(target.reference(), inner.alias.clone())
                 .and_where(scope.joins(read.table, child.relation, &inner, target))
                 .limit(1);
-            // A row that is not embedded, because of a filter or a row rule, does not decide the order.
+            // A row that is not embedded, because of a filter or a row rule, does not decide the
+            // order.
             if let Some(expression) = condition(&inner, target, &child.read.condition) {
                 select.and_where(expression);
             }

@@ -284,11 +284,11 @@ impl Client {
             .shop
             .send(&tenant, role, method, &path, &[("Prefer", prefer)], text)
             .await;
-        let told = || format!("{name} of {tenant} as {role:?}: {path}: {answer:?}");
-        assert!(may.contains(&answer.status), "{}", told());
-        only_own(&answer, &tenant, role, &told);
+        let context = || format!("{name} of {tenant} as {role:?}: {path}: {answer:?}");
+        assert!(may.contains(&answer.status), "{}", context());
+        only_own(&answer, &tenant, role, &context);
         if is_foreign {
-            assert_eq!(answer.body, "[]", "{}", told());
+            assert_eq!(answer.body, "[]", "{}", context());
         }
         let notes = &world.all[self.place].notes;
         if is_new && answer.status == 201 {
@@ -365,7 +365,8 @@ impl Client {
     }
 }
 
-/// A token that was signed for another tenant, with this one's claims; or one that says that it has no signature.
+/// A token that was signed for another tenant, with this one's claims; or one that says that it has
+/// no signature.
 fn forged(own: &str, other: &str, is_unsigned: bool) -> String {
     let token = |tenant| Shop::token(tenant, Role::Clerk).unwrap();
     let (own, other) = (token(own), token(other));
@@ -379,7 +380,7 @@ fn forged(own: &str, other: &str, is_unsigned: bool) -> String {
 }
 
 /// Each mark in an answer is of this tenant, and of this customer.
-fn only_own(answer: &Answer, tenant: &str, role: Role, told: &dyn Fn() -> String) {
+fn only_own(answer: &Answer, tenant: &str, role: Role, context: &dyn Fn() -> String) {
     let own = match role {
         Role::Customer(customer) => Tenants::mark(tenant, customer),
         _ => format!("mark-{tenant}-"),
@@ -387,10 +388,10 @@ fn only_own(answer: &Answer, tenant: &str, role: Role, told: &dyn Fn() -> String
     let headers = answer.headers.values().map(|value| value.to_str().unwrap_or_default());
     for text in headers.chain([answer.body.as_str()]) {
         for (at, _) in text.match_indices("mark-") {
-            assert!(text[at..].starts_with(&own), "a foreign row: {}", told());
+            assert!(text[at..].starts_with(&own), "a foreign row: {}", context());
         }
     }
     if role == Role::Anon {
-        assert!(!answer.body.contains("\"another\""), "a hidden row: {}", told());
+        assert!(!answer.body.contains("\"another\""), "a hidden row: {}", context());
     }
 }

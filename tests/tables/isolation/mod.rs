@@ -1,5 +1,5 @@
-//! Many tenants on three kinds of database, and clients that name wrong, foreign and malformed ids: no answer
-//! holds a byte of another tenant's rows, nor of rows that a row rule hides.
+//! Many tenants on three kinds of database, and clients that name wrong, foreign and malformed ids:
+//! no answer holds a byte of another tenant's rows, nor of rows that a row rule hides.
 //!
 //! `TENANTRY_ISOLATION=1000000` sends so many requests, to 200 tenants.
 
@@ -25,7 +25,8 @@ const STAY: usize = 40;
 const CLIENTS: usize = 48;
 /// The customers of each tenant, numbered from 1.
 pub(super) const CUSTOMERS: i64 = 3;
-/// Rows of each tenant at the beginning: the same ids in all of them, then ids that only this one has.
+/// Rows of each tenant at the beginning: the same ids in all of them, then ids that only this one
+/// has.
 pub(super) const SHARED: i64 = 20;
 pub(super) const OWN: i64 = 10;
 

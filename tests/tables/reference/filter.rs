@@ -1,4 +1,5 @@
-//! Filters: made at random, written for a URL, and applied to one row at a time with SQL's three truths.
+//! Filters: made at random, written for a URL, and applied to one row at a time with SQL's three
+//! truths.
 
 use std::cmp::Ordering;
 

@@ -1,8 +1,8 @@
-//! Random declarations, rows, roles and requests, on each kind of database, beside a simple memory that
-//! does what docs/tables.md says. It knows nothing of the program's own code.
+//! Random declarations, rows, roles and requests, on each kind of database, beside a simple memory
+//! that does what docs/tables.md says. It knows nothing of the program's own code.
 //!
-//! `TENANTRY_REFERENCE=100000` makes so many requests, `TENANTRY_REFERENCE_KINDS=sqlite` sends them to these
-//! kinds of database alone, and `TENANTRY_REFERENCE_SEED` repeats a world that differed.
+//! `TENANTRY_REFERENCE=100000` makes so many requests, `TENANTRY_REFERENCE_KINDS=sqlite` sends them
+//! to these kinds of database alone, and `TENANTRY_REFERENCE_SEED` repeats a world that differed.
 
 mod answer;
 mod change;
@@ -16,6 +16,7 @@ mod world;
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
+use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::value::RawValue;
 
@@ -26,7 +27,10 @@ use request::{Reader, encoded};
 use world::{Asker, MAKER, ROLES, World};
 
 /// The requests to each world.
-const IN_A_WORLD: usize = 300;
+const IN_A_WORLD: usize = 200;
+
+/// So many worlds are there at once.
+const AT_ONCE: usize = 6;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -219,8 +223,11 @@ fn size() -> (usize, Vec<String>) {
     (requests, kinds.split(',').map(str::to_owned).collect())
 }
 
-/// Sends some requests to one world, and returns the differences.
-async fn live(seed: u64, kinds: &[String], requests: usize, seen: &mut BTreeMap<String, u64>) -> Vec<String> {
+/// Sends some requests to one world, and returns the differences, and how many answers of each kind
+/// there were.
+async fn live(seed: u64, kinds: Vec<String>, requests: usize) -> (Vec<String>, BTreeMap<String, u64>) {
+    let kinds = kinds.as_slice();
+    let mut seen = BTreeMap::new();
     let mut random = Rng::with_seed(seed);
     let mut world = World::new(&mut random);
     let sql: Vec<(&str, String)> = kinds.iter().map(|kind| (kind.as_str(), world.sql(kind))).collect();
@@ -274,11 +281,11 @@ async fn live(seed: u64, kinds: &[String], requests: usize, seen: &mut BTreeMap<
         if !differences.is_empty() {
             // What comes after the first one may follow from it.
             differences.push(world.declared());
-            return differences;
+            return (differences, seen);
         }
     }
     differences.extend(everything(&shop, seed, kinds, &world).await);
-    differences
+    (differences, seen)
 }
 
 /// Compares all rows.
@@ -348,17 +355,27 @@ async fn a_simple_memory_answers_the_same() {
     let seed = std::env::var("TENANTRY_REFERENCE_SEED").ok();
     let first = seed.map_or_else(|| fastrand::u64(..u64::MAX / 2), |seed| seed.parse().unwrap());
     println!("seed {first}, {requests} requests to {kinds:?}");
-    let (mut left, mut seen) = (requests.div_ceil(kinds.len()), BTreeMap::new());
-    let (mut wrong, mut number) = (Vec::new(), 0);
-    while left > 0 && wrong.len() < 5 {
-        let some = left.min(IN_A_WORLD);
-        let different = live(first + number, &kinds, some, &mut seen).await;
+    let each = requests.div_ceil(kinds.len());
+    let worlds = (0..each.div_ceil(IN_A_WORLD)).map(|number| {
+        let some = IN_A_WORLD.min(each - number * IN_A_WORLD);
+        tokio::spawn(live(first + number as u64, kinds.clone(), some))
+    });
+    let mut running = futures_util::stream::iter(worlds).buffer_unordered(AT_ONCE);
+    let (mut wrong, mut seen, mut done) = (Vec::new(), BTreeMap::<String, u64>::new(), 0);
+    while let Some(lived) = running.next().await {
+        let (different, of_world) = lived.unwrap();
+        for (answer, count) in of_world {
+            *seen.entry(answer).or_default() += count;
+        }
+        done += 1;
+        if done % 10 == 0 {
+            println!("{done} worlds, and {} of them differ", wrong.len());
+        }
         if !different.is_empty() {
             wrong.push(different.join("\n"));
         }
-        (left, number) = (left - some, number + 1);
-        if number % 10 == 0 {
-            println!("{number} worlds, and {left} requests are left");
+        if wrong.len() >= 5 {
+            break;
         }
     }
     println!("{seen:?}");

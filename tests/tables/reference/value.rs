@@ -234,8 +234,8 @@ fn decimal(hundredths: i64) -> String {
     }
 }
 
-/// Whether a text fits a pattern of `LIKE` in which `*` is `%` too, and a backslash takes the meaning from
-/// what follows it.
+/// Whether a text fits a pattern of `LIKE` in which `*` is `%` too, and a backslash takes the
+/// meaning from what follows it.
 pub(super) fn is_like(text: &str, pattern: &str, any_case: bool) -> bool {
     let folded = |text: &str| {
         if any_case {

@@ -71,7 +71,7 @@ pub(super) const MAKER: &str = "maker";
 /// The roles that requests have: `knowing` has claims, and `anon` no token.
 pub(super) const ROLES: [&str; 4] = ["anon", "knowing", "nameless", MAKER];
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker<'a> {
     pub(super) role: &'static str,

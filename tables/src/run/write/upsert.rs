@@ -13,8 +13,8 @@ use crate::{
     value::Datum,
 };
 
-/// The most rows that one statement changes to values of their own: the database looks for each row's
-/// values among all of them.
+/// The most rows that one statement changes to values of their own: the database looks for each
+/// row's values among all of them.
 const MOST_AT_ONCE: usize = 200;
 
 impl<'m> Job<'_, 'm> {
@@ -126,7 +126,8 @@ impl<'m> Job<'_, 'm> {
         each.collect()
     }
 
-    /// Changes a row of SQLite, which has no word for a default but in an insert that leaves it out.
+    /// Changes a row of SQLite, which has no word for a default but in an insert that leaves it
+    /// out.
     async fn change_one<C: ConnectionTrait>(
         &self,
         on: &C,
@@ -257,7 +258,8 @@ impl<'m> Job<'_, 'm> {
     }
 }
 
-/// The values by which a row is found; `None` if one of them is null, or only known to the database.
+/// The values by which a row is found; `None` if one of them is null, or only known to the
+/// database.
 fn values_of(target: &[usize], columns: &[usize], row: &[Assignment]) -> Option<Vec<Datum>> {
     let each = target.iter().map(|place| {
         let at = columns.iter().position(|known| known == place)?;
