@@ -46,6 +46,8 @@ pub mod testing;
 
 pub use app::{App, NoSection, Setup, StartError};
 pub use opentelemetry;
+pub use poem_openapi;
+pub use sea_orm;
 pub use server::{RunningServer, ServerError};
 #[cfg(feature = "otlp")]
 pub use telemetry::ExporterError;
