@@ -87,6 +87,11 @@ impl Drop for InFlight<'_> {
             drop(state.perform(id, &self.call));
         }
         let call = self.call;
+        let (tenant, was_idle_since) = (state.session(id).tenant, state.session(id).was_idle_since);
+        if let (Call::Ping, Some(since)) = (call, was_idle_since) {
+            // Its request had no time left to check those that have been idle as long.
+            state.tenants[tenant].found_dead = Some((Instant::now(), since));
+        }
         state.note(format_args!(
             "session {id}: {call:?} was cut off, and was done all the same: {survives}"
         ));

@@ -44,7 +44,7 @@ pub(crate) struct Tenant {
     /// How often an operator or a signal asked for the secret to be read anew.
     pub(crate) renewals: u32,
     pub(crate) suspension: Suspension,
-    /// When an idle connection was found dead last, and since when it had been idle.
+    /// When the check of an idle connection failed or was cut off last, and since when it had been idle.
     pub(crate) found_dead: Option<(Instant, Instant)>,
     /// When a session refused a write as read-only last.
     pub(crate) read_only_at: Option<Instant>,
