@@ -20,6 +20,9 @@
 //!
 //! The server's log is part of a test's output, which `cargo test` shows if the test fails.
 //!
+//! A unit test needs no server: [`tenant_database`] makes a tenant's database of SeaORM's
+//! `MockDatabase`, or of SQLite in memory.
+//!
 //! What goes wrong here ends the test: these functions panic and say why. A plugin of your own runs
 //! the suite of its family, in [`conformance`](crate::conformance).
 
@@ -32,6 +35,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_core::engine::{TenantDatabase, Tenants};
+
+pub use tenantry_core::tenant_database;
 
 use crate::{App, RunningServer};
 

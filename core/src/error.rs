@@ -2,9 +2,11 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-use sea_orm::{DbErr, RuntimeErr, SqlxError};
+use sea_orm::SqlxError;
 
 use crate::constraint;
+
+mod db_err;
 
 /// Any error, to be kept as a source.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -164,6 +166,33 @@ impl DatabaseErrorKind {
         }
     }
 
+    /// What happened, for an error that is printed.
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::UniqueViolation => "a unique value is taken",
+            Self::ForeignKeyViolation => "a row that is referred to is missing, or is still referred to",
+            Self::ConstraintViolation => "a value breaks a constraint of its table",
+            Self::Serialization => "the transaction collided with another one; running it again may work",
+            Self::StatementTimeout => "the statement took too long, or waited too long for a lock",
+            Self::ConnectionLost => "the connection was lost during the statement",
+            Self::ConnectionLostWithoutEffect => "the connection was lost before the statement had an effect",
+            Self::NoAnswer => "the server did not answer in time",
+            Self::OutcomeUnknown => "the connection was lost during a write, which may have been done",
+            Self::AnswerTooLarge => "the answer is larger than the driver's `max_answer`",
+            Self::Connect(_) => "no connection could be opened",
+            Self::PoolTimeout => "no connection became free in time",
+            Self::Closed => "the connection is closed",
+            Self::ReadOnly => "the database refuses writes",
+            Self::PermissionDenied => "the database's user may not do this",
+            Self::Migration => "the migrations of the database failed",
+            Self::SchemaBehind => "the database is below the version that is served",
+            Self::Migrating => "the migrations of the database are still running",
+            Self::Unsupported => "this kind of database cannot do it",
+            Self::TableMissing => "a table of the statement does not exist",
+            Self::Other => "the database refused the statement",
+        }
+    }
+
     /// Whether the statement is wrong, or what it did is not known. Other
     /// kinds are for the caller to handle, or tell that the database is away.
     pub fn is_defect(self) -> bool {
@@ -184,23 +213,6 @@ impl DatabaseErrorKind {
                 | Self::AnswerTooLarge
                 | Self::PoolTimeout
         )
-    }
-
-    /// The kind of an error that came back through SeaORM.
-    pub fn of(error: &DbErr) -> Self {
-        if let Some(error) = DatabaseError::find(error) {
-            return error.kind;
-        }
-        sqlx_error(error).map_or(Self::Other, Self::of_sqlx)
-    }
-
-    /// The kind as sqlx and SeaORM know it. They know no others, and not every code of these.
-    fn of_sqlx(error: &SqlxError) -> Self {
-        match error {
-            SqlxError::Database(error) if error.is_unique_violation() => Self::UniqueViolation,
-            SqlxError::Database(error) if error.is_foreign_key_violation() => Self::ForeignKeyViolation,
-            _ => Self::Other,
-        }
     }
 }
 
@@ -261,14 +273,6 @@ impl DatabaseError {
         self.constraint.clone().or_else(of_source)
     }
 
-    /// The same for an error that came back through SeaORM.
-    pub fn constraint_of(error: &DbErr) -> Option<String> {
-        match Self::find(error) {
-            Some(error) => error.constraint(),
-            None => constraint::of_sqlx(sqlx_error(error)?),
-        }
-    }
-
     /// With the database's own code.
     #[must_use]
     pub fn with_code(mut self, code: impl Into<String>) -> Self {
@@ -276,55 +280,12 @@ impl DatabaseError {
         self
     }
 
-    /// With what caused it. A driver on sqlx gives an `Arc<sqlx::Error>`, which [`into_db_err`](Self::into_db_err) can share.
+    /// With what caused it. A driver on sqlx gives an `Arc<sqlx::Error>`, which
+    /// [`into_db_err`](Self::into_db_err) shows to code that asks for the database's own error.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(Arc::from(source.into()));
         self
-    }
-
-    /// Finds it again in an error that came back through SeaORM.
-    pub fn find(error: &DbErr) -> Option<&Self> {
-        match sqlx_error(error)? {
-            SqlxError::AnyDriverError(error) => error.downcast_ref(),
-            _ => None,
-        }
-    }
-
-    /// As SeaORM's error. A violated unique or foreign key that sqlx reported goes through as it is, so that
-    /// [`DbErr::sql_err`] knows it; everything else can be had back with [`find`](Self::find).
-    pub fn into_db_err(self) -> DbErr {
-        let wrap: fn(RuntimeErr) -> DbErr = match self.kind {
-            DatabaseErrorKind::Connect(_) | DatabaseErrorKind::PoolTimeout | DatabaseErrorKind::Closed => DbErr::Conn,
-            _ => DbErr::Query,
-        };
-        let known_to_sea_orm = matches!(
-            self.kind,
-            DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::ForeignKeyViolation
-        );
-        if known_to_sea_orm {
-            let sqlx = self.source.clone().and_then(downcast_arc::<SqlxError>);
-            if let Some(error) = sqlx.filter(|error| DatabaseErrorKind::of_sqlx(error) == self.kind) {
-                return wrap(RuntimeErr::SqlxError(error));
-            }
-        }
-        wrap(RuntimeErr::SqlxError(Arc::new(SqlxError::AnyDriverError(Box::new(
-            self,
-        )))))
-    }
-}
-
-/// Finds an `Arc<T>` that was given as the source itself: `Arc<dyn Error>` cannot be turned back into an `Arc<T>`.
-fn downcast_arc<T: StdError + Send + Sync + 'static>(error: Arc<dyn StdError + Send + Sync>) -> Option<Arc<T>> {
-    error.downcast_ref::<Arc<T>>().cloned()
-}
-
-fn sqlx_error(error: &DbErr) -> Option<&SqlxError> {
-    match error {
-        DbErr::Conn(RuntimeErr::SqlxError(error))
-        | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
-        _ => None,
     }
 }
 
@@ -340,10 +301,10 @@ impl From<DriverError> for DatabaseError {
 
 impl fmt::Display for DatabaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "database error: {}", self.kind.as_str())?;
+        write!(f, "{} ({}", self.kind.sentence(), self.kind.as_str())?;
         match &self.code {
-            Some(code) => write!(f, " ({code})"),
-            None => Ok(()),
+            Some(code) => write!(f, ", {code})"),
+            None => f.write_str(")"),
         }
     }
 }
@@ -368,20 +329,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_keeps_its_kind_through_sea_orm() {
-        let error = DatabaseError::new(DatabaseErrorKind::PoolTimeout);
-        assert_eq!(
-            DatabaseErrorKind::of(&error.into_db_err()),
-            DatabaseErrorKind::PoolTimeout
-        );
-    }
-
-    #[test]
     fn the_database_s_own_words_are_not_printed() {
         let error = DatabaseError::new(DatabaseErrorKind::UniqueViolation)
             .with_code("1062")
             .with_source("Duplicate entry 'canary'");
-        assert_eq!(error.to_string(), "database error: unique_violation (1062)");
+        assert_eq!(error.to_string(), "a unique value is taken (unique_violation, 1062)");
         assert!(!format!("{error:?}").contains("canary"));
         assert!(!error.into_db_err().to_string().contains("canary"));
     }

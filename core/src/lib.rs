@@ -6,6 +6,7 @@
 //! them. This crate does no input or output of its own and names no plugin.
 
 mod acquire_error;
+mod as_sea_orm;
 mod byte_size;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -32,6 +33,8 @@ mod tenant_id;
 mod timer;
 mod trace;
 
+#[cfg(any(test, feature = "conformance"))]
+pub use as_sea_orm::tenant_database;
 pub use byte_size::ByteSize;
 pub use database_config::{
     DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, QueryConfig, SessionConfig, SessionTarget, TlsConfig,

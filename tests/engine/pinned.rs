@@ -1,6 +1,6 @@
 //! A connection that a handler keeps, for what belongs to its session.
 
-use sea_orm::{ConnectionTrait, Statement, TransactionSession, TransactionTrait};
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use tenantry_core::{
     DatabaseErrorKind, HumanDuration,
     engine::{EngineSettings, TenantDatabase},

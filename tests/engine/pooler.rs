@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::join_all};
-use sea_orm::{ConnectionTrait, Statement, StreamTrait, TransactionSession, TransactionTrait};
+use sea_orm::{ConnectionTrait, Statement, StreamTrait, TransactionTrait};
 use serde_json::json;
 use tenantry_core::{
     BuildContext, DatabaseErrorKind, Registry,

@@ -10,8 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions, TransactionSession,
-    TransactionTrait,
+    ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement, TransactionOptions, TransactionTrait,
 };
 use serde_json::json;
 use tenantry_core::{

@@ -67,7 +67,7 @@ async fn requests_with_a_secret_past_its_time_count_too() {
 
 #[tokio::test]
 async fn a_transaction_is_no_request_of_its_own() {
-    use sea_orm::{TransactionSession as _, TransactionTrait as _};
+    use sea_orm::TransactionTrait as _;
     let world = world(2).await;
     let first = world.tenants.acquire(&id("t1")).await.unwrap();
     let transaction = first.begin().await.unwrap();

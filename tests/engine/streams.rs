@@ -1,7 +1,7 @@
 //! Rows that are read as they arrive.
 
 use futures_util::{StreamExt, TryStreamExt};
-use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait, TransactionSession, TransactionTrait};
+use sea_orm::{ConnectionTrait, DbErr, Statement, StreamTrait, TransactionTrait};
 use tenantry_core::{
     DatabaseErrorKind,
     engine::{EngineSettings, TenantDatabase},

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm::{ConnectionTrait, Statement, TransactionSession, TransactionTrait};
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
 use tenantry_core::engine::{EngineSettings, TenantDatabase};
 use tokio::time::{sleep, timeout};
 

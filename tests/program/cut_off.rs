@@ -13,7 +13,7 @@ use std::{
 use chrono::Utc;
 use futures_util::{StreamExt, future::join_all, stream};
 use poem_openapi::{OpenApi, param::Path, payload::Json};
-use sea_orm::{ConnectionTrait, Statement, TransactionSession, TransactionTrait, sea_query::Query};
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait, sea_query::Query};
 use serde_json::json;
 use tenantry::{App, Failure, Tenant};
 use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb};

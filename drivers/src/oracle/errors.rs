@@ -351,7 +351,10 @@ mod tests {
     #[test]
     fn an_error_prints_its_number_and_not_what_oracle_says() {
         let failed = Failure::of(ora(1), true).error;
-        assert_eq!(failed.to_string(), "database error: unique_violation (ORA-00001)");
+        assert_eq!(
+            failed.to_string(),
+            "a unique value is taken (unique_violation, ORA-00001)"
+        );
         assert!(!format!("{failed:?}").contains("canary"));
         let timed_out = Failure::of(dpi("DPI-1067: call timeout of 2 ms exceeded with ORA-03156"), true).error;
         assert_eq!(timed_out.code.as_deref(), Some("ORA-03156"));

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{
-    AccessMode, ConnectionTrait, DbErr, IsolationLevel, QueryResult, TransactionSession as _, TransactionTrait as _,
-};
+use sea_orm::{AccessMode, ConnectionTrait, DbErr, IsolationLevel, QueryResult, TransactionTrait as _};
 use tenantry_core::{DatabaseErrorKind, engine::TenantDatabase};
 
 use crate::{

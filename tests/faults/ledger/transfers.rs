@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poem_openapi::{Object, OpenApi, payload::Json};
 use sea_orm::{
-    ConnectionTrait, ExprTrait, TransactionSession, TransactionTrait,
+    ConnectionTrait, ExprTrait, TransactionTrait,
     sea_query::{Expr, Query},
 };
 use tenantry::{App, Failure, Problem, Tenant, config::Logging};

@@ -12,16 +12,19 @@ use crate::{DatabaseError, DatabaseErrorKind};
 pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &Suite<'_>) {
     let mut session = suite.connect().await;
     session
-        .execute(&tables::parent(200, Some("taken")))
+        .execute(&tables::parent(200, Some("canary")))
         .await
         .expect("the name is free");
     let mut constraints = Vec::new();
-    for again in [tables::parent(201, Some("taken")), tables::parent(200, Some("another"))] {
+    for again in [
+        tables::parent(201, Some("canary")),
+        tables::parent(200, Some("another")),
+    ] {
         let error = session.execute(&again).await.expect_err("the value is taken");
         assert_eq!(error.kind, DatabaseErrorKind::UniqueViolation);
         assert!(error.code.is_some());
         assert!(
-            !format!("{error} {error:?}").contains("taken"),
+            !format!("{error} {error:?}").contains("canary"),
             "the error repeats a value"
         );
         let constraint = error.constraint().expect("the constraint has a name");
@@ -35,6 +38,17 @@ pub(super) async fn a_taken_value_is_a_unique_violation_also_to_sea_orm(suite: &
                 error.sql_err()
             );
         }
+        assert!(
+            matches!(
+                DatabaseError::sql_err_of(&error),
+                Some(SqlErr::UniqueConstraintViolation(_))
+            ),
+            "{error}"
+        );
+        assert!(
+            !format!("{error} {error:?}").contains("canary"),
+            "SeaORM's error repeats a value"
+        );
         assert_eq!(DatabaseErrorKind::of(&error), DatabaseErrorKind::UniqueViolation);
     }
     assert_ne!(constraints[0], constraints[1], "which one was violated is not told");

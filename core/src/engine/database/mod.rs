@@ -29,9 +29,11 @@ pub use sea_orm::{TenantConnection, TenantTransaction};
 /// pool and returns it afterwards.
 ///
 /// Only [`Tenants::acquire`](super::Tenants::acquire) creates one, so there is none without a
-/// tenant.
+/// tenant. A clone belongs to the same request, which counts as running until the last one is
+/// dropped.
+#[derive(Clone)]
 pub struct TenantDatabase {
-    tenant: Held,
+    tenant: Arc<Held>,
     secret: Arc<Secret>,
     pool: Arc<Pool>,
     tally: Option<Arc<RequestTally>>,
@@ -41,7 +43,7 @@ impl TenantDatabase {
     /// For a request that `tenant` counts as running.
     pub(crate) fn new(tenant: Held, secret: Arc<Secret>, pool: Arc<Pool>, tally: Option<Arc<RequestTally>>) -> Self {
         Self {
-            tenant,
+            tenant: Arc::new(tenant),
             secret,
             pool,
             tally,
@@ -123,7 +125,7 @@ impl TenantDatabase {
             }
         };
         watch.stop(call, answered.as_ref().err());
-        answered.map_err(DatabaseError::into_db_err)
+        answered.map_err(|error| call.db_err(error))
     }
 
     /// Takes a connection. All waits of one statement together take no longer than
@@ -187,7 +189,8 @@ impl TenantDatabase {
 
     /// Keeps a connection.
     fn level(&self, lease: Lease) -> Level {
-        Level::lowest(lease, self.tenant.clone(), self.secret.clone(), self.tally.clone())
+        let tenant = Arc::clone(&**self.tenant);
+        Level::lowest(lease, tenant, self.secret.clone(), self.tally.clone())
     }
 
     fn watch(&self) -> Stopwatch<'_> {

@@ -173,7 +173,7 @@ impl Level {
         let mut watch = self.shared.watch();
         let answer = watch.run(call, answer).await;
         watch.stop(call, answer.as_ref().err());
-        answer.map_err(DatabaseError::into_db_err)
+        answer.map_err(|error| call.db_err(error))
     }
 
     /// Runs a statement and returns its rows as they arrive. No other statement can run on the

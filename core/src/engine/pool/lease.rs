@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm::{AccessMode, ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_orm::{AccessMode, DbErr, ExecResult, QueryResult, Statement, TransactionOptions};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -76,6 +76,14 @@ impl Call<'_> {
             Self::Rollback => "ROLLBACK",
             Self::Ping => "PING",
             _ => self.sql().map_or("OTHER", sql::operation),
+        }
+    }
+
+    /// Its error, as SeaORM's own connection returns it.
+    pub(crate) fn db_err(&self, error: DatabaseError) -> DbErr {
+        match self {
+            Self::Execute(_) | Self::Script(_) => error.into_exec_err(),
+            _ => error.into_db_err(),
         }
     }
 

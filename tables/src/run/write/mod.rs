@@ -5,8 +5,7 @@ mod steps;
 mod upsert;
 
 use sea_orm::{
-    AccessMode, ConnectionTrait, QueryResult, SqliteTransactionMode, TransactionOptions, TransactionSession as _,
-    TransactionTrait as _,
+    AccessMode, ConnectionTrait, QueryResult, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 use tenantry_core::engine::{TenantDatabase, TenantTransaction};
 
