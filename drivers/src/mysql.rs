@@ -593,7 +593,9 @@ impl Dialect for Mysql {
     type Database = sqlx::MySql;
     type Watch = EndsSession;
 
-    fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning {
+    const COUNTS_VALUES: bool = true;
+
+    fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let number = number_of(error);
         ErrorMeaning {
             kind: kind(number),

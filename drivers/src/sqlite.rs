@@ -230,6 +230,8 @@ struct Alarm {
     deadline: Arc<Deadline>,
     /// Whether SQLite has rolled a transaction back since the statement began.
     rolled_back: Arc<AtomicBool>,
+    /// When the statement began, as [`Deadline`] counts.
+    began: AtomicU64,
     /// The connection's file, which is its tenant's for as long as the connection is open.
     file: Option<HeldFile>,
 }
@@ -259,10 +261,19 @@ impl Deadline {
     }
 }
 
+impl Alarm {
+    /// The time since the statement began.
+    fn elapsed(&self) -> Duration {
+        let began = self.began.load(Ordering::Relaxed);
+        Duration::from_millis(Deadline::of(Instant::now()).saturating_sub(began))
+    }
+}
+
 impl Watch for Alarm {
     fn begins(&self, limit: Option<Duration>) {
         let deadline = limit.map_or(Deadline::NEVER, |limit| Deadline::of(Instant::now() + limit));
         self.rolled_back.store(false, Ordering::Release);
+        self.began.store(Deadline::of(Instant::now()), Ordering::Relaxed);
         self.deadline.0.store(deadline, Ordering::Relaxed);
     }
 
@@ -305,6 +316,7 @@ impl Dialect for Sqlite {
 
     const OPEN_AFTER_FAILED_COMMIT: bool = true;
     const WORKS_ON_DEMAND: bool = true;
+    const HAS_NO_PROTOCOL: bool = true;
 
     /// A number is not asked for its bytes: SQLite would make a text of it.
     fn length(value: SqliteValueRef<'_>) -> usize {
@@ -314,15 +326,19 @@ impl Dialect for Sqlite {
         }
     }
 
-    fn fault(watch: &Alarm, error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning {
+    fn fault(watch: &Alarm, error: &dyn sqlx::error::DatabaseError, within: bool) -> ErrorMeaning {
         let (primary, extended) = codes(error);
+        // A transaction that has read cannot wait for a writer, which may be waiting for its end. So it
+        // is refused at once.
+        let refused_at_once = within && extended == 5 && watch.elapsed() < BUSY_TIMEOUT / 2;
         // SQLite has no code of its own for it.
         let no_table = primary == 1 && error.message().starts_with("no such table: ");
         let rolled_back = watch.rolled_back.load(Ordering::Acquire);
         ErrorMeaning {
-            kind: match no_table {
-                true => DatabaseErrorKind::TableMissing,
-                false => kind(primary, extended),
+            kind: match (no_table, refused_at_once) {
+                (true, _) => DatabaseErrorKind::TableMissing,
+                (_, true) => DatabaseErrorKind::Serialization,
+                _ => kind(primary, extended),
             },
             // <https://www.sqlite.org/lang_transaction.html>: these may roll the whole transaction back.
             // So do `INSERT OR ROLLBACK` and a trigger's `RAISE(ROLLBACK, ...)`.
@@ -343,6 +359,13 @@ impl Dialect for Sqlite {
         match options.access_mode {
             Some(AccessMode::ReadOnly) => format!("{begin}; PRAGMA query_only = 1"),
             _ => begin,
+        }
+    }
+
+    fn begin_within(options: &TransactionOptions, save_point: &str) -> Option<String> {
+        match options.access_mode {
+            Some(AccessMode::ReadOnly) => Some(format!("{save_point}; PRAGMA query_only = 1")),
+            _ => Some(save_point.to_owned()),
         }
     }
 

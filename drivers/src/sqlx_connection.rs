@@ -17,10 +17,11 @@ use std::{
 use async_stream::try_stream;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_orm::{AccessMode, ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, database::HasStatementCache,
+    AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, SqlSafeStr as _, Statement as _,
+    database::HasStatementCache,
 };
 use tenantry_core::{
     Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, Encryption, RowStream, ServerVersion,
@@ -51,10 +52,10 @@ pub(crate) struct SqlxConnection<D: Dialect> {
     timer: Timer,
     /// Save points count from 2; 0 is no transaction.
     depth: usize,
-    /// What ended the transaction before its time.
-    broken: Option<(Aftermath, DatabaseErrorKind)>,
-    /// Runs when the transaction is over.
-    end: Option<&'static str>,
+    /// What ended the transaction before its time: the first error of those that may have followed.
+    broken: Option<(Aftermath, DatabaseError)>,
+    /// The transaction and the save points within it, from the outermost on.
+    levels: Vec<Level>,
     /// A future of this connection runs, or was dropped before its end.
     busy: bool,
     /// There if each transaction may run in another session of the server.
@@ -80,7 +81,7 @@ impl<D: Dialect> SqlxConnection<D> {
             timer: Timer::default(),
             depth: 0,
             broken: None,
-            end: None,
+            levels: Vec::new(),
             busy: false,
             per_transaction: None,
             encryption: Encryption::None,
@@ -133,10 +134,22 @@ impl<D: Dialect> SqlxConnection<D> {
 
     /// Refuses where the server has rolled the transaction back by itself: the statement would stand alone and be kept.
     fn refuse_outside(&self) -> Result<(), DatabaseError> {
-        match self.broken {
-            Some((Aftermath::Gone, kind)) => Err(DatabaseError::new(kind)
+        match &self.broken {
+            Some((Aftermath::Gone, first)) => Err(DatabaseError::new(first.kind)
                 .with_source("the database has rolled the transaction back because of an earlier error")),
             _ => Ok(()),
+        }
+    }
+
+    /// What an error did to the transaction. The first one is why it cannot be committed.
+    fn note_aftermath(&mut self, transaction: Aftermath, failed: &DatabaseError) {
+        if self.depth == 0 || transaction == Aftermath::GoesOn {
+            return;
+        }
+        match &mut self.broken {
+            Some((Aftermath::Gone, _)) => {}
+            Some((earlier, _)) => *earlier = transaction,
+            None => self.broken = Some((transaction, failed.clone())),
         }
     }
 
@@ -144,16 +157,15 @@ impl<D: Dialect> SqlxConnection<D> {
     /// of which a part may have taken effect.
     fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
         let alone = self.depth == 0 && rows == Some(0);
-        let mut code = None;
+        let (mut code, mut transaction) = (None, Aftermath::GoesOn);
         let kind = match &error {
             sqlx::Error::Database(error) => {
-                let fault = D::fault(&self.watch, &**error);
+                let fault = D::fault(&self.watch, &**error, self.depth > 0);
                 code = error_code(&**error);
-                if self.depth > 0 && fault.transaction != Aftermath::GoesOn {
-                    self.broken = Some((fault.transaction, fault.kind));
-                }
+                transaction = fault.transaction;
                 fault.kind
             }
+            sqlx::Error::Protocol(_) if D::HAS_NO_PROTOCOL => DatabaseErrorKind::Other,
             // Only writing ends so. A statement takes effect when the last of its bytes has arrived, and that one was not sent.
             sqlx::Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 DatabaseErrorKind::ConnectionLostWithoutEffect
@@ -167,11 +179,10 @@ impl<D: Dialect> SqlxConnection<D> {
             DatabaseErrorKind::ConnectionLostWithoutEffect if !alone => DatabaseErrorKind::ConnectionLost,
             kind => kind,
         };
-        let failed = DatabaseError::new(kind).with_source(Arc::new(error));
-        match code {
-            Some(code) => failed.with_code(code),
-            None => failed,
-        }
+        let mut failed = DatabaseError::new(kind).with_source(Arc::new(error));
+        failed.code = code;
+        self.note_aftermath(transaction, &failed);
+        failed
     }
 
     /// Says that the deadline on this side passed. The connection stays busy: its answer is still to come.
@@ -202,6 +213,7 @@ where
 
     /// Runs it in the transaction that is open, if one is; once more if its plan was stale.
     async fn run_here<M: Mode<D>>(&mut self, statement: &Statement) -> Result<M::Output, DatabaseError> {
+        self.refuse_values(statement).await?;
         self.enter(self.statement_timeout)?;
         let limit = self.statement_timeout.map(|limit| limit + GRACE);
         let mut outcome = self.once::<M>(statement, limit).await;
@@ -232,6 +244,43 @@ where
                 self.leave();
                 Ok(output)
             }
+        }
+    }
+
+    /// Refuses a statement whose values sqlx would find to be too many or too few only once it cannot
+    /// use the connection any more. Nothing of it is sent.
+    async fn refuse_values(&mut self, statement: &Statement) -> Result<(), DatabaseError> {
+        let given = statement.values.as_ref().map_or(0, |values| values.0.len());
+        if given > D::MOST_VALUES {
+            return Err(mistake(format!(
+                "the statement has {given} values, and {} are the most",
+                D::MOST_VALUES
+            )));
+        }
+        // A mark within a text or a comment is no place for a value, so only the server can tell.
+        if !D::COUNTS_VALUES || given == statement.sql.bytes().filter(|byte| *byte == b'?').count() {
+            return Ok(());
+        }
+        self.enter(self.statement_timeout)?;
+        let limit = self.statement_timeout.map(|limit| limit + GRACE);
+        let connection = self.connection.as_mut().ok_or_else(ended)?;
+        let sql = AssertSqlSafe(statement.sql.clone()).into_sql_str();
+        let Some(prepared) = within(&mut self.timer, limit, pin!(connection.prepare(sql))).await else {
+            return Err(Self::timed_out());
+        };
+        self.leave();
+        let places = match &prepared {
+            Ok(prepared) => prepared
+                .parameters()
+                .map_or(0, |places| places.either(<[_]>::len, |count| count)),
+            Err(_) => given,
+        };
+        match prepared {
+            Err(error) => Err(self.fail(error, Some(0))),
+            Ok(_) if places == given => Ok(()),
+            Ok(_) => Err(mistake(format!(
+                "the statement has {places} places for values, and {given} values"
+            ))),
         }
     }
 
@@ -277,10 +326,42 @@ where
     async fn over(&mut self) -> Result<(), DatabaseError> {
         self.depth = 0;
         self.broken = None;
-        match self.end.take() {
-            Some(sql) => self.control(sql).await,
-            None => Ok(()),
+        self.end_levels(0).await
+    }
+
+    /// Ends the levels above this depth.
+    async fn end_levels(&mut self, depth: usize) -> Result<(), DatabaseError> {
+        while self.levels.len() > depth {
+            if let Some(Level { end: Some(sql), .. }) = self.levels.pop() {
+                self.control(sql).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Begins a save point, if it can have these options in a transaction that has its own.
+    async fn begin_within(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
+        let read_only = self.levels.last().is_some_and(|level| level.read_only);
+        let wanted = options.access_mode.map(|mode| mode == AccessMode::ReadOnly);
+        let mut options = *options;
+        if wanted == Some(read_only) {
+            options.access_mode = None;
+        }
+        let save_point = format!("SAVEPOINT {}", SavePoint(self.depth));
+        let begin = match (read_only, options.access_mode) {
+            (true, Some(_)) => None,
+            _ => D::begin_within(&options, &save_point),
+        };
+        let Some(begin) = begin else {
+            let source = "a save point has the isolation and the access mode of its transaction";
+            return Err(DatabaseError::new(DatabaseErrorKind::Unsupported).with_source(source));
+        };
+        self.control(&begin).await?;
+        self.levels.push(Level {
+            read_only: wanted.unwrap_or(read_only),
+            end: D::end(&options),
+        });
+        Ok(())
     }
 
     async fn rollback_all(&mut self) -> Result<(), DatabaseError> {
@@ -294,10 +375,9 @@ where
 
     async fn commit_all(&mut self) -> Result<(), DatabaseError> {
         // PostgreSQL answers the COMMIT of a failed transaction with a roll back and no error.
-        if let Some((_, kind)) = self.broken {
+        if let Some((_, first)) = self.broken.clone() {
             self.rollback_all().await?;
-            return Err(DatabaseError::new(kind)
-                .with_source("the transaction was rolled back, since an earlier statement of it had failed"));
+            return Err(first);
         }
         match self.control("COMMIT").await {
             Ok(()) => self.over().await,
@@ -355,6 +435,7 @@ where
                 self.open("BEGIN").await?;
             }
             let named = self.per_transaction.is_none();
+            self.refuse_values(statement).await?;
             self.enter(self.statement_timeout)?;
             let limit = self.statement_timeout.map(|limit| limit + GRACE);
             let mut count = 0;
@@ -403,13 +484,12 @@ where
         self.refuse_outside()?;
         if self.depth == 0 {
             self.open(&D::begin(options)).await?;
-            self.end = D::end(options);
+            self.levels.push(Level {
+                read_only: options.access_mode == Some(AccessMode::ReadOnly),
+                end: D::end(options),
+            });
         } else {
-            if options.isolation_level.is_some() || options.access_mode.is_some() {
-                let source = "a save point has the isolation and the access mode of its transaction";
-                return Err(DatabaseError::new(DatabaseErrorKind::Unsupported).with_source(source));
-            }
-            self.control(&format!("SAVEPOINT {}", SavePoint(self.depth))).await?;
+            self.begin_within(options).await?;
         }
         self.depth += 1;
         Ok(())
@@ -424,7 +504,7 @@ where
                 self.control(&format!("RELEASE SAVEPOINT {}", SavePoint(depth - 1)))
                     .await?;
                 self.depth -= 1;
-                Ok(())
+                self.end_levels(self.depth).await
             }
         }
     }
@@ -440,7 +520,7 @@ where
                     self.broken = None;
                 }
                 self.depth -= 1;
-                Ok(())
+                self.end_levels(self.depth).await
             }
         }
     }
@@ -506,6 +586,11 @@ fn ended() -> DatabaseError {
     DatabaseError::new(DatabaseErrorKind::ConnectionLost).with_source("the session has ended")
 }
 
+/// The program's own mistake: an error of its statement, not of the connection.
+fn mistake(reason: String) -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::Other).with_source(reason)
+}
+
 fn no_transaction() -> DatabaseError {
     DatabaseError::new(DatabaseErrorKind::Other).with_source("there is no transaction")
 }
@@ -526,6 +611,13 @@ fn error_code(error: &dyn sqlx::error::DatabaseError) -> Option<String> {
         return Some(error.number().to_string());
     }
     error.code().map(|code| code.into_owned())
+}
+
+/// A transaction or a save point that is open.
+struct Level {
+    read_only: bool,
+    /// What runs when it is over.
+    end: Option<&'static str>,
 }
 
 struct SavePoint(usize);

@@ -68,6 +68,8 @@ pub(super) fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
         "57P01" | "57P05" => Kind::ConnectionLostWithoutEffect,
         "25006" | "53100" => Kind::ReadOnly,
         "42501" => Kind::PermissionDenied,
+        // The values do not fit the statement. The session goes on.
+        "08P01" if !fatal => Kind::Other,
         _ if fatal || code.starts_with("08") => Kind::ConnectionLost,
         "0A000" => Kind::Unsupported,
         // A table, or the schema that it would be in.
@@ -110,6 +112,8 @@ mod tests {
         assert_eq!(kind("57P03", true), Kind::ConnectionLost);
         assert_eq!(kind("25P03", true), Kind::ConnectionLost);
         assert_eq!(kind("08006", false), Kind::ConnectionLost);
+        assert_eq!(kind("08P01", true), Kind::ConnectionLost);
+        assert_eq!(kind("08P01", false), Kind::Other);
         assert_eq!(kind("42P01", false), Kind::TableMissing);
         assert_eq!(kind("42601", false), Kind::Other);
     }

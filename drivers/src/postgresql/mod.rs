@@ -395,7 +395,9 @@ impl Dialect for Postgresql {
     /// See [`NOTICE_LOST_CLIENTS`].
     const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 
-    fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning {
+    const MOST_VALUES: usize = u16::MAX as usize;
+
+    fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let kind = if Self::is_stale_plan(error) {
             DatabaseErrorKind::Serialization
         } else {
@@ -432,6 +434,15 @@ impl Dialect for Postgresql {
             sql.push_str(&format!(" {mode}"));
         }
         sql
+    }
+
+    /// A transaction's isolation is that of its save points.
+    fn begin_within(options: &TransactionOptions, save_point: &str) -> Option<String> {
+        match (options.isolation_level, options.access_mode) {
+            (Some(_), _) => None,
+            (None, Some(mode)) => Some(format!("{save_point}; SET TRANSACTION {mode}")),
+            (None, None) => Some(save_point.to_owned()),
+        }
     }
 }
 

@@ -15,7 +15,8 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     type Watch: Watch;
 
     /// What an error of the server means on the connection that `watch` watches.
-    fn fault(watch: &Self::Watch, error: &dyn sqlx::error::DatabaseError) -> ErrorMeaning;
+    /// `within`: it happened in a transaction.
+    fn fault(watch: &Self::Watch, error: &dyn sqlx::error::DatabaseError, within: bool) -> ErrorMeaning;
 
     /// Whether a prepared statement no longer fits the tables it was prepared for, the statement having had no effect.
     fn is_stale_plan(_error: &dyn sqlx::error::DatabaseError) -> bool {
@@ -30,13 +31,30 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// The script that begins a transaction.
     fn begin(options: &TransactionOptions) -> String;
 
-    /// A script to run once a transaction that began with `options` is over.
+    /// The script that begins a save point in a transaction; `None` if it cannot have these options.
+    fn begin_within(options: &TransactionOptions, save_point: &str) -> Option<String> {
+        let plain = options.isolation_level.is_none() && options.access_mode.is_none();
+        plain.then(|| save_point.to_owned())
+    }
+
+    /// A script to run once a transaction, or a save point, that began with `options` is over.
     fn end(_options: &TransactionOptions) -> Option<&'static str> {
         None
     }
 
     /// The length of a value in bytes.
     fn length(value: <Self::Database as Database>::ValueRef<'_>) -> usize;
+
+    /// The most values that one statement can bind.
+    const MOST_VALUES: usize = usize::MAX;
+
+    /// Whether sqlx cannot use a connection any more once a statement had fewer or more values than
+    /// places `?`.
+    const COUNTS_VALUES: bool = false;
+
+    /// Whether there is no server, so that what sqlx calls an error of the protocol is a mistake of the
+    /// program.
+    const HAS_NO_PROTOCOL: bool = false;
 
     /// Whether a row is computed only when it is asked for.
     const WORKS_ON_DEMAND: bool = false;
