@@ -10,6 +10,7 @@ mod connection;
 mod dialect;
 mod errors;
 mod migration_lock;
+mod offsets;
 mod plans;
 mod read;
 mod script;
@@ -40,6 +41,7 @@ use tokio::sync::Semaphore;
 use crate::{allowed_hosts, max_answer::MaxAnswer, statement_timeout::statement_timeout};
 use address::Address;
 use connection::OracleConnection;
+use offsets::Offsets;
 use plans::Plans;
 use session::Session;
 
@@ -105,6 +107,7 @@ pub struct OracleDriver {
     wallet_location: Option<PathBuf>,
     threads: Arc<Semaphore>,
     plans: Arc<Plans>,
+    offsets: Arc<Offsets>,
     /// Whether the missing client library has already been logged.
     told: Arc<AtomicBool>,
 }
@@ -129,6 +132,7 @@ impl Plugin<dyn DatabaseDriver> for OracleDriver {
             wallet_location: config.wallet_location.map(|path| context.path(path)),
             threads: Arc::new(Semaphore::new(config.max_threads)),
             plans: Arc::default(),
+            offsets: Arc::default(),
             told: Arc::default(),
         })
     }
@@ -205,7 +209,9 @@ impl DatabaseDriver for OracleDriver {
         };
         let limit = config.query.timeout.or(self.statement_timeout);
         let max_answer = self.max_answer;
-        let begin = move |shared| Session::begin_session(shared, limit, max_answer).map_err(errors::connect_error);
+        let offsets = Arc::clone(&self.offsets);
+        let begin =
+            move |shared| Session::begin_session(shared, limit, max_answer, offsets).map_err(errors::connect_error);
         let opened = connection::open(connect, begin, Arc::clone(&self.plans), limit, permit).await?;
         Ok(Box::new(opened.protected(encryption)))
     }

@@ -102,6 +102,20 @@ fn number(output: &Output, described: &OracleType, source: Option<&OracleType>) 
     }
 }
 
+/// The type of a calculation with whole numbers of these columns, as PostgreSQL has it; `None` if one of
+/// them has others.
+pub(super) fn calculated<'a>(columns: impl IntoIterator<Item = Option<&'a OracleType>>) -> Option<Kind> {
+    let mut widest = Kind::Int;
+    for column in columns {
+        match column.and_then(sized)? {
+            Kind::SmallInt | Kind::Int => {}
+            Kind::BigInt => widest = Kind::BigInt,
+            _ => return None,
+        }
+    }
+    Some(widest)
+}
+
 /// The type that a column's digits stand for, as the dialect makes columns.
 fn sized(described: &OracleType) -> Option<Kind> {
     match described {
@@ -333,6 +347,19 @@ mod tests {
             let reader = reader(&output, &expression, Some(&column), false).ok();
             assert_eq!(reader, Some(Reader::Kind(kind)));
         }
+    }
+
+    #[test]
+    fn a_calculation_is_as_wide_as_its_widest_column() {
+        let of = |digits: &[u8]| {
+            let columns: Vec<OracleType> = digits.iter().map(|digits| OracleType::Number(*digits, 0)).collect();
+            calculated(columns.iter().map(Some))
+        };
+        assert_eq!(of(&[5, 5]), Some(Kind::Int));
+        assert_eq!(of(&[10, 5]), Some(Kind::Int));
+        assert_eq!(of(&[10, 19]), Some(Kind::BigInt));
+        assert_eq!(of(&[10, 0]), None);
+        assert_eq!(calculated([None]), None);
     }
 
     #[test]

@@ -11,8 +11,9 @@ use sea_orm::{AccessMode, IsolationLevel, TransactionOptions, Value};
 use tenantry_core::{DatabaseError, DatabaseErrorKind, ServerVersion};
 
 use super::{
-    dialect::{Plan, SourceColumn},
+    dialect::{Plan, SourceColumn, Step},
     errors::Failure,
+    offsets::Offsets,
     script,
 };
 use crate::max_answer::MaxAnswer;
@@ -51,11 +52,14 @@ pub(super) struct Session {
     version: ServerVersion,
     /// Save points count from 2; 0 is no transaction.
     pub(super) depth: usize,
+    /// Whether the transaction was begun to read only.
+    read_only: bool,
     /// Why the whole transaction was rolled back before its end.
     gone: Option<DatabaseErrorKind>,
     /// The types of columns, by the query that was described.
     pub(super) described: HashMap<String, Arc<Vec<OracleType>>>,
     pub(super) json: HashMap<SourceColumn, bool>,
+    pub(super) offsets: Arc<Offsets>,
 }
 
 impl Session {
@@ -64,6 +68,7 @@ impl Session {
         connection: Shared,
         statement_timeout: Option<Duration>,
         max_answer: MaxAnswer,
+        offsets: Arc<Offsets>,
     ) -> oracle::Result<Self> {
         let version = {
             let open = locked(&connection);
@@ -78,9 +83,11 @@ impl Session {
             max_answer,
             version,
             depth: 0,
+            read_only: false,
             gone: None,
             described: HashMap::new(),
             json: HashMap::new(),
+            offsets,
         })
     }
 
@@ -123,20 +130,26 @@ impl Session {
                     Ok(outcome)
                 }),
             },
-            Plan::Merge { sql, then: None, .. } => self
-                .change(sql, values, None, self.depth == 0)
-                .map_err(|failure| self.failed(failure)),
-            Plan::Merge {
-                sql,
-                then: Some((query, columns)),
-                only_if_touched,
-            } => self.unit(|session| {
-                let mut outcome = session.change(sql, values, None, false)?;
-                if outcome.touched > 0 || !only_if_touched {
-                    outcome.rows = session.query(query, values, columns, one)?;
-                }
-                Ok(outcome)
-            }),
+            Plan::Merge { steps, only_if_touched } => match steps.as_slice() {
+                [Step { sql, then: None }] => self
+                    .change(sql, values, None, self.depth == 0)
+                    .map_err(|failure| self.failed(failure)),
+                several => self.unit(|session| {
+                    let mut outcome = Outcome::default();
+                    for Step { sql, then } in several {
+                        let touched = session.change(sql, values, None, false)?.touched;
+                        outcome.touched += touched;
+                        if let Some((query, columns)) = then
+                            && (touched > 0 || !only_if_touched)
+                        {
+                            let read = session.query(query, values, columns, one)?;
+                            outcome.rows.columns = read.columns;
+                            outcome.rows.rows.extend(read.rows);
+                        }
+                    }
+                    Ok(outcome)
+                }),
+            },
             Plan::Definition { sql, tolerates } => {
                 self.forget();
                 self.native(sql, *tolerates)?;
@@ -203,7 +216,10 @@ impl Session {
     pub(super) fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
         self.refuse_outside()?;
         if self.depth > 0 {
-            if options.isolation_level.is_some() || options.access_mode.is_some() {
+            let other_mode = options
+                .access_mode
+                .is_some_and(|mode| (mode == AccessMode::ReadOnly) != self.read_only);
+            if options.isolation_level.is_some() || other_mode {
                 let source = "a save point has the isolation and the access mode of its transaction";
                 return Err(DatabaseError::new(DatabaseErrorKind::Unsupported).with_source(source));
             }
@@ -219,6 +235,7 @@ impl Session {
                 }
                 error
             })?;
+            self.read_only = options.access_mode == Some(AccessMode::ReadOnly);
         }
         self.depth += 1;
         Ok(())

@@ -10,7 +10,7 @@ use crate::max_answer::Room;
 
 use super::{
     bind::bind,
-    dialect::{Output, Returning, SourceColumn, Sql, from_oracle},
+    dialect::{Kind, Output, Returning, SourceColumn, Sql, from_oracle},
     errors::Failure,
     read::{self, Reader},
     session::{Outcome, Rows, Session, locked},
@@ -83,6 +83,11 @@ impl Session {
         returning: Option<&Returning>,
         autocommit: bool,
     ) -> Result<Outcome, Failure> {
+        for (parameter, column) in &sql.stores {
+            if let Some(value) = values.get(*parameter) {
+                self.offsets.note(column, value);
+            }
+        }
         let types = match returning {
             Some(returning) => Some((returning, self.describe(&returning.describe)?)),
             None => None,
@@ -145,12 +150,22 @@ impl Session {
         for (index, oracle_type) in described.iter().enumerate() {
             let output = outputs.get(index).unwrap_or(&unknown);
             let (mut source, mut json) = (None, false);
+            if output.kind.is_none()
+                && let Some(kind) = self.calculated(output, oracle_type)?
+            {
+                readers.push(Reader::Kind(kind));
+                continue;
+            }
             if let Some(origin) = &output.origin
                 && output.kind.is_none()
             {
                 match oracle_type {
                     OracleType::Number(0, _) => source = self.source(origin)?,
                     OracleType::CLOB | OracleType::NCLOB | OracleType::BLOB => json = self.is_json(origin)?,
+                    OracleType::TimestampTZ(_) if self.offsets.has(origin) => {
+                        readers.push(Reader::Offset);
+                        continue;
+                    }
                     _ => {}
                 }
             }
@@ -159,7 +174,19 @@ impl Session {
         Ok(readers)
     }
 
-    /// Oracle's description of a table's column.
+    /// The type of a calculation, if it is one of whole numbers.
+    fn calculated(&mut self, output: &Output, described: &OracleType) -> Result<Option<Kind>, Failure> {
+        if output.operands.is_empty() || !matches!(described, OracleType::Number(0, _)) {
+            return Ok(None);
+        }
+        let mut columns = Vec::new();
+        for operand in &output.operands {
+            columns.push(self.source(operand)?);
+        }
+        Ok(read::calculated(columns.iter().map(Option::as_ref)))
+    }
+
+    /// What Oracle says of a table's column.
     fn source(&mut self, origin: &SourceColumn) -> Result<Option<OracleType>, Failure> {
         let sql = format!(
             "SELECT {}.\"{}\" FROM {} WHERE 1 = 0",

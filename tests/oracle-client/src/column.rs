@@ -2,7 +2,10 @@
 
 use postgres::types::Type;
 
-use crate::{failure::Failure, oci};
+use crate::{failure::Failure, oci, sql};
+
+/// The most bytes of a VARCHAR2, however many characters it was made for.
+const LONGEST: u16 = 4000;
 
 /// One column.
 #[derive(Debug, Clone)]
@@ -18,11 +21,7 @@ pub(crate) struct Column {
 impl Column {
     pub(crate) fn of(column: &postgres::Column) -> Result<Self, Failure> {
         let mut described = Self {
-            // Names in lower case are what Oracle's in upper case became.
-            name: match column.name() {
-                name if name.chars().any(char::is_uppercase) => name.to_owned(),
-                name => name.to_uppercase(),
-            },
+            name: sql::oracle_name(column.name()),
             oracle_type: oci::SQLT_NUM,
             bytes: 0,
             characters: 0,
@@ -36,19 +35,21 @@ impl Column {
                 described.precision = ((modifier - 4) >> 16) as i16;
                 described.scale = ((modifier - 4) & 0x7ff) as i8;
             }
+            Type::INT2 if column.table_oid().is_some() => (described.precision, described.scale) = (5, 0),
+            Type::INT4 if column.table_oid().is_some() => (described.precision, described.scale) = (10, 0),
             Type::INT8 if column.table_oid().is_some() => (described.precision, described.scale) = (19, 0),
             Type::NUMERIC | Type::INT2 | Type::INT4 | Type::INT8 => {}
             Type::FLOAT4 => described.oracle_type = oci::SQLT_IBFLOAT,
             Type::FLOAT8 => described.oracle_type = oci::SQLT_IBDOUBLE,
             Type::VARCHAR | Type::NAME | Type::UNKNOWN => {
                 described.oracle_type = oci::SQLT_CHR;
-                described.characters = u16::try_from(modifier - 4).unwrap_or(4000).min(4000);
-                described.bytes = described.characters.saturating_mul(4).min(16000);
+                described.characters = u16::try_from(modifier - 4).unwrap_or(LONGEST).min(LONGEST);
+                described.bytes = described.characters.saturating_mul(4).min(LONGEST);
             }
             // A column of `text` is a CLOB; an expression of it is a VARCHAR2.
             Type::TEXT if column.table_oid().is_none() => {
                 described.oracle_type = oci::SQLT_CHR;
-                (described.characters, described.bytes) = (4000, 16000);
+                (described.characters, described.bytes) = (LONGEST, LONGEST);
             }
             Type::TEXT => described.oracle_type = oci::SQLT_CLOB,
             Type::BYTEA => described.oracle_type = oci::SQLT_BLOB,

@@ -277,7 +277,7 @@ pub(crate) fn read(sql: &str) -> Result<Sql, Failure> {
             continue;
         }
         let after_as = text.trim_end().to_ascii_uppercase().ends_with(" AS") && kind != Kind::Create;
-        if let Some((taken, written)) = sized_type(&ahead, in_types || after_as)? {
+        if let Some((taken, written)) = sized_type(&ahead, in_types, after_as)? {
             text.push_str(&written);
             at += taken;
             continue;
@@ -299,7 +299,7 @@ pub(crate) fn read(sql: &str) -> Result<Sql, Failure> {
                 continue;
             }
             Token::Word(word) => text.push_str(word),
-            Token::Quoted(name) => text.push_str(&quoted(name)?),
+            Token::Quoted(name) => text.push_str(&quoted(name)),
             // An empty text is NULL.
             Token::Text(literal) if literal == "''" => text.push_str("NULL"),
             Token::Text(literal) => text.push_str(literal),
@@ -308,6 +308,8 @@ pub(crate) fn read(sql: &str) -> Result<Sql, Failure> {
                 places += 1;
             }
             Token::Space => text.push(' '),
+            // Oracle has no division of whole numbers.
+            Token::Sign('/') => text.push_str("* 1.0 /"),
             Token::Sign(sign) => text.push(*sign),
         }
         if computed == Some(at) {
@@ -340,17 +342,19 @@ fn closing(tokens: &[Token], open: usize) -> Option<usize> {
     None
 }
 
-fn sized_type(ahead: &Ahead<'_>, in_types: bool) -> Result<Option<(usize, String)>, Failure> {
+fn sized_type(ahead: &Ahead<'_>, in_types: bool, after_as: bool) -> Result<Option<(usize, String)>, Failure> {
     if let Some((taken, sizes)) = ahead.sized("NUMBER") {
-        // A column with an identity cannot be a `numeric`.
+        // A column with an identity cannot be a `numeric`, and what refers to it must be of its type.
         let identity = Ahead(ahead.0.get(taken + 1..).unwrap_or_default())
             .words(&["GENERATED"])
             .is_some();
-        return Ok(Some(match sizes.as_slice() {
-            _ if identity => (taken, "bigint".to_owned()),
-            [] => (taken, "numeric".to_owned()),
-            sizes => (taken, format!("numeric({})", sizes.join(", "))),
-        }));
+        let written = match (integer(&sizes), sizes.as_slice()) {
+            (Some(integer), _) if in_types => integer.to_owned(),
+            _ if identity => "bigint".to_owned(),
+            (_, []) => "numeric".to_owned(),
+            (_, sizes) => format!("numeric({})", sizes.join(", ")),
+        };
+        return Ok(Some((taken, written)));
     }
     if let Some((taken, sizes)) = ahead.sized("VARCHAR2") {
         return match sizes.as_slice() {
@@ -364,26 +368,46 @@ fn sized_type(ahead: &Ahead<'_>, in_types: bool) -> Result<Option<(usize, String
             _ => Err(Failure::beyond("a RAW of another size than 16")),
         };
     }
-    if in_types && let Some(taken) = ahead.words(&["DATE"]) {
+    if (in_types || after_as)
+        && let Some(taken) = ahead.words(&["DATE"])
+    {
         return Ok(Some((taken, "timestamp(0)".to_owned())));
     }
     Ok(None)
 }
 
-/// A quoted name. What is in upper case throughout is what a name without quotes is on Oracle, and in lower case here.
-fn quoted(name: &str) -> Result<String, Failure> {
-    let has = |test: fn(char) -> bool| name.chars().any(test);
-    if has(char::is_lowercase) && !has(char::is_uppercase) {
-        return Err(Failure::beyond(format!(
-            "the name \"{name}\", which is in lower case on Oracle"
-        )));
+/// PostgreSQL's type for whole numbers of so many digits, as the driver's dialect makes columns.
+fn integer(sizes: &[String]) -> Option<&'static str> {
+    let [digits] = sizes else { return None };
+    match digits.as_str() {
+        "5" => Some("smallint"),
+        "10" => Some("integer"),
+        "19" => Some("bigint"),
+        _ => None,
     }
-    let name = if has(char::is_lowercase) {
-        name.to_owned()
-    } else {
-        name.to_lowercase()
+}
+
+/// Stands before a name that is in lower case on Oracle: without it, it is one in upper case there.
+const LOWER: char = '\u{2193}';
+
+/// A quoted name. What is in upper case throughout is what a name without quotes is on Oracle, and in lower case here.
+fn quoted(name: &str) -> String {
+    let has = |test: fn(char) -> bool| name.chars().any(test);
+    let name = match (has(char::is_lowercase), has(char::is_uppercase)) {
+        (true, false) => format!("{LOWER}{name}"),
+        (true, true) => name.to_owned(),
+        (false, _) => name.to_lowercase(),
     };
-    Ok(format!("\"{}\"", name.replace('"', "\"\"")))
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The name of one of PostgreSQL's columns on Oracle.
+pub(crate) fn oracle_name(name: &str) -> String {
+    match name.strip_prefix(LOWER) {
+        Some(name) => name.to_owned(),
+        None if name.chars().any(char::is_uppercase) => name.to_owned(),
+        None => name.to_uppercase(),
+    }
 }
 
 #[cfg(test)]
@@ -432,7 +456,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_oracle_would_not_find_is_refused() {
-        assert!(read(r#"SELECT "id" FROM "users""#).is_err());
+    fn a_name_in_lower_case_is_not_the_one_in_upper_case() {
+        let read = read(r#"SELECT "id" FROM "USERS""#).unwrap().text;
+        assert_eq!(read, "SELECT \"\u{2193}id\" FROM \"users\"");
+        for (postgres, oracle) in [("\u{2193}id", "id"), ("id", "ID"), ("Id", "Id")] {
+            assert_eq!(oracle_name(postgres), oracle);
+        }
+    }
+
+    #[test]
+    fn a_generated_number_has_its_size() {
+        let create = r#"CREATE TABLE "T" ("A" NUMBER(5) GENERATED BY DEFAULT ON NULL AS IDENTITY, "B" NUMBER(10) GENERATED BY DEFAULT ON NULL AS IDENTITY, "C" NUMBER(19) GENERATED BY DEFAULT ON NULL AS IDENTITY)"#;
+        let text = read(create).unwrap().text;
+        for column in [r#""a" smallint "#, r#""b" integer "#, r#""c" bigint "#] {
+            assert!(text.contains(column), "{text}");
+        }
     }
 }

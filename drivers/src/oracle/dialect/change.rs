@@ -89,7 +89,7 @@ impl Target<'_> {
         Ok(writer)
     }
 
-    fn rows(&self, values: &Values, returning: Option<&[SelectItem]>) -> Result<Plan> {
+    pub(super) fn rows(&self, values: &Values, returning: Option<&[SelectItem]>) -> Result<Plan> {
         let has_default = values.rows.iter().flat_map(|row| &row.content).any(is_default);
         if values.rows.len() > 1 && returning.is_none() && !has_default && !self.columns.is_empty() {
             let mut writer = self.start()?;
@@ -103,7 +103,14 @@ impl Target<'_> {
         for row in &values.rows {
             let mut writer = self.start()?;
             writer.push(" VALUES (");
-            writer.list(", ", &row.content, Writer::stored)?;
+            writer.list(
+                ", ",
+                row.content.iter().enumerate(),
+                |writer, (place, value)| match self.columns.get(place) {
+                    Some(column) => writer.stored_in(column, value),
+                    None => writer.stored(value),
+                },
+            )?;
             writer.push(")");
             gives = writer.returning(returning, &names::quoted(self.table)?)?;
             statements.push(writer.sql);
@@ -173,7 +180,7 @@ impl Writer {
             let column = names::last(column)?;
             writer.name(column)?;
             writer.push(" = ");
-            writer.stored(&assignment.value)
+            writer.stored_in(column, &assignment.value)
         })
     }
 

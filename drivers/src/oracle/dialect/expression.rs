@@ -34,6 +34,12 @@ pub(super) fn kind(expr: &Expr) -> Result<Option<Kind>> {
         Expr::Function(call) => function::kind(call),
         Expr::Extract { .. } => Some(Kind::Decimal),
         Expr::Position { .. } => Some(Kind::Int),
+        Expr::UnaryOp { expr: inner, .. } if is_calculation(expr) => kind(inner)?,
+        Expr::BinaryOp { left, right, .. } if is_calculation(expr) => match (kind(left)?, kind(right)?) {
+            (Some(Kind::Int), Some(Kind::Int)) => Some(Kind::Int),
+            (Some(Kind::Int | Kind::BigInt), Some(Kind::Int | Kind::BigInt)) => Some(Kind::BigInt),
+            _ => None,
+        },
         Expr::Value(value) => match &value.value {
             Value::Boolean(_) => Some(Kind::Bool),
             Value::Number(digits, _) if digits.parse::<i32>().is_ok() => Some(Kind::Int),
@@ -61,6 +67,20 @@ pub(super) fn kind(expr: &Expr) -> Result<Option<Kind>> {
         }
         _ => None,
     })
+}
+
+/// Whether it makes whole numbers of whole numbers, on both databases: a quotient has a fraction on
+/// Oracle.
+fn is_calculation(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(expr) => is_calculation(expr),
+        Expr::UnaryOp { op, .. } => matches!(op, UnaryOperator::Minus | UnaryOperator::Plus),
+        Expr::BinaryOp { op, .. } => matches!(
+            op,
+            BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Modulo
+        ),
+        _ => false,
+    }
 }
 
 fn is_null(expr: &Expr) -> bool {
@@ -103,6 +123,33 @@ impl Writer {
             },
             _ => Ok(None),
         }
+    }
+
+    /// The columns that a calculation is made of, if it is made of columns, parameters and whole
+    /// numbers. A parameter has the type of what it is calculated with.
+    pub(super) fn operands(&self, expr: &Expr) -> Result<Vec<SourceColumn>> {
+        let mut columns = Vec::new();
+        if !is_calculation(expr) || !self.collect(expr, &mut columns)? {
+            columns.clear();
+        }
+        Ok(columns)
+    }
+
+    fn collect(&self, expr: &Expr, columns: &mut Vec<SourceColumn>) -> Result<bool> {
+        match expr {
+            Expr::Nested(expr) => return self.collect(expr, columns),
+            Expr::UnaryOp { expr: inner, .. } if is_calculation(expr) => return self.collect(inner, columns),
+            Expr::BinaryOp { left, right, .. } if is_calculation(expr) => {
+                return Ok(self.collect(left, columns)? && self.collect(right, columns)?);
+            }
+            _ if placeholder(expr)?.is_some() || kind(expr)? == Some(Kind::Int) => return Ok(true),
+            _ if function::is_sum(expr) => return Ok(false),
+            _ => {}
+        }
+        let column = self.source(expr)?;
+        let found = column.is_some();
+        columns.extend(column);
+        Ok(found)
     }
 
     pub(super) fn within_parentheses(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {

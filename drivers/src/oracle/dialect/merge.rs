@@ -8,7 +8,7 @@ use sqlparser::ast::{
 };
 
 use super::{
-    Name, Plan, Writer,
+    Name, Plan, Step, Writer,
     change::Target,
     names,
     refusal::{Result, refuse, refuse_if},
@@ -31,6 +31,41 @@ pub(super) fn plan(
         _ => return refuse("`ON CONFLICT` without a list of columns"),
     };
     refuse_if(target.columns.is_empty(), "`ON CONFLICT` without the columns to insert")?;
+    let mut generated = false;
+    for key in keys {
+        generated |= position(target, key)?.is_none();
+    }
+    if generated && matches!(conflict.action, OnConflictAction::DoNothing) {
+        // The database makes a key that no other row has.
+        return target.rows(values, returning);
+    }
+    let steps = match returning {
+        // One after the other, since each row is read again by its key.
+        Some(_) => values
+            .rows
+            .iter()
+            .map(|row| {
+                let rows = vec![row.clone()];
+                let one = Values { rows, ..values.clone() };
+                step(target, &one, keys, conflict, returning)
+            })
+            .collect::<Result<_>>()?,
+        None => vec![step(target, values, keys, conflict, None)?],
+    };
+    let only_if_touched = match &conflict.action {
+        OnConflictAction::DoNothing => true,
+        OnConflictAction::DoUpdate(update) => update.selection.is_some(),
+    };
+    Ok(Plan::Merge { steps, only_if_touched })
+}
+
+fn step(
+    target: &Target<'_>,
+    values: &Values,
+    keys: &[Ident],
+    conflict: &OnConflict,
+    returning: Option<&[SelectItem]>,
+) -> Result<Step> {
     let table = names::quoted(target.table)?;
     let mut writer = Writer::default();
     let known_as = Name::of(names::last(target.table)?)?;
@@ -40,23 +75,19 @@ pub(super) fn plan(
     writer.push(&format!(") {EXCLUDED} ON ("));
     let table_name = known_as.quoted();
     writer.list(" AND ", keys, |writer, key| {
-        position(target, key)?;
+        inserted(target, key)?;
         let key = Name::of(key)?.quoted();
         writer.push(&format!("{table_name}.{key} = {EXCLUDED}.{key}"));
         Ok(())
     })?;
     writer.push(")");
-    let updates = match &conflict.action {
-        OnConflictAction::DoNothing => false,
-        OnConflictAction::DoUpdate(update) => {
-            writer.matched(&update.assignments, keys)?;
-            if let Some(condition) = &update.selection {
-                writer.push(" WHERE ");
-                writer.condition(condition)?;
-            }
-            update.selection.is_none()
+    if let OnConflictAction::DoUpdate(update) = &conflict.action {
+        writer.matched(&update.assignments, keys)?;
+        if let Some(condition) = &update.selection {
+            writer.push(" WHERE ");
+            writer.condition(condition)?;
         }
-    };
+    }
     writer.push(" WHEN NOT MATCHED THEN INSERT (");
     writer.names(target.columns.iter().copied())?;
     writer.push(") VALUES (");
@@ -70,22 +101,25 @@ pub(super) fn plan(
         None => None,
         Some(items) => Some(read_again(target, values, keys, items)?),
     };
-    Ok(Plan::Merge {
-        sql: writer.sql,
-        then,
-        only_if_touched: !updates,
-    })
+    Ok(Step { sql: writer.sql, then })
 }
 
-/// The position of a key among the inserted columns.
-fn position(target: &Target<'_>, key: &Ident) -> Result<usize> {
+/// Where among the inserted columns a key is, if it is one of them.
+fn position(target: &Target<'_>, key: &Ident) -> Result<Option<usize>> {
     let name = Name::of(key)?;
     for (index, column) in target.columns.iter().enumerate() {
         if Name::of(column)? == name {
-            return Ok(index);
+            return Ok(Some(index));
         }
     }
-    refuse("`ON CONFLICT` of a column that is not inserted")
+    Ok(None)
+}
+
+fn inserted(target: &Target<'_>, key: &Ident) -> Result<usize> {
+    match position(target, key)? {
+        Some(place) => Ok(place),
+        None => refuse("`ON CONFLICT` of a column that is not inserted"),
+    }
 }
 
 impl Writer {
@@ -130,8 +164,8 @@ fn read_again(
     keys: &[Ident],
     items: &[SelectItem],
 ) -> Result<(super::Sql, Vec<super::Output>)> {
-    let [row] = values.rows.as_slice() else {
-        return refuse("`ON CONFLICT` of several rows with `RETURNING`");
+    let Some(row) = values.rows.first() else {
+        return refuse("`ON CONFLICT` without rows");
     };
     let table = names::quoted(target.table)?;
     let mut writer = Writer::default();
@@ -149,7 +183,7 @@ fn read_again(
     writer.list(" AND ", keys, |writer, key| {
         writer.name(key)?;
         writer.push(" = ");
-        match row.content.get(position(target, key)?) {
+        match row.content.get(inserted(target, key)?) {
             Some(value) => writer.value(value),
             None => refuse("a row with fewer values than columns"),
         }

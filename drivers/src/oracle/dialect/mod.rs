@@ -32,7 +32,7 @@ mod tests;
 mod types;
 
 use sqlparser::{
-    ast::{Expr, Statement},
+    ast::{Expr, Ident, Statement},
     dialect::PostgreSqlDialect,
     parser::Parser,
 };
@@ -60,11 +60,10 @@ pub(super) enum Plan {
         statements: Vec<Sql>,
         returning: Option<Returning>,
     },
-    /// Inserts or updates one row, then reads it again.
+    /// Inserts or updates rows, by several statements that stand or fall together.
     Merge {
-        sql: Sql,
-        then: Option<(Sql, Vec<Output>)>,
-        /// The rows are read only if the first statement touched one.
+        steps: Vec<Step>,
+        /// The rows are read only if the step's first statement touched one.
         only_if_touched: bool,
     },
     /// Changes tables. Oracle commits before and after it.
@@ -75,11 +74,21 @@ pub(super) enum Plan {
     },
 }
 
+/// Inserts or updates rows, and reads them again if they are to be returned.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Step {
+    pub(super) sql: Sql,
+    pub(super) then: Option<(Sql, Vec<Output>)>,
+}
+
 /// A statement for Oracle, and what is to be bound in the order of its text.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Sql {
     pub(super) text: String,
     pub(super) binds: Vec<Bind>,
+    /// The columns into which values are written as they are, each with the value's place in the
+    /// statement's values, from 0.
+    pub(super) stores: Vec<(usize, SourceColumn)>,
 }
 
 /// One place for a value.
@@ -102,6 +111,8 @@ pub(super) struct Output {
     pub(super) origin: Option<SourceColumn>,
     /// Whether it is the sum of that column's values, which PostgreSQL gives in a wider type.
     pub(super) sum: bool,
+    /// The columns that whole numbers are calculated from, where it is such a calculation.
+    pub(super) operands: Vec<SourceColumn>,
 }
 
 /// A column of a table, by Oracle's names.
@@ -201,6 +212,16 @@ impl Writer {
             write(self, item)?;
         }
         Ok(())
+    }
+
+    /// A value that is written into this column of the innermost scope's table.
+    fn stored_in(&mut self, column: &Ident, expr: &Expr) -> Result<()> {
+        let table = self.scopes.last().and_then(|scope| scope.last());
+        if let (Some(parameter), Some((_, Some(table)))) = (expression::placeholder(expr)?, table) {
+            let (table, column) = (table.clone(), Name::of(column)?);
+            self.sql.stores.push((parameter, SourceColumn { table, column }));
+        }
+        self.stored(expr)
     }
 
     /// A value that is written into a column.

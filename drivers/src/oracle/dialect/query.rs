@@ -325,6 +325,7 @@ impl Writer {
             kind: super::expression::kind(expr)?,
             origin: self.source(expr)?,
             sum: super::function::is_sum(expr),
+            operands: self.operands(expr)?,
         })
     }
 }

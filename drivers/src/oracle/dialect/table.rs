@@ -186,7 +186,7 @@ impl Writer {
             writer.push("SELECT ");
             writer.list(", ", row.content.iter().zip(columns), |writer, (value, column)| {
                 if stored {
-                    writer.stored(value)?
+                    writer.stored_in(column, value)?
                 } else {
                     writer.value(value)?
                 }

@@ -19,9 +19,12 @@ fn statements(plan: &Plan) -> Vec<String> {
     match plan {
         Plan::Query { sql, .. } => vec![sql.text.clone()],
         Plan::Change { statements, .. } => statements.iter().map(|sql| sql.text.clone()).collect(),
-        Plan::Merge { sql, then, .. } => {
-            let then = then.iter().map(|(sql, _)| sql.text.clone());
-            std::iter::once(sql.text.clone()).chain(then).collect()
+        Plan::Merge { steps, .. } => {
+            let texts = steps.iter().flat_map(|Step { sql, then }| {
+                let then = then.iter().map(|(sql, _)| sql.text.clone());
+                std::iter::once(sql.text.clone()).chain(then)
+            });
+            texts.collect()
         }
         Plan::Definition { sql, .. } => vec![sql.clone()],
     }
@@ -127,6 +130,46 @@ fn a_statement_tells_the_types_that_oracle_does_not() {
         ),
         [Some(Kind::Bool), Some(Kind::Int), None]
     );
+}
+
+#[test]
+fn a_calculation_with_whole_numbers_is_one() {
+    let columns = |sql: &str| query(sql).1.into_iter();
+    let kinds: Vec<_> = columns("SELECT 1 + 1, -5, (2 * 3000000000) % 7, 1 / 2, 1.5 + 1")
+        .map(|column| column.kind)
+        .collect();
+    assert_eq!(
+        kinds,
+        [Some(Kind::Int), Some(Kind::Int), Some(Kind::BigInt), None, None]
+    );
+    let operands: Vec<Vec<String>> = columns("SELECT a + 1, -(a * b) - $1, a / 2, a + 1.5, a, a + SUM(b) FROM t")
+        .map(|column| column.operands.into_iter().map(|origin| origin.column.0).collect())
+        .collect();
+    let expected: [&[&str]; 6] = [&["A"], &["A", "B"], &[], &[], &[], &[]];
+    assert_eq!(operands, expected);
+}
+
+#[test]
+fn a_value_is_known_by_the_column_that_it_is_written_to() {
+    let stores = |sql: &str| {
+        let sql = match translate(sql).unwrap() {
+            Plan::Change { mut statements, .. } => statements.remove(0),
+            Plan::Merge { mut steps, .. } => steps.remove(0).sql,
+            _ => panic!("{sql} is no change"),
+        };
+        let written = sql.stores.into_iter();
+        written
+            .map(|(parameter, column)| format!("{parameter} {}.{}", column.table, column.column.0))
+            .collect::<Vec<_>>()
+    };
+    let both = ["0 \"T\".A", "1 \"T\".B"];
+    assert_eq!(stores("INSERT INTO t (a, b) VALUES ($1, $2)"), both);
+    assert_eq!(stores("UPDATE t SET a = $1, b = $2 WHERE c = $3"), both);
+    assert_eq!(
+        stores("INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT (a) DO NOTHING"),
+        both
+    );
+    assert!(stores("INSERT INTO t (a, b) VALUES (1, now())").is_empty());
 }
 
 #[test]
