@@ -3,6 +3,7 @@
 // `allow-unwrap-in-tests` does not reach the functions that tests share.
 #![allow(clippy::unwrap_used)]
 
+mod as_sea_orm;
 mod connections;
 mod leases;
 mod pinned;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionSession, TransactionTrait};
+use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionTrait};
 use serde_json::{Value, json};
 use tenantry_core::{
     BoxError, BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry,
@@ -15,24 +15,24 @@ use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantD
 
 use crate::scripted::{Scripted, id};
 
-enum Server {
+pub(crate) enum Server {
     Postgresql(&'static PostgresServer, TenantDb),
     Mariadb(&'static MariadbServer, TenantDb),
     Oracle(&'static OracleServer, TenantDb),
 }
 
 impl Server {
-    async fn postgresql() -> Self {
+    pub(crate) async fn postgresql() -> Self {
         let server = PostgresServer::shared().await;
         Self::Postgresql(server, server.create_tenant("engine").await.unwrap())
     }
 
-    async fn mariadb() -> Self {
+    pub(crate) async fn mariadb() -> Self {
         let server = MariadbServer::shared().await;
         Self::Mariadb(server, server.create_tenant("engine").await.unwrap())
     }
 
-    async fn oracle() -> Self {
+    pub(crate) async fn oracle() -> Self {
         let server = OracleServer::shared().await;
         Self::Oracle(server, server.create_tenant("engine").await.unwrap())
     }
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// The tenant's database, with a table of numbers.
-    async fn database(&self) -> (Tenants, TenantDatabase) {
+    pub(crate) async fn database(&self) -> (Tenants, TenantDatabase) {
         let provider = Arc::new(Scripted::default());
         provider.put("acme", self.secret());
         let tenants = self.tenants(provider).await;
