@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_tenant_counts_its_own_and_the_document_shows_the_operation() {
+    async fn each_tenant_counts_its_own_users() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.yaml");
         let config = "

@@ -74,7 +74,7 @@ pub trait DatabaseDriver: Send + Sync {
         }])
     }
 
-    /// What migrations ask of the database besides what was applied. By default nothing.
+    /// Further queries that migrations need. None by default.
     fn migration_queries(&self) -> MigrationQueries {
         MigrationQueries::default()
     }
@@ -90,7 +90,7 @@ pub trait DatabaseDriver: Send + Sync {
     }
 }
 
-/// What migrations ask of a database; each query returns texts in its first column.
+/// Queries that migrations need. Each returns texts in its first column.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MigrationQueries {
     /// Returns the schema that holds the table `tenantry_migrations`, since a file may change the
@@ -129,7 +129,7 @@ pub enum MigrationLock {
         /// A script that undoes what a migration's file has set on the server session: other
         /// connections use that session afterwards.
         reset: &'static str,
-        /// What the text of a statement that runs outside a transaction begins with, a comment.
+        /// A comment at the beginning of each statement that runs outside a transaction.
         mark: &'static str,
         /// A query with 1 in its first column if another session runs a statement with that mark.
         running: &'static str,

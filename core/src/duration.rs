@@ -22,7 +22,7 @@ impl HumanDuration {
     }
 }
 
-/// What is wrong with a duration that is a bare number.
+/// The reason for refusing a duration that is a bare number.
 pub const UNIT_MISSING: &str = "has no unit: write `30s` for 30 seconds, or `200ms`";
 
 /// Whether a text is a number and no more, so that a duration's unit is missing. `0` needs none.

@@ -20,7 +20,7 @@ pub trait Plugin<T: ?Sized>: Sized + Send + Sync + 'static {
     /// plugins` show it.
     const EXAMPLE: &'static str;
 
-    /// Its settings, each one documented: the documentation reaches the schema and `tenantry
+    /// Its settings. Document each one: the documentation reaches the schema and `tenantry
     /// plugins`.
     type Config: DeserializeOwned + JsonSchema + Send;
 
@@ -32,7 +32,7 @@ pub trait Plugin<T: ?Sized>: Sized + Send + Sync + 'static {
     fn build(config: Self::Config, context: &BuildContext) -> impl Future<Output = Result<Self, BuildError>> + Send;
 }
 
-/// What a plugin may use when it is built.
+/// The context that a plugin is built in.
 #[derive(Clone)]
 pub struct BuildContext {
     /// The folder that relative paths in configuration are taken from.
@@ -107,7 +107,7 @@ impl fmt::Display for KeyPath<'_> {
 }
 
 impl BuildError {
-    /// What is wrong with one key of the plugin.
+    /// An error in one key of the plugin.
     pub fn key(key: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             path: vec![key.into()],
@@ -116,7 +116,7 @@ impl BuildError {
         }
     }
 
-    /// What is wrong with the plugin as a whole.
+    /// An error in the plugin as a whole.
     pub fn new(reason: impl Into<String>) -> Self {
         Self {
             path: Vec::new(),

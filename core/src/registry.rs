@@ -11,7 +11,7 @@ use crate::{BuildContext, BuildError, DatabaseDriver, Plugin, RegisteredSection,
 
 type Building<'a, T> = Pin<Box<dyn Future<Output = Result<Arc<T>, BuildError>> + Send + 'a>>;
 
-/// What is known of one plugin.
+/// A registered plugin.
 pub struct Registered<T: ?Sized> {
     /// The word that chooses it.
     pub type_name: &'static str,
@@ -30,7 +30,7 @@ impl<T: ?Sized> Registered<T> {
         (self.schema)(&mut settings.into_generator())
     }
 
-    /// What it is, in one line: the first paragraph of its `Config`'s documentation.
+    /// A one-line summary: the first paragraph of its `Config`'s documentation.
     pub fn summary(&self) -> String {
         let schema = self.schema();
         let description = schema.get("description").and_then(Value::as_str).unwrap_or_default();

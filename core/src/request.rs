@@ -1,4 +1,4 @@
-//! What a resolver sees of a request, and which forwarded headers are believed.
+//! The part of a request that a resolver sees, and the rules for forwarded headers.
 
 use std::net::IpAddr;
 
@@ -84,7 +84,7 @@ impl<'a> RequestHead<'a> {
         })
     }
 
-    /// What the last hop wrote into a header that each hop adds to.
+    /// The last value of a header that each proxy appends to.
     fn last_hop(&self, name: &str) -> Result<Option<&'a str>, MalformedReason> {
         let Some(line) = self.headers.get_all(name).iter().next_back() else {
             return Ok(None);

@@ -34,19 +34,19 @@ pub trait TenantResolver: Send + Sync {
         self.location().is_token()
     }
 
-    /// What is allowed and yet unsafe in this resolver's configuration, one sentence each. The
-    /// server logs them as it starts, and `tenantry check` prints them.
+    /// Warnings about valid but unsafe settings of this resolver, one sentence each. The server
+    /// logs them when it starts, and `tenantry check` prints them.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// What a resolver found.
+/// The outcome of a resolver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
     /// The request has no tenant in the place that this resolver reads.
     Absent,
-    /// It names this one.
+    /// The request names this tenant.
     Found {
         /// The tenant.
         tenant: TenantId,
@@ -114,7 +114,7 @@ pub enum TenantLocation {
         /// The claim, dots going deeper.
         claim: String,
     },
-    /// As the label before this domain in the host name.
+    /// The label before this domain in the host name.
     Subdomain {
         /// The domain, such as `example.com`.
         domain: String,
@@ -182,7 +182,7 @@ pub enum ResolveError {
     Malformed {
         /// The place in which it was found, in words for a client: "the header `X-Tenant-ID`".
         place: String,
-        /// What is wrong, without repeating it.
+        /// The fault, without the name itself.
         reason: MalformedReason,
     },
     /// The credential that carries the tenant is missing or bad. Answered 401 with
@@ -191,7 +191,7 @@ pub enum ResolveError {
     Unauthenticated {
         /// The error code of RFC 6750 §3.1; `None` when no credential was sent at all.
         error: Option<&'static str>,
-        /// What is wrong, for the client's developer; never a part of the credential.
+        /// The fault, for the client's developer; never a part of the credential.
         description: String,
     },
     /// Every one of several resolvers must find the tenant, and one of them did not. Answered 401
@@ -216,7 +216,7 @@ pub enum ResolveError {
     },
 }
 
-/// What is wrong with a tenant's name.
+/// The fault of a tenant's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedReason {
     /// It breaks the rule for ids.

@@ -23,7 +23,7 @@ use sea_orm::{
 /// order.
 ///
 /// # Errors
-/// None that is known; SeaORM's signature has one.
+/// No known one; SeaORM's signature demands a result.
 pub fn query_results(columns: &[String], rows: Vec<Vec<Value>>) -> Result<Vec<QueryResult>, DbErr> {
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -48,10 +48,10 @@ fn mock_row(columns: &[String], row: Vec<Value>, in_order: bool) -> MockRow {
     values.into_mock_row()
 }
 
-/// What a statement did, for SeaORM: how many rows it touched.
+/// The result of a statement for SeaORM: the number of affected rows.
 ///
 /// # Errors
-/// None that is known; SeaORM's signature has one.
+/// No known one; SeaORM's signature demands a result.
 pub fn exec_result(rows_affected: u64) -> Result<ExecResult, DbErr> {
     let result = MockExecResult {
         last_insert_id: 0,
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_is_found_by_name_and_by_place_whatever_the_names_are() {
+    fn a_column_is_found_by_name_and_by_position() {
         for columns in [["a", "b", "c"], ["z", "m", "a"], ["same", "same", "other"]] {
             let row = vec![Value::from(1i64), Value::from("two"), Value::from(3i32)];
             let rows = query_results(&names(&columns), vec![row]).unwrap();

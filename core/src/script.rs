@@ -7,11 +7,11 @@ pub struct ScriptStatement<'a> {
     pub line: usize,
     /// Its text, without the delimiter after it.
     pub sql: &'a str,
-    /// What it does to the transaction and the session that it runs in.
+    /// Its effect on the transaction and the session that it runs in.
     pub effect: StatementEffect,
 }
 
-/// What a statement does to the transaction and the session that it runs in.
+/// The effect of a statement on the transaction and the session that it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatementEffect {
     /// Its transaction can undo it, or the database refuses it within a transaction.
@@ -34,6 +34,6 @@ pub enum StatementEffect {
 pub struct ScriptFault {
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong there and what to do instead. It repeats no literal of the script.
+    /// The fault and the remedy. It repeats no literal of the script.
     pub reason: String,
 }

@@ -21,7 +21,7 @@ impl SecretValue {
         Self(value)
     }
 
-    /// What it holds. Nothing of it may be printed.
+    /// Its content. No part of it may be printed.
     pub fn expose(&self) -> &Value {
         &self.0
     }

@@ -11,7 +11,7 @@ use crate::{BuildError, registry::deserialize};
 /// One value of a section, of the type that it was registered with.
 type SectionValue = Arc<dyn Any + Send + Sync>;
 
-/// What is known of one section.
+/// A registered section of the configuration.
 pub struct RegisteredSection {
     /// The key at the top of the configuration.
     pub name: &'static str,

@@ -3,7 +3,7 @@
 
 use tenantry_core::{BuildError, ByteSize, DatabaseError, DatabaseErrorKind};
 
-/// What a row takes in memory besides its values, and a value besides its bytes; about so much.
+/// The approximate overhead in memory of a row, and of a value.
 const ROW: usize = 64;
 const VALUE: usize = 32;
 /// From this length on, a row has memory of its own, rounded up to the next power of two: sqlx
@@ -31,7 +31,7 @@ impl MaxAnswer {
     }
 }
 
-/// What is left for the rest of an answer.
+/// The memory that is left for the rest of an answer.
 pub(crate) struct Room(usize);
 
 impl Room {

@@ -42,7 +42,7 @@ struct Splitter<'a> {
     script: &'a str,
     syntax: Syntax,
     at: usize,
-    /// What ends a statement; only MySQL's scripts change it.
+    /// The delimiter after a statement; only MySQL's scripts change it.
     delimiter: &'a str,
     /// A position with its line number, so that each line is counted once.
     counted: (usize, usize),

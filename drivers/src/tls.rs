@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_outside_of_the_folder_is_refused_whether_it_is_there_or_not() {
+    async fn a_file_outside_of_the_folder_is_always_refused() {
         let around = tempfile::tempdir().unwrap();
         let folder = around.path().join("folder");
         std::fs::create_dir_all(folder.join("sub")).unwrap();

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_takes_connections_and_says_nothing_fails_within_the_deadline() {
+    async fn a_silent_server_fails_within_the_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap();

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_variable_is_named_and_a_malformed_reference_is_not_repeated() {
+    fn a_missing_variable_is_named_and_bad_text_not_repeated() {
         let missing = expanded("canary${NONE}").unwrap_err();
         assert_eq!(
             missing,

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn statements_that_keep_requests_waiting_are_shown_with_a_better_form() {
+    async fn blocking_statements_are_shown_with_a_better_form() {
         for (sql, better) in [
             ("CREATE INDEX i ON users (name)", "CONCURRENTLY i ON users"),
             (

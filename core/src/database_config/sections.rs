@@ -43,7 +43,7 @@ pub enum Pooler {
     Transaction,
 }
 
-/// What is noticed of statements.
+/// Settings for slow statements and time-outs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueryConfig {
     /// `query.timeout`: how long a statement may run; `None` for the driver's own setting.

@@ -19,11 +19,11 @@ pub enum SessionTarget {
     /// Any.
     #[default]
     Any,
-    /// One that takes writes.
+    /// A server that accepts writes.
     ReadWrite,
-    /// One that takes none.
+    /// A server that accepts no writes.
     ReadOnly,
-    /// One that is not a standby.
+    /// A server that is not a standby.
     Primary,
     /// A standby.
     Standby,

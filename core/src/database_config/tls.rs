@@ -21,7 +21,7 @@ pub struct TlsConfig {
     pub key: Option<SecretString>,
 }
 
-/// What is demanded of the encryption, as libpq's `sslmode`.
+/// The demands on encryption, as in libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsMode {
     /// None.
@@ -73,7 +73,7 @@ pub(super) enum Refusal {
     Because(&'static str),
 }
 
-/// What is wrong with two settings that cannot both hold.
+/// The reason for refusing two contradictory settings.
 const CONTRADICTS: Refusal = Refusal::Because("contradicts another setting of TLS");
 
 impl TlsConfig {

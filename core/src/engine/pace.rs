@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_start_over_after_a_success() {
+    fn waits_double_up_to_a_maximum_and_reset_on_success() {
         let now = Instant::now();
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(128));
         let waits: Vec<u64> = (0..9).map(|_| backoff.fail(now).as_secs()).collect();

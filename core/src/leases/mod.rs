@@ -165,7 +165,7 @@ impl Leases {
             sleep(pause).await;
         };
         let left = ends_at.saturating_duration_since(Instant::now());
-        // One that is over ends at the provider about now.
+        // An expired lease also ends at the provider about now.
         if let Some(error) = failure.filter(|_| !left.is_zero()) {
             tracing::warn!(
                 tenant_id = %tenant, lease = %lease.id, kind = error.kind(), left_s = left.as_secs(),

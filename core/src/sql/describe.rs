@@ -64,7 +64,8 @@ pub(crate) fn described(sql: &str, dialect: Dialect) -> Arc<Description> {
     description
 }
 
-/// What a statement does in one word; `OTHER` if it is none of these, so that the words are few.
+/// The kind of a statement in one word. All unusual ones are `OTHER`, to keep the number of words
+/// small.
 pub(crate) fn operation(sql: &str) -> &'static str {
     const OPERATIONS: [&str; 12] = [
         "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "CREATE", "ALTER", "DROP", "SET", "BEGIN", "CALL",

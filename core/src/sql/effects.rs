@@ -1,4 +1,4 @@
-//! What a statement may do besides returning rows.
+//! The side effects that a statement may have.
 
 use super::{Token, tokens};
 

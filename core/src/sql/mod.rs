@@ -1,6 +1,6 @@
-//! What the text of a statement shows: how traces and logs describe it, whether it may be repeated,
-//! and whether it leaves state on its session. Nothing here parses SQL; in doubt the answer is the
-//! careful one.
+//! Facts that the text of a statement shows: how traces and logs describe it, whether it may be
+//! repeated, and whether it leaves state on its session. Nothing here parses SQL; in doubt the
+//! answer is the careful one.
 
 mod describe;
 mod effects;

@@ -9,7 +9,7 @@ pub(crate) enum Dialect {
     Sqlite,
     /// Oracle's own, or PostgreSQL's before the driver translates it.
     Oracle,
-    /// That of a driver which is not built in.
+    /// The dialect of a driver that is not built in.
     Unknown,
 }
 

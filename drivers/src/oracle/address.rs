@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_secret_reaches_out_of_its_place_in_the_descriptor() {
+    fn a_secret_s_text_cannot_leave_its_place_in_the_descriptor() {
         let good = json!({"type": "oracle", "host": "h", "database": "d", "username": "u", "tls": {"mode": "require"}});
         let bad = [
             ("/host", "canary)(PORT=1"),

@@ -32,7 +32,7 @@ const CANNOT_SERIALIZE: i32 = 8177;
 /// ORA-24761: the transaction was rolled back.
 const IS_ROLLED_BACK: i32 = 24761;
 
-/// What an error says.
+/// The facts of an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Code {
     /// Oracle's number; 0 for an error of ODPI-C itself.

@@ -80,7 +80,7 @@ fn attempt(session: &mut Session) -> Result<Option<bool>, DatabaseError> {
 
 /// Whether that session still is. One that holds the lock already does not get it again.
 fn is_alive(session: &Session, holder: &str) -> Result<bool, Failure> {
-    // Its answer is a boolean, which SQL has only since 23ai.
+    // The function returns a boolean, which SQL supports only since 23ai.
     let block = "BEGIN :p1 := CASE WHEN DBMS_SESSION.IS_SESSION_ALIVE(:p2) THEN 1 ELSE 0 END; END;";
     session.prepared(block, |_, statement| {
         statement.execute(&[&oracle::sql_type::OracleType::Int64, &holder])?;

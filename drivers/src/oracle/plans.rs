@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_is_translated_once_and_no_more_are_kept_than_there_is_room_for() {
+    fn a_statement_is_translated_once_within_a_bounded_cache() {
         let plans = Plans::default();
         let first = plans.of("SELECT 1").unwrap();
         assert!(Arc::ptr_eq(&first, &plans.of("SELECT 1").unwrap()));

@@ -38,7 +38,7 @@ pub(super) struct Rows {
     pub(super) rows: Vec<Vec<Value>>,
 }
 
-/// What became of a statement.
+/// The outcome of a statement.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) rows: Rows,

@@ -1,4 +1,4 @@
-//! What a statement does, judged by its first words.
+//! The effect of a statement, judged by its first words.
 
 use tenantry_core::StatementEffect;
 
@@ -46,7 +46,7 @@ pub(super) fn is_trigger(words: &[String]) -> bool {
     )
 }
 
-/// What a statement with these first words does.
+/// The effect of a statement with these first words.
 pub(super) fn of(words: &[String], syntax: Syntax, sql: &str) -> StatementEffect {
     let words = first(words);
     match (syntax, words.as_slice()) {

@@ -21,7 +21,7 @@ pub(super) struct Files {
     opened: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
-/// What identifies a file, whatever path, link or spelling led to it.
+/// The identity of a file, independent of the path, link or spelling that led to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct FileId {
     device: u64,

@@ -43,7 +43,7 @@ pub(super) trait Mode<D: Dialect> {
 
 /// The number of rows it touched.
 pub(super) struct Execute;
-/// All of its rows.
+/// Reads all rows.
 pub(super) struct All;
 /// The first of its rows.
 pub(super) struct First;

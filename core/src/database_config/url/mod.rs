@@ -20,7 +20,7 @@ use super::{DatabaseConfig, Pooler, SessionConfig, TlsConfig, tls::Refusal};
 use crate::SecretInvalid;
 use parts::Parts;
 
-/// What a URL says, in the terms of a secret.
+/// The settings of a URL, in the terms of a secret.
 #[derive(Default)]
 struct UrlSettings {
     servers: Vec<(String, Option<u16>)>,
@@ -90,7 +90,7 @@ pub(super) fn complete(config: &mut DatabaseConfig, url: &SecretString) -> Resul
     }
     let settings = UrlSettings::read(family, &parts)?;
     settings.complete(config)?;
-    // As libpq and its users have it.
+    // As libpq does it.
     if family == Family::Postgresql && config.database.is_none() {
         config.database = config.username.clone();
     }

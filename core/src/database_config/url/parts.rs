@@ -12,7 +12,7 @@ pub(super) struct Parts<'a> {
     pub(super) scheme: String,
     /// Whether it begins with `jdbc:`.
     pub(super) is_jdbc: bool,
-    /// What comes after the scheme and its colon, up to the query.
+    /// The text after the scheme and its colon, up to the query.
     before_query: &'a str,
     query: Option<&'a str>,
     user_info: Option<&'a str>,
@@ -34,7 +34,7 @@ pub(super) struct Parameter {
     pub(super) value: SecretString,
 }
 
-/// What is wrong with a URL in which an `@` follows the host.
+/// The reason for refusing a URL with an `@` after the host.
 const PASTED: &str = "has an `@` behind its host: in a user name or a password, write `@` as `%40` and `/` as `%2F`";
 
 impl<'a> Parts<'a> {
@@ -82,7 +82,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// What a URL of a file names: everything after the scheme, `//` left out.
+    /// The path in a file's URL: everything after the scheme, without `//`.
     pub(super) fn file(&self) -> Result<String, SecretInvalid> {
         decode(self.before_query.strip_prefix("//").unwrap_or(self.before_query))
     }

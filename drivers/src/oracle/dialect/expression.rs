@@ -334,7 +334,7 @@ impl Writer {
     }
 }
 
-/// What kind of expression it is, without what is in it.
+/// The kind of an expression, without its contents.
 fn what(expr: &Expr) -> String {
     let debug = format!("{expr:?}");
     debug.chars().take_while(char::is_ascii_alphanumeric).collect()

@@ -100,7 +100,7 @@ pub(super) fn is_sum(expr: &Expr) -> bool {
     matches!(expr, Expr::Function(call) if name(call).as_deref() == Some("sum"))
 }
 
-/// What PostgreSQL writes without parentheses.
+/// Writes a function that has no parentheses in PostgreSQL.
 pub(super) fn keyword(writer: &mut Writer, name: &str) {
     writer.push(match name {
         "localtimestamp" => "LOCALTIMESTAMP",

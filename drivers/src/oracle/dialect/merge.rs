@@ -14,7 +14,7 @@ use super::{
     refusal::{Result, refuse, refuse_if},
 };
 
-/// What PostgreSQL calls the row that could not be inserted.
+/// PostgreSQL's name for the row that could not be inserted.
 const EXCLUDED: &str = "\"EXCLUDED\"";
 
 pub(super) fn plan(

@@ -45,7 +45,7 @@ use table::Scope;
 /// How deep a statement may nest, against a stack that overflows.
 const DEEPEST: usize = 80;
 
-/// What is to be done on Oracle for one statement.
+/// The steps on Oracle for one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Plan {
     /// Gives rows.
@@ -183,7 +183,7 @@ fn place(number: usize) -> String {
 struct Writer {
     sql: Sql,
     scopes: Vec<Scope>,
-    /// What `WITH` has named so far: no tables of the database.
+    /// The names that `WITH` has defined so far; they are not tables of the database.
     queries: Vec<Name>,
 }
 

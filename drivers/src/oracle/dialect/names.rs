@@ -24,7 +24,7 @@ impl Name {
         Ok(Self(if folds { name.to_ascii_uppercase() } else { name }))
     }
 
-    /// As it is written in a statement.
+    /// The name for a statement.
     pub(super) fn quoted(&self) -> String {
         format!("\"{}\"", self.0)
     }

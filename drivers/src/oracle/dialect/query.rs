@@ -318,7 +318,7 @@ fn check_select(select: &Select) -> Result<()> {
 }
 
 impl Writer {
-    /// What is known of a column without asking the database.
+    /// The facts about a column that need no query to the database.
     pub(super) fn output(&self, expr: &Expr) -> Result<Output> {
         Ok(Output {
             name: Some(super::expression::name(expr)),

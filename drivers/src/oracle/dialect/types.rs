@@ -14,11 +14,11 @@ use super::{
 /// The longest text in a `VARCHAR2`, in bytes, unless the database is set up for longer ones.
 const LONGEST_VARCHAR2: u64 = 4000;
 
-/// What a type is on Oracle.
+/// A type on Oracle.
 pub(super) struct OracleType {
-    /// As it is written for a column.
+    /// Its name in a column's definition.
     pub(super) column: String,
-    /// As SeaORM sees its values.
+    /// Its type in SeaORM.
     pub(super) kind: Kind,
     /// Whether the database numbers its values: `serial`, `bigserial` and so on.
     pub(super) identity: bool,
