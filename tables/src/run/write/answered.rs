@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, QueryResult, TransactionSession as _};
+use sea_orm::{ConnectionTrait, QueryResult};
 use tenantry_core::engine::TenantTransaction;
 
 use super::{Changed, Job, Step, text_of};
