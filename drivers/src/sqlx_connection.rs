@@ -54,6 +54,8 @@ pub(crate) struct SqlxConnection<D: Dialect> {
     depth: usize,
     /// What ended the transaction before its time: the first error of those that may have followed.
     broken: Option<(Aftermath, DatabaseError)>,
+    /// Whether the outermost transaction is being committed.
+    commits: bool,
     /// The transaction and the save points within it, from the outermost on.
     levels: Vec<Level>,
     /// A future of this connection runs, or was dropped before its end.
@@ -81,6 +83,7 @@ impl<D: Dialect> SqlxConnection<D> {
             timer: Timer::default(),
             depth: 0,
             broken: None,
+            commits: false,
             levels: Vec::new(),
             busy: false,
             per_transaction: None,
@@ -156,7 +159,8 @@ impl<D: Dialect> SqlxConnection<D> {
     /// The error by its kind, and what it does to the transaction. `rows`: how many had come before it; `None` for a script,
     /// of which a part may have taken effect.
     fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
-        let alone = self.depth == 0 && rows == Some(0);
+        // A COMMIT that the server did not begin leaves nothing of its transaction.
+        let alone = (self.depth == 0 && rows == Some(0)) || self.commits;
         let (mut code, mut transaction) = (None, Aftermath::GoesOn);
         let kind = match &error {
             sqlx::Error::Database(error) => {
@@ -379,7 +383,10 @@ where
             self.rollback_all().await?;
             return Err(first);
         }
-        match self.control("COMMIT").await {
+        self.commits = true;
+        let committed = self.control("COMMIT").await;
+        self.commits = false;
+        match committed {
             Ok(()) => self.over().await,
             Err(error) if error.kind.breaks_connection() => Err(error),
             Err(error) => {

@@ -215,3 +215,19 @@ fn number(key: &str, value: &str) -> Result<i64, Refusal> {
             .at_parameter(key, "is not a whole number")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::query;
+
+    #[test]
+    fn a_name_in_quotes_is_a_column() {
+        for name in ["order", "limit", "offset", "select", "and", "or", "not", "after"] {
+            let read = query(&format!("%22{name}%22=eq.1&select=id"), &[]).unwrap();
+            assert_eq!(read.filters[0].1.field, name);
+            let within = query(&format!("items.%22{name}%22=eq.1&select=items(id)"), &[]).unwrap();
+            assert_eq!(within.filters[0].0, ["items"]);
+        }
+        assert!(query("not=eq.1", &[]).is_err() && query("select=id&select=id", &[]).is_err());
+    }
+}

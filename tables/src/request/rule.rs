@@ -97,7 +97,7 @@ fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String>
     };
     if !fits {
         let field = &filter.field;
-        return Err(format!("tests `{field}` by what its type does not have"));
+        return Err(format!("tests `{field}` with an operator that its type does not have"));
     }
     let values: Vec<&String> = match &filter.test {
         Test::Compare(_, value) | Test::IsDistinct(value) => vec![value],
@@ -114,4 +114,39 @@ fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::check;
+
+    #[test]
+    fn a_rule_tests_columns_by_what_their_types_have() {
+        let table = json!({"columns": {
+            "state": {"type": {"enum": ["new", "paid"]}}, "id": {"type": "int8"}, "info": {"type": "json"},
+            "flag": {"type": "bool"},
+        }});
+        let table = serde_json::from_value(table).unwrap();
+        for right in [
+            "state=like.n*",
+            "state=eq.new&id=in.({claims.ids})",
+            "or=(flag.is.true,info.is.null)",
+        ] {
+            assert_eq!(check(right, &table), Ok(()), "{right}");
+        }
+        for (wrong, part) in [
+            ("id=like.1*", "an operator that its type does not have"),
+            ("info=eq.1", "an operator that its type does not have"),
+            ("id=is.true", "an operator that its type does not have"),
+            ("state=eq.n*", "no value of its type"),
+            ("id=eq.{claims.id}0", "not a whole value"),
+            ("other=eq.1", "no column of the table"),
+            ("id=eq.1&limit=1", "nothing else"),
+        ] {
+            let fault = check(wrong, &table).unwrap_err();
+            assert!(fault.contains(part), "{wrong}: {fault}");
+        }
+    }
 }

@@ -340,11 +340,13 @@ pub(super) async fn a_transaction_whose_session_ended_is_a_lost_connection(suite
             return suite.does_not_apply();
         }
         let outcome = if commit {
-            session.connection.commit().await
+            kind(session.connection.commit().await)
         } else {
-            session.execute(&tables::parent(801, Some("lost too"))).await.map(drop)
+            kind(session.execute(&tables::parent(801, Some("lost too"))).await.map(drop))
         };
-        assert_eq!(kind(outcome), DatabaseErrorKind::ConnectionLost);
+        // Some servers say of a COMMIT that it was not begun.
+        let is_undone = commit && outcome == DatabaseErrorKind::ConnectionLostWithoutEffect;
+        assert!(is_undone || outcome == DatabaseErrorKind::ConnectionLost, "{outcome:?}");
         session.close().await;
         let mut session = suite.connect().await;
         assert_eq!(
