@@ -65,8 +65,8 @@ pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
 }
 
 impl Tenants {
-    /// One page of the known tenants: those the provider lists and those whose pools are open. Without
-    /// `probe`, nothing is opened or asked.
+    /// One page of the known tenants: those that the provider lists, and those with open pools.
+    /// Without `probe`, no database is contacted.
     ///
     /// # Errors
     /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
@@ -95,12 +95,12 @@ impl Tenants {
         Ok(chosen.into_page(tenants))
     }
 
-    /// Asks one tenant's database. Where no pool is open, over one connection that is opened for it
-    /// and closed after, so that no other tenant's pool has to go.
+    /// Probes one tenant's database. If no pool is open, it opens one connection and closes it
+    /// again, so that no other tenant's pool is closed for it.
     ///
     /// # Errors
-    /// [`AcquireError::Unknown`] for no such tenant; one whose secret or database cannot be had is
-    /// a snapshot that says so.
+    /// [`AcquireError::Unknown`] for an unknown tenant. An unavailable secret or database is not an
+    /// error; the snapshot shows it.
     pub async fn probe(&self, tenant: &TenantId) -> Result<TenantSnapshot, AcquireError> {
         let engine = &*self.0;
         let held = engine.hold(tenant)?;

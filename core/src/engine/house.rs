@@ -201,8 +201,8 @@ impl Engine {
         let excess = (idle.len() + capacity / 100).saturating_sub(capacity);
         idle.retain(|tenant| tenant.admission.is_idle() && !tenant.holdings().is_open());
         let is_kept = |tenant: &Arc<Tenant>| tenant.holdings().secret.kept().is_some();
-        // Each key is read once: requests move it meanwhile, and a sort whose order changes under
-        // it panics.
+        // Each key is read once: requests change it meanwhile, and a sort panics if its order
+        // changes.
         idle.sort_by_cached_key(|tenant| (is_kept(tenant), tenant.last_used()));
         for tenant in idle.into_iter().take(excess) {
             let was_kept = tenant.was_used() && is_kept(&tenant);
@@ -226,8 +226,8 @@ impl Engine {
                 current.is_some_and(|current| std::ptr::addr_eq(Arc::as_ptr(&current), Arc::as_ptr(&pool)))
             };
             match tenant.filter(is_current) {
-                // A tenant that is deleted at its provider loses its pool, and one whose secret
-                // changed gets it, though no request asks.
+                // A tenant that was deleted at its provider loses its pool, and a changed secret
+                // reaches its pool, even without requests.
                 Some(tenant) => {
                     tenant.renew_if_due(&mut tenant.holdings(), &self.secrets, now);
                     if let Some(since) = now.checked_sub(idle_timeout)

@@ -2,9 +2,10 @@
 //! connections counted.
 //!
 //! ```text
-//! TenantId -> Tenants::acquire -> Tenant -+- secrets   time to live, one fetch at a time, served while
-//!                                         |            it is renewed, unknown tenants remembered
-//!                                         +- pool      idle connections, waiting requests, openings
+//! TenantId -> Tenants::acquire -> Tenant -+- secrets   TTL, one fetch at a time, used while it is
+//!                                         |            renewed, unknown tenants cached
+//!                                         +- pool      idle connections, waiting requests,
+//!                                              |       openings
 //!                                              `- budget   the ceiling over all pools
 //!                -> TenantDatabase
 //! ```

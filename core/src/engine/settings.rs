@@ -9,18 +9,18 @@ use crate::HumanDuration;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SecretsSettings {
-    /// How long a secret is used before it is read anew. It is served on while that happens.
+    /// How long a secret is used before it is read again. It stays in use meanwhile.
     pub ttl: HumanDuration,
-    /// The most secrets that are kept; the least recently used goes first.
+    /// The most secrets in the cache; the least recently used one is evicted first.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_entries: usize,
-    /// Which fraction of `ttl` varies at random from secret to secret, so that they are not all
+    /// The fraction of `ttl` that varies at random from secret to secret, so that they are not all
     /// read at once.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub jitter: f64,
-    /// How long past its `ttl` a secret is served while the provider fails.
+    /// How long after its `ttl` a secret is still used while the provider fails.
     pub stale_if_error: HumanDuration,
-    /// How long it is remembered that the provider knows no such tenant.
+    /// How long the answer "unknown tenant" is cached.
     pub not_found_ttl: HumanDuration,
 }
 
@@ -40,8 +40,8 @@ impl Default for SecretsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolsSettings {
-    /// The most tenants that keep connections which nothing uses; the least recently used tenant's
-    /// are closed first. A tenant without connections does not count.
+    /// The most tenants with idle connections; those of the least recently used tenant are closed
+    /// first. A tenant without connections does not count.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max: usize,
     /// The most connections that are open at once, over all tenants. The last tenth of them is for
@@ -52,13 +52,13 @@ pub struct PoolsSettings {
     /// limit but `max_connections`.
     #[schemars(range(min = 1, max = 65_535))]
     pub max_per_tenant: Option<usize>,
-    /// The connections of a tenant that nothing used for this long are closed.
+    /// A tenant's connections are closed after this time without a request.
     pub idle_timeout: HumanDuration,
     /// How long opening one connection may take.
     pub connect_timeout: HumanDuration,
     /// How long a request waits for a connection.
     pub acquire_timeout: HumanDuration,
-    /// What holds for a tenant whose secret says nothing else.
+    /// The defaults for tenants with no such setting in their secret.
     pub defaults: PoolDefaults,
 }
 
@@ -76,18 +76,18 @@ impl Default for PoolsSettings {
     }
 }
 
-/// One tenant's pool, where its secret says nothing else.
+/// One tenant's pool, unless its secret says otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PoolDefaults {
     /// The most connections to one tenant's database.
     #[schemars(range(min = 1, max = 65_535))]
     pub max_connections: usize,
-    /// How many connections are kept open without use; more are closed soon after a burst.
+    /// How many idle connections stay open; more are closed soon after a burst.
     pub idle_connections: usize,
-    /// How long a connection is kept open without use.
+    /// How long an idle connection stays open.
     pub idle_time: HumanDuration,
-    /// How long a connection is kept open at all.
+    /// How long a connection stays open at most.
     pub max_lifetime: HumanDuration,
 }
 

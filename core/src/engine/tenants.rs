@@ -58,7 +58,7 @@ impl Tenants {
         self.acquire_for(tenant, None).await
     }
 
-    /// As [`acquire`](Self::acquire), for a request whose `tally` counts its statements.
+    /// As [`acquire`](Self::acquire); `tally` counts the request's statements.
     ///
     /// # Errors
     /// See [`AcquireError`].
@@ -87,7 +87,7 @@ impl Tenants {
             ));
             return Ok(TenantDatabase::new(admitted, secret, pool, tally));
         }
-        // Large, and seldom needed: a request whose tenant is at hand does not carry it along.
+        // Boxed, since this future is large and rarely needed.
         Box::pin(engine.open(admitted, now, tally)).await
     }
 
@@ -120,8 +120,8 @@ impl Tenants {
         self.0.secrets.list().await
     }
 
-    /// Drops the kept secret of one tenant, or of all; returns how many there were. Pools stay until
-    /// a changed secret is seen.
+    /// Drops the kept secret of one tenant, or of all; returns how many there were. Pools stay
+    /// until a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
         let clear = |tenant: &Arc<Tenant>| tenant.holdings().secret.clear();
@@ -188,8 +188,8 @@ impl Tenants {
         }
     }
 
-    /// Closes every pool and waits, at most for `grace`, until each connection is closed and each lease
-    /// of a secret given back; those that are not are logged. Requests from now on get
+    /// Closes every pool and waits, at most for `grace`, until each connection is closed and each
+    /// lease of a secret given back; those that are not are logged. Requests from now on get
     /// [`AcquireError::ShuttingDown`]. Returns whether all connections were closed in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         let (engine, deadline) = (&*self.0, Instant::now() + grace);
@@ -210,7 +210,7 @@ impl Tenants {
         Ok(())
     }
 
-    /// A tenant that exists: one that is known, else one whose secret can be read.
+    /// A tenant that exists: a known one, or one with a readable secret.
     async fn known(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
         let engine = &*self.0;
         let held = engine.hold(tenant)?;

@@ -1,9 +1,10 @@
-//! Which tenant gives a connection to another if there are fewer connections than all tenants together want.
+//! Which tenant gives a connection to another if there are fewer connections than all tenants
+//! together want.
 //!
 //! The rules, from the first to the last:
 //! 1. A permit that is free goes to the pool that holds the fewest, and among those to the one that
-//!    asked first. The last tenth of all permits goes only to pools that hold none, so that a burst of
-//!    one tenant leaves the others their first connections.
+//!    asked first. The last tenth of all permits goes only to pools that hold none, so that a burst
+//!    of one tenant leaves the others their first connections.
 //! 2. An idle connection goes before a busy one, and one of several before a tenant's only one.
 //! 3. A busy connection goes only if its tenant holds at least two more than the one that asks, or
 //!    the one that asks has none; and only after a tenure, so that opening is not all that is done.
@@ -11,12 +12,12 @@
 //! | Time | Value | What it bounds |
 //! | --- | --- | --- |
 //! | `PATIENCE` | 100 ms | how long a pool asks before a busy connection is closed for it |
-//! | `SHORTEST_TENURE`..`LONGEST_TENURE` | 250 ms to 1 s | how long a busy connection stays; within it four times what opening took |
-//! | `SHORT_PATIENCE` | 50 ms | how long a pool that has connections waits for one of its own before it asks |
-//! | `LEAST_PATIENCE`..`MOST_PATIENCE` | 250 ms to 1 s | how long it waits before it takes one that another tenant used just now |
+//! | `SHORTEST_TENURE`..`LONGEST_TENURE` | 250 ms to 1 s | how long a busy connection stays: 4 openings |
+//! | `SHORT_PATIENCE` | 50 ms | how long a pool first waits for a connection of its own |
+//! | `LEAST_PATIENCE`..`MOST_PATIENCE` | 250 ms to 1 s | and how long before it takes a busy tenant's |
 //! | `SPARE_AFTER` | 1 s | how long a connection is idle before its tenant can do without it |
 //! | `FORGOTTEN_AFTER` | 30 s | the same for a tenant's only connection |
-//! | `LOOK_AGAIN`, `BETWEEN_LOOKS` | 100 ms, 10 ms | how often waiting pools look for an idle connection, each and together |
+//! | `LOOK_AGAIN`, `BETWEEN_LOOKS` | 100 ms, 10 ms | how often waiting pools look, each and together |
 
 use std::time::Duration;
 
@@ -81,8 +82,8 @@ pub(crate) struct Returned {
 }
 
 impl<P, W> State<P, W> {
-    /// Whether a returned connection is closed for the sake of another pool. Only as many are
-    /// closed as there are others who wait.
+    /// Whether a returned connection is closed for the sake of another pool. At most as many are
+    /// closed as other pools wait.
     pub(super) fn wants_back(&self, holder: HolderId, returned: Returned, now: Instant) -> bool {
         let tenure = (returned.opening * 4).clamp(SHORTEST_TENURE, LONGEST_TENURE);
         if !self.is_short() || (returned.wanted_at_home && returned.held_for < tenure) {

@@ -1,8 +1,8 @@
 //! The connections that may be open at once over all tenants: a ceiling by construction, and a
 //! fair share of it for each tenant.
 //!
-//! [`State`] is the account under one lock, and `fairness` says which pool gives way to which. A permit is
-//! held from before a connection is opened until its session has ended at the server.
+//! [`State`] is the account under one lock, and `fairness` says which pool gives way to which. A
+//! permit is held from before a connection is opened until its session has ended at the server.
 
 mod fairness;
 mod state;
@@ -137,9 +137,9 @@ impl Budget {
         taken.then(|| self.permit(member.id))
     }
 
-    /// Waits for a permit for as long as it is `wanted`, which it asks now and then until the answer
-    /// is no. A pool that `has_others`, which took `opening` to open, waits for its own before it
-    /// takes another tenant's: that costs one opening, and mostly two.
+    /// Waits for a permit for as long as it is `wanted`, which it asks now and then until the
+    /// answer is no. A pool that `has_others`, which took `opening` to open, waits for its own
+    /// before it takes another tenant's: that costs one opening, and mostly two.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         member: &Member,
@@ -217,8 +217,8 @@ impl Budget {
         }
     }
 
-    /// Whether one of those who wait may look now: each looks through the pools, so not all at
-    /// once.
+    /// Whether a waiting pool may look now. Each look goes through all pools, so they must not all
+    /// look at once.
     fn may_look(&self, now: Instant) -> bool {
         self.with(|state| {
             let may = state.looked.is_none_or(|last| now - last >= BETWEEN_LOOKS);

@@ -100,7 +100,8 @@ impl<P: Clone, W> State<P, W> {
         }
     }
 
-    /// A permit is back. Returns the pool that has it now, if one waits: the one that holds the fewest.
+    /// A permit is back. Returns the pool that has it now, if one waits: the one that holds the
+    /// fewest.
     pub(super) fn give_back(&mut self) -> Option<(HolderId, W)> {
         self.closing -= 1;
         self.free += 1;

@@ -29,7 +29,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Of a connection that is open now and whose opening `started` then.
+    /// The facts of a connection that is open now and began to open at `started`.
     pub(super) fn now(era: u64, started: Instant, max_lifetime: Duration) -> Self {
         let now = Instant::now();
         // Connections that were opened together are not closed together.

@@ -25,8 +25,8 @@ pub(crate) struct Lease {
     pool: Arc<Pool>,
     /// Whether a call was made: else the connection counts as idle since it was last used.
     used: bool,
-    /// A call has begun and did not end: its future was dropped, so nobody knows what the server
-    /// does now.
+    /// A call has begun and did not end: its future was dropped, so the state of the server is
+    /// unknown.
     busy: bool,
     /// Not to be used again by another request.
     broken: bool,
@@ -151,8 +151,8 @@ impl Lease {
     }
 
     fn failed(&mut self, call: Call<'_>, mut error: DatabaseError) -> DatabaseError {
-        // Such a session, and the others, may lead to a server that became a standby in a failover, or
-        // to a database that took the place of the one that was prepared.
+        // Such a session, and the others, may lead to a server that became a standby in a failover,
+        // or to a database that took the place of the one that was prepared.
         let read_only = error.kind == DatabaseErrorKind::ReadOnly && !(self.depth > 0 && self.reads_only);
         let outdated = read_only || error.kind == DatabaseErrorKind::TableMissing;
         if outdated && self.pool.state().found_outdated(error.kind, Instant::now()) {

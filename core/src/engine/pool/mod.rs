@@ -73,7 +73,7 @@ pub(crate) struct Pool {
     member: Member,
     parts: Arc<PoolParts>,
     inner: Mutex<Inner>,
-    /// The secret whose database was prepared.
+    /// The secret of the prepared database.
     prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
 }
 

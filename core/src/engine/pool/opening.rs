@@ -130,7 +130,8 @@ impl Pool {
         }
     }
 
-    /// Waits until another try to log in is worthwhile after this error, which is returned if none is.
+    /// Waits until another try to log in is worthwhile after this error, which is returned if none
+    /// is.
     async fn before_next_login(
         &self,
         secret: &Secret,
@@ -139,11 +140,12 @@ impl Pool {
         pauses: &mut Backoff,
     ) -> Result<(), DatabaseError> {
         match error.kind {
-            // An operator who ends a user's sessions, as after a rotation, also ends those that are
-            // just being opened.
+            // If an operator ends a user's sessions, as after a rotation, that also ends sessions
+            // that are just being opened.
             DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded) if pauses.failures() < ENDED_TRIES => {}
-            // The password may just be changing: the secret is read anew, and the login tried again for
-            // as long as there is hope. Until then it counts as no failure, so that requests wait.
+            // The password may just be changing: the secret is read anew, and the login tried again
+            // for as long as there is hope. Until then it counts as no failure, so that requests
+            // wait.
             DatabaseErrorKind::Connect(DriverErrorKind::Authentication) => {
                 self.state().doubt();
                 let refused = (self.parts.refused)(self.tenant, secret.generation);
@@ -168,8 +170,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Waits until the pool is closed or has another secret than in `era`: a server that is silent to the
-    /// old one keeps no request from the new one.
+    /// Waits until the pool is closed or has another secret than in `era`: a server that is silent
+    /// to the old one keeps no request from the new one.
     async fn superseded(&self, era: u64) {
         while self.state().era() == era {
             sleep(LINGERING).await;

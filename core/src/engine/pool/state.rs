@@ -33,8 +33,8 @@ const EXCESS_KEPT: Duration = Duration::from_secs(10);
 /// After more failures to connect in a row, the database is left alone for a while.
 const FAILURES_TOLERATED: u32 = 2;
 /// How long the connections that were opened after an outdated one was found are spared, so that a
-/// server that refuses every write is not logged in to again and again, and that a program that asks
-/// for a table that never was does not cost its tenants their connections.
+/// server that refuses every write is not logged in to again and again, and that a program that
+/// asks for a table that never was does not cost its tenants their connections.
 const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
 const TABLE_MISSING_PAUSE: Duration = Duration::from_secs(60);
 /// How often an opening is tried again for a tenant without a connection while its server is full.
@@ -60,8 +60,8 @@ pub(super) struct PoolState<C, W> {
     probe: Option<ProbePermit>,
     /// Connections last used before this are checked before use.
     suspect_before: Option<Instant>,
-    /// Connections opened before this are closed: they may lead to a server that became a standby, or
-    /// to another database of the same name.
+    /// Connections opened before this are closed: they may lead to a server that became a standby,
+    /// or to another database of the same name.
     outdated_before: Option<Instant>,
     /// Since when the database is being prepared, if it is.
     pub(super) preparing_since: Option<Instant>,
@@ -263,9 +263,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
         }
     }
 
-    /// An opening failed. While the tenant has a connection it is tried again after a pause, and the
-    /// requests wait for the others; returns the pause, or else the requests, which fail with it,
-    /// and the failures in a row if they are worth a line in the log. If it failed `at_once`,
+    /// An opening failed. While the tenant has a connection it is tried again after a pause, and
+    /// the requests wait for the others; returns the pause, or else the requests, which fail with
+    /// it, and the failures in a row if they are worth a line in the log. If it failed `at_once`,
     /// another try would cost as much.
     pub(super) fn opening_failed(
         &mut self,
@@ -316,9 +316,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
         self.suspect_before = Some(now);
     }
 
-    /// A connection refused a write as read-only, as after a failover, or has no table of that name,
-    /// as after its database was made anew: the other ones that are open lead to the same server.
-    /// Returns whether all of them are closed now.
+    /// A connection refused a write as read-only, as after a failover, or has no table of that
+    /// name, as after its database was made anew: the other ones that are open lead to the same
+    /// server. Returns whether all of them are closed now.
     pub(super) fn found_outdated(&mut self, kind: DatabaseErrorKind, now: Instant) -> bool {
         let pause = if kind == DatabaseErrorKind::ReadOnly {
             READ_ONLY_PAUSE

@@ -34,7 +34,7 @@ const TURN_DEADLINE: Duration = Duration::from_secs(5);
 const LIST_DEADLINE: Duration = Duration::from_secs(30);
 /// The most fetches at once, over all tenants.
 const CONCURRENT_FETCHES: usize = 32;
-/// The warning about a connection whose data others on the way can read.
+/// The warning about a connection that others on the network can read.
 const NOT_ENCRYPTED: &str = "the connection to the tenant's database is not encrypted: set `tls.mode` in its secret, \
      best to `verify-full`";
 
@@ -156,7 +156,7 @@ impl Secrets {
                 });
                 let names = names.ok().map(|names| names.into_iter().collect());
                 secrets.unknown.lock().listed(names, asked_at, Instant::now());
-                // Those who waited may have gone away.
+                // The waiting requests may have gone away.
                 sender.send(()).unwrap_or_default();
             });
         }

@@ -143,7 +143,8 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
             (Some(kept), ..) if now < kept.times.fresh_until => Read::Fresh(kept.secret.clone()),
             (Some(kept), left, _) if now < kept.times.serve_until => {
                 let secret = kept.secret.clone();
-                // It may have changed long ago. If the last try failed, no request waits for the next.
+                // It may have changed long ago. If the last try failed, no request waits for the
+                // next.
                 if kept.stale || now <= kept.times.old_from || left.is_some() {
                     Read::Stale(secret)
                 } else {
@@ -180,10 +181,10 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         }
     }
 
-    /// Stores what the fetch has read: `same`, if it is the version that is in use already, else what
-    /// `new` makes with the next generation. Returns it, and whether it changed. Returns `None`, and
-    /// stores nothing, if `new` has nothing or another value was asked for meanwhile: the fetch asks
-    /// once more.
+    /// Stores what the fetch has read: `same`, if it is the version that is in use already, else
+    /// what `new` makes with the next generation. Returns it, and whether it changed. Returns
+    /// `None`, and stores nothing, if `new` has nothing or another value was asked for meanwhile:
+    /// the fetch asks once more.
     pub(crate) fn store(
         &mut self,
         now: Instant,

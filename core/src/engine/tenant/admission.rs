@@ -46,8 +46,8 @@ impl Admission {
         })
     }
 
-    /// Keeps the tenant from being forgotten until [`leave`](Self::leave). A suspended tenant can be
-    /// held.
+    /// Keeps the tenant from being forgotten until [`leave`](Self::leave). A suspended tenant can
+    /// be held.
     pub(crate) fn hold(&self) -> Result<(), Refused> {
         self.change(|word| match word & FORGOTTEN {
             0 => Ok(word + ONE_HOLD),

@@ -139,8 +139,8 @@ mod tests {
         }
     }
 
-    /// Does something with a reference that was looked up before; `known` is the model's entry if the
-    /// tenant was not forgotten meanwhile.
+    /// Does something with a reference that was looked up before; `known` is the model's entry if
+    /// the tenant was not forgotten meanwhile.
     fn use_reference(
         action: u8,
         admission: &Admission,

@@ -20,7 +20,7 @@ use crate::{
 const MOST_SUPERSEDED: u32 = 16;
 /// How long a tenant keeps a secret that has a lease while it has no connection.
 const KEPT_UNUSED: Duration = Duration::from_secs(10);
-/// The field of the span around a read that says where the secret came from.
+/// The field of a read's span with the source of the secret.
 const CACHE: &str = "secret.cache";
 
 type Outcome = Result<Arc<Secret>, AcquireError>;
@@ -83,16 +83,16 @@ impl Tenant {
         landed(flight).await
     }
 
-    /// Renews a kept secret whose time is over, in the background.
+    /// Renews an expired cached secret in the background.
     pub(crate) fn renew_if_due(self: &Arc<Self>, holdings: &mut Holdings, secrets: &Arc<Secrets>, now: Instant) {
         if holdings.secret.is_due(now) {
             drop(self.join_fetch(holdings, secrets, true));
         }
     }
 
-    /// Looks after a secret that has a lease, though no request asks for it. The lease is extended in
-    /// time. A secret that nothing has used for a while is let go, and its lease given back. After the
-    /// end of its lease a secret is not used, and its connections are closed.
+    /// Looks after a secret that has a lease, though no request asks for it. The lease is extended
+    /// in time. A secret that nothing has used for a while is let go, and its lease given back.
+    /// After the end of its lease a secret is not used, and its connections are closed.
     pub(crate) fn look_after_lease(self: &Arc<Self>, secrets: &Arc<Secrets>, now: Instant) {
         let mut holdings = self.holdings();
         let in_use = holdings.in_use();
@@ -164,7 +164,7 @@ impl Tenant {
                 secrets.gone.lock().push(held.id);
             }
             drop(held);
-            // Those who waited may have gone away.
+            // The waiting requests may have gone away.
             drop(sender.send(outcome));
         };
         tokio::spawn(fetch.instrument(span));
@@ -179,8 +179,8 @@ impl Tenant {
             let started = Instant::now();
             let fetched = secrets.ask(&self.id, in_use.take().as_deref()).await;
             let took = started.elapsed();
-            // Unknown tenants are counted while the permit is held, so that no more ask in vain than
-            // there are permits before it shows.
+            // Unknown tenants are counted while the permit is held, so that no more ask in vain
+            // than there are permits before it shows.
             let landed = match fetched {
                 Ok(fetched) => self.keep(secrets, fetched, took).map(Ok),
                 Err(error) => self.fail(secrets, error).map(Err),
