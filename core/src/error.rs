@@ -34,13 +34,15 @@ impl SecretInvalid {
 /// Why a connection could not be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DriverErrorKind {
-    /// The user or the password was refused: the secret may have been rotated, so the engine reads it anew.
+    /// The user or the password was refused: the secret may have been rotated, so the engine reads
+    /// it anew.
     Authentication,
-    /// Nobody answers at that host and port, or not in time.
+    /// There is no answer at that host and port, or not in time.
     Unreachable,
     /// The handshake failed, or the server does not offer what `tls.mode` demands.
     Tls,
-    /// The server was there and ended the session before it could be used, as when an operator ends all of a user's: the engine tries again.
+    /// The server was there and ended the session before it could be used, as when an operator ends
+    /// all of a user's: the engine tries again.
     SessionEnded,
     /// The server has no connection left.
     TooManyConnections,
@@ -102,17 +104,21 @@ pub enum DatabaseErrorKind {
     ConstraintViolation,
     /// The transaction was chosen to lose, by deadlock or serialization: running it again may work.
     Serialization,
-    /// The statement took too long and was cancelled by the database, or waited too long for a lock.
+    /// The statement took too long and was cancelled by the database, or waited too long for a
+    /// lock.
     StatementTimeout,
-    /// The connection broke; whether the statement took effect, nobody knows.
+    /// The connection broke; it is unknown whether the statement took effect.
     ConnectionLost,
     /// The connection broke, and the statement certainly had no effect.
     ConnectionLostWithoutEffect,
-    /// The server did not answer within the statement's time. The connection is unusable; the statement may have taken effect.
+    /// The server did not answer within the statement's time. The connection is unusable; the
+    /// statement may have taken effect.
     NoAnswer,
-    /// The connection was lost, or did not answer, while a write or a commit was under way: it may have taken effect.
+    /// The connection was lost, or did not answer, while a write or a commit was under way: it may
+    /// have taken effect.
     OutcomeUnknown,
-    /// The answer is larger than the driver's `max_answer`. The connection is closed, since the rest of the answer is unread.
+    /// The answer is larger than the driver's `max_answer`. The connection is closed, since the
+    /// rest of the answer is unread.
     AnswerTooLarge,
     /// No connection could be opened.
     Connect(DriverErrorKind),
@@ -193,8 +199,8 @@ impl DatabaseErrorKind {
         }
     }
 
-    /// Whether the statement is wrong, or what it did is not known. Other
-    /// kinds are for the caller to handle, or tell that the database is away.
+    /// Whether the statement is wrong, or its effect is unknown. Other kinds are for the caller to
+    /// handle, or mean that the database is unavailable.
     pub fn is_defect(self) -> bool {
         matches!(
             self,
@@ -202,8 +208,8 @@ impl DatabaseErrorKind {
         )
     }
 
-    /// Whether the connection it happened on must not be used again. A connection reports `PoolTimeout`
-    /// if the pooler that it leads to had no server session for it in time.
+    /// Whether the connection it happened on must not be used again. A connection reports
+    /// `PoolTimeout` if the pooler that it leads to had no server session for it in time.
     pub fn breaks_connection(self) -> bool {
         matches!(
             self,
@@ -218,8 +224,9 @@ impl DatabaseErrorKind {
 
 /// A statement, or what had to come before it, that failed.
 ///
-/// It prints its kind and the database's own code. The database's message is its source and is not printed with it, since
-/// messages repeat values: `Duplicate entry 'john@example.com' for key 'email'`.
+/// It prints its kind and the database's own code. The database's message is its source and is not
+/// printed with it, since messages repeat values: `Duplicate entry 'john@example.com' for key
+/// 'email'`.
 #[derive(Clone)]
 pub struct DatabaseError {
     /// What a caller acts on.
@@ -262,9 +269,10 @@ impl DatabaseError {
         self
     }
 
-    /// Returns the name of the constraint that was violated, as the database has it: `users_email_key`,
-    /// `PRIMARY` on MySQL, and `users.id`, the table and its columns, on SQLite if no index was named.
-    /// It is `None` if the error is of another kind, or if the database does not say.
+    /// Returns the name of the constraint that was violated, as the database has it:
+    /// `users_email_key`, `PRIMARY` on MySQL, and `users.id`, the table and its columns, on SQLite
+    /// if no index was named. It is `None` if the error is of another kind, or if the database does
+    /// not say.
     pub fn constraint(&self) -> Option<String> {
         let of_source = || {
             let source = self.source.as_deref()?.downcast_ref::<Arc<SqlxError>>()?;
@@ -291,7 +299,7 @@ impl DatabaseError {
 
 impl From<DriverError> for DatabaseError {
     fn from(error: DriverError) -> Self {
-        // The kind is told already, so what comes next is what the driver's error was caused by.
+        // The kind is already shown, so the source is the cause of the driver's error.
         Self {
             source: error.source,
             ..Self::new(DatabaseErrorKind::Connect(error.kind))

@@ -89,15 +89,15 @@ pub struct TenantSnapshot {
     pub id: TenantId,
     /// In one word.
     pub status: TenantStatus,
-    /// The driver's type, where the secret is known.
+    /// The driver's type, if the secret is known.
     pub driver: Option<String>,
-    /// How long the database took to answer, where it was asked.
+    /// How long the database took to answer, if it was probed.
     pub latency: Option<Duration>,
     /// When it was asked.
     pub checked_at: Option<DateTime<Utc>>,
     /// Its connections.
     pub pool: PoolStatus,
-    /// Its secret, where one is kept.
+    /// Its secret, if one is cached.
     pub secret: Option<SecretSnapshot>,
     /// How the last connection is protected, if one was opened.
     pub encryption: Option<Encryption>,
@@ -131,7 +131,7 @@ impl TenantSnapshot {
     /// The same after its database was checked just now.
     pub(crate) fn checked(mut self, checked: Checked) -> Self {
         self.checked_at = Some(Utc::now());
-        // A database whose migrations failed answers, and its tenant's requests fail.
+        // After failed migrations the database answers, but the tenant's requests fail.
         let is_unprepared = self.status == TenantStatus::Migrating
             || [DatabaseErrorKind::Migration, DatabaseErrorKind::SchemaBehind]
                 .iter()
@@ -163,7 +163,7 @@ pub struct HealthQuery {
     pub probe: bool,
     /// Only those that are so, before they are asked.
     pub status: Option<TenantStatus>,
-    /// Only those whose id comes after these bytes.
+    /// Only tenants with an id after these bytes.
     pub after: Option<Vec<u8>>,
     /// How many at most.
     pub limit: usize,

@@ -14,8 +14,8 @@ pub struct SchemaVersion {
     pub pending: usize,
 }
 
-/// A database is below the version that is served. An error of [`OnConnect::prepare`] that is one of
-/// these is [`DatabaseErrorKind::SchemaBehind`](crate::DatabaseErrorKind::SchemaBehind).
+/// A database is below the version that is served. An error of [`OnConnect::prepare`] that is one
+/// of these is [`DatabaseErrorKind::SchemaBehind`](crate::DatabaseErrorKind::SchemaBehind).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the schema is at version `{}`, and `{required}` is required", found.version.as_deref().unwrap_or("none"))]
 pub struct SchemaBehind {
@@ -40,8 +40,8 @@ pub trait OnConnect: Send + Sync {
         connection: &mut dyn Connection,
     ) -> Result<Option<SchemaVersion>, BoxError>;
 
-    /// Returns how far the database's migrations are, for a health check. It changes nothing. By default
-    /// that is not known.
+    /// Returns how far the database's migrations are, for a health check. It changes nothing. By
+    /// default that is not known.
     ///
     /// # Errors
     /// [`SchemaBehind`] if requests would be refused for it.

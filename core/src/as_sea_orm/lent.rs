@@ -51,14 +51,14 @@ impl TenantDatabase {
     /// database.with_sea_orm(async |connection| Migrator::up(&connection, None).await).await?;
     /// ```
     ///
-    /// It is one connection of the tenant's pool, kept until `work` has ended and closed then. `work`
-    /// runs on a thread for blocking calls, and the connection works on that thread only: not in a task
-    /// that `work` spawns. A transaction has no isolation level, and rows are not streamed but read
-    /// first. Each statement has the driver's statement time-out.
+    /// It is one connection of the tenant's pool, kept until `work` has ended and closed then.
+    /// `work` runs on a thread for blocking calls, and the connection works on that thread only:
+    /// not in a task that `work` spawns. A transaction has no isolation level, and rows are not
+    /// streamed but read first. Each statement has the driver's statement time-out.
     ///
     /// # Errors
-    /// The error of `work`; or that a transaction did not begin or end, which SeaORM has no answer for
-    /// here: `work` then fails whatever it returns, and so does every later statement of it.
+    /// The error of `work`; or that a transaction did not begin or end, which SeaORM has no answer
+    /// for here: `work` then fails whatever it returns, and so does every later statement of it.
     pub async fn with_sea_orm<F, T>(&self, work: F) -> Result<T, DbErr>
     where
         F: AsyncFnOnce(DatabaseConnection) -> Result<T, DbErr> + Send + 'static,

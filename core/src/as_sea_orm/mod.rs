@@ -30,7 +30,7 @@ macro_rules! like_sea_orm {
                 Schema::new(self.get_database_backend()).builder()
             }
 
-            /// Builds the tables of all entities of the modules whose path begins with `prefix`.
+            /// Builds the tables of all entities in modules with a path that begins with `prefix`.
             #[cfg(feature = "entity-registry")]
             pub fn get_schema_registry(&self, prefix: &str) -> SchemaBuilder {
                 let schema = Schema::new(self.get_database_backend());
@@ -51,8 +51,8 @@ macro_rules! like_sea_orm {
                 self.transaction_with_config_async(callback, None, None).await
             }
 
-            /// As [`transaction_async`](Self::transaction_async), with an isolation level or an access
-            /// mode.
+            /// As [`transaction_async`](Self::transaction_async), with an isolation level or an
+            /// access mode.
             ///
             /// # Errors
             /// The closure's, or that the transaction did not begin or end.

@@ -45,8 +45,8 @@ impl DatabaseErrorKind {
 impl DatabaseError {
     /// Returns it as SeaORM's error of a query. [`find`](Self::find) finds it there again.
     ///
-    /// What it prints is a sentence, its kind and its code. Code that asks gets what the database said:
-    /// [`DbErr::sql_err`] on PostgreSQL, MySQL and SQLite, and on all of them
+    /// What it prints is a sentence, its kind and its code. Code that asks gets what the database
+    /// said: [`DbErr::sql_err`] on PostgreSQL, MySQL and SQLite, and on all of them
     /// [`sql_err_of`](Self::sql_err_of) and `sqlx::Error::Database`, with `message`, `code` and
     /// `constraint`.
     pub fn into_db_err(self) -> DbErr {
@@ -101,8 +101,8 @@ impl DatabaseError {
         }
     }
 
-    /// Returns what [`DbErr::sql_err`] does, on every kind of database: SeaORM's own method knows the
-    /// errors of sqlx only, and Oracle's are none.
+    /// Returns what [`DbErr::sql_err`] does, on every kind of database: SeaORM's own method knows
+    /// the errors of sqlx only, and Oracle's are none.
     pub fn sql_err_of(error: &DbErr) -> Option<SqlErr> {
         if let Some(known) = error.sql_err() {
             return Some(known);

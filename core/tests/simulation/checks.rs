@@ -45,8 +45,8 @@ pub(crate) enum Invariant {
     /// A suspended tenant gets nothing and no other one is refused; a tenant that exists is never
     /// called unknown.
     Admission,
-    /// Nothing begins on a connection whose lease is over and none stays open; a lease is given back once
-    /// no connection uses it, and all are given back at the end.
+    /// Nothing begins on a connection whose lease is over and none stays open; a lease is given
+    /// back once no connection uses it, and all are given back at the end.
     Lease,
     /// No task of the engine panics.
     Panic,

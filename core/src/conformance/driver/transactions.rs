@@ -208,7 +208,7 @@ pub(super) async fn an_isolation_level_is_taken(suite: &Suite<'_>) {
     assert_eq!(rows(&mut one, 16).await, 0);
     insert(&mut other, 1600).await;
     assert_eq!(rows(&mut one, 16).await, 0, "a read was not repeated");
-    // A database whose transactions are always serializable takes any level.
+    // A database with serializable transactions only accepts any level.
     match one.connection.begin(&options).await {
         Ok(()) => one.rollback().await,
         Err(error) => assert_eq!(error.kind, DatabaseErrorKind::Unsupported),

@@ -179,7 +179,8 @@ impl ScriptedConnection {
         answer
     }
 
-    /// The server does not answer. A driver waits so long for a statement, and no longer for a check.
+    /// The server does not answer. A driver waits so long for a statement, and no longer for a
+    /// check.
     async fn silence(&self, plan: &Plan) -> Result<(), DatabaseError> {
         drop(timeout(plan.statement_timeout, self.world.mended()).await);
         Err(DatabaseError::new(DatabaseErrorKind::NoAnswer))

@@ -248,7 +248,8 @@ impl State {
         }
     }
 
-    /// A session refused a write as read-only: those of its tenant that are open lead to the same server.
+    /// A session refused a write as read-only: those of its tenant that are open lead to the same
+    /// server.
     pub(crate) fn note_read_only(&mut self, id: u64) {
         let tenant = self.session(id).tenant;
         self.tenants[tenant].read_only_at = Some(Instant::now());

@@ -44,7 +44,8 @@ pub(crate) struct Tenant {
     /// How often an operator or a signal asked for the secret to be read anew.
     pub(crate) renewals: u32,
     pub(crate) suspension: Suspension,
-    /// When the check of an idle connection failed or was cut off last, and since when it had been idle.
+    /// When the check of an idle connection failed or was cut off last, and since when it had been
+    /// idle.
     pub(crate) found_dead: Option<(Instant, Instant)>,
     /// When a session refused a write as read-only last.
     pub(crate) read_only_at: Option<Instant>,
@@ -106,8 +107,8 @@ impl Tenant {
         self.accepted = (self.version, self.version);
     }
 
-    /// The secret as the provider holds it now. Its user name is the version, with the number of the
-    /// lease if there is one, and its database the tenant.
+    /// The secret as the provider holds it now. Its user name is the version, with the number of
+    /// the lease if there is one, and its database the tenant.
     pub(crate) fn secret(&self, lease: Option<u64>) -> Value {
         json!({
             "type": "scripted",
