@@ -40,21 +40,24 @@ const DEFAULT_PORT: u16 = 3306;
 
 /// MySQL 8, MariaDB 10.6 and later, and Amazon Aurora MySQL.
 ///
-/// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 3306 by default. A `host` that begins
-/// with `/` is the path of a Unix socket. `tls.mode` is `prefer` by default; the verifying modes trust the public authorities
-/// and, besides, those of `tls.ca`, so use `verify-full`. MySQL's `caching_sha2_password` needs TLS.
+/// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 3306 by
+/// default. A `host` that begins with `/` is the path of a Unix socket. `tls.mode` is `prefer` by
+/// default; the verifying modes trust the public authorities and, besides, those of `tls.ca`, so
+/// use `verify-full`. MySQL's `caching_sha2_password` needs TLS.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MysqlConfig {
-    /// How long a statement may run before the server cancels it; `null` for no limit. A secret's `query.timeout` goes before it. MySQL itself cancels only
-    /// reads; another statement that takes longer costs its connection. A statement whose request went away is ended with its
-    /// session, over a connection of its own, of which there is one at a time beside those that `pools.max_connections` counts.
+    /// How long a statement may run before the server cancels it; `null` for no limit. A secret's
+    /// `query.timeout` goes before it. MySQL itself cancels only reads; another statement that
+    /// takes longer costs its connection. If the request of a running statement goes away, a second
+    /// connection ends the statement's session. There is at most one such connection at a time, in
+    /// addition to `pools.max_connections`.
     pub statement_timeout: Option<HumanDuration>,
-    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
-    /// error and costs its connection; read it as a stream.
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is
+    /// an error and costs its connection; read it as a stream.
     pub max_answer: ByteSize,
-    /// The hosts that secrets may name, such as `db1` or `*.db.example.com`, and folders of Unix sockets;
-    /// `null` for any. A secret that names another one is `secret_invalid` at `host`.
+    /// The hosts that secrets may name, such as `db1` or `*.db.example.com`, and folders of Unix
+    /// sockets; `null` for any. A secret that names another one is `secret_invalid` at `host`.
     pub hosts: Option<Vec<String>>,
 }
 
@@ -157,7 +160,8 @@ fn ssl_mode(address: &ServerAddress<'_>, config: &DatabaseConfig) -> MySqlSslMod
     }
 }
 
-/// Tells one server from another behind the same address: a session's number is its server's own.
+/// Identifies the server, since several can be behind one address and each numbers its sessions by
+/// itself.
 const SERVER: &str = "CONCAT_WS(':', @@hostname, @@port, @@server_id)";
 
 /// What correctness rests on in a session, whatever the server's configuration and its
@@ -186,11 +190,11 @@ const CIPHER: &str = "/*M! , (SELECT VARIABLE_VALUE FROM information_schema.SESS
     AS cipher */ /*!80000 , (SELECT VARIABLE_VALUE FROM performance_schema.session_status \
     WHERE VARIABLE_NAME = 'Ssl_cipher') AS cipher */";
 
-/// The script that begins a session. It sets [`SETTINGS`] and the statement's time-out, and leaves a
-/// transaction that `init_connect` began.
-/// It ends with a query for the version, the session's number, the server's identity and, if `innodb` is
-/// set, InnoDB's setting that a wait for a lock that is too long rolls the whole transaction back. MariaDB
-/// alone reads `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
+/// The script that begins a session. It sets [`SETTINGS`] and the statement's time-out, and leaves
+/// a transaction that `init_connect` began. It ends with a query for the version, the session's
+/// number, the server's identity and, if `innodb` is set, InnoDB's setting that a wait for a lock
+/// that is too long rolls the whole transaction back. MariaDB alone reads `/*M! */`; it passes over
+/// `/*!80000 */`, which MySQL reads.
 fn session(statement_timeout: Option<Duration>, innodb: bool, asks_tls: bool) -> String {
     let limit = statement_timeout.map_or(String::new(), |limit| {
         let (seconds, milliseconds) = (limit.as_secs_f64().max(0.001), limit.as_millis().max(1));
@@ -208,7 +212,7 @@ fn session(statement_timeout: Option<Duration>, innodb: bool, asks_tls: bool) ->
     )
 }
 
-/// What a session that has begun says of itself.
+/// The properties of a new session.
 struct Begun {
     version: String,
     id: SessionId,
@@ -263,7 +267,8 @@ fn login(address: &ServerAddress<'_>) -> Login {
 #[derive(Debug, Default)]
 struct ChangedLogins(Mutex<HashMap<Login, (Login, SecretString)>>);
 
-/// The most changed logins that are remembered; then all are forgotten. They only help to end a session sooner.
+/// The most changed logins that are remembered; then all are forgotten. They only help to end a
+/// session sooner.
 const MOST_CHANGED: usize = 10_000;
 /// How often in a row a login may have changed while a session lived.
 const MOST_CHANGES: usize = 16;
@@ -296,8 +301,8 @@ struct SessionId {
     server: String,
 }
 
-/// Ends a session whose statement was left before its end. MySQL and MariaDB do not notice that a client has gone before they
-/// want to answer it.
+/// Ends the session of an abandoned statement. MySQL and MariaDB notice a disconnected client only
+/// when they send it an answer.
 struct EndsSession {
     options: MySqlConnectOptions,
     /// What makes a token for another login, and its region.
@@ -314,7 +319,8 @@ struct EndsSession {
 
 /// The longest that a statement without a time-out is waited for once its session should be ended.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(60);
-/// How much later than its process a server may begin to count its uptime, and the fraction of a second that it leaves out.
+/// How much later than its process a server may begin to count its uptime, and the fraction of a
+/// second that it leaves out.
 const UPTIME_TOLERANCE: Duration = Duration::from_secs(2);
 /// The waits between tries to end a session.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -366,7 +372,8 @@ impl EndsSession {
     }
 
     async fn end_over(&self, connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
-        // With the server that ran it, the session has ended, and the number may be another one's by now.
+        // With the server that ran it, the session has ended, and the number may be another one's
+        // by now.
         let uptime = sqlx::raw_sql("SHOW GLOBAL STATUS LIKE 'Uptime'")
             .fetch_one(&mut *connection)
             .await?;
@@ -383,7 +390,8 @@ impl EndsSession {
             let row = sqlx::raw_sql(AssertSqlSafe(is_there.clone()))
                 .fetch_one(&mut *connection)
                 .await?;
-            // Behind one address there may be several servers, and on another one the number is another session's.
+            // Behind one address there may be several servers, and on another one the number is
+            // another session's.
             if row.try_get::<String, _>(0)? != self.id.server {
                 return Ok(false);
             }
@@ -406,8 +414,8 @@ impl EndsSession {
     }
 }
 
-/// `10.11.14-MariaDB-0+deb12u2` and `8.0.36-log` less what their packagers added; MariaDB stays named, for its numbers are
-/// its own.
+/// `10.11.14-MariaDB-0+deb12u2` and `8.0.36-log` without the packagers' suffixes. The name MariaDB
+/// stays, since its version numbers differ from MySQL's.
 fn short_version(version: &str) -> String {
     let number = version.split(['-', '+']).next().unwrap_or(version);
     if version.contains("MariaDB") {
@@ -547,8 +555,9 @@ impl DatabaseDriver for MysqlDriver {
 
 /// The server asks for the password itself, and the connection is not encrypted.
 ///
-/// MySQL's clients can encrypt it with a key that they ask the server for, which nobody vouches for: whoever stands in between gets the
-/// password. So that is left out here, and with it the crate `rsa`.
+/// MySQL's clients can encrypt it with a key from the server that no authority certifies, so an
+/// attacker in between can get the password. This driver does not do that, and does not need the
+/// crate `rsa`.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the server asks for the password itself (`caching_sha2_password` or `sha256_password`), which is sent over TLS only: set `tls.mode` \
@@ -556,10 +565,12 @@ impl DatabaseDriver for MysqlDriver {
 )]
 struct NoPlainPassword;
 
-/// How sqlx's error begins if the server asks for a way to log in that sqlx does not have: there is no kind of error for it.
+/// How sqlx's error begins if the server asks for a way to log in that sqlx does not have: there is
+/// no kind of error for it.
 const UNKNOWN_PLUGIN: &str = "unknown authentication plugin";
 
-/// Whether sqlx refused because it was to encrypt the password without TLS: it has no kind of error for that.
+/// Whether sqlx refused because it was to encrypt the password without TLS: it has no kind of error
+/// for that.
 fn wants_encrypted_password(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.to_string().starts_with("RSA auth backend disabled")
 }
@@ -573,7 +584,8 @@ fn number_of(error: &dyn sqlx::error::DatabaseError) -> u16 {
 /// Reads the number of a refused connection (MySQL's and MariaDB's lists of server errors).
 fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
     match number_of(error) {
-        // Access denied: by password, to the database, without a password, to a locked account, by an expired password, from here.
+        // Access denied: by password, to the database, without a password, to a locked account, by
+        // an expired password, from here.
         1044 | 1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 3878 | 4151 => DriverErrorKind::Authentication,
         1049 => DriverErrorKind::DatabaseMissing,
         1040 | 1203 | 1226 => DriverErrorKind::TooManyConnections,
@@ -603,14 +615,14 @@ impl Dialect for Mysql {
         }
     }
 
-    /// The server prepared it anew several times in vain (1615), or does not know it, as behind a
-    /// proxy that changed the server (1243).
+    /// The server failed to prepare it again several times (1615), or does not know it, as behind a
+    /// proxy that switched servers (1243).
     fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
         matches!(number_of(error), 1615 | 1243)
     }
 
-    /// sqlx sends a time in UTC as a TIMESTAMP, of which MariaDB makes NULL outside the years 1970 to 2038 whatever the column
-    /// is. A DATETIME is the same in a session that speaks UTC.
+    /// sqlx sends a time in UTC as a TIMESTAMP, of which MariaDB makes NULL outside the years 1970
+    /// to 2038 whatever the column is. A DATETIME is the same in a session that speaks UTC.
     fn bound(value: Value) -> Value {
         match value {
             Value::ChronoDateTimeUtc(time) => Value::ChronoDateTime(time.map(|time| time.naive_utc())),
@@ -655,7 +667,8 @@ fn kind(number: u16) -> DatabaseErrorKind {
         1048 | 1264 | 1364 | 1406 | 3819 | 4025 => Kind::ConstraintViolation,
         // 1412: the table was changed since the transaction began.
         1213 | 1206 | 1020 | 1412 | 1615 | 1243 => Kind::Serialization,
-        // Waited too long for a lock; interrupted; ran too long (MySQL, MariaDB); a lock that was not to be waited for.
+        // Waited too long for a lock; interrupted; ran too long (MySQL, MariaDB); a lock that was
+        // not to be waited for.
         1205 | 1317 | 3024 | 1969 | 3572 => Kind::StatementTimeout,
         // 4031: the session had been ended for idling before the statement came.
         4031 => Kind::ConnectionLostWithoutEffect,

@@ -1,5 +1,6 @@
-//! Logins to Amazon RDS without a password: a token that is signed here, with the credentials of AWS's
-//! default chain, for each login. It is good for 15 minutes and for a login only; the session lives on.
+//! Logins to Amazon RDS without a password: a token that is signed here, with the credentials of
+//! AWS's default chain, for each login. It is valid for 15 minutes and only for logging in; open
+//! sessions continue.
 
 #[cfg(feature = "rds-iam")]
 use std::{
@@ -25,10 +26,10 @@ use {
     tracing::{Dispatch, instrument::WithSubscriber as _},
 };
 
-/// How long a token is good for, which is the longest that RDS takes.
+/// How long a token is valid: the longest time that RDS allows.
 #[cfg(feature = "rds-iam")]
 const LASTS: Duration = Duration::from_secs(15 * 60);
-/// How long before their end credentials are obtained anew: a token ends with them.
+/// How long before their end credentials are renewed, since a token ends with them.
 #[cfg(feature = "rds-iam")]
 const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// How long it may take to obtain credentials.

@@ -46,8 +46,8 @@ const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
 /// SQLite, built in: a file for each tenant, below one folder.
 ///
 /// A secret for it has `path`, a relative one, such as `tenant1.db`. The file and its folders are
-/// created if they are missing, unless `create` is false, with access for the server's user alone. A
-/// file belongs to one tenant: a second one whose secret leads to it is refused.
+/// created if they are missing, unless `create` is false, with access for the server's user alone.
+/// A file belongs to one tenant; another tenant with a secret for the same file is refused.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SqliteConfig {
@@ -57,10 +57,11 @@ pub struct SqliteConfig {
     /// that a volume that is not mounted does not look like an empty database. A secret's `create`
     /// takes precedence. A file that is removed while the program runs is not created again.
     pub create: bool,
-    /// How long a statement may run before it is cancelled; `null` for no limit. A secret's `query.timeout` goes before it.
+    /// How long a statement may run before it is cancelled; `null` for no limit. A secret's
+    /// `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
-    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
-    /// error and costs its connection; read it as a stream.
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is
+    /// an error and costs its connection; read it as a stream.
     pub max_answer: ByteSize,
 }
 
@@ -187,7 +188,8 @@ async fn version(connection: &mut SqliteConnection) -> Result<String, sqlx::Erro
         .await
 }
 
-/// Checks the secret's `path`: one below the root, with no way out of it, that is not a companion of another database.
+/// Checks the secret's `path`: one below the root, with no way out of it, that is not a companion
+/// of another database.
 fn relative_path(config: &DatabaseConfig) -> Result<&Path, SecretInvalid> {
     let wrong = |reason| Err(SecretInvalid::new("path", reason));
     let Some(text) = config.path.as_deref() else {
@@ -223,7 +225,7 @@ fn refuse_servers(config: &DatabaseConfig) -> Result<(), SecretInvalid> {
     config.refuse_transaction_pooler()
 }
 
-/// Stops a statement at its deadline, or when nobody waits for it any more, and notices whether it
+/// Stops a statement at its deadline, or when its request has gone away, and notices whether it
 /// rolled its transaction back.
 #[derive(Default)]
 struct Alarm {
@@ -236,7 +238,8 @@ struct Alarm {
     file: Option<HeldFile>,
 }
 
-/// Milliseconds since the process began to count; [`Deadline::NEVER`] where nothing is to be stopped.
+/// Milliseconds since the first use of this clock; [`Deadline::NEVER`] if no statement is to be
+/// stopped.
 struct Deadline(AtomicU64);
 
 impl Default for Deadline {
@@ -318,7 +321,7 @@ impl Dialect for Sqlite {
     const WORKS_ON_DEMAND: bool = true;
     const HAS_NO_PROTOCOL: bool = true;
 
-    /// A number is not asked for its bytes: SQLite would make a text of it.
+    /// The length of a number is not queried as bytes, since SQLite would convert it to a text.
     fn length(value: SqliteValueRef<'_>) -> usize {
         match <[u8] as Type<sqlx::Sqlite>>::compatible(&value.type_info()) {
             true => <&[u8] as Decode<sqlx::Sqlite>>::decode(value).map_or(0, <[u8]>::len),
@@ -328,8 +331,8 @@ impl Dialect for Sqlite {
 
     fn fault(watch: &Alarm, error: &dyn sqlx::error::DatabaseError, within: bool) -> ErrorMeaning {
         let (primary, extended) = codes(error);
-        // A transaction that has read cannot wait for a writer, which may be waiting for its end. So it
-        // is refused at once.
+        // A transaction that has read cannot wait for a writer, which may be waiting for its end.
+        // So it is refused at once.
         let refused_at_once = within && extended == 5 && watch.elapsed() < BUSY_TIMEOUT / 2;
         // SQLite has no code of its own for it.
         let no_table = primary == 1 && error.message().starts_with("no such table: ");
@@ -340,8 +343,8 @@ impl Dialect for Sqlite {
                 (_, true) => DatabaseErrorKind::Serialization,
                 _ => kind(primary, extended),
             },
-            // <https://www.sqlite.org/lang_transaction.html>: these may roll the whole transaction back.
-            // So do `INSERT OR ROLLBACK` and a trigger's `RAISE(ROLLBACK, ...)`.
+            // <https://www.sqlite.org/lang_transaction.html>: these may roll the whole transaction
+            // back. So do `INSERT OR ROLLBACK` and a trigger's `RAISE(ROLLBACK, ...)`.
             transaction: match primary {
                 _ if rolled_back => Aftermath::Gone,
                 7 | 9 | 10 | 11 | 13 => Aftermath::Gone,
@@ -350,7 +353,7 @@ impl Dialect for Sqlite {
         }
     }
 
-    /// SQLite's transactions are serializable, which is no less than any level asks for.
+    /// SQLite's transactions are serializable, which satisfies every isolation level.
     fn begin(options: &TransactionOptions) -> String {
         let begin = match options.sqlite_transaction_mode {
             Some(mode) => format!("BEGIN {}", mode.sqlite_keyword()),

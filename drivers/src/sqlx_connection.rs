@@ -1,5 +1,5 @@
-//! What the drivers on sqlx have in common: one connection that runs SeaORM's statements, keeps its transaction, and tells
-//! its errors by kind.
+//! The common part of the drivers on sqlx: one connection that runs SeaORM's statements, tracks its
+//! transaction, and classifies errors.
 
 mod answer;
 mod dialect;
@@ -37,8 +37,8 @@ pub(crate) use renew::renew;
 /// How many prepared statements one connection keeps.
 pub(crate) const STATEMENT_CACHE_CAPACITY: usize = 100;
 
-/// How much longer than the server's own limit a statement is waited for, so that where the server keeps the limit its answer
-/// comes first and the connection lives on.
+/// How much longer this driver waits for a statement than the server's own limit. If the server
+/// keeps its limit, its answer comes first and the connection stays usable.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// One connection of sqlx.
@@ -109,7 +109,8 @@ impl<D: Dialect> SqlxConnection<D> {
         }
     }
 
-    /// Refuses where an earlier future was left in the middle: what the server would answer now belongs to that one.
+    /// Fails if an earlier future was dropped before its end: the server's next answer belongs to
+    /// that one.
     fn enter(&mut self, limit: Option<Duration>) -> Result<(), DatabaseError> {
         if self.busy {
             let source = "an earlier statement was left before its end";
@@ -135,7 +136,8 @@ impl<D: Dialect> SqlxConnection<D> {
         self.watch.ends();
     }
 
-    /// Refuses where the server has rolled the transaction back by itself: the statement would stand alone and be kept.
+    /// Fails if the server has rolled the transaction back by itself: the statement would run, and
+    /// be committed, by itself.
     fn refuse_outside(&self) -> Result<(), DatabaseError> {
         match &self.broken {
             Some((Aftermath::Gone, first)) => Err(DatabaseError::new(first.kind)
@@ -156,8 +158,8 @@ impl<D: Dialect> SqlxConnection<D> {
         }
     }
 
-    /// The error by its kind, and what it does to the transaction. `rows`: how many had come before it; `None` for a script,
-    /// of which a part may have taken effect.
+    /// The error by its kind, and what it does to the transaction. `rows`: how many had come before
+    /// it; `None` for a script, of which a part may have taken effect.
     fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
         // A COMMIT that the server did not begin leaves nothing of its transaction.
         let alone = (self.depth == 0 && rows == Some(0)) || self.commits;
@@ -170,7 +172,8 @@ impl<D: Dialect> SqlxConnection<D> {
                 fault.kind
             }
             sqlx::Error::Protocol(_) if D::HAS_NO_PROTOCOL => DatabaseErrorKind::Other,
-            // Only writing ends so. A statement takes effect when the last of its bytes has arrived, and that one was not sent.
+            // Only writing ends so. A statement takes effect when the last of its bytes has
+            // arrived, and that one was not sent.
             sqlx::Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 DatabaseErrorKind::ConnectionLostWithoutEffect
             }
@@ -189,7 +192,8 @@ impl<D: Dialect> SqlxConnection<D> {
         failed
     }
 
-    /// Says that the deadline on this side passed. The connection stays busy: its answer is still to come.
+    /// Says that the deadline on this side passed. The connection stays busy: its answer is still
+    /// to come.
     fn timed_out() -> DatabaseError {
         DatabaseError::new(DatabaseErrorKind::NoAnswer)
             .with_source("the server did not answer within the statement time-out")
@@ -251,8 +255,8 @@ where
         }
     }
 
-    /// Refuses a statement whose values sqlx would find to be too many or too few only once it cannot
-    /// use the connection any more. Nothing of it is sent.
+    /// Refuses a statement with too many or too few values before it is sent. sqlx would notice
+    /// that only when the connection is no longer usable.
     async fn refuse_values(&mut self, statement: &Statement) -> Result<(), DatabaseError> {
         let given = statement.values.as_ref().map_or(0, |values| values.0.len());
         if given > D::MOST_VALUES {
@@ -261,7 +265,8 @@ where
                 D::MOST_VALUES
             )));
         }
-        // A mark within a text or a comment is no place for a value, so only the server can tell.
+        // A `?` within a text or a comment is not a place for a value, so only the server can
+        // decide.
         if !D::COUNTS_VALUES || given == statement.sql.bytes().filter(|byte| *byte == b'?').count() {
             return Ok(());
         }
@@ -433,7 +438,8 @@ where
         self.run::<First>(statement).await
     }
 
-    /// The statement time-out counts until the last row, also while the caller works on an earlier one.
+    /// The statement time-out counts until the last row, also while the caller works on an earlier
+    /// one.
     fn stream<'a>(&'a mut self, statement: &'a Statement) -> RowStream<'a> {
         Box::pin(try_stream! {
             self.refuse_outside()?;
@@ -558,7 +564,8 @@ where
             busy,
             ..
         } = *self;
-        // Letting go of the watch stops a statement that was left; a connection at rest keeps it to the end.
+        // Letting go of the watch stops a statement that was left; a connection at rest keeps it to
+        // the end.
         let mut watch = Some(watch);
         if busy && let Some(watch) = watch.take() {
             watch.end_session().await;
@@ -566,12 +573,12 @@ where
         if let Some(connection) = connection
             && let Err(error) = connection.close().await
         {
-            // The server is told nothing then and finds out by itself; there is nothing else to be done.
+            // The server gets no message then, and notices the closed connection by itself.
             tracing::debug!(error = io_kind(&error), "a connection was closed without taking leave");
         }
         drop(watch);
         if busy {
-            // The server is still at the statement. The session is not told ended before it is.
+            // The server still runs the statement, so the session is not yet reported as ended.
             tokio::time::sleep(D::NOTICED_WITHIN).await;
         }
     }
@@ -602,7 +609,7 @@ fn no_transaction() -> DatabaseError {
     DatabaseError::new(DatabaseErrorKind::Other).with_source("there is no transaction")
 }
 
-/// What can be printed of an error whose text may repeat values.
+/// The printable part of an error, since its text may repeat values.
 pub(crate) fn io_kind(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Io(error) => error.kind().to_string(),
@@ -643,7 +650,8 @@ async fn within<F: Future>(timer: &mut Timer, limit: Option<Duration>, future: P
     }
 }
 
-/// Why a session could not be made ready: where it was lost, the server had been there until just now.
+/// Why a session could not be prepared. If the session was lost, the server had answered until
+/// then.
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 pub(crate) fn begin_error(
     error: sqlx::Error,
@@ -656,7 +664,7 @@ pub(crate) fn begin_error(
     error
 }
 
-/// Why a connection could not be opened; `of_server` tells what the server's own errors mean.
+/// Why a connection could not be opened; `of_server` classifies the server's own errors.
 pub(crate) fn connect_error(
     error: sqlx::Error,
     of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,

@@ -1,6 +1,7 @@
-//! The driver `oracle` on the stand-in for Oracle's client library (`tests/oracle-client`), which runs its SQL on a real PostgreSQL; with
-//! `TENANTRY_TEST_ORACLE_URL` (`oracle://system:password@127.0.0.1:1521/FREEPDB1`) on a real Oracle, with the client library that is
-//! installed.
+//! The driver `oracle` on the stand-in for Oracle's client library (`tests/oracle-client`), which
+//! runs its SQL on a real PostgreSQL; with `TENANTRY_TEST_ORACLE_URL`
+//! (`oracle://system:password@127.0.0.1:1521/FREEPDB1`) on a real Oracle, with the client library
+//! that is installed.
 
 #![cfg(feature = "oracle")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]

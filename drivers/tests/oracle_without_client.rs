@@ -1,4 +1,5 @@
-//! The driver `oracle` where Oracle's client library is not installed. In a program of its own: a library that is loaded stays.
+//! The driver `oracle` where Oracle's client library is not installed. In a program of its own: a
+//! library that is loaded stays.
 
 #![cfg(feature = "oracle")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]

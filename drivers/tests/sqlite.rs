@@ -201,7 +201,8 @@ async fn a_statement_whose_future_is_dropped_stops_running() {
         "INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0";
     let running = left.execute_script(endless);
     assert!(tokio::time::timeout(Duration::from_millis(100), running).await.is_err());
-    // It holds the writer's lock; another writer gets on as soon as it is stopped, well within its own wait.
+    // It holds the writer's lock; another writer gets on as soon as it is stopped, well within its
+    // own wait.
     drop(left);
     let mut next = driver.connect(&config("x.db")).await.unwrap();
     let write = next.execute_script("INSERT INTO t VALUES (1)");
@@ -308,7 +309,8 @@ async fn the_mode_of_a_url_says_whether_a_file_is_created() {
     );
 }
 
-/// A backup is moved to the file's place, or the file is removed: SQLite would go on with the old one.
+/// A backup is moved to the file's place, or the file is removed: SQLite would go on with the old
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_was_replaced_or_removed_ends_its_connections() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! Which columns hold times with their offset for this program.
 //!
-//! `TIMESTAMP WITH TIME ZONE` is read as SeaORM's `DateTimeUtc` or as its `DateTimeWithTimeZone`, and
-//! neither Oracle nor a `SELECT` of SeaORM says which of them an entity has. A value that the entity
-//! writes does.
+//! `TIMESTAMP WITH TIME ZONE` is read as SeaORM's `DateTimeUtc` or as its `DateTimeWithTimeZone`,
+//! and neither Oracle nor a `SELECT` of SeaORM says which of them an entity has. A value that the
+//! entity writes does.
 
 use std::{
     collections::HashSet,
@@ -16,8 +16,8 @@ use super::dialect::SourceColumn;
 /// How many columns are remembered.
 const CAPACITY: usize = 1000;
 
-/// The columns to which `DateTimeWithTimeZone` was written last, for all connections of all tenants: a
-/// program has one entity for a table.
+/// The columns to which `DateTimeWithTimeZone` was written last, for all connections of all
+/// tenants: a program has one entity for a table.
 #[derive(Debug, Default)]
 pub(super) struct Offsets(RwLock<HashSet<SourceColumn>>);
 

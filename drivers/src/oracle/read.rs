@@ -102,8 +102,8 @@ fn number(output: &Output, described: &OracleType, source: Option<&OracleType>) 
     }
 }
 
-/// The type of a calculation with whole numbers of these columns, as PostgreSQL has it; `None` if one of
-/// them has others.
+/// The type of a calculation with whole numbers of these columns, as PostgreSQL has it; `None` if
+/// one of them has others.
 pub(super) fn calculated<'a>(columns: impl IntoIterator<Item = Option<&'a OracleType>>) -> Option<Kind> {
     let mut widest = Kind::Int;
     for column in columns {

@@ -26,8 +26,8 @@ pub(super) fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErro
     }
 }
 
-/// Whether a pooler does not know a parameter of the start-up packet, which a server ignores or knows.
-/// PgBouncer has one code for all of its errors; RDS Proxy calls it an unsupported feature.
+/// Whether a pooler does not know a parameter of the start-up packet, which a server ignores or
+/// knows. PgBouncer has one code for all of its errors; RDS Proxy calls it an unsupported feature.
 pub(super) fn refuses_parameters(error: &dyn sqlx::error::DatabaseError) -> bool {
     match error.code().unwrap_or_default().as_ref() {
         "08P01" => error.message().starts_with("unsupported startup parameter"),
@@ -36,8 +36,8 @@ pub(super) fn refuses_parameters(error: &dyn sqlx::error::DatabaseError) -> bool
     }
 }
 
-/// Reads why PgBouncer refused a login. Up to 1.18 and beyond it has one code for all reasons, so only
-/// its text tells them apart; it is the same in every language.
+/// Reads why PgBouncer refused a login. Up to 1.18 and beyond it has one code for all reasons, so
+/// only the text distinguishes them. The text is the same in every language.
 fn refused_by_pooler(message: &str) -> DriverErrorKind {
     let begins = |known: &[&str]| known.iter().any(|known| message.starts_with(known));
     if begins(&[
@@ -64,7 +64,8 @@ pub(super) fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
         "23502" | "23514" | "23P01" | "22001" | "22003" => Kind::ConstraintViolation,
         "40001" | "40P01" => Kind::Serialization,
         "57014" | "55P03" => Kind::StatementTimeout,
-        // The session was ended by an operator, or after idling too long: the statement had not begun, or is undone.
+        // The session was ended by an operator, or after idling too long: the statement had not
+        // begun, or is undone.
         "57P01" | "57P05" => Kind::ConnectionLostWithoutEffect,
         "25006" | "53100" => Kind::ReadOnly,
         "42501" => Kind::PermissionDenied,

@@ -44,26 +44,27 @@ const DEFAULT_PORT: u16 = 5432;
 
 /// PostgreSQL 12 and later, and Amazon Aurora PostgreSQL.
 ///
-/// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 5432 by default. A `host` that begins
-/// with `/` is the folder of a Unix socket. `tls.mode` is `prefer` by default; the verifying modes trust the public authorities
-/// and, besides, those of `tls.ca`, so use `verify-full`. `schema` sets `search_path`: one name, or
-/// several with commas between them.
+/// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 5432 by
+/// default. A `host` that begins with `/` is the folder of a Unix socket. `tls.mode` is `prefer` by
+/// default; the verifying modes trust the public authorities and, besides, those of `tls.ca`, so
+/// use `verify-full`. `schema` sets `search_path`: one name, or several with commas between them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresqlConfig {
     /// How long a statement may run before the server cancels it; `null` for no limit. A secret's
     /// `query.timeout` goes before it.
     pub statement_timeout: Option<HumanDuration>,
-    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is an
-    /// error and costs its connection; read it as a stream.
+    /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is
+    /// an error and costs its connection; read it as a stream.
     pub max_answer: ByteSize,
     /// The name that the sessions bear in `pg_stat_activity`.
     pub application_name: String,
-    /// The kind of connection pooler before the servers, for secrets that do not say it: `transaction`
-    /// for PgBouncer in transaction mode, Amazon RDS Proxy and the poolers of Neon and Cloud SQL.
+    /// The kind of connection pooler before the servers, for secrets that do not say it:
+    /// `transaction` for PgBouncer in transaction mode, Amazon RDS Proxy and the poolers of Neon
+    /// and Cloud SQL.
     pub pooler: Pooler,
-    /// The hosts that secrets may name, such as `db1` or `*.db.example.com`, and folders of Unix sockets;
-    /// `null` for any. A secret that names another one is `secret_invalid` at `host`.
+    /// The hosts that secrets may name, such as `db1` or `*.db.example.com`, and folders of Unix
+    /// sockets; `null` for any. A secret that names another one is `secret_invalid` at `host`.
     pub hosts: Option<Vec<String>>,
 }
 
@@ -121,8 +122,8 @@ impl PostgresqlDriver {
         config.pooler.unwrap_or(self.config.pooler) == Pooler::Transaction
     }
 
-    /// What each transaction sets for itself behind a pooler: what the start-up packet asks for, since
-    /// not every pooler passes it on, and what would be a setting of the session.
+    /// What each transaction sets for itself behind a pooler: what the start-up packet asks for,
+    /// since not every pooler passes it on, and what would be a setting of the session.
     fn per_transaction(
         &self,
         config: &DatabaseConfig,
@@ -207,8 +208,8 @@ impl PostgresqlDriver {
                 .ssl_client_key_from_pem(key.expose_secret());
         }
         if self.is_pooled(config) {
-            // A pooler refuses start-up parameters that it does not know, and a named statement stays in
-            // a session that the next transaction may not meet again.
+            // A pooler refuses start-up parameters that it does not know, and a named statement
+            // stays in a session that the next transaction may not meet again.
             options = options.extra_float_digits(None).statement_cache_capacity(0);
         } else {
             let limit = self.statement_timeout(config);
@@ -338,16 +339,16 @@ impl DatabaseDriver for PostgresqlDriver {
     }
 }
 
-/// Undoes what a file has set on a server session, within its transaction: `DISCARD ALL` must stand
-/// outside of one.
+/// Resets the settings that a file made, within its transaction; `DISCARD ALL` is not allowed in
+/// one.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; DISCARD TEMP; \
     DISCARD SEQUENCES; SELECT pg_catalog.pg_advisory_unlock_all()";
 
 /// A comment by which a migration's statement is seen in `pg_stat_activity`.
 const MARK: &str = "/* a migration of tenantry */ ";
 
-/// Indexes that `CREATE INDEX CONCURRENTLY` or `REINDEX CONCURRENTLY` left when it failed, less those
-/// that are being built.
+/// Indexes that `CREATE INDEX CONCURRENTLY` or `REINDEX CONCURRENTLY` left when it failed, less
+/// those that are being built.
 const INVALID_INDEXES: &str = "SELECT c.relname::text, \
     pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', n.nspname, c.relname) \
     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
@@ -356,8 +357,9 @@ const INVALID_INDEXES: &str = "SELECT c.relname::text, \
     AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid) \
     ORDER BY c.relname";
 
-/// Lets a login go on for a while before others have their turn. A password is hashed in 4,096 rounds (RFC 5802 §2.2, `Hi`), and sqlx
-/// steps back in the line of all tasks after every five: on a busy server that is hundreds of waits, and seconds.
+/// Lets a login go on for a while before others have their turn. A password is hashed in 4,096
+/// rounds (RFC 5802 §2.2, `Hi`), and sqlx steps back in the line of all tasks after every five: on
+/// a busy server that is hundreds of waits, and seconds.
 async fn in_long_steps<F: Future>(login: F) -> F::Output {
     /// Of every step; what waits for the server is asked in vain as often.
     const POLLS: u32 = 300;
@@ -376,7 +378,7 @@ async fn in_long_steps<F: Future>(login: F) -> F::Output {
     .await
 }
 
-/// The version that the server told when the session began: no round trip.
+/// The version that the server sent when the session began. It needs no round trip.
 fn version(connection: &PgConnection) -> String {
     match connection.server_version_num() {
         Some(number) if number >= 100_000 => format!("{}.{}", number / 10_000, number % 10_000),
@@ -409,8 +411,8 @@ impl Dialect for Postgresql {
         }
     }
 
-    /// "cached plan must not change result type": a migration changed a table under a prepared statement.
-    /// Or the session does not have it any more (26000), as after `DEALLOCATE ALL`.
+    /// "cached plan must not change result type": a migration changed a table under a prepared
+    /// statement. Or the session does not have it any more (26000), as after `DEALLOCATE ALL`.
     fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
         let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
             return false;

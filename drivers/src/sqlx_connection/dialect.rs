@@ -18,7 +18,8 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// `within`: it happened in a transaction.
     fn fault(watch: &Self::Watch, error: &dyn sqlx::error::DatabaseError, within: bool) -> ErrorMeaning;
 
-    /// Whether a prepared statement no longer fits the tables it was prepared for, the statement having had no effect.
+    /// Whether a prepared statement no longer fits the tables it was prepared for, the statement
+    /// having had no effect.
     fn is_stale_plan(_error: &dyn sqlx::error::DatabaseError) -> bool {
         false
     }
@@ -31,7 +32,8 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// The script that begins a transaction.
     fn begin(options: &TransactionOptions) -> String;
 
-    /// The script that begins a save point in a transaction; `None` if it cannot have these options.
+    /// The script that begins a save point in a transaction; `None` if it cannot have these
+    /// options.
     fn begin_within(options: &TransactionOptions, save_point: &str) -> Option<String> {
         let plain = options.isolation_level.is_none() && options.access_mode.is_none();
         plain.then(|| save_point.to_owned())
@@ -52,14 +54,15 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// places `?`.
     const COUNTS_VALUES: bool = false;
 
-    /// Whether there is no server, so that what sqlx calls an error of the protocol is a mistake of the
-    /// program.
+    /// Whether there is no server, so that what sqlx calls an error of the protocol is a mistake of
+    /// the program.
     const HAS_NO_PROTOCOL: bool = false;
 
     /// Whether a row is computed only when it is asked for.
     const WORKS_ON_DEMAND: bool = false;
 
-    /// Within what time the server ends the session of a client that went away in the middle of a statement.
+    /// Within what time the server ends the session of a client that went away in the middle of a
+    /// statement.
     const NOTICED_WITHIN: Duration = Duration::ZERO;
 
     /// Whether a transaction may still be open after its `COMMIT` failed.
@@ -72,12 +75,12 @@ pub(crate) trait Watch: Send + Sync + 'static {
     fn begins(&self, _limit: Option<Duration>) {}
     /// It is over.
     fn ends(&self) {}
-    /// Whether the database is no longer where it was, so that what is written would be lost.
+    /// Whether the database was moved or removed, so that writes would be lost.
     fn is_gone(&self) -> bool {
         false
     }
-    /// Ends the session whose statement was left before its end; returns once the server has ended it, or when that cannot be
-    /// seen in a bounded time.
+    /// Ends the session of an abandoned statement. Returns once the server has ended it, or after a
+    /// bounded time without a confirmation.
     fn end_session(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -89,8 +92,9 @@ impl Watch for () {}
 /// What an error of the server means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ErrorMeaning {
-    /// What a caller acts on. [`ConnectionLostWithoutEffect`](DatabaseErrorKind::ConnectionLostWithoutEffect) is believed of a
-    /// single statement outside a transaction that has given no row yet.
+    /// What a caller acts on.
+    /// [`ConnectionLostWithoutEffect`](DatabaseErrorKind::ConnectionLostWithoutEffect) is believed
+    /// of a single statement outside a transaction that has given no row yet.
     pub(crate) kind: DatabaseErrorKind,
     /// What became of the transaction it happened in.
     pub(crate) transaction: Aftermath,
@@ -103,7 +107,7 @@ pub(crate) struct ErrorMeaning {
     allow(dead_code, reason = "no single driver knows all of them")
 )]
 pub(crate) enum Aftermath {
-    /// It goes on as if the statement had not been.
+    /// It continues as if the statement had not been sent.
     GoesOn,
     /// The server refuses everything until the next roll back, of a save point or of all.
     Failed,

@@ -285,12 +285,14 @@ fn packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
     [&length[..3], &[sequence], payload].concat()
 }
 
-/// A server of MySQL 8's protocol without TLS that does what MySQL does with an account of `caching_sha2_password` whose password it has
-/// not in its memory: it asks for the password itself, and gives a key to encrypt it with. Gives whatever the client sends after that.
+/// A server of MySQL 8's protocol without TLS that does what MySQL does with an account of
+/// `caching_sha2_password` whose password it has not in its memory: it asks for the password
+/// itself, and gives a key to encrypt it with. Gives whatever the client sends after that.
 async fn asks_for_the_password_itself(listener: tokio::net::TcpListener) -> Vec<u8> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (mut stream, _) = listener.accept().await.unwrap();
-    // Protocol 10, a version, a connection, the salt in two pieces, capabilities (4.1, its passwords, plugins for them, a database).
+    // Protocol 10, a version, a connection, the salt in two pieces, capabilities (4.1, its
+    // passwords, plugins for them, a database).
     let mut hello = b"\x0a8.0.36\0\x01\0\0\0saltsalt\0".to_vec();
     hello.extend(b"\x08\xa2\xff\x02\0\x08\0\x15\0\0\0\0\0\0\0\0\0\0saltsaltsalt\0caching_sha2_password\0");
     stream.write_all(&packet(0, &hello)).await.unwrap();
@@ -447,7 +449,8 @@ async fn a_lock_time_out_leaves_the_server_s_transaction_state() {
     }
 }
 
-/// The server refuses a statement that it has to prepare anew too often. A trigger stands in for it.
+/// The server refuses a statement that it has to prepare anew too often. A trigger stands in for
+/// it.
 #[tokio::test]
 async fn a_statement_that_must_be_prepared_anew_is_repeated_once() {
     let server = MariadbServer::shared().await;

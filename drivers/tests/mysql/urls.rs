@@ -6,8 +6,8 @@ use tenantry_test_support::{MariadbServer, TenantDb};
 
 use super::{connect, text};
 
-/// `{U}`, `{P}`, `{D}`, `{H}` and `{N}` stand for user, password, database, host and port, `{S}` for
-/// the socket, `{CA}` for the file of the authority and `{OTHER}` for another one's.
+/// `{U}`, `{P}`, `{D}`, `{H}` and `{N}` stand for user, password, database, host and port, `{S}`
+/// for the socket, `{CA}` for the file of the authority and `{OTHER}` for another one's.
 fn url(server: &MariadbServer, tenant: &TenantDb, host: &str, template: &str) -> String {
     let path = |path: Option<std::path::PathBuf>| path.unwrap_or_default().to_str().unwrap().to_owned();
     template

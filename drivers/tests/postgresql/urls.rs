@@ -21,8 +21,8 @@ use Outcome::{Neither, Refused, Same};
 const WHERE: &str = "SELECT concat_ws(' ', current_user, current_database(), current_setting('search_path'), \
      current_setting('lock_timeout'), (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()))";
 
-/// `{U}`, `{P}`, `{D}`, `{H}` and `{N}` stand for user, password, database, host and port, `{S}` for
-/// the socket's folder, `{CA}` for the file of the authority and `{OTHER}` for another one's.
+/// `{U}`, `{P}`, `{D}`, `{H}` and `{N}` stand for user, password, database, host and port, `{S}`
+/// for the socket's folder, `{CA}` for the file of the authority and `{OTHER}` for another one's.
 const PLAIN: &[(&str, Outcome)] = &[
     ("postgres://{U}:{P}@{H}:{N}/{D}", Same),
     ("postgresql://{U}:{P}@{H}:{N}/{D}", Same),

@@ -104,7 +104,7 @@ fn step(
     Ok(Step { sql: writer.sql, then })
 }
 
-/// Where among the inserted columns a key is, if it is one of them.
+/// The position of a key among the inserted columns, if it is one of them.
 fn position(target: &Target<'_>, key: &Ident) -> Result<Option<usize>> {
     let name = Name::of(key)?;
     for (index, column) in target.columns.iter().enumerate() {

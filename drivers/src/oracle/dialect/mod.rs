@@ -111,7 +111,7 @@ pub(super) struct Output {
     pub(super) origin: Option<SourceColumn>,
     /// Whether it is the sum of that column's values, which PostgreSQL gives in a wider type.
     pub(super) sum: bool,
-    /// The columns that whole numbers are calculated from, where it is such a calculation.
+    /// The columns of a calculation with whole numbers, if it is one.
     pub(super) operands: Vec<SourceColumn>,
 }
 
