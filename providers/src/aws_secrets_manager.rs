@@ -1,28 +1,28 @@
-//! The provider `aws-secrets-manager`: one secret a tenant in AWS Secrets Manager, named `{prefix}/{tenant}/database`.
+//! The provider `aws-secrets-manager`: one secret a tenant in AWS Secrets Manager, named
+//! `{prefix}/{tenant}/database`.
 //!
 //! The least policy that it needs, for the prefix `/tenantry/production`:
 //!
 //! ```json
 //! {
 //!   "Version": "2012-10-17",
-//!   "Statement": [
-//!     {
-//!       "Effect": "Allow",
-//!       "Action": "secretsmanager:GetSecretValue",
-//!       "Resource": "arn:aws:secretsmanager:REGION:ACCOUNT:secret:/tenantry/production/*/database-??????"
-//!     },
-//!     {
-//!       "Effect": "Allow",
-//!       "Action": "secretsmanager:ListSecrets",
-//!       "Resource": "*"
-//!     }
-//!   ]
+//!   "Statement": [{
+//!     "Effect": "Allow",
+//!     "Action": "secretsmanager:GetSecretValue",
+//!     "Resource":
+//!       "arn:aws:secretsmanager:REGION:ACCOUNT:secret:/tenantry/production/*/database-??????"
+//!   }, {
+//!     "Effect": "Allow",
+//!     "Action": "secretsmanager:ListSecrets",
+//!     "Resource": "*"
+//!   }]
 //! }
 //! ```
 //!
-//! `ListSecrets` knows no resource but `*`: it tells the names of all secrets in the account, none of their values, and only
-//! those below the prefix are asked for. The six question marks stand for what AWS adds to a secret's name in its ARN. Secrets
-//! under a KMS key of one's own need `kms:Decrypt` on that key as well, and `role_arn` needs `sts:AssumeRole` on that role.
+//! `ListSecrets` allows no resource but `*`: it can read the names of all secrets in the account,
+//! but no values. Tenantry requests only the names below the prefix. The six question marks stand
+//! for what AWS adds to a secret's name in its ARN. Secrets under a KMS key of one's own need
+//! `kms:Decrypt` on that key as well, and `role_arn` needs `sts:AssumeRole` on that role.
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -50,7 +50,8 @@ use crate::{
 /// The secrets of one answer of `ListSecrets`: the most that AWS allows.
 const PAGE: i32 = 100;
 
-/// The most pages that a list may have, which is twice as many secrets as AWS allows in one account and region.
+/// The most pages that a list may have, which is twice as many secrets as AWS allows in one account
+/// and region.
 const MAX_PAGES: usize = 10_000;
 
 /// The service's own variable for its endpoint.
@@ -64,9 +65,10 @@ const NAME_RULE: NameRule = NameRule {
 
 /// One secret a tenant in AWS Secrets Manager, named `{prefix}/{tenant}/database`.
 ///
-/// Credentials come from the SDK's default chain: environment, profile, web identity, container, instance. `AWS_REGION` and
-/// `AWS_ENDPOINT_URL` in the environment come before `region` and `endpoint_url` here. A secret is a JSON object in the native
-/// form or that of AWS RDS, or a database URL alone.
+/// Credentials come from the SDK's default chain: environment, profile, web identity, container,
+/// instance. `AWS_REGION` and `AWS_ENDPOINT_URL` in the environment come before `region` and
+/// `endpoint_url` here. A secret is a JSON object in the native form or that of AWS RDS, or a
+/// database URL alone.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Config(pub Settings);
@@ -92,11 +94,13 @@ defaults: { engine: postgres, host: db.example.com, port: 5432, dbname: app, tls
 }
 
 impl AwsSecretsManagerProvider {
-    /// A provider on settings and credentials of one's own. `region`, `endpoint_url` and `role_arn` of `config` count, `profile` does
-    /// not. Nothing is sent: a service that is down is no reason to fail.
+    /// A provider with your own settings and credentials. `region`, `endpoint_url` and `role_arn`
+    /// of `config` count, `profile` does not. No request is sent, so a service that is down is not
+    /// an error.
     ///
     /// # Errors
-    /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no secret's name, a role that is no ARN.
+    /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no
+    /// secret's name, a role that is no ARN.
     pub async fn with_sdk_config(sdk: &SdkConfig, config: Config, context: &BuildContext) -> Result<Self, BuildError> {
         let client = |sdk: &SdkConfig, endpoint| {
             let mut service = aws_sdk_secretsmanager::config::Builder::from(sdk);
@@ -151,7 +155,8 @@ impl SecretProvider for AwsSecretsManagerProvider {
     }
 }
 
-/// What AWS says of a secret that waits for its deletion; other uses of the same code are no absence.
+/// AWS's messages for a secret that is scheduled for deletion. Other messages with the same code do
+/// not mean that the secret is absent.
 const DELETED: [&str; 3] = ["marked for deletion", "marked deleted", "scheduled for deletion"];
 
 /// What a failed `GetSecretValue` means.

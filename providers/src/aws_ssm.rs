@@ -1,5 +1,5 @@
-//! The provider `aws-ssm`: one SecureString parameter a tenant in the Parameter Store of AWS Systems
-//! Manager, named `{prefix}/{tenant}/database`.
+//! The provider `aws-ssm`: one SecureString parameter a tenant in the Parameter Store of AWS
+//! Systems Manager, named `{prefix}/{tenant}/database`.
 //!
 //! The least policy that it needs, for the prefix `/tenantry/production`:
 //!
@@ -21,9 +21,9 @@
 //! }
 //! ```
 //!
-//! `DescribeParameters` knows no resource but `*`: it returns names and no values. Parameters under a
-//! KMS key of one's own need `kms:Decrypt` on that key as well, and `role_arn` needs `sts:AssumeRole` on
-//! that role.
+//! `DescribeParameters` knows no resource but `*`: it returns names and no values. Parameters under
+//! a KMS key of one's own need `kms:Decrypt` on that key as well, and `role_arn` needs
+//! `sts:AssumeRole` on that role.
 
 use async_trait::async_trait;
 use aws_config::SdkConfig;
@@ -50,7 +50,8 @@ use crate::{
 
 /// The parameters of one answer of `DescribeParameters`: the most that AWS allows.
 const PAGE: i32 = 50;
-/// The most pages that a list may have: twice as many parameters as AWS allows in one account and region.
+/// The most pages that a list may have: twice as many parameters as AWS allows in one account and
+/// region.
 const MAX_PAGES: usize = 4_400;
 /// The service's own variable for its endpoint.
 const ENDPOINT_VARIABLE: &str = "AWS_ENDPOINT_URL_SSM";
@@ -65,8 +66,8 @@ const NAME_RULE: NameRule = NameRule {
 ///
 /// Credentials come from the SDK's default chain: environment, profile, web identity, container,
 /// instance. `AWS_REGION` and `AWS_ENDPOINT_URL` in the environment come before `region` and
-/// `endpoint_url` here. A secret is a JSON object in the native form or that of AWS RDS, or a database
-/// URL alone.
+/// `endpoint_url` here. A secret is a JSON object in the native form or that of AWS RDS, or a
+/// database URL alone.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Config(pub Settings);
@@ -92,12 +93,13 @@ defaults: { engine: postgres, host: db.example.com, port: 5432, dbname: app, tls
 }
 
 impl AwsSsmProvider {
-    /// A provider on settings and credentials of one's own. `region`, `endpoint_url` and `role_arn` of
-    /// `config` count, `profile` does not. Nothing is sent: a service that is down is no reason to fail.
+    /// A provider with your own settings and credentials. `region`, `endpoint_url` and `role_arn`
+    /// of `config` count, `profile` does not. No request is sent, so a service that is down is not
+    /// an error.
     ///
     /// # Errors
-    /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no parameter's
-    /// name, a role that is no ARN.
+    /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no
+    /// parameter's name, a role that is no ARN.
     pub async fn with_sdk_config(sdk: &SdkConfig, config: Config, context: &BuildContext) -> Result<Self, BuildError> {
         let client = |sdk: &SdkConfig, endpoint| {
             let mut service = aws_sdk_ssm::config::Builder::from(sdk);
@@ -129,7 +131,7 @@ impl SecretProvider for AwsSsmProvider {
             return Err(ProviderError::invalid("it holds no value"));
         };
         let value = store.complete(secret_text::parse(&Zeroizing::new(text))?);
-        // The numbers begin anew after a parameter was deleted.
+        // The numbers start again after a parameter was deleted.
         let version = match parameter.last_modified_date {
             Some(date) => SecretVersion::new(format!("{} of {}", parameter.version, date.secs())),
             None => SecretVersion::of_content(&value),

@@ -4,16 +4,17 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 use tenantry_core::SecretValue;
 
-/// The names that one setting has in the two forms of a secret. A default under either name must not stand beside the secret's
-/// own under the other, where it could win.
+/// The names that one setting has in the two forms of a secret. A default under one name must not
+/// be added to a secret that has the other name, since it could take precedence.
 const SAME: [&[&str]; 3] = [&["type", "engine"], &["database", "dbname"], &["username", "user"]];
 
-/// What a `url` says. Defaults for these would take the place of the URL's, so that a tenant reached another's database.
+/// What a `url` says. Defaults for these would take the place of the URL's, so that a tenant
+/// reached another's database.
 const IN_URL: [&str; 10] = [
     "type", "engine", "host", "port", "database", "dbname", "path", "username", "user", "password",
 ];
 
-/// Reads an object, or nothing; what is wrong is told without the value.
+/// Reads an object, or nothing. An error does not repeat the value.
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretValue>, D::Error> {
     let value = SecretValue::new(Value::deserialize(deserializer)?);
     match value.expose() {

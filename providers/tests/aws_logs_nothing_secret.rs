@@ -1,5 +1,6 @@
-//! The provider `aws-secrets-manager` under a log that takes everything, with the switch on by which the SDK logs secrets. A
-//! program of its own: what is logged is decided once for a process, and other tests would decide it first.
+//! The provider `aws-secrets-manager` under a log that takes everything, with the switch on by
+//! which the SDK logs secrets. A program of its own: what is logged is decided once for a process,
+//! and other tests would decide it first.
 
 #![cfg(feature = "aws")]
 #![allow(

@@ -1,4 +1,5 @@
-//! What the providers on AWS have in common: settings, credentials, lists, and what a failed call means.
+//! What the providers on AWS have in common: settings, credentials, lists, and what a failed call
+//! means.
 
 pub(crate) mod failure;
 mod store;
@@ -25,8 +26,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2_500);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 const ATTEMPTS: u32 = 3;
 
-/// The longest time to find out region and settings at the start. Without a region in sight, the SDK asks the machine's metadata
-/// service for it.
+/// The longest time to find out region and settings at the start. Without a region in sight, the
+/// SDK asks the machine's metadata service for it.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SUFFIX: &str = "/database";
@@ -37,19 +38,22 @@ const SUFFIX: &str = "/database";
 pub struct Settings {
     /// The region. Without it, that of the environment, of the profile or of the machine counts.
     pub region: Option<String>,
-    /// Where the service is, in place of the region's public endpoint: a VPC endpoint, or a server for tests. It does not
-    /// move STS; `AWS_ENDPOINT_URL_STS` does.
+    /// The URL of the service, in place of the region's public endpoint: a VPC endpoint, or a
+    /// server for tests. It does not apply to STS; `AWS_ENDPOINT_URL_STS` does.
     pub endpoint_url: Option<String>,
-    /// What the secrets' names begin with; `{environment}` stands for `app.environment`. Default: `/tenantry/{environment}`.
+    /// What the secrets' names begin with; `{environment}` stands for `app.environment`. Default:
+    /// `/tenantry/{environment}`.
     pub prefix: Option<String>,
-    /// A secret that completes every tenant's: what a secret does not say is taken from here. It makes whole what RDS manages,
-    /// which holds only `username` and `password`.
+    /// A secret that completes every tenant's: what a secret does not say is taken from here. It
+    /// makes whole what RDS manages, which holds only `username` and `password`.
     #[schemars(with = "Option<std::collections::BTreeMap<String, Value>>")]
     #[serde(deserialize_with = "defaults::deserialize")]
     pub defaults: Option<SecretValue>,
-    /// The profile in the shared configuration files of AWS that credentials and region are taken from.
+    /// The profile in the shared configuration files of AWS that credentials and region are taken
+    /// from.
     pub profile: Option<String>,
-    /// A role that is assumed with the credentials found, such as `arn:aws:iam::123456789012:role/tenantry`.
+    /// A role that is assumed with the credentials found, such as
+    /// `arn:aws:iam::123456789012:role/tenantry`.
     pub role_arn: Option<String>,
 }
 
@@ -83,7 +87,8 @@ pub(crate) struct NameRule {
     pub(crate) longest: usize,
 }
 
-/// The SDK's settings for a service, from the environment and these keys. `variable` is the service's own for its endpoint.
+/// The SDK's settings for a service, from the environment and these keys. `variable` is the
+/// service's own for its endpoint.
 pub(crate) async fn load(config: &mut Settings, variable: &str) -> Result<SdkConfig, BuildError> {
     prefer_environment(config, variable, |name| {
         std::env::var_os(name).is_some_and(|value| !value.is_empty())
@@ -127,8 +132,9 @@ async fn settle(sdk: &SdkConfig, config: &mut Settings) -> Result<(SdkConfig, Op
     Ok((sdk.timeout_config(timeouts()).build(), endpoint))
 }
 
-/// Runs a call of the SDK unheard by logs and traces. With `LOG_SENSITIVE_BODIES` set in the environment it writes secrets at TRACE,
-/// and always the command line that gave credentials. What failed is in the error.
+/// Runs a call of the SDK unheard by logs and traces. With `LOG_SENSITIVE_BODIES` set in the
+/// environment it writes secrets at TRACE, and always the command line that gave credentials. What
+/// failed is in the error.
 pub(crate) fn silenced<T>(call: impl Future<Output = T>) -> impl Future<Output = T> {
     call.with_subscriber(Dispatch::none())
 }
@@ -142,7 +148,8 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// The SDK lets what a program sets win over its environment; for an operator the environment comes first.
+/// The SDK lets what a program sets win over its environment; for an operator the environment comes
+/// first.
 fn prefer_environment(config: &mut Settings, variable: &str, is_set: impl Fn(&str) -> bool) {
     if is_set("AWS_REGION") {
         config.region = None;
@@ -168,7 +175,7 @@ async fn assume(sdk: SdkConfig, role: &str) -> Result<SdkConfig, BuildError> {
             "is not the ARN of a role, such as `arn:aws:iam::123456789012:role/name`",
         ));
     }
-    // The SDK panics where settings made by hand have none.
+    // The SDK panics if hand-made settings have none.
     if sdk.time_source().is_none() {
         return Err(BuildError::key("role_arn", "needs settings that have a time source"));
     }

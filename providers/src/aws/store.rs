@@ -35,8 +35,8 @@ impl<C> fmt::Debug for Store<C> {
 }
 
 impl<C> Store<C> {
-    /// Reads the settings; `client` makes a client of the SDK's settings and the endpoint. Nothing is
-    /// sent.
+    /// Reads the settings; `client` makes a client of the SDK's settings and the endpoint. Nothing
+    /// is sent.
     pub(crate) async fn open(
         sdk: &SdkConfig,
         mut settings: Settings,
@@ -58,7 +58,8 @@ impl<C> Store<C> {
         defaults::complete(value, &self.defaults)
     }
 
-    /// The tenants whose secrets a list names. `page` asks for one page of it; `what` is what it lists.
+    /// The tenants with a secret in a list. `page` requests one page of it; `what` names the listed
+    /// things.
     pub(crate) async fn tenants<F>(
         &self,
         what: &str,

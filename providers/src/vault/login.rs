@@ -1,5 +1,5 @@
-//! The login to Vault: one token for all calls. It is renewed in time, since its leases end with it,
-//! and replaced by another login when it cannot be renewed any further.
+//! The login to Vault: one token for all calls. It is renewed in time, since its leases end with
+//! it, and replaced by another login when it cannot be renewed any further.
 
 use std::{
     sync::{Arc, Weak},
@@ -63,8 +63,8 @@ impl Login {
         self.lost.subscribe()
     }
 
-    /// Keeps the token alive though nothing is asked. If `has_leases`, it is also looked whether the
-    /// token was revoked.
+    /// Keeps the token alive though nothing is asked. If `has_leases`, it is also looked whether
+    /// the token was revoked.
     pub(super) fn watch(self: &Arc<Self>, has_leases: bool) {
         tokio::spawn(keep_alive(Arc::downgrade(self), has_leases));
     }
@@ -101,8 +101,8 @@ impl Login {
         self.replace(&mut state).await
     }
 
-    /// Replaces a token that cannot be renewed any further. Its leases end with it, and are replaced one
-    /// by one before.
+    /// Replaces a token that cannot be renewed any further. Its leases end with it, and are
+    /// replaced one by one before.
     async fn replace(&self, state: &mut State) -> Result<Arc<Session>, CallError> {
         let Some(session) = state.session.clone() else {
             return self.log_in(state).await;
@@ -124,8 +124,8 @@ impl Login {
         }
     }
 
-    /// Logs in. After a failure it is tried ever more rarely, for all tenants together: Vault may lock a
-    /// role after some logins that it refused.
+    /// Logs in. After a failure it is tried ever more rarely, for all tenants together: Vault may
+    /// lock a role after some logins that it refused.
     async fn log_in(&self, state: &mut State) -> Result<Arc<Session>, CallError> {
         let (until, failures, last) = match state.failed.take() {
             Some((until, failures, last)) => (Some(until), failures, Some(last)),
@@ -175,8 +175,8 @@ impl Login {
         Ok(self.call_as(None, Method::GET, path, true, None).await?.0)
     }
 
-    /// Calls Vault; `wanted` is how long a lease is to last that depends on the token. Returns the login
-    /// too.
+    /// Calls Vault; `wanted` is how long a lease is to last that depends on the token. Returns the
+    /// login too.
     pub(super) async fn call(
         &self,
         wanted: Option<Duration>,
@@ -187,8 +187,8 @@ impl Login {
         self.call_as(wanted, method, path, false, body).await
     }
 
-    /// Calls Vault with the token. If the token turns out to be lost, it logs in anew and calls once
-    /// more.
+    /// Calls Vault with the token. If the token turns out to be lost, it logs in anew and calls
+    /// once more.
     async fn call_as(
         &self,
         wanted: Option<Duration>,
@@ -213,8 +213,8 @@ impl Login {
         }
     }
 
-    /// Whether the token of a login is no longer good; then the next call logs in anew. After a look
-    /// nothing is asked for a while.
+    /// Whether the token of a login is no longer good; then the next call logs in anew. After a
+    /// look nothing is asked for a while.
     async fn is_lost(&self, number: u64) -> Result<bool, CallError> {
         let mut state = self.state.lock().await;
         let Some(session) = state.session.clone().filter(|session| session.number == number) else {

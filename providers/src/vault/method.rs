@@ -17,7 +17,7 @@ use super::{
     session::Session,
 };
 
-/// Where Kubernetes mounts the token of a pod's service account.
+/// The path at which Kubernetes mounts the token of a pod's service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// The longest token of a service account, in bytes.
 const MAX_TOKEN: u64 = 64 << 10;

@@ -1,12 +1,12 @@
-//! The provider `vault`: Vault and OpenBao. A tenant's secret is a KV 2 secret, a user of the database
-//! engine, or both.
+//! The provider `vault`: Vault and OpenBao. A tenant's secret is a KV 2 secret, a user of the
+//! database engine, or both.
 //!
 //! A user of a dynamic role has a lease: it is renewed, replaced at its maximum, and revoked when
-//! nothing uses it. The login to Vault is renewed first, since its leases end with it. A static role's
-//! password is read anew when Vault has rotated it.
+//! nothing uses it. The login to Vault is renewed first, since its leases end with it. A static
+//! role's password is read anew when Vault has rotated it.
 //!
-//! The least policy that it needs, for `kv: { mount: secret, path: "tenantry/production/{tenant}" }` and
-//! `database: { mount: database, role: "tenantry-{tenant}" }`:
+//! The least policy that it needs, for `kv: { mount: secret, path: "tenantry/production/{tenant}"
+//! }` and `database: { mount: database, role: "tenantry-{tenant}" }`:
 //!
 //! ```hcl
 //! path "secret/data/tenantry/production/*"     { capabilities = ["read"] }
@@ -19,8 +19,8 @@
 //! path "sys/leases/revoke"                     { capabilities = ["update"] }
 //! ```
 //!
-//! The policy `default`, which every login has unless it is told otherwise, lets it look itself up and
-//! renew itself, and renew leases.
+//! The policy `default`, which every login has unless it is configured otherwise, lets it look
+//! itself up, renew itself, and renew leases.
 
 mod config;
 mod http;
@@ -251,8 +251,8 @@ impl Inner {
         }
     }
 
-    /// A user for a tenant. An answer that comes after the caller has gone away is not lost: its lease is
-    /// given back.
+    /// A user for a tenant. An answer that comes after the caller has gone away is not lost: its
+    /// lease is given back.
     async fn credentials(self: &Arc<Self>, database: &Store, tenant: &TenantId) -> Result<Credentials, ProviderError> {
         let (sender, receiver) = oneshot::channel();
         let (inner, mount, role) = (self.clone(), database.mount.clone(), database.names.of(tenant));
@@ -272,8 +272,9 @@ impl Inner {
         receiver.await.unwrap_or_else(lost)
     }
 
-    /// Asks for a user of a dynamic or a static role, of the kind that was there last first. A policy may
-    /// allow one kind only, so a role is absent if it is not of the kind that is allowed.
+    /// Asks for a user of a dynamic or a static role, of the kind that was there last first. A
+    /// policy may allow one kind only, so a role is absent if it is not of the kind that is
+    /// allowed.
     async fn credentials_of_role(&self, mount: &str, role: &str) -> Result<Credentials, ProviderError> {
         let first = self.is_static.load(Ordering::Relaxed);
         let mut denied = None;

@@ -65,8 +65,8 @@ impl Session {
         self.left().is_zero()
     }
 
-    /// Whether it is to be renewed now: its time has come, or a lease that is `wanted` is longer than
-    /// what is left of it.
+    /// Whether it is to be renewed now: its time has come, or a lease that is `wanted` is longer
+    /// than what is left of it.
     pub(super) fn is_due(&self, wanted: Option<Duration>) -> bool {
         let Some(renew_at) = self.renew_at.filter(|_| self.tried_at.elapsed() >= RENEW_AGAIN) else {
             return false;
@@ -89,12 +89,14 @@ impl Session {
         renewed
     }
 
-    /// Whether a renewal gave it about as much time as it had at first. If not, it is at its maximum.
+    /// Whether a renewal gave it about as much time as it had at first. If not, it is at its
+    /// maximum.
     pub(super) fn is_worthwhile(&self) -> bool {
         self.left() >= self.first.mul_f64(WORTHWHILE)
     }
 
-    /// The same one after a renewal or a replacement failed just now; that is tried again at `renew_at`.
+    /// The same one after a renewal or a replacement failed just now; that is tried again at
+    /// `renew_at`.
     pub(super) fn postponed(&self, renew_at: Option<Instant>) -> Self {
         Self {
             renew_at,
