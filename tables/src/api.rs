@@ -85,8 +85,8 @@ const EMBEDDED_FOR_EACH: u64 = 50;
 /// what breaks the connections.
 const LOST_AGAIN: usize = 2;
 
-/// A request that collides with others, and had no effect, is tried at most so often. Of several that meet,
-/// the database lets one through each time.
+/// A request that collides with others, and had no effect, is tried at most so often. Of several
+/// that meet, the database lets one through each time.
 const MOST_ATTEMPTS: usize = 20;
 
 impl Rest {
@@ -263,8 +263,8 @@ fn is_collision(error: &DbErr) -> bool {
     DatabaseErrorKind::of(error) == DatabaseErrorKind::Serialization
 }
 
-/// Whether a change was undone because its connection was lost before it was committed. That of a
-/// change which may have had its effect is another error. Reads are sent again where they are run.
+/// Whether a change was undone because its connection was lost before the commit. A change that may
+/// have taken effect is another error. Reads are repeated by the code that runs them.
 fn is_undone(error: &DbErr, method: &Method) -> bool {
     let is_lost = matches!(
         DatabaseErrorKind::of(error),

@@ -338,6 +338,7 @@ fn a_long_query_is_read_in_no_time() {
         query(&text, &[]).unwrap();
     }
     println!("{} bytes are read in {:?}", text.len(), began.elapsed() / 100);
-    // A millisecond each where nothing else runs and nothing is optimized away; the bound is for a noisy machine.
+    // A millisecond each where nothing else runs and nothing is optimized away; the bound is for a
+    // noisy machine.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

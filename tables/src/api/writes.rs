@@ -95,7 +95,7 @@ impl Request<'_> {
         self.represented(answer, &representation, &changed, false)
     }
 
-    /// `PUT`: one row, whose whole key is in the filters.
+    /// `PUT`: one row, with its whole key in the filters.
     pub(super) async fn replace(&self) -> Result<Answer, Failure> {
         let has = |of: &[(Vec<String>, u64)]| of.iter().any(|(path, _)| path.is_empty());
         if has(&self.query.limits) || has(&self.query.offsets) {
@@ -199,7 +199,7 @@ impl Request<'_> {
         if self.preferences.representation == Some(Representation::Full) {
             return planner.representation(self.table).map(Some);
         }
-        // Nothing of it is answered, and it is refused all the same where it is wrong.
+        // Nothing of it is returned, but it is refused if it is wrong.
         if self.query.select.is_some() || !self.query.orders.is_empty() {
             planner.representation(self.table)?;
         }
@@ -265,8 +265,8 @@ impl Request<'_> {
         Ok((target, update))
     }
 
-    /// The columns that are changed in a row that is there: those that are set, less those by which it
-    /// is found. If these are all, they are set to what they are.
+    /// The columns that are changed in a row that is there: those that are set, less those by which
+    /// it is found. If these are all, they are set to what they are.
     fn updated(&self, rows: &Rows, target: &[usize]) -> Vec<usize> {
         let others: Vec<usize> = rows
             .columns
@@ -364,7 +364,7 @@ impl Request<'_> {
         }
     }
 
-    /// Where a new row is.
+    /// The URL of a new row.
     fn location(&self, key: &[Datum]) -> String {
         let each = self.table.key.iter().zip(key).map(|(place, value)| {
             let text = value.to_text();

@@ -37,8 +37,8 @@ WHERE c.TABLE_SCHEMA = DATABASE() AND c.TABLE_NAME NOT IN ('tenantry_migrations'
 
 /// The type of a column, in the statement above.
 const MYSQL_TYPE: &str = "c.COLUMN_TYPE";
-/// The same on MariaDB, whose JSON is a text with a check. MySQL takes `/*M! */` for a comment. The
-/// look-up takes a moment, so only `tables pull` makes it.
+/// The same on MariaDB, which has JSON as a text with a check. MySQL takes `/*M! */` for a comment.
+/// The look-up is slow, so only `tables pull` makes it.
 const MARIADB_TYPE: &str = "\
 COALESCE(/*M! CASE WHEN c.DATA_TYPE = 'longtext' THEN (SELECT 'json' FROM information_schema.CHECK_CONSTRAINTS AS k \
 WHERE k.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA AND k.TABLE_NAME = c.TABLE_NAME AND k.CONSTRAINT_NAME = c.COLUMN_NAME \

@@ -1,4 +1,4 @@
-//! Keyset pages: where a page ended, in a text that only the server reads.
+//! Keyset pages: the end of a page, encoded in a text that only the server reads.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
@@ -14,8 +14,8 @@ use crate::{
 /// The longest cursor.
 const LONGEST: usize = 8 * 1024;
 
-/// The columns of an order, if rows can be found again by it: each is a column of the table itself, and
-/// the key is among them, which the role may read.
+/// The columns of an order, if rows can be found again by it: each is a column of the table itself,
+/// and the key is among them, which the role may read.
 pub(crate) fn places(read: &Read<'_>) -> Option<Vec<usize>> {
     let own = read.order.iter().map(|term| match term.column {
         TermColumn::Own(place) => Some(place),
@@ -60,8 +60,8 @@ pub(crate) fn values(read: &Read<'_>, text: &str, dialect: Dialect) -> Result<Ve
         .map_err(|()| wrong("is not what an earlier page gave"))
 }
 
-/// A value as a row had it. Some databases keep values that are none of the declared type: they are compared
-/// as the texts that they were answered as.
+/// A value as a row had it. Some databases keep values that are none of the declared type: they are
+/// compared as the texts that they were answered as.
 fn of_row(kind: &ColumnType, text: &str, dialect: Dialect) -> Option<Datum> {
     let is_lax = matches!(kind, ColumnType::Enum(_)) || matches!(dialect, Dialect::Sqlite | Dialect::Mysql);
     match Datum::parse(kind, text) {

@@ -312,8 +312,8 @@ impl<'m, 'q> Planner<'m, 'q> {
     }
 }
 
-/// The relation of that name; else the only one that leads to the table of that name; else the one to
-/// the row that the column of that name refers to.
+/// The relation of that name; else the only one that leads to the table of that name; else the one
+/// to the row that the column of that name refers to.
 fn find_relation<'m>(model: &'m Model, table: &'m Table, embedded: &Embedded) -> Result<&'m Relation, Refusal> {
     let name = &embedded.name;
     let is_meant = |relation: &Relation| match &embedded.hint {

@@ -82,7 +82,7 @@ pub(crate) enum TermColumn {
 }
 
 impl<'m> Read<'m> {
-    /// A member that is a column. The same one again is no other member.
+    /// Adds a column as a member. Adding the same one again changes nothing.
     pub(super) fn add_column(&mut self, key: &str, place: usize) -> Result<(), Refusal> {
         let slot = self.slot(place);
         let output = Output::Column {
@@ -158,7 +158,7 @@ impl<'m> Read<'m> {
         Ok(())
     }
 
-    /// Where the statement returns a column.
+    /// The index of a column in the statement's rows.
     pub(crate) fn slot(&mut self, place: usize) -> usize {
         match self.columns.iter().position(|known| *known == place) {
             Some(slot) => slot,
@@ -169,7 +169,8 @@ impl<'m> Read<'m> {
         }
     }
 
-    /// Whether a row is selected by its table's columns alone, and is answered without embedded rows.
+    /// Whether a row is selected by its table's columns alone, and is answered without embedded
+    /// rows.
     pub(crate) fn is_flat(&self) -> bool {
         self.children.is_empty()
     }

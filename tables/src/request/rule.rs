@@ -6,7 +6,7 @@ use super::{
 };
 use crate::declaration::{ColumnType, TableDeclaration};
 
-/// What a value of a rule stands for.
+/// A value in a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Placeholder<'a> {
     /// `{tenant}`.

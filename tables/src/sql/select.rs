@@ -19,8 +19,8 @@ use crate::{
     value::Datum,
 };
 
-/// The rows of a page. `after` are the order's values of the row before it; `with_count` adds a column
-/// that counts the rows of all pages.
+/// The rows of a page. `after` are the order's values of the row before it; `with_count` adds a
+/// column that counts the rows of all pages.
 pub(crate) fn page(
     dialect: Dialect,
     model: &Model,
@@ -154,8 +154,8 @@ fn order_operand(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term) -> (Expr, 
     }
 }
 
-/// What a column is sorted by. An enumeration is sorted as it is declared, on every kind of database: some
-/// keep it as a text, and the others compare it in one order and sort it in another.
+/// What a column is sorted by. An enumeration is sorted in its declared order on every kind of
+/// database, since some store it as a text, and others compare and sort it in different orders.
 fn sort_key(scope: &Scope<'_, '_>, column: &Column) -> Expr {
     let ColumnType::Enum(values) = &column.kind else {
         return scope.operand(column);
@@ -168,7 +168,7 @@ fn sort_key(scope: &Scope<'_, '_>, column: &Column) -> Expr {
     case.finally(place(values.len())).into()
 }
 
-/// A value where it is compared with a column's [`sort_key`].
+/// A value as the operand of a comparison with a column's [`sort_key`].
 fn sort_value(dialect: Dialect, column: &Column, value: &Datum) -> Expr {
     match (&column.kind, value) {
         (ColumnType::Enum(values), Datum::Text(text)) => {
@@ -259,8 +259,9 @@ pub(crate) fn related(dialect: Dialect, model: &Model, child: &Child<'_>, joined
     let is_paged = page.limit.is_some() || page.offset > 0;
     if !is_paged || joined.keys.len() == 1 {
         if joined.keys.len() > 1 {
-            // PostgreSQL plans a statement that it has seen a few times for a tenth of the rows, whatever
-            // the bound is. With the key alone to sort by, it reads the whole table in that order.
+            // PostgreSQL plans a statement that it has seen a few times for a tenth of the rows,
+            // whatever the bound is. With the key alone to sort by, it reads the whole table in
+            // that order.
             for (_, there) in &child.relation.on {
                 select.order_by_expr(scope.column(&read.table.columns[*there]), Order::Asc);
             }
@@ -349,7 +350,7 @@ fn belongs(scope: &Scope<'_, '_>, child: &Child<'_>, keys: &[Vec<Datum>]) -> Exp
     any_of(keys.iter().map(row).collect())
 }
 
-/// Alternatives, put together as a tree of small depth: SQLite bounds it.
+/// Combines alternatives to a tree of small depth, since SQLite limits the depth.
 fn any_of(mut each: Vec<Expr>) -> Expr {
     while each.len() > 1 {
         let mut pairs = Vec::with_capacity(each.len().div_ceil(2));

@@ -241,8 +241,8 @@ pub(crate) fn delete(target: &Target<'_>, removed: &Condition<'_>, returned: Opt
     target.dialect.delete(&delete)
 }
 
-/// Some columns of the rows that a condition holds of, which nothing else changes until the end of the
-/// transaction.
+/// Some columns of the rows that a condition holds of, which nothing else changes until the end of
+/// the transaction.
 pub(crate) fn locked(target: &Target<'_>, columns: &[usize], wanted: &Condition<'_>) -> Statement {
     let table = target.table;
     let scope = Scope::new(target.dialect, target.model, &[]);

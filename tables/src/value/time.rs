@@ -132,7 +132,8 @@ fn write_two(to: &mut Vec<u8>, number: u32) {
     to.extend_from_slice(&[digit(number / 10), digit(number)]);
 }
 
-/// Writes a day. chrono reads its own notation anew for each value, which costs more than the rest of a row.
+/// Writes a day. chrono reads its own notation anew for each value, which costs more than the rest
+/// of a row.
 pub(crate) fn write_date(to: &mut Vec<u8>, date: NaiveDate) {
     match u32::try_from(date.year()) {
         Ok(year @ 0..=9999) => {

@@ -243,7 +243,8 @@ impl<'m> Job<'_, 'm> {
 
     async fn begin(&self) -> Result<TenantTransaction, Failure> {
         let options = TransactionOptions {
-            // A transaction that reads first and writes then would fail beside another one.
+            // A transaction that reads before it writes would fail if another one writes in
+            // between.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             access_mode: Some(AccessMode::ReadWrite).filter(|_| self.target.dialect != Dialect::Sqlite),
             ..TransactionOptions::default()

@@ -53,7 +53,8 @@ impl<'m> Job<'_, 'm> {
         Ok(step)
     }
 
-    /// Whether statements return rows. The only statement of a request does not, if nothing of them is answered.
+    /// Whether statements return rows. The only statement of a request does not, if nothing of them
+    /// is answered.
     fn wants_returned(&self, is_alone: bool) -> bool {
         self.target.dialect.returns_rows() && (self.wants_keys() || !is_alone)
     }
@@ -71,7 +72,8 @@ impl<'m> Job<'_, 'm> {
         if self.target.dialect.has_default_value() {
             return whole(rows);
         }
-        // A row without a value for a column leaves the column out; its neighbours of the same kind go along.
+        // A row without a value for a column leaves the column out; its neighbours of the same kind
+        // go along.
         let mut pieces: Vec<Rows> = Vec::new();
         for row in &rows.rows {
             let set = rows
@@ -158,7 +160,8 @@ impl<'m> Job<'_, 'm> {
 
     /// The keys of inserted rows: as they were given, or counted from the first that MySQL gave.
     fn inserted_keys(&self, rows: &Rows, first: u64) -> Option<Vec<Vec<Datum>>> {
-        // It counts only rows that leave the key to it, so a row that has a key of its own takes no number.
+        // It counts only rows that leave the key to it, so a row that has a key of its own takes no
+        // number.
         let is_made = |place: &usize| {
             let column = &self.target.table.columns[*place];
             let at = rows.columns.iter().position(|known| known == place);
