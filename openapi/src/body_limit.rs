@@ -19,7 +19,7 @@ pub struct BodyLimit {
     pub bytes: u64,
 }
 
-/// What reading past the limit fails with, inside an [`io::Error`].
+/// The error of reading past the limit, inside an [`io::Error`].
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the body is longer than the server accepts")]
 pub(crate) struct BodyTooLarge;

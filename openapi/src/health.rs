@@ -319,7 +319,7 @@ impl HealthApi {
         /// How many at most.
         #[oai(default = "default_limit")]
         limit: Query<Parsed<PageLimit>>,
-        /// Where the page begins: `next` of the page before.
+        /// The beginning of the page: `next` of the page before.
         after: Query<Option<Parsed<After>>>,
     ) -> Result<Json<TenantsHealth>, Failure<503>> {
         let mut faults = Faults::default();

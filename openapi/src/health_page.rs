@@ -18,7 +18,7 @@ impl After {
         Self(tenant.as_str().as_bytes().to_vec())
     }
 
-    /// As clients get it.
+    /// The cursor's text for clients.
     pub(crate) fn to_text(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -19,7 +19,7 @@ use crate::{
 
 /// A kind of path or query parameter.
 pub(crate) trait Parameter: Sized + Send + Sync {
-    /// What poem-openapi calls it.
+    /// Its name in poem-openapi.
     const NAME: &'static str;
 
     /// Its schema in the document.
@@ -31,7 +31,7 @@ pub(crate) trait Parameter: Sized + Send + Sync {
     /// What is wrong, to follow "the parameter `x`": "is not a whole number".
     fn read(text: &str) -> Result<Self, String>;
 
-    /// It as a default in the document.
+    /// Its value as a default in the document.
     fn to_value(&self) -> Value;
 }
 
@@ -88,7 +88,7 @@ impl<P: Parameter> ToJSON for Parsed<P> {
     }
 }
 
-/// What a body is read into.
+/// A type that a body can be read into.
 pub(crate) trait Input: Type {
     /// Reads it.
     ///

@@ -38,7 +38,7 @@ pub enum LogLevel {
     Off,
     /// Defects.
     Error,
-    /// What an operator should look at.
+    /// Problems that an operator should look at.
     Warn,
     /// One line a request.
     Info,
@@ -96,7 +96,7 @@ impl Type for LogSettings {
             description: Some("How much the server logs, until it stops."),
             required: vec!["level"],
             properties: vec![("level", LogLevel::schema_ref())],
-            // As many as are required: no others. The document says it as `additionalProperties:
+            // Exactly the required members; the document expresses that by `additionalProperties:
             // false`.
             max_properties: Some(1),
             example: Some(json!({"level": "debug"})),

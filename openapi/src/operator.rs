@@ -145,7 +145,7 @@ impl<'a> ApiExtractor<'a> for Operator {
         };
         let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());
         let admitted = gates.operator.admit(request.uri(), request.headers(), peer);
-        // What only looks is in the access log.
+        // Actions that only read are in the access log.
         if admitted.is_err() || !matches!(*request.method(), Method::GET | Method::HEAD) {
             audit(request, gates, peer, admitted.is_ok());
         }

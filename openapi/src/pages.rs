@@ -132,7 +132,7 @@ pub(crate) fn serve(
     make(move |request: Request| {
         let (content, content_of, headers) = (content.clone(), content_of.clone(), headers.clone());
         async move {
-            // It takes a tenth of a second, and is done once.
+            // Building the page takes a tenth of a second, and happens once.
             let made = content.get_or_init(|| async {
                 let made = tokio::task::spawn_blocking(content_of).await;
                 made.ok().flatten()
@@ -174,7 +174,8 @@ fn page_headers(location: &TenantLocation) -> HeaderMap {
 const SET_COOKIES: &str = "request => { for (const cookie of (request.headers.Cookie ?? '').split('; ').filter(Boolean)) \
                            document.cookie = cookie + '; path=/; samesite=strict'; return request; }";
 
-/// Swagger UI writes each parameter's example into its field, and would send those of all optional filters together.
+/// Swagger UI writes each parameter's example into its field, and would send those of all optional
+/// filters together.
 const WITHOUT_OPTIONAL_EXAMPLES: &str = "(() => { for (const path of Object.values(spec.paths ?? {})) \
     for (const operation of Object.values(path)) for (const parameter of operation.parameters ?? []) \
     if (!parameter.required) { delete parameter.example; delete parameter.schema?.example; } return spec; })()";

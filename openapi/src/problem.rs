@@ -27,7 +27,7 @@ pub struct Fault {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
-    /// What is wrong there; it never repeats the value.
+    /// The fault; it never repeats the value.
     pub detail: String,
 }
 
@@ -227,7 +227,7 @@ impl Problem {
         self.0.code
     }
 
-    /// What is wrong with the request, one by one.
+    /// The faults of the request.
     pub fn faults(&self) -> &[Fault] {
         &self.0.faults
     }

@@ -63,7 +63,7 @@ impl<E> ProblemsEndpoint<E> {
         match outcome {
             Some(Ok(answer)) => answer.map(IntoResponse::into_response),
             Some(Err(_)) => {
-                // What a panic says may repeat a value.
+                // A panic's message may repeat a value, so it is not logged.
                 tracing::error!("a handler panicked");
                 Err(Problem::internal().into())
             }

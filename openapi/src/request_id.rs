@@ -88,8 +88,8 @@ impl<'a> FromRequest<'a> for RequestId {
     }
 }
 
-/// Adds a [`RequestContext`] to each request that has none, and `X-Request-ID` and the headers for browsers
-/// and caches to each answer.
+/// Adds a [`RequestContext`] to each request that has none, and `X-Request-ID` and the headers for
+/// browsers and caches to each answer.
 #[derive(Clone, Default)]
 pub struct RequestIds {
     gates: Option<Arc<Gates>>,

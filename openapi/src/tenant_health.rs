@@ -147,7 +147,7 @@ pub(crate) struct TenantHealth {
     tls: Nullable<Tls>,
     /// The last known state of its migrations, if there is one.
     schema: Nullable<SchemaState>,
-    /// What is wrong, in a word or two.
+    /// The error, in a word or two.
     error: Nullable<String>,
 }
 
@@ -216,9 +216,9 @@ struct HealthSummary {
     healthy: u64,
     /// Tenants without an available secret or database.
     unhealthy: u64,
-    /// Those with no pool open.
+    /// Tenants without an open pool.
     idle: u64,
-    /// Those that are suspended.
+    /// Suspended tenants.
     suspended: u64,
     /// Tenants with migrations running on their first connection.
     migrating: u64,
@@ -245,11 +245,11 @@ impl From<StatusCounts> for HealthSummary {
 #[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub(crate) struct TenantsHealth {
-    /// All of them in numbers, also those that are not on this page.
+    /// The numbers of all tenants, including those on other pages.
     summary: HealthSummary,
-    /// Those of this page.
+    /// The tenants of this page.
     tenants: Vec<TenantHealth>,
-    /// What to give as `after` for the next page; null on the last.
+    /// The value of `after` for the next page; null on the last page.
     next: Nullable<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a tenant may know of itself.
+//! The facts that a tenant may know about itself.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Example for TenantInfo {
 pub(crate) struct PoolState {
     /// The most it may have.
     max: u64,
-    /// Those that are open.
+    /// Open connections.
     open: u64,
     /// Those of them that wait for use.
     idle: u64,

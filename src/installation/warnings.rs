@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Installation {
-    /// What is allowed and yet unsafe in this configuration, one sentence each: the server logs them
-    /// as it starts, and `tenantry check` prints them.
+    /// What is allowed and yet unsafe in this configuration, one sentence each: the server logs
+    /// them as it starts, and `tenantry check` prints them.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let config = &self.loaded.config;
         let ListenAddress(main) = config.server.listen;
@@ -53,7 +53,8 @@ impl Installation {
     }
 }
 
-/// A required version that no file reaches: no tenant is served unless a newer program has migrated it.
+/// A required version that no file reaches: no tenant is served unless a newer program has migrated
+/// it.
 pub(super) fn beyond_the_last(migrations: &Migrations, required: i64, text: &str) -> Option<String> {
     let (last, name) = migrations.last();
     (required > last).then(|| {

@@ -1,13 +1,16 @@
-//! What makes a tenant's database ready: the files below `migrations/`, each applied once.
+//! Prepares a tenant's database: applies each file below `migrations/` once.
 //!
-//! A folder for each kind of database ([`DatabaseDriver::migration_dialect`]) holds files named `NNNN_name.sql`, applied in the order
-//! of their numbers; numbers may have gaps. One whose name begins with `sample_` (`0002_sample_users.sql`) is applied only where
-//! `migrations.sample_data` says so; in it `{{tenant}}` is the tenant's name. What was applied is written down in the table
-//! `tenantry_migrations`, with a checksum: a file must not change afterwards.
+//! A folder for each kind of database ([`DatabaseDriver::migration_dialect`]) holds files named
+//! `NNNN_name.sql`, applied in the order of their numbers; numbers may have gaps. A file with a
+//! name that begins with `sample_` (`0002_sample_users.sql`) is applied only with
+//! `migrations.sample_data`; in it `{{tenant}}` is replaced by the tenant's name. What was applied
+//! is written down in the table `tenantry_migrations`, with a checksum: a file must not change
+//! afterwards.
 //!
-//! A file runs in a transaction of its own, in which it is also recorded. One that begins with the line
-//! `-- no-transaction` runs statement by statement, and so does one with a statement that MySQL or Oracle
-//! commits by itself; after each statement is recorded how far it got, and the next run goes on there.
+//! A file runs in a transaction of its own, in which it is also recorded. One that begins with the
+//! line `-- no-transaction` runs statement by statement, and so does one with a statement that
+//! MySQL or Oracle commits by itself; after each statement is recorded how far it got, and the next
+//! run goes on there.
 
 mod adopt;
 mod applied;
@@ -125,8 +128,8 @@ impl Migrations {
         Ok(Self::new(files, format!("`{}`", folder.display())))
     }
 
-    /// The number of a version that some file has, as the command line or the configuration writes it:
-    /// `0004`.
+    /// The number of a version that some file has, as the command line or the configuration writes
+    /// it: `0004`.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -143,8 +146,8 @@ impl Migrations {
         ))
     }
 
-    /// The highest version that some file has, as a number and as it is written; 0 and nothing without
-    /// any file.
+    /// The highest version that some file has, as a number and as it is written; 0 and nothing
+    /// without any file.
     pub(crate) fn last(&self) -> (i64, &str) {
         let last = self.files.all().max_by_key(|migration| migration.version);
         last.map_or((0, ""), |migration| {
@@ -168,7 +171,7 @@ impl Migrations {
         })
     }
 
-    /// How far a database is. It changes nothing.
+    /// Returns the version of a database and its pending files. It changes nothing.
     ///
     /// # Errors
     /// There are no files for this kind of database, or what was applied cannot be read.
@@ -185,8 +188,8 @@ impl Migrations {
         Ok(state)
     }
 
-    /// As [`look`](Self::look), less the file that failed. It leaves no error in the server's log if
-    /// nothing was ever applied.
+    /// As [`look`](Self::look), less the file that failed. It leaves no error in the server's log
+    /// if nothing was ever applied.
     ///
     /// # Errors
     /// As `look`.
@@ -204,9 +207,10 @@ impl Migrations {
         Ok(State::of(files, &applied, choice))
     }
 
-    /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure leaves
-    /// what was done before it. Instances that do so at once for the same database wait for each other, and
-    /// each file is applied once. Where there is nothing to do it costs one query and no lock.
+    /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure
+    /// leaves what was done before it. Instances that migrate the same database at once wait for
+    /// each other, and each file is applied once. If there is nothing to do, it costs one query and
+    /// no lock.
     ///
     /// # Errors
     /// See [`MigrationError`].
@@ -227,10 +231,10 @@ impl Migrations {
         Run::new(self, database, connection, choice).all(report).await
     }
 
-    /// Records the files up to `choice.to` as applied, for a database that has them already. If another
-    /// tool has made it, the tool's own table must have them. Returns their names. A database that was
-    /// migrated here already is taken only if it `is_named`: in it the files are more likely to be left
-    /// than to have been applied by hand.
+    /// Records the files up to `choice.to` as applied, for a database that has them already. If
+    /// another tool has made it, the tool's own table must have them. Returns their names. A
+    /// database that was migrated here already is taken only if it `is_named`: in it the files are
+    /// more likely to be left than to have been applied by hand.
     ///
     /// # Errors
     /// [`MigrationError::NotAdopted`] if the database does not show that it has them.
@@ -265,7 +269,7 @@ impl Migrations {
         let mut steps = Steps::default();
         for migration in self.of(driver.migration_dialect())? {
             match applied.get(migration.version) {
-                // Checked also where samples are not asked for any more.
+                // Checked even if samples are no longer configured.## drivers/src/mysql.rs
                 Some(Recorded::Whole(checksum)) if !migration.is(checksum) => {
                     return Err(MigrationError::Changed {
                         name: migration.name.clone(),

@@ -32,7 +32,7 @@ pub(super) struct Layers {
     /// Whether the server is stopping.
     pub(super) draining: Arc<AtomicBool>,
     pub(super) telemetry: Telemetry,
-    /// The proxies whose headers are believed.
+    /// The proxies that may set forwarded headers.
     pub(super) trusted_proxies: TrustedProxies,
     /// How long a request may take.
     pub(super) request_timeout: Duration,

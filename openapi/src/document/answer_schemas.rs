@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_only_answers_have_may_have_other_members_and_no_other_object() {
+    fn only_objects_of_answers_allow_other_members() {
         let mut document = json!({
             "paths": {"/orders": {"put": {
                 "requestBody": content("OrderInput"),

@@ -39,7 +39,7 @@ pub enum ApiConflict {
     /// Two have different things of the same name.
     #[error("two APIs mean different things by the {kind} `{name}`")]
     Component {
-        /// What sort of thing.
+        /// The kind of the repeated part.
         kind: &'static str,
         /// The name.
         name: String,
@@ -55,7 +55,7 @@ pub enum ApiConflict {
     Page {
         /// Which page.
         page: &'static str,
-        /// What was looked for.
+        /// The part that was not found.
         part: String,
     },
 }

@@ -25,7 +25,7 @@ pub struct DocumentSettings {
     pub title: String,
     /// The program's version.
     pub version: String,
-    /// What the product is; the document's description begins with it.
+    /// A sentence about the product. The document's description begins with it.
     pub description: Option<String>,
     /// How a client names its tenant.
     pub location: TenantLocation,
@@ -49,12 +49,12 @@ pub struct ApiDocument {
 }
 
 impl ApiDocument {
-    /// As JSON.
+    /// The document as JSON.
     pub fn json(&self) -> &Bytes {
         &self.json
     }
 
-    /// As YAML.
+    /// The document as YAML.
     pub fn yaml(&self) -> &Bytes {
         &self.yaml
     }

@@ -1,5 +1,5 @@
-//! What poem-openapi writes in a way that client generators stumble over, written otherwise.
-//! Nothing here changes what the document says.
+//! Rewrites parts of poem-openapi's document that client generators misread. The meaning of the
+//! document does not change.
 
 use serde_json::{Map, Value, json};
 

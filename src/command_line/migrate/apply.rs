@@ -63,8 +63,8 @@ pub(super) async fn run(installation: &Installation, flags: Apply) -> Result<u8,
     Ok(if failed + not_reached == 0 { DONE } else { FAILED })
 }
 
-/// SIGTERM and Ctrl-C set what is returned: tenants that have begun go on to their end. A second signal
-/// ends the process at once.
+/// SIGTERM and Ctrl-C set what is returned: tenants that have begun go on to their end. A second
+/// signal ends the process at once.
 fn stop_when_asked() -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
     let set = stopped.clone();
@@ -92,8 +92,8 @@ pub(super) fn choice(installation: &Installation, to: Option<&str>) -> Result<Ch
     })
 }
 
-/// The tenants that `--only` means. One that cannot be looked at is meant, since the run then reports
-/// why, and so is each one after the run was asked to stop.
+/// The tenants that `--only` means. One that cannot be looked at is meant, since the run then
+/// reports why, and so is each one after the run was asked to stop.
 async fn select(
     installation: &Installation,
     ids: BTreeSet<TenantId>,

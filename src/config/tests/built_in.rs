@@ -77,7 +77,8 @@ fn every_key_of_every_plugin_is_documented() {
     assert!(found.is_empty(), "not documented: {found:#?}");
 }
 
-/// `config.schema.json` is what `config.yaml` names for editors. `UPDATE_SNAPSHOTS=1` writes it anew.
+/// `config.schema.json` is what `config.yaml` names for editors. `UPDATE_SNAPSHOTS=1` writes it
+/// anew.
 #[test]
 #[cfg(all(
     feature = "aws",

@@ -1,5 +1,6 @@
-//! Tests of the whole way from a file and an environment to a configuration or its faults. The plugins are small ones of
-//! their own, so that what is tested here does not change with those that are built in.
+//! Tests of the whole way from a file and an environment to a configuration or its faults. The
+//! plugins are small ones of their own, so that what is tested here does not change with those that
+//! are built in.
 
 mod built_in;
 mod environment;
