@@ -208,7 +208,7 @@ async fn statements_are_counted() {
     assert!(usage.statements.mean() > Duration::ZERO);
 }
 
-/// Opens connections to SQLite, each when it is told to.
+/// Opens connections to SQLite, each only when the test allows it.
 struct Gated {
     sqlite: SqliteDriver,
     asked: Semaphore,
@@ -250,7 +250,7 @@ impl DatabaseDriver for Gated {
     }
 }
 
-/// An engine whose connections are opened when the driver is told to.
+/// An engine with a driver that opens connections only when the test allows it.
 async fn gated(tenants: &[&str], settings: EngineSettings) -> (Tenants, Arc<Gated>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut context = BuildContext::for_tests(Registry::new());
@@ -413,7 +413,8 @@ async fn room_is_made_by_the_connection_whose_last_use_is_longest_ago() {
     .await
     .try_into()
     .unwrap();
-    // A burst leaves the first with two, of which it uses one again later than the second uses its only one.
+    // A burst leaves the first with two, of which it uses one again later than the second uses its
+    // only one.
     let burst = (first.begin().await.unwrap(), first.begin().await.unwrap());
     drop(burst);
     while first.pool_status().idle < 2 {

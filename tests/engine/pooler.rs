@@ -1,4 +1,4 @@
-//! Tenants whose server is behind a PgBouncer in transaction mode.
+//! Tenants behind a PgBouncer in transaction mode.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ struct Pooled {
 }
 
 impl Pooled {
-    /// A tenant whose pooler has so many sessions.
+    /// A tenant behind a pooler with this many sessions.
     async fn start(sessions: usize) -> Self {
         let server = PostgresServer::shared().await;
         let size = format!("default_pool_size = {sessions}");

@@ -218,7 +218,8 @@ async fn transactions_on_oracle_see_nothing_of_each_other_before_they_commit() {
     transactions_see_nothing_of_each_other_before_they_commit(Server::oracle().await).await;
 }
 
-/// That whose session ended before its commit is told, keeps nothing, and spoils nothing for the next one.
+/// A transaction that lost its session before the commit gets an error, keeps nothing, and does not
+/// affect the next one.
 async fn a_commit_on_a_lost_connection_is_an_error(server: Server) {
     let (_tenants, database) = server.database().await;
     let transaction = database.begin().await.unwrap();

@@ -1,4 +1,4 @@
-//! Clients that send requests until they are told to stop, and what they were answered.
+//! Clients that send requests until they are stopped, and the answers that they got.
 
 use std::{
     collections::BTreeMap,
@@ -75,7 +75,7 @@ impl Route {
 /// One answer.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    /// 0 where there was none.
+    /// 0 if there was no answer.
     pub(crate) status: u16,
     /// The problem's `code`, or why there was no answer.
     pub(crate) code: String,
@@ -313,7 +313,7 @@ impl Load {
         waited.with_context(|| format!("{} answers instead of {until} after {limit:?}", self.answered()))
     }
 
-    /// Lets every client end its request, and tells what all were answered.
+    /// Lets every client end its request, and returns all their answers.
     pub(crate) async fn stop(self) -> Result<Tally> {
         self.stop.store(true, Ordering::Relaxed);
         let mut tally = Tally::default();

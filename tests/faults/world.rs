@@ -61,7 +61,8 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: &'static str,
     /// `logging.level`.
     pub(crate) level: &'static str,
-    /// Files of migrations, such as `postgresql/0001_name.sql`; without any, those inside the program.
+    /// Files of migrations, such as `postgresql/0001_name.sql`; without any, those inside the
+    /// program.
     pub(crate) migrations: Vec<(&'static str, String)>,
     /// The ignored test of the executable that is the server; without it, the program is.
     pub(crate) as_test: Option<&'static str>,
@@ -148,7 +149,8 @@ impl World {
             .with_context(|| format!("no `{pointer}`"))
     }
 
-    /// `clients` clients that send requests of these tenants, one after the other, until they are stopped.
+    /// `clients` clients that send requests of these tenants, one after the other, until they are
+    /// stopped.
     pub(crate) fn load(&self, clients: usize, tenants: &[String]) -> Load {
         Load::start(&self.client, clients, tenants, false)
     }
@@ -171,7 +173,8 @@ impl World {
             .context("VmRSS is no number")
     }
 
-    /// Ends the program, which must say that every connection was closed, and looks for secrets in all that it has written.
+    /// Ends the program, which must say that every connection was closed, and looks for secrets in
+    /// all that it has written.
     pub(crate) async fn finish(self) -> Result<()> {
         let closed = self.end().await?;
         assert!(
@@ -182,7 +185,8 @@ impl World {
         Ok(())
     }
 
-    /// Ends the program, looks for secrets in all that it has written, and returns whether every connection was closed.
+    /// Ends the program, looks for secrets in all that it has written, and returns whether every
+    /// connection was closed.
     pub(crate) async fn end(&self) -> Result<bool> {
         self.server.terminate().await?;
         let code = self.server.wait().await?;
@@ -210,7 +214,7 @@ fn tail(logs: &str) -> &str {
     &logs[start..]
 }
 
-/// How many sessions these users have, as PostgreSQL tells.
+/// How many sessions these users have, according to PostgreSQL.
 pub(crate) async fn sessions(postgres: &PostgresServer, users: &[&str]) -> Result<u64> {
     let sql = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE usename IN ({})",
@@ -224,7 +228,8 @@ pub(crate) async fn sessions(postgres: &PostgresServer, users: &[&str]) -> Resul
         .context("no number")
 }
 
-/// The most sessions that these users have at once while `seconds` pass, looked at every two milliseconds, and how often it was looked.
+/// The most sessions that these users have at once while `seconds` pass, looked at every two
+/// milliseconds, and how often it was looked.
 pub(crate) async fn most_sessions(postgres: &PostgresServer, users: &[&str], seconds: u64) -> Result<(u64, u64)> {
     let sql = format!(
         "DO $$ DECLARE n int; most int := 0; looks int := 0; stop timestamptz := clock_timestamp() + interval '{seconds} s';

@@ -1,4 +1,5 @@
-//! Clients that go away in the middle of their requests: whatever was going on then, the tenant's pool is as good after it as before.
+//! Clients that go away in the middle of their requests: whatever was going on then, the tenant's
+//! pool is as good after it as before.
 
 use std::{
     collections::BTreeSet,
@@ -41,16 +42,17 @@ const POOL: usize = 8;
 /// How long a handler may take to begin, and what happens in the background after a cut to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the built-in API has no operation for: a transaction of several statements, and a statement that takes its time.
+/// What the built-in API has no operation for: a transaction of several statements, and a statement
+/// that takes its time.
 struct Work {
     progress: Arc<Progress>,
-    /// Lets nobody through before each of the pool's connections is in use.
+    /// Lets requests continue only when every connection of the pool is in use.
     all_in_use: Arc<Barrier>,
 }
 
 /// How far the requests of [`Work`] came.
 struct Progress {
-    /// Tells the client of each request that its handler runs.
+    /// Notifies the client of each request that its handler runs.## openapi/src/pages.rs
     begins: Vec<Notify>,
     begun: AtomicUsize,
     ended: AtomicUsize,
@@ -124,8 +126,9 @@ fn slow(driver: &str) -> &'static str {
     }
 }
 
-/// Sends a request and goes away: from one of the built-in API at some moment, which mostly is before its answer; from one of [`Work`] at some
-/// moment after its handler began, however long the machine took until then. One in ten stays for its answer.
+/// Sends a request and goes away: from one of the built-in API at some moment, which mostly is
+/// before its answer; from one of [`Work`] at some moment after its handler began, however long the
+/// machine took until then. One in ten stays for its answer.
 async fn cut_off(address: SocketAddr, n: u64, known: &[u64], progress: &Progress) {
     let mut random = fastrand::Rng::with_seed(n);
     let one = known[random.usize(..known.len())];
@@ -154,13 +157,14 @@ async fn cut_off(address: SocketAddr, n: u64, known: &[u64], progress: &Progress
         let begins = progress.begins[n as usize].notified();
         timeout(PATIENCE, begins).await.expect("a handler that runs");
     }
-    // Rather early than late: a connection that is left in the middle of a statement has to be opened anew.
+    // Rather early than late: a connection that is left in the middle of a statement has to be
+    // opened anew.
     let moment = Duration::from_micros((longest * random.f64().powi(2)) as u64);
     drop(timeout(moment, stream.read(&mut answer)).await);
 }
 
-/// Sends all the requests, from a thread of their own: in the server's they would go away when it has time for them, which is when they are
-/// answered.
+/// Sends all the requests, from a thread of their own: in the server's they would go away when it
+/// has time for them, which is when they are answered.
 fn cut_off_all(address: SocketAddr, known: &[u64], progress: &Progress) {
     let clients = stream::iter(0..REQUESTS)
         .map(|n| cut_off(address, n, known, progress))
@@ -211,8 +215,9 @@ impl Behind {
         secret
     }
 
-    /// How many sessions the server has of this tenant, and how many of them are in a transaction. SQLite has no server: there, a lock
-    /// that was left behind would fail the writes that come after.
+    /// How many sessions the server has of this tenant, and how many of them are in a transaction.
+    /// SQLite has no server: there, a lock that was left behind would fail the writes that come
+    /// after.
     async fn sessions(&self) -> Option<(u64, u64)> {
         Some(match self {
             Self::Sqlite => return None,

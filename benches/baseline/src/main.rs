@@ -1,8 +1,10 @@
-//! The least that a server with the same routes can do: the same HTTP server, database client and answers, for one tenant that is written
-//! into it, with the SQL written by hand. No tenancy, no documents, no checks beyond the types, no log, no limits, no time-outs.
+//! The least that a server with the same routes can do: the same HTTP server, database client and
+//! answers, for one tenant that is written into it, with the SQL written by hand. No tenancy, no
+//! documents, no checks beyond the types, no log, no limits, no time-outs.
 //!
-//! Three ways to the database: connections in a deadpool, as Tenantry keeps them; sqlx's own pool with its defaults, as most programs do;
-//! and the deadpool with SeaORM's entities on it, which tells what SeaORM costs. Beside them, on the deadpool, users with their notes as one JSON text
+//! Three ways to the database: connections in a deadpool, as Tenantry keeps them; sqlx's own pool
+//! with its defaults, as most programs do; and the deadpool with SeaORM's entities on it, which
+//! shows the cost of SeaORM. Beside them, on the deadpool, users with their notes as one JSON text
 //! that the database makes.
 
 mod deadpool;
@@ -35,7 +37,7 @@ const LIMIT: i64 = 50;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen, such as `127.0.0.1:8080`.
+    /// The address to listen on, such as `127.0.0.1:8080`.
     #[arg(long)]
     listen: String,
     /// The tenant's database, such as `postgres://user:password@127.0.0.1:5432/database`.

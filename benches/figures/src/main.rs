@@ -39,11 +39,11 @@ struct Arguments {
     /// Fewer rounds, and nothing is written.
     #[arg(long)]
     quick: bool,
-    /// The folder for `benchmarks.md` and its plot, which are written when every part was measured, and for those of declared tables, which
-    /// are written when that part was.
+    /// The folder for `benchmarks.md` and its plot, which are written when every part was measured,
+    /// and for those of declared tables, which are written when that part was.
     #[arg(long)]
     write: Option<PathBuf>,
-    /// What to measure; everything where none is named.
+    /// What to measure; everything if none is named.
     part: Vec<Part>,
 }
 
@@ -72,19 +72,20 @@ enum Part {
 /// How long to measure.
 #[derive(Clone, Copy)]
 struct Effort {
-    /// How often the servers that are compared are started. What memory and which processor a process is given makes it some percent faster or
-    /// slower for as long as it lives.
+    /// How often the servers that are compared are started. What memory and which processor a
+    /// process is given makes it some percent faster or slower for as long as it lives.
     launches: usize,
     /// Rounds for each launch, in which all servers have their turn.
     rounds: usize,
-    /// How often where the same servers stay, or where each start takes long.
+    /// How often, for figures that keep their servers or take long to start.
     few: usize,
-    /// How long one load lasts, in seconds. Many short ones, not few long ones: what else the machine does lasts for seconds, and falls on all
-    /// servers of a short round or on none.
+    /// How long one load lasts, in seconds. Many short ones, not few long ones: what else the
+    /// machine does lasts for seconds, and falls on all servers of a short round or on none.
     seconds: u64,
     /// How long one lasts that is put on once.
     once: u64,
-    /// How long one lasts of which the slowest hundredth counts: so long that what comes with its start is no hundredth of it.
+    /// How long one lasts of which the slowest hundredth counts: so long that what comes with its
+    /// start is no hundredth of it.
     tail: u64,
     /// How often the program is started.
     starts: usize,

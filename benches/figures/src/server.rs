@@ -1,4 +1,5 @@
-//! The servers that are measured: each a process of its own on a free port, with its files in a temporary folder, killed on drop.
+//! The servers that are measured: each a process of its own on a free port, with its files in a
+//! temporary folder, killed on drop.
 
 use std::{
     ffi::OsString,
@@ -15,16 +16,18 @@ use tenantry_test_support::free_port;
 
 use crate::client::Client;
 
-/// How long a server may take to its first answer; under valgrind everything takes fifty times as long.
+/// How long a server may take to its first answer; under valgrind everything takes fifty times as
+/// long.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// How long it may take to end.
 const END_LIMIT: Duration = Duration::from_secs(30);
 
-/// The kernel's unit of a process's time in `/proc` (proc(5): `sysconf(_SC_CLK_TCK)`, which is 100 on Linux everywhere).
+/// The kernel's unit of a process's time in `/proc` (proc(5): `sysconf(_SC_CLK_TCK)`, which is 100
+/// on Linux everywhere).
 const TICK: Duration = Duration::from_millis(10);
 
-/// Settings of whoever runs this that would change what the program does.
+/// Settings of the user's environment that would change what the program does.
 const WITHOUT_ENV: &[&str] = &[
     "TENANTRY_",
     "MULTITENANT_",
@@ -143,7 +146,8 @@ impl Server {
     /// The processor time it has used, in user and kernel mode.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // The name in parentheses may hold anything; utime and stime are the 12th and 13th after it.
+        // The name in parentheses may hold anything; utime and stime are the 12th and 13th after
+        // it.
         let after = stat.rsplit_once(')').context("no name in /proc/.../stat")?.1;
         let mut ticks = after.split_whitespace().skip(11).map(str::parse::<u32>);
         match (ticks.next(), ticks.next()) {

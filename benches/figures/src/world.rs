@@ -1,4 +1,5 @@
-//! The database server with every tenant's database, and how the measured servers are started on it.
+//! The database server with every tenant's database, and how the measured servers are started on
+//! it.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -12,7 +13,7 @@ use crate::{
     server::{LIVE, Launch, Server},
 };
 
-/// How many tenants have a database of their own. Where more are known, they share these.
+/// How many tenants have a database of their own. Further tenants share these.
 pub(crate) const DATABASES: usize = 100;
 
 /// How many users each has.
@@ -54,7 +55,7 @@ impl Baseline {
     }
 }
 
-/// How Tenantry is configured where it differs from its defaults.
+/// Tenantry's settings that differ from the defaults.
 #[derive(Clone)]
 pub(crate) struct Settings {
     /// How many tenants the provider knows.
@@ -62,7 +63,7 @@ pub(crate) struct Settings {
     pub(crate) level: &'static str,
     /// The most open pools, and the most secrets that are kept.
     pub(crate) open: Option<usize>,
-    /// What is sent where; nothing where it is absent.
+    /// The settings of `observability`; nothing is sent without them.
     pub(crate) observability: Option<Value>,
     /// The declared tables.
     pub(crate) rest: Option<Value>,
@@ -138,7 +139,8 @@ impl World {
         Ok(())
     }
 
-    /// Gives the other tenants their databases, as copies of the first. Nobody may be connected to that meanwhile.
+    /// Creates the other tenants' databases as copies of the first one, which must have no
+    /// connections meanwhile.
     pub(crate) fn open_all_databases(&self) -> Result<()> {
         let exists = format!(
             "SELECT count(*) FROM pg_database WHERE datname = '{}'",
@@ -249,8 +251,8 @@ impl World {
         })
     }
 
-    /// Starts postrust on the first tenant's database, with as many connections as a tenant has by default. It takes a role for requests
-    /// without a token, and here the tenant's own.
+    /// Starts postrust on the first tenant's database, with as many connections as a tenant has by
+    /// default. It takes a role for requests without a token, and here the tenant's own.
     pub(crate) fn postrust(&self, connections: usize) -> Result<Server> {
         let program = self.programs.postrust.clone();
         let program = program.context("`--postrust` is needed for this part")?;
@@ -275,7 +277,8 @@ impl World {
         })
     }
 
-    /// Makes sure that two servers answer the same users, so that they are measured at the same work.
+    /// Makes sure that two servers answer the same users, so that they are measured at the same
+    /// work.
     pub(crate) fn answer_alike(&self, one: &Server, other: &Server) -> Result<()> {
         let users = |server: &Server| -> Result<(Value, Value)> {
             let mut client = Client::connect(server.port)?;

@@ -1,5 +1,6 @@
-//! Many tenants are migrated while runs are killed, tenants fail, and requests go on. An ordinary run
-//! takes a few dozen tenants; `./scripts/faults fleet` takes thousands (`TENANTRY_FLEET=large`).
+//! Many tenants are migrated while runs are killed, tenants fail, and requests go on. An ordinary
+//! run takes a few dozen tenants; `./scripts/faults fleet` takes thousands
+//! (`TENANTRY_FLEET=large`).
 
 mod killed;
 mod served;
@@ -59,7 +60,7 @@ impl Ran {
         self.json["tenants"].as_array().map_or(&[], Vec::as_slice)
     }
 
-    /// The ids of the tenants whose `field` is `value`.
+    /// The ids of the tenants with this `value` in `field`.
     fn those(&self, field: &str, value: impl Into<Value>) -> Vec<&str> {
         let value = value.into();
         let such = self.tenants().iter().filter(|tenant| tenant[field] == value);
@@ -118,7 +119,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Writes a file whose effect shows how often it was applied.
+    /// Writes a file with an effect that shows how often it was applied.
     fn write_step(&self, version: usize) -> Result<()> {
         let log = match version {
             1 => "CREATE TABLE log (step integer);\n",
@@ -177,7 +178,8 @@ impl Fleet {
         })
     }
 
-    /// The first column of a query's rows in a tenant's database, or nothing for a statement without any.
+    /// The first column of a query's rows in a tenant's database, or nothing for a statement
+    /// without any.
     async fn sql(&self, tenant: &str, sql: &str) -> Result<Vec<i64>> {
         let Some(secret) = self.secrets.get(tenant) else {
             bail!("no tenant `{tenant}`");

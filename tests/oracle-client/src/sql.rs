@@ -1,4 +1,5 @@
-//! From Oracle's SQL to PostgreSQL's: what is spelt otherwise, word by word. It is no parser: PostgreSQL is the one.
+//! From Oracle's SQL to PostgreSQL's: what is spelt otherwise, word by word. It is no parser:
+//! PostgreSQL is the one.
 
 use crate::failure::Failure;
 
@@ -51,7 +52,7 @@ pub(crate) struct Sql {
     pub(crate) text: String,
     /// How many places there are for values, those behind `INTO` included.
     pub(crate) binds: usize,
-    /// The first place that takes a value out, from 0; as many as `binds` where there is none.
+    /// The first out place, from 0; the number of `binds` if there is none.
     pub(crate) first_out: usize,
     /// Whether it locks rows.
     pub(crate) locks: bool,
@@ -162,7 +163,8 @@ impl Ahead<'_> {
         Some(at)
     }
 
-    /// A word and numbers in parentheses behind it, as in `NUMBER(19, 0)`: how many tokens, and the numbers.
+    /// A word and numbers in parentheses behind it, as in `NUMBER(19, 0)`: how many tokens, and the
+    /// numbers.
     fn sized(&self, word: &str) -> Option<(usize, Vec<String>)> {
         let mut at = self.words(&[word])?;
         if self.0.get(at) != Some(&Token::Sign('(')) {
@@ -267,7 +269,7 @@ pub(crate) fn read(sql: &str) -> Result<Sql, Failure> {
     let mut places = first_place;
     let mut at = 0;
     let mut locks = false;
-    // Where the expression of a column that is computed ends.
+    // The end of a computed column's expression.
     let mut computed = None;
     while let Some(token) = tokens.get(at) {
         let ahead = Ahead(&tokens[at..]);
@@ -344,7 +346,8 @@ fn closing(tokens: &[Token], open: usize) -> Option<usize> {
 
 fn sized_type(ahead: &Ahead<'_>, in_types: bool, after_as: bool) -> Result<Option<(usize, String)>, Failure> {
     if let Some((taken, sizes)) = ahead.sized("NUMBER") {
-        // A column with an identity cannot be a `numeric`, and what refers to it must be of its type.
+        // A column with an identity cannot be a `numeric`, and what refers to it must be of its
+        // type.
         let identity = Ahead(ahead.0.get(taken + 1..).unwrap_or_default())
             .words(&["GENERATED"])
             .is_some();
@@ -390,7 +393,8 @@ fn integer(sizes: &[String]) -> Option<&'static str> {
 /// Stands before a name that is in lower case on Oracle: without it, it is one in upper case there.
 const LOWER: char = '\u{2193}';
 
-/// A quoted name. What is in upper case throughout is what a name without quotes is on Oracle, and in lower case here.
+/// A quoted name. What is in upper case throughout is what a name without quotes is on Oracle, and
+/// in lower case here.
 fn quoted(name: &str) -> String {
     let has = |test: fn(char) -> bool| name.chars().any(test);
     let name = match (has(char::is_lowercase), has(char::is_uppercase)) {
