@@ -192,3 +192,49 @@ fn every_link_to_a_file_or_heading_leads_somewhere() {
 fn the_readme_is_short() {
     assert!(README.lines().count() <= 200);
 }
+
+/// Collects the Rust files below a folder, without those of integration tests.
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if !path.ends_with("tests") && !path.ends_with("target") {
+                rust_files(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// rustfmt's `comment_width` needs a nightly compiler, so this test does its work.
+#[test]
+fn comments_are_at_most_100_columns_wide() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in [
+        "core",
+        "drivers",
+        "examples",
+        "openapi",
+        "providers",
+        "resolvers",
+        "src",
+        "tables",
+    ] {
+        rust_files(&root.join(folder), &mut files);
+    }
+    assert!(files.len() > 200, "{}", files.len());
+    let mut wide = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            // A link cannot be broken.
+            let is_comment = line.trim_start().starts_with("//") && !line.contains("http");
+            if is_comment && line.chars().count() > 100 {
+                wide.push(format!("{}:{}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "comments wider than 100 columns:\n{}", wide.join("\n"));
+}
