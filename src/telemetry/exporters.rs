@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_made_for_a_collector_that_is_away_but_now_and_then() {
+    async fn spans_for_an_absent_collector_are_made_only_now_and_then() {
         let told = Watched {
             exporter: Collector {
                 is_there: AtomicBool::new(true),

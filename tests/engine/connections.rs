@@ -35,7 +35,7 @@ const LONG: &str =
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000000) SELECT COUNT(*) FROM n";
 
 #[tokio::test]
-async fn no_more_connections_are_open_than_the_budget_has_and_every_request_is_answered() {
+async fn the_budget_bounds_connections_and_answers_every_request() {
     let mut settings = EngineSettings::default();
     settings.pools.max_connections = 4;
     settings.pools.acquire_timeout = HumanDuration::from_secs(60);
@@ -79,7 +79,7 @@ async fn no_more_connections_are_open_than_the_budget_has_and_every_request_is_a
 }
 
 #[tokio::test]
-async fn one_tenant_uses_the_whole_budget_again_and_again_without_closing_connections() {
+async fn one_tenant_uses_the_whole_budget_without_closing() {
     let mut settings = EngineSettings::default();
     settings.pools.max_connections = 2;
     let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
@@ -102,7 +102,7 @@ async fn one_tenant_uses_the_whole_budget_again_and_again_without_closing_connec
 }
 
 #[tokio::test]
-async fn a_connection_whose_request_went_away_in_the_middle_is_not_used_again() {
+async fn a_connection_abandoned_in_a_statement_is_not_used_again() {
     let world = World::new(Scripted::with(["t1".to_owned()]), EngineSettings::default()).await;
     let database = world.tenants.acquire(&id("t1")).await.unwrap();
     one(&database, "SELECT 1").await.unwrap();
@@ -131,7 +131,7 @@ async fn a_request_that_finds_no_connection_in_time_is_told_so() {
 }
 
 #[tokio::test]
-async fn more_tenants_than_may_keep_connections_are_served_and_the_least_recently_used_loses_its_own() {
+async fn the_least_recently_used_tenant_loses_its_connections() {
     let mut settings = EngineSettings::default();
     settings.pools.max = 2;
     let names = ["t1", "t2", "t3", "t4"].map(str::to_owned);
@@ -283,7 +283,7 @@ async fn settled() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_next_in_line() {
+async fn a_connection_for_a_lost_request_goes_to_the_next() {
     let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
     let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
     let request = || {
@@ -303,7 +303,7 @@ async fn a_connection_whose_request_went_away_while_it_was_opened_is_for_the_nex
 }
 
 #[tokio::test]
-async fn a_request_takes_what_comes_back_while_a_connection_is_opened_for_it_and_that_one_is_kept() {
+async fn a_request_takes_a_returned_connection_while_one_is_opened() {
     let mut settings = EngineSettings::default();
     settings.pools.defaults.max_connections = 2;
     let (tenants, driver, _folder) = gated(&["t1"], settings).await;
@@ -329,7 +329,7 @@ async fn a_request_takes_what_comes_back_while_a_connection_is_opened_for_it_and
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_waits_for_any_more_when_it_is_open_is_for_the_next_who_comes() {
+async fn an_unwanted_new_connection_goes_to_the_next_request() {
     let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
     let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
     driver.open.add_permits(1);
@@ -359,7 +359,7 @@ async fn a_connection_that_nobody_waits_for_any_more_when_it_is_open_is_for_the_
 }
 
 #[tokio::test]
-async fn a_connection_that_was_handed_to_a_request_which_was_cut_off_is_for_the_next_who_comes() {
+async fn a_connection_of_a_cut_off_request_goes_to_the_next() {
     let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
     let database = Arc::new(tenants.acquire(&id("t1")).await.unwrap());
     driver.open.add_permits(1);
@@ -380,7 +380,7 @@ async fn a_connection_that_was_handed_to_a_request_which_was_cut_off_is_for_the_
 }
 
 #[tokio::test]
-async fn a_session_that_is_ended_before_it_can_be_used_is_opened_again_and_not_for_ever() {
+async fn a_session_that_ends_at_once_is_reopened_a_few_times() {
     let (tenants, driver, _folder) = gated(&["t1"], EngineSettings::default()).await;
     let database = tenants.acquire(&id("t1")).await.unwrap();
     driver.open.add_permits(100);

@@ -76,7 +76,7 @@ async fn transactions_on_a_pinned_connection_end_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_outlives_its_pinned_connection_can_do_nothing() {
+async fn a_transaction_cannot_outlive_its_pinned_connection() {
     let (_world, database) = world(2).await;
     database.execute_unprepared("CREATE TABLE t (n INTEGER)").await.unwrap();
     let connection = database.connection().await.unwrap();

@@ -204,17 +204,17 @@ async fn transactions_see_nothing_of_each_other_before_they_commit(server: Serve
 }
 
 #[tokio::test]
-async fn transactions_on_postgresql_see_nothing_of_each_other_before_they_commit() {
+async fn transactions_on_postgresql_are_isolated_until_commit() {
     transactions_see_nothing_of_each_other_before_they_commit(Server::postgresql().await).await;
 }
 
 #[tokio::test]
-async fn transactions_on_mariadb_see_nothing_of_each_other_before_they_commit() {
+async fn transactions_on_mariadb_are_isolated_until_commit() {
     transactions_see_nothing_of_each_other_before_they_commit(Server::mariadb().await).await;
 }
 
 #[tokio::test]
-async fn transactions_on_oracle_see_nothing_of_each_other_before_they_commit() {
+async fn transactions_on_oracle_are_isolated_until_commit() {
     transactions_see_nothing_of_each_other_before_they_commit(Server::oracle().await).await;
 }
 

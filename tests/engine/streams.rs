@@ -65,7 +65,7 @@ async fn a_stream_that_is_dropped_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn a_statement_between_the_rows_of_its_own_transaction_is_refused() {
+async fn a_statement_during_a_stream_of_its_transaction_is_refused() {
     let (_world, database) = world().await;
     let transaction = database.begin().await.unwrap();
     let mut rows = transaction.stream_raw(numbers(3)).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_statement_between_the_rows_of_its_own_transaction_is_refused() {
 }
 
 #[tokio::test]
-async fn a_statement_that_fails_before_its_first_row_is_an_error_of_the_call() {
+async fn a_stream_that_fails_before_its_first_row_is_an_error() {
     let (_world, database) = world().await;
     let statement = Statement::from_string(sea_orm::DbBackend::Sqlite, "SELECT n FROM nothing");
     assert!(database.stream_raw(statement).await.is_err());

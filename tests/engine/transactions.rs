@@ -45,7 +45,7 @@ async fn a_commit_keeps_and_a_rollback_undoes() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_dropped_is_rolled_back_and_its_connection_used_again() {
+async fn a_dropped_transaction_is_rolled_back_on_a_usable_connection() {
     let (_world, database) = database().await;
     let transaction = database.begin().await.unwrap();
     insert(&transaction, 1).await;
@@ -200,7 +200,7 @@ async fn a_commit_cut_off_while_it_waits_leaves_no_transaction_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_dropped_while_a_save_point_works_is_rolled_back() {
+async fn a_transaction_dropped_during_a_save_point_is_rolled_back() {
     let (world, database) = database().await;
     let outer = database.begin().await.unwrap();
     insert(&outer, 1).await;

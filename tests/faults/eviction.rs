@@ -28,7 +28,7 @@ async fn one_of_each(world: &World, tenants: &[String], first: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_tenants_go_through_a_hundred_pools_and_leave_nothing_behind() -> Result<()> {
+async fn a_thousand_tenants_share_a_hundred_pools() -> Result<()> {
     let (postgres, secrets) = (PostgresServer::shared().await, Secrets::start().await?);
     let mut databases = Vec::new();
     for n in 0..4 {

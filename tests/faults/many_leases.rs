@@ -103,7 +103,7 @@ async fn each_second(door: &Proxy, word: &'static str, wanted: usize, limit: Dur
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_tenants_of_one_role_cost_one_renewal_each_and_not_all_at_once() -> Result<()> {
+async fn many_tenants_of_one_role_renew_once_each_and_spread_out() -> Result<()> {
     let size = size();
     let postgres = PostgresServer::shared().await;
     let bao = OpenBaoServer::start().await?;

@@ -356,21 +356,21 @@ async fn requests_that_are_cut_off_leak_nothing(database: Database) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_requests_that_are_cut_off_leak_nothing_on_sqlite() {
+async fn ten_thousand_cut_off_requests_leak_nothing_on_sqlite() {
     requests_that_are_cut_off_leak_nothing(Database::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_requests_that_are_cut_off_leak_nothing_on_postgresql() {
+async fn ten_thousand_cut_off_requests_leak_nothing_on_postgresql() {
     requests_that_are_cut_off_leak_nothing(Database::Postgresql).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_requests_that_are_cut_off_leak_nothing_on_mariadb() {
+async fn ten_thousand_cut_off_requests_leak_nothing_on_mariadb() {
     requests_that_are_cut_off_leak_nothing(Database::Mariadb).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_requests_that_are_cut_off_leak_nothing_on_oracle() {
+async fn ten_thousand_cut_off_requests_leak_nothing_on_oracle() {
     requests_that_are_cut_off_leak_nothing(Database::Oracle).await;
 }

@@ -143,7 +143,7 @@ async fn a_tenant_below_the_version_that_is_needed_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_version_that_no_file_has_is_reached_by_a_newer_program_only() {
+async fn an_unknown_version_comes_from_a_newer_program() {
     let mut project = Project::new(json!({"acme": sqlite("acme")}));
     project.more = ", require: \"0004\"".to_owned();
     let (_server, client) = serve(&project.config(false)).await;

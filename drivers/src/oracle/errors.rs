@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_over_before_lost_nothing_unless_in_a_transaction() {
+    fn an_ended_session_loses_something_only_in_a_transaction() {
         let closed = || dpi("DPI-1080: connection was closed by ORA-00028");
         assert_eq!(
             statement(closed(), true),

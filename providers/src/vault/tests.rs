@@ -229,7 +229,7 @@ async fn its_users_have_leases() {
 }
 
 #[tokio::test]
-async fn a_user_is_completed_and_listed_and_an_unknown_tenant_is_not_found() {
+async fn users_are_completed_and_listed() {
     let fixture = UserFixture::new("users").await;
     let provider = &fixture.provider;
     assert_eq!(provider.list().await.unwrap(), []);
@@ -252,7 +252,7 @@ async fn a_user_is_completed_and_listed_and_an_unknown_tenant_is_not_found() {
 }
 
 #[tokio::test]
-async fn the_password_of_a_static_role_is_read_anew_after_its_rotation() {
+async fn a_static_role_s_password_is_read_after_its_rotation() {
     let fixture = UserFixture::new("static").await;
     let (bao, postgres) = (bao().await, PostgresServer::shared().await);
     let owner = postgres.create_tenant("rotated").await.unwrap();
@@ -315,7 +315,7 @@ async fn a_stored_secret_completes_a_user() {
 }
 
 #[tokio::test]
-async fn the_token_is_renewed_before_its_leases_and_replaced_at_its_maximum() {
+async fn the_token_is_renewed_first_and_replaced_at_its_maximum() {
     let fixture = UserFixture::new("renewal").await;
     fixture.add("renewal", "t1", "1h", "2h").await;
     let bao = bao().await;

@@ -148,7 +148,7 @@ async fn a_program_s_mistake_costs_its_statement_only(database: TenantDatabase) 
 }
 
 #[tokio::test]
-async fn more_values_than_postgresql_can_count_cost_their_statement_only() {
+async fn too_many_values_for_postgresql_fail_only_their_statement() {
     let (_keep, database) = super::of(crate::servers::Server::postgresql().await).await;
     let session = database.begin().await.unwrap();
     insert(&session, 1).await;

@@ -99,7 +99,7 @@ async fn a_save_point_of_sqlite_takes_an_isolation_level() {
 
 /// A transaction that has read cannot begin to write beside another writer: waiting could not help it.
 #[tokio::test]
-async fn a_reader_of_sqlite_that_cannot_become_a_writer_may_be_run_again() {
+async fn a_sqlite_reader_that_cannot_write_may_be_retried() {
     let (_keep, database) = super::sqlite().await;
     let reader = database.begin().await.unwrap();
     assert_eq!(numbers(&reader).await, [0i64; 0]);
@@ -122,7 +122,7 @@ async fn a_reader_of_sqlite_that_cannot_become_a_writer_may_be_run_again() {
 }
 
 #[tokio::test]
-async fn the_commit_of_a_failed_transaction_of_postgresql_reports_the_first_error() {
+async fn a_failed_transaction_s_commit_reports_the_first_error() {
     let (_keep, database) = super::of(Server::postgresql().await).await;
     insert(&database, 1).await;
     let transaction = database.begin().await.unwrap();

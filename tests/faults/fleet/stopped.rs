@@ -15,7 +15,7 @@ use super::Fleet;
 const TABLES: usize = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_is_told_to_stop_ends_between_tenants_and_reports_the_rest() -> Result<()> {
+async fn a_stopped_run_ends_between_tenants_and_reports_the_rest() -> Result<()> {
     for signal in ["TERM", "INT"] {
         let fleet = Fleet::new(40, 0).await?;
         let mut sql = "CREATE TABLE log (step integer);\n".to_owned();

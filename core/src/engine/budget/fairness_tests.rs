@@ -25,7 +25,7 @@ fn returned(open: usize, wanted_at_home: bool) -> Returned {
 }
 
 #[test]
-fn an_idle_connection_goes_at_once_and_a_busy_one_after_patience_and_tenure() {
+fn idle_connections_go_at_once_and_busy_ones_later() {
     let mut books = books(&[(POOR, 1)]);
     let (start, later) = (Instant::now(), Instant::now() + PATIENCE * 2);
     assert!(!books.wants_back(POOR, returned(1, false), start), "nobody waits");
@@ -99,7 +99,7 @@ fn the_last_permits_are_for_pools_that_hold_none() {
 }
 
 #[test]
-fn an_only_connection_stays_until_it_is_forgotten_unless_the_other_has_none() {
+fn an_only_connection_stays_unless_another_pool_has_none() {
     let now = Instant::now() + FORGOTTEN_AFTER * 2;
     let only = Idle {
         since: now - SPARE_AFTER,
