@@ -12,12 +12,12 @@
 //! | Time | Value | What it bounds |
 //! | --- | --- | --- |
 //! | `PATIENCE` | 100 ms | how long a pool asks before a busy connection is closed for it |
-//! | `SHORTEST_TENURE`..`LONGEST_TENURE` | 250 ms to 1 s | how long a busy connection stays: 4 openings |
-//! | `SHORT_PATIENCE` | 50 ms | how long a pool first waits for a connection of its own |
-//! | `LEAST_PATIENCE`..`MOST_PATIENCE` | 250 ms to 1 s | and how long before it takes a busy tenant's |
+//! | `SHORTEST_TENURE`..`LONGEST_TENURE` | 250 ms to 1 s | how long a busy connection stays |
+//! | `SHORT_PATIENCE` | 50 ms | how long a pool first waits for one of its own |
+//! | `LEAST_PATIENCE`..`MOST_PATIENCE` | 250 ms to 1 s | and how long until it takes a busy one |
 //! | `SPARE_AFTER` | 1 s | how long a connection is idle before its tenant can do without it |
 //! | `FORGOTTEN_AFTER` | 30 s | the same for a tenant's only connection |
-//! | `LOOK_AGAIN`, `BETWEEN_LOOKS` | 100 ms, 10 ms | how often waiting pools look, each and together |
+//! | `LOOK_AGAIN`, `BETWEEN_LOOKS` | 100 ms, 10 ms | how often pools look, each and together |
 
 use std::time::Duration;
 
