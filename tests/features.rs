@@ -28,7 +28,7 @@ fn packages(features: &str) -> BTreeSet<String> {
 }
 
 /// For each feature, packages that no program without it is built from.
-const ONLY_WITH: [(&str, &[&str]); 7] = [
+const ONLY_WITH: [(&str, &[&str]); 8] = [
     ("aws", &["aws-config", "aws-sdk-secretsmanager", "aws-smithy-runtime"]),
     ("jwt", &["jsonwebtoken"]),
     ("mysql", &["sqlx-mysql"]),
@@ -44,6 +44,8 @@ const ONLY_WITH: [(&str, &[&str]); 7] = [
     ),
     ("postgresql", &["sqlx-postgres", "stringprep"]),
     ("sqlite", &["libsqlite3-sys", "sqlx-sqlite"]),
+    // `tokio-rustls` is below every client that has TLS, so it is no sign of this feature.
+    ("tls", &[]),
 ];
 
 #[test]
@@ -70,6 +72,27 @@ fn a_program_without_features_has_none_of_them() {
         for name in names {
             assert!(!packages.contains(*name), "{name}");
         }
+    }
+}
+
+/// What takes long to build and has no use without a network to other servers.
+#[test]
+fn sqlite_alone_has_no_tls_and_no_parser_of_other_databases_sql() {
+    let packages = packages("sqlite");
+    for name in [
+        "aws-lc-rs",
+        "aws-lc-sys",
+        "cmake",
+        "hyper-rustls",
+        "openssl-sys",
+        "ring",
+        "rustls",
+        "rustls-platform-verifier",
+        "sqlparser",
+        "tokio-rustls",
+        "webpki-roots",
+    ] {
+        assert!(!packages.contains(name), "{name}");
     }
 }
 

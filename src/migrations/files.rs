@@ -115,6 +115,7 @@ impl Migration {
     }
 
     /// The script's text, unchanged.
+    #[cfg(any(feature = "mysql", feature = "postgresql"))]
     pub(super) fn text(&self) -> &str {
         &self.sql
     }

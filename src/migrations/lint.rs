@@ -11,18 +11,7 @@ use sqlparser::{
 };
 use tenantry_core::DatabaseDriver;
 
-use super::{files::Migration, script::verb};
-
-/// A statement that may keep requests waiting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// The file.
-    pub file: String,
-    /// The line on which the statement begins.
-    pub line: usize,
-    /// What it does, and what to write instead.
-    pub text: String,
-}
+use super::{Warning, files::Migration, script::verb};
 
 /// Functions with another value for each row: a default with one of them is written into every row.
 const VOLATILE: [&str; 7] = [

@@ -17,7 +17,15 @@ mod applied;
 mod error;
 mod failure;
 mod files;
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod lint;
+#[cfg(not(any(feature = "mysql", feature = "postgresql")))]
+mod lint {
+    /// There is nothing to warn of on the other kinds of database.
+    pub(super) fn lint(_: &dyn super::DatabaseDriver, _: &super::Migration) -> Vec<super::Warning> {
+        Vec::new()
+    }
+}
 mod lock;
 mod on_connect;
 mod run;
@@ -39,7 +47,6 @@ use applied::{Applied, Recorded};
 pub use error::{Aftermath, FailurePoint, MigrationError};
 pub use files::FilesError;
 use files::{Files, Migration};
-pub use lint::Warning;
 pub use on_connect::MigrationsOnConnect;
 use run::Run;
 pub use state::State;
@@ -85,6 +92,17 @@ pub struct Done {
     pub name: String,
     /// How long it took, waiting included.
     pub took: Duration,
+}
+
+/// A statement that may keep requests waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The file.
+    pub file: String,
+    /// The line on which the statement begins.
+    pub line: usize,
+    /// What it does, and what to write instead.
+    pub text: String,
 }
 
 /// Every file there is.

@@ -16,7 +16,12 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+pub(crate) use tokio_rustls::TlsAcceptor;
+
 use crate::config::{Fault, Loaded, ServerTls};
+
+/// Why a certificate cannot be shown to clients.
+pub(crate) type TlsError = rustls::Error;
 
 /// The certificate that is shown to clients. Connections that are open keep the one they were
 /// shown.
@@ -84,13 +89,13 @@ impl Certificate {
     ///
     /// # Errors
     /// The cryptography has no protocol version that is safe.
-    pub(crate) fn to_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
     /// Reads the files, and shows what they hold from now on if it is new.

@@ -16,16 +16,17 @@ use poem::{
     Addr, Endpoint,
     web::{LocalAddr, RemoteAddr},
 };
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::connection::{Ends, Service};
+use super::{
+    certificate::TlsAcceptor,
+    connection::{Ends, Service},
+};
 
 /// How long no connection is accepted after a failure: the cause (too many open files) does not go
 /// away at once, and a loop without a pause would keep a core busy.
@@ -70,7 +71,7 @@ impl<E: Endpoint + 'static> Listener<E> {
     /// The address cannot be bound.
     pub(crate) async fn bind(
         address: SocketAddr,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<TlsAcceptor>,
         connections: Option<usize>,
         service: Service<E>,
     ) -> io::Result<Self> {
@@ -78,7 +79,7 @@ impl<E: Endpoint + 'static> Listener<E> {
         Ok(Self {
             address: tcp.local_addr()?,
             tcp,
-            tls: tls.map(TlsAcceptor::from),
+            tls,
             permits: connections.map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
             service: Arc::new(service),
         })

@@ -1,6 +1,10 @@
 //! The server: builds everything, binds the sockets, and serves until it is stopped.
 
 mod activity;
+#[cfg(feature = "tls")]
+mod certificate;
+#[cfg(not(feature = "tls"))]
+#[path = "no_certificate.rs"]
 mod certificate;
 mod compression;
 mod connection;
@@ -56,7 +60,7 @@ pub enum ServerError {
     },
     /// The certificate cannot be shown to clients.
     #[error("the certificate cannot be used")]
-    Certificate(#[source] rustls::Error),
+    Certificate(#[source] certificate::TlsError),
     /// A listener failed while it served.
     #[error("the server failed")]
     Failed(#[source] io::Error),
@@ -168,7 +172,7 @@ impl Installation {
         ListenAddress(address): ListenAddress,
         endpoint: Layered,
     ) -> Result<Listener<Layered>, ServerError> {
-        let tls = self.certificate().map(Certificate::to_config);
+        let tls = self.certificate().map(Certificate::acceptor);
         let tls = tls.transpose().map_err(ServerError::Certificate)?;
         let server = &self.loaded().config.server;
         let service = Service::new(endpoint, &server.limits, server.request_timeout.into());
