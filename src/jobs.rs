@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use sea_orm::{ConnectionTrait as _, DbErr, ExprTrait as _, sea_query};
+use sea_orm::{ConnectionTrait as _, DbErr, ExprTrait as _, Statement, sea_query};
 use sea_query::{ColumnDef, Expr, Query, Table};
 use tenantry_core::{
     BoxError, DatabaseErrorKind, TenantId,
@@ -138,14 +138,21 @@ async fn claim_until(
     first: Duration,
     until: Duration,
 ) -> Result<Claim, DbErr> {
-    let found = match due(database, name).await {
-        Ok(found) => found,
-        // Most likely the table is missing. If not, making it fails as well, and the next read
-        // reports it.
-        Err(_) => {
+    let found = match has_table(database).await? {
+        Some(true) => due(database, name).await?,
+        Some(false) => {
             create_table(database).await;
             due(database, name).await?
         }
+        None => match due(database, name).await {
+            Ok(found) => found,
+            // Most likely the table is missing. If not, making it fails as well, and the next read
+            // reports it.
+            Err(_) => {
+                create_table(database).await;
+                due(database, name).await?
+            }
+        },
     };
     if let Some(due) = found {
         if due > now {
@@ -173,6 +180,26 @@ async fn claim_until(
         Err(error) if DatabaseErrorKind::of(&error) == DatabaseErrorKind::UniqueViolation => Ok(Claim::Due(until)),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the table is there, on the kinds of database whose catalogue is known here: reading a
+/// table that is missing would leave a warning in the log for each tenant.
+async fn has_table(database: &TenantDatabase) -> Result<Option<bool>, DbErr> {
+    let sql = match database.driver() {
+        "sqlite" => "SELECT COUNT(*) AS found FROM sqlite_master WHERE name = 'tenantry_jobs'",
+        "postgresql" => "SELECT COUNT(to_regclass('tenantry_jobs')) AS found",
+        "mysql" => {
+            "SELECT COUNT(*) AS found FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND table_name = 'tenantry_jobs'"
+        }
+        _ => return Ok(None),
+    };
+    let statement = Statement::from_string(database.get_database_backend(), sql);
+    let Some(row) = database.query_one_raw(statement).await? else {
+        return Ok(None);
+    };
+    let found: i64 = row.try_get("", "found")?;
+    Ok(Some(found > 0))
 }
 
 async fn due(database: &TenantDatabase, name: &str) -> Result<Option<Duration>, DbErr> {
