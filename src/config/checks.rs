@@ -33,6 +33,10 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
     {
         found.add(&["server", "admin_listen"], "is the same address as `server.listen`");
     }
+    if config.observability.enabled && !cfg!(feature = "otlp") {
+        let message = "is set, but this program is built without the feature `otlp`";
+        found.add(&["observability", "enabled"], message);
+    }
     if let WarmUp::Tenants(ids) = &config.tenancy.warm_up {
         let rule = config.tenancy.id_pattern();
         for (index, id) in ids.iter().enumerate() {

@@ -47,9 +47,6 @@ pub enum TelemetryError {
     #[cfg(feature = "otlp")]
     #[error(transparent)]
     Exporter(#[from] exporters::ExporterError),
-    /// `observability.enabled` in a program that cannot send anything.
-    #[error("`observability.enabled` is set, but this program was built without the feature `otlp`")]
-    BuiltWithout,
     /// The configuration asks for traces, and this process already has a log subscriber.
     #[error(
         "`observability.trace` is on, but something in this process logs already, so no trace could be made: \
@@ -85,8 +82,9 @@ impl Telemetry {
         if !loaded.config.observability.enabled || disabled {
             return Self::silent(loaded);
         }
+        // The check of the configuration has refused what cannot be sent.
         #[cfg(not(feature = "otlp"))]
-        return Err(TelemetryError::BuiltWithout);
+        return Self::silent(loaded);
         #[cfg(feature = "otlp")]
         {
             let resource = resource(loaded);
