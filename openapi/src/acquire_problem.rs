@@ -6,7 +6,7 @@ use tenantry_core::{ResolveError, TenantId, TenantLocation, engine::AcquireError
 
 use crate::{
     Fault, Problem, ProblemCode,
-    document::{challenge_scheme, describe_location, needs_credential},
+    document::{challenge_scheme, describe_location, describe_place, needs_credential},
     problem::sentence,
 };
 
@@ -15,7 +15,10 @@ impl Problem {
     pub(crate) fn tenant_missing(location: &TenantLocation) -> Self {
         let place = describe_location(location);
         if needs_credential(location) {
-            let description = format!("the tenant is expected in {place}");
+            let description = match location {
+                TenantLocation::ApiKey { place, .. } => format!("an API key is expected in {}", describe_place(place)),
+                _ => format!("the tenant is expected in {place}"),
+            };
             return Self::challenge(challenge_scheme(location), None, description);
         }
         let detail = format!("The request names no tenant; it is expected in {place}.");

@@ -41,7 +41,7 @@ pub(crate) fn describe_location(location: &TenantLocation) -> String {
     }
 }
 
-fn describe_place(place: &ApiKeyPlace) -> String {
+pub(crate) fn describe_place(place: &ApiKeyPlace) -> String {
     match place {
         ApiKeyPlace::Header(name) => format!("the header `{name}`"),
         ApiKeyPlace::Query(name) => format!("the query parameter `{name}`"),

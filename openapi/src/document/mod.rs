@@ -14,7 +14,7 @@ use tenantry_core::{DEFAULT_TENANT_ID_PATTERN, TenantIdPattern, TenantLocation};
 use crate::{api_set::Description, operator::OPERATOR_SCHEME, tenant::TENANT_SCHEME};
 
 pub use location::Origin;
-pub(crate) use location::{challenge_scheme, connect_sources, describe_location, needs_credential};
+pub(crate) use location::{challenge_scheme, connect_sources, describe_location, describe_place, needs_credential};
 pub use merge::ApiConflict;
 pub(crate) use tidy::number as bound_integer;
 
