@@ -107,7 +107,8 @@ impl fmt::Display for KeyPath<'_> {
 }
 
 impl BuildError {
-    /// An error in one key of the plugin.
+    /// An error in one key of the plugin. For a key that is deeper, `keys.acme`:
+    /// `BuildError::key("acme", "is no key").below(["keys"])`.
     pub fn key(key: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             path: vec![key.into()],
@@ -132,10 +133,10 @@ impl BuildError {
         self
     }
 
-    /// The same, seen from the plugin that holds the failed one under `steps`.
+    /// The same, seen from the mapping that holds the failed one under `steps`.
     #[must_use]
-    pub fn below(mut self, steps: impl IntoIterator<Item = String>) -> Self {
-        let mut path: Vec<String> = steps.into_iter().collect();
+    pub fn below(mut self, steps: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut path: Vec<String> = steps.into_iter().map(Into::into).collect();
         path.append(&mut self.path);
         self.path = path;
         self

@@ -66,7 +66,7 @@ tenants:
             let id = context
                 .id_pattern
                 .parse(&name)
-                .map_err(|error| BuildError::key(name, error.to_string()).below(["tenants".to_owned()]))?;
+                .map_err(|error| BuildError::key(name, error.to_string()).below(["tenants"]))?;
             let value = secret.into_inner();
             let version = SecretVersion::of_content(value.expose());
             tenants.insert(id, SecretDocument::new(value, version));

@@ -41,7 +41,7 @@ impl Plugin<dyn TenantResolver> for HostResolver {
         }
         let mut tenants = HashMap::with_capacity(config.hosts.len());
         for (written, tenant) in &config.hosts {
-            let wrong = |reason: &str| BuildError::key(written, reason).below(["hosts".to_owned()]);
+            let wrong = |reason: &str| BuildError::key(written, reason).below(["hosts"]);
             let host = host_name::checked(written).map_err(wrong)?;
             let tenant = context
                 .id_pattern

@@ -49,7 +49,7 @@ struct State {
 impl Login {
     /// Reads `auth`. Nothing is sent.
     pub(super) fn new(server: Server, auth: Auth, context: &BuildContext) -> Result<Arc<Self>, BuildError> {
-        let how = How::read(auth, context).map_err(|error| error.below(["auth".to_owned()]))?;
+        let how = How::read(auth, context).map_err(|error| error.below(["auth"]))?;
         Ok(Arc::new(Self {
             server,
             how,

@@ -111,7 +111,7 @@ defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls:
             let mount = mount.trim_matches('/').to_owned();
             Ok::<_, BuildError>(Store { mount, names })
         };
-        let below = |section: &'static str| move |error: BuildError| error.below([section.to_owned()]);
+        let below = |section: &'static str| move |error: BuildError| error.below([section]);
         let kv = config
             .kv
             .map(|kv| store("path", kv.mount, &kv.path).map_err(below("kv")));
@@ -122,7 +122,7 @@ defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls:
             (None, None) => return Err(BuildError::new("names neither `kv` nor `database`")),
             (Some(kv), None) if !kv.names.name_tenants() => {
                 let error = BuildError::key("path", "holds no `{tenant}`: every tenant would have the same secret");
-                return Err(error.below(["kv".to_owned()]));
+                return Err(error.below(["kv"]));
             }
             _ => {}
         }

@@ -158,7 +158,7 @@ fn what_shows_later_is_told_at_its_place() {
     let yaml = "tenancy:\n  provider:\n    type: static\n    tenants:\n      a: {}\n  \
                 resolver:\n    type: chain\n    resolvers:\n      - type: header\n";
     let loaded = load_text(yaml, NOTHING).unwrap();
-    let error = BuildError::key("name", "is no header").below(["resolvers".to_owned(), "0".to_owned()]);
+    let error = BuildError::key("name", "is no header").below(["resolvers", "0"]);
     let fault = loaded.build_fault(&["tenancy", "resolver"], &error);
     assert_eq!(
         fault.to_string(),
