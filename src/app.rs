@@ -172,6 +172,11 @@ impl App {
     /// struct Billing {
     ///     /// The currency, such as `EUR`.
     ///     currency: String,
+    ///     /// The largest logo of a customer.
+    ///     largest_logo: tenantry::core::ByteSize,
+    ///     /// The password of the payment service, which no log prints.
+    ///     #[schemars(with = "String")]
+    ///     password: secrecy::SecretString,
     /// }
     ///
     /// tenantry::App::new()
@@ -195,7 +200,7 @@ impl App {
     }
 
     /// Adds what depends on the configuration or measures something: `setup` runs once the
-    /// configuration has been read, and before anything is served. It can add APIs, middleware,
+    /// configuration has been read, and before anything is served. It can add APIs, jobs, middleware,
     /// readiness checks and work in the background. Plugins, sections and names are added outside
     /// of it, since the configuration is read with them.
     #[must_use]

@@ -26,10 +26,12 @@
 //! What goes wrong here ends the test: these functions panic and say why. A plugin of your own runs
 //! the suite of its family, in [`conformance`](crate::conformance).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use reqwest::{
     Method,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -40,11 +42,14 @@ pub use tenantry_core::tenant_database;
 
 use crate::{App, RunningServer};
 
+/// The file of the configuration, in the test's folder.
+const FILE: &str = "config.yaml";
+
 /// A server that runs for a test.
 pub struct TestApp {
     server: RunningServer,
     client: reqwest::Client,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl TestApp {
@@ -75,12 +80,24 @@ impl TestApp {
             own.unwrap_or_else(|error| panic!("the configuration is no YAML: {error}")),
         );
         let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no temporary folder: {error}"));
-        let file = folder.path().join("config.yaml");
         // JSON is YAML.
-        if let Err(error) = std::fs::write(&file, all.to_string()) {
+        if let Err(error) = std::fs::write(folder.path().join(FILE), all.to_string()) {
             panic!("the configuration cannot be written: {error}");
         }
-        let server = match app.start(&file).await {
+        Self::start_in(app, Arc::new(folder)).await
+    }
+
+    /// Starts another instance of the program, with the same configuration and the same databases:
+    /// to test what two instances do at once, such as a job that only one of them may run.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub async fn start_another(&self, app: App) -> Self {
+        Self::start_in(app, self.folder.clone()).await
+    }
+
+    async fn start_in(app: App, folder: Arc<TempDir>) -> Self {
+        let server = match app.start(folder.path().join(FILE)).await {
             Ok(server) => server,
             Err(error) => panic!("the server does not start: {}", chain(&error)),
         };
@@ -126,7 +143,7 @@ impl TestApp {
         }
     }
 
-    /// The folder of the configuration and of the databases, which is deleted at the end.
+    /// The folder of the configuration, `config.yaml`, and of the databases. It is deleted at the end.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
@@ -196,12 +213,32 @@ impl TestClient {
         answer(self.request(Method::PUT, path).json(body)).await
     }
 
+    /// Sends a PATCH with a body of JSON.
+    pub async fn patch(&self, path: &str, body: &(impl Serialize + ?Sized)) -> Answer {
+        answer(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// Sends a POST with a body of this media type, such as `application/octet-stream`.
+    pub async fn post_bytes(&self, path: &str, media_type: &str, body: impl Into<Bytes>) -> Answer {
+        answer(self.bytes(Method::POST, path, media_type, body.into())).await
+    }
+
+    /// Sends a PUT with a body of this media type.
+    pub async fn put_bytes(&self, path: &str, media_type: &str, body: impl Into<Bytes>) -> Answer {
+        answer(self.bytes(Method::PUT, path, media_type, body.into())).await
+    }
+
+    fn bytes(&self, method: Method, path: &str, media_type: &str, body: Bytes) -> reqwest::RequestBuilder {
+        let request = self.request(method, path);
+        request.header(CONTENT_TYPE, media_type).body(body)
+    }
+
     /// Sends a DELETE.
     pub async fn delete(&self, path: &str) -> Answer {
         answer(self.request(Method::DELETE, path)).await
     }
 
-    /// A request of any other kind; [`answer`] sends it.
+    /// A request of any other kind, such as one with `multipart/form-data`; [`answer`] sends it.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url));
         request.headers(self.headers.clone())

@@ -1,6 +1,7 @@
 //! The id of a request, and the layer that gives it one.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -25,6 +26,12 @@ const MAX_LENGTH: usize = 128;
 /// new UUID version 7. A handler gets it as a parameter of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(Text);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// `Made` ids, the usual case, need no allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]

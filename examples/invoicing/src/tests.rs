@@ -80,6 +80,7 @@ async fn every_fault_of_a_request_is_named() {
 #[tokio::test]
 async fn an_invoice_past_its_day_becomes_overdue() {
     let (server, acme, _) = start(Schedule::every(Duration::from_secs(1))).await;
+    let another = server.start_another(app(Schedule::every(Duration::from_secs(1)))).await;
     acme.post("/api/v1/customers", &json!({"name": "Jo"})).await.expect(201);
     let invoice = json!({"customer_id": 1, "amount": 5, "due": "2020-01-02"});
     acme.post("/api/v1/invoices", &invoice).await.expect(201);
@@ -88,6 +89,7 @@ async fn an_invoice_past_its_day_becomes_overdue() {
         assert!(tokio::time::Instant::now() < deadline, "it is still open");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    another.stop().await;
     server.stop().await;
 }
 
