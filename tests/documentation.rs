@@ -46,12 +46,13 @@ fn every_yaml_block_is_a_configuration_that_loads() {
 
 /// The guide, and the files of the programs that it leads to.
 const GUIDE: &str = include_str!("../docs/your-own-program.md");
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     include_str!("../examples/first_program/Cargo.toml"),
     include_str!("../examples/first_program/config.yaml"),
     include_str!("../examples/first_program/migrations/sqlite/0001_create_notes.sql"),
     include_str!("../examples/first_program/src/main.rs"),
     include_str!("../examples/first_program/src/notes.rs"),
+    include_str!("../examples/attachments/src/main.rs"),
     include_str!("../examples/invoicing/src/main.rs"),
     include_str!("../examples/invoicing/src/api.rs"),
     include_str!("../examples/invoicing/src/api_key.rs"),
