@@ -79,8 +79,12 @@ async fn every_write_is_kept_once(database: Database<'_>) -> Result<()> {
     };
     let library = World::start(itself, &endpoint, library_settings).await?;
     for tenant in &tenants {
-        let answer = program.client.get(&tenant.name, "/api/v1/tenant/info").await;
-        assert!(answer.is_success(), "{answer:?}");
+        until("the tenant is migrated", RECOVERY, || async {
+            let answer = program.client.get(&tenant.name, "/api/v1/tenant/info").await;
+            assert!(answer.is_success() || answer.code == "tenant_migrating", "{answer:?}");
+            Ok(answer.is_success())
+        })
+        .await?;
         books::open(database, &tenant.database).await?;
     }
 

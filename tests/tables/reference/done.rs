@@ -145,7 +145,7 @@ impl Change {
             _ => (&[], false),
         };
         let (mut done, mut new, mut breaks_rule) = (Vec::new(), 0, false);
-        let mut seen: Vec<Vec<Value>> = Vec::new();
+        let (mut seen, mut moves): (Vec<Vec<Value>>, bool) = (Vec::new(), false);
         for body in &self.rows {
             let row = self.new_row(table, body);
             let found_by: Vec<Value> = by.iter().map(|place| row[*place].clone()).collect();
@@ -186,8 +186,13 @@ impl Change {
                     world.tables[self.table].rows[at] = changed;
                 }
             }
+            moves |= self.kept(world, false, asker).is_err();
         }
-        self.kept(world, breaks_rule, asker).map(|()| (done, new))
+        self.kept(world, breaks_rule, asker)?;
+        match moves {
+            true => Err(Outcome::Either),
+            false => Ok((done, new)),
+        }
     }
 
     fn new_row(&self, table: &Table, body: &[Option<Value>]) -> Row {

@@ -53,6 +53,9 @@ enum Outcome {
         range: Option<String>,
     },
     One(u16, String),
+    /// A unique value moves from one row of the body to an earlier one: some databases look at each
+    /// row by itself, and others at all of them.
+    Either,
     /// One of these statuses and codes.
     Refused(Vec<(u16, &'static str)>),
 }
@@ -86,6 +89,7 @@ impl Outcome {
                     Err(format!("is not refused by {any:?}"))
                 }
             }
+            Self::Either => Ok(()),
             Self::One(status, object) => match answer.status == *status && answer.body == *object {
                 true => Ok(()),
                 false => Err(format!("is not {object}")),
@@ -263,6 +267,9 @@ async fn live(seed: u64, kinds: Vec<String>, requests: usize) -> (Vec<String>, B
         } else {
             read(&mut random, &world, &asker)
         };
+        if matches!(outcome, Outcome::Either) {
+            continue;
+        }
         for kind in kinds {
             let answer = send(&shop, kind, role, &asked).await;
             *seen.entry(format!("{} {}", asked.method, answer.status)).or_default() += 1;
@@ -372,12 +379,14 @@ async fn a_simple_memory_answers_the_same() {
             println!("{done} worlds, and {} of them differ", wrong.len());
         }
         if !different.is_empty() {
-            wrong.push(different.join("\n"));
+            let text = different.join("\n");
+            println!("{text}");
+            wrong.push(text);
         }
         if wrong.len() >= 5 {
             break;
         }
     }
     println!("{seen:?}");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(wrong.is_empty(), "{} worlds differ", wrong.len());
 }

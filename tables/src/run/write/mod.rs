@@ -18,6 +18,9 @@ use crate::{
     value::Datum,
 };
 
+/// An upsert of more rows than these is not tried again row by row.
+const MOST_ONE_BY_ONE: usize = 200;
+
 /// A change that is planned.
 pub(crate) struct Job<'j, 'm> {
     pub(crate) database: &'j TenantDatabase,
@@ -130,9 +133,11 @@ impl<'m> Job<'_, 'm> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let done = self.insert_in_transaction(rows, rule, upsert).await;
+            let one_by_one = attempts > 1 && rows.rows.len() <= MOST_ONE_BY_ONE;
+            let done = self.insert_in_transaction(rows, rule, upsert, one_by_one).await;
             match done {
-                // Another request inserted the row between the look and the insert.
+                // Another request inserted the row between the look and the insert, or a unique value
+                // moves from one row of the body to another.
                 Err(Failure::Refused(refusal)) if upsert.is_some() && refusal.code == "23505" && attempts < 3 => {}
                 done => return done,
             }
@@ -144,6 +149,7 @@ impl<'m> Job<'_, 'm> {
         rows: &Rows,
         rule: &Condition<'m>,
         upsert: Option<Upsert<'_, 'm>>,
+        one_by_one: bool,
     ) -> Result<Changed, Failure> {
         let transaction = self.begin().await?;
         let on = &transaction;
@@ -155,6 +161,17 @@ impl<'m> Job<'_, 'm> {
             }
             Some(upsert) if self.target.dialect == Dialect::Postgresql => {
                 self.upsert_at_once(on, rows, rule, upsert).await?
+            }
+            Some(upsert) if one_by_one => {
+                let mut step = Step::default();
+                for row in rows.rows.chunks(1) {
+                    let row = Rows {
+                        columns: rows.columns.clone(),
+                        rows: row.to_vec(),
+                    };
+                    step.add(self.upsert_in_steps(on, &row, rule, upsert).await?);
+                }
+                step
             }
             Some(upsert) => self.upsert_in_steps(on, rows, rule, upsert).await?,
         };
