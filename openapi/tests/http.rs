@@ -142,23 +142,26 @@ impl Options {
             docs: true,
         };
         let mut served = routes(parts, ApiSet::new().with(Greetings)).unwrap();
-        let layers = |endpoint: BoxEndpoint<'static>| {
-            endpoint
-                .with(BodyLimit { bytes: 1000 })
-                .with(Problems {
-                    timeout: Some(Duration::from_secs(10)),
-                })
-                .with(RequestIds::with_gates(served.gates.clone()))
-                .boxed()
-        };
-        served.main = layers(served.main);
-        served.operator = served.operator.map(layers);
+        let ids = RequestIds::with_gates(served.gates.clone());
+        served.main = layered(served.main, &ids);
+        served.operator = served.operator.map(|endpoint| layered(endpoint, &ids));
         Server {
             _folder: folder,
             readiness,
             served,
         }
     }
+}
+
+/// The layers that a server has around its routes.
+fn layered(endpoint: BoxEndpoint<'static>, ids: &RequestIds) -> BoxEndpoint<'static> {
+    endpoint
+        .with(BodyLimit { bytes: 1000 })
+        .with(Problems {
+            timeout: Some(Duration::from_secs(10)),
+        })
+        .with(ids.clone())
+        .boxed()
 }
 
 /// The text of the metrics is the program's; that it is answered is what is tested here.
