@@ -200,9 +200,9 @@ impl App {
     }
 
     /// Adds what depends on the configuration or measures something: `setup` runs once the
-    /// configuration has been read, and before anything is served. It can add APIs, jobs, middleware,
-    /// readiness checks and work in the background. Plugins, sections and names are added outside
-    /// of it, since the configuration is read with them.
+    /// configuration has been read, and before anything is served. It can add APIs, jobs,
+    /// middleware, readiness checks and work in the background. Plugins, sections and names are
+    /// added outside of it, since the configuration is read with them.
     #[must_use]
     pub fn setup<F>(mut self, setup: impl FnOnce(App, Setup) -> F + Send + 'static) -> Self
     where

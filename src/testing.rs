@@ -143,7 +143,8 @@ impl TestApp {
         }
     }
 
-    /// The folder of the configuration, `config.yaml`, and of the databases. It is deleted at the end.
+    /// The folder of the configuration, `config.yaml`, and of the databases. It is deleted at the
+    /// end.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }

@@ -136,8 +136,8 @@ impl<'m> Job<'_, 'm> {
             let one_by_one = attempts > 1 && rows.rows.len() <= MOST_ONE_BY_ONE;
             let done = self.insert_in_transaction(rows, rule, upsert, one_by_one).await;
             match done {
-                // Another request inserted the row between the look and the insert, or a unique value
-                // moves from one row of the body to another.
+                // Another request inserted the row between the look and the insert, or a unique
+                // value moves from one row of the body to another.
                 Err(Failure::Refused(refusal)) if upsert.is_some() && refusal.code == "23505" && attempts < 3 => {}
                 done => return done,
             }
