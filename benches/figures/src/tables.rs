@@ -159,7 +159,7 @@ impl Servers {
 pub(crate) fn beside_others(world: &World, effort: Effort, report: &mut Report) -> Result<()> {
     world.add_notes()?;
     let mut outcomes = Outcomes::default();
-    for _ in 0..effort.launches {
+    for _ in 0..effort.few {
         Servers::start(world)?.measure(effort, &mut outcomes)?;
     }
     let mut figure = |name, outcomes: &[Vec<Outcome>], other: usize, must, aim| {
@@ -208,7 +208,7 @@ pub(crate) fn beside_others(world: &World, effort: Effort, report: &mut Report) 
         text: format!(
             "{CLIENTS} clients of one tenant, each with one request at a time; {} rounds of {} s for each server, in turn, and all servers started \
              anew after every {}. The ratios are to the declared tables.",
-            effort.pairs(),
+            effort.few * effort.rounds,
             effort.seconds,
             effort.rounds
         ),
