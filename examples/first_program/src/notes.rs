@@ -4,12 +4,15 @@ use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
 use sea_orm::{ActiveValue::Set, entity::prelude::*};
 use tenantry::{Failure, Tenant};
 
-/// A row of the table `notes`.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+/// A row of the table `notes`, and what clients see of it.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, Object)]
 #[sea_orm(table_name = "notes")]
+#[oai(rename = "Note")]
 pub struct Model {
+    /// The note's number.
     #[sea_orm(primary_key)]
     pub id: i64,
+    /// What it says.
     pub text: String,
 }
 
@@ -17,24 +20,6 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
-
-/// A note as clients see it.
-#[derive(Object)]
-struct Note {
-    /// The note's number.
-    id: i64,
-    /// What it says.
-    text: String,
-}
-
-impl From<Model> for Note {
-    fn from(row: Model) -> Self {
-        Self {
-            id: row.id,
-            text: row.text,
-        }
-    }
-}
 
 /// A note as clients write it.
 #[derive(Object)]
@@ -48,7 +33,7 @@ struct NoteInput {
 enum Created {
     /// The note, as it was kept.
     #[oai(status = 201)]
-    Created(Json<Note>),
+    Created(Json<Model>),
 }
 
 pub struct Notes;
@@ -57,9 +42,8 @@ pub struct Notes;
 impl Notes {
     /// List notes
     #[oai(path = "/notes", method = "get", operation_id = "listNotes")]
-    async fn list(&self, tenant: Tenant) -> Result<Json<Vec<Note>>, Failure> {
-        let rows = Entity::find().order_by_id_asc().all(&*tenant).await?;
-        Ok(Json(rows.into_iter().map(Note::from).collect()))
+    async fn list(&self, tenant: Tenant) -> Result<Json<Vec<Model>>, Failure> {
+        Ok(Json(Entity::find().order_by_id_asc().all(&*tenant).await?))
     }
 
     /// Write a note
@@ -69,7 +53,6 @@ impl Notes {
             text: Set(note.0.text),
             ..Default::default()
         };
-        let row = row.insert(&*tenant).await?;
-        Ok(Created::Created(Json(row.into())))
+        Ok(Created::Created(Json(row.insert(&*tenant).await?)))
     }
 }
