@@ -12,6 +12,8 @@ use crate::refusal::{Failure, Refusal};
 pub(crate) fn failure(error: DbErr) -> Failure {
     let code = DatabaseError::find(&error).and_then(|error| error.code.clone());
     let code = code.as_deref().unwrap_or_default();
+    // Oracle's driver writes `ORA-01400`.
+    let code = code.strip_prefix("ORA-").map_or(code, |number| number.trim_start_matches('0'));
     let constraint = DatabaseError::constraint_of(&error);
     let named = |text: &str| match &constraint {
         Some(name) => format!("{text} \"{name}\""),
@@ -116,4 +118,33 @@ fn by_code(code: &str) -> Option<Refusal> {
 /// Oracle's `raise_application_error`.
 fn is_application_error(code: &str) -> bool {
     code.parse().is_ok_and(|number: u32| (20_000..21_000).contains(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_each_database_has_postgresql_s_code() {
+        let refused = |kind, code: &str| {
+            let mut error = DatabaseError::new(kind);
+            error.code = Some(code.to_owned());
+            match failure(error.into_db_err()) {
+                Failure::Refused(refusal) => Some(refusal.code),
+                _ => None,
+            }
+        };
+        use DatabaseErrorKind::{ConstraintViolation, Other};
+        for null in ["23502", "1048", "1299", "ORA-01400", "ORA-01407"] {
+            assert_eq!(refused(ConstraintViolation, null), Some("23502"), "{null}");
+        }
+        for long in ["22001", "1406", "ORA-12899"] {
+            assert_eq!(refused(ConstraintViolation, long), Some("22001"), "{long}");
+        }
+        for raised in ["P0001", "1644", "ORA-20001"] {
+            assert_eq!(refused(Other, raised), Some("P0001"), "{raised}");
+        }
+        assert_eq!(refused(ConstraintViolation, "ORA-02290"), Some("23514"));
+        assert_eq!(refused(Other, "ORA-00942"), None);
+    }
 }
