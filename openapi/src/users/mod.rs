@@ -76,7 +76,7 @@ impl Example for User {
 pub(crate) struct UserPage {
     /// The users.
     items: Vec<User>,
-    /// What to give as `after` for the next page; null on the last.
+    /// The value of `after` for the next page; null on the last page.
     next: Nullable<String>,
 }
 
