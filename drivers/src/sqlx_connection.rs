@@ -161,8 +161,10 @@ impl<D: Dialect> SqlxConnection<D> {
     /// The error by its kind, and what it does to the transaction. `rows`: how many had come before
     /// it; `None` for a script, of which a part may have taken effect.
     fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
-        // A COMMIT that the server did not begin leaves nothing of its transaction.
-        let alone = (self.depth == 0 && rows == Some(0)) || self.commits;
+        // A COMMIT that the server did not begin leaves nothing of its transaction. A pooler in
+        // between may report its own end in the same words after it has sent the COMMIT.
+        let commit_of_ours = self.commits && self.per_transaction.is_none();
+        let alone = (self.depth == 0 && rows == Some(0)) || commit_of_ours;
         let (mut code, mut transaction) = (None, Aftermath::GoesOn);
         let kind = match &error {
             sqlx::Error::Database(error) => {

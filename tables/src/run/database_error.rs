@@ -13,7 +13,9 @@ pub(crate) fn failure(error: DbErr) -> Failure {
     let code = DatabaseError::find(&error).and_then(|error| error.code.clone());
     let code = code.as_deref().unwrap_or_default();
     // Oracle's driver writes `ORA-01400`.
-    let code = code.strip_prefix("ORA-").map_or(code, |number| number.trim_start_matches('0'));
+    let code = code
+        .strip_prefix("ORA-")
+        .map_or(code, |number| number.trim_start_matches('0'));
     let constraint = DatabaseError::constraint_of(&error);
     let named = |text: &str| match &constraint {
         Some(name) => format!("{text} \"{name}\""),

@@ -303,8 +303,8 @@ impl Client {
     }
 
     fn remember_cursor(&mut self, answer: &Answer) {
-        let parameters = answer.header("link").split(['?', '&', '>']);
-        let cursor = parameters.filter(|parameter| parameter.starts_with("after=")).last();
+        let mut parameters = answer.header("link").split(['?', '&', '>']);
+        let cursor = parameters.rfind(|parameter| parameter.starts_with("after="));
         // Of an order by the key alone, which all of them have.
         if let Some(cursor) = cursor.filter(|_| answer.header("link").contains("?limit=3")) {
             let mut known = self.world.cursors.lock().unwrap();

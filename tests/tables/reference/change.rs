@@ -181,7 +181,7 @@ impl Change {
         let body = match &self.verb {
             Verb::Delete => None,
             Verb::Insert | Verb::Upsert { .. } => Some(self.json(table)),
-            _ => Some(self.json(table)[0].clone().into()),
+            _ => Some(self.json(table)[0].clone()),
         };
         Asked {
             method,

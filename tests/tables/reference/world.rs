@@ -271,13 +271,13 @@ impl World {
                 many: true,
             });
         }
-        for place in 0..count {
+        for table in &mut tables[..count] {
             for role in &ROLES[..3] {
-                let grant = tables[place].grant(random);
-                tables[place].roles.insert(role, grant);
+                let grant = table.grant(random);
+                table.roles.insert(role, grant);
             }
             let all = Some(Access {
-                columns: vec![true; tables[place].columns.len()],
+                columns: vec![true; table.columns.len()],
                 rule: Vec::new(),
             });
             let maker = Grant {
@@ -286,9 +286,9 @@ impl World {
                 update: all.clone(),
                 delete: all,
             };
-            tables[place].roles.insert(MAKER, maker);
+            table.roles.insert(MAKER, maker);
             let rows = random.i64(0..14);
-            tables[place].rows = (0..rows).map(|id| tables[place].row(random, id, 12)).collect();
+            table.rows = (0..rows).map(|id| table.row(random, id, 12)).collect();
         }
         Self {
             tables,
