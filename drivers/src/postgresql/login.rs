@@ -6,6 +6,8 @@
 //! into the exchange; a `,` ends the name there, and SASLprep may refuse it. libpq leaves the name
 //! out, and the server ignores it.
 
+use std::time::Duration;
+
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use stringprep::{saslprep, tables};
 use tenantry_core::SecretInvalid;
@@ -97,6 +99,27 @@ fn is_prepared_alike(password: &str) -> bool {
     let is_bidirectional = mapped.iter().any(|c| tables::bidi_r_or_al(*c));
     let mixes = mapped.iter().any(|c| tables::bidi_l(*c)) || !ends(mapped.first()) || !ends(mapped.last());
     password.is_ascii() || !(mapped.is_empty() || mapped.iter().any(|c| prohibited(*c)) || (is_bidirectional && mixes))
+}
+
+/// Lets a login go on for a while before others have their turn. A password is hashed in 4,096
+/// rounds (RFC 5802 §2.2, `Hi`), and sqlx steps back in the line of all tasks after every five: on
+/// a busy server that is hundreds of waits, and seconds.
+pub(super) async fn in_long_steps<F: Future>(login: F) -> F::Output {
+    /// Of every step; what waits for the server is asked in vain as often.
+    const POLLS: u32 = 300;
+    const LONGEST: Duration = Duration::from_millis(5);
+    let mut login = std::pin::pin!(login);
+    std::future::poll_fn(|context| {
+        let began = std::time::Instant::now();
+        for _ in 1..POLLS {
+            let polled = login.as_mut().poll(context);
+            if polled.is_ready() || began.elapsed() >= LONGEST {
+                return polled;
+            }
+        }
+        login.as_mut().poll(context)
+    })
+    .await
 }
 
 #[cfg(test)]

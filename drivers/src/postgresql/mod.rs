@@ -1,7 +1,9 @@
 //! PostgreSQL 12 and later, and Amazon Aurora PostgreSQL.
 
+mod dialect;
 mod errors;
 mod login;
+mod migrations;
 mod servers;
 mod session;
 
@@ -9,17 +11,17 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use sea_orm::{DbBackend, TransactionOptions};
+use sea_orm::DbBackend;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sqlx::{
     ConnectOptions as _, PgConnection,
-    postgres::{PgConnectOptions, PgDatabaseError, PgSslMode, PgValueRef},
+    postgres::{PgConnectOptions, PgSslMode},
 };
 use tenantry_core::{
-    BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
-    DriverErrorKind, HumanDuration, MigrationLock, MigrationQueries, Plugin, Pooler, ScriptFault, ScriptStatement,
-    SecretInvalid, ServerVersion, TlsMode,
+    BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
+    HumanDuration, MigrationLock, MigrationQueries, Plugin, Pooler, ScriptFault, ScriptStatement, SecretInvalid,
+    ServerVersion, TlsMode,
 };
 
 use crate::{
@@ -28,15 +30,13 @@ use crate::{
     rds_iam::RdsIam,
     script::{self, Syntax},
     server_address::ServerAddress,
-    sqlx_connection::{
-        Aftermath, Dialect, ErrorMeaning, PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error,
-        connect_error, renew,
-    },
+    sqlx_connection::{PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error, renew},
     statement_timeout::statement_timeout,
     tls::{self, Certificates},
 };
-use errors::{connect_kind, is_fatal, kind, refuses_parameters};
-use login::{LoginError, log_in};
+use dialect::Postgresql;
+use errors::{connect_kind, refuses_parameters};
+use login::{LoginError, in_long_steps, log_in};
 use servers::connect_to_one;
 use session::{NOTICE_LOST_CLIENTS, begin_session, notices_lost_clients, search_path};
 
@@ -300,23 +300,7 @@ impl DatabaseDriver for PostgresqlDriver {
     }
 
     fn migration_lock(&self, config: &DatabaseConfig) -> MigrationLock {
-        // The key is the bytes of "tenantry"; advisory locks are a database's own.
-        if self.is_pooled(config) {
-            return MigrationLock::EachTransaction {
-                lock: "SELECT CASE WHEN pg_try_advisory_xact_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
-                prepare: "SET LOCAL statement_timeout = 0",
-                reset: RESET,
-                mark: MARK,
-                running: "SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE \
-                          datname = pg_catalog.current_database() AND state = 'active' \
-                          AND pid <> pg_catalog.pg_backend_pid() \
-                          AND query LIKE '/* a migration of tenantry */%') THEN 1 ELSE 0 END::bigint",
-            };
-        }
-        MigrationLock::Session {
-            lock: "SELECT CASE WHEN pg_try_advisory_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
-            prepare: "SET statement_timeout = 0",
-        }
+        migrations::lock(self.is_pooled(config))
     }
 
     fn statements<'a>(&self, script: &'a str) -> Result<Vec<ScriptStatement<'a>>, ScriptFault> {
@@ -324,58 +308,12 @@ impl DatabaseDriver for PostgresqlDriver {
     }
 
     fn migration_queries(&self) -> MigrationQueries {
-        MigrationQueries {
-            schema: Some(
-                "SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
-                 ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')",
-            ),
-            left_behind: Some(INVALID_INDEXES),
-            structure: Some(crate::structure::POSTGRESQL),
-        }
+        migrations::QUERIES
     }
 
     async fn renew(&self, config: &DatabaseConfig, connection: &mut dyn Connection) -> Result<(), DriverError> {
         renew::<Postgresql>(self, config, connection).await
     }
-}
-
-/// Resets the settings that a file made, within its transaction; `DISCARD ALL` is not allowed in
-/// one.
-const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; DISCARD TEMP; \
-    DISCARD SEQUENCES; SELECT pg_catalog.pg_advisory_unlock_all()";
-
-/// A comment by which a migration's statement is seen in `pg_stat_activity`.
-const MARK: &str = "/* a migration of tenantry */ ";
-
-/// Indexes that `CREATE INDEX CONCURRENTLY` or `REINDEX CONCURRENTLY` left when it failed, less
-/// those that are being built.
-const INVALID_INDEXES: &str = "SELECT c.relname::text, \
-    pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', n.nspname, c.relname) \
-    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname NOT LIKE 'pg!_%' ESCAPE '!' \
-    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid) \
-    ORDER BY c.relname";
-
-/// Lets a login go on for a while before others have their turn. A password is hashed in 4,096
-/// rounds (RFC 5802 §2.2, `Hi`), and sqlx steps back in the line of all tasks after every five: on
-/// a busy server that is hundreds of waits, and seconds.
-async fn in_long_steps<F: Future>(login: F) -> F::Output {
-    /// Of every step; what waits for the server is asked in vain as often.
-    const POLLS: u32 = 300;
-    const LONGEST: Duration = Duration::from_millis(5);
-    let mut login = std::pin::pin!(login);
-    std::future::poll_fn(|context| {
-        let began = std::time::Instant::now();
-        for _ in 1..POLLS {
-            let polled = login.as_mut().poll(context);
-            if polled.is_ready() || began.elapsed() >= LONGEST {
-                return polled;
-            }
-        }
-        login.as_mut().poll(context)
-    })
-    .await
 }
 
 /// The version that the server sent when the session began. It needs no round trip.
@@ -387,166 +325,5 @@ fn version(connection: &PgConnection) -> String {
     }
 }
 
-/// PostgreSQL, as the connection sees it.
-struct Postgresql;
-
-impl Dialect for Postgresql {
-    type Database = sqlx::Postgres;
-    type Watch = ();
-
-    /// See [`NOTICE_LOST_CLIENTS`].
-    const NOTICED_WITHIN: Duration = Duration::from_millis(700);
-
-    const MOST_VALUES: usize = u16::MAX as usize;
-
-    fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
-        let kind = if Self::is_stale_plan(error) {
-            DatabaseErrorKind::Serialization
-        } else {
-            kind(error.code().unwrap_or_default().as_ref(), is_fatal(error))
-        };
-        ErrorMeaning {
-            kind,
-            transaction: Aftermath::Failed,
-        }
-    }
-
-    /// "cached plan must not change result type": a migration changed a table under a prepared
-    /// statement. Or the session does not have it any more (26000), as after `DEALLOCATE ALL`.
-    fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
-        let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
-            return false;
-        };
-        match error.code() {
-            "0A000" => error.routine() == Some("RevalidateCachedQuery"),
-            code => code == "26000",
-        }
-    }
-
-    fn length(value: PgValueRef<'_>) -> usize {
-        value.as_bytes().map_or(0, <[u8]>::len)
-    }
-
-    fn begin(options: &TransactionOptions) -> String {
-        let mut sql = "BEGIN".to_owned();
-        if let Some(level) = options.isolation_level {
-            sql.push_str(&format!(" ISOLATION LEVEL {level}"));
-        }
-        if let Some(mode) = options.access_mode {
-            sql.push_str(&format!(" {mode}"));
-        }
-        sql
-    }
-
-    /// A transaction's isolation is that of its save points.
-    fn begin_within(options: &TransactionOptions, save_point: &str) -> Option<String> {
-        match (options.isolation_level, options.access_mode) {
-            (Some(_), _) => None,
-            (None, Some(mode)) => Some(format!("{save_point}; SET TRANSACTION {mode}")),
-            (None, None) => Some(save_point.to_owned()),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use sea_orm::{AccessMode, IsolationLevel, Statement};
-    use serde_json::{Value, json};
-    use tenantry_core::{Registry, SecretValue};
-    use tenantry_test_support::PostgresServer;
-
-    use super::*;
-
-    fn secret(value: Value) -> DatabaseConfig {
-        DatabaseConfig::parse(&SecretValue::new(value)).unwrap()
-    }
-
-    async fn driver() -> PostgresqlDriver {
-        let context = BuildContext::for_tests(Registry::new());
-        PostgresqlDriver::build(PostgresqlConfig::default(), &context)
-            .await
-            .unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_secret_without_what_is_needed_names_the_field() {
-        let driver = driver().await;
-        let whole = json!({"type": "postgresql", "host": "h", "database": "d", "username": "u"});
-        assert!(driver.validate(&secret(whole.clone())).is_ok());
-        for field in ["host", "database", "username"] {
-            let mut secret_value = whole.clone();
-            secret_value.as_object_mut().unwrap().remove(field);
-            assert_eq!(driver.validate(&secret(secret_value.clone())).unwrap_err().field, field);
-            secret_value[field] = json!("canary\0user\0postgres");
-            let error = driver.validate(&secret(secret_value)).unwrap_err();
-            assert_eq!(error.field, field);
-            assert!(!error.to_string().contains("canary"));
-        }
-    }
-
-    #[tokio::test]
-    async fn options_say_what_the_secret_says() {
-        let config = secret(json!({
-            "type": "postgres", "host": "h", "port": "6543", "database": "d", "username": "u", "password": "p",
-            "tls": {"mode": "verify-full"}
-        }));
-        let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
-        let options = driver().await.options(&address, &config, Certificates::default());
-        assert_eq!((options.get_host(), options.get_port()), ("h", 6543));
-        assert_eq!((options.get_username(), options.get_database()), ("u", Some("d")));
-        assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
-        assert!(options.get_options().unwrap().ends_with("-c statement_timeout=30000"));
-        let mut config = config;
-        config.query.timeout = Some(Duration::from_millis(1500));
-        let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
-        let options = driver().await.options(&address, &config, Certificates::default());
-        assert!(options.get_options().unwrap().ends_with("-c statement_timeout=1500"));
-    }
-
-    #[tokio::test]
-    async fn a_setting_that_the_server_refuses_is_left_out() {
-        let server = PostgresServer::shared().await;
-        let tenant = server.create_tenant("refuses").await.unwrap();
-        let (driver, config) = (driver().await, secret(server.secret(&tenant)));
-        let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
-        let password = config.password.as_ref().unwrap().expose_secret();
-        let options = driver
-            .options(&address, &config, Certificates::default())
-            .password(password);
-        let refused = Some("SET LOCAL client_connection_check_interval = 'canary'");
-        let per_transaction = PerTransaction::new("SET LOCAL statement_timeout = 1234".to_owned(), refused);
-        let show = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
-        for in_transaction in [false, true] {
-            let mut connection = SqlxConnection::<Postgresql>::new(
-                options.connect().await.unwrap(),
-                (),
-                ServerVersion("1".into()),
-                None,
-                driver.max_answer,
-            )
-            .setting(Some(per_transaction.clone()));
-            if in_transaction {
-                connection.begin(&TransactionOptions::default()).await.unwrap();
-            }
-            let row = connection.query_one(&show).await.unwrap().unwrap();
-            assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "1234ms");
-            if in_transaction {
-                connection.commit().await.unwrap();
-            }
-        }
-    }
-
-    #[test]
-    fn a_transaction_begins_as_its_options_say() {
-        assert_eq!(Postgresql::begin(&TransactionOptions::default()), "BEGIN");
-        let options = TransactionOptions {
-            isolation_level: Some(IsolationLevel::Serializable),
-            access_mode: Some(AccessMode::ReadOnly),
-            ..Default::default()
-        };
-        assert_eq!(
-            Postgresql::begin(&options),
-            "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"
-        );
-    }
-}
+mod tests;

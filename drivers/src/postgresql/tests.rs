@@ -1,0 +1,85 @@
+use sea_orm::{Statement, TransactionOptions};
+use serde_json::{Value, json};
+use tenantry_core::{Registry, SecretValue};
+use tenantry_test_support::PostgresServer;
+
+use super::*;
+
+fn secret(value: Value) -> DatabaseConfig {
+    DatabaseConfig::parse(&SecretValue::new(value)).unwrap()
+}
+
+async fn driver() -> PostgresqlDriver {
+    let context = BuildContext::for_tests(Registry::new());
+    PostgresqlDriver::build(PostgresqlConfig::default(), &context)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_secret_without_what_is_needed_names_the_field() {
+    let driver = driver().await;
+    let whole = json!({"type": "postgresql", "host": "h", "database": "d", "username": "u"});
+    assert!(driver.validate(&secret(whole.clone())).is_ok());
+    for field in ["host", "database", "username"] {
+        let mut secret_value = whole.clone();
+        secret_value.as_object_mut().unwrap().remove(field);
+        assert_eq!(driver.validate(&secret(secret_value.clone())).unwrap_err().field, field);
+        secret_value[field] = json!("canary\0user\0postgres");
+        let error = driver.validate(&secret(secret_value)).unwrap_err();
+        assert_eq!(error.field, field);
+        assert!(!error.to_string().contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn options_say_what_the_secret_says() {
+    let config = secret(json!({
+        "type": "postgres", "host": "h", "port": "6543", "database": "d", "username": "u", "password": "p",
+        "tls": {"mode": "verify-full"}
+    }));
+    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+    let options = driver().await.options(&address, &config, Certificates::default());
+    assert_eq!((options.get_host(), options.get_port()), ("h", 6543));
+    assert_eq!((options.get_username(), options.get_database()), ("u", Some("d")));
+    assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
+    assert!(options.get_options().unwrap().ends_with("-c statement_timeout=30000"));
+    let mut config = config;
+    config.query.timeout = Some(Duration::from_millis(1500));
+    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+    let options = driver().await.options(&address, &config, Certificates::default());
+    assert!(options.get_options().unwrap().ends_with("-c statement_timeout=1500"));
+}
+
+#[tokio::test]
+async fn a_setting_that_the_server_refuses_is_left_out() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("refuses").await.unwrap();
+    let (driver, config) = (driver().await, secret(server.secret(&tenant)));
+    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+    let password = config.password.as_ref().unwrap().expose_secret();
+    let options = driver
+        .options(&address, &config, Certificates::default())
+        .password(password);
+    let refused = Some("SET LOCAL client_connection_check_interval = 'canary'");
+    let per_transaction = PerTransaction::new("SET LOCAL statement_timeout = 1234".to_owned(), refused);
+    let show = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
+    for in_transaction in [false, true] {
+        let mut connection = SqlxConnection::<Postgresql>::new(
+            options.connect().await.unwrap(),
+            (),
+            ServerVersion("1".into()),
+            None,
+            driver.max_answer,
+        )
+        .setting(Some(per_transaction.clone()));
+        if in_transaction {
+            connection.begin(&TransactionOptions::default()).await.unwrap();
+        }
+        let row = connection.query_one(&show).await.unwrap().unwrap();
+        assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "1234ms");
+        if in_transaction {
+            connection.commit().await.unwrap();
+        }
+    }
+}
