@@ -10,7 +10,7 @@ use std::{
 };
 
 use divan::{Bencher, Divan, black_box};
-use poem::{Endpoint, Request, endpoint::BoxEndpoint, http::HeaderMap, http::Method, http::Uri};
+use poem::{Endpoint, EndpointExt, Request, endpoint::BoxEndpoint, http::HeaderMap, http::Method, http::Uri};
 use sea_orm::{DbBackend, EntityTrait, QueryOrder, QuerySelect, QueryTrait};
 use serde_json::json;
 use tenantry_core::{
@@ -18,8 +18,8 @@ use tenantry_core::{
     engine::{EngineSettings, Tenants, TenantsParts},
 };
 use tenantry_openapi::{
-    ApiParts, ApiSet, DocumentSettings, LogControl, LogControlLost, LogLevel, MetricsSource, OperatorGate, Origin,
-    Readiness, RequestId, TenantGate, users::entity,
+    ApiParts, ApiSet, BodyLimit, DocumentSettings, LogControl, LogControlLost, LogLevel, MetricsSource, OperatorGate,
+    Origin, Problems, Readiness, RequestId, RequestIds, TenantGate, users::entity,
 };
 use tokio::runtime::Runtime;
 
@@ -105,10 +105,12 @@ impl World {
                 operator_server: None,
             },
             docs: true,
-            request_timeout: Duration::from_secs(15),
-            body_limit: 1 << 20,
         };
-        let api = tenantry_openapi::routes(parts, ApiSet::new())?.main;
+        let served = tenantry_openapi::routes(parts, ApiSet::new())?;
+        let api = served.main.with(BodyLimit { bytes: 1 << 20 }).with(Problems {
+            timeout: Some(Duration::from_secs(15)),
+        });
+        let api = api.with(RequestIds::with_gates(served.gates)).boxed();
         drop(guard);
         Ok(Self {
             runtime,
