@@ -3,34 +3,37 @@
 
 mod answer;
 mod dialect;
+mod errors;
 mod pooler;
 mod renew;
+mod transaction;
 
 use std::{
     any::Any,
-    fmt, io,
     pin::{Pin, pin},
-    sync::Arc,
     time::Duration,
 };
 
 use async_stream::try_stream;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use sea_orm::{AccessMode, ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, SqlSafeStr as _, Statement as _,
     database::HasStatementCache,
 };
-use tenantry_core::{
-    Connection, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, Encryption, RowStream, ServerVersion,
-    Timer,
-};
+use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, Encryption, RowStream, ServerVersion, Timer};
 
 use crate::max_answer::MaxAnswer;
 use answer::{All, Execute, First, Interrupted, Mode, prepared};
+use errors::{ended, mistake, without_effect};
+use transaction::Level;
+
 pub(crate) use dialect::{Aftermath, Dialect, ErrorMeaning, Watch};
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
+pub(crate) use errors::begin_error;
+pub(crate) use errors::{connect_error, io_kind};
 pub(crate) use pooler::PerTransaction;
 pub(crate) use renew::renew;
 
@@ -144,61 +147,6 @@ impl<D: Dialect> SqlxConnection<D> {
                 .with_source("the database has rolled the transaction back because of an earlier error")),
             _ => Ok(()),
         }
-    }
-
-    /// What an error did to the transaction. The first one is why it cannot be committed.
-    fn note_aftermath(&mut self, transaction: Aftermath, failed: &DatabaseError) {
-        if self.depth == 0 || transaction == Aftermath::GoesOn {
-            return;
-        }
-        match &mut self.broken {
-            Some((Aftermath::Gone, _)) => {}
-            Some((earlier, _)) => *earlier = transaction,
-            None => self.broken = Some((transaction, failed.clone())),
-        }
-    }
-
-    /// The error by its kind, and what it does to the transaction. `rows`: how many had come before
-    /// it; `None` for a script, of which a part may have taken effect.
-    fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
-        // A COMMIT that the server did not begin leaves nothing of its transaction. A pooler in
-        // between may report its own end in the same words after it has sent the COMMIT.
-        let commit_of_ours = self.commits && self.per_transaction.is_none();
-        let alone = (self.depth == 0 && rows == Some(0)) || commit_of_ours;
-        let (mut code, mut transaction) = (None, Aftermath::GoesOn);
-        let kind = match &error {
-            sqlx::Error::Database(error) => {
-                let fault = D::fault(&self.watch, &**error, self.depth > 0);
-                code = error_code(&**error);
-                transaction = fault.transaction;
-                fault.kind
-            }
-            sqlx::Error::Protocol(_) if D::HAS_NO_PROTOCOL => DatabaseErrorKind::Other,
-            // Only writing ends so. A statement takes effect when the last of its bytes has
-            // arrived, and that one was not sent.
-            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                DatabaseErrorKind::ConnectionLostWithoutEffect
-            }
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
-                DatabaseErrorKind::ConnectionLost
-            }
-            _ => DatabaseErrorKind::Other,
-        };
-        let kind = match kind {
-            DatabaseErrorKind::ConnectionLostWithoutEffect if !alone => DatabaseErrorKind::ConnectionLost,
-            kind => kind,
-        };
-        let mut failed = DatabaseError::new(kind).with_source(Arc::new(error));
-        failed.code = code;
-        self.note_aftermath(transaction, &failed);
-        failed
-    }
-
-    /// Says that the deadline on this side passed. The connection stays busy: its answer is still
-    /// to come.
-    fn timed_out() -> DatabaseError {
-        DatabaseError::new(DatabaseErrorKind::NoAnswer)
-            .with_source("the server did not answer within the statement time-out")
     }
 }
 
@@ -332,80 +280,6 @@ where
     async fn control(&mut self, sql: &str) -> Result<(), DatabaseError> {
         self.script(sql, self.statement_timeout).await.map(drop)
     }
-
-    /// The outermost transaction is over, in whatever way.
-    async fn over(&mut self) -> Result<(), DatabaseError> {
-        self.depth = 0;
-        self.broken = None;
-        self.end_levels(0).await
-    }
-
-    /// Ends the levels above this depth.
-    async fn end_levels(&mut self, depth: usize) -> Result<(), DatabaseError> {
-        while self.levels.len() > depth {
-            if let Some(Level { end: Some(sql), .. }) = self.levels.pop() {
-                self.control(sql).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins a save point, if it can have these options in a transaction that has its own.
-    async fn begin_within(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
-        let read_only = self.levels.last().is_some_and(|level| level.read_only);
-        let wanted = options.access_mode.map(|mode| mode == AccessMode::ReadOnly);
-        let mut options = *options;
-        if wanted == Some(read_only) {
-            options.access_mode = None;
-        }
-        let save_point = format!("SAVEPOINT {}", SavePoint(self.depth));
-        let begin = match (read_only, options.access_mode) {
-            (true, Some(_)) => None,
-            _ => D::begin_within(&options, &save_point),
-        };
-        let Some(begin) = begin else {
-            let source = "a save point has the isolation and the access mode of its transaction";
-            return Err(DatabaseError::new(DatabaseErrorKind::Unsupported).with_source(source));
-        };
-        self.control(&begin).await?;
-        self.levels.push(Level {
-            read_only: wanted.unwrap_or(read_only),
-            end: D::end(&options),
-        });
-        Ok(())
-    }
-
-    async fn rollback_all(&mut self) -> Result<(), DatabaseError> {
-        let gone = matches!(self.broken, Some((Aftermath::Gone, _)));
-        match self.control("ROLLBACK").await {
-            Err(error) if gone && !error.kind.breaks_connection() => self.over().await,
-            Err(error) => Err(error),
-            Ok(()) => self.over().await,
-        }
-    }
-
-    async fn commit_all(&mut self) -> Result<(), DatabaseError> {
-        // PostgreSQL answers the COMMIT of a failed transaction with a roll back and no error.
-        if let Some((_, first)) = self.broken.clone() {
-            self.rollback_all().await?;
-            return Err(first);
-        }
-        self.commits = true;
-        let committed = self.control("COMMIT").await;
-        self.commits = false;
-        match committed {
-            Ok(()) => self.over().await,
-            Err(error) if error.kind.breaks_connection() => Err(error),
-            Err(error) => {
-                if D::OPEN_AFTER_FAILED_COMMIT {
-                    self.rollback_all().await?;
-                } else {
-                    self.over().await?;
-                }
-                Err(error)
-            }
-        }
-    }
 }
 
 #[async_trait]
@@ -496,48 +370,15 @@ where
     }
 
     async fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
-        self.refuse_outside()?;
-        if self.depth == 0 {
-            self.open(&D::begin(options)).await?;
-            self.levels.push(Level {
-                read_only: options.access_mode == Some(AccessMode::ReadOnly),
-                end: D::end(options),
-            });
-        } else {
-            self.begin_within(options).await?;
-        }
-        self.depth += 1;
-        Ok(())
+        self.begin_level(options).await
     }
 
     async fn commit(&mut self) -> Result<(), DatabaseError> {
-        match self.depth {
-            0 => Err(no_transaction()),
-            1 => self.commit_all().await,
-            depth => {
-                self.refuse_outside()?;
-                self.control(&format!("RELEASE SAVEPOINT {}", SavePoint(depth - 1)))
-                    .await?;
-                self.depth -= 1;
-                self.end_levels(self.depth).await
-            }
-        }
+        self.commit_level().await
     }
 
     async fn rollback(&mut self) -> Result<(), DatabaseError> {
-        match self.depth {
-            0 => Err(no_transaction()),
-            1 => self.rollback_all().await,
-            depth => {
-                if !matches!(self.broken, Some((Aftermath::Gone, _))) {
-                    self.control(&format!("ROLLBACK TO SAVEPOINT {}", SavePoint(depth - 1)))
-                        .await?;
-                    self.broken = None;
-                }
-                self.depth -= 1;
-                self.end_levels(self.depth).await
-            }
-        }
+        self.rollback_level().await
     }
 
     fn encryption(&self) -> Encryption {
@@ -590,111 +431,10 @@ where
     }
 }
 
-/// Of a transaction that did not begin nothing is kept, however its connection was lost.
-fn without_effect(mut error: DatabaseError) -> DatabaseError {
-    if error.kind == DatabaseErrorKind::ConnectionLost {
-        error.kind = DatabaseErrorKind::ConnectionLostWithoutEffect;
-    }
-    error
-}
-
-fn ended() -> DatabaseError {
-    DatabaseError::new(DatabaseErrorKind::ConnectionLost).with_source("the session has ended")
-}
-
-/// The program's own mistake: an error of its statement, not of the connection.
-fn mistake(reason: String) -> DatabaseError {
-    DatabaseError::new(DatabaseErrorKind::Other).with_source(reason)
-}
-
-fn no_transaction() -> DatabaseError {
-    DatabaseError::new(DatabaseErrorKind::Other).with_source("there is no transaction")
-}
-
-/// The printable part of an error, since its text may repeat values.
-pub(crate) fn io_kind(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Io(error) => error.kind().to_string(),
-        sqlx::Error::Database(error) => error_code(&**error).unwrap_or_else(|| "database error".to_owned()),
-        _ => "protocol error".to_owned(),
-    }
-}
-
-/// The database's own code: MySQL's number (its SQLSTATE says less), else what sqlx gives.
-fn error_code(error: &dyn sqlx::error::DatabaseError) -> Option<String> {
-    #[cfg(feature = "mysql")]
-    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-        return Some(error.number().to_string());
-    }
-    error.code().map(|code| code.into_owned())
-}
-
-/// A transaction or a save point that is open.
-struct Level {
-    read_only: bool,
-    /// What runs when it is over.
-    end: Option<&'static str>,
-}
-
-struct SavePoint(usize);
-
-impl fmt::Display for SavePoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tenantry_{}", self.0)
-    }
-}
-
 /// `None` when the limit passed first.
 async fn within<F: Future>(timer: &mut Timer, limit: Option<Duration>, future: Pin<&mut F>) -> Option<F::Output> {
     match limit {
         Some(limit) => timer.within(limit, future).await,
         None => Some(future.await),
     }
-}
-
-/// Why a session could not be prepared. If the session was lost, the server had answered until
-/// then.
-#[cfg(any(feature = "mysql", feature = "postgresql"))]
-pub(crate) fn begin_error(
-    error: sqlx::Error,
-    of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,
-) -> DriverError {
-    let mut error = connect_error(error, of_server);
-    if error.kind == DriverErrorKind::Unreachable {
-        error.kind = DriverErrorKind::SessionEnded;
-    }
-    error
-}
-
-/// Why a connection could not be opened; `of_server` classifies the server's own errors.
-pub(crate) fn connect_error(
-    error: sqlx::Error,
-    of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,
-) -> DriverError {
-    let kind = match &error {
-        sqlx::Error::Database(error) => of_server(&**error),
-        sqlx::Error::Tls(_) => DriverErrorKind::Tls,
-        // What rustls reports of a handshake comes as invalid data.
-        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => DriverErrorKind::Tls,
-        sqlx::Error::Io(_) => DriverErrorKind::Unreachable,
-        sqlx::Error::Configuration(_) => DriverErrorKind::Invalid,
-        _ => DriverErrorKind::Other,
-    };
-    match error {
-        sqlx::Error::Database(error) => DriverError::new(
-            kind,
-            ServerRefused {
-                code: error_code(&*error),
-            },
-        ),
-        error => DriverError::new(kind, error),
-    }
-}
-
-/// What is said of a server's own error at the login. Its words are left out, since they end up in
-/// the log and repeat names, and the server is not known yet.
-#[derive(Debug, thiserror::Error)]
-#[error("the server refused with its error {}", .code.as_deref().unwrap_or("without a code"))]
-struct ServerRefused {
-    code: Option<String>,
 }

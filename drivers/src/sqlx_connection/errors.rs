@@ -1,0 +1,150 @@
+//! What errors of sqlx mean, and what is said of them.
+
+use std::{io, sync::Arc};
+
+use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind};
+
+use super::{Aftermath, Dialect, SqlxConnection};
+
+impl<D: Dialect> SqlxConnection<D> {
+    /// What an error did to the transaction. The first one is why it cannot be committed.
+    fn note_aftermath(&mut self, transaction: Aftermath, failed: &DatabaseError) {
+        if self.depth == 0 || transaction == Aftermath::GoesOn {
+            return;
+        }
+        match &mut self.broken {
+            Some((Aftermath::Gone, _)) => {}
+            Some((earlier, _)) => *earlier = transaction,
+            None => self.broken = Some((transaction, failed.clone())),
+        }
+    }
+
+    /// The error by its kind, and what it does to the transaction. `rows`: how many had come before
+    /// it; `None` for a script, of which a part may have taken effect.
+    pub(super) fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
+        // A COMMIT that the server did not begin leaves nothing of its transaction. A pooler in
+        // between may report its own end in the same words after it has sent the COMMIT.
+        let commit_of_ours = self.commits && self.per_transaction.is_none();
+        let alone = (self.depth == 0 && rows == Some(0)) || commit_of_ours;
+        let (mut code, mut transaction) = (None, Aftermath::GoesOn);
+        let kind = match &error {
+            sqlx::Error::Database(error) => {
+                let fault = D::fault(&self.watch, &**error, self.depth > 0);
+                code = error_code(&**error);
+                transaction = fault.transaction;
+                fault.kind
+            }
+            sqlx::Error::Protocol(_) if D::HAS_NO_PROTOCOL => DatabaseErrorKind::Other,
+            // Only writing ends so. A statement takes effect when the last of its bytes has
+            // arrived, and that one was not sent.
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                DatabaseErrorKind::ConnectionLostWithoutEffect
+            }
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+                DatabaseErrorKind::ConnectionLost
+            }
+            _ => DatabaseErrorKind::Other,
+        };
+        let kind = match kind {
+            DatabaseErrorKind::ConnectionLostWithoutEffect if !alone => DatabaseErrorKind::ConnectionLost,
+            kind => kind,
+        };
+        let mut failed = DatabaseError::new(kind).with_source(Arc::new(error));
+        failed.code = code;
+        self.note_aftermath(transaction, &failed);
+        failed
+    }
+
+    /// Says that the deadline on this side passed. The connection stays busy: its answer is still
+    /// to come.
+    pub(super) fn timed_out() -> DatabaseError {
+        DatabaseError::new(DatabaseErrorKind::NoAnswer)
+            .with_source("the server did not answer within the statement time-out")
+    }
+}
+
+/// Of a transaction that did not begin nothing is kept, however its connection was lost.
+pub(super) fn without_effect(mut error: DatabaseError) -> DatabaseError {
+    if error.kind == DatabaseErrorKind::ConnectionLost {
+        error.kind = DatabaseErrorKind::ConnectionLostWithoutEffect;
+    }
+    error
+}
+
+pub(super) fn ended() -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::ConnectionLost).with_source("the session has ended")
+}
+
+/// The program's own mistake: an error of its statement, not of the connection.
+pub(super) fn mistake(reason: String) -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::Other).with_source(reason)
+}
+
+pub(super) fn no_transaction() -> DatabaseError {
+    DatabaseError::new(DatabaseErrorKind::Other).with_source("there is no transaction")
+}
+
+/// The printable part of an error, since its text may repeat values.
+pub(crate) fn io_kind(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => error.kind().to_string(),
+        sqlx::Error::Database(error) => error_code(&**error).unwrap_or_else(|| "database error".to_owned()),
+        _ => "protocol error".to_owned(),
+    }
+}
+
+/// The database's own code: MySQL's number (its SQLSTATE says less), else what sqlx gives.
+fn error_code(error: &dyn sqlx::error::DatabaseError) -> Option<String> {
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+        return Some(error.number().to_string());
+    }
+    error.code().map(|code| code.into_owned())
+}
+
+/// Why a session could not be prepared. If the session was lost, the server had answered until
+/// then.
+#[cfg(any(feature = "mysql", feature = "postgresql"))]
+pub(crate) fn begin_error(
+    error: sqlx::Error,
+    of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,
+) -> DriverError {
+    let mut error = connect_error(error, of_server);
+    if error.kind == DriverErrorKind::Unreachable {
+        error.kind = DriverErrorKind::SessionEnded;
+    }
+    error
+}
+
+/// Why a connection could not be opened; `of_server` classifies the server's own errors.
+pub(crate) fn connect_error(
+    error: sqlx::Error,
+    of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,
+) -> DriverError {
+    let kind = match &error {
+        sqlx::Error::Database(error) => of_server(&**error),
+        sqlx::Error::Tls(_) => DriverErrorKind::Tls,
+        // What rustls reports of a handshake comes as invalid data.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => DriverErrorKind::Tls,
+        sqlx::Error::Io(_) => DriverErrorKind::Unreachable,
+        sqlx::Error::Configuration(_) => DriverErrorKind::Invalid,
+        _ => DriverErrorKind::Other,
+    };
+    match error {
+        sqlx::Error::Database(error) => DriverError::new(
+            kind,
+            ServerRefused {
+                code: error_code(&*error),
+            },
+        ),
+        error => DriverError::new(kind, error),
+    }
+}
+
+/// What is said of a server's own error at the login. Its words are left out, since they end up in
+/// the log and repeat names, and the server is not known yet.
+#[derive(Debug, thiserror::Error)]
+#[error("the server refused with its error {}", .code.as_deref().unwrap_or("without a code"))]
+struct ServerRefused {
+    code: Option<String>,
+}
