@@ -2,8 +2,8 @@
 
 use tenantry_core::{MigrationLock, MigrationQueries};
 
-/// How migrations are kept from running twice at once; `is_pooled` is whether each transaction may run
-/// in another session of the server.
+/// How migrations are kept from running twice at once; `is_pooled` is whether each transaction may
+/// run in another session of the server.
 pub(super) fn lock(is_pooled: bool) -> MigrationLock {
     // The key is the bytes of "tenantry"; advisory locks are a database's own.
     if is_pooled {
