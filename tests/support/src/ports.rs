@@ -40,6 +40,8 @@ pub fn free_port() -> Result<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::{thread, time::Duration};
+
     use super::*;
 
     #[test]
@@ -47,7 +49,15 @@ mod tests {
         let ports: BTreeSet<u16> = (0..50).map(|_| free_port().unwrap()).collect();
         assert_eq!(ports.len(), 50);
         for port in ports {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            // A program that another test starts has this process's sockets for a moment.
+            let bound = (0..100).any(|_| {
+                let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+                bound || {
+                    thread::sleep(Duration::from_millis(10));
+                    false
+                }
+            });
+            assert!(bound, "{port}");
         }
     }
 
