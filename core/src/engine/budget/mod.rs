@@ -195,7 +195,7 @@ impl Budget {
         }
     }
 
-    fn line_up(self: &Arc<Self>, member: &Member) -> Place {
+    fn line_up(self: &Arc<Self>, member: &Member) -> QueueTicket {
         let (sender, receiver) = oneshot::channel();
         let (place, granted) = self.with(|state| {
             let place = state.line_up(member.id, &member.pool, Instant::now(), sender);
@@ -203,7 +203,7 @@ impl Budget {
             (place, state.grant())
         });
         self.tell(granted);
-        Place {
+        QueueTicket {
             budget: self.clone(),
             place,
             receiver,
@@ -338,13 +338,13 @@ impl Drop for ConnectionPermit {
 }
 
 /// A place in the line, given up when the waiting ends, however it ends.
-struct Place {
+struct QueueTicket {
     budget: Arc<Budget>,
     place: u64,
     receiver: oneshot::Receiver<ConnectionPermit>,
 }
 
-impl Place {
+impl QueueTicket {
     async fn permit(&mut self) -> ConnectionPermit {
         match (&mut self.receiver).await {
             Ok(permit) => permit,
@@ -354,7 +354,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueTicket {
     fn drop(&mut self) {
         drop(self.budget.with(|state| state.leave(self.place)));
     }

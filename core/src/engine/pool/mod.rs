@@ -87,7 +87,7 @@ enum Found<'a> {
     /// A connection, and whether it must be checked before use.
     Idle(Lease, bool),
     /// A place in the line.
-    Place(Place<'a>),
+    QueueTicket(QueueTicket<'a>),
 }
 
 impl Pool {
@@ -189,7 +189,7 @@ impl Pool {
         loop {
             match found {
                 Found::Idle(lease, false) => return Ok(lease),
-                Found::Place(mut place) => {
+                Found::QueueTicket(mut place) => {
                     // The sender is in the line until something is sent, so it is never lost.
                     let lost = |lost| Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(lost));
                     return (&mut place.receiver).await.unwrap_or_else(lost);
@@ -220,7 +220,7 @@ impl Pool {
         drop(worn);
         Ok(match found? {
             Ok((connection, check)) => Found::Idle(Lease::new(connection, self.clone()), check),
-            Err((ticket, receiver)) => Found::Place(Place {
+            Err((ticket, receiver)) => Found::QueueTicket(QueueTicket {
                 pool: self,
                 ticket,
                 receiver,
@@ -356,13 +356,13 @@ impl Neighbour for Pool {
 
 /// A request's place in the line, given up when the waiting ends, however it ends. A connection
 /// that was delivered and not taken goes back by being dropped.
-struct Place<'a> {
+struct QueueTicket<'a> {
     pool: &'a Arc<Pool>,
     ticket: u64,
     receiver: oneshot::Receiver<Delivery>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         let left = self.pool.state().leave(self.ticket);
         drop(left);

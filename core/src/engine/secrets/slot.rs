@@ -18,7 +18,7 @@ const REFUSED_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(1_2
 const REFUSED_WINDOW: Duration = Duration::from_secs(60);
 
 pub(crate) struct SecretSlot<S, F> {
-    kept: Option<Kept<S>>,
+    kept: Option<CachedSecret<S>>,
     fetch: Option<F>,
     /// Whether a value was asked for since the running fetch asked the provider: by a refresh, a
     /// clear or a change signal. What it has read is not stored then.
@@ -30,7 +30,7 @@ pub(crate) struct SecretSlot<S, F> {
     generation: u64,
 }
 
-struct Kept<S> {
+struct CachedSecret<S> {
     secret: S,
     fetched_at: Instant,
     times: Times,
@@ -202,7 +202,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
             self.generation += 1;
             self.fruitless.clear();
         }
-        self.kept = Some(Kept {
+        self.kept = Some(CachedSecret {
             secret: secret.clone(),
             fetched_at: now,
             times,

@@ -15,13 +15,13 @@ struct Secret {
 
 /// What is kept: its version, when it was read or extended, and how long its lease lasts.
 #[derive(Debug, Clone, Copy)]
-struct Kept {
+struct ModelSecret {
     version: u64,
     at: Instant,
     lease: Option<Duration>,
 }
 
-impl Kept {
+impl ModelSecret {
     fn is_fresh(&self, now: Instant) -> bool {
         now < times(self.at, self.lease).fresh_until
     }
@@ -39,7 +39,7 @@ struct Model {
     at_provider: u64,
     /// The oldest version that may be stored: what the provider held at the last refresh.
     oldest: u64,
-    kept: Option<Kept>,
+    kept: Option<ModelSecret>,
     /// The version that the running fetch has read.
     fetch: Option<u64>,
 }
@@ -109,7 +109,7 @@ fn history(seed: u64) {
                 let stored = slot.store(now, times(now, lease), same, |_| None);
                 assert!(stored.is_none_or(|(_, changed)| !changed), "{}", at());
                 if stored.is_some() {
-                    model.kept = Some(Kept { at: now, lease, ..kept });
+                    model.kept = Some(ModelSecret { at: now, lease, ..kept });
                     model.fetch = None;
                     slot.end_fetch();
                 }
@@ -132,7 +132,7 @@ fn history(seed: u64) {
                         if let Some((secret, changed)) = stored {
                             assert_eq!((secret.version, changed), (version, same.is_none()), "{}", at());
                             let at = now;
-                            model.kept = Some(Kept { version, at, lease });
+                            model.kept = Some(ModelSecret { version, at, lease });
                         }
                         stored.is_some()
                     }
