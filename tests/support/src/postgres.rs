@@ -381,7 +381,7 @@ pub(crate) async fn psql(superuser: &Superuser, ca: Option<&Path>, database: &st
             OsStr::new(if ca.is_some() { "verify-ca" } else { "prefer" }),
         ),
         ("PGSSLROOTCERT", ca_file),
-        ("PGCONNECT_TIMEOUT", OsStr::new("10")),
+        ("PGCONNECT_TIMEOUT", OsStr::new("30")),
         ("PGCLIENTENCODING", OsStr::new("UTF8")),
     ];
     let rows = run(&command, &env, Some(sql), PSQL_LIMIT).await?;
