@@ -1,5 +1,6 @@
-//! Many tenants whose users come from one role of OpenBao: what that costs OpenBao, and when. An ordinary run
-//! takes a few dozen tenants and 20 seconds; `./scripts/faults leases` takes a thousand (`TENANTRY_LEASES=large`).
+//! Many tenants whose users come from one role of OpenBao: what that costs OpenBao, and when. An
+//! ordinary run takes a few dozen tenants and 20 seconds; `./scripts/faults leases` takes a thousand
+//! (`TENANTRY_LEASES=large`).
 
 use std::time::{Duration, Instant};
 

@@ -60,7 +60,7 @@ impl ApiDocument {
     }
 }
 
-/// Who may use an operation.
+/// What a client needs to use an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Tenant,

@@ -1,4 +1,4 @@
-//! Runs that are told to stop.
+//! Runs that get a signal to stop.
 
 use std::time::Duration;
 

@@ -28,7 +28,7 @@ pub struct RdsRules<'a> {
     pub key: (&'a str, &'a str),
     /// The region that they are signed for.
     pub region: &'a str,
-    /// The clock that tells how old a token is.
+    /// The clock by which a token has its age.
     pub clock: &'a Clock,
 }
 
