@@ -204,8 +204,8 @@ async fn a_change_that_does_not_parse_keeps_the_last_good_content() {
     assert_eq!(provider.list().await.unwrap(), [id("tenant1"), id("tenant2")]);
 }
 
-/// The link's target lies in a folder that is not watched, so the change is found only by looking at
-/// the file from time to time.
+/// The link's target lies in a folder that is not watched, so the change is found only by looking
+/// at the file from time to time.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_change_that_the_system_does_not_tell_is_found_by_looking() {
