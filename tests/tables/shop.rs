@@ -133,7 +133,8 @@ impl Shop {
     }
 
     fn program_of(config: String, tables: &str, migrations: &[(&str, &str)]) -> TenantryBuilder {
-        let program = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
+        let program = std::env::var("TENANTRY_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tenantry").to_owned());
+        let program = TenantryProcess::builder(program)
             .oracle()
             .config(config)
             .file("tables.yaml", tables);
