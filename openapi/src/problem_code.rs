@@ -3,6 +3,9 @@
 use http::StatusCode;
 
 /// The kinds of problems: what a client may act on. Each has one status, one `code` and one title.
+///
+/// A new kind also needs its operations in `document/answers.rs` (`codes`, which no compiler
+/// checks) and a row in `docs/operators.md` if an operator acts on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProblemCode {
     /// 400: no tenant is named in the request.

@@ -45,7 +45,9 @@ pub struct ProblemsEndpoint<E> {
 }
 
 impl<E> ProblemsEndpoint<E> {
-    /// The answer of `call`, unless it takes too long or panics.
+    /// The answer of `call`, unless it takes too long or panics. A call that takes too long is
+    /// dropped: the engine closes its connection if a statement was running on it, and otherwise
+    /// rolls back the open transaction before another request gets the connection.
     async fn within<T: IntoResponse>(&self, call: impl Future<Output = Result<T>>) -> Result<Response> {
         // A panic leaves behind what unwinding leaves: values owned by this request alone, and
         // locks that recover.

@@ -188,10 +188,15 @@ impl BoundServer {
         self.main.address()
     }
 
-    /// Serves until `stop` resolves. Then, in this order: readiness turns down; [after
-    /// notice](Stopping::AfterNotice), requests are still accepted for a quarter of
-    /// `server.shutdown_grace`, at most two seconds; new connections are refused and running
-    /// requests end; the pools are closed.
+    /// Serves until `stop` resolves. Then, in this order:
+    ///
+    /// 1. Readiness turns down, and background work is signalled to end.
+    /// 2. [After notice](Stopping::AfterNotice), requests are still accepted for a quarter of
+    ///    `server.shutdown_grace`, at most two seconds.
+    /// 3. New connections are refused, and running requests end. Those that do not are cut off.
+    /// 4. Background work that still runs is aborted.
+    /// 5. The pools are closed.
+    /// 6. The last traces and metrics are sent. This alone is not part of `server.shutdown_grace`.
     ///
     /// # Errors
     /// [`ServerError::Failed`], and [`ServerError::CutOff`] when requests did not end in time.
@@ -220,6 +225,7 @@ impl BoundServer {
         let background = background.start(&tenants, &readiness);
         let settling = listener::settling(grace);
         let longest_notice = shutdown::notice(Stopping::AfterNotice, grace);
+        // The last quarter is for closing the pools, which waits for what the requests held.
         let drain_for = grace.saturating_sub(longest_notice + settling).mul_f64(0.75);
         let listeners = [Some(main), operator].into_iter().flatten().map(|listener| {
             listener.serve(Closing {

@@ -1,4 +1,11 @@
 //! Log lines, metrics and traces.
+//!
+//! ```text
+//! requests    times each request and reports it; streamed does so for a body that is streamed
+//! logging     the levels, and what is never logged; lines adds the ids of request and tenant
+//! metrics     the instruments: histograms by a queue (recorder), the engine's counters when read
+//! traces      which requests are traced; exporters sends spans and metrics to the collector
+//! ```
 
 #[cfg(feature = "otlp")]
 mod exporters;
@@ -168,8 +175,8 @@ impl Telemetry {
         }
     }
 
-    /// Sends what was not sent yet, and ends. It takes as long as the exporters' own deadlines
-    /// allow.
+    /// Sends what was not sent yet, and ends. While the collector does not answer, this takes up to
+    /// ten seconds: opentelemetry_sdk waits five for the traces, and then five for the metrics.
     pub(crate) async fn shutdown(&self) {
         let telemetry = self.clone();
         // The exporters wait in threads of their own, and this for them.

@@ -55,6 +55,8 @@ impl Traces {
             rate: settings.sample.rate,
             delivery: exporter.delivery(),
         };
+        // The processor is a thread with a queue of 2,048 spans (`OTEL_BSP_MAX_QUEUE_SIZE`). Spans
+        // that come while it is full are dropped, so no request waits for the collector.
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
             // Spans are created only for sampled requests, so every created span is sent.
