@@ -1,4 +1,7 @@
-//! The command line.
+//! The command line: one file or folder for each command.
+//!
+//! A new command is a variant of `Command`, an arm of [`dispatch`], and a row of the table in
+//! `docs/configuration.md`. Commands that need no configuration are also in [`prepare`].
 
 mod check;
 mod init;

@@ -79,6 +79,9 @@ impl Found<'_> {
         self.faults.push(Fault::new(self.places.value(path), path, message));
     }
 
+    /// The bounds of durations, which the form of a duration in the schema does not have. A new
+    /// duration must be added here: no test compares these lists with the sections. Durations of
+    /// plugins are checked by the plugins.
     fn durations(&mut self, config: &Config) {
         let Config { server, tenancy, .. } = config;
         let (secrets, pools) = (&tenancy.secrets, &tenancy.pools);

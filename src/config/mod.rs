@@ -18,6 +18,22 @@
 //! A `type` of the resolver or the provider from the environment replaces the file's plugin. Keys
 //! in the file that the new plugin does not have are then ignored.
 //!
+//! # In which order
+//!
+//! [`load`] runs these steps. Only the first and the fourth read a file.
+//!
+//! 1. `yaml` parses the file into a `tree` in which each key and value knows its place.
+//! 2. `substitute` replaces the references in values. Keys stay as they are.
+//! 3. `environment` sets the keys that variables set.
+//! 4. `tables` reads the file that `rest.tables` names. References in that file stay as they are.
+//! 5. `schema` makes the JSON Schema for the plugins that were chosen; `coerce` converts the texts
+//!    from the environment to the types that it allows.
+//! 6. `validate` compares the tree with the schema.
+//! 7. serde makes the typed `sections`, and `checks` applies the rules that no schema expresses.
+//!
+//! What a plugin finds wrong with its own settings is reported later, when `src/installation.rs`
+//! builds it. The configuration is read once: nothing here runs while the server serves.
+//!
 //! # What is checked
 //!
 //! Everything, before anything is built. [`load`] returns every [`Fault`], each with its file, line

@@ -1,4 +1,5 @@
-//! `rest.tables` in a separate file.
+//! `rest.tables` in a separate file. References to variables are not replaced in it, since
+//! `tables pull` also writes it.
 
 use std::{path::Path, sync::Arc};
 

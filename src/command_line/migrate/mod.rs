@@ -1,5 +1,10 @@
 //! `tenantry migrate`: migrates every tenant's database, wave after wave. A failure of one tenant
 //! does not stop the others until the stop rule does.
+//!
+//! A run has no state of its own. Each tenant's database records what was applied to it, so a run
+//! that was killed goes on when it is started again, and the lock of [`crate::migrations`] in that
+//! database keeps two runs, or a run and a server, apart. Nothing reads the report that `journal`
+//! writes.
 
 mod adopt;
 mod apply;
