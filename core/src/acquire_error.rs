@@ -43,7 +43,9 @@ pub enum AcquireError {
         #[source]
         source: SecretInvalid,
     },
-    /// Its pool could not be made: 503 `database_unavailable`.
+    /// The connection that a tool or a health check opens could not be opened or did not answer.
+    /// [`Tenants::acquire`](crate::engine::Tenants::acquire) opens none, so it never returns this:
+    /// a request gets the failure from its first statement.
     #[error("the tenant's database is unavailable")]
     Database(#[source] DatabaseError),
     /// The server stops: 503 `shutting_down`.

@@ -124,7 +124,9 @@ pub enum DatabaseErrorKind {
     Connect(DriverErrorKind),
     /// No connection became free in time, of the tenant's pool or of a pooler before the server.
     PoolTimeout,
-    /// The tenant's pool was closed, or the server is shutting down.
+    /// The transaction or the pinned connection that the statement is for has ended: it was
+    /// committed or rolled back, an error ended its session, or a statement on it was cut off. A
+    /// pool that was closed opens another connection instead.
     Closed,
     /// The database refuses writes: a replica, or a full disk.
     ReadOnly,

@@ -98,10 +98,11 @@ pub enum ProviderError {
         #[source]
         source: BoxError,
     },
-    /// No answer, or one that it cannot answer now.
+    /// The provider did not answer, or says that it cannot answer now.
     #[error("the provider is unavailable")]
     Unavailable(#[source] BoxError),
-    /// It answered, but not with a JSON object. Never cached as good.
+    /// The provider answered, and what it holds is not a JSON object. The engine goes on with the
+    /// secret that it has, as in an outage.
     #[error("the secret is not valid: {reason}")]
     Invalid {
         /// What is wrong; never a part of the secret.

@@ -10,14 +10,30 @@
 //!                -> TenantDatabase
 //! ```
 //!
-//! Each piece of state has one owner and one lock: the directory of tenants, a tenant's secret and
-//! pool, what is known of unknown tenants, a pool's connections, the budget's account. Locks are
-//! taken in this order, and those of counters last. The states are plain data structures, tested
-//! against models; the code around them does what they say.
+//! Each piece of state is a plain data structure, tested against a model. It has one owner and one
+//! lock, and the code around it does what it decides. A thread that holds one of these locks may
+//! take those below it:
+//!
+//! | Lock | What it guards |
+//! | --- | --- |
+//! | a shard of `Directory` | the known tenants by their ids |
+//! | `Tenant::holdings` | a tenant's secret, and which pool it has |
+//! | `Secrets::unknown` | the ids that the provider does not know, and its list |
+//! | `Pool::inner` | a pool's connections and waiting requests, and the secret it logs in with |
+//! | `Budget::state` | the permits of all pools, and the pools that wait for one |
+//! | `Secrets::counters`, `UsageAccount` | counters |
+//!
+//! The other locks, such as `Leases::held` and `Secret::encryption`, are held for one step, and no
+//! lock is taken under them. None of all these is held across an `.await`. The two locks that are,
+//! `Pool::prepared` (migrations run under it) and the session of a transaction, are tokio's. Under
+//! the lock of a pool nothing is opened, closed or sent; the driver's `secret_changed` is called
+//! there.
 //!
 //! While a tenant's secret is fresh and its pool is there, a request takes one look-up in the
-//! directory, one atomic count in the tenant's admission and one read of the clock; from then on it
-//! shares nothing with other tenants' requests.
+//! directory, one atomic count in the tenant's admission, two short locks of its tenant and one
+//! read of the clock; from then on it shares nothing with other tenants' requests.
+//!
+//! `docs/architecture.md` shows which code handles which failure, and what bounds everything.
 
 mod budget;
 mod database;

@@ -1,4 +1,12 @@
 //! The lease under which a request uses a connection.
+//!
+//! No reset is sent when a connection comes back: a transaction that is still open is rolled back,
+//! and everything else of the session stays for the next request of the tenant. So the connection
+//! is closed instead if its state is unknown (a call was dropped or broke it) or if a script
+//! outside a transaction may have left a setting, a lock or a temporary table
+//! ([`sql::leaves_session_state`]). Other statements are not looked at: a handler that wants state
+//! of a session uses [`TenantDatabase::connection`](crate::engine::TenantDatabase::connection),
+//! whose connection no other request gets.
 
 use std::{sync::Arc, time::Duration};
 
