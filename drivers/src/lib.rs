@@ -1,6 +1,22 @@
-//! The kinds of database that Tenantry opens, one file each: a
-//! [`DatabaseDriver`](tenantry_core::DatabaseDriver) over one connection of sqlx. Pooling is the
-//! engine's.
+//! The kinds of database that Tenantry opens, one file or folder each: a
+//! [`DatabaseDriver`](tenantry_core::DatabaseDriver) and its `Connection`. Pooling is the engine's.
+//!
+//! `postgresql`, `mysql` and `sqlite` share the connection in `sqlx_connection`, which runs
+//! statements under a deadline, keeps track of the transaction and gives errors their kinds. What
+//! they differ in is the trait `Dialect`: each driver implements it in its `dialect` (SQLite in
+//! `sqlite`), with the meanings of the server's codes in its `errors`. `oracle` has a connection of
+//! its own, on the crate `oracle`.
+//!
+//! | Module | What drivers have in common |
+//! | --- | --- |
+//! | `server_address` | the server, the database and the login that a secret names |
+//! | `allowed_hosts` | whether a secret may name that server |
+//! | `live_address` | which address of the server's name answers |
+//! | `tls` | the certificates of a secret |
+//! | `rds_iam` | logins by token |
+//! | `statement_timeout`, `max_answer` | the bounds of a statement |
+//! | `script` | the statements of a script |
+//! | `structure` | the query for a database's structure |
 
 #[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql"))]
 mod allowed_hosts;

@@ -73,7 +73,7 @@ pub(crate) fn name_tenants(template: &Value) -> bool {
 /// `text` with each `{tenant}` and `{environment}` replaced.
 #[cfg(feature = "vault")]
 pub(crate) fn fill_in(text: &str, tenant: &str, environment: &str) -> String {
-    // A tenant's id holds no brace, so neither takes the other's place.
+    // By the default rule a tenant's id contains no brace, so neither takes the other's place.
     text.replace("{tenant}", tenant).replace("{environment}", environment)
 }
 

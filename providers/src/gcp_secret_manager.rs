@@ -33,7 +33,7 @@ use crate::{defaults, secret_text};
 
 /// How long one call may take: the engine gives a fetch five seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
-/// The longest that a list may take, over all its pages.
+/// The longest that a list may take, over all its pages. The engine waits for 30 seconds only.
 const LIST_TIMEOUT: Duration = Duration::from_secs(120);
 /// The secrets of one answer of a list.
 const PAGE: i32 = 1_000;

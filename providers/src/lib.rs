@@ -1,4 +1,12 @@
-//! The secret providers, one file each.
+//! The secret providers, one file or folder each. Caching is the engine's; it gives a fetch five
+//! seconds and a list thirty.
+//!
+//! | Module | What providers have in common |
+//! | --- | --- |
+//! | `secret_text` | reads a secret that is held as text: a JSON object or a URL |
+//! | `defaults` | completes a secret that says only a part |
+//! | `folder_watch` | reports changes in a folder, for `file` and `directory` |
+//! | `aws` | settings, credentials, deadlines, lists, and which error of AWS is of which kind |
 
 #[cfg(any(feature = "aws", feature = "aws-ssm"))]
 mod aws;

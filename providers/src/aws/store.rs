@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::{NameRule, Names, Settings, names, settle};
 use crate::defaults;
 
-/// The longest that a list may take, over all its pages.
+/// The longest that a list may take, over all its pages. The engine waits for 30 seconds only.
 const LIST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A client of one service, with the names of the tenants' secrets there.
