@@ -1,4 +1,5 @@
-//! Rows as JSON and as CSV, written as they are read.
+//! Rows as JSON and as CSV. An answer is written whole before any of it is sent, so a value that
+//! cannot be read is an error answer, and never one that ends in the middle.
 
 use std::{cell::Cell, collections::HashMap};
 

@@ -6,6 +6,31 @@
 //! plan        -> sql     writes statements with sea-query; every value is bound
 //! run         -> json    runs them, and writes the rows without a map for each row
 //! ```
+//!
+//! `api` leads a request through these, and tries it again if it collided or lost its connection.
+//! `schemas` knows what a tenant's database lacks, which `catalogue` read. `sql::Dialect` and
+//! `value` have what differs between the kinds of database.
+//!
+//! # Bounds
+//!
+//! What one request may cost, with the constant of each bound. `docs/tables.md` lists them for
+//! clients, and `tests/tables` (`injections.rs`, `bounds.rs`) and `arbitrary_tests` test them.
+//!
+//! | Bound | Constant |
+//! | --- | --- |
+//! | bytes and parameters of a query | `request::query`: `LONGEST_QUERY`, `MOST_PARAMETERS` |
+//! | groups within groups | `request::filter::DEEPEST_GROUP` |
+//! | tables embedded within tables | `request::select::DEEPEST_EMBEDDING` |
+//! | rows of a body, members of a row | `request::body`: `MOST_ROWS`, `MOST_MEMBERS` |
+//! | tables of a request, items of a `select` | `plan::planner`: `MOST_TABLES`, `MOST_ITEMS` |
+//! | conditions | `plan::condition::MOST_TESTS` |
+//! | bytes of a cursor | `plan::cursor::LONGEST` |
+//! | rows of an answer | `rest.max_rows` in the configuration |
+//! | embedded rows of one relation | `api::EMBEDDED_FOR_EACH` times `rest.max_rows` |
+//! | bytes that an answer repeats | `json::MOST_REPEATED` |
+//! | bytes that one statement returns | the driver's `max_answer` (`drivers/src/max_answer.rs`) |
+//! | attempts | `api`: `MOST_ATTEMPTS`, `LOST_AGAIN`; `run::read::AGAIN` |
+//! | tenants that differ | `schemas::MOST` |
 
 mod api;
 #[cfg(test)]

@@ -1,4 +1,11 @@
 //! What is known of the tenants' own schemas: those that differ from the declaration.
+//!
+//! 1. When a tenant's pool is opened, `src/rest/on_connect.rs` reads its catalogue and compares it.
+//! 2. A request is refused before any statement if it needs what is missing (`plan::needs`).
+//! 3. If the database refuses a statement because something is missing, or if step 2 refused,
+//!    [`Rest::answer`](crate::Rest::answer) reads the catalogue again, at most once in [`AGAIN`] if
+//!    the tenant is known to differ, and answers the request once more.
+//! 4. If something is still missing, the answer is 503 `tenant_schema_behind`.
 
 use std::{
     sync::{
@@ -21,8 +28,9 @@ use crate::{
 /// After what time a catalogue that lacked something is read once more, if a request needs it.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// So many tenants that differ are remembered. Of others the database itself reports what is
-/// missing.
+/// So many tenants that differ are remembered, until the process ends. On PostgreSQL each tenant
+/// with a declared column of an enumeration is among them. Of others the database itself reports
+/// what is missing, and PostgreSQL refuses to write an enumeration.
 const MOST: usize = 100_000;
 
 /// The tenants with differing schemas. For all other tenants a request reads only one number.
@@ -46,7 +54,8 @@ impl Schemas {
         self.known.get(tenant).map(|known| known.facts.clone())
     }
 
-    /// Whether the catalogue must be read again. It returns true for one request at a time.
+    /// Whether the catalogue must be read again. If something of the tenant is remembered, it
+    /// returns true for one request in each [`AGAIN`]; otherwise it returns true for every request.
     pub(crate) fn is_outdated(&self, tenant: &TenantId) -> bool {
         match self.known.get_mut(tenant) {
             None => true,

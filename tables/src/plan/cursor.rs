@@ -1,4 +1,7 @@
 //! Keyset pages: the end of a page, encoded in a text that only the server reads.
+//!
+//! The text is not signed, and it grants nothing: a changed one begins the page after another place
+//! in the order, and the role's columns and row rules hold for that page as for every other.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;

@@ -1,4 +1,7 @@
-//! Statements, written by sea-query. Every value is bound; names come from the declaration.
+//! Statements, written by sea-query. Every value is bound; names come from the declaration, and
+//! those of PostgreSQL's enumerations from its catalogue, which quotes them. `Expr::cust` is for
+//! texts and numbers of this program alone. `arbitrary_tests` looks for values in the texts of
+//! statements, and `tests/tables/injections.rs` sends what was done to other servers.
 
 mod dialect;
 mod select;
