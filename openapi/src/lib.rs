@@ -3,6 +3,20 @@
 //! An API is a poem-openapi `impl OpenApi`; an operation that takes a [`Tenant`] is tenant-scoped,
 //! and one that takes an [`Operator`] is for operators. [`routes`] puts the built-in APIs, and
 //! others in an [`ApiSet`], together with the document that describes them all.
+//!
+//! | Files | What |
+//! | --- | --- |
+//! | `routes`, `router`, `api_set` | which operation answers a request |
+//! | `tenant`, `operator` | the extractors that admit a tenant's or an operator's request |
+//! | `request_id`, `request_context`, `current` | the request's id, and what its log line says |
+//! | `body_limit`, `body_coding` | the bounds of a body |
+//! | `problem`, `problem_code`, `failure`, `problems` | error answers, and their layer |
+//! | `translate`, `acquire_problem`, `database_problem` | the error answer for each kind of error |
+//! | `input`, `operator_input`, `health_page`, `validation` | how requests are read |
+//! | `values`, `json` | how answers are written |
+//! | `users`, `tenant_info`, `health`, `tenant_health`, `admin`, `log_level` | the built-in APIs |
+//! | `document`, `tags` | the OpenAPI document |
+//! | `pages`, `fleet_page` | the pages for people |
 
 mod acquire_problem;
 mod admin;
