@@ -107,7 +107,7 @@ impl Delivery {
     }
 }
 
-/// An exporter that reports to an [`Delivery`] whether sending worked.
+/// An exporter that reports to a [`Delivery`] whether sending worked.
 pub(super) struct Watched<E> {
     exporter: E,
     delivery: Arc<Delivery>,

@@ -18,7 +18,8 @@ use crate::{
     migrations::{Choice, State, Structure},
 };
 
-/// The most structures that are structures for comparing them.
+/// The most structures that are kept. A database with another one still counts as different, but
+/// what is different about it is not shown.
 const MOST_STRUCTURES: usize = 1000;
 /// The most rows of a table: of more tenants than these, only those are shown that are not current.
 const MOST_ROWS: usize = 1000;
