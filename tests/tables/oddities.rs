@@ -161,6 +161,22 @@ async fn an_enumeration_has_the_declared_order_everywhere() {
             let rows = get(&shop, kind, &format!("kinds?select=id&order=id&state={test}")).await;
             assert_eq!(ids(rows.as_array().unwrap()), expected, "{kind}: {test}");
         }
+        // Of NULL no comparison holds, and its opposite neither.
+        let made = send(
+            &shop,
+            kind,
+            Method::POST,
+            "kinds?select=id",
+            json!({"id": 80, "state": null}),
+        )
+        .await;
+        assert_eq!(made.status, 201, "{kind}: {}", made.body);
+        for test in ["gt.archived", "not.gt.archived", "lt.new", "not.lt.new", "not.gte.new"] {
+            let rows = get(&shop, kind, &format!("kinds?select=id&id=eq.80&state={test}")).await;
+            assert_eq!(rows, json!([]), "{kind}: {test}");
+        }
+        let rows = get(&shop, kind, "kinds?select=id&id=in.(1,80)&state=not.gt.archived").await;
+        assert_eq!(rows, json!([{"id": 1}]), "{kind}");
         let path = "kinds?order=info";
         refused(&shop, kind, Method::GET, path, Value::Null, 404, "42883").await;
     }

@@ -314,12 +314,17 @@ fn enumerated<'m>(column: &'m Column, values: &[String], comparison: Comparison,
         Comparison::Less => place < at,
         Comparison::LessOrEqual => place <= at,
     };
-    let fitting = values.iter().enumerate().filter(|(place, _)| fits(*place));
-    let fitting: Vec<Datum> = fitting.map(|(_, value)| Datum::Text(value.clone())).collect();
-    match fitting.is_empty() {
-        true => Condition::Never,
-        false => Condition::Column(column, ColumnTest::In(fitting)),
+    let is_one_of = |fits: &dyn Fn(usize) -> bool| {
+        let fitting = values.iter().enumerate().filter(|(place, _)| fits(*place));
+        let fitting = fitting.map(|(_, value)| Datum::Text(value.clone()));
+        Condition::Column(column, ColumnTest::In(fitting.collect()))
+    };
+    if (0..values.len()).any(fits) {
+        return is_one_of(&fits);
     }
+    // No value fits, and of NULL it is unknown: its opposite does not hold of NULL either.
+    let any = is_one_of(&|_| true);
+    Condition::All(vec![any.clone(), Condition::Not(Box::new(any))])
 }
 
 /// A rule needs what the request's token does not say. The rule then allows no row.

@@ -9,7 +9,7 @@ INSERT INTO times (id, day, clock, local, at) VALUES
 SET SESSION sql_mode = DEFAULT;
 CREATE TABLE kinds (
     id bigint PRIMARY KEY,
-    state enum('new', 'paid', 'archived') NOT NULL,
+    state enum('new', 'paid', 'archived'),
     number decimal(65, 0), `float` double, info json, name text, flag boolean, `count` bigint,
     drift varchar(10), loose enum('new', 'paid')
 );

@@ -10,7 +10,7 @@ CREATE TYPE order_state AS ENUM ('new', 'paid', 'archived');
 CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE kinds (
     id bigint PRIMARY KEY,
-    state order_state NOT NULL,
+    state order_state,
     number numeric, float double precision, info jsonb, name text COLLATE any_case, flag boolean, count bigint,
     drift text, loose order_state
 );

@@ -1,7 +1,7 @@
 CREATE TABLE times (id integer PRIMARY KEY AUTOINCREMENT, day text, clock text, local text, at text);
 CREATE TABLE kinds (
     id integer PRIMARY KEY,
-    state text NOT NULL,
+    state text,
     number numeric, float real, info text, name, flag, count, drift, loose text
 );
 INSERT INTO kinds (id, state, float, name, flag, count) VALUES
