@@ -124,6 +124,11 @@ fn exists(scope: &Scope<'_, '_>, table: &Table, child: &Child<'_>) -> Expr {
         .expr(Expr::cust("1"))
         .from_as(target.reference(), inner.alias.clone())
         .and_where(scope.joins(table, child.relation, &inner, target));
+    // SQLite 3.51 makes a join of EXISTS, and then OFFSET counts a row once for each row that
+    // matches it. LIMIT keeps it from that.
+    if scope.dialect == Dialect::Sqlite {
+        select.limit(1);
+    }
     if let Some(expression) = condition(&inner, target, &child.read.condition) {
         select.and_where(expression);
     }
@@ -171,6 +176,11 @@ fn as_bytes(expression: Expr) -> Expr {
     expression.cast_as(Alias::new("BINARY"))
 }
 
+/// Text whose characters are all different from each other, whatever the column's collation is.
+fn as_characters(expression: Expr) -> Expr {
+    Expr::cust_with_expr("CONVERT(? USING utf8mb4) COLLATE utf8mb4_bin", expression)
+}
+
 fn compare(scope: &Scope<'_, '_>, column: &Column, comparison: Comparison, value: &Datum) -> Expr {
     let dialect = scope.dialect;
     let bind = || dialect.bind(value, &column.kind, Use::Compare);
@@ -197,8 +207,8 @@ fn like(dialect: Dialect, operand: Expr, pattern: &str, any_case: bool) -> Expr 
         (Dialect::Postgresql, true) => operand.binary(BinOper::Custom("ILIKE"), pattern_value),
         (Dialect::Postgresql, false) | (Dialect::Oracle, false) => operand.binary(BinOper::Like, pattern_value),
         (Dialect::Oracle, true) => lower(operand).binary(BinOper::Like, lower(pattern_value)),
-        (Dialect::Mysql, true) => lower(operand).binary(BinOper::Like, lower(pattern_value)),
-        (Dialect::Mysql, false) => as_bytes(operand).binary(BinOper::Like, as_bytes(pattern_value)),
+        (Dialect::Mysql, true) => as_characters(lower(operand)).binary(BinOper::Like, lower(pattern_value)),
+        (Dialect::Mysql, false) => as_characters(operand).binary(BinOper::Like, pattern_value),
         // Its LIKE is for ASCII letters of either case, and has no escapes.
         (Dialect::Sqlite, true) => {
             lower(operand).binary(BinOper::Custom("GLOB"), Expr::val(glob(&pattern.to_lowercase())))
