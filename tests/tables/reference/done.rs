@@ -188,10 +188,11 @@ impl Change {
             }
             moves |= self.kept(world, false, asker).is_err();
         }
-        self.kept(world, breaks_rule, asker)?;
+        let kept = self.kept(world, breaks_rule, asker);
         match moves {
-            true => Err(Outcome::Either),
-            false => Ok((done, new)),
+            // A row may be refused before or after its rule is looked at.
+            true => Err(kept.err().map_or(Outcome::Either, |refused| refused.or(409, "23505"))),
+            false => kept.map(|()| (done, new)),
         }
     }
 
