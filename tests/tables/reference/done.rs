@@ -188,10 +188,15 @@ impl Change {
             }
             moves |= self.kept(world, false, asker).is_err();
         }
+        // A row that a rule keeps from changing may be in the way of another one, and either is
+        // refused first.
         let kept = self.kept(world, breaks_rule, asker);
+        let kept = kept.map_err(|refused| match breaks_rule && merges {
+            true => refused.or(409, "23505"),
+            false => refused,
+        });
         match moves {
-            // A row may be refused before or after its rule is looked at.
-            true => Err(kept.err().map_or(Outcome::Either, |refused| refused.or(409, "23505"))),
+            true => Err(kept.err().unwrap_or(Outcome::Either)),
             false => kept.map(|()| (done, new)),
         }
     }
