@@ -36,7 +36,8 @@ pub(super) fn take_streamed(response: &mut Response) -> Option<BoxBody<Bytes, io
 
 /// The rest of a request: reports its end when the body ends.
 pub(super) struct Streamed {
-    body: BoxBody<Bytes, io::Error>,
+    /// `None` once it ended.
+    body: Option<BoxBody<Bytes, io::Error>>,
     current: Option<CurrentRequest>,
     /// `None` once the end was reported.
     record: Option<(RequestRecord, Answered)>,
@@ -57,7 +58,7 @@ impl Streamed {
     ) -> Self {
         let left = longest.saturating_sub(record.started().elapsed());
         Self {
-            body,
+            body: Some(body),
             current: CurrentRequest::take(),
             record: Some((record, answered)),
             metrics,
@@ -71,8 +72,12 @@ impl Streamed {
         let Some((record, answered)) = self.record.take() else {
             return;
         };
-        let metrics = &self.metrics;
-        CurrentRequest::within(&mut self.current, || record.report(answered, cut, metrics));
+        let (body, metrics) = (self.body.take(), &self.metrics);
+        CurrentRequest::within(&mut self.current, || {
+            // First, so that a statement that it was in the middle of is counted.
+            drop(body);
+            record.report(answered, cut, metrics);
+        });
         self.span = None;
     }
 
@@ -81,8 +86,11 @@ impl Streamed {
             let error = "the answer took longer than `server.request_timeout`";
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, error))));
         }
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
         let entered = self.span.as_ref().map(Span::enter);
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let frame = Pin::new(body).poll_frame(cx);
         drop(entered);
         frame
     }
@@ -144,7 +152,7 @@ impl HttpBody for Streamed {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
     }
 }
 

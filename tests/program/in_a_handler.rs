@@ -140,6 +140,14 @@ fn number(line: &str, name: &str) -> f64 {
     after.split(' ').next().unwrap().parse().unwrap()
 }
 
+/// The statement that a line's answer was cut off in the middle of is counted, without the time that
+/// the handler took between its rows.
+fn ran_one_statement(access: &str) {
+    assert!((number(access, "statements") - 1.0).abs() < 0.1, "{access}");
+    let database = number(access, "database_ms");
+    assert!(database > 0.0 && database < number(access, "duration_ms"), "{access}");
+}
+
 #[tokio::test]
 async fn a_handler_s_log_lines_have_its_ids_and_fields() {
     let server = server("text").await;
@@ -231,6 +239,7 @@ async fn a_streamed_answer_ends_with_the_request_s_time() {
     let access = line(&server, &["tenantry::access", "request_id=\"id-5\""]).await;
     assert!(access.contains("cut=\"timeout\""), "{access}");
     assert!((2900.0..20_000.0).contains(&number(&access, "duration_ms")), "{access}");
+    ran_one_statement(&access);
     // The one connection that the tenant may have is free again.
     assert_eq!(get(&server, "/api/v1/tenant/info", "id-6").await.status(), 200);
 }
@@ -251,6 +260,7 @@ async fn a_client_that_goes_releases_the_connection() {
     .unwrap();
     let access = line(&server, &["tenantry::access", "request_id=\"id-7\""]).await;
     assert!(access.contains("cut=\"client\""), "{access}");
+    ran_one_statement(&access);
     assert_eq!(get(&server, "/api/v1/tenant/info", "id-8").await.status(), 200);
 }
 

@@ -20,11 +20,27 @@ use crate::{
     trace::{TRACE_TARGET, database_system, is_traced},
 };
 
-/// Times one statement from the moment it wants a connection.
+/// What a statement does at the moment.
+#[derive(Clone, Copy)]
+enum Lap {
+    /// It waits for a connection.
+    Waits,
+    /// The database works on it.
+    Runs,
+    /// The caller has its answer, or a row of it.
+    Rests,
+    /// It is over and recorded.
+    Over,
+}
+
+/// Times one statement from the moment it wants a connection. If it is dropped before the statement
+/// is over, because its request was cut off, it records the statement as it is then.
 pub(super) struct Stopwatch<'a> {
     tenant: &'a Tenant,
     secret: &'a Secret,
     tally: Option<&'a RequestTally>,
+    call: Call<'a>,
+    lap: Lap,
     /// The end of the last wait or call.
     last: Instant,
     /// The waits for connections so far.
@@ -33,35 +49,46 @@ pub(super) struct Stopwatch<'a> {
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(super) fn start(tenant: &'a Tenant, secret: &'a Secret, tally: Option<&'a RequestTally>) -> Self {
+    pub(super) fn start(
+        tenant: &'a Tenant,
+        secret: &'a Secret,
+        tally: Option<&'a RequestTally>,
+        call: Call<'a>,
+    ) -> Self {
         let last = Instant::now();
         tenant.touch(last);
         Self {
             tenant,
             secret,
             tally,
+            call,
+            lap: Lap::Waits,
             last,
             waited: Duration::ZERO,
             ran: Duration::ZERO,
         }
     }
 
-    /// Ends a lap, and returns the time since the last one.
-    fn lap(&mut self) -> Duration {
+    /// Ends a lap, adds its time to what it was spent on, and returns it.
+    fn begin(&mut self, next: Lap) -> Duration {
         let now = Instant::now();
-        now - std::mem::replace(&mut self.last, now)
+        let time = now - std::mem::replace(&mut self.last, now);
+        match std::mem::replace(&mut self.lap, next) {
+            Lap::Waits => self.waited += time,
+            Lap::Runs => self.ran += time,
+            Lap::Rests | Lap::Over => {}
+        }
+        time
     }
 
-    /// Adds the time since the last lap to the statement's own time.
-    fn ran(&mut self) {
-        let ran = self.lap();
-        self.ran += ran;
+    /// Notes that it waits for a connection from now on.
+    pub(super) fn wait(&mut self) {
+        self.lap = Lap::Waits;
     }
 
     /// Records a wait for a connection, which may have ended with an error.
     pub(super) fn waited(&mut self, error: Option<&DatabaseError>) {
-        let waited = self.lap();
-        self.waited += waited;
+        let waited = self.begin(Lap::Runs);
         self.tenant
             .usage
             .lock()
@@ -72,15 +99,15 @@ impl<'a> Stopwatch<'a> {
         }
     }
 
-    /// Waits for the answer of a call.
+    /// Waits for the answer of the call.
     pub(super) async fn run(
         &mut self,
-        call: Call<'_>,
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DatabaseError> {
-        let span = self.span(call);
+        self.lap = Lap::Runs;
+        let span = self.span(self.call);
         let answer = answer.await;
-        self.ran();
+        self.begin(Lap::Rests);
         note_answer(&span, answer.as_ref().map(row_count));
         answer
     }
@@ -99,9 +126,9 @@ impl<'a> Stopwatch<'a> {
             let mut rows = lease.begin_call()?.stream(statement);
             let mut count = 0;
             let ended = loop {
-                self.lap();
+                self.begin(Lap::Runs);
                 let row = rows.next().await.transpose();
-                self.ran();
+                self.begin(Lap::Rests);
                 match row {
                     Ok(Some(row)) => {
                         count += 1;
@@ -119,7 +146,12 @@ impl<'a> Stopwatch<'a> {
     }
 
     /// Records the statement, which is over.
-    pub(super) fn stop(&self, call: Call<'_>, error: Option<&DatabaseError>) {
+    pub(super) fn stop(mut self, error: Option<&DatabaseError>) {
+        self.lap = Lap::Over;
+        self.record(error);
+    }
+
+    fn record(&self, error: Option<&DatabaseError>) {
         let (query, elapsed) = (&self.secret.config.query, self.ran);
         let slow = query.slow_threshold.is_some_and(|threshold| elapsed >= threshold);
         let mut usage = self.tenant.usage.lock();
@@ -132,19 +164,20 @@ impl<'a> Stopwatch<'a> {
         if let Some(observer) = &self.tenant.observer {
             observer.statement(&StatementEnd {
                 driver: &self.secret.driver_type,
-                operation: call.operation(),
+                operation: self.call.operation(),
                 elapsed,
                 slow,
                 error: error.map(|error| error.kind),
             });
         }
         if slow || error.is_some() {
-            self.log(call, slow, error);
+            self.log(slow, error);
         }
     }
 
     #[cold]
-    fn log(&self, call: Call<'_>, slow: bool, error: Option<&DatabaseError>) {
+    fn log(&self, slow: bool, error: Option<&DatabaseError>) {
+        let call = self.call;
         let tenant_id = &self.tenant.id;
         let dialect = sql::Dialect::of(&self.secret.driver_type);
         let statement = call.sql().map(|sql| sql::normalized(sql, dialect));
@@ -195,6 +228,15 @@ impl<'a> Stopwatch<'a> {
             db.response.returned_rows = Empty,
             error.type = Empty,
         )
+    }
+}
+
+impl Drop for Stopwatch<'_> {
+    fn drop(&mut self) {
+        if !matches!(self.lap, Lap::Over) {
+            self.begin(Lap::Over);
+            self.record(None);
+        }
     }
 }
 

@@ -111,20 +111,20 @@ impl TenantDatabase {
 
     /// Calls on a connection of the pool, and again on another one if the call may be repeated.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DbErr> {
-        let mut watch = self.watch();
+        let mut watch = self.watch(call);
         let mut repeats = Repeats::default();
         let answered = loop {
             let mut lease = match self.lease(&mut watch).await {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            match watch.run(call, lease.call(call)).await {
+            match watch.run(lease.call(call)).await {
                 Ok(answer) => break Ok((lease, answer)),
                 Err(error) if repeats.again(&error, call, &self.pool) => {}
                 Err(error) => break Err(error),
             }
         };
-        watch.stop(call, answered.as_ref().err());
+        watch.stop(answered.as_ref().err());
         answered.map_err(|error| call.db_err(error))
     }
 
@@ -137,6 +137,7 @@ impl TenantDatabase {
             tenant.id = self.tenant.id.as_str(),
             error.type = Empty,
         );
+        watch.wait();
         let leased = self.pool.lease(watch.waited).instrument(span.clone()).await;
         let error = leased.as_ref().err();
         watch.waited(error);
@@ -156,7 +157,7 @@ impl TenantDatabase {
     fn rows(&self, statement: Statement) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + '_ {
         try_stream! {
             let call = Call::All(&statement);
-            let mut watch = self.watch();
+            let mut watch = self.watch(call);
             let mut repeats = Repeats::default();
             let ended = 'repeat: loop {
                 let mut lease = match self.lease(&mut watch).await {
@@ -177,7 +178,7 @@ impl TenantDatabase {
                 }
                 break Ok(());
             };
-            watch.stop(call, ended.as_ref().err());
+            watch.stop(ended.as_ref().err());
             ended?;
         }
     }
@@ -193,8 +194,8 @@ impl TenantDatabase {
         Level::lowest(lease, tenant, self.secret.clone(), self.tally.clone())
     }
 
-    fn watch(&self) -> Stopwatch<'_> {
-        Stopwatch::start(&self.tenant, &self.secret, self.tally.as_deref())
+    fn watch<'a>(&'a self, call: Call<'a>) -> Stopwatch<'a> {
+        Stopwatch::start(&self.tenant, &self.secret, self.tally.as_deref(), call)
     }
 
     fn backend(&self) -> DbBackend {

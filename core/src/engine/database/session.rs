@@ -170,9 +170,9 @@ impl Level {
         call: Call<'_>,
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DbErr> {
-        let mut watch = self.shared.watch();
-        let answer = watch.run(call, answer).await;
-        watch.stop(call, answer.as_ref().err());
+        let mut watch = self.shared.watch(call);
+        let answer = watch.run(answer).await;
+        watch.stop(answer.as_ref().err());
         answer.map_err(|error| call.db_err(error))
     }
 
@@ -185,7 +185,7 @@ impl Level {
         try_stream! {
             let mut session = self.shared.lock().await?;
             let _streaming = self.shared.streaming.write().await;
-            let mut watch = self.shared.watch();
+            let mut watch = self.shared.watch(Call::All(&statement));
             let lease = session.at(self.serial)?;
             let mut ended = Ok(());
             {
@@ -197,15 +197,15 @@ impl Level {
                     }
                 }
             }
-            watch.stop(Call::All(&statement), ended.as_ref().err());
+            watch.stop(ended.as_ref().err());
             ended?;
         }
     }
 }
 
 impl Shared {
-    fn watch(&self) -> Stopwatch<'_> {
-        Stopwatch::start(&self.tenant, &self.secret, self.tally.as_deref())
+    fn watch<'a>(&'a self, call: Call<'a>) -> Stopwatch<'a> {
+        Stopwatch::start(&self.tenant, &self.secret, self.tally.as_deref(), call)
     }
 
     /// The session, once the abandoned levels are rolled back.
