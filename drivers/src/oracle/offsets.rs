@@ -1,11 +1,11 @@
-//! Which columns hold times with their offset for this program.
+//! Which columns hold times with their offset, or in local time, for this program.
 //!
-//! `TIMESTAMP WITH TIME ZONE` is read as SeaORM's `DateTimeUtc` or as its `DateTimeWithTimeZone`,
-//! and neither Oracle nor a `SELECT` of SeaORM says which of them an entity has. A value that the
-//! entity writes does.
+//! `TIMESTAMP WITH TIME ZONE` is read as SeaORM's `DateTimeUtc`, `DateTimeWithTimeZone` or
+//! `DateTimeLocal`, and neither Oracle nor a `SELECT` of SeaORM says which of them an entity has. A
+//! value that the entity writes does.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{PoisonError, RwLock},
 };
 
@@ -16,33 +16,49 @@ use super::dialect::SourceColumn;
 /// How many columns are remembered.
 const CAPACITY: usize = 1000;
 
-/// The columns to which `DateTimeWithTimeZone` was written last, for all connections of all
-/// tenants: a program has one entity for a table.
+/// How the times of a column are read, if not as `DateTimeUtc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Zone {
+    /// `DateTimeWithTimeZone`.
+    Offset,
+    /// `DateTimeLocal`.
+    Local,
+}
+
+/// The columns to which such a time was written last, for all connections of all tenants: a program
+/// has one entity for a table.
 #[derive(Debug, Default)]
-pub(super) struct Offsets(RwLock<HashSet<SourceColumn>>);
+pub(super) struct Offsets(RwLock<HashMap<SourceColumn, Zone>>);
 
 impl Offsets {
     /// Remembers what kind of time is written to a column.
     pub(super) fn note(&self, column: &SourceColumn, value: &Value) {
-        let with_offset = match value {
-            Value::ChronoDateTimeWithTimeZone(_) => true,
-            Value::ChronoDateTimeUtc(_) => false,
+        let zone = match value {
+            Value::ChronoDateTimeWithTimeZone(_) => Some(Zone::Offset),
+            Value::ChronoDateTimeLocal(_) => Some(Zone::Local),
+            Value::ChronoDateTimeUtc(_) => None,
             _ => return,
         };
-        if self.has(column) == with_offset {
+        if self.of(column) == zone {
             return;
         }
         let mut columns = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if !with_offset {
-            columns.remove(column);
-        } else if columns.len() < CAPACITY {
-            columns.insert(column.clone());
+        match zone {
+            None => drop(columns.remove(column)),
+            Some(zone) if columns.len() < CAPACITY || columns.contains_key(column) => {
+                columns.insert(column.clone(), zone);
+            }
+            Some(_) => {}
         }
     }
 
-    /// Whether times of this column are read with their offset.
-    pub(super) fn has(&self, column: &SourceColumn) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(column)
+    /// How the times of this column are read.
+    pub(super) fn of(&self, column: &SourceColumn) -> Option<Zone> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(column)
+            .copied()
     }
 }
 
@@ -60,11 +76,13 @@ mod tests {
         };
         let with_offset = Value::ChronoDateTimeWithTimeZone(Some(now.fixed_offset()));
         offsets.note(&column, &Value::BigInt(Some(1)));
-        assert!(!offsets.has(&column));
+        assert_eq!(offsets.of(&column), None);
         offsets.note(&column, &with_offset);
         offsets.note(&column, &Value::BigInt(Some(1)));
-        assert!(offsets.has(&column));
+        assert_eq!(offsets.of(&column), Some(Zone::Offset));
+        offsets.note(&column, &Value::ChronoDateTimeLocal(None));
+        assert_eq!(offsets.of(&column), Some(Zone::Local));
         offsets.note(&column, &Value::ChronoDateTimeUtc(Some(now)));
-        assert!(!offsets.has(&column));
+        assert_eq!(offsets.of(&column), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, FixedOffset, Local, NaiveDate, NaiveDateTime, TimeZone, Utc};
 use oracle::{
     SqlValue,
     sql_type::{Blob, Clob, FromSql, Lob, OracleType, Timestamp},
@@ -18,6 +18,7 @@ use crate::max_answer::Room;
 use super::{
     dialect::{Kind, Output},
     errors::Failure,
+    offsets::Zone,
 };
 
 /// How the values of one column are read.
@@ -27,8 +28,8 @@ pub(super) enum Reader {
     Kind(Kind),
     /// A number without a size: `BigInt` if all of the column's are whole, else `Decimal`.
     Number,
-    /// A time with its offset, for a column that says `WITH LOCAL TIME ZONE`.
-    Offset,
+    /// A time with its offset or in local time.
+    Zoned(Zone),
 }
 
 /// Chooses by what the statement says, and by Oracle's description of the result. `source`: what
@@ -74,7 +75,7 @@ pub(super) fn reader(
         },
         OracleType::Timestamp(_) => Kind::Timestamp,
         OracleType::TimestampTZ(_) => Kind::TimestampTz,
-        OracleType::TimestampLTZ(_) => return Ok(Reader::Offset),
+        OracleType::TimestampLTZ(_) => return Ok(Reader::Zoned(Zone::Offset)),
         _ => {
             return Err(Failure::here(
                 DatabaseErrorKind::Unsupported,
@@ -140,9 +141,12 @@ pub(super) fn value(
 ) -> Result<Value, Failure> {
     let kind = match reader {
         Reader::Number => return Ok(Value::String(get::<String>(from)?)),
-        Reader::Offset => {
+        Reader::Zoned(zone) => {
             let time = get::<Timestamp>(from)?.map(|stamp| offset(&stamp)).transpose()?;
-            return Ok(Value::ChronoDateTimeWithTimeZone(time));
+            return Ok(match zone {
+                Zone::Offset => Value::ChronoDateTimeWithTimeZone(time),
+                Zone::Local => Value::ChronoDateTimeLocal(time.map(|time| time.with_timezone(&Local))),
+            });
         }
         Reader::Kind(kind) => kind,
     };

@@ -115,16 +115,25 @@ impl Session {
                     rows,
                 })
             }
-            Plan::Change { statements, returning } => match statements.as_slice() {
-                [sql] => self
-                    .change(sql, values, returning.as_ref(), self.depth == 0)
-                    .map_err(|failure| self.failed(failure)),
+            Plan::Change {
+                statements,
+                returning,
+                skips_taken,
+            } => match statements.as_slice() {
+                [sql] => skip_taken(
+                    *skips_taken,
+                    self.change(sql, values, returning.as_ref(), self.depth == 0),
+                )
+                .map_err(|failure| self.failed(failure)),
                 several => self.unit(|session| {
                     let mut outcome = Outcome::default();
                     for sql in several {
-                        let one = session.change(sql, values, returning.as_ref(), false)?;
+                        let one = session.change(sql, values, returning.as_ref(), false);
+                        let one = skip_taken(*skips_taken, one)?;
+                        if one.touched > 0 {
+                            outcome.rows.columns = one.rows.columns;
+                        }
                         outcome.touched += one.touched;
-                        outcome.rows.columns = one.rows.columns;
                         outcome.rows.rows.extend(one.rows.rows);
                     }
                     Ok(outcome)
@@ -385,6 +394,15 @@ impl Session {
     fn forget(&mut self) {
         self.described.clear();
         self.json.clear();
+    }
+}
+
+/// Makes nothing of a change that found a unique value taken. Oracle has undone that statement and
+/// nothing else.
+fn skip_taken(skips: bool, changed: Result<Outcome, Failure>) -> Result<Outcome, Failure> {
+    match changed {
+        Err(failure) if skips && failure.error.kind == DatabaseErrorKind::UniqueViolation => Ok(Outcome::default()),
+        changed => changed,
     }
 }
 

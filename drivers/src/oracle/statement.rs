@@ -162,9 +162,11 @@ impl Session {
                 match oracle_type {
                     OracleType::Number(0, _) => source = self.source(origin)?,
                     OracleType::CLOB | OracleType::NCLOB | OracleType::BLOB => json = self.is_json(origin)?,
-                    OracleType::TimestampTZ(_) if self.offsets.has(origin) => {
-                        readers.push(Reader::Offset);
-                        continue;
+                    OracleType::TimestampTZ(_) => {
+                        if let Some(zone) = self.offsets.of(origin) {
+                            readers.push(Reader::Zoned(zone));
+                            continue;
+                        }
                     }
                     _ => {}
                 }

@@ -2,9 +2,14 @@
 //! offset.
 
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, FromQueryResult, QueryFilter, QuerySelect,
-    TryInsertResult, entity::prelude::DateTimeWithTimeZone, sea_query::Expr,
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, DbBackend, DbErr, EntityTrait, ExprTrait, FromQueryResult, IntoActiveModel, QueryFilter, QuerySelect,
+    TransactionTrait, TryInsertResult,
+    entity::prelude::DateTimeWithTimeZone,
+    sea_query::{Expr, OnConflict},
 };
+use serde_json::json;
 use tenantry_core::engine::TenantDatabase;
 
 use super::on_each;
@@ -12,7 +17,9 @@ use super::on_each;
 on_each!(
     an_entity_comes_back_as_it_was_written,
     a_calculated_number_is_read,
-    a_generated_key_conflicts_with_none
+    a_generated_key_conflicts_with_none,
+    every_kind_of_value_comes_back,
+    a_row_that_is_taken_is_left_out
 );
 
 #[allow(unreachable_pub, reason = "SeaORM's macros write it")]
@@ -126,4 +133,96 @@ async fn a_generated_key_conflicts_with_none(database: TenantDatabase) {
     let mut stars: Vec<i32> = found.iter().map(|note| note.stars).collect();
     stars.sort_unstable();
     assert_eq!(stars, [1, 2, 3]);
+}
+
+#[allow(unreachable_pub, reason = "SeaORM's macros write it")]
+mod parcel {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "parcels")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub code: String,
+        #[sea_orm(unique)]
+        pub label: String,
+        pub content: Json,
+        #[sea_orm(column_type = "Decimal(Some((16, 4)))")]
+        pub price: Decimal,
+        #[sea_orm(column_type = "Double")]
+        pub weight: f64,
+        pub sent_at: DateTimeUtc,
+        pub due_at: DateTimeLocal,
+        pub lost_at: Option<DateTimeLocal>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+fn parcel(code: &str) -> parcel::Model {
+    let time = "2026-01-02T03:04:05Z";
+    parcel::Model {
+        code: code.to_owned(),
+        label: format!("label of {code}"),
+        content: json!({"number": 1, "list": [1, null]}),
+        price: 10.into(),
+        weight: 4.1,
+        sent_at: time.parse().unwrap(),
+        due_at: time.parse().unwrap(),
+        lost_at: None,
+    }
+}
+
+async fn create_parcels(database: &TenantDatabase) {
+    let tables = database.get_schema_builder().register(parcel::Entity);
+    tables.apply(database).await.unwrap();
+}
+
+async fn every_kind_of_value_comes_back(database: TenantDatabase) {
+    create_parcels(&database).await;
+    for (code, content) in [
+        ("object", json!({"b": [1, null], "a": "ü"})),
+        ("text", json!("HI")),
+        ("number", json!(7)),
+        ("null", json!(null)),
+    ] {
+        let mut written = parcel(code);
+        written.content = content;
+        written.lost_at = Some(written.due_at);
+        let inserted = written.clone().into_active_model().insert(&database).await.unwrap();
+        assert_eq!(inserted, written);
+        let found = parcel::Entity::find_by_id(code).one(&database).await.unwrap();
+        assert_eq!(found, Some(written));
+    }
+}
+
+/// Whether the key is taken or another unique value.
+async fn a_row_that_is_taken_is_left_out(database: TenantDatabase) {
+    if database.get_database_backend() == DbBackend::MySql {
+        // SeaORM writes nothing for it there.
+        return;
+    }
+    create_parcels(&database).await;
+    let transaction = database.begin().await.unwrap();
+    let insert = |parcels: Vec<parcel::Model>| {
+        let rows = parcels.into_iter().map(IntoActiveModel::into_active_model);
+        parcel::Entity::insert_many(rows).on_conflict(OnConflict::new().do_nothing().to_owned())
+    };
+    insert(vec![parcel("one")]).exec(&transaction).await.unwrap();
+    let mut same_label = parcel("two");
+    same_label.label = parcel("one").label;
+    for taken in [parcel("one"), same_label.clone()] {
+        let refused = insert(vec![taken]).exec(&transaction).await;
+        assert!(matches!(refused, Err(DbErr::RecordNotInserted)), "{refused:?}");
+    }
+    let several = vec![parcel("one"), parcel("three"), same_label];
+    insert(several).exec_without_returning(&transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    let found = parcel::Entity::find().all(&database).await.unwrap();
+    let mut codes: Vec<&str> = found.iter().map(|parcel| parcel.code.as_str()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["one", "three"]);
 }

@@ -65,7 +65,11 @@ pub(super) fn insert(insert: &Insert) -> Result<Plan> {
 }
 
 fn change(statements: Vec<Sql>, returning: Option<Returning>) -> Plan {
-    Plan::Change { statements, returning }
+    Plan::Change {
+        statements,
+        returning,
+        skips_taken: false,
+    }
 }
 
 /// The table and the columns of an insert.
@@ -97,7 +101,23 @@ impl Target<'_> {
             writer.rows(values, &self.columns, true)?;
             return Ok(change(vec![writer.sql], None));
         }
-        // Oracle returns the values of one row only, and allows DEFAULT only in such an insert.
+        let (statements, returning) = self.each_row(values, returning)?;
+        Ok(change(statements, returning))
+    }
+
+    /// `ON CONFLICT DO NOTHING` without the columns of a key: what is taken may be a value of any.
+    pub(super) fn rows_that_are_not_taken(&self, values: &Values, returning: Option<&[SelectItem]>) -> Result<Plan> {
+        let (statements, returning) = self.each_row(values, returning)?;
+        Ok(Plan::Change {
+            statements,
+            returning,
+            skips_taken: true,
+        })
+    }
+
+    /// A statement for each row. Oracle returns the values of one row only, and allows DEFAULT only
+    /// in such an insert.
+    fn each_row(&self, values: &Values, returning: Option<&[SelectItem]>) -> Result<(Vec<Sql>, Option<Returning>)> {
         let mut statements = Vec::new();
         let mut gives = None;
         for row in &values.rows {
@@ -115,7 +135,7 @@ impl Target<'_> {
             gives = writer.returning(returning, &names::quoted(self.table)?)?;
             statements.push(writer.sql);
         }
-        Ok(change(statements, gives))
+        Ok((statements, gives))
     }
 }
 

@@ -23,11 +23,15 @@ pub(super) fn plan(
     conflict: &OnConflict,
     returning: Option<&[SelectItem]>,
 ) -> Result<Plan> {
-    let keys = match &conflict.conflict_target {
-        Some(ConflictTarget::Columns {
-            columns,
-            predicate: None,
-        }) if !columns.is_empty() => columns,
+    let keys = match (&conflict.conflict_target, &conflict.action) {
+        (
+            Some(ConflictTarget::Columns {
+                columns,
+                predicate: None,
+            }),
+            _,
+        ) if !columns.is_empty() => columns,
+        (None, OnConflictAction::DoNothing) => return target.rows_that_are_not_taken(values, returning),
         _ => return refuse("`ON CONFLICT` without a list of columns"),
     };
     refuse_if(target.columns.is_empty(), "`ON CONFLICT` without the columns to insert")?;

@@ -59,6 +59,8 @@ pub(super) enum Plan {
     Change {
         statements: Vec<Sql>,
         returning: Option<Returning>,
+        /// Whether a row with a unique value that is taken is left out, and no error.
+        skips_taken: bool,
     },
     /// Inserts or updates rows, by several statements that stand or fall together.
     Merge {

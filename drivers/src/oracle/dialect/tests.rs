@@ -38,11 +38,12 @@ fn outcome(sql: &str) -> Vec<String> {
     };
     let mut lines = statements(&plan);
     record(&lines);
-    if let Plan::Definition {
-        tolerates: Some(code), ..
-    } = plan
-    {
-        lines.push(format!("tolerates {code}"));
+    match plan {
+        Plan::Definition {
+            tolerates: Some(code), ..
+        } => lines.push(format!("tolerates {code}")),
+        Plan::Change { skips_taken: true, .. } => lines.push("leaves out what is taken".to_owned()),
+        _ => {}
     }
     lines
 }
@@ -200,6 +201,7 @@ fn a_change_tells_how_to_find_the_types_of_what_it_gives_back() {
     let Plan::Change {
         statements,
         returning: Some(returning),
+        ..
     } = translate(sql).unwrap()
     else {
         panic!("it gives something back")
