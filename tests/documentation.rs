@@ -44,9 +44,10 @@ fn every_yaml_block_is_a_configuration_that_loads() {
     }
 }
 
-/// The guide, and the files of the programs that it leads to.
+/// The guide, the page about SeaORM, and the files of the programs that they lead to.
 const GUIDE: &str = include_str!("../docs/your-own-program.md");
-const PROGRAMS: [&str; 12] = [
+const SEA_ORM: &str = include_str!("../docs/sea-orm.md");
+const PROGRAMS: [&str; 14] = [
     include_str!("../examples/first_program/Cargo.toml"),
     include_str!("../examples/first_program/config.yaml"),
     include_str!("../examples/first_program/migrations/sqlite/0001_create_notes.sql"),
@@ -59,13 +60,15 @@ const PROGRAMS: [&str; 12] = [
     include_str!("../examples/invoicing/src/entities.rs"),
     include_str!("../examples/invoicing/src/overdue.rs"),
     include_str!("../examples/invoicing/src/tests.rs"),
+    include_str!("../examples/migrator/src/main.rs"),
+    include_str!("../examples/migrator/src/tests.rs"),
 ];
 
 #[test]
 fn programs_in_the_readme_and_the_guide_are_compiled_and_tested() {
     // The guide's program is in a folder beside this repository, the examples are inside it.
     let shown = |text: &str| text.trim().replace("../tenantry", "../..");
-    for (page, at_least) in [(README, 2), (GUIDE, 12)] {
+    for (page, at_least) in [(README, 2), (GUIDE, 12), (SEA_ORM, 3)] {
         let mut count = 0;
         for language in ["rust", "toml", "yaml", "sql"] {
             for block in blocks_of(page, language) {
@@ -131,8 +134,10 @@ fn the_plugins_of_the_tables_are_mappings_that_build() {
 /// The pages that people read, with their paths from the repository's root.
 fn pages() -> BTreeMap<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["", "docs", "examples/first_program", "examples/invoicing"];
-    let files = folders.iter().flat_map(|folder| {
+    let examples = ["attachments", "first_program", "invoicing", "migrator"];
+    let examples = examples.map(|example| format!("examples/{example}"));
+    let folders = ["", "docs"].map(str::to_owned).into_iter().chain(examples);
+    let files = folders.flat_map(|folder| {
         let folder = root.join(folder);
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
     });
