@@ -16,11 +16,26 @@ impl HumanDuration {
         Self(Duration::from_secs(seconds))
     }
 
+    /// The longest that is read: ten years. Points in time are computed from durations, and a much
+    /// longer one would overflow them.
+    pub const LONGEST: Self = Self::from_secs(3650 * 24 * 60 * 60);
+
     /// Reads `30m`, `200ms`, `1h30m`.
-    pub fn parse(text: &str) -> Option<Self> {
-        humantime::parse_duration(text.trim()).ok().map(Self)
+    ///
+    /// # Errors
+    /// Why it is refused, without the text.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if is_bare_number(text) {
+            return Err(UNIT_MISSING);
+        }
+        let read = humantime::parse_duration(text.trim()).map(Self);
+        let read = read.map_err(|_| "is not a duration such as `30m` or `200ms`")?;
+        if read > Self::LONGEST { Err(TOO_LONG) } else { Ok(read) }
     }
 }
+
+/// The reason for refusing a duration that is longer than [`HumanDuration::LONGEST`].
+pub(crate) const TOO_LONG: &str = "must be at most 3650 days";
 
 /// The reason for refusing a duration that is a bare number.
 pub const UNIT_MISSING: &str = "has no unit: write `30s` for 30 seconds, or `200ms`";
@@ -60,12 +75,7 @@ impl<'de> Deserialize<'de> for HumanDuration {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanDuration, E> {
-                let wrong = if is_bare_number(text) {
-                    UNIT_MISSING
-                } else {
-                    "is not a duration such as `30m` or `200ms`"
-                };
-                HumanDuration::parse(text).ok_or_else(|| E::custom(wrong))
+                HumanDuration::parse(text).map_err(E::custom)
             }
 
             fn visit_u64<E: de::Error>(self, _: u64) -> Result<HumanDuration, E> {
@@ -114,6 +124,14 @@ mod tests {
         for bare in ["200000000", "-1", "30", "1.5", "\"30\"", "\" 1e3 \""] {
             let error = read(bare).unwrap_err().to_string();
             assert!(error.contains("has no unit"), "{bare}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_duration_that_overflows_a_point_in_time_is_refused() {
+        assert_eq!(HumanDuration::parse("3650days"), Ok(HumanDuration::LONGEST));
+        for long in ["3650days 1s", "400000000000years", "18446744073709551615s"] {
+            assert_eq!(HumanDuration::parse(long), Err(TOO_LONG), "{long}");
         }
     }
 

@@ -12,9 +12,6 @@ use super::{
     warm_up::WarmUp,
 };
 
-/// Longer ones overflow the clocks they are added to.
-const LONGEST: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
-
 /// Every rule that `config` breaks.
 pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
     let mut found = Found {
@@ -101,20 +98,9 @@ impl Found<'_> {
                 config.observability.metrics.interval,
             ),
         ];
-        let any: [(&[&str], HumanDuration); 4] = [
-            (&["server", "shutdown_grace"], server.shutdown_grace),
-            (&["tenancy", "secrets", "stale_if_error"], secrets.stale_if_error),
-            (&["tenancy", "secrets", "not_found_ttl"], secrets.not_found_ttl),
-            (&["tenancy", "pools", "defaults", "idle_time"], pools.defaults.idle_time),
-        ];
         for (path, duration) in positive {
             if duration.0 < Duration::from_millis(1) {
                 self.add(path, "must be at least 1ms");
-            }
-        }
-        for (path, duration) in positive.into_iter().chain(any) {
-            if duration.0 > LONGEST {
-                self.add(path, "must be at most 3650 days");
             }
         }
     }

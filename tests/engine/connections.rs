@@ -116,7 +116,7 @@ async fn a_connection_abandoned_in_a_statement_is_not_used_again() {
 async fn a_request_that_finds_no_connection_in_time_is_told_so() {
     let mut settings = EngineSettings::default();
     settings.pools.defaults.max_connections = 1;
-    settings.pools.acquire_timeout = HumanDuration::parse("1s").unwrap();
+    settings.pools.acquire_timeout = HumanDuration::from_secs(1);
     let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
     let database = world.tenants.acquire(&id("t1")).await.unwrap();
     let (long, waits) = tokio::join!(timeout(Duration::from_secs(5), one(&database, LONG)), async {

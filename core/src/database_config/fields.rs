@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::{HumanDuration, SecretInvalid, UNIT_MISSING, is_bare_number};
+use crate::{HumanDuration, SecretInvalid, duration::TOO_LONG};
 
 /// The members of one object of the secret, and the path of the object.
 pub(super) struct Fields<'a> {
@@ -90,8 +90,10 @@ impl<'a> Fields<'a> {
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, SecretInvalid> {
         let duration = match self.get(name) {
             None => return Ok(None),
-            Some(Value::String(text)) if is_bare_number(text) => return self.wrong(name, UNIT_MISSING),
-            Some(Value::String(text)) => HumanDuration::parse(text).map(Duration::from),
+            Some(Value::String(text)) => match HumanDuration::parse(text) {
+                Ok(duration) => Some(duration.0),
+                Err(reason) => return self.wrong(name, reason),
+            },
             Some(value) => value.as_u64().map(Duration::from_nanos),
         };
         match duration {
@@ -99,6 +101,7 @@ impl<'a> Fields<'a> {
                 name,
                 "is below one millisecond, as a number without a unit is: write `30s`",
             ),
+            Some(duration) if duration > HumanDuration::LONGEST.0 => self.wrong(name, TOO_LONG),
             Some(duration) => Ok(Some(duration)),
             None => self.wrong(name, "is not a duration such as `30m`, nor whole nanoseconds"),
         }

@@ -77,6 +77,18 @@ fn a_malformed_secret_names_the_field_and_never_its_value() {
             "pool.idle.time",
         ),
         (
+            json!({"type": "postgresql", "pool": {"idle": {"time": "400000000000years"}}}),
+            "pool.idle.time",
+        ),
+        (
+            json!({"type": "postgresql", "pool": {"lifetime": {"max": "400000000000years"}}}),
+            "pool.lifetime.max",
+        ),
+        (
+            json!({"type": "postgresql", "pool": {"lifetime": {"max": u64::MAX}}}),
+            "pool.lifetime.max",
+        ),
+        (
             json!({"type": "postgresql", "query": {"slow": {"threshold": canary}}}),
             "query.slow.threshold",
         ),
