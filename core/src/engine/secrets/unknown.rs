@@ -16,9 +16,10 @@ use crate::{
 
 /// The most tenants that are remembered as unknown one by one.
 const REMEMBERED: usize = 10_000;
-/// How many tenants, within one `not_found_ttl`, the provider is asked for in vain before its list
-/// is read instead.
+/// How many tenants, within one `not_found_ttl` and at least this time, the provider is asked for
+/// in vain before its list is read instead.
 const IN_VAIN: u32 = 16;
+const COUNTED: Duration = Duration::from_secs(1);
 /// How many tenants a second are looked for while they are many and the list cannot be had.
 const UNLISTED_PER_SECOND: u32 = 100;
 /// How long the list is left alone after a failure.
@@ -114,7 +115,7 @@ impl<F: Clone> UnknownTenants<F> {
     /// The provider answered that there is no such tenant.
     pub(super) fn remember(&mut self, tenant: TenantId, now: Instant) {
         self.remembered.cache_set(tenant, now + self.ttl);
-        if now >= self.in_vain.0 + self.ttl {
+        if now >= self.in_vain.0 + self.ttl.max(COUNTED) {
             self.in_vain = (now, 0);
         }
         self.in_vain.1 = self.in_vain.1.saturating_add(1);
@@ -136,7 +137,7 @@ impl<F: Clone> UnknownTenants<F> {
 
     fn are_many(&self, now: Instant) -> bool {
         let (since, count) = self.in_vain;
-        count >= IN_VAIN && now < since + self.ttl
+        count >= IN_VAIN && now < since + self.ttl.max(COUNTED)
     }
 
     fn list(&self, now: Instant) -> Option<&HashSet<TenantId>> {

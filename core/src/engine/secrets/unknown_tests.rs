@@ -138,3 +138,21 @@ fn without_a_list_a_hundred_a_second_are_asked_for() {
     let later = start + FIRST_BACKOFF;
     assert!(unknown.verdict(&id(100), later, ()).1);
 }
+
+#[test]
+fn a_flood_is_noticed_though_nothing_is_remembered() {
+    let start = Instant::now();
+    let mut unknown = UnknownTenants::<()>::new(Duration::ZERO, start);
+    for n in 0..16 {
+        assert!(matches!(unknown.verdict(&id(n), start, ()), (Verdict::Ask, false)));
+        unknown.remember(id(n), start);
+    }
+    assert!(unknown.verdict(&id(0), start, ()).1, "the list is read");
+    unknown.listed(Some(HashSet::new()), start, start);
+    let asked = (0..=255u8).filter(|n| matches!(unknown.verdict(&id(*n), start, ()).0, Verdict::Ask));
+    assert_eq!(asked.count(), UNLISTED_PER_SECOND as usize);
+    assert!(matches!(
+        unknown.verdict(&id(0), start + COUNTED, ()),
+        (Verdict::Ask, false)
+    ));
+}
