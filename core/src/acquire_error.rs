@@ -55,6 +55,8 @@ pub enum AcquireError {
 
 /// When to come again if nothing says anything else.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The longest wait that a provider's own words can ask of a client.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(128);
 
 impl AcquireError {
     /// A secret that was not read for a reason that is not the provider's.
@@ -68,6 +70,14 @@ impl AcquireError {
             *retry_after = left;
         }
         self
+    }
+
+    /// When to read the secret again.
+    pub(crate) fn retry_after(&self) -> Duration {
+        match self {
+            Self::ProviderUnavailable { retry_after, .. } | Self::SecretInvalid { retry_after, .. } => *retry_after,
+            _ => RETRY_AFTER,
+        }
     }
 
     /// Returns the kind in a word or two, and for a secret the field.
@@ -87,7 +97,13 @@ impl From<ProviderError> for AcquireError {
             ProviderError::NotFound => Self::Unknown,
             ProviderError::Invalid { reason } => SecretInvalid::new("secret", reason).into(),
             error => Self::ProviderUnavailable {
-                retry_after: RETRY_AFTER,
+                retry_after: match &error {
+                    ProviderError::Throttled {
+                        retry_after: Some(asked),
+                        ..
+                    } => (*asked).min(LONGEST_RETRY_AFTER),
+                    _ => RETRY_AFTER,
+                },
                 source: Arc::new(error),
             },
         }

@@ -28,6 +28,8 @@ pub(crate) struct Scripted {
     pub(crate) secrets: Mutex<BTreeMap<String, Value>>,
     pub(crate) fetches: AtomicUsize,
     pub(crate) down: AtomicBool,
+    /// After which time it asks to be called again, if it throttles.
+    pub(crate) throttled: Mutex<Option<Duration>>,
     pub(crate) lists: AtomicUsize,
     pub(crate) list_down: AtomicBool,
     pub(crate) delay: Mutex<Duration>,
@@ -92,6 +94,12 @@ impl SecretProvider for Scripted {
         tokio::time::sleep(delay).await;
         if self.down.load(Ordering::SeqCst) {
             return Err(ProviderError::Unavailable("told to be down".into()));
+        }
+        if let Some(retry_after) = *self.throttled.lock().unwrap() {
+            return Err(ProviderError::Throttled {
+                retry_after: Some(retry_after),
+                source: "told to throttle".into(),
+            });
         }
         let secret = self.secrets.lock().unwrap().get(tenant.as_str()).cloned();
         let late = *self.reads_late.lock().unwrap();

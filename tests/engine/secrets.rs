@@ -97,6 +97,27 @@ async fn a_stale_secret_is_served_while_the_provider_fails() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_throttles_is_left_alone_for_as_long_as_it_asks() {
+    for (asked, expected) in [(20, 20), (3600, 128)] {
+        let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+        *world.provider.throttled.lock().unwrap() = Some(Duration::from_secs(asked));
+        for passed in [0, expected - 1] {
+            advance(Duration::from_secs(passed)).await;
+            let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
+            let left = Duration::from_secs(expected - passed);
+            assert!(
+                matches!(refused, AcquireError::ProviderUnavailable { retry_after, .. } if retry_after == left),
+                "{asked}: {refused:?}"
+            );
+        }
+        assert_eq!(world.provider.fetches(), 1, "{asked}");
+        *world.provider.throttled.lock().unwrap() = None;
+        advance(Duration::from_secs(1)).await;
+        world.tenants.acquire(&id("t1")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_tenant_is_refused_at_once_while_the_provider_is_down() {
     let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
     world.provider.set_down(true);

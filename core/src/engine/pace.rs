@@ -34,7 +34,13 @@ impl Backoff {
 
     /// Notes a failure and returns how long to wait now.
     pub(crate) fn fail(&mut self, now: Instant) -> Duration {
-        let delay = doubled(self.first, self.failures, self.longest);
+        self.fail_for(Duration::ZERO, now)
+    }
+
+    /// As [`fail`](Self::fail); the wait is also at least `asked`, but never longer than the
+    /// longest.
+    pub(crate) fn fail_for(&mut self, asked: Duration, now: Instant) -> Duration {
+        let delay = doubled(self.first, self.failures, self.longest).max(asked.min(self.longest));
         self.failures = self.failures.saturating_add(1);
         self.until = Some(now + delay);
         delay
@@ -98,6 +104,8 @@ mod tests {
         assert!(backoff.remaining(now + Duration::from_secs(128)).is_none());
         backoff.succeed();
         assert_eq!(backoff.fail(now).as_secs(), 1);
+        let waits = [5, 1, 3600].map(|asked| backoff.fail_for(Duration::from_secs(asked), now).as_secs());
+        assert_eq!(waits, [5, 4, 128]);
     }
 
     #[test]

@@ -122,11 +122,10 @@ impl Secrets {
                         return Err(AcquireError::Unknown);
                     }
                     Verdict::TooMany(retry_after) => {
-                        let throttled = ProviderError::Throttled {
+                        return Err(AcquireError::from(ProviderError::Throttled {
                             retry_after: Some(retry_after),
                             source: "too many unknown tenants are asked for at once".into(),
-                        };
-                        return Err(AcquireError::from(throttled).with_retry_after(retry_after));
+                        }));
                     }
                     Verdict::Wait(list) => {
                         drop(permit);

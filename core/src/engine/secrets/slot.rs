@@ -223,7 +223,8 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
             self.kept = None;
             return Some((error, 0));
         }
-        let error = error.with_retry_after(self.backoff.fail(now));
+        let wait = self.backoff.fail_for(error.retry_after(), now);
+        let error = error.with_retry_after(wait);
         self.last_error = Some(error.clone());
         if let Some(kept) = &mut self.kept {
             kept.stale = true;
