@@ -218,6 +218,62 @@ async fn transactions_on_oracle_are_isolated_until_commit() {
     transactions_see_nothing_of_each_other_before_they_commit(Server::oracle().await).await;
 }
 
+/// What one request leaves on its session reaches no other request of the tenant, whether it came
+/// by a statement, a query or a script, alone or in a transaction.
+async fn no_request_gets_what_another_left(server: Server, leave: &[&str], look: &str) {
+    let (_tenants, database) = server.database().await;
+    let clean = text(&database, look).await;
+    for sql in leave {
+        let statement = || Statement::from_string(database.get_database_backend(), *sql);
+        database.execute_raw(statement()).await.unwrap();
+        assert_eq!(text(&database, look).await, clean, "a statement: {sql}");
+        database.query_all_raw(statement()).await.unwrap();
+        assert_eq!(text(&database, look).await, clean, "a query: {sql}");
+        let transaction = database.begin().await.unwrap();
+        transaction.execute_unprepared(sql).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(text(&database, look).await, clean, "a script in a transaction: {sql}");
+        let connection = database.connection().await.unwrap();
+        connection.execute_unprepared(sql).await.unwrap();
+        assert_ne!(text(&connection, look).await, clean, "it leaves nothing: {sql}");
+    }
+    run(&database, "START TRANSACTION").await;
+    run(&database, "INSERT INTO numbers (n) VALUES (1)").await;
+    server.end_sessions().await;
+    assert_eq!(numbers(&database).await, [1], "an acknowledged write is lost");
+}
+
+#[tokio::test]
+async fn no_request_on_postgresql_gets_what_another_left() {
+    let leave = [
+        "SET application_name = 'left'",
+        "SELECT set_config('application_name', 'left', false)",
+    ];
+    no_request_gets_what_another_left(Server::postgresql().await, &leave, "SHOW application_name").await;
+}
+
+#[tokio::test]
+async fn no_request_on_mariadb_gets_what_another_left() {
+    let leave = ["SET @behind = 'left'", "SET LOCAL sql_mode = ''"];
+    let look = "SELECT CONCAT(COALESCE(@behind, ''), @@SESSION.sql_mode)";
+    no_request_gets_what_another_left(Server::mariadb().await, &leave, look).await;
+}
+
+/// A setting that ends with its transaction costs no connection.
+#[tokio::test]
+async fn a_local_setting_leaves_its_connection_in_use() {
+    let server = Server::postgresql().await;
+    let (_tenants, database) = server.database().await;
+    let process = "SELECT pg_backend_pid()::text";
+    let before = text(&database, process).await;
+    let transaction = database.begin().await.unwrap();
+    run(&transaction, "SET LOCAL application_name = 'local'").await;
+    run(&transaction, "SELECT set_config('application_name', 'local', true)").await;
+    run(&transaction, "SELECT pg_advisory_xact_lock(1)").await;
+    transaction.commit().await.unwrap();
+    assert_eq!(text(&database, process).await, before);
+}
+
 /// A transaction that lost its session before the commit gets an error, keeps nothing, and does not
 /// affect the next one. A server that says that it ended the session has not begun the commit; of a
 /// connection that is just gone the outcome is unknown.

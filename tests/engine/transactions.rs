@@ -178,6 +178,41 @@ async fn a_script_that_only_begins_leaves_no_transaction_behind() {
     a_later_commit_is_kept(&world, &database).await;
 }
 
+async fn run(connection: &impl ConnectionTrait, sql: &str) -> Result<(), sea_orm::DbErr> {
+    let statement = Statement::from_string(connection.get_database_backend(), sql);
+    connection.execute_raw(statement).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_statement_that_begins_loses_no_later_write() {
+    let (world, database) = database().await;
+    run(&database, "BEGIN").await.unwrap();
+    insert(&database, 1).await;
+    assert_eq!(committed(&world).await, [1]);
+    run(&database, "DELETE FROM t").await.unwrap();
+    let begin = Statement::from_string(database.get_database_backend(), "SAVEPOINT s");
+    database.query_all_raw(begin).await.unwrap();
+    insert(&database, 1).await;
+    assert_eq!(committed(&world).await, [1]);
+}
+
+#[tokio::test]
+async fn a_transaction_leaves_nothing_of_its_session() {
+    let (_world, database) = database().await;
+    let transaction = database.begin().await.unwrap();
+    run(&transaction, "CREATE TEMP TABLE left_behind (n INTEGER)")
+        .await
+        .unwrap();
+    insert(&transaction, 1).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(rows(&database).await, [1]);
+    assert!(run(&database, "INSERT INTO left_behind VALUES (1)").await.is_err());
+    // Nor does a call that failed.
+    let script = "CREATE TEMP TABLE left_behind (n INTEGER); INSERT INTO nothing VALUES (1)";
+    assert!(run(&database, script).await.is_err());
+    assert!(run(&database, "INSERT INTO left_behind VALUES (1)").await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_cut_off_while_it_waits_leaves_no_transaction_behind() {
     let (world, database) = database().await;

@@ -76,43 +76,8 @@ const TAKE_PARENTHESES: &str = "all and any as between by case char decimal dist
     intersect is join lateral like limit materialized not numeric offset on or over select some then \
     time timestamp union using values varchar when where";
 
-/// First words of statements that may leave a transaction, a setting or a lock on their session.
-const LEAVE_STATE: &str = "attach begin commit declare discard do end flush handler listen load lock pragma prepare \
-    release reset rollback savepoint set start use xa";
-
-/// Whether a script may leave state on its session, so that its connection must not be used again.
-pub(crate) fn leaves_session_state(script: &str) -> bool {
-    let mut first = true;
-    let mut after_create = false;
-    for token in tokens(script) {
-        match token {
-            Token::Word(word) => {
-                let temporary = after_create && is_one_of(word, "temp temporary");
-                let takes_lock = is_one_of(word, "get_lock") || is_advisory_lock(word);
-                if temporary || takes_lock || (first && is_one_of(word, LEAVE_STATE)) {
-                    return true;
-                }
-                let between = "or replace global local";
-                after_create = (first && is_one_of(word, "create")) || (after_create && is_one_of(word, between));
-                first = false;
-            }
-            Token::Symbol(';') => {
-                first = true;
-                after_create = false;
-            }
-            Token::Other | Token::Symbol(_) => first = false,
-        }
-    }
-    false
-}
-
-/// Whether a word is one of PostgreSQL's functions for advisory locks.
-fn is_advisory_lock(word: &str) -> bool {
-    word.to_ascii_lowercase().contains("advisory_lock")
-}
-
 /// Whether a word is one of these, which are separated by spaces.
-fn is_one_of(word: &str, words: &str) -> bool {
+pub(super) fn is_one_of(word: &str, words: &str) -> bool {
     words.split(' ').any(|known| known.eq_ignore_ascii_case(word))
 }
 
@@ -169,30 +134,6 @@ mod tests {
             "",
         ] {
             assert!(!is_read(sql), "{sql}");
-        }
-    }
-
-    #[test]
-    fn a_script_that_may_leave_session_state_is_seen() {
-        for script in [
-            "BEGIN; INSERT INTO t VALUES (1); COMMIT",
-            "insert into t values (1); -- x\n /* y */ set lock_timeout = 1",
-            "START TRANSACTION",
-            "SELECT pg_advisory_lock(1)",
-            "select GET_LOCK('a', 1)",
-            "CREATE TEMPORARY TABLE t (a int)",
-            "create temp table t (a int)",
-            "PRAGMA foreign_keys = off",
-        ] {
-            assert!(leaves_session_state(script), "{script}");
-        }
-        for script in [
-            "CREATE TABLE t (n INTEGER, temp INTEGER); INSERT INTO t VALUES (1, 2)",
-            "UPDATE t SET a = 'begin'",
-            "SELECT ';set x = 1'",
-            "",
-        ] {
-            assert!(!leaves_session_state(script), "{script}");
         }
     }
 }

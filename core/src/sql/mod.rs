@@ -5,11 +5,13 @@
 mod describe;
 mod effects;
 mod pieces;
+mod session_state;
 
 pub(crate) use describe::{described, normalized, operation};
-pub(crate) use effects::{is_read, leaves_session_state};
+pub(crate) use effects::is_read;
 pub(crate) use pieces::Dialect;
 use pieces::{Piece, Pieces};
+pub(crate) use session_state::leaves_session_state;
 
 /// A piece of a statement. Literal texts and comments are left out.
 #[derive(Clone, Copy)]

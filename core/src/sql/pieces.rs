@@ -46,6 +46,7 @@ pub(super) enum Piece<'a> {
 }
 
 /// The pieces of a text.
+#[derive(Clone)]
 pub(super) struct Pieces<'a> {
     pub(super) rest: &'a str,
     pub(super) dialect: Dialect,

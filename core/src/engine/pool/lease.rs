@@ -1,12 +1,11 @@
 //! The lease under which a request uses a connection.
 //!
 //! No reset is sent when a connection comes back: a transaction that is still open is rolled back,
-//! and everything else of the session stays for the next request of the tenant. So the connection
-//! is closed instead if its state is unknown (a call was dropped or broke it) or if a script
-//! outside a transaction may have left a setting, a lock or a temporary table
-//! ([`sql::leaves_session_state`]). Other statements are not looked at: a handler that wants state
-//! of a session uses [`TenantDatabase::connection`](crate::engine::TenantDatabase::connection),
-//! whose connection no other request gets.
+//! and everything else of the session would stay for the next request of the tenant. So the
+//! connection is closed instead if its state is unknown (a call was dropped or broke it), or if the
+//! text of a call shows that it may have left a transaction, a setting, a lock or a temporary table
+//! ([`sql::leaves_session_state`]). A handler that wants state of a session uses
+//! [`TenantDatabase::connection`](crate::engine::TenantDatabase::connection).
 
 use std::{sync::Arc, time::Duration};
 
@@ -144,18 +143,26 @@ impl Lease {
     pub(crate) fn end_call<T>(&mut self, call: Call<'_>, answer: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
         self.busy = false;
         let depth = self.depth;
+        // A call that failed may have left something too, such as a lock that it took first.
+        self.broken |= self.leaves_session_state(call);
         match (&answer, call) {
             (Ok(_), Call::Begin(options)) if depth == 0 => {
                 (self.depth, self.reads_only) = (1, options.access_mode == Some(AccessMode::ReadOnly));
             }
             (Ok(_), Call::Begin(_)) => self.depth += 1,
             (Ok(_), Call::Commit | Call::Rollback) => self.depth = depth.saturating_sub(1),
-            (Ok(_), Call::Script(script)) => self.broken |= depth == 0 && sql::leaves_session_state(script),
             // A part of it may have run, such as a `BEGIN`.
             (Err(_), Call::Script(_)) => self.broken = true,
             _ => {}
         }
         answer.map_err(|error| self.failed(call, error))
+    }
+
+    fn leaves_session_state(&self, call: Call<'_>) -> bool {
+        let (Some(sql), Some(pooled)) = (call.sql(), &self.connection) else {
+            return false;
+        };
+        sql::leaves_session_state(sql, sql::Dialect::of(&pooled.secret.driver_type))
     }
 
     fn failed(&mut self, call: Call<'_>, mut error: DatabaseError) -> DatabaseError {
