@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionTrait};
+use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionError, TransactionTrait};
 use serde_json::{Value, json};
 use tenantry_core::{
     BoxError, BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry,
@@ -272,6 +272,37 @@ async fn a_local_setting_leaves_its_connection_in_use() {
     run(&transaction, "SELECT pg_advisory_xact_lock(1)").await;
     transaction.commit().await.unwrap();
     assert_eq!(text(&database, process).await, before);
+}
+
+/// What a lost transaction did is undone, so a roll back that finds its session lost leaves no
+/// doubt, and the closure's own error is returned.
+async fn a_lost_roll_back_hides_no_error(server: Server) {
+    let (_tenants, database) = server.database().await;
+    let transaction = database.begin().await.unwrap();
+    run(&transaction, "INSERT INTO numbers (n) VALUES (1)").await;
+    server.end_sessions().await;
+    let kind = DatabaseErrorKind::of(&transaction.rollback().await.unwrap_err());
+    assert_ne!(kind, DatabaseErrorKind::OutcomeUnknown);
+    let failed = database.transaction::<_, (), _>(move |transaction| {
+        Box::pin(async move {
+            run(transaction, "INSERT INTO numbers (n) VALUES (1)").await;
+            server.end_sessions().await;
+            Err(sea_orm::DbErr::Custom("its own".to_owned()))
+        })
+    });
+    let error = failed.await.unwrap_err();
+    assert!(matches!(error, TransactionError::Transaction(_)), "{error:?}");
+    assert_eq!(numbers(&database).await, [0i64; 0]);
+}
+
+#[tokio::test]
+async fn a_lost_roll_back_on_postgresql_hides_no_error() {
+    a_lost_roll_back_hides_no_error(Server::postgresql().await).await;
+}
+
+#[tokio::test]
+async fn a_lost_roll_back_on_mariadb_hides_no_error() {
+    a_lost_roll_back_hides_no_error(Server::mariadb().await).await;
 }
 
 /// A transaction that lost its session before the commit gets an error, keeps nothing, and does not

@@ -174,7 +174,9 @@ where
             Ok(value)
         }
         Err(error) => {
-            transaction.rollback().await.map_err(TransactionError::Connection)?;
+            // If that fails the connection is closed, which undoes the transaction too, and what the
+            // callback found out says more.
+            drop(transaction.rollback().await);
             Err(TransactionError::Transaction(error))
         }
     }

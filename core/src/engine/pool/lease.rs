@@ -183,7 +183,8 @@ impl Lease {
         }
         // What a lost transaction did is undone, unless it was just being committed.
         let takes_effect = match call {
-            Call::Commit | Call::Rollback => self.depth == 1,
+            Call::Commit => self.depth == 1,
+            Call::Rollback => false,
             _ => self.depth == 0 && !call.changes_nothing(),
         };
         let lost = matches!(
