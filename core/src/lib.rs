@@ -18,6 +18,7 @@ pub mod engine;
 mod error;
 mod health;
 mod leases;
+mod login;
 mod on_connect;
 mod plugin;
 mod provider;

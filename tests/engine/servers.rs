@@ -12,6 +12,7 @@ use tenantry_core::{
 };
 use tenantry_drivers::{MysqlDriver, OracleDriver, PostgresqlDriver};
 use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb};
+use tokio::time::{error::Elapsed, timeout};
 
 use crate::scripted::{Scripted, id};
 
@@ -490,6 +491,84 @@ impl OnConnect for CreatesTable {
     }
 }
 
+/// Renews the session, as migrations do after each file.
+struct Renews;
+
+#[async_trait]
+impl OnConnect for Renews {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        driver: &dyn DatabaseDriver,
+        config: &DatabaseConfig,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        driver.renew(config, connection).await?;
+        Ok(None)
+    }
+}
+
+async fn a_renewed_session_has_the_password_of_its_login(server: Server) {
+    let provider = Arc::new(Scripted::default());
+    let mut secret = server.secret();
+    provider.set_password(secret["password"].as_str());
+    secret["password"] = json!("the secret's own is not used");
+    provider.put("acme", secret);
+    let tenants = server.tenants_with(provider, Some(Arc::new(Renews))).await;
+    let database = tenants.acquire(&id("acme")).await.unwrap();
+    run(&database, "SELECT 1").await;
+}
+
+#[tokio::test]
+async fn a_renewed_session_on_postgresql_has_the_password_of_its_login() {
+    a_renewed_session_has_the_password_of_its_login(Server::postgresql().await).await;
+}
+
+#[tokio::test]
+async fn a_renewed_session_on_mariadb_has_the_password_of_its_login() {
+    a_renewed_session_has_the_password_of_its_login(Server::mariadb().await).await;
+}
+
+/// Renews the session on a server that has fallen silent, in paused time.
+struct RenewsInVain {
+    silent: std::net::TcpListener,
+    ended: tokio::sync::mpsc::UnboundedSender<Result<DriverErrorKind, Elapsed>>,
+}
+
+#[async_trait]
+impl OnConnect for RenewsInVain {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        driver: &dyn DatabaseDriver,
+        config: &DatabaseConfig,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        let mut config = config.clone();
+        (config.host, config.port) = (Some("127.0.0.1".to_owned()), Some(self.silent.local_addr()?.port()));
+        tokio::time::pause();
+        let renewed = timeout(Duration::from_secs(60), driver.renew(&config, connection)).await;
+        self.ended.send(renewed.map(|renewed| renewed.unwrap_err().kind))?;
+        Err("in vain".into())
+    }
+}
+
+#[tokio::test]
+async fn renewing_a_session_on_a_silent_server_is_given_up() {
+    for server in [Server::postgresql().await, Server::mariadb().await] {
+        let provider = Arc::new(Scripted::default());
+        provider.put("acme", server.secret());
+        let (ended, mut end) = tokio::sync::mpsc::unbounded_channel();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let renews = RenewsInVain { silent, ended };
+        let tenants = server.tenants_with(provider, Some(Arc::new(renews))).await;
+        let database = tenants.acquire(&id("acme")).await.unwrap();
+        assert!(database.ping().await.is_err());
+        assert_eq!(end.recv().await.unwrap(), Ok(DriverErrorKind::Unreachable));
+        tokio::time::resume();
+    }
+}
+
 #[tokio::test]
 async fn a_database_that_was_made_anew_is_prepared_anew() {
     let server = Server::postgresql().await;
@@ -514,7 +593,7 @@ async fn a_database_that_was_made_anew_is_prepared_anew() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
+    timeout(Duration::from_secs(60), found).await.unwrap();
     assert!(numbers(&database).await.is_empty());
 }
 

@@ -22,7 +22,7 @@ use unknown::{UnknownTenants, Verdict};
 
 use super::{measure::cache::CacheSnapshot, settings::EngineSettings};
 use crate::{
-    Connection, DatabaseDriver, DriverError, DriverErrorKind, Encryption, ProviderError, SecretProvider, TenantId,
+    Connection, DatabaseDriver, DriverError, Encryption, ProviderError, SecretProvider, TenantId,
     acquire_error::AcquireError,
     leases::{Leases, renew_after},
     provider::in_time,
@@ -66,9 +66,9 @@ impl Secrets {
         let unknown = UnknownTenants::new(settings.secrets.not_found_ttl.into(), Instant::now());
         Self {
             leases: Leases::new(provider.clone()),
+            drivers: Drivers::new(drivers, &provider, settings.pools.connect_timeout.into()),
             provider,
             provider_type,
-            drivers: Drivers::new(drivers),
             settings,
             unknown: Mutex::new(unknown),
             fetches: Semaphore::new(CONCURRENT_FETCHES),
@@ -175,22 +175,9 @@ impl Secrets {
         Ok((Some(secret), times))
     }
 
-    /// Opens one connection with a secret, and the password of this login if the provider makes
-    /// one, within `connect_timeout`.
+    /// Opens one connection with a secret, within `connect_timeout`.
     pub(crate) async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
-        let opening = async {
-            match self.provider.password(tenant, &secret.config).await {
-                Ok(None) => secret.driver.connect(&secret.config).await,
-                Ok(password) => {
-                    let mut config = secret.config.clone();
-                    config.password = password;
-                    secret.driver.connect(&config).await
-                }
-                Err(error) => Err(DriverError::new(DriverErrorKind::Unreachable, error)),
-            }
-        };
-        let opened = timeout(self.settings.pools.connect_timeout.into(), opening).await;
-        let opened = opened.unwrap_or_else(|elapsed| Err(DriverError::new(DriverErrorKind::Unreachable, elapsed)))?;
+        let opened = secret.driver.connect(&secret.config).await?;
         let encryption = opened.encryption();
         let changed = secret.encryption.lock().replace(encryption) != Some(encryption);
         if changed && encryption == Encryption::None && secret.driver.wants_encryption(&secret.config) {

@@ -1,15 +1,16 @@
 //! A tenant's secret, read and checked, with the driver and the lease that belong to it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::{
-    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, SecretDocument, SecretInvalid, SecretVersion,
-    ServerVersion, TenantId,
+    DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, SecretDocument, SecretInvalid, SecretProvider,
+    SecretVersion, ServerVersion, TenantId,
     engine::settings::{PoolDefaults, PoolsSettings},
     leases::HeldLease,
+    login::LoginDriver,
     on_connect::LastSchema,
 };
 
@@ -37,10 +38,20 @@ pub(crate) struct Secret {
 pub(super) struct Drivers(BTreeMap<String, (Arc<str>, Arc<dyn DatabaseDriver>)>);
 
 impl Drivers {
-    pub(super) fn new(drivers: Vec<(String, Arc<dyn DatabaseDriver>)>) -> Self {
+    pub(super) fn new(
+        drivers: Vec<(String, Arc<dyn DatabaseDriver>)>,
+        provider: &Arc<dyn SecretProvider>,
+        connect_timeout: Duration,
+    ) -> Self {
         let mut words = BTreeMap::new();
         for (name, driver) in drivers {
             let name: Arc<str> = name.into();
+            let provider = provider.clone();
+            let driver: Arc<dyn DatabaseDriver> = Arc::new(LoginDriver {
+                driver,
+                provider,
+                connect_timeout,
+            });
             for alias in driver.aliases() {
                 words.insert((*alias).to_owned(), (name.clone(), driver.clone()));
             }
