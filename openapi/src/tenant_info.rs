@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use poem_openapi::{Object, OpenApi, types::Example};
+use sea_orm::{EntityTrait, PaginatorTrait};
 use serde::Serialize;
 use tenantry_core::engine::{PoolStatus, TenantUsage};
 
-use crate::{Failure, Json, Problem, Tenant, tags::ApiTags, users::store};
+use crate::{Failure, Json, Problem, Tenant, tags::ApiTags, users::entity::Entity};
 
 /// A tenant and its database.
 #[derive(Debug, Object, Serialize)]
@@ -172,10 +173,10 @@ impl TenantStatsApi {
     /// Get the tenant's statistics
     #[oai(path = "/stats", method = "get", operation_id = "getTenantStats")]
     async fn stats(&self, tenant: Tenant) -> Result<Json<TenantStats>, Failure> {
-        let users = store::count(&*tenant).await?;
+        let users = Entity::find().count(&*tenant).await?;
         Ok(Json(TenantStats {
             id: tenant.tenant().to_string(),
-            users: u64::try_from(users).unwrap_or_default(),
+            users,
             pool: tenant.pool_status().into(),
             queries: tenant.usage().into(),
         }))

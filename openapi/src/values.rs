@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use poem_openapi::{
     registry::{MetaSchema, MetaSchemaRef, Registry},
     types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
 
 /// A value that is always in the answer, and may be `null`: poem-openapi's `Option` documents one
@@ -79,8 +79,10 @@ impl<T: ToJSON> ToJSON for Nullable<T> {
     }
 }
 
-/// A time, written as RFC 3339 has it, in UTC, with a `Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A time, written as RFC 3339 has it, in UTC, with a `Z`: poem-openapi's `DateTime<Utc>` writes
+/// `+00:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
 pub struct Timestamp(pub DateTime<Utc>);
 
 impl Type for Timestamp {
@@ -122,50 +124,6 @@ impl ToJSON for Timestamp {
     fn to_json(&self) -> Option<Value> {
         Some(Value::String(self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true)))
     }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = *TEMPLATE;
-        match written(self.0, &mut text) {
-            Some(text) => serializer.serialize_str(text),
-            None => serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
-        }
-    }
-}
-
-const TEMPLATE: &[u8; 30] = b"0000-00-00T00:00:00.000000000Z";
-
-/// Writes a time into the [`TEMPLATE`] as chrono writes it with [`SecondsFormat::AutoSi`]: a page
-/// of rows has two times in each, and chrono's general way costs as much as all else of the row.
-/// `None` for what does not fit: years beyond four digits, leap seconds.
-fn written(time: DateTime<Utc>, text: &mut [u8; 30]) -> Option<&str> {
-    let (date, nanosecond) = (time.date_naive(), time.nanosecond());
-    let year = u32::try_from(date.year()).ok().filter(|year| *year <= 9_999)?;
-    if nanosecond >= 1_000_000_000 {
-        return None;
-    }
-    let mut put = |digits: std::ops::Range<usize>, mut number: u32| {
-        for digit in text[digits].iter_mut().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
-        }
-    };
-    put(0..4, year);
-    put(5..7, date.month());
-    put(8..10, date.day());
-    put(11..13, time.hour());
-    put(14..16, time.minute());
-    put(17..19, time.second());
-    put(20..29, nanosecond);
-    let end = match nanosecond {
-        0 => 19,
-        nanosecond if nanosecond % 1_000_000 == 0 => 23,
-        nanosecond if nanosecond % 1_000 == 0 => 26,
-        _ => 29,
-    };
-    text[end] = b'Z';
-    std::str::from_utf8(&text[..=end]).ok()
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 mod cursor;
 pub mod entity;
-mod fixed;
-pub(crate) mod store;
 mod user_input;
 
+use chrono::{DateTime, SubsecRound, Utc};
 use poem::Request;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -13,7 +12,11 @@ use poem_openapi::{
     registry::MetaSchema,
     types::Example,
 };
-use sea_orm::DbErr;
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::{Set, Unchanged},
+    ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+};
 use serde::Serialize;
 use serde_json::Value;
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
@@ -25,6 +28,7 @@ use crate::{
     tenant::target_of,
 };
 use cursor::Cursor;
+use entity::{ActiveModel, Column, Entity, Model};
 use user_input::UserInput;
 
 /// A user.
@@ -45,8 +49,8 @@ pub(crate) struct User {
     updated_at: Timestamp,
 }
 
-impl From<entity::Model> for User {
-    fn from(row: entity::Model) -> Self {
+impl From<Model> for User {
+    fn from(row: Model) -> Self {
         Self {
             id: row.id,
             name: row.name,
@@ -195,15 +199,19 @@ impl UsersApi {
         let (Some(Limit(limit)), Some(after)) = (limit, after) else {
             return Err(faults.into());
         };
-        let page = store::list(&*tenant, after.map(|cursor| cursor.after), limit).await?;
-        let next = page
-            .last()
-            .filter(|_| page.has_more)
-            .map(|last| Cursor { after: last.id }.to_text());
-        Ok(Json(UserPage {
-            items: page.rows.into_iter().map(User::from).collect(),
-            next: next.into(),
-        }))
+        let mut rows = Entity::find()
+            .apply_if(after, |query, cursor| query.filter(Column::Id.gt(cursor.after)))
+            .order_by_asc(Column::Id)
+            .limit(limit + 1)
+            .all(&*tenant)
+            .await?;
+        // One row more than the page has: others follow.
+        let more = rows.len() as u64 > limit;
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let last = rows.last().filter(|_| more);
+        let next = last.map(|row| Cursor { after: row.id }.to_text()).into();
+        let items = rows.into_iter().map(User::from).collect();
+        Ok(Json(UserPage { items, next }))
     }
 
     /// Create a user
@@ -218,11 +226,27 @@ impl UsersApi {
         let Some(input) = faults.body(body) else {
             return Err(faults.into());
         };
-        let user = store::insert(&*tenant, input).await.map_err(value_taken)?;
+        let now = now();
+        let row = ActiveModel {
+            name: Set(input.name.clone()),
+            email: Set(input.email.clone()),
+            created_at: Set(now),
+            updated_at: Set(now),
+            ..Default::default()
+        };
+        let inserted = Entity::insert(row).exec(&*tenant).await.map_err(value_taken)?;
+        // All but the id is known here, so MySQL, which returns no rows, is not asked for them.
+        let user = User {
+            id: inserted.last_insert_id,
+            name: input.name,
+            email: input.email,
+            created_at: Timestamp(now),
+            updated_at: Timestamp(now),
+        };
         // As the client called it, so that it holds under a path prefix too.
         let collection = target_of(request).path().trim_end_matches('/');
         let location = format!("{collection}/{}", user.id);
-        Ok(CreatedUser::Created(Json(user.into()), location))
+        Ok(CreatedUser::Created(Json(user), location))
     }
 
     /// Get a user
@@ -237,7 +261,7 @@ impl UsersApi {
         let Some(UserId(id)) = faults.parameter("id", id.0) else {
             return Err(faults.into());
         };
-        let row = store::find(&*tenant, id).await?;
+        let row = Entity::find_by_id(id).one(&*tenant).await?;
         Ok(Json(row.ok_or_else(|| no_such_user(id))?.into()))
     }
 
@@ -254,8 +278,20 @@ impl UsersApi {
         let (Some(UserId(id)), Some(input)) = (faults.parameter("id", id.0), faults.body(body)) else {
             return Err(faults.into());
         };
-        let row = store::update(&*tenant, id, input).await.map_err(value_taken)?;
-        Ok(Json(row.ok_or_else(|| no_such_user(id))?.into()))
+        let changes = ActiveModel {
+            id: Unchanged(id),
+            name: Set(input.name),
+            email: Set(input.email),
+            updated_at: Set(now()),
+            ..Default::default()
+        };
+        match changes.update(&*tenant).await {
+            Ok(row) => Ok(Json(row.into())),
+            // The second one if the user is deleted before MySQL, which returns no rows, is asked
+            // for the row.
+            Err(DbErr::RecordNotUpdated | DbErr::RecordNotFound(_)) => Err(no_such_user(id).into()),
+            Err(error) => Err(value_taken(error).into()),
+        }
     }
 
     /// Delete a user
@@ -270,11 +306,18 @@ impl UsersApi {
         let Some(UserId(id)) = faults.parameter("id", id.0) else {
             return Err(faults.into());
         };
-        if !store::delete(&*tenant, id).await? {
+        let deleted = Entity::delete_by_id(id).exec(&*tenant).await?;
+        if deleted.rows_affected == 0 {
             return Err(no_such_user(id).into());
         }
         Ok(DeletedUser::Deleted)
     }
+}
+
+/// Now, to the microsecond, as every database stores it: the answer to a write has the times that
+/// later reads have.
+fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(6)
 }
 
 fn no_such_user(id: i64) -> Problem {
