@@ -5,6 +5,7 @@ use std::{any::Any, fmt, sync::Arc};
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sea_orm::{DbBackend, ExecResult, QueryResult, Statement, TransactionOptions};
+use strum::IntoStaticStr;
 
 use crate::{DatabaseConfig, DatabaseError, DriverError, ScriptFault, ScriptStatement, SecretInvalid, StatementEffect};
 
@@ -225,7 +226,8 @@ pub trait Connection: Send {
 }
 
 /// How a connection is protected on its way to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Encryption {
     /// Not at all, or not for certain.
     None,
@@ -238,11 +240,7 @@ pub enum Encryption {
 impl Encryption {
     /// One word for logs and metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Encrypted => "encrypted",
-            Self::Verified => "verified",
-        }
+        self.into()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, sync::Arc};
 
 use sea_orm::SqlxError;
+use strum::IntoStaticStr;
 
 use crate::constraint;
 
@@ -32,7 +33,8 @@ impl SecretInvalid {
 }
 
 /// Why a connection could not be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DriverErrorKind {
     /// The user or the password was refused: the secret may have been rotated, so the engine reads
     /// it anew.
@@ -59,17 +61,7 @@ pub enum DriverErrorKind {
 impl DriverErrorKind {
     /// One word for logs and metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Authentication => "authentication",
-            Self::Unreachable => "unreachable",
-            Self::Tls => "tls",
-            Self::SessionEnded => "session_ended",
-            Self::TooManyConnections => "too_many_connections",
-            Self::DatabaseMissing => "database_missing",
-            Self::Invalid => "invalid",
-            Self::Unsupported => "unsupported",
-            Self::Other => "other",
-        }
+        self.into()
     }
 }
 
@@ -94,7 +86,8 @@ impl DriverError {
 }
 
 /// Why a statement failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DatabaseErrorKind {
     /// A unique value is taken.
     UniqueViolation,
@@ -150,27 +143,8 @@ impl DatabaseErrorKind {
     /// One word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::UniqueViolation => "unique_violation",
-            Self::ForeignKeyViolation => "foreign_key_violation",
-            Self::ConstraintViolation => "constraint_violation",
-            Self::Serialization => "serialization",
-            Self::StatementTimeout => "statement_timeout",
-            Self::ConnectionLost => "connection_lost",
-            Self::ConnectionLostWithoutEffect => "connection_lost_without_effect",
-            Self::NoAnswer => "no_answer",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::AnswerTooLarge => "answer_too_large",
             Self::Connect(kind) => kind.as_str(),
-            Self::PoolTimeout => "pool_timeout",
-            Self::Closed => "closed",
-            Self::ReadOnly => "read_only",
-            Self::PermissionDenied => "permission_denied",
-            Self::Migration => "migration",
-            Self::SchemaBehind => "schema_behind",
-            Self::Migrating => "migrating",
-            Self::Unsupported => "unsupported",
-            Self::TableMissing => "table_missing",
-            Self::Other => "other",
+            kind => kind.into(),
         }
     }
 

@@ -9,6 +9,7 @@ use poem_openapi::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use strum::IntoStaticStr;
 
 use crate::{
     Fault,
@@ -30,7 +31,8 @@ pub trait LogControl: Send + Sync {
 pub struct LogControlLost;
 
 /// The least level that is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
@@ -54,14 +56,7 @@ impl LogLevel {
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
+        self.into()
     }
 }
 

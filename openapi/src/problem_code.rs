@@ -1,12 +1,14 @@
 //! Every kind of problem that an answer may name.
 
 use http::StatusCode;
+use strum::IntoStaticStr;
 
 /// The kinds of problems: what a client may act on. Each has one status, one `code` and one title.
 ///
 /// A new kind also needs its operations in `document/answers.rs` (`codes`, which no compiler
 /// checks) and a row in `docs/operators.md` if an operator acts on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ProblemCode {
     /// 400: no tenant is named in the request.
     TenantMissing,
@@ -64,99 +66,49 @@ pub enum ProblemCode {
 impl ProblemCode {
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
-        match self {
-            Self::TenantMissing | Self::TenantMalformed | Self::RequestInvalid => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Self::TenantMismatch | Self::TenantSuspended => StatusCode::FORBIDDEN,
-            Self::TenantUnknown | Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict => StatusCode::CONFLICT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TenantBusy | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::ProviderUnavailable
-            | Self::DatabaseUnavailable
-            | Self::SecretInvalid
-            | Self::TenantMigrating
-            | Self::TenantSchemaBehind
-            | Self::ShuttingDown
-            | Self::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::PoolTimeout | Self::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Other(status) => status,
-        }
+        self.status_and_title().0
     }
 
     /// The word in the answer's `code`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::TenantMissing => "tenant_missing",
-            Self::TenantMalformed => "tenant_malformed",
-            Self::RequestInvalid => "request_invalid",
-            Self::Unauthenticated => "unauthenticated",
-            Self::TenantMismatch => "tenant_mismatch",
-            Self::TenantSuspended => "tenant_suspended",
-            Self::TenantUnknown => "tenant_unknown",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::Conflict => "conflict",
-            Self::BodyTooLarge => "body_too_large",
-            Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::TenantBusy => "tenant_busy",
-            Self::RateLimited => "rate_limited",
-            Self::Internal => "internal",
-            Self::ProviderUnavailable => "provider_unavailable",
-            Self::DatabaseUnavailable => "database_unavailable",
-            Self::SecretInvalid => "secret_invalid",
-            Self::TenantMigrating => "tenant_migrating",
-            Self::TenantSchemaBehind => "tenant_schema_behind",
-            Self::ShuttingDown => "shutting_down",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::PoolTimeout => "pool_timeout",
-            Self::RequestTimeout => "request_timeout",
-            Self::Other(status) => match status {
-                StatusCode::FORBIDDEN => "forbidden",
-                StatusCode::NOT_ACCEPTABLE => "not_acceptable",
-                StatusCode::GONE => "gone",
-                StatusCode::PRECONDITION_FAILED => "precondition_failed",
-                StatusCode::UNPROCESSABLE_ENTITY => "unprocessable_entity",
-                StatusCode::NOT_IMPLEMENTED => "not_implemented",
-                StatusCode::BAD_GATEWAY => "bad_gateway",
-                StatusCode::SERVICE_UNAVAILABLE => "service_unavailable",
-                _ if status.is_client_error() => "request_refused",
-                _ => "server_error",
-            },
+            Self::Other(status) => other_word(status),
+            code => code.into(),
         }
     }
 
     /// The title of the answer: the same for every problem of this kind (RFC 9457 §3.1.3).
     pub fn title(self) -> &'static str {
+        self.status_and_title().1
+    }
+
+    fn status_and_title(self) -> (StatusCode, &'static str) {
         match self {
-            Self::TenantMissing => "No tenant named",
-            Self::TenantMalformed => "Malformed tenant id",
-            Self::RequestInvalid => "Invalid request",
-            Self::Unauthenticated => "Not authenticated",
-            Self::TenantMismatch => "Different tenants named",
-            Self::TenantSuspended => "Tenant suspended",
-            Self::TenantUnknown => "Unknown tenant",
-            Self::NotFound => "Not found",
-            Self::MethodNotAllowed => "Method not allowed",
-            Self::Conflict => "Conflict",
-            Self::BodyTooLarge => "Body too large",
-            Self::UnsupportedMediaType => "Unsupported media type",
-            Self::TenantBusy => "Tenant busy",
-            Self::RateLimited => "Rate limited",
-            Self::Internal => "Internal error",
-            Self::ProviderUnavailable => "Secret provider unavailable",
-            Self::DatabaseUnavailable => "Database unavailable",
-            Self::SecretInvalid => "Secret invalid",
-            Self::TenantMigrating => "Tenant is being migrated",
-            Self::TenantSchemaBehind => "Tenant schema behind",
-            Self::ShuttingDown => "Shutting down",
-            Self::OutcomeUnknown => "Outcome unknown",
-            Self::PoolTimeout => "No connection in time",
-            Self::RequestTimeout => "Request timed out",
-            Self::Other(status) => status.canonical_reason().unwrap_or("Error"),
+            Self::TenantMissing => (StatusCode::BAD_REQUEST, "No tenant named"),
+            Self::TenantMalformed => (StatusCode::BAD_REQUEST, "Malformed tenant id"),
+            Self::RequestInvalid => (StatusCode::BAD_REQUEST, "Invalid request"),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "Not authenticated"),
+            Self::TenantMismatch => (StatusCode::FORBIDDEN, "Different tenants named"),
+            Self::TenantSuspended => (StatusCode::FORBIDDEN, "Tenant suspended"),
+            Self::TenantUnknown => (StatusCode::NOT_FOUND, "Unknown tenant"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "Not found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
+            Self::Conflict => (StatusCode::CONFLICT, "Conflict"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "Body too large"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
+            Self::TenantBusy => (StatusCode::TOO_MANY_REQUESTS, "Tenant busy"),
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "Rate limited"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+            Self::ProviderUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "Secret provider unavailable"),
+            Self::DatabaseUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "Database unavailable"),
+            Self::SecretInvalid => (StatusCode::SERVICE_UNAVAILABLE, "Secret invalid"),
+            Self::TenantMigrating => (StatusCode::SERVICE_UNAVAILABLE, "Tenant is being migrated"),
+            Self::TenantSchemaBehind => (StatusCode::SERVICE_UNAVAILABLE, "Tenant schema behind"),
+            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "Shutting down"),
+            Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "Outcome unknown"),
+            Self::PoolTimeout => (StatusCode::GATEWAY_TIMEOUT, "No connection in time"),
+            Self::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "Request timed out"),
+            Self::Other(status) => (status, status.canonical_reason().unwrap_or("Error")),
         }
     }
 
@@ -175,5 +127,21 @@ impl ProblemCode {
             StatusCode::GATEWAY_TIMEOUT => Self::RequestTimeout,
             other => Self::Other(other),
         }
+    }
+}
+
+/// The word for a status that no kind of its own has.
+fn other_word(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => "forbidden",
+        StatusCode::NOT_ACCEPTABLE => "not_acceptable",
+        StatusCode::GONE => "gone",
+        StatusCode::PRECONDITION_FAILED => "precondition_failed",
+        StatusCode::UNPROCESSABLE_ENTITY => "unprocessable_entity",
+        StatusCode::NOT_IMPLEMENTED => "not_implemented",
+        StatusCode::BAD_GATEWAY => "bad_gateway",
+        StatusCode::SERVICE_UNAVAILABLE => "service_unavailable",
+        _ if status.is_client_error() => "request_refused",
+        _ => "server_error",
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strum::IntoStaticStr;
+
 use crate::{DatabaseErrorKind, DriverErrorKind};
 
 /// Receives what the engine has done. Requests call it, so it must be quick and must not block.
@@ -33,7 +35,8 @@ pub struct StatementEnd<'a> {
 }
 
 /// The outcome of fetching a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum FetchOutcome {
     /// The provider returned the version that is cached already.
     Unchanged,
@@ -53,12 +56,8 @@ impl FetchOutcome {
     /// The outcome in one word, for a label.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Unchanged => "unchanged",
-            Self::Changed => "changed",
-            Self::NotFound => "not_found",
-            Self::Invalid => "invalid",
-            Self::Superseded => "superseded",
             Self::Failed(kind) => kind,
+            outcome => outcome.into(),
         }
     }
 }
