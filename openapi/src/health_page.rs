@@ -2,6 +2,7 @@
 
 use poem_openapi::registry::MetaSchema;
 use serde_json::Value;
+use strum::VariantArray as _;
 use tenantry_core::{MAX_TENANT_ID_BYTES, TenantId};
 
 use crate::{input::Parameter, tenant_health::Status};
@@ -94,37 +95,29 @@ impl Parameter for PageLimit {
     }
 }
 
-const STATUSES: [(&str, Status); 6] = [
-    ("healthy", Status::Healthy),
-    ("unhealthy", Status::Unhealthy),
-    ("idle", Status::Idle),
-    ("suspended", Status::Suspended),
-    ("migrating", Status::Migrating),
-    ("behind", Status::Behind),
-];
-
 impl Parameter for Status {
     const NAME: &'static str = "status";
 
     fn schema() -> MetaSchema {
         MetaSchema {
-            enum_items: STATUSES.iter().map(|(word, _)| Value::from(*word)).collect(),
+            enum_items: Self::VARIANTS.iter().map(Self::to_value).collect(),
             example: Some("healthy".into()),
             ..MetaSchema::new("string")
         }
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        let found = STATUSES.iter().find(|(word, _)| *word == text);
-        let words = STATUSES.map(|(word, _)| format!("`{word}`")).join(", ");
-        found
-            .map(|(_, status)| *status)
-            .ok_or_else(|| format!("is none of {words}"))
+        let words = || {
+            Self::VARIANTS
+                .iter()
+                .map(|status| format!("`{}`", <&str>::from(status)))
+        };
+        text.parse()
+            .map_err(|_| format!("is none of {}", words().collect::<Vec<_>>().join(", ")))
     }
 
     fn to_value(&self) -> Value {
-        let found = STATUSES.iter().find(|(_, status)| status == self);
-        found.map_or(Value::Null, |(word, _)| Value::from(*word))
+        <&str>::from(self).into()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use poem_openapi::{Enum, Object, types::Example};
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use tenantry_core::{
     Encryption,
     engine::{HealthPage, SchemaVersion, SecretSnapshot, StatusCounts, TenantSnapshot, TenantStatus},
@@ -14,9 +15,10 @@ use crate::{
 };
 
 /// How a tenant is, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
-#[oai(rename = "TenantStatus", rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, EnumString, IntoStaticStr, Serialize, VariantArray)]
+#[oai(rename = "TenantStatus", rename_all = "lowercase", remote = "TenantStatus")]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum Status {
     /// Its database answers.
     Healthy,
@@ -32,35 +34,9 @@ pub(crate) enum Status {
     Behind,
 }
 
-impl From<TenantStatus> for Status {
-    fn from(status: TenantStatus) -> Self {
-        match status {
-            TenantStatus::Healthy => Self::Healthy,
-            TenantStatus::Unhealthy => Self::Unhealthy,
-            TenantStatus::Idle => Self::Idle,
-            TenantStatus::Suspended => Self::Suspended,
-            TenantStatus::Migrating => Self::Migrating,
-            TenantStatus::Behind => Self::Behind,
-        }
-    }
-}
-
-impl From<Status> for TenantStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Healthy => Self::Healthy,
-            Status::Unhealthy => Self::Unhealthy,
-            Status::Idle => Self::Idle,
-            Status::Suspended => Self::Suspended,
-            Status::Migrating => Self::Migrating,
-            Status::Behind => Self::Behind,
-        }
-    }
-}
-
 /// How a connection to a database is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
-#[oai(rename = "Tls", rename_all = "lowercase")]
+#[oai(rename = "Tls", rename_all = "lowercase", remote = "Encryption")]
 #[serde(rename_all = "lowercase")]
 enum Tls {
     /// It is not encrypted, or not for certain.
@@ -69,16 +45,6 @@ enum Tls {
     Encrypted,
     /// It is encrypted, and the server's certificate was verified.
     Verified,
-}
-
-impl From<Encryption> for Tls {
-    fn from(encryption: Encryption) -> Self {
-        match encryption {
-            Encryption::None => Self::None,
-            Encryption::Encrypted => Self::Encrypted,
-            Encryption::Verified => Self::Verified,
-        }
-    }
 }
 
 /// A tenant's secret without its content.
