@@ -161,96 +161,38 @@ impl EngineGauges {
     pub(super) fn register(meter: &Meter) -> Arc<Self> {
         let gauges = Arc::new(Self::default());
         for (name, description, read) in COUNTERS {
-            meter
-                .u64_observable_counter(*name)
-                .with_description(*description)
-                .with_callback(gauges.reads(move |look, to| to.observe(read(&look.caches), &[])))
-                .build();
+            let counter = meter.u64_observable_counter(*name).with_description(*description);
+            let observe = gauges.reads(move |look, to| to.observe(read(&look.caches), &[]));
+            counter.with_callback(observe).build();
         }
         for (name, description, read) in GAUGES {
-            meter
-                .u64_observable_gauge(*name)
-                .with_description(*description)
-                .with_callback(gauges.reads(move |look, to| to.observe(read(look) as u64, &[])))
-                .build();
+            let gauge = meter.u64_observable_gauge(*name).with_description(*description);
+            let observe = gauges.reads(move |look, to| to.observe(read(look) as u64, &[]));
+            gauge.with_callback(observe).build();
+        }
+        for (name, description, read) in LABELLED_GAUGES {
+            let gauge = meter.u64_observable_gauge(*name).with_description(*description);
+            let observe = gauges.reads(move |look, to| read(look, &|value, labels| to.observe(value, labels)));
+            gauge.with_callback(observe).build();
         }
         for (name, description, read) in TENANT_COUNTERS {
-            let observe = move |look: &Look, to: &dyn AsyncInstrument<u64>| {
+            let counter = meter.u64_observable_counter(*name).with_description(*description);
+            let observe = gauges.reads(move |look, to| {
                 for (label, usage) in &look.usage {
                     to.observe(read(usage), std::slice::from_ref(label));
                 }
-            };
-            meter
-                .u64_observable_counter(*name)
-                .with_description(*description)
-                .with_callback(gauges.reads(observe))
-                .build();
+            });
+            counter.with_callback(observe).build();
         }
         for (name, description, read) in TENANT_TIMES {
-            let observe = move |look: &Look, to: &dyn AsyncInstrument<f64>| {
+            let counter = meter.f64_observable_counter(*name).with_description(*description);
+            let observe = gauges.reads(move |look, to| {
                 for (label, usage) in &look.usage {
                     to.observe(read(usage).as_secs_f64(), std::slice::from_ref(label));
                 }
-            };
-            meter
-                .f64_observable_counter(*name)
-                .with_description(*description)
-                .with_unit("s")
-                .with_callback(gauges.reads(observe))
-                .build();
+            });
+            counter.with_unit("s").with_callback(observe).build();
         }
-        meter
-            .u64_observable_gauge("tenantry.tenant.connections")
-            .with_description("A tenant's open connections, by whether they are used.")
-            .with_callback(gauges.reads(|look, to| {
-                for (label, idle, used) in &look.connections {
-                    to.observe(*idle, &[label.clone(), KeyValue::new("state", "idle")]);
-                    to.observe(*used, &[label.clone(), KeyValue::new("state", "used")]);
-                }
-            }))
-            .build();
-        meter
-            .u64_observable_gauge("tenantry.tenant.breaker.open")
-            .with_description("1 while a tenant's provider or database is not tried after failures, else 0.")
-            .with_callback(gauges.reads(|look, to| {
-                for (label, secret, connection) in &look.breakers {
-                    to.observe(u64::from(*secret), &[label.clone(), KeyValue::new("breaker", "secret")]);
-                    to.observe(
-                        u64::from(*connection),
-                        &[label.clone(), KeyValue::new("breaker", "connection")],
-                    );
-                }
-            }))
-            .build();
-        meter
-            .u64_observable_gauge("tenantry.schema.tenants")
-            .with_description("Known tenants by the version of their databases, as last seen.")
-            .with_callback(gauges.reads(|look, to| {
-                for (version, tenants) in &look.versions {
-                    to.observe(*tenants as u64, std::slice::from_ref(version));
-                }
-            }))
-            .build();
-        meter
-            .u64_observable_gauge("tenantry.breakers.open")
-            .with_description("Tenants with a provider or database that is not tried after failures.")
-            .with_callback(gauges.reads(|look, to| {
-                to.observe(look.secret_breakers as u64, &[KeyValue::new("breaker", "secret")]);
-                to.observe(
-                    look.connection_breakers as u64,
-                    &[KeyValue::new("breaker", "connection")],
-                );
-            }))
-            .build();
-        meter
-            .u64_observable_gauge("tenantry.tenants.tls")
-            .with_description("Tenants with open connections, by how the last one is protected.")
-            .with_callback(gauges.reads(|look, to| {
-                for (tls, count) in look.protected {
-                    to.observe(count as u64, &[KeyValue::new("tls", tls)]);
-                }
-            }))
-            .build();
         gauges
     }
 
@@ -354,6 +296,61 @@ const GAUGES: &[Gauge] = &[
     ),
     ("tenantry.tenants.known", "Known tenants.", |look| look.known),
 ];
+
+type LabelledGauge = (&'static str, &'static str, fn(&Look, &dyn Fn(u64, &[KeyValue])));
+
+const LABELLED_GAUGES: &[LabelledGauge] = &[
+    (
+        "tenantry.tenant.connections",
+        "A tenant's open connections, by whether they are used.",
+        |look, observe| {
+            for (label, idle, used) in &look.connections {
+                observe(*idle, &[label.clone(), KeyValue::new("state", "idle")]);
+                observe(*used, &[label.clone(), KeyValue::new("state", "used")]);
+            }
+        },
+    ),
+    (
+        "tenantry.tenant.breaker.open",
+        "1 while a tenant's provider or database is not tried after failures, else 0.",
+        |look, observe| {
+            for (label, secret, connection) in &look.breakers {
+                observe((*secret).into(), &[label.clone(), breaker("secret")]);
+                observe((*connection).into(), &[label.clone(), breaker("connection")]);
+            }
+        },
+    ),
+    (
+        "tenantry.schema.tenants",
+        "Known tenants by the version of their databases, as last seen.",
+        |look, observe| {
+            for (version, tenants) in &look.versions {
+                observe(*tenants as u64, std::slice::from_ref(version));
+            }
+        },
+    ),
+    (
+        "tenantry.breakers.open",
+        "Tenants with a provider or database that is not tried after failures.",
+        |look, observe| {
+            observe(look.secret_breakers as u64, &[breaker("secret")]);
+            observe(look.connection_breakers as u64, &[breaker("connection")]);
+        },
+    ),
+    (
+        "tenantry.tenants.tls",
+        "Tenants with open connections, by how the last one is protected.",
+        |look, observe| {
+            for (tls, count) in look.protected {
+                observe(count as u64, &[KeyValue::new("tls", tls)]);
+            }
+        },
+    ),
+];
+
+fn breaker(kind: &'static str) -> KeyValue {
+    KeyValue::new("breaker", kind)
+}
 
 type TenantCounter = (&'static str, &'static str, fn(&TenantUsage) -> u64);
 
