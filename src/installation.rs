@@ -1,6 +1,7 @@
 //! Builds the provider, drivers, resolver and engine that the configuration names. The server and
 //! all commands use it.
 
+mod parts;
 mod warnings;
 
 use std::{borrow::Cow, future::Future, sync::Arc};
@@ -8,8 +9,8 @@ use std::{borrow::Cow, future::Future, sync::Arc};
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use tenantry_core::{
-    BoxError, BuildContext, DatabaseDriver, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation,
-    TenantResolver, TrustedProxies,
+    BoxError, BuildContext, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation, TenantResolver,
+    TrustedProxies,
     engine::{OnConnect, Tenants, TenantsParts},
 };
 use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
@@ -22,6 +23,7 @@ use crate::{
     server::Certificate,
     telemetry::Telemetry,
 };
+use parts::built;
 
 /// The first segments of the server's own paths. A path resolver's prefix must not begin with one,
 /// since it would hide them.
@@ -80,69 +82,21 @@ impl Installation {
             registry: registry.clone(),
         };
         let mut faults = Vec::new();
-        let provider = registry
-            .build_provider(config.tenancy.provider.mapping(), &context)
-            .await;
-        let provider: Option<Arc<dyn SecretProvider>> = provider
-            .map_err(|error| faults.push(loaded.build_fault(&["tenancy", "provider"], &error)))
-            .ok();
-        let mut drivers: Vec<(String, Arc<dyn DatabaseDriver>)> = Vec::new();
-        for (name, mapping) in config.drivers.enabled(&registry) {
-            match registry.build_driver(mapping, &context).await {
-                Ok(driver) => drivers.push((name.to_owned(), driver)),
-                Err(error) => faults.push(loaded.build_fault(&["drivers", name], &error)),
-            }
-        }
-        let resolver = registry
-            .build_resolver(config.tenancy.resolver.mapping(), &context)
-            .await;
-        let resolver = resolver
-            .map_err(|error| faults.push(loaded.build_fault(&["tenancy", "resolver"], &error)))
-            .ok();
-        faults.extend(
-            resolver
-                .as_ref()
-                .and_then(|resolver| misplaced_prefix(&loaded, &resolver.location())),
-        );
+        let failed = |part, error| loaded.build_fault(&["tenancy", part], &error);
+        let provider = registry.build_provider(config.tenancy.provider.mapping(), &context);
+        let provider = provider.await.map_err(|error| failed("provider", error));
+        let provider: Option<Arc<dyn SecretProvider>> = built(provider, &mut faults);
+        let drivers = parts::drivers(&loaded, &registry, &context, &mut faults).await;
+        let resolver = registry.build_resolver(config.tenancy.resolver.mapping(), &context);
+        let resolver = resolver.await.map_err(|error| failed("resolver", error));
+        let resolver = built(resolver, &mut faults);
+        let location = resolver.as_ref().map(|resolver| resolver.location());
+        faults.extend(location.and_then(|location| misplaced_prefix(&loaded, &location)));
         faults.extend(misplaced_tables(&loaded));
-        let migrations = match &config.migrations.dir {
-            None => match own_migrations {
-                Some(files) => Migrations::of_texts(files),
-                None => Migrations::embedded(),
-            },
-            Some(dir) => Migrations::load(&loaded.path(dir)).await,
-        };
-        let migrations = migrations
-            .map_err(|error| faults.push(loaded.fault_at(&["migrations", "dir"], error.to_string())))
-            .ok();
-        let require = match config.migrations.require.as_deref().map(|text| (text.parse(), text)) {
-            None => None,
-            Some((Ok(version), text)) => Some((version, text.to_owned())),
-            Some((Err(_), _)) => {
-                let reason = "is not a version such as `0004`";
-                faults.push(loaded.fault_at(&["migrations", "require"], reason));
-                None
-            }
-        };
-        let certificate = match &config.server.tls {
-            None => None,
-            Some(tls) => Certificate::load(&loaded, tls)
-                .await
-                .map_err(|wrong| faults.extend(wrong))
-                .ok(),
-        };
-        let mut warm_up = Vec::new();
-        if let WarmUp::Tenants(ids) = &config.tenancy.warm_up {
-            for (index, id) in ids.iter().enumerate() {
-                match id_pattern.parse(id) {
-                    Ok(id) => warm_up.push(id),
-                    Err(error) => {
-                        let path = ["tenancy", "warm_up", &index.to_string()];
-                        faults.push(loaded.fault_at(&path, format!("the tenant id {error}")));
-                    }
-                }
-            }
-        }
+        let migrations = built(parts::migrations(&loaded, own_migrations).await, &mut faults);
+        let require = built(parts::required_version(&loaded), &mut faults).flatten();
+        let certificate = parts::certificate(&loaded, &mut faults).await;
+        let warm_up = parts::warm_up(&loaded, &id_pattern, &mut faults);
         Faults::check(faults)?;
         let (Some(provider), Some(resolver), Some(migrations)) = (provider, resolver, migrations) else {
             return Err(loaded.fault_at(&[], "a part of it could not be built").into());
@@ -151,28 +105,15 @@ impl Installation {
         let mut warnings = provider.warnings();
         let beyond = |(version, text): &(i64, String)| warnings::beyond_the_last(&migrations, *version, text);
         warnings.extend(require.as_ref().and_then(beyond));
-        let settings = &config.migrations;
-        let metrics = telemetry.metrics().clone();
-        let mut on_connect = MigrationsOnConnect::new(migrations.clone(), settings.on_connect, settings.sample_data)
-            .counted(move |applied, is_failed| metrics.migrated(applied, is_failed));
-        if let Some((version, text)) = require {
-            on_connect = on_connect.require(version, text);
-        }
-        let mut on_connect: Arc<dyn OnConnect> = Arc::new(on_connect);
-        let rest = config
-            .rest
-            .as_ref()
-            .map(|rest| rest::tables(rest, &resolver.location()));
-        if let Some(rest) = &rest {
-            on_connect = Arc::new(rest::ComparedOnConnect::new(on_connect, rest.clone()));
-        }
+        let rest = config.rest.as_ref();
+        let rest = rest.map(|rest| rest::tables(rest, &resolver.location()));
         let names = drivers.iter().map(|(name, _)| name.clone()).collect();
         let tenants = Tenants::new(TenantsParts {
             provider,
             provider_type: config.tenancy.provider.type_name().to_owned(),
             drivers,
             settings: config.tenancy.engine(config.migrations.timeout),
-            on_connect: Some(on_connect),
+            on_connect: Some(on_connect(&loaded, &migrations, require, rest.as_ref(), &telemetry)),
             observer: Some(telemetry.metrics().observer()),
         });
         telemetry.metrics().watch(&tenants);
@@ -314,6 +255,28 @@ impl Installation {
             trusted_proxies: self.trusted_proxies(),
             id_pattern: self.id_pattern.clone(),
         }
+    }
+}
+
+/// What a tenant's first connection does before it serves: migrations, then the comparison of the
+/// declared tables.
+fn on_connect(
+    loaded: &Loaded,
+    migrations: &Arc<Migrations>,
+    require: Option<(i64, String)>,
+    rest: Option<&Arc<Rest>>,
+    telemetry: &Telemetry,
+) -> Arc<dyn OnConnect> {
+    let settings = &loaded.config.migrations;
+    let metrics = telemetry.metrics().clone();
+    let mut on_connect = MigrationsOnConnect::new(migrations.clone(), settings.on_connect, settings.sample_data)
+        .counted(move |applied, is_failed| metrics.migrated(applied, is_failed));
+    if let Some((version, text)) = require {
+        on_connect = on_connect.require(version, text);
+    }
+    match rest {
+        Some(rest) => Arc::new(rest::ComparedOnConnect::new(Arc::new(on_connect), rest.clone())),
+        None => Arc::new(on_connect),
     }
 }
 
