@@ -21,7 +21,6 @@ use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, SqlSafeStr as _, Statement as _,
-    database::HasStatementCache,
 };
 use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, Encryption, RowStream, ServerVersion, Timer};
 
@@ -152,11 +151,8 @@ impl<D: Dialect> SqlxConnection<D> {
 
 impl<D: Dialect> SqlxConnection<D>
 where
-    D::Database: HasStatementCache,
     for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
     SqlxValues: IntoArguments<D::Database>,
-    ExecResult: From<<D::Database as Database>::QueryResult>,
-    QueryResult: From<<D::Database as Database>::Row>,
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     /// Runs one prepared statement in the way that `mode` says.
@@ -285,11 +281,8 @@ where
 #[async_trait]
 impl<D: Dialect> Connection for SqlxConnection<D>
 where
-    D::Database: HasStatementCache,
     for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
     SqlxValues: IntoArguments<D::Database>,
-    ExecResult: From<<D::Database as Database>::QueryResult>,
-    QueryResult: From<<D::Database as Database>::Row>,
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     async fn execute(&mut self, statement: &Statement) -> Result<ExecResult, DatabaseError> {

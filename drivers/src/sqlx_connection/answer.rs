@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use sea_orm::{ExecResult, QueryResult, Statement, Values};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, ColumnIndex, Database, Either, Executor, IntoArguments, Row, database::HasStatementCache};
+use sqlx::{AssertSqlSafe, ColumnIndex, Database, Either, Executor, IntoArguments, Row};
 use tenantry_core::DatabaseError;
 
 use super::Dialect;
@@ -14,7 +14,6 @@ pub(super) type Query<'a, DB> = sqlx::query::Query<'a, DB, SqlxValues>;
 /// A statement, which the server keeps prepared if it may be `named`.
 pub(super) fn prepared<D: Dialect>(statement: &Statement, named: bool) -> Query<'_, D::Database>
 where
-    D::Database: HasStatementCache,
     SqlxValues: IntoArguments<D::Database>,
 {
     let values = statement.values.iter().flat_map(|values| &values.0);
@@ -52,7 +51,6 @@ impl<D: Dialect> Mode<D> for Execute
 where
     for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
     SqlxValues: IntoArguments<D::Database>,
-    ExecResult: From<<D::Database as Database>::QueryResult>,
 {
     type Output = ExecResult;
 
@@ -72,7 +70,6 @@ impl<D: Dialect> Mode<D> for All
 where
     for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
     SqlxValues: IntoArguments<D::Database>,
-    QueryResult: From<<D::Database as Database>::Row>,
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     type Output = Vec<QueryResult>;
@@ -102,7 +99,6 @@ impl<D: Dialect> Mode<D> for First
 where
     for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
     SqlxValues: IntoArguments<D::Database>,
-    QueryResult: From<<D::Database as Database>::Row>,
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     type Output = Option<QueryResult>;

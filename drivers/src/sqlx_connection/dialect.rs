@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sea_orm::{TransactionOptions, Value};
-use sqlx::Database;
+use sea_orm::{ExecResult, QueryResult, TransactionOptions, Value};
+use sqlx::{Database, database::HasStatementCache};
 use tenantry_core::DatabaseErrorKind;
 
 /// What one kind of database has of its own.
 pub(crate) trait Dialect: Send + Sync + 'static {
     /// sqlx's name for it.
-    type Database: Database;
+    type Database: Database<Row: Into<QueryResult>, QueryResult: Into<ExecResult>> + HasStatementCache;
 
     /// What watches a running statement on this side.
     type Watch: Watch;

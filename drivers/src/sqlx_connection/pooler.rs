@@ -5,10 +5,9 @@
 //! statement could be executed in a session that has not prepared it. Therefore a statement outside
 //! a transaction runs in a transaction of its own, and every transaction makes its own settings.
 
-use sea_orm::Statement;
-use sea_orm::{ExecResult, QueryResult};
+use sea_orm::{ExecResult, Statement};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{ColumnIndex, Database, Executor, IntoArguments, database::HasStatementCache};
+use sqlx::{ColumnIndex, Database, Executor, IntoArguments};
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
 use super::{Dialect, Mode, SqlxConnection, without_effect};
@@ -50,11 +49,8 @@ impl PerTransaction {
 
 impl<D: Dialect> SqlxConnection<D>
 where
-    D::Database: HasStatementCache,
     for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
     SqlxValues: IntoArguments<D::Database>,
-    ExecResult: From<<D::Database as Database>::QueryResult>,
-    QueryResult: From<<D::Database as Database>::Row>,
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     /// Whether a statement needs a transaction of its own now.

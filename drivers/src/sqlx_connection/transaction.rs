@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use sea_orm::{AccessMode, ExecResult, QueryResult, TransactionOptions};
+use sea_orm::{AccessMode, TransactionOptions};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{ColumnIndex, Database, Executor, IntoArguments, database::HasStatementCache};
+use sqlx::{ColumnIndex, Database, Executor, IntoArguments};
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
 use super::{Aftermath, Dialect, SqlxConnection, errors::no_transaction};
@@ -26,11 +26,8 @@ impl fmt::Display for SavePoint {
 
 impl<D: Dialect> SqlxConnection<D>
 where
-    D::Database: HasStatementCache,
     for<'c> &'c mut <D::Database as Database>::Connection: Executor<'c, Database = D::Database>,
     SqlxValues: IntoArguments<D::Database>,
-    ExecResult: From<<D::Database as Database>::QueryResult>,
-    QueryResult: From<<D::Database as Database>::Row>,
     usize: ColumnIndex<<D::Database as Database>::Row>,
 {
     /// Begins a transaction, or a save point within one.
