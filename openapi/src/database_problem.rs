@@ -25,7 +25,28 @@ impl From<DbErr> for Problem {
 impl From<&DbErr> for Problem {
     fn from(error: &DbErr) -> Self {
         let kind = DatabaseErrorKind::of(error);
-        let problem = match kind {
+        let problem = Self::of_kind(kind, error);
+        let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
+        match problem.code() {
+            // The engine has logged it, with the statement.
+            ProblemCode::Internal | ProblemCode::OutcomeUnknown
+                if code.is_some() && (kind.is_defect() || kind == DatabaseErrorKind::TableMissing) => {}
+            ProblemCode::Internal | ProblemCode::OutcomeUnknown => {
+                tracing::error!(kind = kind.as_str(), code, "a statement failed");
+            }
+            // The engine logs an unavailable database once; the access log has each request.
+            other if other.status().is_server_error() => {
+                tracing::debug!(kind = kind.as_str(), code, "a tenant's database could not be used");
+            }
+            _ => {}
+        }
+        problem
+    }
+}
+
+impl Problem {
+    fn of_kind(kind: DatabaseErrorKind, error: &DbErr) -> Self {
+        match kind {
             DatabaseErrorKind::UniqueViolation => Self::conflict("A value that must be unique is taken."),
             DatabaseErrorKind::StatementTimeout => Self::new(
                 ProblemCode::RequestTimeout,
@@ -74,26 +95,9 @@ impl From<&DbErr> for Problem {
             | DatabaseErrorKind::AnswerTooLarge
             | DatabaseErrorKind::TableMissing
             | DatabaseErrorKind::Other => Self::internal(),
-        };
-        let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
-        match problem.code() {
-            // The engine has logged it, with the statement.
-            ProblemCode::Internal | ProblemCode::OutcomeUnknown
-                if code.is_some() && (kind.is_defect() || kind == DatabaseErrorKind::TableMissing) => {}
-            ProblemCode::Internal | ProblemCode::OutcomeUnknown => {
-                tracing::error!(kind = kind.as_str(), code, "a statement failed");
-            }
-            // The engine logs an unavailable database once; the access log has each request.
-            other if other.status().is_server_error() => {
-                tracing::debug!(kind = kind.as_str(), code, "a tenant's database could not be used");
-            }
-            _ => {}
         }
-        problem
     }
-}
 
-impl Problem {
     /// 503 `tenant_schema_behind`, with both versions.
     fn schema_behind(error: &DbErr) -> Self {
         let source = DatabaseError::find(error).and_then(std::error::Error::source);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::Args;
-use tenantry_core::{Registry, nearest};
+use tenantry_core::{Registered, Registry, nearest};
 
 use super::{DONE, Stop, report};
 use file::{Choices, Extra};
@@ -80,24 +80,12 @@ pub(super) fn run(registry: &Registry, flags: Flags) -> Result<u8, Stop> {
 /// The choices: from the flags, else from answers at a terminal, else the defaults.
 fn choose(registry: &Registry, flags: &Flags) -> Result<Choices, Stop> {
     let mut resolvers = Question::new("resolver", "How does a request name its tenant?", "header");
-    resolvers.options = registry
-        .resolvers()
-        .map(|plugin| (plugin.type_name, plugin.summary()))
-        .collect();
+    resolvers.options = options(registry.resolvers());
     let mut providers = Question::new("provider", "Where are the secrets of the tenants' databases?", "static");
-    providers.options = registry
-        .providers()
-        .map(|plugin| (plugin.type_name, plugin.summary()))
-        .collect();
-    let mut drivers = Question::new(
-        "drivers",
-        "Which kinds of database do tenants have? (several: 1 3)",
-        "sqlite",
-    );
-    drivers.options = registry
-        .drivers()
-        .map(|plugin| (plugin.type_name, plugin.summary()))
-        .collect();
+    providers.options = options(registry.providers());
+    let kinds = "Which kinds of database do tenants have? (several: 1 3)";
+    let mut drivers = Question::new("drivers", kinds, "sqlite");
+    drivers.options = options(registry.drivers());
 
     let flag = |question: &Question, value: &str| match question.options.iter().find(|(name, _)| *name == value) {
         Some((name, _)) => Ok(*name),
@@ -140,6 +128,10 @@ fn choose(registry: &Registry, flags: &Flags) -> Result<Choices, Stop> {
         provider,
         drivers: chosen_drivers,
     })
+}
+
+fn options<'a, T: ?Sized + 'a>(plugins: impl Iterator<Item = &'a Registered<T>>) -> Vec<(&'static str, String)> {
+    plugins.map(|plugin| (plugin.type_name, plugin.summary())).collect()
 }
 
 fn unknown(question: &Question, value: &str) -> Stop {

@@ -17,7 +17,7 @@ use sea_orm::DbBackend;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sqlx::{
-    ConnectOptions as _,
+    ConnectOptions as _, MySqlConnection,
     mysql::{MySqlConnectOptions, MySqlSslMode},
 };
 use tenantry_core::{
@@ -154,6 +154,22 @@ impl MysqlDriver {
     }
 }
 
+/// Logs in at the address that answers, and returns it with the outcome.
+async fn log_in(
+    options: MySqlConnectOptions,
+    address: &ServerAddress<'_>,
+    config: &DatabaseConfig,
+) -> (MySqlConnectOptions, sqlx::Result<MySqlConnection>) {
+    match live_address::logged_in(address, config, options.connect()).await {
+        Ok(outcome) => (options, outcome),
+        Err(live) => {
+            let options = options.host(&live.to_string());
+            let outcome = options.connect().await;
+            (options, outcome)
+        }
+    }
+}
+
 fn ssl_mode(address: &ServerAddress<'_>, config: &DatabaseConfig) -> MySqlSslMode {
     match config.tls.mode.unwrap_or(TlsMode::Prefer) {
         TlsMode::Prefer if address.host.starts_with('/') => MySqlSslMode::Disabled,
@@ -207,22 +223,12 @@ impl DatabaseDriver for MysqlDriver {
             error => connect_error(error, connect_kind),
         };
         let opened = Instant::now();
-        let by_any_address = async {
-            let login = options.connect();
-            match live_address::logged_in(&address, config, login).await {
-                Ok(outcome) => (options, outcome),
-                Err(live) => {
-                    let options = options.host(&live.to_string());
-                    let outcome = options.connect().await;
-                    (options, outcome)
-                }
-            }
-        };
+        let login_anywhere = log_in(options, &address, config);
         let (options, outcome) = match config.connect_timeout {
-            Some(limit) => tokio::time::timeout(limit, by_any_address)
+            Some(limit) => tokio::time::timeout(limit, login_anywhere)
                 .await
                 .map_err(|elapsed| DriverError::new(DriverErrorKind::Unreachable, elapsed))?,
-            None => by_any_address.await,
+            None => login_anywhere.await,
         };
         let mut connection = outcome.map_err(failed)?;
         let statement_timeout = self.statement_timeout(config);

@@ -30,24 +30,13 @@ pub(super) fn bind(
 ) -> Result<(), Failure> {
     let mut to = |value: &dyn ToSql| statement.bind(place, value).map_err(|error| Failure::of(error, alone));
     let failed = |error| Failure::of(error, alone);
-    let mut integer = |value: Option<i64>| match value {
-        Some(value) => to(&(&value, &OracleType::Int64)),
-        None => to(&OracleType::Int64),
-    };
+    match integer(value) {
+        Some(Some(value)) => return to(&(&value, &OracleType::Int64)),
+        Some(None) => return to(&OracleType::Int64),
+        None => {}
+    }
     match value {
-        Value::Bool(value) => integer(value.map(i64::from)),
-        Value::TinyInt(value) => integer(value.map(i64::from)),
-        Value::SmallInt(value) => integer(value.map(i64::from)),
-        Value::Int(value) => integer(value.map(i64::from)),
-        Value::BigInt(value) => integer(*value),
-        Value::TinyUnsigned(value) => integer(value.map(i64::from)),
-        Value::SmallUnsigned(value) => integer(value.map(i64::from)),
-        Value::Unsigned(value) => integer(value.map(i64::from)),
-        Value::BigUnsigned(Some(value)) => match i64::try_from(*value) {
-            Ok(value) => integer(Some(value)),
-            Err(_) => to(&(&value.to_string(), &OracleType::Number(0, 0))),
-        },
-        Value::BigUnsigned(None) => integer(None),
+        Value::BigUnsigned(Some(value)) => to(&(&value.to_string(), &OracleType::Number(0, 0))),
         Value::Float(Some(value)) => to(&(value, &OracleType::BinaryFloat)),
         Value::Float(None) => to(&OracleType::BinaryFloat),
         Value::Double(Some(value)) => to(&(value, &OracleType::BinaryDouble)),
@@ -86,6 +75,22 @@ pub(super) fn bind(
             "a value of this type cannot be bound on Oracle",
         )),
     }
+}
+
+/// A whole number of any width, if the value is one that `i64` holds.
+fn integer(value: &Value) -> Option<Option<i64>> {
+    Some(match value {
+        Value::Bool(value) => value.map(i64::from),
+        Value::TinyInt(value) => value.map(i64::from),
+        Value::SmallInt(value) => value.map(i64::from),
+        Value::Int(value) => value.map(i64::from),
+        Value::BigInt(value) => *value,
+        Value::TinyUnsigned(value) => value.map(i64::from),
+        Value::SmallUnsigned(value) => value.map(i64::from),
+        Value::Unsigned(value) => value.map(i64::from),
+        Value::BigUnsigned(value) => value.map(i64::try_from).transpose().ok()?,
+        _ => return None,
+    })
 }
 
 type To<'a> = dyn FnMut(&dyn ToSql) -> Result<(), Failure> + 'a;

@@ -6,7 +6,7 @@ use oracle::{Connection, SqlValue, Statement, sql_type::OracleType};
 use sea_orm::Value;
 use tenantry_core::DatabaseErrorKind;
 
-use crate::max_answer::Room;
+use crate::max_answer::{MaxAnswer, Room};
 
 use super::{
     bind::bind,
@@ -116,21 +116,9 @@ impl Session {
                 rows: Rows::default(),
             });
         };
-        // Column by column, for so they come.
         let mut rows = vec![Vec::with_capacity(types.len()); usize::try_from(touched).unwrap_or_default()];
-        let mut room = self.max_answer.room();
-        for (index, (reader, oracle_type)) in readers.iter().zip(types.iter()).enumerate() {
-            RETURNED.set(Some((*reader, oracle_type.clone(), room)));
-            let values: Vec<Returned> = statement
-                .returned_values(first + index)
-                .map_err(|error| Failure::of(error, false))?;
-            room = RETURNED
-                .take()
-                .map_or_else(|| self.max_answer.room(), |(_, _, room)| room);
-            for (row, Returned(value)) in rows.iter_mut().zip(values) {
-                row.push(value?);
-            }
-        }
+        let columns = readers.iter().copied().zip(types.iter());
+        read_returned(&statement, first, columns, self.max_answer, &mut rows)?;
         settle(&mut rows, &readers)?;
         let columns = returning
             .columns
@@ -283,6 +271,27 @@ fn read_row(
     columns
         .map(|((value, reader), described)| read::value(*reader, value, described, room))
         .collect()
+}
+
+/// Reads what a change returned into its rows, column by column, as the library gives it.
+fn read_returned<'a>(
+    statement: &Statement,
+    first: usize,
+    columns: impl Iterator<Item = (Reader, &'a OracleType)>,
+    max_answer: MaxAnswer,
+    rows: &mut [Vec<Value>],
+) -> Result<(), Failure> {
+    let mut room = max_answer.room();
+    for (place, (reader, oracle_type)) in (first..).zip(columns) {
+        RETURNED.set(Some((reader, oracle_type.clone(), room)));
+        let values = statement.returned_values(place);
+        let values: Vec<Returned> = values.map_err(|error| Failure::of(error, false))?;
+        room = RETURNED.take().map_or_else(|| max_answer.room(), |(_, _, room)| room);
+        for (row, Returned(value)) in rows.iter_mut().zip(values) {
+            row.push(value?);
+        }
+    }
+    Ok(())
 }
 
 fn settle(rows: &mut [Vec<Value>], readers: &[Reader]) -> Result<(), Failure> {

@@ -98,38 +98,13 @@ fn codes(
     declared: &Map<String, Value>,
 ) -> Vec<(StatusCode, Vec<ProblemCode>)> {
     let mut codes = Vec::new();
-    let location = &settings.location;
     let parameters = operation["parameters"]
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
     let has_body = !operation["requestBody"].is_null();
     if scope == Scope::Tenant {
-        if !is_fixed(location) && !is_credential(location) {
-            codes.push(ProblemCode::TenantMissing);
-        }
-        codes.extend([
-            ProblemCode::TenantMalformed,
-            ProblemCode::TenantSuspended,
-            ProblemCode::TenantUnknown,
-        ]);
-        if settings.authenticates || takes_bearer(location) || takes_api_key(location) {
-            codes.push(ProblemCode::Unauthenticated);
-        }
-        if matches!(location, TenantLocation::AllOf(_)) {
-            codes.push(ProblemCode::TenantMismatch);
-        }
-        codes.extend([ProblemCode::TenantBusy, ProblemCode::RateLimited]);
-        codes.extend([
-            ProblemCode::ProviderUnavailable,
-            ProblemCode::DatabaseUnavailable,
-            ProblemCode::SecretInvalid,
-            ProblemCode::TenantMigrating,
-            ProblemCode::TenantSchemaBehind,
-            ProblemCode::ShuttingDown,
-            ProblemCode::OutcomeUnknown,
-        ]);
-        codes.push(ProblemCode::PoolTimeout);
+        codes.extend(tenant_codes(settings));
     }
     if scope == Scope::Operator {
         codes.push(ProblemCode::Unauthenticated);
@@ -167,6 +142,35 @@ fn codes(
         }
     }
     by_status
+}
+
+/// What every operation on a tenant may answer.
+fn tenant_codes(settings: &DocumentSettings) -> Vec<ProblemCode> {
+    let location = &settings.location;
+    let is_named = !is_fixed(location) && !is_credential(location);
+    let authenticates = settings.authenticates || takes_bearer(location) || takes_api_key(location);
+    let is_compared = matches!(location, TenantLocation::AllOf(_));
+    let mut codes = Vec::from_iter(is_named.then_some(ProblemCode::TenantMissing));
+    codes.extend([
+        ProblemCode::TenantMalformed,
+        ProblemCode::TenantSuspended,
+        ProblemCode::TenantUnknown,
+    ]);
+    codes.extend(authenticates.then_some(ProblemCode::Unauthenticated));
+    codes.extend(is_compared.then_some(ProblemCode::TenantMismatch));
+    codes.extend([
+        ProblemCode::TenantBusy,
+        ProblemCode::RateLimited,
+        ProblemCode::ProviderUnavailable,
+        ProblemCode::DatabaseUnavailable,
+        ProblemCode::SecretInvalid,
+        ProblemCode::TenantMigrating,
+        ProblemCode::TenantSchemaBehind,
+        ProblemCode::ShuttingDown,
+        ProblemCode::OutcomeUnknown,
+        ProblemCode::PoolTimeout,
+    ]);
+    codes
 }
 
 /// Whether a tenant is named by a token or a key alone, so that a request without one is 401.

@@ -88,36 +88,7 @@ fn build_value<'a>(
 ) -> Result<Value, ApiConflict> {
     let mut merged = merge::merge(descriptions)?;
     let plan = location::plan(settings);
-    let mut paths = Map::new();
-    for (path, methods) in merged.paths {
-        let mut moved = Map::new();
-        let mut stays = Map::new();
-        for (method, mut operation) in methods {
-            let scope = scope_of(&operation);
-            answers::complete(&mut operation, scope, settings, &merged.schemas);
-            secure(&mut operation, scope, &plan);
-            match scope {
-                Scope::Tenant if plan.path_parameter.is_some() => {
-                    plan.add_path_parameter(&path, &mut operation);
-                    moved.insert(method, operation);
-                }
-                Scope::Operator => {
-                    if let Some(server) = operator_server(settings, &plan) {
-                        operation["servers"] = json!([server]);
-                    }
-                    stays.insert(method, operation);
-                }
-                Scope::Tenant | Scope::Anyone => {
-                    stays.insert(method, operation);
-                }
-            }
-        }
-        for (path, operations) in [(plan.path_below(&path), moved), (path, stays)] {
-            if !operations.is_empty() {
-                paths.insert(path, Value::Object(operations));
-            }
-        }
-    }
+    let paths = paths(settings, &plan, std::mem::take(&mut merged.paths), &merged.schemas);
     for (name, scheme) in plan.schemes {
         merged.security_schemes.insert(name, scheme);
     }
@@ -147,6 +118,42 @@ fn build_value<'a>(
     tidy::tidy(&mut document, &id_pattern(&settings.id_pattern));
     answer_schemas::open(&mut document);
     Ok(document)
+}
+
+/// The paths with their operations as the configured resolver has them. A tenant's operation moves
+/// below the prefix of a path resolver.
+fn paths(
+    settings: &DocumentSettings,
+    plan: &location::Plan,
+    merged: Vec<(String, Map<String, Value>)>,
+    schemas: &Map<String, Value>,
+) -> Map<String, Value> {
+    let mut paths = Map::new();
+    for (path, methods) in merged {
+        let (mut moved, mut stays) = (Map::new(), Map::new());
+        for (method, mut operation) in methods {
+            let scope = scope_of(&operation);
+            answers::complete(&mut operation, scope, settings, schemas);
+            secure(&mut operation, scope, plan);
+            if scope == Scope::Operator
+                && let Some(server) = operator_server(settings, plan)
+            {
+                operation["servers"] = json!([server]);
+            }
+            if scope == Scope::Tenant && plan.path_parameter.is_some() {
+                plan.add_path_parameter(&path, &mut operation);
+                moved.insert(method, operation);
+            } else {
+                stays.insert(method, operation);
+            }
+        }
+        for (path, operations) in [(plan.path_below(&path), moved), (path, stays)] {
+            if !operations.is_empty() {
+                paths.insert(path, Value::Object(operations));
+            }
+        }
+    }
+    paths
 }
 
 fn description(settings: &DocumentSettings) -> String {

@@ -44,6 +44,37 @@ enum Keys {
     Published(KeySet),
 }
 
+impl Keys {
+    /// Reads the keys of the one of `secret`, `public_key` and `jwks_url` that is set, and the
+    /// algorithms of `accepted` that suit them.
+    async fn build(
+        sources: (Option<SecretString>, Option<String>, Option<String>),
+        accepted: Option<Vec<Algorithm>>,
+        context: &BuildContext,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Self, Vec<Algorithm>), BuildError> {
+        match sources {
+            (Some(secret), None, None) => {
+                let accepted = narrowed(accepted, SECRET_ALGORITHMS, "secret")?;
+                Ok((Self::One(secret_key(&secret, warnings)?), accepted))
+            }
+            (None, Some(written), None) => {
+                let key = public_key(&written, context).await?;
+                let accepted = narrowed(accepted, &key.algorithms, "public_key")?;
+                Ok((Self::One(key), accepted))
+            }
+            (None, None, Some(url)) => {
+                let accepted = narrowed(accepted, PUBLIC_KEY_ALGORITHMS, "jwks_url")?;
+                Ok((Self::Published(KeySet::new(&url, accepted.clone()).await?), accepted))
+            }
+            (None, None, None) => Err(BuildError::new("needs one of `secret`, `public_key` and `jwks_url`")),
+            _ => Err(BuildError::new(
+                "has more than one of `secret`, `public_key` and `jwks_url`",
+            )),
+        }
+    }
+}
+
 impl Issuer {
     /// Builds an issuer; `is_chosen` is whether its name chooses it among several.
     pub(super) async fn build(
@@ -65,45 +96,23 @@ impl Issuer {
             .map(|tenant| context.id_pattern.parse(&tenant))
             .transpose();
         let tenant = tenant.map_err(|error| BuildError::key("tenant", error.to_string()))?;
-        for (key, is_set, risk) in [
-            ("audience", config.audience.is_some(), "for other services"),
-            (
-                "issuer",
-                config.issuer.is_some(),
-                "of other issuers that have the same key",
-            ),
-        ] {
-            if !is_set {
-                warnings.push(format!(
-                    "the resolver `jwt` has no `{key}`: it also accepts tokens {risk}"
-                ));
-            }
+        let mut warn_without = |key, risk| {
+            warnings.push(format!(
+                "the resolver `jwt` has no `{key}`: it also accepts tokens {risk}"
+            ));
+        };
+        if config.audience.is_none() {
+            warn_without("audience", "for other services");
+        }
+        if config.issuer.is_none() {
+            warn_without("issuer", "of other issuers that have the same key");
         }
         let leeway = leeway_seconds(config.leeway.unwrap_or_default())?;
         let accepted = config
             .algorithms
             .map(|names| names.into_iter().map(Algorithm::from).collect());
-        let (keys, accepted) = match (config.secret, config.public_key, config.jwks_url) {
-            (Some(secret), None, None) => {
-                let accepted = narrowed(accepted, SECRET_ALGORITHMS, "secret")?;
-                (Keys::One(secret_key(&secret, warnings)?), accepted)
-            }
-            (None, Some(written), None) => {
-                let key = public_key(&written, context).await?;
-                let accepted = narrowed(accepted, &key.algorithms, "public_key")?;
-                (Keys::One(key), accepted)
-            }
-            (None, None, Some(url)) => {
-                let accepted = narrowed(accepted, PUBLIC_KEY_ALGORITHMS, "jwks_url")?;
-                (Keys::Published(KeySet::new(&url, accepted.clone()).await?), accepted)
-            }
-            (None, None, None) => return Err(BuildError::new("needs one of `secret`, `public_key` and `jwks_url`")),
-            _ => {
-                return Err(BuildError::new(
-                    "has more than one of `secret`, `public_key` and `jwks_url`",
-                ));
-            }
-        };
+        let sources = (config.secret, config.public_key, config.jwks_url);
+        let (keys, accepted) = Keys::build(sources, accepted, context, warnings).await?;
         let validation = validation(leeway, config.issuer.as_ref(), config.audience.as_ref())?;
         let validations = accepted
             .into_iter()

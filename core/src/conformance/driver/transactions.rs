@@ -1,9 +1,9 @@
 //! Transactions and save points.
 
-use sea_orm::{AccessMode, IsolationLevel, TransactionOptions, sea_query::InsertStatement};
+use sea_orm::{AccessMode, ExecResult, IsolationLevel, TransactionOptions, sea_query::InsertStatement};
 
 use super::{Session, Suite, kind, tables};
-use crate::DatabaseErrorKind;
+use crate::{DatabaseError, DatabaseErrorKind};
 
 fn row(id: i64) -> InsertStatement {
     tables::parent(id, Some(&format!("row {id}")))
@@ -227,6 +227,33 @@ pub(super) async fn a_commit_without_a_transaction_is_an_error(suite: &Suite<'_>
     session.close().await;
 }
 
+/// Commits the session that won and rolls the other one back. Returns how many lost, and the name
+/// of the winner.
+async fn end_deadlock(
+    ended: [(&mut Session, Result<ExecResult, DatabaseError>, &'static str); 2],
+) -> (i32, &'static str) {
+    let (mut losers, mut winner) = (0, "");
+    for (session, outcome, name) in ended {
+        match outcome {
+            Ok(_) => {
+                session.commit().await;
+                session.commit().await;
+                winner = name;
+            }
+            Err(error) => {
+                assert_eq!(error.kind, DatabaseErrorKind::Serialization);
+                losers += 1;
+                // A statement before the rollback is refused; it is not executed outside the
+                // transaction.
+                assert!(session.execute(&row(1730)).await.is_err());
+                session.rollback().await;
+                session.rollback().await;
+            }
+        }
+    }
+    (losers, winner)
+}
+
 pub(super) async fn the_loser_of_a_deadlock_gets_an_error_and_keeps_nothing(suite: &Suite<'_>) {
     let (mut one, mut other) = (suite.connect().await, suite.connect().await);
     insert(&mut one, 1700).await;
@@ -266,29 +293,9 @@ pub(super) async fn the_loser_of_a_deadlock_gets_an_error_and_keeps_nothing(suit
             .await
             .expect("the row is free");
         let (first, second) = (touch(1701, "one"), touch(1700, "other"));
-        let (a, b) =
-            futures_util::future::join(one.connection.execute(&first), other.connection.execute(&second)).await;
-        let mut losers = 0;
-        let mut winner = "";
-        for (session, outcome, name) in [(&mut one, a, "one"), (&mut other, b, "other")] {
-            match outcome {
-                Ok(_) => {
-                    session.commit().await;
-                    session.commit().await;
-                    winner = name;
-                }
-                Err(error) => {
-                    assert_eq!(error.kind, DatabaseErrorKind::Serialization);
-                    losers += 1;
-                    // A statement before the rollback is refused; it is not executed outside the
-                    // transaction.
-                    assert!(session.execute(&row(1730)).await.is_err());
-                    session.rollback().await;
-                    session.rollback().await;
-                }
-            }
-        }
-        (losers, winner)
+        let both = futures_util::future::join(one.connection.execute(&first), other.connection.execute(&second));
+        let (a, b) = both.await;
+        end_deadlock([(&mut one, a, "one"), (&mut other, b, "other")]).await
     };
     assert_eq!(losers, 1);
     let kept = if suite.dialect() == "sqlite" { 2 } else { 3 };

@@ -124,7 +124,6 @@ impl Writer {
         let Some(name) = name(call) else {
             return refuse("a function with a schema");
         };
-        let unknown = || refuse(format!("the function `{name}`"));
         refuse_if(call.filter.is_some(), "`FILTER` of an aggregate")?;
         refuse_if(call.null_treatment.is_some(), "`IGNORE NULLS`")?;
         refuse_if(!call.within_group.is_empty(), "`WITHIN GROUP`")?;
@@ -146,22 +145,27 @@ impl Writer {
         match name.as_str() {
             "now" | "current_timestamp" | "localtimestamp" | "current_date" if arguments == 0 => {
                 keyword(self, &name);
-                return Ok(());
+                Ok(())
             }
             "gen_random_uuid" if arguments == 0 => {
                 self.push("SYS_GUID()");
-                return Ok(());
+                Ok(())
             }
             "random" if arguments == 0 => {
                 self.push("DBMS_RANDOM.VALUE");
-                return Ok(());
+                Ok(())
             }
             // PostgreSQL's leaves NULLs out, and on Oracle a NULL is an empty text.
-            "concat" if arguments > 0 => return self.concat(list),
-            "string_agg" if arguments == 2 => return self.string_agg(list, call.over.is_some()),
-            "cast" => return unknown(),
-            _ => {}
+            "concat" if arguments > 0 => self.concat(list),
+            "string_agg" if arguments == 2 => self.string_agg(list, call.over.is_some()),
+            name => self.known(name, list, call),
         }
+    }
+
+    /// A call of a function that Oracle has too, perhaps by another name.
+    fn known(&mut self, name: &str, list: &FunctionArgumentList, call: &Function) -> Result<()> {
+        let arguments = list.args.len();
+        let unknown = || refuse(format!("the function `{name}`"));
         let Some((_, oracle, range)) = SAME.iter().find(|(postgres, ..)| *postgres == name) else {
             return unknown();
         };
