@@ -12,6 +12,7 @@ mod oddities;
 mod pages;
 mod reads;
 mod reference;
+mod rights;
 mod schemas;
 mod shop;
 mod upserts;

@@ -56,6 +56,20 @@ async fn a_page_says_which_rows_it_has_and_of_how_many() {
         let page = page.gives(&shop, 200, ids).await;
         assert_eq!(page.header("content-range"), content_range);
     }
+    // No sum of these numbers overflows.
+    let (most, beyond) = (u64::MAX, u64::MAX - 1);
+    for (path, range) in [("", format!("0-{most}")), ("&offset=0", format!("0-{beyond}"))] {
+        get(&format!("customers?select=id&order=id&limit=3{path}"))
+            .header("Range", &range)
+            .gives(&shop, 200, json!([{"id": 1}, {"id": 2}, {"id": 3}]))
+            .await;
+    }
+    for range in [format!("{most}-{most}"), format!("{beyond}-")] {
+        get("customers")
+            .header("Range", &range)
+            .refused(&shop, 416, "PGRST103")
+            .await;
+    }
     get("customers")
         .header("Range", "5-1")
         .refused(&shop, 416, "PGRST103")
