@@ -94,13 +94,19 @@ fn shortest(float: &(impl std::fmt::Display + std::fmt::LowerExp), as_double: f6
 }
 
 fn write_number(to: &mut Vec<u8>, number: i64) {
-    // Writing into memory cannot fail.
-    drop(write!(to, "{number}"));
+    to.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes a text as JSON.
 pub(crate) fn write_text(to: &mut Vec<u8>, text: &str) {
+    let is_escaped = |byte: u8| byte < 32 || byte == b'"' || byte == b'\\';
     to.push(b'"');
+    // Without a way out of the loop several bytes are compared at once.
+    if !text.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
+        to.extend_from_slice(text.as_bytes());
+        to.push(b'"');
+        return;
+    }
     let mut begin = 0;
     for (at, byte) in text.bytes().enumerate() {
         let escape: &[u8] = match byte {
