@@ -50,21 +50,27 @@ impl Writer {
     /// A column of a row.
     pub(crate) fn read(&self, read: &Read<'_>, row: &QueryResult, slot: usize) -> Result<Datum, DbErr> {
         let column = &read.table.columns[read.columns[slot]];
-        self.dialect.read(row, slot, &column.kind)
+        self.dialect.read(row, read.first + slot, &column.kind)
     }
 
     /// The values of some columns, in a form in which equal ones are the same.
     pub(crate) fn key(&self, read: &Read<'_>, row: &QueryResult, slots: &[usize]) -> Result<Option<Vec<u8>>, DbErr> {
         let mut key = Vec::new();
+        Ok(self.write_key(read, row, slots, &mut key)?.then_some(key))
+    }
+
+    /// Writes a [`key`](Self::key) in place of another one, and returns whether there is one.
+    fn write_key(&self, read: &Read<'_>, row: &QueryResult, slots: &[usize], key: &mut Vec<u8>) -> Result<bool, DbErr> {
+        key.clear();
         for slot in slots {
             let value = self.read(read, row, *slot)?;
             if value == Datum::Null {
-                return Ok(None);
+                return Ok(false);
             }
-            value.write_json(&mut key);
+            value.write_json(key);
             key.push(b',');
         }
-        Ok(Some(key))
+        Ok(true)
     }
 
     /// Writes rows as an array.
@@ -229,20 +235,22 @@ impl Answer<'_> {
             text: Vec::with_capacity(64 * fetched.rows.len()),
             places: HashMap::new(),
         };
+        let mut key = Vec::new();
         for row in &fetched.rows {
-            let Some(key) = self
-                .writer
-                .key(&child.read, row, &child.there)
-                .map_err(Failure::Database)?
-            else {
+            let has_key = self.writer.write_key(&child.read, row, &child.there, &mut key);
+            if !has_key.map_err(Failure::Database)? {
                 continue;
-            };
+            }
             let begin = groups.text.len();
             match child.spread {
                 true => self.members(&child.read, row, &below, &mut groups.text)?,
                 false => self.object(&child.read, row, &below, &mut groups.text)?,
             }
-            groups.places.entry(key).or_default().push(begin..groups.text.len());
+            let place = begin..groups.text.len();
+            match groups.places.get_mut(&key) {
+                Some(places) => places.push(place),
+                None => drop(groups.places.insert(key.clone(), vec![place])),
+            }
         }
         Ok(groups)
     }

@@ -33,9 +33,13 @@ async fn a_read_is_one_statement_and_one_more_for_each_relation() {
         get("orders?limit=1", "count=none").await;
         assert_eq!(get("orders?select=id&limit=2", "handling=lenient").await, 1, "{kind}");
         assert_eq!(get("orders?select=id&limit=2", "count=exact").await, 1, "{kind}");
-        // Beside the reads the beginning and the end of the transaction that is their snapshot.
         let nested = "orders?select=id,customer(name),items(line,product(name))";
-        assert_eq!(get(nested, "handling=lenient").await, 4 + 2, "{kind}");
+        let all = match kind {
+            "postgresql" => 1,
+            // Beside the reads the beginning and the end of the transaction that is their snapshot.
+            _ => 4 + 2,
+        };
+        assert_eq!(get(nested, "handling=lenient").await, all, "{kind}");
         let rows: Vec<_> = (0..1000).map(|n| json!({"name": format!("bulk {n}")})).collect();
         let body = Some(json!(rows).to_string());
         let bulk = statements(&shop, kind, Method::POST, "customers", "return=minimal", body).await;

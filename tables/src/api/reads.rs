@@ -33,7 +33,7 @@ impl Request<'_> {
             count: self.preferences.count.is_some(),
             most_embedded: self.rest.most_embedded(),
         };
-        let answered = run(self.database, self.dialect, &self.rest.model, &read, asked).await?;
+        let answered = run(self.database, self.dialect, &self.rest.model, &mut read, asked).await?;
         self.written(&read, &answered, after.is_some())
     }
 

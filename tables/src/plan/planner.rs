@@ -94,6 +94,7 @@ impl<'m, 'q> Planner<'m, 'q> {
         let mut read = Read {
             table,
             outputs: Vec::new(),
+            first: 0,
             repeats: false,
             columns: Vec::new(),
             condition: Condition::Always,

@@ -16,6 +16,8 @@ pub(crate) struct Read<'m> {
     /// The columns that the statement returns, as places in the table: those of the outputs, then
     /// those that joins and pages need.
     pub(crate) columns: Vec<usize>,
+    /// The index of its first column in the statement's rows.
+    pub(crate) first: usize,
     /// Whether a column is there under several names.
     pub(crate) repeats: bool,
     pub(crate) condition: Condition<'m>,
@@ -79,6 +81,13 @@ pub(crate) enum TermColumn {
     Own(usize),
     /// A column of the one embedded row of this place.
     Related(usize, usize),
+}
+
+impl Child<'_> {
+    /// Whether its rows are asked of the database.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.shown && self.read.page.limit != Some(0)
+    }
 }
 
 impl<'m> Read<'m> {
@@ -166,6 +175,34 @@ impl<'m> Read<'m> {
                 self.columns.push(place);
                 self.columns.len() - 1
             }
+        }
+    }
+
+    /// Gives each table of the read columns of its own in the rows of one statement, from the index
+    /// `next` on, and returns the index after them.
+    pub(crate) fn lay_out(&mut self, next: usize) -> usize {
+        self.first = next;
+        let next = next + self.columns.len();
+        let sent = self.children.iter_mut().filter(|child| child.is_sent());
+        sent.fold(next, |next, child| child.read.lay_out(next))
+    }
+
+    /// Whether one statement returns its rows and the embedded ones.
+    pub(crate) fn is_laid_out(&self) -> bool {
+        self.first > 0
+    }
+
+    /// How many columns it has, with those of the embedded tables.
+    pub(crate) fn width(&self) -> usize {
+        let sent = self.children.iter().filter(|child| child.is_sent());
+        self.columns.len() + sent.map(|child| child.read.width()).sum::<usize>()
+    }
+
+    /// The index of the column that counts the rows of all pages.
+    pub(crate) fn count_index(&self) -> usize {
+        match self.is_laid_out() {
+            true => self.first + self.width(),
+            false => self.columns.len().max(1),
         }
     }
 

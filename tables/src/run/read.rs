@@ -1,4 +1,5 @@
-//! Reads: one statement, and one more for each embedded relation, in one snapshot.
+//! Reads, in one snapshot: one statement, and one more for each embedded relation if the database
+//! does not answer all at once.
 
 use std::collections::HashSet;
 
@@ -42,10 +43,14 @@ pub(crate) async fn run(
     database: &TenantDatabase,
     dialect: Dialect,
     model: &Model,
-    read: &Read<'_>,
+    read: &mut Read<'_>,
     asked: Asked<'_>,
 ) -> Result<Answered, Failure> {
-    if read.is_flat() {
+    if dialect == Dialect::Postgresql && !read.is_flat() && read.width() <= sql::MOST_COLUMNS {
+        read.lay_out(1);
+    }
+    let read = &*read;
+    if read.is_flat() || read.is_laid_out() {
         // One statement is its own snapshot, and the engine itself repeats it.
         return on(database, dialect, model, read, asked).await;
     }
@@ -88,33 +93,79 @@ async fn on<C: ConnectionTrait>(
     asked: Asked<'_>,
 ) -> Result<Answered, Failure> {
     let limit = read.page.limit;
-    // One more row than the page has says whether another page follows.
-    let with_one_more = crate::plan::Page {
-        limit: limit.map(|limit| limit.saturating_add(1)),
-        ..read.page
-    };
     let counts = asked.count && limit != Some(0);
-    let statement = sql::page(dialect, model, read, with_one_more, asked.after, counts);
-    let mut rows = match limit {
+    let statement = match read.is_laid_out() {
+        true => sql::tree(model, read, asked.after, counts, asked.most_embedded),
+        false => sql::page(dialect, model, read, asked.after, counts),
+    };
+    let found = match limit {
         Some(0) => Vec::new(),
         _ => connection.query_all_raw(statement).await.map_err(failure)?,
     };
+    let mut tables = by_table(read, found)?;
+    let mut rows = std::mem::take(&mut tables[read.first]);
     let has_more = limit.is_some_and(|limit| rows.len() as u64 > limit);
     if let Some(limit) = limit {
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     let total = match (asked.count, rows.first()) {
         (false, _) => None,
-        (true, Some(row)) => Some(counted(row, read.columns.len().max(1))?),
+        (true, Some(row)) => Some(counted(row, read.count_index())?),
         (true, None) if limit != Some(0) && read.page.offset == 0 && asked.after.is_none() => Some(0),
         (true, None) => Some(count(connection, dialect, model, read).await?),
     };
-    let children = children(connection, dialect, model, read, &rows, asked.most_embedded).await?;
+    let children = match read.is_laid_out() {
+        true => sent_along(read, &mut tables, asked.most_embedded)?,
+        false => children(connection, dialect, model, read, &rows, asked.most_embedded).await?,
+    };
     Ok(Answered {
         fetched: Fetched { rows, children },
         has_more,
         total,
     })
+}
+
+/// The rows of a statement. If it returns those of several tables, each table's are at the index of
+/// its first column.
+fn by_table(read: &Read<'_>, found: Vec<QueryResult>) -> Result<Vec<Vec<QueryResult>>, Failure> {
+    if !read.is_laid_out() {
+        return Ok(vec![found]);
+    }
+    let mut tables: Vec<Vec<QueryResult>> = Vec::new();
+    tables.resize_with(read.first + read.width(), Vec::new);
+    for row in found {
+        let first: i32 = row.try_get_by_index(0).map_err(Failure::Database)?;
+        let table = usize::try_from(first).ok().and_then(|first| tables.get_mut(first));
+        table.ok_or_else(unknown_table)?.push(row);
+    }
+    Ok(tables)
+}
+
+fn unknown_table() -> Failure {
+    Failure::Database(DbErr::Type("a row is of no table of the read".to_owned()))
+}
+
+/// The embedded rows that came with the rows themselves.
+fn sent_along(read: &Read<'_>, tables: &mut [Vec<QueryResult>], most: u64) -> Result<Vec<Fetched>, Failure> {
+    let each = read.children.iter().map(|child| {
+        let rows = match child.is_sent() {
+            true => std::mem::take(&mut tables[child.read.first]),
+            false => Vec::new(),
+        };
+        refuse_more(child, rows.len(), most)?;
+        let children = sent_along(&child.read, tables, most)?;
+        Ok(Fetched { rows, children })
+    });
+    each.collect()
+}
+
+fn refuse_more(child: &Child<'_>, rows: usize, most: u64) -> Result<(), Failure> {
+    if rows as u64 <= most {
+        return Ok(());
+    }
+    let message = format!("more than {most} rows of '{}' would be embedded", child.key);
+    let hint = format!("Ask for fewer rows, or bound them with '{}.limit'.", child.key);
+    Err(Refusal::too_much(message).hint(hint).into())
 }
 
 async fn count<C: ConnectionTrait>(
@@ -149,7 +200,7 @@ pub(crate) fn children<'f, C: ConnectionTrait>(
         for child in &read.children {
             let keys = keys(dialect, read, child, rows)?;
             let mut found = Vec::new();
-            if child.shown && !keys.is_empty() && child.read.page.limit != Some(0) {
+            if child.is_sent() && !keys.is_empty() {
                 let joined = Joined {
                     keys: &keys,
                     most: most.saturating_add(1),
@@ -157,11 +208,7 @@ pub(crate) fn children<'f, C: ConnectionTrait>(
                 let statement = sql::related(dialect, model, child, &joined);
                 found = connection.query_all_raw(statement).await.map_err(failure)?;
             }
-            if found.len() as u64 > most {
-                let message = format!("more than {most} rows of '{}' would be embedded", child.key);
-                let hint = format!("Ask for fewer rows, or bound them with '{}.limit'.", child.key);
-                return Err(Refusal::too_much(message).hint(hint).into());
-            }
+            refuse_more(child, found.len(), most)?;
             let below = children(connection, dialect, model, &child.read, &found, most).await?;
             all.push(Fetched {
                 rows: found,

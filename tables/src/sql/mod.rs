@@ -6,11 +6,12 @@
 mod dialect;
 mod select;
 mod tests_of_rows;
+mod tree;
 mod write;
 
 pub(crate) use dialect::{Dialect, Use};
 pub(crate) use select::{Joined, count, page, page_of, related};
-
+pub(crate) use tree::{MOST_COLUMNS, tree};
 pub(crate) use write::{
     Assignment, Change, Conflict, Returned, Target, count_of, delete, has_one_of, insert, insert_or, locked, update,
     update_each,

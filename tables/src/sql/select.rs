@@ -19,16 +19,25 @@ use crate::{
     value::Datum,
 };
 
-/// The rows of a page. `after` are the order's values of the row before it; `with_count` adds a
-/// column that counts the rows of all pages.
+/// The rows of a page, and one more if another page follows. `after` are the order's values of the
+/// row before it; `with_count` adds a column that counts the rows of all pages.
 pub(crate) fn page(
     dialect: Dialect,
     model: &Model,
     read: &Read<'_>,
-    page: Page,
     after: Option<&[Datum]>,
     with_count: bool,
 ) -> Statement {
+    dialect.select(&page_select(dialect, model, read, after, with_count))
+}
+
+pub(super) fn page_select(
+    dialect: Dialect,
+    model: &Model,
+    read: &Read<'_>,
+    after: Option<&[Datum]>,
+    with_count: bool,
+) -> SelectStatement {
     let scope = Scope::new(dialect, model, &read.children);
     let mut select = columns(&scope, read);
     if let Some(after) = after {
@@ -38,11 +47,12 @@ pub(crate) fn page(
     if with_count {
         select.expr(Expr::SubQuery(None, Box::new(counting(dialect, model, read).into())));
     }
-    limit(&mut select, page.limit, page.offset, dialect);
-    dialect.select(&select)
+    let one_more = read.page.limit.map(|limit| limit.saturating_add(1));
+    limit(&mut select, one_more, read.page.offset, dialect);
+    select
 }
 
-/// As [`page`], of the rows that another condition holds of.
+/// The rows of a page that another condition holds of.
 pub(crate) fn page_of(
     dialect: Dialect,
     model: &Model,
@@ -57,7 +67,7 @@ pub(crate) fn page_of(
     dialect.select(&select)
 }
 
-fn limit(select: &mut SelectStatement, limit: Option<u64>, offset: u64, dialect: Dialect) {
+pub(super) fn limit(select: &mut SelectStatement, limit: Option<u64>, offset: u64, dialect: Dialect) {
     match (limit, dialect) {
         (Some(limit), _) => drop(select.limit(limit)),
         // MySQL and SQLite have no OFFSET alone.
@@ -70,7 +80,7 @@ fn limit(select: &mut SelectStatement, limit: Option<u64>, offset: u64, dialect:
 }
 
 /// The columns of a read from its table, with its condition.
-fn columns(scope: &Scope<'_, '_>, read: &Read<'_>) -> SelectStatement {
+pub(super) fn columns(scope: &Scope<'_, '_>, read: &Read<'_>) -> SelectStatement {
     columns_of(scope, read, &read.condition)
 }
 
@@ -109,7 +119,7 @@ fn counting(dialect: Dialect, model: &Model, read: &Read<'_>) -> SelectStatement
     select
 }
 
-fn order_by(scope: &Scope<'_, '_>, read: &Read<'_>, select: &mut SelectStatement) {
+pub(super) fn order_by(scope: &Scope<'_, '_>, read: &Read<'_>, select: &mut SelectStatement) {
     for term in &read.order {
         let (expression, nullable) = order_operand(scope, read, term);
         let order = if term.descending { Order::Desc } else { Order::Asc };
