@@ -169,24 +169,34 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
         }
         Command::Check { live: true, .. } => live::run(&loaded).await,
         Command::Check { connect, .. } => {
-            let (installation, parts) = built(app, loaded).await?;
-            check::run(&installation, parts.apis, connect).await
+            with_built(app, loaded, async |installation, parts| {
+                check::run(installation, parts.apis, connect).await
+            })
+            .await
         }
         Command::Migrate(flags) => {
-            let (installation, _) = built(app, loaded).await?;
-            migrate::run(installation, flags).await
+            with_built(app, loaded, async |installation, _| {
+                migrate::run(installation, flags).await
+            })
+            .await
         }
         Command::Tenants { json } => {
-            let (installation, _) = built(app, loaded).await?;
-            lists::tenants(&installation, json).await
+            with_built(app, loaded, async |installation, _| {
+                lists::tenants(installation, json).await
+            })
+            .await
         }
         Command::Tables { command } => {
-            let (installation, _) = built(app, loaded).await?;
-            tables::run(&installation, command).await
+            with_built(app, loaded, async |installation, _| {
+                tables::run(installation, command).await
+            })
+            .await
         }
         Command::Openapi { format } => {
-            let (installation, parts) = built(app, loaded).await?;
-            lists::openapi(&installation, parts.apis, format == DocumentFormat::Yaml)
+            with_built(app, loaded, async |installation, parts| {
+                lists::openapi(installation, parts.apis, format == DocumentFormat::Yaml)
+            })
+            .await
         }
         Command::Schema => lists::schema(&app.registry),
         Command::Plugins { json } => lists::plugins(&app.registry, json),
@@ -194,10 +204,19 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
     }
 }
 
-/// Builds the installation for a command that does not serve. No telemetry is sent.
-async fn built(app: App, loaded: Loaded) -> Result<(Installation, AppParts), Stop> {
-    let telemetry = Telemetry::silent(&loaded).map_err(StartError::from)?;
-    Ok(app.build(loaded, telemetry).await?)
+/// Builds the installation for a command that does not serve, runs the command, and gives back the
+/// leases of the secrets that it read. No telemetry is sent.
+async fn with_built(
+    app: App,
+    loaded: Loaded,
+    command: impl AsyncFnOnce(&Installation, AppParts) -> Result<u8, Stop>,
+) -> Result<u8, Stop> {
+    let grace = loaded.config.server.shutdown_grace.into();
+    let telemetry = Telemetry::of_command(&loaded).map_err(StartError::from)?;
+    let (installation, parts) = app.build(loaded, telemetry).await?;
+    let outcome = command(&installation, parts).await;
+    installation.tenants().shutdown(grace).await;
+    outcome
 }
 
 fn ended(outcome: Result<u8, Stop>) -> ExitCode {

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Subcommand;
 use sea_orm::ConnectionTrait as _;
-use tenantry_core::{TenantId, engine::OpenedConnection};
+use tenantry_core::TenantId;
 use tenantry_tables::{Catalogue, CatalogueReader, Tables};
 
 use super::{DONE, FAILED, Stop, report};
@@ -187,19 +187,18 @@ async fn read(
     let failed =
         |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
     let opened = installation.tenants().open_connection(tenant).await;
-    let OpenedConnection {
-        driver, mut connection, ..
-    } = opened.map_err(|error| failed(&error))?;
-    let name = driver.migration_dialect().to_owned();
-    let reader = CatalogueReader::of_all(&name, driver.backend());
+    let mut opened = opened.map_err(|error| failed(&error))?;
+    let (name, backend) = (opened.driver.migration_dialect().to_owned(), opened.driver.backend());
+    let reader = CatalogueReader::of_all(&name, backend);
+    let connection = &mut opened.connection;
     let rows = async {
         let columns = connection.query(&reader.columns()).await?;
         let keys = connection.query(&reader.keys()).await?;
         Ok::<_, tenantry_core::DatabaseError>((columns, keys))
     };
     let rows = rows.await;
-    connection.close().await;
+    opened.close().await;
     let (columns, keys) = rows.map_err(|error| failed(&error))?;
     let catalogue = reader.read(&columns, &keys).map_err(|error| failed(&error))?;
-    Ok((catalogue, (name, driver.backend())))
+    Ok((catalogue, (name, backend)))
 }

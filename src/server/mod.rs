@@ -40,8 +40,8 @@ pub(crate) use certificate::Certificate;
 use connection::Service;
 use layers::{Layered, Layers};
 use listener::{Closing, Listener};
+pub(crate) use shutdown::Signals;
 use shutdown::Stopping;
-pub(crate) use shutdown::signalled;
 
 /// Why the server did not start, or failed.
 #[derive(Debug, thiserror::Error)]
@@ -153,9 +153,9 @@ impl Installation {
         let server = self.bind(parts).await?;
         let stopping = CancellationToken::new();
         let stop = async {
-            let signalled = shutdown::signalled().await;
+            let signalled = Signals::listen()?.next().await;
             stopping.cancel();
-            signalled
+            Ok(signalled)
         };
         let interrupted = async {
             stopping.cancelled().await;

@@ -23,22 +23,47 @@ pub(crate) enum Stopping {
     AtOnce,
 }
 
-/// Waits for SIGTERM, which an orchestrator sends, or for Ctrl-C, after which a person wants the
-/// terminal back.
-///
-/// # Errors
-/// When this process may not listen to signals.
-pub(crate) async fn signalled() -> io::Result<Stopping> {
+/// SIGTERM, which an orchestrator sends, and Ctrl-C, after which a person wants the terminal back.
+pub(crate) struct Signals {
     #[cfg(unix)]
-    {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(not(unix))]
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When this process may not listen to signals.
+    pub(crate) fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: signal(SignalKind::terminate())?,
+            #[cfg(unix)]
+            interrupt: signal(SignalKind::interrupt())?,
+            #[cfg(not(unix))]
+            interrupt: tokio::signal::windows::ctrl_c()?,
+        })
+    }
+
+    /// Waits for the next signal since it listens. None is lost between two calls.
+    pub(crate) async fn next(&mut self) -> Stopping {
+        #[cfg(unix)]
         tokio::select! {
-            _ = terminate.recv() => Ok(Stopping::AfterNotice),
-            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Stopping::AtOnce),
+            _ = self.terminate.recv() => Stopping::AfterNotice,
+            _ = self.interrupt.recv() => Stopping::AtOnce,
+        }
+        #[cfg(not(unix))]
+        {
+            self.interrupt.recv().await;
+            Stopping::AtOnce
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.map(|()| Stopping::AtOnce)
 }
 
 /// How often the certificate's files are read again.

@@ -58,6 +58,9 @@ const SILENCED: &[&str] = &[
     "opentelemetry-prometheus",
 ];
 
+/// The parts of the program whose warnings a command shows.
+const COMMAND_PARTS: [&str; 2] = ["tenantry_core::leases", "tenantry_providers"];
+
 /// Logging could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
@@ -79,6 +82,20 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// See [`LoggingError`].
 pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
     start(settings, None::<NoLayer>)
+}
+
+/// Sends warnings about secrets to standard error, such as leases that could not be given back, for
+/// a command that otherwise prints its results only. A process that logs already has them there.
+pub(super) fn start_for_command() {
+    let is_shown = |metadata: &Metadata<'_>| {
+        let target = metadata.target();
+        *metadata.level() <= Level::WARN && COMMAND_PARTS.iter().any(|part| target.starts_with(part))
+    };
+    let lines = fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(is_terminal())
+        .with_filter(filter_fn(is_shown));
+    drop(tracing_subscriber::registry().with(lines).try_init());
 }
 
 /// Sends log lines to the output of tests, unless this process already has a log subscriber. `cargo

@@ -125,6 +125,15 @@ impl Telemetry {
         Ok(telemetry)
     }
 
+    /// Like [`silent`](Self::silent), for a command: warnings about secrets go to standard error.
+    ///
+    /// # Errors
+    /// See [`TelemetryError`].
+    pub(crate) fn of_command(loaded: &Loaded) -> Result<Self, TelemetryError> {
+        logging::start_for_command();
+        Self::silent(loaded)
+    }
+
     /// Like [`sending`](Self::sending), for a process that sets up its own log. Only if traces are
     /// configured does it start the log as well, since one subscriber does both.
     ///

@@ -163,9 +163,14 @@ impl Engine {
         let id = held.id;
         drop(held);
         if self.tenants.len() > self.settings.secrets.max_entries {
-            self.tenants
-                .forget(&id, |tenant| tenant.was_used() || tenant.holdings().is_open());
+            self.forget_if_unused(&id);
         }
+    }
+
+    /// Forgets a tenant that no request and no operator ever used.
+    pub(super) fn forget_if_unused(&self, id: &TenantId) {
+        self.tenants
+            .forget(id, |tenant| tenant.was_used() || tenant.holdings().is_open());
     }
 
     /// The tenant; it is created if it is not known, unless it is remembered that it does not

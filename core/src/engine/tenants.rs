@@ -34,7 +34,20 @@ pub struct OpenedConnection {
     /// The connection; its owner closes it.
     pub connection: Box<dyn Connection>,
     /// The lease of the secret goes on for as long as these are here.
-    _held: (Held, Arc<Secret>),
+    held: (Held, Arc<Secret>),
+    engine: Arc<Engine>,
+}
+
+impl OpenedConnection {
+    /// Closes the connection, and forgets the tenant unless something else has used it. So a tool
+    /// that goes through all tenants has the secrets and leases of those only that it is at.
+    pub async fn close(self) {
+        self.connection.close().await;
+        let (held, secret) = self.held;
+        let id = held.id;
+        drop((held, secret));
+        self.engine.forget_if_unused(&id);
+    }
 }
 
 impl Tenants {
@@ -92,7 +105,8 @@ impl Tenants {
     }
 
     /// Opens one connection to a tenant's database outside of its pool, for tools that work on one
-    /// database after another. It is not prepared, and counts against no limit.
+    /// database after another. It is not prepared, and counts against no limit. End it by
+    /// [`OpenedConnection::close`].
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in
@@ -108,7 +122,8 @@ impl Tenants {
             driver_type: secret.driver_type.clone(),
             config: secret.config.clone(),
             connection,
-            _held: (held, secret),
+            held: (held, secret),
+            engine: self.0.clone(),
         })
     }
 

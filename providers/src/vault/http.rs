@@ -142,7 +142,7 @@ impl Server {
             }
             text.extend_from_slice(&part);
         }
-        if status == StatusCode::NO_CONTENT {
+        if status == StatusCode::NO_CONTENT || (status == StatusCode::ACCEPTED && text.is_empty()) {
             return Ok(Answer::default());
         }
         if status.is_success() {

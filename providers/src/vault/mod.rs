@@ -326,8 +326,10 @@ impl Inner {
         })
     }
 
+    /// Revokes a lease. Vault takes note of it and drops the user by itself, some at a time: that
+    /// goes on after this program has ended, and Vault repeats it if the database refuses.
     async fn revoke(&self, lease: &Lease) -> Result<(), ProviderError> {
-        let body = json!({"lease_id": &*lease.id});
+        let body = json!({"lease_id": &*lease.id, "sync": false});
         let path = ["sys", "leases", "revoke"];
         match self.login.call(None, Method::PUT, &path, Some(&body)).await {
             Err(error) if error.says("lease not found") => Ok(()),

@@ -87,10 +87,7 @@ async fn adopt(
         }
         Err(error) => Some(error),
     };
-    opened.connection.close().await;
-    (
-        Some(opened.driver_type.to_string()),
-        done,
-        fault.map(|error| Fault::from(&error)),
-    )
+    let driver = opened.driver_type.to_string();
+    opened.close().await;
+    (Some(driver), done, fault.map(|error| Fault::from(&error)))
 }

@@ -24,7 +24,7 @@ use crate::{
     command_line::{DONE, FAILED, Stop, report},
     installation::Installation,
     migrations::{Choice, Database, Done, MigrationError, Report, State},
-    server::signalled,
+    server::Signals,
 };
 
 /// The most rows of a table: of more tenants than these, only those are shown that are not well.
@@ -68,18 +68,17 @@ pub(super) async fn run(installation: &Installation, flags: Apply) -> Result<u8,
 fn stop_when_asked() -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
     let set = stopped.clone();
-    tokio::spawn(async move {
-        if signalled().await.is_err() {
-            // A signal then ends the process, as it does by default.
-            return;
-        }
-        set.store(true, Ordering::Release);
-        eprintln!("asked to stop: tenants that have begun are finished, and no other one is begun");
-        if signalled().await.is_ok() {
+    // If this fails, a signal ends the process, as it does by default.
+    if let Ok(mut signals) = Signals::listen() {
+        tokio::spawn(async move {
+            signals.next().await;
+            set.store(true, Ordering::Release);
+            eprintln!("asked to stop: tenants that have begun are finished, and no other one is begun");
+            signals.next().await;
             eprintln!("ended at once: run it again to go on where it was");
             std::process::exit(FAILED.into());
-        }
-    });
+        });
+    }
     stopped
 }
 
@@ -132,9 +131,10 @@ pub(super) async fn look(installation: &Installation, id: &TenantId, choice: Cho
         .migrations()
         .look(&*opened.driver, &mut *opened.connection, choice)
         .await;
-    opened.connection.close().await;
+    let driver = opened.driver_type.to_string();
+    opened.close().await;
     let state = looked.map_err(|error| Fault::from(&error))?;
-    Ok((opened.driver_type.to_string(), state))
+    Ok((driver, state))
 }
 
 struct Run<'a> {
@@ -245,11 +245,17 @@ impl Run<'_> {
             };
             migrations.apply(database, connection, self.choice, done).await
         };
-        opened.connection.close().await;
-        let driver = opened.driver_type.to_string();
+        let (driver, name) = (opened.driver.clone(), opened.driver_type.to_string());
+        opened.close().await;
+        self.note(driver, &name, done);
+        (Some(name), ended.err().map(|error| Fault::from(&error)))
+    }
+
+    /// Notes the files that were applied, for their warnings.
+    fn note(&self, driver: Arc<dyn DatabaseDriver>, name: &str, done: &Report) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = applied.entry(driver.clone()).or_insert_with(|| Applied {
-            driver: opened.driver.clone(),
+        let entry = applied.entry(name.to_owned()).or_insert_with(|| Applied {
+            driver,
             fresh: BTreeSet::new(),
             shown: BTreeSet::new(),
         });
@@ -258,8 +264,6 @@ impl Run<'_> {
                 entry.fresh.insert(file.name.clone());
             }
         }
-        drop(applied);
-        (Some(driver), ended.err().map(|error| Fault::from(&error)))
     }
 }
 

@@ -24,11 +24,11 @@ use crate::installation::Installation;
 use flags::Command;
 pub(super) use flags::Flags;
 
-pub(super) async fn run(installation: Installation, flags: Flags) -> Result<u8, Stop> {
+pub(super) async fn run(installation: &Installation, flags: Flags) -> Result<u8, Stop> {
     match flags.command {
-        None => apply::run(&installation, flags.apply).await,
-        Some(Command::Status(flags)) => status::run(&installation, flags).await,
-        Some(Command::Adopt(flags)) => adopt::run(&installation, flags).await,
+        None => apply::run(installation, flags.apply).await,
+        Some(Command::Status(flags)) => status::run(installation, flags).await,
+        Some(Command::Adopt(flags)) => adopt::run(installation, flags).await,
     }
 }
 

@@ -118,9 +118,9 @@ async fn look(installation: &Installation, id: &TenantId, choice: Choice) -> Res
         Ok((state, structure))
     };
     let found = found.await;
-    opened.connection.close().await;
-    let (state, structure) = found.map_err(|error| Fault::from(&error))?;
     let driver = opened.driver_type.to_string();
+    opened.close().await;
+    let (state, structure) = found.map_err(|error| Fault::from(&error))?;
     Ok(Found {
         driver,
         state,
