@@ -178,6 +178,26 @@ async fn a_connection_of_a_tool_keeps_its_lease() {
     assert_eq!(released(&world), ["1"]);
 }
 
+#[tokio::test]
+async fn a_tool_has_no_secret_of_the_tenants_that_it_is_done_with() {
+    let world = world(50, 3_600, true).await;
+    let used = id("t50");
+    drop(world.tenants.acquire(&used).await.unwrap());
+    for n in 1..=50 {
+        let opened = world.tenants.open_connection(&id(&format!("t{n}"))).await.unwrap();
+        opened.close().await;
+        let known = world.tenants.usage_snapshot().known;
+        let known: Vec<_> = known.iter().map(|tenant| tenant.id).collect();
+        assert_eq!(known, [used], "after t{n}");
+    }
+    let began = Instant::now();
+    while released(&world).len() < 49 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", released(&world));
+        settle().await;
+    }
+    assert_eq!(world.provider.fetches(), 50);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_gives_every_lease_back() {
     let world = world(20, 3_600, true).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tenantry_test_support::{OpenBaoServer, PostgresServer, TenantDb};
+use tenantry_test_support::{OpenBaoServer, PostgresServer, TenantDb, TenantryProcess};
 use tokio::time::sleep;
 
 use crate::{
@@ -218,4 +218,45 @@ async fn after_its_token_was_revoked_the_program_recovers_by_itself() -> Result<
     }
     load.stop().await?;
     world.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_leave_no_user_behind_or_name_its_lease() -> Result<()> {
+    let postgres = PostgresServer::shared().await;
+    let bao = Bao::start(postgres, "command", "1h", "2h").await?;
+    let settings = bao.settings(postgres, bao.bao.port()).await?;
+    let config = json!({
+        "app": {"environment": "test"},
+        "server": {"shutdown_grace": "60s"},
+        "tenancy": {"provider": settings.provider, "pools": settings.pools},
+    });
+    let run = async |arguments: &[&str]| {
+        let program = TenantryProcess::builder(PROGRAM).config(config.to_string());
+        program.run(arguments.iter().copied()).await
+    };
+    for arguments in [&["migrate"][..], &["migrate", "status"], &["check", "--connect"]] {
+        let ran = run(arguments).await?;
+        assert_eq!(ran.code, 0, "{arguments:?}: {} {}", ran.stdout, ran.stderr);
+        assert!(!ran.stderr.contains("lease"), "{arguments:?}: {}", ran.stderr);
+        until("no user is left after a command", Duration::from_secs(30), || async {
+            Ok(bao.users(postgres).await? == 0)
+        })
+        .await?;
+    }
+
+    let without_revocation = r#"
+        path "database/creds/*" { capabilities = ["read"] }
+        path "database/roles" { capabilities = ["list"] }
+        path "database/static-roles" { capabilities = ["list"] }
+    "#;
+    bao.bao.add_policy("tenantry", without_revocation).await?;
+    let ran = run(&["migrate"]).await?;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for tenant in ["t0", "t1"] {
+        let lease = format!("lease=database/creds/command-{tenant}/");
+        let named = ran.stderr.lines().filter(|line| line.contains(&lease));
+        assert_eq!(named.count(), 1, "{}", ran.stderr);
+    }
+    assert_eq!(bao.users(postgres).await?, 2);
+    Ok(())
 }
