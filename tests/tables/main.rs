@@ -13,6 +13,7 @@ mod pages;
 mod reads;
 mod reference;
 mod rights;
+mod rules;
 mod schemas;
 mod shop;
 mod upserts;

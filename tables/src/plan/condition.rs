@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
-
+use super::claims::{self, only};
 use crate::{
     caller::Caller,
     declaration::ColumnType,
@@ -11,7 +10,7 @@ use crate::{
     refusal::Refusal,
     request::{
         filter::{Filter, Is, Operator, Quantifier, Test, Tree},
-        rule::{Placeholder, placeholder},
+        rule::listed,
     },
     value::{Datum, Malformed},
 };
@@ -223,11 +222,18 @@ impl<'m> Conditions<'m, '_> {
                     false => is(ColumnTest::In(values)),
                 })
             }
-            Test::Compare(operator, text) => self.compare(column, *operator, text),
+            Test::Compare(operator, text) => only(self.compare(column, *operator, text)?),
             Test::Quantified(operator, quantifier, texts) => {
                 self.count(texts.len())?;
-                let each = texts.iter().map(|text| self.compare(column, *operator, text));
-                let each = each.collect::<Result<Vec<_>, _>>()?;
+                let placeholder = match self.readable {
+                    Some(_) => None,
+                    None => listed(texts),
+                };
+                let texts = placeholder.as_ref().map_or(texts.as_slice(), std::slice::from_ref);
+                let mut each = Vec::with_capacity(texts.len());
+                for text in texts {
+                    each.extend(self.compare(column, *operator, text)?);
+                }
                 Ok(match quantifier {
                     Quantifier::Any => Condition::any(each),
                     Quantifier::All => Condition::all(each),
@@ -236,7 +242,8 @@ impl<'m> Conditions<'m, '_> {
         }
     }
 
-    fn compare(&self, column: &'m Column, operator: Operator, text: &str) -> Result<Condition<'m>, Refusal> {
+    /// The comparison with a value; with each of them, if it is a claim that is a list.
+    fn compare(&self, column: &'m Column, operator: Operator, text: &str) -> Result<Vec<Condition<'m>>, Refusal> {
         let comparison = match operator {
             Operator::Equal => Comparison::Equal,
             Operator::NotEqual => Comparison::NotEqual,
@@ -249,49 +256,43 @@ impl<'m> Conditions<'m, '_> {
                 if !column.kind.is_text() {
                     return Err(no_operator(column, sign));
                 }
-                if text.bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 1 {
-                    return Err(Refusal::bad("22025", "LIKE pattern must not end with escape character"));
-                }
-                let test = ColumnTest::Like {
-                    pattern: text.replace('*', "%"),
-                    any_case: operator == Operator::ILike,
+                let patterns = claims::patterns(self.bound(text)?, text)?;
+                let like = |pattern| {
+                    let any_case = operator == Operator::ILike;
+                    Condition::Column(column, ColumnTest::Like { pattern, any_case })
                 };
-                return Ok(Condition::Column(column, test));
+                return Ok(patterns.into_iter().map(like).collect());
             }
         };
         comparable(column, "=")?;
-        let value = self.value(column, text)?;
-        if let (ColumnType::Enum(values), Datum::Text(text)) = (&column.kind, &value)
-            && !matches!(comparison, Comparison::Equal | Comparison::NotEqual)
-        {
-            return Ok(enumerated(column, values, comparison, text));
+        let values = self.values(column, text)?;
+        let compare = |value| match (&column.kind, &value) {
+            (ColumnType::Enum(values), Datum::Text(text))
+                if !matches!(comparison, Comparison::Equal | Comparison::NotEqual) =>
+            {
+                enumerated(column, values, comparison, text)
+            }
+            _ => Condition::Column(column, ColumnTest::Compare(comparison, value)),
+        };
+        Ok(values.into_iter().map(compare).collect())
+    }
+
+    /// What a placeholder of a row rule stands for; `None` if the text is none.
+    fn bound(&self, text: &str) -> Result<Option<Vec<Cow<'_, str>>>, Refusal> {
+        match self.readable {
+            Some(_) => Ok(None),
+            None => claims::bound(&self.caller, text),
         }
-        Ok(Condition::Column(column, ColumnTest::Compare(comparison, value)))
     }
 
     /// A value, or the value of a placeholder.
     fn value(&self, column: &Column, text: &str) -> Result<Datum, Refusal> {
-        let mut values = self.values(column, text)?;
-        match (values.pop(), values.is_empty()) {
-            (Some(value), true) => Ok(value),
-            _ => Err(no_claim()),
-        }
+        only(self.values(column, text)?)
     }
 
     /// The same in a list. A claim may be a list itself.
     fn values(&self, column: &Column, text: &str) -> Result<Vec<Datum>, Refusal> {
-        let placeholder = match self.readable {
-            Some(_) => None,
-            None => placeholder(text),
-        };
-        let texts: Vec<Cow<'_, str>> = match placeholder {
-            None => vec![text.into()],
-            Some(Placeholder::Tenant) => vec![self.caller.tenant.into()],
-            Some(Placeholder::Claim(name)) => match self.caller.claim(name) {
-                Some(Value::Array(items)) => items.iter().map(scalar).collect::<Option<_>>().ok_or_else(no_claim)?,
-                claim => vec![claim.and_then(scalar).ok_or_else(no_claim)?],
-            },
-        };
+        let texts = self.bound(text)?.unwrap_or_else(|| vec![text.into()]);
         let dialect = self.caller.dialect;
         let values = texts.iter().map(|text| match Datum::parse(&column.kind, text) {
             Ok(value) if !dialect.holds(&column.kind, &value) => Err(Malformed::Syntax),
@@ -325,20 +326,6 @@ fn enumerated<'m>(column: &'m Column, values: &[String], comparison: Comparison,
     // No value fits, and of NULL it is unknown: its opposite does not hold of NULL either.
     let any = is_one_of(&|_| true);
     Condition::All(vec![any.clone(), Condition::Not(Box::new(any))])
-}
-
-/// A rule needs what the request's token does not say. The rule then allows no row.
-fn no_claim() -> Refusal {
-    Refusal::bad("42501", "a row rule needs a claim that the token does not have")
-}
-
-fn scalar(claim: &Value) -> Option<Cow<'_, str>> {
-    match claim {
-        Value::String(text) => Some(text.as_str().into()),
-        Value::Number(number) => Some(number.to_string().into()),
-        Value::Bool(value) => Some(value.to_string().into()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
 }
 
 /// Why a value is refused, in PostgreSQL's words.

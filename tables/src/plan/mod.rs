@@ -1,6 +1,7 @@
 //! What a request means: tables, columns, relations and roles are found in the declaration. Names
 //! in statements come from there alone.
 
+mod claims;
 pub(crate) mod condition;
 pub(crate) mod cursor;
 pub(crate) mod needs;

@@ -19,10 +19,18 @@ pub(crate) enum Placeholder<'a> {
 pub(crate) fn placeholder(value: &str) -> Option<Placeholder<'_>> {
     let inside = value.strip_prefix('{')?.strip_suffix('}')?;
     match inside.strip_prefix("claims.") {
-        Some(claim) if !claim.is_empty() => Some(Placeholder::Claim(claim)),
+        Some(claim) if !claim.is_empty() && claim.trim() == claim => Some(Placeholder::Claim(claim)),
         Some(_) => None,
         None => (inside == "tenant").then_some(Placeholder::Tenant),
     }
+}
+
+/// The placeholder that the list of a quantifier is: the braces of `eq(any).{claims.ids}` are those
+/// of the placeholder, too.
+pub(crate) fn listed(values: &[String]) -> Option<String> {
+    let [only] = values else { return None };
+    let whole = format!("{{{only}}}");
+    placeholder(&whole).is_some().then_some(whole)
 }
 
 /// Reads a rule.
@@ -101,19 +109,31 @@ fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String>
     }
     let values: Vec<&String> = match &filter.test {
         Test::Compare(_, value) | Test::IsDistinct(value) => vec![value],
+        Test::Quantified(_, _, values) if listed(values).is_some() => Vec::new(),
         Test::Quantified(_, _, values) | Test::In(values) => values.iter().collect(),
         Test::Is(_) => Vec::new(),
     };
+    let is_listed = matches!(&filter.test, Test::Quantified(..));
     for value in values {
-        if value.contains("{claims") || value.contains("{tenant") {
+        if value.contains(['{', '}']) || (is_listed && is_like_a_placeholder(value)) {
             if placeholder(value).is_none() {
-                return Err("has a placeholder that is not a whole value, such as `{claims.customer}`".to_owned());
+                return Err(format!(
+                    "compares `{}` with what is no placeholder: only `{{claims.x}}` and `{{tenant}}` are, each as a whole value",
+                    filter.field
+                ));
             }
         } else if !is_pattern && crate::value::Datum::parse(&column.kind, value).is_err() {
             return Err(format!("compares `{}` with what is no value of its type", filter.field));
         }
     }
     Ok(())
+}
+
+/// Whether an element of a quantifier's list was most likely meant as a placeholder: its braces are
+/// gone.
+fn is_like_a_placeholder(element: &str) -> bool {
+    let lower = element.trim().to_ascii_lowercase();
+    lower == "tenant" || lower.starts_with("claims.") || lower.starts_with("claim.")
 }
 
 #[cfg(test)]
@@ -133,6 +153,9 @@ mod tests {
             "state=like.n*",
             "state=eq.new&id=in.({claims.ids})",
             "or=(flag.is.true,info.is.null)",
+            "state=not.like.{claims.state}",
+            "state=ilike(any).{claims.states}",
+            "and=(id.eq(all).{claims.ids},state.eq.{tenant})",
         ] {
             assert_eq!(check(right, &table), Ok(()), "{right}");
         }
@@ -141,7 +164,15 @@ mod tests {
             ("info=eq.1", "an operator that its type does not have"),
             ("id=is.true", "an operator that its type does not have"),
             ("state=eq.n*", "no value of its type"),
-            ("id=eq.{claims.id}0", "not a whole value"),
+            ("id=eq.{claims.id}0", "no placeholder"),
+            ("state=like.{claims.state}*", "no placeholder"),
+            ("state=like.{claim.state}", "no placeholder"),
+            ("state=like.{Claims.state}", "no placeholder"),
+            ("id=eq.{ claims.id }", "no placeholder"),
+            ("id=eq.{claims. id}", "no placeholder"),
+            ("id=in.(1,{role})", "no placeholder"),
+            ("state=like(any).{claim.state}", "no placeholder"),
+            ("state=like(any).{claims.a,claims.b}", "no placeholder"),
             ("other=eq.1", "no column of the table"),
             ("id=eq.1&limit=1", "nothing else"),
         ] {

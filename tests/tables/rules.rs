@@ -1,0 +1,50 @@
+//! Row rules with placeholders under every operator, and what a role learns of rows that a rule
+//! hides from it.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::shop::{Answer, Shop};
+
+const KINDS: [&str; 3] = ["sqlite", "postgresql", "mysql"];
+
+async fn notes() -> Shop {
+    let sql = include_str!("rules/notes.sql");
+    Shop::of(&KINDS, 1000, include_str!("rules/notes.yaml"), &KINDS.map(|kind| (kind, sql))).await
+}
+
+async fn send(shop: &Shop, kind: &str, claims: &Value, method: Method, path: &str, body: Option<Value>) -> Answer {
+    let mut claims = claims.clone();
+    claims["tenant"] = kind.into();
+    claims["exp"] = 4_102_444_800_u64.into();
+    let headers = [("Prefer", "resolution=ignore-duplicates, count=exact")];
+    let body = body.map(|body| body.to_string());
+    shop.send_as(kind, Some(claims), method, path, &headers, body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_placeholder_is_bound_under_like_and_in_lists() {
+    let shop = notes().await;
+    for kind in KINDS {
+        for (role, claims, ids) in [
+            ("like", json!({"sub": "ann"}), vec![1]),
+            ("like", json!({"sub": "A*"}), vec![]),
+            ("like", json!({"sub": "%"}), vec![]),
+            ("like", json!({"sub": "a_c%"}), vec![3]),
+            ("like", json!({}), vec![]),
+            ("unlike", json!({"sub": "ann"}), vec![2, 3]),
+            ("unlike", json!({}), vec![]),
+            ("any", json!({"groups": ["ann", "bob"]}), vec![1, 2]),
+            ("any", json!({"groups": "bob"}), vec![2]),
+            ("any", json!({}), vec![]),
+            ("none", json!({"groups": ["ann"]}), vec![2, 3]),
+            ("none", json!({}), vec![]),
+        ] {
+            let mut claims = claims;
+            claims["role"] = role.into();
+            let answer = send(&shop, kind, &claims, Method::GET, "notes?select=id&order=id", None).await;
+            let expected: Vec<Value> = ids.iter().map(|id| json!({"id": id})).collect();
+            assert_eq!((answer.status, answer.json()), (200, expected.into()), "{kind}: {claims}");
+        }
+    }
+}
