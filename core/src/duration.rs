@@ -20,6 +20,13 @@ impl HumanDuration {
     /// longer one would overflow them.
     pub const LONGEST: Self = Self::from_secs(3650 * 24 * 60 * 60);
 
+    /// The name, in the `format` of a schema, of durations up to [`LONGEST`](Self::LONGEST).
+    pub const ANY_FORM: &str = "duration-with-unit";
+
+    /// The same for those that are also at least 1 ms. A field has it by `#[schemars(extend("format" =
+    /// HumanDuration::POSITIVE_FORM))]`.
+    pub const POSITIVE_FORM: &str = "positive-duration-with-unit";
+
     /// Reads `30m`, `200ms`, `1h30m`.
     ///
     /// # Errors
@@ -35,7 +42,7 @@ impl HumanDuration {
 }
 
 /// The reason for refusing a duration that is longer than [`HumanDuration::LONGEST`].
-pub(crate) const TOO_LONG: &str = "must be at most 3650 days";
+pub const TOO_LONG: &str = "must be at most 3650 days";
 
 /// The reason for refusing a duration that is a bare number.
 pub const UNIT_MISSING: &str = "has no unit: write `30s` for 30 seconds, or `200ms`";
@@ -107,6 +114,7 @@ impl JsonSchema for HumanDuration {
         json_schema!({
             "description": "A duration with its unit, such as `30m` or `200ms`.",
             "type": "string",
+            "format": Self::ANY_FORM,
             "pattern": r"^\s*(\d+\s*[a-zA-Zµ]+\s*)+$"
         })
     }

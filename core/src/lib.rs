@@ -42,7 +42,7 @@ pub use database_config::{
     TlsMode,
 };
 pub use driver::{Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion};
-pub use duration::{HumanDuration, UNIT_MISSING, is_bare_number};
+pub use duration::{HumanDuration, TOO_LONG, UNIT_MISSING, is_bare_number};
 pub use error::{BoxError, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid};
 pub use plugin::{BuildContext, BuildError, Plugin};
 pub use provider::{ProviderError, SecretProvider};

@@ -1,8 +1,5 @@
 //! The rules that a schema cannot say.
 
-use std::time::Duration;
-
-use tenantry_core::HumanDuration;
 use tenantry_tables::TableDeclaration;
 
 use super::{
@@ -18,7 +15,6 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
         places,
         faults: Vec::new(),
     };
-    found.durations(config);
     let server = &config.server;
     if server.body_limit.0 == 0 {
         found.add(&["server", "body_limit"], "must be at least 1 byte");
@@ -74,34 +70,5 @@ impl Found<'_> {
 
     fn add_at(&mut self, path: &[Step], message: &str) {
         self.faults.push(Fault::new(self.places.value(path), path, message));
-    }
-
-    /// The bounds of durations, which the form of a duration in the schema does not have. A new
-    /// duration must be added here: no test compares these lists with the sections. Durations of
-    /// plugins are checked by the plugins.
-    fn durations(&mut self, config: &Config) {
-        let Config { server, tenancy, .. } = config;
-        let (secrets, pools) = (&tenancy.secrets, &tenancy.pools);
-        let positive: [(&[&str], HumanDuration); 8] = [
-            (&["server", "request_timeout"], server.request_timeout),
-            (&["tenancy", "secrets", "ttl"], secrets.ttl),
-            (&["tenancy", "pools", "idle_timeout"], pools.idle_timeout),
-            (&["tenancy", "pools", "connect_timeout"], pools.connect_timeout),
-            (&["tenancy", "pools", "acquire_timeout"], pools.acquire_timeout),
-            (
-                &["tenancy", "pools", "defaults", "max_lifetime"],
-                pools.defaults.max_lifetime,
-            ),
-            (&["migrations", "timeout"], config.migrations.timeout),
-            (
-                &["observability", "metrics", "interval"],
-                config.observability.metrics.interval,
-            ),
-        ];
-        for (path, duration) in positive {
-            if duration.0 < Duration::from_millis(1) {
-                self.add(path, "must be at least 1ms");
-            }
-        }
     }
 }

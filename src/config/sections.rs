@@ -112,6 +112,7 @@ pub struct Server {
     /// A second address and port. If it is set, operator routes answer only there.
     pub admin_listen: Option<ListenAddress>,
     /// How long a request may take; one that takes longer is answered 504 `request_timeout`.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub request_timeout: HumanDuration,
     /// The most bytes a request's body may have; a larger one is answered 413 `body_too_large`.
     pub body_limit: ByteSize,
@@ -177,6 +178,7 @@ pub struct ServerLimits {
     pub connections: Option<usize>,
     /// How long the head of a request may take to arrive, and before the first one the TLS
     /// handshake. The connection of a slower client is closed.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub head_timeout: HumanDuration,
     /// The most requests that run at once on one HTTP/2 connection; a client sends more of them
     /// later.
@@ -295,6 +297,7 @@ pub struct Migrations {
     pub sample_data: bool,
     /// How long the migrations of one tenant may take on its first connection. Requests do not wait
     /// for them that long: they get 503 `tenant_migrating` meanwhile.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub timeout: HumanDuration,
     /// The lowest version that is served, such as `"0004"`: requests of a tenant below it are
     /// answered 503 `tenant_schema_behind`. `null` to serve every tenant.
@@ -426,6 +429,7 @@ pub struct Metrics {
     /// How the collector is spoken to.
     pub protocol: OtlpProtocol,
     /// How often they are sent.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub interval: HumanDuration,
 }
 

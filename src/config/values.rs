@@ -7,13 +7,14 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
+    time::Duration,
 };
 
 use http::Uri;
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use tenantry_core::{ByteSize, TenantIdPattern};
+use tenantry_core::{ByteSize, HumanDuration, TOO_LONG, TenantIdPattern};
 
 /// The form of a text: its name in the schema's `format`, its check, and what to say of a text that
 /// is not of it.
@@ -22,6 +23,9 @@ pub(crate) struct Form {
     pub(crate) check: fn(&str) -> bool,
     pub(crate) message: &'static str,
 }
+
+/// The shortest of the durations that must not be zero.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Every form.
 pub(crate) const FORMS: &[Form] = &[
@@ -60,6 +64,20 @@ pub(crate) const FORMS: &[Form] = &[
         name: "admin-token",
         check: |text| text.is_empty() || (text.len() >= 16 && text.bytes().all(|b| b.is_ascii_graphic())),
         message: "must have at least 16 characters, all of them visible ASCII, or be empty for none",
+    },
+    // What is no duration at all is refused by its pattern.
+    Form {
+        name: HumanDuration::ANY_FORM,
+        check: |text| HumanDuration::parse(text) != Err(TOO_LONG),
+        message: TOO_LONG,
+    },
+    Form {
+        name: HumanDuration::POSITIVE_FORM,
+        check: |text| match HumanDuration::parse(text) {
+            Ok(duration) => duration.0 >= SHORTEST,
+            Err(reason) => reason != TOO_LONG,
+        },
+        message: "must be at least 1ms, and at most 3650 days",
     },
 ];
 

@@ -10,6 +10,7 @@ use crate::HumanDuration;
 #[serde(deny_unknown_fields, default)]
 pub struct SecretsSettings {
     /// How long a secret is used before it is read again. It stays in use meanwhile.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub ttl: HumanDuration,
     /// The most secrets in the cache; the least recently used one is evicted first.
     #[schemars(range(min = 1, max = 10_000_000))]
@@ -53,10 +54,13 @@ pub struct PoolsSettings {
     #[schemars(range(min = 1, max = 65_535))]
     pub max_per_tenant: Option<usize>,
     /// A tenant's connections are closed after this time without a request.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub idle_timeout: HumanDuration,
     /// How long opening one connection may take.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub connect_timeout: HumanDuration,
     /// How long a request waits for a connection.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub acquire_timeout: HumanDuration,
     /// The defaults for tenants with no such setting in their secret.
     pub defaults: PoolDefaults,
@@ -88,6 +92,7 @@ pub struct PoolDefaults {
     /// How long an idle connection stays open.
     pub idle_time: HumanDuration,
     /// How long a connection stays open at most.
+    #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub max_lifetime: HumanDuration,
 }
 

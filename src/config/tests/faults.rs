@@ -141,15 +141,15 @@ fn rules_over_several_keys_are_checked() {
         ),
         (
             "server: { request_timeout: 0s }",
-            "1:28: server.request_timeout: must be at least 1ms",
+            "1:28: server.request_timeout: must be at least 1ms, and at most 3650 days",
         ),
         (
             "server: { request_timeout: 30ns }",
-            "1:28: server.request_timeout: must be at least 1ms",
+            "1:28: server.request_timeout: must be at least 1ms, and at most 3650 days",
         ),
         (
             "migrations: { timeout: 0s }",
-            "1:24: migrations.timeout: must be at least 1ms",
+            "1:24: migrations.timeout: must be at least 1ms, and at most 3650 days",
         ),
         (
             "server: { shutdown_grace: 99years }",

@@ -89,3 +89,51 @@ fn defaults_and_summaries_reach_the_schema() {
     assert_eq!(of("/required"), json!(["tenancy"]));
     assert_eq!(of("/$schema"), "https://json-schema.org/draft/2020-12/schema");
 }
+
+/// The paths of all durations below `schema`.
+fn durations(schema: &Value, path: &[&str], found: &mut Vec<String>) {
+    for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
+        let path = [path, &[key.as_str()]].concat();
+        let is_duration = |schema: &Value| schema["pattern"].as_str().is_some_and(|it| it.contains("a-zA-Zµ"));
+        let branches = inner["anyOf"].as_array().into_iter().flatten();
+        if is_duration(inner) || branches.clone().any(is_duration) {
+            found.push(path.join("."));
+        }
+        for schema in std::iter::once(inner).chain(branches) {
+            durations(schema, &path, found);
+        }
+    }
+}
+
+#[test]
+fn every_duration_has_its_bounds() {
+    /// Each of them switches off what it limits.
+    const MAY_BE_ZERO: [&str; 4] = [
+        "server.shutdown_grace",
+        "tenancy.secrets.stale_if_error",
+        "tenancy.secrets.not_found_ttl",
+        "tenancy.pools.defaults.idle_time",
+    ];
+    let mut paths = Vec::new();
+    durations(&schema(&registry()), &[], &mut paths);
+    assert!(paths.len() >= 13, "{paths:?}");
+    for path in &paths {
+        let variable = format!("TENANTRY__{}", path.to_uppercase().replace('.', "__"));
+        let faults = |value: &str| match load_text(LEAST, [(variable.as_str(), value)]) {
+            Ok(_) => Vec::new(),
+            Err(faults) => faults.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(faults("1s"), [""; 0], "{path}");
+        let huge = faults("400000000000years");
+        assert!(
+            huge.len() == 1 && huge[0].contains("at most 3650 days"),
+            "{path}: {huge:?}"
+        );
+        let zero = faults("0s");
+        if MAY_BE_ZERO.contains(&path.as_str()) {
+            assert_eq!(zero, [""; 0], "{path}");
+        } else {
+            assert!(zero.len() == 1 && zero[0].contains("at least 1ms"), "{path}: {zero:?}");
+        }
+    }
+}
