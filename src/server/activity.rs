@@ -33,7 +33,7 @@ pub(super) const LINGER_PAUSE: Duration = Duration::from_secs(5);
 pub(super) const LINGER_BYTES: usize = 256 * 1024 * 1024;
 
 /// How long a connection without a request may take to end while the server stops.
-const STOPPING: Duration = Duration::from_secs(1);
+pub(super) const STOPPING: Duration = Duration::from_secs(1);
 
 /// What a connection is busy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -143,8 +143,10 @@ impl<E: Endpoint + 'static> Service<E> {
             // The client is sent GOAWAY on HTTP/2, so that it sends no request into a closing
             // connection.
             connection.as_mut().graceful_shutdown();
-            if tokio::time::timeout(CLOSING, connection).await.is_err() {
-                tracing::debug!("an idle connection did not end when it was asked to");
+            tokio::select! {
+                _ = connection => {}
+                () = sleep(CLOSING) => tracing::debug!("an idle connection did not end when it was asked to"),
+                () = cut.cancelled() => {}
             }
         }
         cut.is_cancelled() && activity.has_request()

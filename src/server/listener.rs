@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    activity::STOPPING,
     certificate::TlsAcceptor,
     connection::{Ends, Service},
 };
@@ -97,19 +98,25 @@ impl<E: Endpoint + 'static> Listener<E> {
         loop {
             let accepted = tokio::select! {
                 biased;
-                accepted = self.accept() => accepted,
+                // First, since `accept` may be ready each time: while clients keep coming, and while
+                // the process has no file descriptor left.
                 () = closing.begin.cancelled(), if settled.is_none() => {
                     turn_newcomers_away(&self.tcp);
                     settled = Some(Instant::now() + closing.settling);
                     continue;
                 }
+                accepted = self.accept() => accepted,
                 () = until(settled), if settled.is_some() => break,
             };
             match accepted {
                 Ok((tcp, remote, permit)) => self.spawn(tcp, remote, permit, &connections),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    let pause = Instant::now() + PAUSE;
+                    tokio::time::sleep_until(settled.map_or(pause, |end| end.min(pause))).await;
+                    if settled.is_some_and(|end| end <= Instant::now()) {
+                        break;
+                    }
                 }
             }
         }
@@ -155,8 +162,13 @@ impl<E: Endpoint + 'static> Listener<E> {
                 None => service.serve(tcp, ends, &stopping, &cut).await,
                 Some(tls) => {
                     let handshake = timeout(service.head_timeout(), tls.accept(tcp));
+                    let stopped = async {
+                        stopping.cancelled().await;
+                        tokio::time::sleep(STOPPING).await;
+                    };
                     let shaken = tokio::select! {
                         shaken = handshake => shaken,
+                        () = stopped => return,
                         () = cut.cancelled() => return,
                     };
                     match shaken {

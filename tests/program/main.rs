@@ -16,6 +16,7 @@ mod encryption;
 mod every_store;
 mod fleet;
 mod fleet_health;
+mod hard_stops;
 mod health_checks;
 mod in_a_handler;
 mod isolation;

@@ -254,6 +254,20 @@ async fn a_refused_head_is_answered_though_more_of_it_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_client_that_does_not_answer_is_cut_off_at_once() {
+    let mut served = Served::small();
+    // The preface of HTTP/2, settings, and `GET /` as the stream 1 (RFC 9113 §3.4, §6.5, §6.2).
+    served.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    served.send("\0\0\0\x04\0\0\0\0\0").await;
+    let head = [0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'h'];
+    served.client.write_all(&head).await.unwrap();
+    // From 75 s on it is asked to end.
+    tokio::time::sleep(Duration::from_secs(77)).await;
+    served.cut.cancel();
+    assert_eq!(served.seconds().await, 77);
+}
+
+#[tokio::test(start_paused = true)]
 async fn connections_without_a_request_end_soon_when_the_server_stops() {
     for requests in 0..2 {
         let mut served = Served::small();
