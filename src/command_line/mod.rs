@@ -21,6 +21,7 @@ use crate::{
     config::{self, Loaded},
     installation::Installation,
     product::Product,
+    server::Signals,
     telemetry::Telemetry,
 };
 
@@ -161,12 +162,7 @@ fn prepare(mut app: App, arguments: Arguments) -> Result<u8, Stop> {
 
 async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop> {
     match command {
-        Command::Serve => {
-            let telemetry = Telemetry::of_process(&loaded).map_err(StartError::from)?;
-            let (installation, parts) = app.build(loaded, telemetry).await?;
-            installation.serve(parts).await.map_err(StartError::from)?;
-            Ok(DONE)
-        }
+        Command::Serve => serve(loaded, app).await,
         Command::Check { live: true, .. } => live::run(&loaded).await,
         Command::Check { connect, .. } => {
             with_built(app, loaded, async |installation, parts| {
@@ -202,6 +198,21 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
         Command::Plugins { json } => lists::plugins(&app.registry, json),
         Command::Init(flags) => init::run(&app.registry, flags),
     }
+}
+
+/// Serves until a signal stops it, which may come while the server is still being built.
+async fn serve(loaded: Loaded, app: App) -> Result<u8, Stop> {
+    let mut signals = Signals::listen().map_err(|error| Stop::Failure(format!("no signal can be awaited: {error}")))?;
+    let telemetry = Telemetry::of_process(&loaded).map_err(StartError::from)?;
+    let (installation, parts) = tokio::select! {
+        built = app.build(loaded, telemetry) => built?,
+        _ = signals.next() => {
+            tracing::info!("stopped before it listened");
+            return Ok(DONE);
+        }
+    };
+    installation.serve(parts, signals).await.map_err(StartError::from)?;
+    Ok(DONE)
 }
 
 /// Builds the installation for a command that does not serve, runs the command, and gives back the

@@ -26,7 +26,7 @@ use std::{
 
 use tenantry_core::engine::Tenants;
 use tenantry_openapi::{ApiConflict, ApiParts, OperatorGate, Readiness};
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -71,6 +71,9 @@ pub enum ServerError {
     #[error("interrupted a second time: the requests that still ran were cut off")]
     Interrupted,
 }
+
+/// How long sending the last traces and metrics may take after `server.shutdown_grace`.
+const SENDING: Duration = Duration::from_secs(1);
 
 type Warming = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -149,21 +152,19 @@ impl Installation {
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub(crate) async fn serve(self, parts: AppParts) -> Result<(), ServerError> {
+    pub(crate) async fn serve(self, parts: AppParts, mut signals: Signals) -> Result<(), ServerError> {
         let server = self.bind(parts).await?;
-        let stopping = CancellationToken::new();
-        let stop = async {
-            let signalled = Signals::listen()?.next().await;
-            stopping.cancel();
-            Ok(signalled)
-        };
+        let (first, signalled) = oneshot::channel();
+        let stop = async { signalled.await.map_err(io::Error::other) };
         let interrupted = async {
-            stopping.cancelled().await;
-            tokio::signal::ctrl_c().await
+            let signal = signals.next().await;
+            // A server that has ended needs no signal.
+            first.send(signal).ok();
+            signals.interrupted().await;
         };
         tokio::select! {
             ended = server.run(stop) => ended,
-            again = interrupted => Err(again.map_or_else(ServerError::Failed, |()| ServerError::Interrupted)),
+            () = interrupted => Err(ServerError::Interrupted),
         }
     }
 
@@ -196,7 +197,8 @@ impl BoundServer {
     /// 3. New connections are refused, and running requests end. Those that do not are cut off.
     /// 4. Background work that still runs is aborted.
     /// 5. The pools are closed.
-    /// 6. The last traces and metrics are sent. This alone is not part of `server.shutdown_grace`.
+    /// 6. The last traces and metrics are sent. If nothing is left of `server.shutdown_grace`, this
+    ///    takes [`SENDING`] more.
     ///
     /// # Errors
     /// [`ServerError::Failed`], and [`ServerError::CutOff`] when requests did not end in time.
@@ -256,7 +258,9 @@ impl BoundServer {
             .ended((notice + settling + drain_for).saturating_sub(began.elapsed()))
             .await;
         let closed = tenants.shutdown(grace.saturating_sub(began.elapsed())).await;
-        telemetry.shutdown().await;
+        telemetry
+            .shutdown(grace.saturating_sub(began.elapsed()).max(SENDING))
+            .await;
         if cut_off.contains(&true) {
             return Err(ServerError::CutOff);
         }

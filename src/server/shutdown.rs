@@ -11,6 +11,8 @@ use std::{
 
 use futures_util::FutureExt as _;
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::certificate::{Certificate, Renewal};
 
@@ -23,24 +25,26 @@ pub(crate) enum Stopping {
     AtOnce,
 }
 
-/// SIGTERM, which an orchestrator sends, and Ctrl-C, after which a person wants the terminal back.
+/// The signals that ask this process to stop: SIGTERM, which an orchestrator sends, and Ctrl-C,
+/// after which a person wants the terminal back.
+///
+/// From its creation on they do not end the process. The first process of a container would ignore
+/// a SIGTERM that it does not listen to.
 pub(crate) struct Signals {
     #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
+    terminate: Signal,
     #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
+    interrupt: Signal,
     #[cfg(not(unix))]
     interrupt: tokio::signal::windows::CtrlC,
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Listens from now on. It must be called within a tokio runtime.
     ///
     /// # Errors
     /// When this process may not listen to signals.
     pub(crate) fn listen() -> io::Result<Self> {
-        #[cfg(unix)]
-        use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             #[cfg(unix)]
             terminate: signal(SignalKind::terminate())?,
@@ -63,6 +67,11 @@ impl Signals {
             self.interrupt.recv().await;
             Stopping::AtOnce
         }
+    }
+
+    /// Waits for the next Ctrl-C.
+    pub(crate) async fn interrupted(&mut self) {
+        self.interrupt.recv().await;
     }
 }
 

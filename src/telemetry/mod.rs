@@ -21,6 +21,9 @@ use std::{sync::Arc, time::Duration};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
+#[cfg(not(feature = "otlp"))]
+use opentelemetry_sdk::error::OTelSdkResult;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use tenantry_core::TrustedProxies;
 
@@ -184,22 +187,22 @@ impl Telemetry {
         }
     }
 
-    /// Sends what was not sent yet, and ends. While the collector does not answer, this takes up to
-    /// ten seconds: opentelemetry_sdk waits five for the traces, and then five for the metrics.
-    pub(crate) async fn shutdown(&self) {
-        let telemetry = self.clone();
-        // The exporters wait in threads of their own, and this for them.
-        let ended = tokio::task::spawn_blocking(move || {
-            #[cfg(feature = "otlp")]
-            if let Some(traces) = &telemetry.traces {
-                traces.shutdown();
-            }
-            telemetry.metrics.shutdown()
-        });
-        match ended.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(error = %error, "not all telemetry was sent"),
-            Err(error) => tracing::debug!(error = %error, "telemetry did not end"),
+    /// Sends what was not sent yet, and ends. If the collector does not answer, this takes `within`,
+    /// and no longer than the five seconds for which opentelemetry_sdk waits.
+    pub(crate) async fn shutdown(&self, within: Duration) {
+        // The exporters wait in threads of their own.
+        let metrics = self.metrics.clone();
+        let metrics = spawn_blocking(move || metrics.shutdown());
+        #[cfg(feature = "otlp")]
+        let traces = self.traces.clone();
+        #[cfg(feature = "otlp")]
+        let traces = spawn_blocking(move || traces.map_or(Ok(()), |traces| traces.shutdown()));
+        #[cfg(not(feature = "otlp"))]
+        let traces = async { Ok(OTelSdkResult::Ok(())) };
+        match timeout(within, async { tokio::join!(metrics, traces) }).await {
+            Ok((Ok(Ok(())), Ok(Ok(())))) => {}
+            Ok(ended) => tracing::debug!(?ended, "not all telemetry was sent"),
+            Err(_) => tracing::warn!("telemetry was not sent to its end: the collector does not answer"),
         }
     }
 }

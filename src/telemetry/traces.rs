@@ -91,10 +91,8 @@ impl Traces {
             .with_filter(InTrace)
     }
 
-    pub(super) fn shutdown(&self) {
-        if let Err(error) = self.provider.shutdown() {
-            tracing::debug!(error = %error, "not all spans were sent");
-        }
+    pub(super) fn shutdown(&self) -> OTelSdkResult {
+        self.provider.shutdown()
     }
 }
 

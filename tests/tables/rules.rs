@@ -10,7 +10,13 @@ const KINDS: [&str; 3] = ["sqlite", "postgresql", "mysql"];
 
 async fn notes() -> Shop {
     let sql = include_str!("rules/notes.sql");
-    Shop::of(&KINDS, 1000, include_str!("rules/notes.yaml"), &KINDS.map(|kind| (kind, sql))).await
+    Shop::of(
+        &KINDS,
+        1000,
+        include_str!("rules/notes.yaml"),
+        &KINDS.map(|kind| (kind, sql)),
+    )
+    .await
 }
 
 async fn send(shop: &Shop, kind: &str, claims: &Value, method: Method, path: &str, body: Option<Value>) -> Answer {
@@ -44,7 +50,11 @@ async fn a_placeholder_is_bound_under_like_and_in_lists() {
             claims["role"] = role.into();
             let answer = send(&shop, kind, &claims, Method::GET, "notes?select=id&order=id", None).await;
             let expected: Vec<Value> = ids.iter().map(|id| json!({"id": id})).collect();
-            assert_eq!((answer.status, answer.json()), (200, expected.into()), "{kind}: {claims}");
+            assert_eq!(
+                (answer.status, answer.json()),
+                (200, expected.into()),
+                "{kind}: {claims}"
+            );
         }
     }
 }
