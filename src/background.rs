@@ -3,12 +3,10 @@
 use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tenantry_core::{BoxError, engine::Tenants};
+use tenantry_core::{BoxError, Cause, engine::Tenants};
 use tenantry_openapi::{Readiness, ReadinessCheck};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-use crate::cause::Cause;
 
 type Work = Box<dyn FnOnce(Tenants, CancellationToken) -> BoxFuture<'static, ()> + Send>;
 type Check = Box<dyn Fn(Tenants) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;

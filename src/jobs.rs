@@ -15,12 +15,10 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use sea_orm::{ConnectionTrait as _, DbErr, ExprTrait as _, Statement, sea_query};
 use sea_query::{ColumnDef, Expr, Query, Table};
 use tenantry_core::{
-    BoxError, DatabaseErrorKind, TenantId,
+    BoxError, Cause, DatabaseErrorKind, TenantId,
     engine::{AcquireError, TenantDatabase, Tenants},
 };
 use tokio_util::sync::CancellationToken;
-
-use crate::cause::Cause;
 
 const TABLE: &str = "tenantry_jobs";
 /// The longest name of a job.

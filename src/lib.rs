@@ -30,7 +30,6 @@
 
 mod app;
 mod background;
-mod cause;
 mod command_line;
 pub mod config;
 mod installation;

@@ -7,7 +7,10 @@ use strum::IntoStaticStr;
 
 use crate::constraint;
 
+mod cause;
 mod db_err;
+
+pub use cause::Cause;
 
 /// Any error, to be kept as a source.
 pub type BoxError = Box<dyn StdError + Send + Sync>;

@@ -1,7 +1,7 @@
 //! Converts errors of poem and poem-openapi to problems. Their texts repeat values, so they are
 //! never sent to clients.
 
-use std::sync::Arc;
+use std::{error::Error as _, sync::Arc};
 
 use poem::error::{
     Error, MethodNotAllowedError, NotFoundError, ParseCookieError, ParseFormError, ParseJsonError, ParsePathError,
@@ -12,6 +12,7 @@ use poem_openapi::error::{
     ParseRequestPayloadError,
 };
 use sea_orm::DbErr;
+use tenantry_core::Cause;
 
 use crate::{
     Fault, Problem, ProblemCode,
@@ -144,9 +145,17 @@ fn by_status(error: &Error) -> Problem {
         ProblemCode::Unauthenticated => Problem::unauthenticated(None, "the request carries no valid credential"),
         _ if status.is_client_error() => Problem::new(code, error.to_string()),
         _ => {
-            tracing::error!(status = status.as_u16(), error = %error, "a request failed");
+            tracing::error!(status = status.as_u16(), error = cause(error), "a request failed");
             Problem::new(code, "The server failed to answer this request.")
         }
+    }
+}
+
+/// What a handler's own error says in the log.
+fn cause(error: &Error) -> String {
+    match error.source() {
+        Some(source) => Cause(source).to_string(),
+        None => error.to_string(),
     }
 }
 
@@ -257,6 +266,21 @@ mod tests {
             code(ReadBodyError::Io(io::Error::other("reset"))),
             ProblemCode::RequestInvalid
         );
+    }
+
+    #[test]
+    fn a_failure_s_log_line_does_not_repeat_a_database_s_words() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the invoice could not be stored")]
+        struct Unstored(#[source] DbErr);
+        let stored = Unstored(DbErr::Custom("canary".to_owned()));
+        let text = cause(&Error::new(stored, StatusCode::INTERNAL_SERVER_ERROR));
+        assert_eq!(text, "the invoice could not be stored: database error: other");
+        let boxed: tenantry_core::BoxError = Box::new(DbErr::Custom("canary".to_owned()));
+        let text = cause(&Error::from((StatusCode::INTERNAL_SERVER_ERROR, boxed)));
+        assert!(!text.contains("canary"), "{text}");
+        let plain = Error::from_string("no paper", StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(cause(&plain), "no paper");
     }
 
     #[test]

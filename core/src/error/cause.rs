@@ -1,13 +1,14 @@
-//! Errors of a program of one's own, in log lines.
+//! Errors of handlers and of a program's own parts, in log lines.
 
 use std::{error::Error, fmt, io};
 
 use sea_orm::DbErr;
-use tenantry_core::{DatabaseError, DatabaseErrorKind};
+
+use super::{DatabaseError, DatabaseErrorKind};
 
 /// An error and what caused it, in one line. Of a database's error it shows the kind and the code:
 /// its words may repeat a value.
-pub(crate) struct Cause<'a>(pub(crate) &'a (dyn Error + 'static));
+pub struct Cause<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,9 +41,8 @@ impl fmt::Display for Cause<'_> {
 
 #[cfg(test)]
 mod tests {
-    use tenantry_core::BoxError;
-
     use super::*;
+    use crate::BoxError;
 
     #[test]
     fn a_database_s_words_are_not_repeated() {
