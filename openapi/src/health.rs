@@ -260,7 +260,7 @@ fn no_probe() -> Parsed<Flag> {
 
 /// Has the metrics.
 pub trait MetricsSource: Send + Sync {
-    /// All of them, in the text format of Prometheus.
+    /// All of them, in the text format of Prometheus. It is called on a thread that may block.
     ///
     /// # Errors
     /// They cannot be gathered, or not be written.
@@ -371,7 +371,10 @@ impl HealthApi {
     /// All metrics in the text format of Prometheus.
     #[oai(path = "/metrics", method = "get", operation_id = "getMetrics")]
     async fn metrics(&self, _operator: Operator) -> Result<PlainText<String>, Failure> {
-        let text = self.metrics.text().map_err(|error| {
+        let metrics = self.metrics.clone();
+        // It looks at every tenant, which takes its time with many of them.
+        let text = tokio::task::spawn_blocking(move || metrics.text()).await;
+        let text = text.map_err(BoxError::from).flatten().map_err(|error| {
             tracing::error!(error = %error, "the metrics cannot be written");
             Problem::internal()
         })?;

@@ -127,7 +127,7 @@ impl Options {
                 loopback: true,
             },
             readiness: readiness.clone(),
-            metrics: Arc::new(NoMetrics),
+            metrics: Arc::new(NoMetrics(std::thread::current().id())),
             log: Arc::new(NoLog),
             document: DocumentSettings {
                 title: "test".to_owned(),
@@ -164,11 +164,15 @@ fn layered(endpoint: BoxEndpoint<'static>, ids: &RequestIds) -> BoxEndpoint<'sta
         .boxed()
 }
 
-/// The text of the metrics is the program's; that it is answered is what is tested here.
-struct NoMetrics;
+/// The text of the metrics is the program's; that it is answered is what is tested here, and that
+/// no thread of the runtime is blocked meanwhile.
+struct NoMetrics(std::thread::ThreadId);
 
 impl MetricsSource for NoMetrics {
     fn text(&self) -> Result<String, BoxError> {
+        if std::thread::current().id() == self.0 {
+            return Err("the server's own thread is blocked".into());
+        }
         Ok("# nothing is counted\n".to_owned())
     }
 }
