@@ -214,7 +214,7 @@ impl SpanSender {
     pub(super) fn delivery(&self) -> Option<Arc<Delivery>> {
         match self {
             Self::Stdout(_) => None,
-            Self::Otlp(told) => Some(told.delivery.clone()),
+            Self::Otlp(watched) => Some(watched.delivery.clone()),
         }
     }
 }
@@ -290,7 +290,7 @@ fn interval_variable() -> Option<Result<Duration, ParseIntError>> {
 
 /// Logs which variables are ignored because their values are invalid (specification, environment
 /// variables). Call it after the log has started.
-pub(super) fn tell_ignored_variables() {
+pub(super) fn warn_of_ignored_variables() {
     if let Some(Err(error)) = interval_variable() {
         tracing::warn!(
             error = %error,
@@ -349,34 +349,34 @@ mod tests {
 
     #[tokio::test]
     async fn spans_for_an_absent_collector_are_made_only_now_and_then() {
-        let told = Watched {
+        let watched = Watched {
             exporter: Collector {
                 is_there: AtomicBool::new(true),
             },
             delivery: Delivery::of("traces"),
         };
-        let is_paused = || told.delivery.is_paused();
+        let is_paused = || watched.delivery.is_paused();
         tokio::time::sleep(Duration::from_millis(2)).await;
-        told.export(Vec::new()).await.unwrap();
+        watched.export(Vec::new()).await.unwrap();
         assert!(!is_paused());
 
-        told.exporter.is_there.store(false, Ordering::SeqCst);
-        assert!(told.export(Vec::new()).await.is_err());
+        watched.exporter.is_there.store(false, Ordering::SeqCst);
+        assert!(watched.export(Vec::new()).await.is_err());
         assert!(is_paused());
-        told.delivery.paused_until.store(1, Ordering::SeqCst);
+        watched.delivery.paused_until.store(1, Ordering::SeqCst);
         assert!(
             !is_paused(),
             "the pause is over, so that something is there to try with"
         );
-        told.delivery.tries();
+        watched.delivery.tries();
         assert!(is_paused(), "it is being tried");
-        assert!(told.export(Vec::new()).await.is_err());
+        assert!(watched.export(Vec::new()).await.is_err());
         assert!(is_paused());
 
-        told.exporter.is_there.store(true, Ordering::SeqCst);
-        told.export(Vec::new()).await.unwrap();
+        watched.exporter.is_there.store(true, Ordering::SeqCst);
+        watched.export(Vec::new()).await.unwrap();
         assert!(!is_paused());
-        told.delivery.tries();
+        watched.delivery.tries();
         assert!(!is_paused());
     }
 

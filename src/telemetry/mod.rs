@@ -4,7 +4,8 @@
 //! requests    times each request and reports it; streamed does so for a body that is streamed
 //! logging     the levels, and what is never logged; lines adds the ids of request and tenant
 //! metrics     the instruments: histograms by a queue (recorder), the engine's counters when read
-//! traces      which requests are traced; exporters sends spans and metrics to the collector
+//! traces      which requests are traced; span_queue bounds and counts the spans that wait, and
+//!             exporters sends spans and metrics to the collector
 //! ```
 
 #[cfg(feature = "otlp")]
@@ -13,6 +14,8 @@ mod lines;
 mod logging;
 mod metrics;
 mod requests;
+#[cfg(feature = "otlp")]
+mod span_queue;
 mod streamed;
 #[cfg(feature = "otlp")]
 mod traces;
@@ -161,7 +164,7 @@ impl Telemetry {
         {
             logging::start(&config.logging, self.traces.as_ref().map(traces::Traces::layer))?;
             if config.observability.enabled {
-                exporters::tell_ignored_variables();
+                exporters::warn_of_ignored_variables();
             }
         }
         #[cfg(not(feature = "otlp"))]

@@ -14,7 +14,7 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{
         BatchSpanProcessor, Sampler as SdkSampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData,
-        SpanProcessor,
+        SpanExporter, SpanProcessor,
     },
 };
 use tenantry_core::TRACE_TARGET;
@@ -28,8 +28,9 @@ use tracing_subscriber::{
 };
 
 use super::{
-    exporters::{Delivery, ExporterError, span_exporter},
+    exporters::{Delivery, ExporterError, SpanSender, span_exporter},
     logging::TRACED,
+    span_queue::SpanQueue,
 };
 use crate::config::Trace;
 
@@ -55,13 +56,19 @@ impl Traces {
             rate: settings.sample.rate,
             delivery: exporter.delivery(),
         };
-        // The processor is a thread with a queue of 2,048 spans (`OTEL_BSP_MAX_QUEUE_SIZE`). Spans
-        // that come while it is full are dropped, so no request waits for the collector.
+        let queue = Arc::new(SpanQueue::of_environment());
+        let exporter = Taking {
+            exporter,
+            queue: queue.clone(),
+        };
+        // The processor is a thread. Spans that come while the queue is full are dropped, so no
+        // request waits for the collector.
+        let processor = BatchSpanProcessor::builder(exporter).build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
             // Spans are created only for sampled requests, so every created span is sent.
             .with_sampler(SdkSampler::AlwaysOn)
-            .with_span_processor(OfRequest(BatchSpanProcessor::builder(exporter).build()))
+            .with_span_processor(OfRequest { processor, queue })
             .build();
         Ok(Self {
             tracer: provider.tracer("tenantry"),
@@ -96,16 +103,23 @@ impl Traces {
     }
 }
 
-/// Adds to each span which request and which tenant it belongs to, unless it says so itself.
+/// Adds to each span which request and which tenant it belongs to, unless it says so itself. Drops
+/// it if the queue is full.
 #[derive(Debug)]
-struct OfRequest(BatchSpanProcessor);
+struct OfRequest {
+    processor: BatchSpanProcessor,
+    queue: Arc<SpanQueue>,
+}
 
 impl SpanProcessor for OfRequest {
     fn on_start(&self, span: &mut SdkSpan, context: &Context) {
-        self.0.on_start(span, context);
+        self.processor.on_start(span, context);
     }
 
     fn on_end(&self, mut span: SpanData) {
+        if !self.queue.admits() {
+            return;
+        }
         CurrentRequest::read(|current| {
             let mut add = |key: &'static str, value: &str| {
                 if !span.attributes.iter().any(|known| known.key.as_str() == key) {
@@ -117,19 +131,43 @@ impl SpanProcessor for OfRequest {
                 add("tenant.id", tenant.as_str());
             }
         });
-        self.0.on_end(span);
+        self.processor.on_end(span);
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.0.force_flush()
+        self.processor.force_flush()
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
+        let ended = self.processor.shutdown_with_timeout(timeout);
+        self.queue.end();
+        ended
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
+        self.processor.set_resource(resource);
+    }
+}
+
+/// Takes spans from the queue, and sends them.
+#[derive(Debug)]
+struct Taking {
+    exporter: SpanSender,
+    queue: Arc<SpanQueue>,
+}
+
+impl SpanExporter for Taking {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.queue.took(batch.len());
+        self.exporter.export(batch).await
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
     }
 }
 
