@@ -201,8 +201,8 @@ fn load_in(
     faults.extend(root.broken());
     // A value that could not be read, or a repeated key, already has a fault. A second fault for
     // the same place is left out.
-    let told: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
-    let news = |fault: &Fault| !told.iter().any(|path| is_within(&fault.path, path));
+    let reported: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
+    let news = |fault: &Fault| !reported.iter().any(|path| is_within(&fault.path, path));
     faults.extend(validate::validate(&root, &places, &schema).into_iter().filter(news));
     Faults::check(faults)?;
 

@@ -32,7 +32,7 @@ pub(crate) fn validate(root: &Node, places: &Places, schema: &Value) -> Vec<Faul
     let checker = Checker { root, places, schema };
     let mut faults = Vec::new();
     for error in validator.iter_errors(&value) {
-        checker.tell(&error, &mut faults);
+        checker.report(&error, &mut faults);
     }
     faults
 }
@@ -53,7 +53,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn tell(&self, error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
+    fn report(&self, error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
         let path = self.path(error.instance_path().as_str());
         match error.kind() {
             Wrong::AdditionalProperties { unexpected } | Wrong::UnevaluatedProperties { unexpected } => {
@@ -84,7 +84,7 @@ impl Checker<'_> {
             }
             _ if self.lacks_unit(error) => faults.push(self.wrong_value(&path, UNIT_MISSING.to_owned())),
             Wrong::AnyOf { context } | Wrong::OneOfNotValid { context } => {
-                self.tell_choice(error, context, &path, faults)
+                self.report_choice(error, context, &path, faults)
             }
             Wrong::Enum { options } => {
                 let options = options.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -111,7 +111,7 @@ impl Checker<'_> {
 
     /// Reports a failed choice by the branch that was probably meant: one of several constants, the
     /// only branch with a fitting type, or the branch with the fewest faults.
-    fn tell_choice(&self, error: &ValidationError<'_>, context: &[Branch], path: &[Step], faults: &mut Vec<Fault>) {
+    fn report_choice(&self, error: &ValidationError<'_>, context: &[Branch], path: &[Step], faults: &mut Vec<Fault>) {
         let of_type = |branch: &&Branch| !branch.iter().any(|inner| is_type_of(inner, error));
         let fitting: Vec<&Branch> = context.iter().filter(of_type).collect();
         let constants: Vec<Option<Vec<&Value>>> = fitting.iter().map(|branch| constants_of(branch, error)).collect();
@@ -125,7 +125,7 @@ impl Checker<'_> {
         let fewest = fitting.iter().map(|branch| branch.len()).min();
         let mut best = fitting.into_iter().filter(|branch| Some(branch.len()) == fewest);
         match (best.next(), best.next()) {
-            (Some(branch), None) => branch.iter().for_each(|inner| self.tell(inner, faults)),
+            (Some(branch), None) => branch.iter().for_each(|inner| self.report(inner, faults)),
             (None, _) => {
                 let message = type_message(&refused_types(error, context), error.instance());
                 faults.push(self.wrong_value(path, message));
@@ -278,10 +278,10 @@ fn expected_types(kind: &TypeKind) -> Vec<JsonType> {
 
 fn type_message(expected: &[JsonType], found: &Value) -> String {
     // "or null" is no help for a value that is present.
-    let told = expected
+    let names = expected
         .iter()
         .filter(|name| expected.len() == 1 || **name != JsonType::Null);
-    let told: Vec<String> = told.map(|name| TypeName(*name).to_string()).collect();
+    let names: Vec<String> = names.map(|name| TypeName(*name).to_string()).collect();
     let found_name = match found {
         Value::Null => "nothing",
         Value::Bool(_) => "a boolean",
@@ -292,7 +292,7 @@ fn type_message(expected: &[JsonType], found: &Value) -> String {
     };
     let quotes = expected.contains(&JsonType::String) && matches!(found, Value::Bool(_) | Value::Number(_));
     let hint = if quotes { " (put it in quotes)" } else { "" };
-    format!("expected {}, found {found_name}{hint}", told.join(" or "))
+    format!("expected {}, found {found_name}{hint}", names.join(" or "))
 }
 
 struct TypeName(JsonType);

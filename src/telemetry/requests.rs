@@ -65,9 +65,9 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
         let path = request.original_uri().path();
         let (is_probe, is_scrape) = (is_probe(path), path == "/metrics");
         let context = (!is_probe).then(|| RequestContext::of(&mut request));
-        let told = (!is_probe).then(|| OpenRequest::begin(&request, telemetry, is_scrape));
+        let open = (!is_probe).then(|| OpenRequest::begin(&request, telemetry, is_scrape));
         // Probes and scrapes are never traced.
-        let trace = told.as_ref().filter(|_| !is_scrape);
+        let trace = open.as_ref().filter(|_| !is_scrape);
         let trace = trace.and_then(|_| telemetry.trace(&request));
         let answer = self.inner.call(request).map(|answer| match answer {
             Ok(response) => response.into_response(),
@@ -75,14 +75,14 @@ impl<E: Endpoint> Endpoint for RequestTelemetryEndpoint<E> {
         });
         // Only a traced request uses an `async` block, since such a block stores and moves the
         // future once more.
-        let answer = match (told, trace) {
+        let answer = match (open, trace) {
             (None, _) => Either::Left(Either::Left(answer.map(Ok))),
-            (Some(told), None) => Either::Left(Either::Right(
-                answer.map(move |response| Ok(told.end(response, None, None))),
+            (Some(open), None) => Either::Left(Either::Right(
+                answer.map(move |response| Ok(open.end(response, None, None))),
             )),
-            (Some(told), Some(trace)) => Either::Right(Box::pin(async move {
-                let (response, trace_id, span) = trace.around(answer, &told).await;
-                Ok(told.end(response, trace_id, span))
+            (Some(open), Some(trace)) => Either::Right(Box::pin(async move {
+                let (response, trace_id, span) = trace.around(answer, &open).await;
+                Ok(open.end(response, trace_id, span))
             })),
         };
         match context {
@@ -278,7 +278,7 @@ impl RequestTrace {
     async fn around(
         self: Box<Self>,
         answer: impl Future<Output = Response>,
-        told: &OpenRequest<'_>,
+        open: &OpenRequest<'_>,
     ) -> (Response, Option<String>, Option<tracing::Span>) {
         use tracing::Instrument as _;
         match *self {
@@ -287,7 +287,7 @@ impl RequestTrace {
                 // The span stays inside the future, since each clone of a span costs a look-up.
                 let mut answer = std::pin::pin!(answer.instrument(span));
                 let mut response = answer.as_mut().await;
-                finish_span(answer.span(), told, &path, &response);
+                finish_span(answer.span(), open, &path, &response);
                 let (traceparent, trace_id) = (HeaderValue::from_str(&ids.traceparent), ids.trace_id());
                 if let Ok(traceparent) = traceparent {
                     response.headers_mut().insert(super::traces::TRACEPARENT, traceparent);
@@ -363,11 +363,11 @@ fn protocol_version(version: http::Version) -> &'static str {
 /// Records the outcome in the request's span. The path is recorded only if it matched a route; any
 /// other path is the client's own text.
 #[cfg(feature = "otlp")]
-fn finish_span(span: &tracing::Span, told: &OpenRequest<'_>, path: &str, response: &Response) {
+fn finish_span(span: &tracing::Span, open: &OpenRequest<'_>, path: &str, response: &Response) {
     let status = response.status();
     let route = response.data::<PathPattern>().map(|PathPattern(route)| &**route);
     if let Some(route) = route {
-        super::traces::rename(span, [told.method_name(), route].join(" "));
+        super::traces::rename(span, [open.method_name(), route].join(" "));
     }
     let failed = status.is_server_error();
     let (id, tenant) = CurrentRequest::read(|current| {

@@ -360,7 +360,7 @@ const TENANT_COUNTERS: &[TenantCounter] = &[
     }),
     (
         "tenantry.tenant.requests.failed",
-        "A tenant's requests with a status of 500 or above.",
+        "A tenant's requests with a status of 500 or above, or with an answer that the server cut off.",
         |usage| usage.requests.failed,
     ),
     ("tenantry.tenant.statements", "A tenant's statements.", |usage| {

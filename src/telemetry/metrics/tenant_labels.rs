@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(counted(&labels.look(&snapshot([(1, 10)], 0)), Some(1)), Some(10));
         let gone = labels.look(&snapshot([], 12));
         assert_eq!(gone.len(), 1);
-        // Ten were told under its name.
+        // Ten were reported under its name.
         assert_eq!(counted(&gone, None), Some(2));
         let back = labels.look(&snapshot([(1, 5)], 12));
         assert_eq!(counted(&back, Some(1)), Some(5));
@@ -246,15 +246,15 @@ mod tests {
                 let n = random.usize(0..300);
                 usage[n] += random.u64(0..50);
             }
-            let told = labels.look(&snapshot(usage.iter().copied().enumerate(), 0));
-            assert!(told.len() <= NAMED_TENANTS + 1);
-            let now: HashMap<_, _> = told.iter().map(|(id, usage)| (*id, usage.requests.count)).collect();
+            let reported = labels.look(&snapshot(usage.iter().copied().enumerate(), 0));
+            assert!(reported.len() <= NAMED_TENANTS + 1);
+            let now: HashMap<_, _> = reported.iter().map(|(id, usage)| (*id, usage.requests.count)).collect();
             for (label, count) in &now {
                 assert!(last.get(label).is_none_or(|before| before <= count), "{label:?}");
             }
             last = now;
         }
-        let told = labels.look(&snapshot(usage.iter().copied().enumerate(), 0));
-        assert!(sum(&told) <= usage.iter().sum());
+        let reported = labels.look(&snapshot(usage.iter().copied().enumerate(), 0));
+        assert!(sum(&reported) <= usage.iter().sum());
     }
 }
