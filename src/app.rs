@@ -399,6 +399,7 @@ impl App {
         let mut parts = app.parts;
         let own = parts.migrations.take();
         let installation = Installation::build_with(loaded, registry, telemetry, own).await?;
+        parts.apis = installation.with_tables(parts.apis)?;
         Ok((installation, parts))
     }
 }

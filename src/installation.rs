@@ -96,7 +96,7 @@ impl Installation {
         let migrations = built(parts::migrations(&loaded, own_migrations).await, &mut faults);
         let require = built(parts::required_version(&loaded), &mut faults).flatten();
         let certificate = parts::certificate(&loaded, &mut faults).await;
-        let warm_up = parts::warm_up(&loaded, &id_pattern, &mut faults);
+        let warm_up = parts::warm_up(&loaded, &id_pattern);
         Faults::check(faults)?;
         let (Some(provider), Some(resolver), Some(migrations)) = (provider, resolver, migrations) else {
             return Err(loaded.fault_at(&[], "a part of it could not be built").into());
@@ -167,14 +167,25 @@ impl Installation {
     /// # Errors
     /// Two APIs claim the same path or the same name.
     pub(crate) fn document(&self, apis: ApiSet) -> Result<ApiDocument, ApiConflict> {
-        tenantry_openapi::document(&self.document_settings(), &self.with_tables(apis))
+        tenantry_openapi::document(&self.document_settings(), &apis)
     }
 
     /// The APIs with the declared tables.
-    pub(crate) fn with_tables(&self, apis: ApiSet) -> ApiSet {
-        match (&self.loaded.config.rest, &self.rest) {
-            (Some(config), Some(rest)) => rest::with_tables(apis, config, rest),
-            _ => apis,
+    ///
+    /// # Errors
+    /// A table has the path of another operation.
+    pub(crate) fn with_tables(&self, apis: ApiSet) -> Result<ApiSet, Faults> {
+        let (Some(config), Some(rest)) = (&self.loaded.config.rest, &self.rest) else {
+            return Ok(apis);
+        };
+        let apis = rest::with_tables(apis, config, rest);
+        let taken = tenantry_openapi::repeated_operation(&apis);
+        match taken.filter(|(_, path)| path.starts_with(&format!("{}/", config.path))) {
+            Some((method, path)) => {
+                let message = format!("a table would take the place of another operation, `{method} {path}`");
+                Err(self.loaded.fault_at(&["rest", "path"], message).into())
+            }
+            None => Ok(apis),
         }
     }
 

@@ -13,7 +13,7 @@ use poem::{
 };
 use poem_openapi::{
     OpenApi, OpenApiService,
-    registry::{MetaApi, Registry},
+    registry::{MetaApi, MetaOperation, Registry},
 };
 use serde_json::Value;
 
@@ -100,9 +100,14 @@ impl ApiSet {
                 .or_default()
                 .insert(route.method, route.endpoint);
         }
+        let operations = table.iter().flat_map(|(path, methods)| {
+            let of_path = |method: &Method| (method.clone(), path.clone());
+            methods.keys().map(of_path)
+        });
         let description = Description {
             spec,
             parameters: HashMap::new(),
+            operations: operations.collect(),
         };
         self.apis.push((description, table));
         self
@@ -174,14 +179,21 @@ pub(crate) struct Description {
     pub(crate) spec: String,
     /// For each path as documented, its parameters in order.
     parameters: HashMap<String, PathNames>,
+    /// What it serves, whether `spec` has it or not: methods and paths.
+    pub(crate) operations: Vec<(Method, String)>,
 }
 
 impl Description {
     pub(crate) fn of<A: OpenApi + 'static>() -> Self {
-        let paths = A::meta().into_iter().flat_map(|api| api.paths);
+        let paths: Vec<_> = A::meta().into_iter().flat_map(|api| api.paths).collect();
+        let operations = paths.iter().flat_map(|path| {
+            let operation = |operation: &MetaOperation| (operation.method.clone(), path.path.clone());
+            path.operations.iter().map(operation)
+        });
         Self {
             spec: OpenApiService::new(Described::<A>(PhantomData), "", "").spec(),
-            parameters: paths.map(|path| routed(&path.path)).collect(),
+            operations: operations.collect(),
+            parameters: paths.iter().map(|path| routed(&path.path)).collect(),
         }
     }
 

@@ -68,7 +68,7 @@ pub use problem_code::ProblemCode;
 pub use problems::{Problems, ProblemsEndpoint};
 pub use request_context::RequestContext;
 pub use request_id::{RequestId, RequestIds, RequestIdsEndpoint, X_REQUEST_ID};
-pub use routes::{ApiParts, Gates, Served, document, routes};
+pub use routes::{ApiParts, Gates, Served, document, repeated_operation, routes};
 pub use tenant::{Tenant, TenantGate, target_of};
 pub use tenant_info::{TenantApi, TenantStatsApi};
 pub use translate::problem_of;

@@ -1,8 +1,8 @@
 //! Builds the endpoints that the server's listeners serve.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use http::{Uri, uri::PathAndQuery};
+use http::{Method, Uri, uri::PathAndQuery};
 use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoint};
 
 use crate::{
@@ -51,12 +51,44 @@ pub struct Served {
 /// # Errors
 /// Two of the APIs cannot be served as one.
 pub fn document(settings: &DocumentSettings, extra: &ApiSet) -> Result<ApiDocument, ApiConflict> {
+    if let Some((method, path)) = repeated_operation(extra) {
+        let method = method.to_string();
+        return Err(ApiConflict::Operation { method, path });
+    }
+    let [ours, operators] = built_in(extra);
+    document::build(settings, ours.iter().chain(extra.descriptions()).chain(&operators))
+}
+
+/// An operation that two of the APIs have, the built-in ones included: one would silently take the
+/// place of the other.
+pub fn repeated_operation(extra: &ApiSet) -> Option<(Method, String)> {
+    let [ours, operators] = built_in(extra);
+    let mut known = HashSet::new();
+    let all = ours.iter().chain(&operators).chain(extra.descriptions());
+    let mut operations = all.flat_map(|description| &description.operations);
+    let repeated = operations.find(|(method, path)| !known.insert((method.clone(), shape(path))));
+    repeated.cloned()
+}
+
+/// The path without the names of its parameters.
+fn shape(path: &str) -> String {
+    let segments = path.split('/').map(|segment| match segment.as_bytes() {
+        [b':', ..] | [b'{', ..] => ":",
+        _ => segment,
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// The built-in APIs beside `extra`: the tenants', and the operators'.
+fn built_in(extra: &ApiSet) -> [Vec<Description>; 2] {
     let mut ours = vec![Description::of::<TenantApi>()];
     if extra.has_users() {
         ours.extend([Description::of::<TenantStatsApi>(), Description::of::<UsersApi>()]);
     }
-    let operators = [Description::of::<HealthApi>(), Description::of::<AdminApi>()];
-    document::build(settings, ours.iter().chain(extra.descriptions()).chain(&operators))
+    [
+        ours,
+        vec![Description::of::<HealthApi>(), Description::of::<AdminApi>()],
+    ]
 }
 
 /// Builds the endpoints of the listeners. A request passes first what takes the tenant off its

@@ -62,16 +62,10 @@ pub(super) async fn certificate(loaded: &Loaded, faults: &mut Vec<Fault>) -> Opt
 }
 
 /// The tenants of `tenancy.warm_up`, if it names some.
-pub(super) fn warm_up(loaded: &Loaded, id_pattern: &TenantIdPattern, faults: &mut Vec<Fault>) -> Vec<TenantId> {
-    let WarmUp::Tenants(ids) = &loaded.config.tenancy.warm_up else {
-        return Vec::new();
-    };
-    let ids = ids.iter().enumerate().filter_map(|(index, id)| {
-        let id = id_pattern.parse(id).map_err(|error| {
-            let path = ["tenancy", "warm_up", &index.to_string()];
-            loaded.fault_at(&path, format!("the tenant id {error}"))
-        });
-        built(id, faults)
-    });
-    ids.collect()
+pub(super) fn warm_up(loaded: &Loaded, id_pattern: &TenantIdPattern) -> Vec<TenantId> {
+    match &loaded.config.tenancy.warm_up {
+        // The check of the configuration has refused what is no id.
+        WarmUp::Tenants(ids) => ids.iter().filter_map(|id| id_pattern.parse(id).ok()).collect(),
+        WarmUp::None | WarmUp::All => Vec::new(),
+    }
 }

@@ -114,7 +114,6 @@ impl Installation {
             document: settings,
             docs: config.docs.enabled,
         };
-        let apis = self.with_tables(apis);
         let served = tenantry_openapi::routes(parts, apis).map_err(ServerError::Apis)?;
         let draining = Arc::new(AtomicBool::new(false));
         let certificate = self.certificate().cloned();

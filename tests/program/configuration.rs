@@ -291,3 +291,20 @@ async fn an_address_that_is_taken_is_a_failure_and_not_a_fault() {
         ended.stderr
     );
 }
+
+#[tokio::test]
+async fn declared_tables_take_the_place_of_no_other_operation() {
+    // No role may use the table: the document has none of its operations.
+    let tables = "tables: { users: { key: [id], columns: { id: { type: int8 } }, allow: {} } }";
+    for path in ["/api/v1/tenant", "/api/v1/tenant/users"] {
+        let reported = fault(&format!("{LEAST}rest: {{ path: {path}, {tables} }}\n")).await;
+        assert!(
+            reported.starts_with("3:15: rest.path: a table would take the place of"),
+            "{reported}"
+        );
+        assert!(reported.contains("/api/v1/tenant/users"), "{reported}");
+    }
+    let config = format!("{LEAST}rest: {{ path: /api/v1/tables, {tables} }}\n");
+    let fine = program().config(config).run(["check"]).await.unwrap();
+    assert_eq!(fine.code, 0, "{}", fine.stderr);
+}
