@@ -66,7 +66,7 @@ impl Datum {
         }
         if *kind == ColumnType::Json {
             let compacted = compact(json).ok_or(Malformed::Syntax)?;
-            return match compacted.contains("\\u0000") {
+            return match has_nul(&compacted) {
                 true => Err(Malformed::Nul),
                 false => Ok(Self::Json(compacted)),
             };
@@ -171,6 +171,14 @@ pub(super) fn compact(json: &str) -> Option<String> {
     Some(compact)
 }
 
+/// Whether a text of JSON has the escape of a NUL. Behind an escaped backslash it is none.
+fn has_nul(json: &str) -> bool {
+    json.match_indices("\\u0000").any(|(at, _)| {
+        let before = json[..at].bytes().rev().take_while(|byte| *byte == b'\\');
+        before.count() % 2 == 0
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +190,20 @@ mod tests {
         assert_eq!(compact(json).as_deref(), Some(expected));
         assert_eq!(compact("{"), None);
         assert_eq!(compact("\"\\\\\" "), Some("\"\\\\\"".to_owned()));
+    }
+
+    #[test]
+    fn an_escaped_backslash_before_u0000_is_no_nul() {
+        let read = |json: &str| {
+            let raw = RawValue::from_string(json.to_owned()).unwrap();
+            Datum::of_json(&ColumnType::Json, &raw)
+        };
+        for nul in ["\"\\u0000\"", "[\"a\\\\\\u0000\"]", "\"\\\\u0000\\u0000\""] {
+            assert_eq!(read(nul), Err(Malformed::Nul), "{nul}");
+        }
+        for json in ["\"\\\\u0000\"", "{\"C:\\\\u0000\":1}", "\"u0000\""] {
+            assert_eq!(read(json), Ok(Datum::Json(json.to_owned())), "{json}");
+        }
     }
 
     #[test]
