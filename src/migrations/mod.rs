@@ -51,6 +51,7 @@ pub use on_connect::MigrationsOnConnect;
 use run::Run;
 pub use state::State;
 pub use structure::Structure;
+pub(crate) use structure::{Definition, PartName};
 
 const TABLE: &str = "tenantry_migrations";
 
@@ -287,7 +288,7 @@ impl Migrations {
         let mut steps = Steps::default();
         for migration in self.of(driver.migration_dialect())? {
             match applied.get(migration.version) {
-                // Checked even if samples are no longer configured.## drivers/src/mysql.rs
+                // Checked even if samples are no longer configured.
                 Some(Recorded::Whole(checksum)) if !migration.is(checksum) => {
                     return Err(MigrationError::Changed {
                         name: migration.name.clone(),

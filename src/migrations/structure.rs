@@ -15,9 +15,39 @@ const MOST_SHOWN: usize = 50;
 /// The longest definition that is shown.
 const LONGEST_SHOWN: usize = 200;
 
-/// The tables, columns, indexes and so on of a database: a kind and a name, and how it is defined.
+/// A kind and a name: `column` and `users.email`.
+pub(crate) type PartName = (String, String);
+
+/// How a part is defined.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Definition {
+    /// It is short enough to be shown.
+    Text(Box<str>),
+    /// The fingerprint of a longer one, such as a view's. It is compared and not shown.
+    Fingerprint(u64),
+}
+
+impl Definition {
+    fn new(text: String) -> Self {
+        if text.len() <= LONGEST_SHOWN && !text.contains('\n') {
+            return Self::Text(text.into());
+        }
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self::Fingerprint(hasher.finish())
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text).map(|text| &**text).filter(|text| !text.is_empty()),
+            Self::Fingerprint(_) => None,
+        }
+    }
+}
+
+/// The tables, columns, indexes and so on of a database, and how each is defined.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Structure(BTreeMap<(String, String), String>);
+pub struct Structure(pub(crate) BTreeMap<PartName, Definition>);
 
 impl Structure {
     /// Reads it. Returns `None` if the driver does not say how. It changes nothing.
@@ -37,7 +67,7 @@ impl Structure {
             let kind: String = row.try_get_by_index(0)?;
             let name: String = row.try_get_by_index(1)?;
             let definition: Option<String> = row.try_get_by_index(2)?;
-            Ok(((kind, name), definition.unwrap_or_default()))
+            Ok(((kind, name), Definition::new(definition.unwrap_or_default())))
         });
         let parts = parts.collect::<Result<_, DbErr>>();
         Ok(Some(Self(parts.map_err(MigrationError::Unreadable)?)))
@@ -62,12 +92,10 @@ impl Structure {
             let (kind, part_name) = part;
             match other.0.get(part) {
                 Some(theirs) if theirs == definition => {}
-                Some(theirs) if is_short(definition) && is_short(theirs) => {
-                    found.push(format!(
-                        "{kind} {part_name} is `{definition}`, and `{theirs}` in {name}"
-                    ));
-                }
-                Some(_) => found.push(format!("{kind} {part_name} is not defined as in {name}")),
+                Some(theirs) => found.push(match (definition.text(), theirs.text()) {
+                    (Some(own), Some(theirs)) => format!("{kind} {part_name} is `{own}`, and `{theirs}` in {name}"),
+                    _ => format!("{kind} {part_name} is not defined as in {name}"),
+                }),
                 None if other.lacks_table_of(part) => {}
                 None => found.push(format!("{kind} {part_name} is not in {name}")),
             }
@@ -91,17 +119,16 @@ impl Structure {
     }
 }
 
-fn is_short(definition: &str) -> bool {
-    !definition.is_empty() && definition.len() <= LONGEST_SHOWN && !definition.contains('\n')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn structure(parts: &[(&str, &str, &str)]) -> Structure {
         let part = |(kind, name, definition): &(&str, &str, &str)| {
-            ((kind.to_string(), name.to_string()), definition.to_string())
+            (
+                (kind.to_string(), name.to_string()),
+                Definition::new(definition.to_string()),
+            )
         };
         Structure(parts.iter().map(part).collect())
     }

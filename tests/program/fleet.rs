@@ -311,6 +311,30 @@ async fn a_database_that_was_altered_by_hand_is_shown() {
 }
 
 #[tokio::test]
+async fn tables_of_their_own_hide_no_tenant_that_lacks_a_column() {
+    let project = fleet(10);
+    write_steps(
+        &project,
+        &["CREATE TABLE users (id integer PRIMARY KEY, updated_at text);"],
+    )
+    .await;
+    assert_eq!(project.migrate(true, &[]).await.code, 0);
+    let by_hand = async |tenant: &str, sql: &str| {
+        execute(&project.path().join(format!("{tenant}.db")), sql).await;
+    };
+    by_hand("t00", "ALTER TABLE users DROP COLUMN updated_at").await;
+    for n in 1..9 {
+        by_hand(&format!("t{n:02}"), &format!("CREATE TABLE custom_{n} (id integer)")).await;
+    }
+    let status = project.migrate(true, &["status", "--json"]).await;
+    let drift: Vec<Value> = tenants(&status).iter().map(|row| row["drift"].clone()).collect();
+    let mut expected = vec![json!(["column users.updated_at is missing; it is in the others"])];
+    expected.extend((1..9).map(|n| json!([format!("table custom_{n} is not in the others")])));
+    expected.push(json!([]));
+    assert_eq!(drift, expected);
+}
+
+#[tokio::test]
 async fn a_database_that_has_the_files_already_is_adopted() {
     for database in Database::ALL {
         let driver = database.driver();

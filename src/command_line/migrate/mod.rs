@@ -8,6 +8,7 @@
 
 mod adopt;
 mod apply;
+mod drift;
 mod flags;
 mod journal;
 mod outcome;

@@ -8,6 +8,7 @@ use tenantry_core::TenantId;
 
 use super::{
     apply::choice,
+    drift::Structures,
     flags::Status,
     outcome::{Fault, Shared},
     print_json, tenants,
@@ -18,9 +19,6 @@ use crate::{
     migrations::{Choice, State, Structure},
 };
 
-/// The most structures that are kept. A database with another one still counts as different, but
-/// what is different about it is not shown.
-const MOST_STRUCTURES: usize = 1000;
 /// The most rows of a table: of more tenants than these, only those are shown that are not current.
 const MOST_ROWS: usize = 1000;
 
@@ -34,7 +32,7 @@ struct Row {
     failed: Option<String>,
     changed: Arc<[String]>,
     ahead: Arc<[String]>,
-    drift: Vec<String>,
+    drift: Arc<[String]>,
     error: Option<Box<Fault>>,
     /// Which structure its database has, if it can be compared.
     #[serde(skip)]
@@ -148,56 +146,29 @@ fn row(tenant: TenantId, found: Result<Found, Fault>, shared: &mut Shared, struc
         failed: state.failed,
         changed: shared.list(state.changed),
         ahead: shared.list(state.ahead),
-        drift: Vec::new(),
+        drift: Arc::from([]),
         error,
         fingerprint: structure.map(|structure| structures.keep(structure)),
     }
 }
 
-/// The structures that were seen, each once.
-#[derive(Default)]
-struct Structures(HashMap<u64, Structure>);
-
-impl Structures {
-    fn keep(&mut self, structure: Structure) -> u64 {
-        let fingerprint = structure.fingerprint();
-        if self.0.len() < MOST_STRUCTURES {
-            self.0.entry(fingerprint).or_insert(structure);
-        }
-        fingerprint
-    }
-
-    fn differences(&self, fingerprint: u64, other: Option<&Structure>, name: &str) -> Vec<String> {
-        match (self.0.get(&fingerprint), other) {
-            (Some(own), Some(other)) => own.differences(other, name),
-            _ => vec![format!("it is not made as {name}")],
-        }
-    }
-}
-
-/// Compares each tenant with what most tenants of its driver and version have; of two that are as
-/// many, with the one that comes first.
+/// Compares each tenant with what most tenants of its driver and version have.
 fn compare_with_most(rows: &mut [Row], structures: &Structures) {
-    let mut counts: HashMap<_, HashMap<u64, (usize, usize)>> = HashMap::new();
+    let mut groups: HashMap<_, Vec<usize>> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {
-        if let Some(fingerprint) = row.fingerprint {
-            let group = counts.entry((row.driver.clone(), row.version.clone())).or_default();
-            group.entry(fingerprint).or_insert((0, index)).0 += 1;
+        if row.fingerprint.is_some() {
+            let group = (row.driver.clone(), row.version.clone());
+            groups.entry(group).or_default().push(index);
         }
     }
-    for row in rows {
-        let Some(fingerprint) = row.fingerprint else {
-            continue;
-        };
-        let group = counts.get(&(row.driver.clone(), row.version.clone()));
-        let most = group.and_then(|group| {
-            let most = group
-                .iter()
-                .max_by_key(|(_, (count, first))| (*count, std::cmp::Reverse(*first)));
-            most.map(|(most, _)| *most)
-        });
-        if let Some(most) = most.filter(|most| *most != fingerprint) {
-            row.drift = structures.differences(fingerprint, structures.0.get(&most), "the others");
+    for group in groups.into_values() {
+        let fingerprints = group.iter().filter_map(|index| rows[*index].fingerprint);
+        let most = structures.most(fingerprints);
+        let drifts = structures.compared_with(&most, "the others");
+        for index in group {
+            if let Some(fingerprint) = rows[index].fingerprint {
+                rows[index].drift = drifts.of(fingerprint);
+            }
         }
     }
 }
@@ -228,12 +199,12 @@ impl Template {
 
     /// Only databases of its own kind and version can be compared with it.
     fn compare(&self, rows: &mut [Row], structures: &Structures) {
-        let fingerprint = self.structure.fingerprint();
+        let drifts = structures.compared_with(&self.structure, &self.name);
         for row in rows {
             let is_alike = row.driver.as_deref() == Some(&self.found.driver)
                 && row.version.as_deref() == self.found.state.version.as_deref();
-            if let Some(own) = row.fingerprint.filter(|own| is_alike && *own != fingerprint) {
-                row.drift = structures.differences(own, Some(&self.structure), &self.name);
+            if let Some(fingerprint) = row.fingerprint.filter(|_| is_alike) {
+                row.drift = drifts.of(fingerprint);
             }
         }
     }
