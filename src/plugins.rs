@@ -3,6 +3,19 @@
 
 use tenantry_core::Registry;
 
+/// The types of plugins that a program may be built without, each with its feature.
+pub(crate) const FEATURES: [(&str, &str); 9] = [
+    ("jwt", "jwt"),
+    ("aws-secrets-manager", "aws"),
+    ("aws-ssm", "aws-ssm"),
+    ("gcp-secret-manager", "gcp"),
+    ("vault", "vault"),
+    ("mysql", "mysql"),
+    ("oracle", "oracle"),
+    ("postgresql", "postgresql"),
+    ("sqlite", "sqlite"),
+];
+
 /// Adds the built-in resolvers, providers and drivers.
 pub fn register(registry: &mut Registry) {
     use tenantry_providers as providers;

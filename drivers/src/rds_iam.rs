@@ -227,3 +227,22 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(not(feature = "rds-iam"))]
+mod tests {
+    use serde_json::json;
+    use tenantry_core::SecretValue;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_with_tokens_is_refused_at_its_key() {
+        let validate = |secret| RdsIam::validate(&DatabaseConfig::parse(&SecretValue::new(secret)).unwrap());
+        let url = "postgres://app@db.example/app";
+        let error = validate(json!({"url": url, "auth": "rds-iam", "region": "eu-central-1"}));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("`auth`") && error.contains("`rds-iam`"), "{error}");
+        assert!(validate(json!({"url": url})).is_ok());
+    }
+}

@@ -9,6 +9,11 @@ use super::{
     warm_up::WarmUp,
 };
 
+/// The fault of what this program is built without.
+pub(crate) fn needs_feature(feature: &str) -> String {
+    format!("needs the feature `{feature}`, which this program is built without")
+}
+
 /// Every rule that `config` breaks.
 pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
     let mut found = Found {
@@ -26,9 +31,11 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
     {
         found.add(&["server", "admin_listen"], "is the same address as `server.listen`");
     }
+    if server.tls.is_some() && !cfg!(feature = "tls") {
+        found.add(&["server", "tls"], &needs_feature("tls"));
+    }
     if config.observability.enabled && !cfg!(feature = "otlp") {
-        let message = "is set, but this program is built without the feature `otlp`";
-        found.add(&["observability", "enabled"], message);
+        found.add(&["observability", "enabled"], &needs_feature("otlp"));
     }
     if let WarmUp::Tenants(ids) = &config.tenancy.warm_up {
         let rule = config.tenancy.id_pattern();

@@ -69,6 +69,8 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 use tenantry_core::{BuildError, Registry, Sections, without_value};
 
+#[cfg(not(feature = "tls"))]
+pub(crate) use checks::needs_feature;
 pub use environment::{Environment, NotUtf8, OVERRIDE_PREFIX, WELL_KNOWN, WELL_KNOWN_OF_PLUGINS};
 pub use fault::{Fault, Faults, Place};
 pub use plugins::{Drivers, PluginConfig};

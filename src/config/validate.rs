@@ -11,7 +11,10 @@ use schemars::SchemaGenerator;
 use serde_json::Value;
 use tenantry_core::{HumanDuration, UNIT_MISSING, is_bare_number, nearest};
 
+use crate::plugins;
+
 use super::{
+    checks::needs_feature,
     fault::{Fault, Step, below},
     schema,
     tree::{Kind, Node, Places},
@@ -37,6 +40,13 @@ pub(crate) fn validate(root: &Node, places: &Places, schema: &Value) -> Vec<Faul
     faults
 }
 
+/// The fault of a plugin that this program is built without, if the unknown type is one.
+fn left_out(type_name: &str) -> Option<String> {
+    let mut known = plugins::FEATURES.into_iter();
+    let (_, feature) = known.find(|(known, _)| *known == type_name)?;
+    Some(needs_feature(feature))
+}
+
 /// A validator that knows the forms of our own values.
 pub(crate) fn validator(schema: &Value) -> Result<Validator, ValidationError<'static>> {
     let mut options = jsonschema::options().should_validate_formats(true);
@@ -60,8 +70,12 @@ impl Checker<'_> {
                 let known = self.known_keys(error.schema_path().as_str());
                 for key in unexpected {
                     let path = below(&path, key.as_str());
-                    let fault = Fault::new(self.places.key(&path), &path, "unknown key");
-                    faults.push(fault.with_suggestion(nearest(key, known.iter().copied())));
+                    let is_driver = matches!(path.as_slice(), [family, _] if *family == "drivers".into());
+                    let left_out = is_driver.then(|| left_out(key)).flatten();
+                    let message = left_out.clone().unwrap_or_else(|| "unknown key".to_owned());
+                    let meant = left_out.is_none().then(|| nearest(key, known.iter().copied()));
+                    let fault = Fault::new(self.places.key(&path), &path, message);
+                    faults.push(fault.with_suggestion(meant.flatten()));
                 }
             }
             Wrong::Required { property } => {
@@ -142,6 +156,10 @@ impl Checker<'_> {
         options: impl Iterator<Item = &'v Value>,
         types: &[JsonType],
     ) -> Fault {
+        let is_type = path.last() == Some(&"type".into());
+        if let Some(message) = error.instance().as_str().filter(|_| is_type).and_then(left_out) {
+            return self.wrong_value(path, message);
+        }
         let options: Vec<String> = options.map(plain).collect();
         let mut shown: Vec<String> = options.iter().map(|option| format!("`{option}`")).collect();
         shown.extend(

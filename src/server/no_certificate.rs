@@ -5,7 +5,7 @@ use std::{convert::Infallible, io, sync::Arc};
 
 use tokio::net::TcpStream;
 
-use crate::config::{Fault, Loaded, ServerTls};
+use crate::config::{Fault, Loaded, ServerTls, needs_feature};
 
 /// A certificate, of which there is none.
 #[derive(Debug)]
@@ -17,8 +17,7 @@ pub(crate) type TlsError = Infallible;
 impl Certificate {
     /// Refuses `server.tls`.
     pub(crate) async fn load(loaded: &Loaded, _: &ServerTls) -> Result<Arc<Self>, Vec<Fault>> {
-        let reason = "is set, but this program is built without the feature `tls`";
-        Err(vec![loaded.fault_at(&["server", "tls"], reason)])
+        Err(vec![loaded.fault_at(&["server", "tls"], needs_feature("tls"))])
     }
 
     pub(crate) fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, TlsError> {

@@ -1,12 +1,12 @@
 //! With the plugins that the program is built with, rather than those of the other tests.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use serde_json::Value;
 use tenantry_core::Registry;
 
 use crate::{
-    config::{Environment, SHIPPED, load_in, schema},
+    config::{Environment, load_in, schema},
     plugins,
 };
 
@@ -88,7 +88,7 @@ fn every_key_of_every_plugin_is_documented() {
     feature = "sqlite"
 ))]
 fn the_schema_for_editors_is_current() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.schema.json");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config.schema.json");
     let current = format!("{:#}\n", schema(&built_in()));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(&path, &current).unwrap();
@@ -99,6 +99,6 @@ fn the_schema_for_editors_is_current() {
         "config.schema.json is not current: run the tests with UPDATE_SNAPSHOTS=1"
     );
     let validator = jsonschema::validator_for(&schema(&built_in())).unwrap();
-    let shipped: Value = serde_saphyr::from_str(SHIPPED).unwrap();
+    let shipped: Value = serde_saphyr::from_str(crate::config::SHIPPED).unwrap();
     assert!(validator.is_valid(&shipped));
 }

@@ -5,6 +5,7 @@
 mod built_in;
 mod environment;
 mod faults;
+mod features;
 mod files;
 mod schema;
 
