@@ -309,3 +309,83 @@ impl Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use poem::Request;
+    use poem_openapi::{
+        OpenApi,
+        payload::{Binary, PlainText},
+    };
+
+    use super::*;
+
+    /// Answers with what it was sent.
+    struct Echo;
+
+    fn echo(request: &Request, body: &[u8]) -> PlainText<String> {
+        let content_type = request.content_type().unwrap_or("none");
+        let tenant = request.header("X-Tenant-ID").unwrap_or("none");
+        let text = format!("{} {tenant} {content_type} ", request.method());
+        PlainText(text + &String::from_utf8_lossy(body))
+    }
+
+    #[OpenApi(prefix_path = "/echo")]
+    impl Echo {
+        #[oai(path = "/", method = "get", operation_id = "echoGet")]
+        async fn get(&self, request: &Request) -> PlainText<String> {
+            echo(request, b"")
+        }
+
+        #[oai(path = "/", method = "post", operation_id = "echoPost")]
+        async fn post(&self, request: &Request, body: Binary<Vec<u8>>) -> PlainText<String> {
+            echo(request, &body.0)
+        }
+
+        #[oai(path = "/", method = "put", operation_id = "echoPut")]
+        async fn put(&self, request: &Request, body: Binary<Vec<u8>>) -> PlainText<String> {
+            echo(request, &body.0)
+        }
+
+        #[oai(path = "/", method = "patch", operation_id = "echoPatch")]
+        async fn patch(&self, request: &Request, body: Binary<Vec<u8>>) -> PlainText<String> {
+            echo(request, &body.0)
+        }
+
+        #[oai(path = "/", method = "delete", operation_id = "echoDelete")]
+        async fn delete(&self, request: &Request) -> PlainText<String> {
+            echo(request, b"")
+        }
+    }
+
+    #[tokio::test]
+    async fn each_method_sends_its_own_request() {
+        let server = TestApp::start(App::new().api(Echo), ["acme"]).await;
+        let acme = server.tenant("acme");
+        let (path, body) = ("/echo", json!({"n": 1}));
+        let answers = [
+            acme.get(path).await,
+            acme.post(path, &body).await,
+            acme.put(path, &body).await,
+            acme.patch(path, &body).await,
+            acme.post_bytes(path, "text/csv", "a,b").await,
+            acme.put_bytes(path, "text/csv", "a,b").await,
+            acme.delete(path).await,
+        ];
+        assert_eq!(
+            answers.map(|answer| answer.expect(200).text()),
+            [
+                "GET acme none ",
+                "POST acme application/json {\"n\":1}",
+                "PUT acme application/json {\"n\":1}",
+                "PATCH acme application/json {\"n\":1}",
+                "POST acme text/csv a,b",
+                "PUT acme text/csv a,b",
+                "DELETE acme none ",
+            ]
+        );
+        let other = server.client().header("X-Other", "1").get(path).await.expect(200);
+        assert_eq!(other.text(), "GET none none ");
+        server.stop().await;
+    }
+}
