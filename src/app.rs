@@ -231,6 +231,12 @@ impl App {
     /// Adds a poem middleware around the routes of the main listener. It runs inside the layers for
     /// the request's id, the time limit and the translation of errors, so an error that it returns
     /// is answered as a [`Problem`](crate::Problem). The last one added is the outermost.
+    ///
+    /// ```
+    /// # let app = tenantry::App::new();
+    /// use poem::middleware::SetHeader;
+    /// app.middleware(SetHeader::new().overriding("Cache-Control", "private"));
+    /// ```
     #[must_use]
     pub fn middleware<M, E>(mut self, middleware: M) -> Self
     where
@@ -329,6 +335,17 @@ impl App {
     /// Adds a check that `/health/ready` depends on: it answers 503 until each check has passed,
     /// and again while one fails. Checks run every few seconds, and not with each request. A change
     /// is logged with the check's name.
+    ///
+    /// ```
+    /// # let app = tenantry::App::new();
+    /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
+    /// // Background work sets it.
+    /// let loaded = Arc::new(AtomicBool::new(false));
+    /// app.readiness("prices", move |_tenants| {
+    ///     let loaded = loaded.load(Ordering::Relaxed);
+    ///     async move { if loaded { Ok(()) } else { Err("the prices are not loaded yet") } }
+    /// });
+    /// ```
     #[must_use]
     pub fn readiness<F, E>(mut self, name: &'static str, check: impl Fn(Tenants) -> F + Send + Sync + 'static) -> Self
     where
