@@ -39,8 +39,11 @@ impl Films {
         for tenant in Self::TENANTS {
             tenants.insert(tenant.to_owned(), secret(tenant).await?);
         }
+        // Times that a busy machine keeps: the first request waits for its tenant's migrations.
         let config = json!({
+            "server": {"request_timeout": "120s"},
             "tenancy": {
+                "pools": {"acquire_timeout": "60s", "connect_timeout": "60s"},
                 "provider": {"type": "static", "tenants": tenants},
                 "resolver": {"type": "chain", "resolvers": [
                     {"type": "jwt", "secret": Self::SECRET, "claim": "tenant"},
