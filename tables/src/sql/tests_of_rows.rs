@@ -79,7 +79,25 @@ pub(crate) fn alias(depth: usize) -> DynIden {
 }
 
 pub(crate) fn conjunction(each: impl Iterator<Item = Expr>) -> Expr {
-    each.reduce(|all, one| all.and(one)).unwrap_or_else(always)
+    balanced(each, |all, one| all.and(one)).unwrap_or_else(always)
+}
+
+/// Joins expressions pair by pair, since one after the other would make an expression as deep as
+/// their number: SQLite refuses more than 1,000, and a stack has its end.
+fn balanced(each: impl Iterator<Item = Expr>, join: impl Fn(Expr, Expr) -> Expr) -> Option<Expr> {
+    let mut each: Vec<Expr> = each.collect();
+    while each.len() > 1 {
+        let mut rest = each.into_iter();
+        each = std::iter::from_fn(|| {
+            let first = rest.next()?;
+            Some(match rest.next() {
+                Some(second) => join(first, second),
+                None => first,
+            })
+        })
+        .collect();
+    }
+    each.pop()
 }
 
 fn always() -> Expr {
@@ -107,7 +125,7 @@ fn expression(scope: &Scope<'_, '_>, table: &Table, condition: &Condition<'_>) -
         Condition::All(each) => conjunction(each.iter().map(|one| expression(scope, table, one))),
         Condition::Any(each) => {
             let each = each.iter().map(|one| expression(scope, table, one));
-            each.reduce(|any, one| any.or(one)).unwrap_or_else(never)
+            balanced(each, |any, one| any.or(one)).unwrap_or_else(never)
         }
         Condition::Embedded(place) => match scope.children.get(*place) {
             Some(child) => exists(scope, table, child),
