@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 use serde_json::{Map, Value};
-use tenantry_core::{BoxError, Connection, DatabaseError, DatabaseErrorKind, TenantId, engine::TenantDatabase};
+use tenantry_core::{BoxError, Connection, DatabaseErrorKind, TenantId, engine::TenantDatabase};
 
 use crate::{
     caller::{ANONYMOUS, Caller},
@@ -24,7 +24,7 @@ use crate::{
         head::{Accepted, Preferences},
         query::{Query, query},
     },
-    run::{drifted, failure},
+    run::{drifted, failure, lacks_something},
     schemas::Schemas,
     sql::Dialect,
 };
@@ -241,13 +241,6 @@ struct Request<'r> {
     query: Query,
     facts: Option<Arc<Facts>>,
     ask: Ask<'r>,
-}
-
-/// Whether the database says that a table or a column is not there: PostgreSQL; MySQL; Oracle;
-/// SQLite, which has one code for all that a statement may have wrong.
-fn lacks_something(error: &DbErr) -> bool {
-    let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
-    matches!(code, Some("42P01" | "42703" | "1146" | "1054" | "942" | "904" | "1"))
 }
 
 /// Whether the database undid the request's transaction because of another one.

@@ -49,12 +49,8 @@ pub(crate) fn failure(error: DbErr) -> Failure {
 /// The error after the tenant's catalogue was checked: a column's type in the database differs from
 /// the declared one, and does not have the operator.
 pub(crate) fn drifted(failure: Failure) -> Failure {
-    let Failure::Database(error) = &failure else {
-        return failure;
-    };
-    let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
-    match code {
-        Some("42883" | "42804") => Refusal::new(
+    match &failure {
+        Failure::Database(error) if has_other_type(error) => Refusal::new(
             StatusCode::NOT_FOUND,
             "42883",
             "operator does not exist for a column's type in the database",
@@ -122,6 +118,33 @@ fn is_application_error(code: &str) -> bool {
     code.parse().is_ok_and(|number: u32| (20_000..21_000).contains(&number))
 }
 
+/// Whether a column's type is another one than the statement expects.
+fn has_other_type(error: &DbErr) -> bool {
+    let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
+    matches!(code, Some("42883" | "42804"))
+}
+
+/// Whether the database says that a table or a column is not there.
+pub(crate) fn lacks_something(error: &DbErr) -> bool {
+    if DatabaseErrorKind::of(error) == DatabaseErrorKind::TableMissing {
+        return true;
+    }
+    let Some(error) = DatabaseError::find(error) else {
+        return false;
+    };
+    match error.code.as_deref() {
+        Some("42703" | "1054" | "ORA-00904") => true,
+        // SQLite has one code for all that a statement may have wrong.
+        Some("1") => error.source().is_some_and(|source| {
+            let words = source.to_string();
+            ["no such table: ", "no such column: ", " has no column named "]
+                .iter()
+                .any(|lacks| words.contains(lacks))
+        }),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +171,26 @@ mod tests {
         }
         assert_eq!(refused(ConstraintViolation, "ORA-02290"), Some("23514"));
         assert_eq!(refused(Other, "ORA-00942"), None);
+    }
+
+    #[test]
+    fn only_what_is_missing_counts_as_missing() {
+        let lacks = |kind, code: &str, words: &'static str| {
+            let error = DatabaseError::new(kind).with_code(code).with_source(words);
+            lacks_something(&error.into_db_err())
+        };
+        use DatabaseErrorKind::{Other, TableMissing};
+        for code in ["42P01", "1146", "ORA-00942", "1"] {
+            assert!(lacks(TableMissing, code, "no such table: x"), "{code}");
+        }
+        for code in ["42703", "1054", "ORA-00904"] {
+            assert!(lacks(Other, code, "an unknown column"), "{code}");
+        }
+        for words in ["no such column: t0.x", "table orders has no column named x"] {
+            assert!(lacks(Other, "1", words), "{words}");
+        }
+        for words in ["malformed JSON", "integer overflow", "too many SQL variables"] {
+            assert!(!lacks(Other, "1", words), "{words}");
+        }
     }
 }
