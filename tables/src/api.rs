@@ -24,7 +24,7 @@ use crate::{
         head::{Accepted, Preferences},
         query::{Query, query},
     },
-    run::{drifted, failure, lacks_something},
+    run::{drifted, failure, has_other_type, lacks_something},
     schemas::Schemas,
     sql::Dialect,
 };
@@ -126,18 +126,19 @@ impl Rest {
         }
         let lacks = match &answered {
             Err(Failure::Behind { .. }) => true,
+            Err(Failure::Database(error)) if has_other_type(error) => {
+                // PostgreSQL takes no text for an enumeration of which nothing is known any more.
+                self.schemas.facts(database.tenant()).is_none()
+            }
             Err(Failure::Database(error)) => lacks_something(error),
             _ => false,
         };
-        if !lacks {
-            return answered.map_err(drifted);
-        }
-        // It may have been migrated since, or its schema changed otherwise.
-        if self.schemas.is_outdated(database.tenant()) {
+        if lacks && self.schemas.may_look_again(database.tenant()) {
+            // It may have been migrated since, or its schema changed otherwise.
             self.compare(database).await?;
-            return self.answer_once(database, ask).await.map_err(behind);
+            answered = self.answer_once(database, ask).await;
         }
-        answered.map_err(behind)
+        answered.map_err(|failure| drifted(behind(failure)))
     }
 
     async fn answer_once(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {

@@ -2,12 +2,13 @@
 //!
 //! 1. When a tenant's pool is opened, `src/rest/on_connect.rs` reads its catalogue and compares it.
 //! 2. A request is refused before any statement if it needs what is missing (`plan::needs`).
-//! 3. If the database refuses a statement because something is missing, or if step 2 refused,
-//!    [`Rest::answer`](crate::Rest::answer) reads the catalogue again, at most once in [`AGAIN`] if
-//!    the tenant is known to differ, and answers the request once more.
+//! 3. If the database refuses a statement because something is missing or of another type than is
+//!    known, or if step 2 refused, [`Rest::answer`](crate::Rest::answer) reads the catalogue again,
+//!    at most once in [`AGAIN`] for a tenant, and answers the request once more.
 //! 4. If something is still missing, the answer is 503 `tenant_schema_behind`.
 
 use std::{
+    collections::{HashMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,7 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dashmap::{DashMap, Entry};
+use dashmap::DashMap;
+use parking_lot::Mutex;
 use sea_orm::{DbErr, QueryResult};
 use tenantry_core::TenantId;
 
@@ -25,48 +27,67 @@ use crate::{
     sql::Dialect,
 };
 
-/// After what time a catalogue that lacked something is read once more, if a request needs it.
+/// After what time a catalogue is read once more, if a request lacks something.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// So many tenants that differ are remembered, until the process ends. On PostgreSQL each tenant
-/// with a declared column of an enumeration is among them. Of others the database itself reports
-/// what is missing, and PostgreSQL refuses to write an enumeration.
+/// So many tenants may have their catalogues read again in [`AGAIN`].
+const MOST_AGAIN: usize = 10_000;
+
+/// So many tenants that differ are remembered; the one that was found first is forgotten first. On
+/// PostgreSQL each tenant with a declared column of an enumeration is among them. A tenant that is
+/// forgotten is remembered again by step 3.
 const MOST: usize = 100_000;
 
 /// The tenants with differing schemas. For all other tenants a request reads only one number.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Schemas {
-    known: DashMap<TenantId, Known>,
+    most: usize,
+    known: DashMap<TenantId, Arc<Facts>>,
+    /// The known ones, in the order in which they were found.
+    found: Mutex<VecDeque<TenantId>>,
     count: AtomicUsize,
+    /// When the catalogues of tenants were read again.
+    again: Mutex<HashMap<TenantId, Instant>>,
 }
 
-#[derive(Debug, Clone)]
-struct Known {
-    facts: Arc<Facts>,
-    read_at: Instant,
+impl Default for Schemas {
+    fn default() -> Self {
+        Self::of_at_most(MOST)
+    }
 }
 
 impl Schemas {
+    fn of_at_most(most: usize) -> Self {
+        Self {
+            most,
+            known: DashMap::new(),
+            found: Mutex::default(),
+            count: AtomicUsize::new(0),
+            again: Mutex::default(),
+        }
+    }
+
     pub(crate) fn facts(&self, tenant: &TenantId) -> Option<Arc<Facts>> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        self.known.get(tenant).map(|known| known.facts.clone())
+        self.known.get(tenant).map(|facts| facts.clone())
     }
 
-    /// Whether the catalogue must be read again. If something of the tenant is remembered, it
-    /// returns true for one request in each [`AGAIN`]; otherwise it returns true for every request.
-    pub(crate) fn is_outdated(&self, tenant: &TenantId) -> bool {
-        match self.known.get_mut(tenant) {
-            None => true,
-            Some(mut known) => {
-                let outdated = known.read_at.elapsed() >= AGAIN;
-                if outdated {
-                    known.read_at = Instant::now();
-                }
-                outdated
-            }
+    /// Whether the tenant's catalogue may be read again, which then counts as done: for one request
+    /// in each [`AGAIN`].
+    pub(crate) fn may_look_again(&self, tenant: &TenantId) -> bool {
+        let now = Instant::now();
+        let is_recent = |at: &Instant| now.duration_since(*at) < AGAIN;
+        let mut again = self.again.lock();
+        if again.len() >= MOST_AGAIN {
+            again.retain(|_, at| is_recent(at));
         }
+        if again.get(tenant).is_some_and(is_recent) || again.len() >= MOST_AGAIN {
+            return false;
+        }
+        again.insert(*tenant, now);
+        true
     }
 
     /// The statement that returns the rows for [`set`](Self::set).
@@ -99,23 +120,61 @@ impl Schemas {
     }
 
     fn remember(&self, tenant: &TenantId, facts: Facts) {
+        let mut found = self.found.lock();
         if facts.is_plain() && facts.drift.is_empty() {
             if self.known.remove(tenant).is_some() {
-                self.count.fetch_sub(1, Ordering::Relaxed);
+                found.retain(|known| known != tenant);
             }
-            return;
+        } else if self.known.insert(*tenant, Arc::new(facts)).is_none() {
+            found.push_back(*tenant);
+            if found.len() > self.most
+                && let Some(first) = found.pop_front()
+            {
+                self.known.remove(&first);
+            }
         }
-        let known = Known {
-            facts: Arc::new(facts),
-            read_at: Instant::now(),
+        self.count.store(found.len(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_core::TenantIdPattern;
+
+    use super::*;
+
+    fn tenant(number: usize) -> TenantId {
+        TenantIdPattern::default().parse(&format!("t{number}")).unwrap()
+    }
+
+    #[test]
+    fn the_first_of_too_many_is_forgotten() {
+        let schemas = Schemas::of_at_most(3);
+        let differing = || {
+            let mut facts = Facts::default();
+            facts.drift.push("another type".to_owned());
+            facts
         };
-        match self.known.entry(*tenant) {
-            Entry::Occupied(mut there) => drop(there.insert(known)),
-            Entry::Vacant(place) if self.count.load(Ordering::Relaxed) < MOST => {
-                place.insert(known);
-                self.count.fetch_add(1, Ordering::Relaxed);
-            }
-            Entry::Vacant(_) => {}
+        for number in 0..5 {
+            schemas.remember(&tenant(number), differing());
+            schemas.remember(&tenant(number), differing());
         }
+        let known = |number: usize| schemas.facts(&tenant(number)).is_some();
+        assert_eq!((0..5).map(known).collect::<Vec<_>>(), [false, false, true, true, true]);
+        schemas.remember(&tenant(3), Facts::default());
+        schemas.remember(&tenant(0), differing());
+        assert_eq!((0..5).map(known).collect::<Vec<_>>(), [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_catalogue_is_read_again_once_in_a_while() {
+        let schemas = Schemas::default();
+        let began = Instant::now();
+        let first: Vec<bool> = (0..3).map(|_| schemas.may_look_again(&tenant(1))).collect();
+        // A machine may be so busy that the time is over.
+        if began.elapsed() < AGAIN {
+            assert_eq!(first, [true, false, false]);
+        }
+        assert!(schemas.may_look_again(&tenant(2)));
     }
 }

@@ -119,7 +119,7 @@ fn is_application_error(code: &str) -> bool {
 }
 
 /// Whether a column's type is another one than the statement expects.
-fn has_other_type(error: &DbErr) -> bool {
+pub(crate) fn has_other_type(error: &DbErr) -> bool {
     let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
     matches!(code, Some("42883" | "42804"))
 }

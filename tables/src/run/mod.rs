@@ -4,4 +4,4 @@ mod database_error;
 pub(crate) mod read;
 pub(crate) mod write;
 
-pub(crate) use database_error::{drifted, failure, lacks_something};
+pub(crate) use database_error::{drifted, failure, has_other_type, lacks_something};
