@@ -12,7 +12,7 @@ use tenantry_core::{BoxError, Connection, DatabaseErrorKind, TenantId, engine::T
 
 use crate::{
     caller::{ANONYMOUS, Caller},
-    catalogue::{Catalogue, Facts, compare},
+    catalogue::{Catalogue, CatalogueReader, Facts, compare},
     declaration::Tables,
     model::{Model, Table},
     plan::{
@@ -190,6 +190,12 @@ impl Rest {
         let facts = compare(&self.model, Dialect::of(driver, backend), catalogue);
         let missing = facts.missing.iter().map(|missing| format!("the {missing} is missing"));
         missing.chain(facts.drift.iter().cloned()).collect()
+    }
+
+    /// What reads the catalogues that [`differences`](Self::differences) compares: of the declared
+    /// tables alone.
+    pub fn catalogue_reader(&self, driver: &str, backend: DbBackend) -> CatalogueReader {
+        Schemas::reader(&self.model, Dialect::of(driver, backend))
     }
 
     async fn compare(&self, database: &TenantDatabase) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ use sea_orm::{DbErr, QueryResult};
 use tenantry_core::TenantId;
 
 use crate::{
-    catalogue::{CatalogueReader, Facts, compare},
+    catalogue::{CatalogueReader, Facts, Named, compare},
     model::Model,
     sql::Dialect,
 };
@@ -92,8 +92,11 @@ impl Schemas {
 
     /// The statement that returns the rows for [`set`](Self::set).
     pub(crate) fn reader(model: &Model, dialect: Dialect) -> CatalogueReader {
-        let tables = model.tables.iter().map(|table| table.source.clone()).collect();
-        CatalogueReader::of_tables(dialect, tables)
+        let named = model.tables.iter().map(|table| Named {
+            schema: table.schema.clone(),
+            table: table.source.clone(),
+        });
+        CatalogueReader::of_tables(dialect, named.collect())
     }
 
     /// Compares a tenant's catalogue with the declaration, remembers what differs and logs what is

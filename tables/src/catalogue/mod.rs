@@ -71,7 +71,14 @@ impl Catalogue {
 pub struct CatalogueReader {
     dialect: Dialect,
     /// The tables that are looked for; all of them if `None`.
-    tables: Option<Vec<String>>,
+    tables: Option<Vec<Named>>,
+}
+
+/// A declared table by its name in the database.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) schema: Option<String>,
+    pub(crate) table: String,
 }
 
 impl CatalogueReader {
@@ -83,7 +90,7 @@ impl CatalogueReader {
         }
     }
 
-    pub(crate) fn of_tables(dialect: Dialect, tables: Vec<String>) -> Self {
+    pub(crate) fn of_tables(dialect: Dialect, tables: Vec<Named>) -> Self {
         Self {
             dialect,
             tables: Some(tables),
@@ -103,8 +110,12 @@ impl CatalogueReader {
     /// Builds the catalogue from the rows of both statements.
     ///
     /// # Errors
-    /// A row does not have the expected columns.
+    /// There are more columns than are read, or a row does not have the expected ones.
     pub fn read(&self, columns: &[QueryResult], keys: &[QueryResult]) -> Result<Catalogue, DbErr> {
+        if columns.len() > statements::MOST_COLUMNS {
+            let most = statements::MOST_COLUMNS;
+            return Err(DbErr::Custom(format!("the database has more than {most} columns")));
+        }
         let mut tables: BTreeMap<(Option<String>, String), FoundTable> = BTreeMap::new();
         for row in columns {
             let row = statements::Column::read(self.dialect, row)?;

@@ -1,13 +1,19 @@
 //! The statements that read a catalogue. Each column comes as a text, so that one reader serves
 //! all.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
 
-use super::{ForeignKey, FoundColumn, FoundTable, kinds};
+use super::{ForeignKey, FoundColumn, FoundTable, Named, kinds};
 use crate::sql::Dialect;
 
-/// The most columns of a database that are read.
-const MOST_COLUMNS: usize = 50_000;
+/// The most columns of a database that are read. One more is asked for, to notice that there are
+/// more.
+pub(super) const MOST_COLUMNS: usize = 50_000;
+
+/// The most values of an `IN` list: Oracle takes no more (ORA-01795).
+const MOST_IN_LIST: usize = 1000;
 
 const POSTGRESQL_COLUMNS: &str = "\
 SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)::text, \
@@ -59,7 +65,7 @@ CASE WHEN c.nullable = 'Y' THEN '1' ELSE '0' END, CASE WHEN c.default_length IS 
 CASE WHEN c.identity_column = 'YES' THEN '1' ELSE '0' END, NULL, NULL, NULL, NULL, '1' \
 FROM user_tab_columns AS c WHERE c.table_name NOT IN ('TENANTRY_MIGRATIONS', 'TENANTRY_MIGRATION_LOCK')";
 
-pub(super) fn columns(dialect: Dialect, tables: Option<&[String]>) -> Statement {
+pub(super) fn columns(dialect: Dialect, tables: Option<&[Named]>) -> Statement {
     let (backend, text, name, order) = match dialect {
         Dialect::Postgresql => (
             DbBackend::Postgres,
@@ -87,19 +93,40 @@ pub(super) fn columns(dialect: Dialect, tables: Option<&[String]>) -> Statement 
     };
     let mut values: Vec<Value> = Vec::new();
     if let Some(tables) = tables {
-        let place = |index: usize| match backend {
-            DbBackend::Postgres => format!("${}", index + 1),
-            _ => "?".to_owned(),
-        };
-        let places: Vec<String> = (0..tables.len()).map(place).collect();
-        sql.push_str(&format!(" AND {name} IN ({})", places.join(", ")));
-        values.extend(tables.iter().map(|table| match dialect {
-            Dialect::Oracle => table.to_uppercase().into(),
-            _ => table.as_str().into(),
-        }));
+        let names = tables.iter().map(|named| match dialect {
+            Dialect::Oracle => named.table.to_uppercase(),
+            _ => named.table.clone(),
+        });
+        let names = one_of(backend, name, names.collect(), &mut values);
+        sql.push_str(&format!(" AND {names}"));
+        if dialect == Dialect::Postgresql {
+            // Many schemas may have tables of the same names.
+            let schemas: BTreeSet<String> = tables.iter().filter_map(|named| named.schema.clone()).collect();
+            let schemas = one_of(backend, "n.nspname", schemas.into_iter().collect(), &mut values);
+            sql.push_str(&format!(" AND (pg_table_is_visible(c.oid) OR {schemas})"));
+        }
     }
-    sql.push_str(&format!(" ORDER BY {order} LIMIT {MOST_COLUMNS}"));
+    sql.push_str(&format!(" ORDER BY {order} LIMIT {}", MOST_COLUMNS + 1));
     Statement::from_sql_and_values(backend, sql, values)
+}
+
+/// That a column is one of these texts, which are added to the statement's values.
+fn one_of(backend: DbBackend, column: &str, texts: Vec<String>, values: &mut Vec<Value>) -> String {
+    let lists = texts.chunks(MOST_IN_LIST).map(|some| {
+        let places = some.iter().map(|text| {
+            values.push(text.as_str().into());
+            match backend {
+                DbBackend::Postgres => format!("${}", values.len()),
+                _ => "?".to_owned(),
+            }
+        });
+        format!("{column} IN ({})", places.collect::<Vec<_>>().join(", "))
+    });
+    let lists: Vec<String> = lists.collect();
+    match lists.is_empty() {
+        true => "1 = 0".to_owned(),
+        false => format!("({})", lists.join(" OR ")),
+    }
 }
 
 const POSTGRESQL_KEYS: &str = "\
@@ -239,5 +266,37 @@ impl KeyColumn {
             key.columns.push(self.column);
             key.to_columns.push(self.to_column.unwrap_or_default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_list_is_longer_than_oracle_s() {
+        let named = |number: usize| Named {
+            schema: None,
+            table: format!("t{number}"),
+        };
+        let named: Vec<Named> = (0..2001).map(named).collect();
+        for dialect in [Dialect::Oracle, Dialect::Postgresql, Dialect::Mysql, Dialect::Sqlite] {
+            let statement = columns(dialect, Some(&named));
+            assert_eq!(statement.values.unwrap().0.len(), 2001);
+            let lists = statement.sql.split(" IN (").skip(1);
+            let lengths = lists.map(|list| list.split(')').next().unwrap().split(',').count());
+            assert!(lengths.max().unwrap() <= 1000, "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn postgresql_looks_into_no_schema_that_is_not_declared() {
+        let named = ["billing", "billing"].map(|schema| Named {
+            schema: Some(schema.to_owned()),
+            table: "invoices".to_owned(),
+        });
+        let statement = columns(Dialect::Postgresql, Some(&named));
+        let expected = "(pg_table_is_visible(c.oid) OR (n.nspname IN ($3)))";
+        assert!(statement.sql.contains(expected), "{}", statement.sql);
     }
 }
