@@ -3,13 +3,14 @@
 use std::{
     fs,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Subcommand;
+use futures_util::{StreamExt as _, stream};
 use sea_orm::ConnectionTrait as _;
 use tenantry_core::TenantId;
-use tenantry_tables::{Catalogue, CatalogueReader, Tables};
+use tenantry_tables::{Catalogue, CatalogueReader, Rest, Tables};
 
 use super::{DONE, FAILED, Stop, report};
 use crate::{config, installation::Installation};
@@ -85,7 +86,7 @@ async fn pull(installation: &Installation, tenant: &str, output: PathBuf) -> Res
     let known = existing.as_deref().zip(declared.as_ref());
     let pulled = tenantry_tables::pull(&catalogue, known);
     if existing.as_deref() != Some(&pulled.text) {
-        fs::write(&output, &pulled.text)
+        replace(&output, &pulled.text)
             .map_err(|error| Stop::Failure(format!("`{}` cannot be written: {error}", output.display())))?;
     }
     for added in &pulled.added {
@@ -101,6 +102,33 @@ async fn pull(installation: &Installation, tenant: &str, output: PathBuf) -> Res
     }
     Ok(DONE)
 }
+
+/// Writes a file beside an existing one and renames it, so that the existing one is never half
+/// written. A link stays, and the file that it leads to is replaced.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        found => found?,
+    };
+    let mut beside = path.clone().into_os_string();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let written = fs::File::create_new(&beside).and_then(|mut file| {
+        if let Ok(existing) = fs::metadata(&path) {
+            file.set_permissions(existing.permissions())?;
+        }
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    let replaced = written.and_then(|()| fs::rename(&beside, &path));
+    if replaced.is_err() && fs::remove_file(&beside).is_err() {
+        eprintln!("warning: `{}` may be left over", beside.display());
+    }
+    replaced
+}
+
+/// How many tenants are compared at once.
+const AT_ONCE: usize = 8;
 
 async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop> {
     let Some(rest) = installation.rest() else {
@@ -126,15 +154,17 @@ async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop
     let progress = report::progress(tenants.len(), "comparing");
     let mut table = report::table(["tenant", "outcome", "difference"]);
     let mut differing = 0;
-    for tenant in &tenants {
-        let (outcome, differences) = match read(installation, tenant).await {
-            Ok((catalogue, driver)) => {
-                let differences = rest.differences(&driver.0, driver.1, &catalogue);
-                (if differences.is_empty() { "ok" } else { "differs" }, differences)
-            }
+    let compared = stream::iter(&tenants)
+        .map(|tenant| async move { (tenant, differences(installation, rest, tenant).await) })
+        .buffered(AT_ONCE)
+        .inspect(|_| progress.inc(1));
+    let compared: Vec<_> = compared.collect().await;
+    for (tenant, found) in compared {
+        let (outcome, differences) = match found {
+            Ok(differences) if differences.is_empty() => ("ok", differences),
+            Ok(differences) => ("differs", differences),
             Err(Stop::Failure(error) | Stop::Misuse(error)) => ("failed", vec![error]),
         };
-        progress.inc(1);
         differing += usize::from(outcome != "ok");
         match differences.as_slice() {
             [] => drop(table.add_row([tenant.to_string(), outcome.to_owned(), String::new()])),
@@ -179,26 +209,49 @@ async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result
     reader.read(&columns, &keys).map_err(|error| failed(&error))
 }
 
-/// Reads a tenant's catalogue, with its driver's type and SQL.
-async fn read(
-    installation: &Installation,
-    tenant: &TenantId,
-) -> Result<(Catalogue, (String, sea_orm::DbBackend)), Stop> {
+/// How a tenant's database differs from the declared tables.
+async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId) -> Result<Vec<String>, Stop> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
     let opened = installation.tenants().open_connection(tenant).await;
     let mut opened = opened.map_err(|error| failed(&error))?;
     let (name, backend) = (opened.driver.migration_dialect().to_owned(), opened.driver.backend());
-    let reader = CatalogueReader::of_all(&name, backend);
-    let connection = &mut opened.connection;
-    let rows = async {
-        let columns = connection.query(&reader.columns()).await?;
-        let keys = connection.query(&reader.keys()).await?;
-        Ok::<_, tenantry_core::DatabaseError>((columns, keys))
-    };
-    let rows = rows.await;
+    let reader = rest.catalogue_reader(&name, backend);
+    let columns = opened.connection.query(&reader.columns()).await;
     opened.close().await;
-    let (columns, keys) = rows.map_err(|error| failed(&error))?;
-    let catalogue = reader.read(&columns, &keys).map_err(|error| failed(&error))?;
-    Ok((catalogue, (name, backend)))
+    let columns = columns.map_err(|error| failed(&error))?;
+    let catalogue = reader.read(&columns, &[]).map_err(|error| failed(&error))?;
+    Ok(rest.differences(&name, backend, &catalogue))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_keeps_its_rights() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tables.yaml");
+        replace(&path, "one").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            let link = folder.path().join("link.yaml");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            let before = fs::metadata(&path).unwrap();
+            replace(&link, "two").unwrap();
+            let after = fs::metadata(&path).unwrap();
+            assert_eq!(after.permissions().mode() & 0o777, 0o640);
+            assert_ne!(before.ino(), after.ino(), "it is another file");
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        replace(&path, "three").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three");
+        let names = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("tmp")));
+    }
 }
