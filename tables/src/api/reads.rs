@@ -7,7 +7,10 @@ use crate::{
     json::Writer,
     plan::{Page, Read, cursor},
     refusal::{Failure, Refusal},
-    request::head::{Form, range},
+    request::{
+        head::{Form, range},
+        query::LONGEST_QUERY,
+    },
     run::read::{Answered, Asked, run},
 };
 
@@ -23,11 +26,6 @@ impl Request<'_> {
             .as_deref()
             .map(|text| cursor::values(&read, text, self.dialect))
             .transpose()?;
-        if after.is_some() && read.page.offset > 0 {
-            return Err(Refusal::bad("PGRST100", "'after' and 'offset' exclude one another")
-                .at_parameter("offset", "is given beside `after`")
-                .into());
-        }
         let asked = Asked {
             after: after.as_deref(),
             count: self.preferences.count.is_some(),
@@ -110,7 +108,7 @@ impl Request<'_> {
     }
 
     /// The URL of the page after this one: after its last row if rows can be found again by the
-    /// order.
+    /// order, and if a query has room for that. Otherwise it counts rows from where this page does.
     fn next_page(&self, read: &Read<'_>, answered: &Answered, writer: &Writer) -> Result<String, Failure> {
         let mut parameters: Vec<String> = self
             .ask
@@ -130,21 +128,30 @@ impl Request<'_> {
         ) {
             parameters.push(format!("limit={limit}"));
         }
-        let last = answered.fetched.rows.last();
-        match (cursor::places(read), last) {
-            (Some(places), Some(last)) => {
-                let values = places.iter().map(|place| {
-                    let slot = read.columns.iter().position(|known| known == place).unwrap_or_default();
-                    writer.read(read, last, slot)
-                });
-                let values: Vec<_> = values.collect::<Result<_, _>>().map_err(Failure::Database)?;
-                parameters.push(format!("after={}", cursor::text(read, &values)));
+        let length: usize = parameters.iter().map(|parameter| parameter.len() + 1).sum();
+        match self.cursor(read, answered, writer)? {
+            Some(cursor) if length + "after=".len() + cursor.len() <= LONGEST_QUERY => {
+                parameters.push(format!("after={cursor}"));
             }
             _ => {
                 let next = page.offset.saturating_add(answered.fetched.rows.len() as u64);
+                parameters.extend(self.query.after.as_ref().map(|cursor| format!("after={cursor}")));
                 parameters.push(format!("offset={next}"));
             }
         }
         Ok(format!("{}?{}", self.ask.path, parameters.join("&")))
+    }
+
+    /// The cursor of the last row, if it has one.
+    fn cursor(&self, read: &Read<'_>, answered: &Answered, writer: &Writer) -> Result<Option<String>, Failure> {
+        let (Some(places), Some(last)) = (cursor::places(read), answered.fetched.rows.last()) else {
+            return Ok(None);
+        };
+        let values = places.iter().map(|place| {
+            let slot = read.columns.iter().position(|known| known == place).unwrap_or_default();
+            writer.read(read, last, slot)
+        });
+        let values: Vec<_> = values.collect::<Result<_, _>>().map_err(Failure::Database)?;
+        Ok(cursor::text(read, &values))
     }
 }

@@ -28,14 +28,15 @@ pub(crate) fn places(read: &Read<'_>) -> Option<Vec<usize>> {
     read.knows_key.then_some(places)
 }
 
-/// The cursor of a row with these values of the order's columns.
-pub(crate) fn text(read: &Read<'_>, values: &[Datum]) -> String {
+/// The cursor of a row with these values of the order's columns; `None` if it is too long.
+pub(crate) fn text(read: &Read<'_>, values: &[Datum]) -> Option<String> {
     let mut parts = vec![Value::String(order_text(read))];
     parts.extend(values.iter().map(|value| match value {
         Datum::Null => Value::Null,
         value => Value::String(value.to_text()),
     }));
-    URL_SAFE_NO_PAD.encode(Value::Array(parts).to_string())
+    let text = URL_SAFE_NO_PAD.encode(Value::Array(parts).to_string());
+    (text.len() <= LONGEST).then_some(text)
 }
 
 /// The values in a cursor.

@@ -13,7 +13,7 @@ use super::{
 use crate::refusal::{Refusal, shortened};
 
 /// The most bytes of a query.
-const LONGEST_QUERY: usize = 16 * 1024;
+pub(crate) const LONGEST_QUERY: usize = 16 * 1024;
 /// The most parameters.
 const MOST_PARAMETERS: usize = 200;
 
