@@ -44,7 +44,7 @@ impl Request<'_> {
             after: &after,
         });
         self.check_insert(&rows, &representation, &rule)?;
-        let changed = self.job(&representation).insert(&rows, &rule, upsert).await?;
+        let changed = self.insertion(&representation).insert(&rows, &rule, upsert).await?;
         let status = match (resolution, changed.new) {
             (Some(Resolution::Merge), 0) => StatusCode::OK,
             _ => StatusCode::CREATED,
@@ -123,7 +123,8 @@ impl Request<'_> {
             after: &after,
         };
         self.check_insert(&rows, &representation, &rule)?;
-        let changed = self.job(&representation).insert(&rows, &rule, Some(upsert)).await?;
+        let job = self.insertion(&representation);
+        let changed = job.insert(&rows, &rule, Some(upsert)).await?;
         let status = match self.preferences.representation {
             Some(Representation::Full) if changed.new > 0 => StatusCode::CREATED,
             Some(Representation::Full) => StatusCode::OK,
@@ -204,6 +205,14 @@ impl Request<'_> {
             planner.representation(self.table)?;
         }
         Ok(None)
+    }
+
+    /// An insert, for which `max-affected` has no meaning.
+    fn insertion<'s>(&'s self, representation: &'s Option<Read<'s>>) -> Job<'s, 's> {
+        Job {
+            max_affected: None,
+            ..self.job(representation)
+        }
     }
 
     fn job<'s>(&'s self, representation: &'s Option<Read<'s>>) -> Job<'s, 's> {

@@ -45,17 +45,35 @@ impl<'m> Job<'_, 'm> {
     pub(super) async fn finish(&self, transaction: TenantTransaction, step: Step) -> Result<Changed, Failure> {
         self.check_count(step.affected)?;
         if !self.reselects() {
-            transaction.commit().await.map_err(Failure::Database)?;
-            return Ok(self.direct(step));
+            return self.commit(transaction, self.direct(step)).await;
         }
         let fetched = self.reselect(&transaction, &step.keys).await?;
-        transaction.commit().await.map_err(Failure::Database)?;
-        Ok(Changed {
+        let changed = Changed {
             affected: step.affected,
             new: step.new,
             keys: step.keys,
             fetched,
-        })
+        };
+        self.commit(transaction, changed).await
+    }
+
+    /// Commits the change, unless its answer would be refused: one that grows too large is written
+    /// here, to find out.
+    pub(super) async fn commit(&self, transaction: TenantTransaction, changed: Changed) -> Result<Changed, Failure> {
+        if let (Some(read), Some(fetched)) = (self.representation, &changed.fetched)
+            && (!read.is_flat() || read.repeats)
+        {
+            self.writer().array(read, fetched)?;
+        }
+        transaction.commit().await.map_err(Failure::Database)?;
+        Ok(changed)
+    }
+
+    fn writer(&self) -> Writer {
+        Writer {
+            dialect: self.target.dialect,
+            without_nulls: false,
+        }
     }
 
     /// What the statement returned is the answer.
@@ -81,10 +99,7 @@ impl<'m> Job<'_, 'm> {
         let Some(read) = self.representation else {
             return Ok(None);
         };
-        let writer = Writer {
-            dialect: self.target.dialect,
-            without_nulls: false,
-        };
+        let writer = self.writer();
         let key_slots: Vec<usize> = self
             .target
             .table
@@ -115,11 +130,6 @@ impl<'m> Job<'_, 'm> {
             self.most_embedded,
         )
         .await?;
-        let fetched = Fetched { rows, children: below };
-        if !read.is_flat() {
-            // An answer that grows too large is refused before the change is committed.
-            writer.array(read, &fetched)?;
-        }
-        Ok(Some(fetched))
+        Ok(Some(Fetched { rows, children: below }))
     }
 }

@@ -11,7 +11,7 @@ use tenantry_core::engine::{TenantDatabase, TenantTransaction};
 
 use crate::{
     json::Fetched,
-    plan::{Condition, Read, write::Rows},
+    plan::{ColumnTest, Comparison, Condition, Read, write::Rows},
     refusal::{Failure, Refusal},
     run::failure,
     sql::{self, Assignment, Dialect, Target},
@@ -123,9 +123,11 @@ impl<'m> Job<'_, 'm> {
         let is_one_statement = upsert.is_none()
             && *rule == Condition::Always
             && (!self.single || rows.rows.len() == 1)
+            && self.answers(rows.rows.len() as u64).is_ok()
             && self.pieces(rows).len() == 1
             && (self.target.dialect.returns_rows() || !self.wants_keys())
-            && !self.reselects();
+            && !self.reselects()
+            && !self.repeats();
         if is_one_statement {
             let step = self.insert_rows(self.database, rows, None, true).await?;
             return Ok(self.direct(step));
@@ -188,7 +190,7 @@ impl<'m> Job<'_, 'm> {
         if values.is_empty() || *wanted == Condition::Never {
             return self.nothing();
         }
-        if self.is_one_statement(rule) {
+        if self.is_one_statement(wanted, rule) {
             let step = self.update_rows(self.database, values, wanted, true).await?;
             return Ok(self.direct(step));
         }
@@ -203,7 +205,7 @@ impl<'m> Job<'_, 'm> {
         if *wanted == Condition::Never {
             return self.nothing();
         }
-        if self.is_one_statement(&Condition::Always) {
+        if self.is_one_statement(wanted, &Condition::Always) {
             let step = self.delete_rows(self.database, wanted, true).await?;
             return Ok(self.direct(step));
         }
@@ -215,33 +217,59 @@ impl<'m> Job<'_, 'm> {
         }
         // What is answered of them is read while they are there.
         let keys = self.locked(on, &self.target.table.key, wanted).await?;
+        self.check_count(keys.len() as u64)?;
         let fetched = self.reselect(on, &keys).await?;
-        let removed = sql::delete(
-            &self.target,
-            &sql::has_one_of(self.target.table, &self.target.table.key, &keys),
-            None,
-        );
-        let affected = match keys.is_empty() {
-            true => 0,
-            false => on.execute_raw(removed).await.map_err(failure)?.rows_affected(),
-        };
+        let mut affected = 0;
+        // In one statement if they fit into one, since rows may refer to one another.
+        for some in keys.chunks(self.most_keys()) {
+            let these = sql::has_one_of(self.target.table, &self.target.table.key, some);
+            let removed = sql::delete(&self.target, &these, None);
+            affected += on.execute_raw(removed).await.map_err(failure)?.rows_affected();
+        }
         self.check_count(affected)?;
-        transaction.commit().await.map_err(Failure::Database)?;
-        Ok(Changed {
+        let changed = Changed {
             affected,
             new: 0,
             keys,
             fetched,
-        })
+        };
+        self.commit(transaction, changed).await
     }
 
-    /// Whether a change of the rows that fit a filter needs no transaction of its own.
-    fn is_one_statement(&self, rule: &Condition<'m>) -> bool {
+    /// Whether a change of the rows that fit a filter needs no transaction of its own: nothing is
+    /// refused after it. With a representation that is so if the filter has the whole key, since
+    /// the size of the answer is known only afterwards.
+    fn is_one_statement(&self, wanted: &Condition<'m>, rule: &Condition<'m>) -> bool {
         *rule == Condition::Always
             && !self.single
             && self.max_affected.is_none()
             && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects()
+            && !self.repeats()
+            && (self.representation.is_none() || self.is_of_one_row(wanted))
+    }
+
+    /// Whether one row fits at most, since its whole key is given.
+    fn is_of_one_row(&self, wanted: &Condition<'m>) -> bool {
+        let table = self.target.table;
+        let tests = match wanted {
+            Condition::All(each) => each.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        let is_given = |place: &usize| {
+            tests.iter().any(|test| match test {
+                Condition::Column(column, ColumnTest::Compare(Comparison::Equal, _)) => {
+                    std::ptr::eq(*column, &raw const table.columns[*place])
+                }
+                _ => false,
+            })
+        };
+        !table.key.is_empty() && table.key.iter().all(is_given)
+    }
+
+    /// Whether the answer has a column under several names, so that it may grow too large.
+    fn repeats(&self) -> bool {
+        self.representation.is_some_and(|read| read.repeats)
     }
 
     fn wants_keys(&self) -> bool {
@@ -298,17 +326,26 @@ impl<'m> Job<'_, 'm> {
         if self.single && affected != 1 {
             return Err(Refusal::not_single(affected).into());
         }
-        if self.representation.is_some() && affected > self.most_rows {
-            let message = format!("more than {} rows would be answered", self.most_rows);
-            return Err(Refusal::too_much(message)
-                .hint("Ask for 'Prefer: return=minimal', or change fewer rows.")
-                .into());
+        self.answers(affected)
+    }
+
+    /// Refuses an answer with more rows than are answered.
+    fn answers(&self, rows: u64) -> Result<(), Failure> {
+        if self.representation.is_none() || rows <= self.most_rows {
+            return Ok(());
         }
-        Ok(())
+        let message = format!("more than {} rows would be answered", self.most_rows);
+        let hint = "Ask for 'Prefer: return=minimal', or change fewer rows.";
+        Err(Refusal::too_much(message).hint(hint).into())
     }
 
     fn keys_at_once(&self) -> usize {
         (1000 / self.target.table.key.len().max(1)).max(1)
+    }
+
+    /// The most keys of one statement. A text is compared twice on MySQL.
+    fn most_keys(&self) -> usize {
+        (self.target.dialect.most_parameters() / (2 * self.target.table.key.len().max(1))).max(1)
     }
 }
 

@@ -219,6 +219,7 @@ impl<'m> Job<'_, 'm> {
             });
         }
         let before = self.locked(on, &table.key, wanted).await?;
+        self.check_count(before.len() as u64)?;
         for some in before.chunks(self.keys_at_once()) {
             let these = sql::has_one_of(table, &table.key, some);
             let statement = sql::update(&self.target, values, &these, None);
