@@ -8,6 +8,7 @@ mod counts;
 mod errors;
 mod injections;
 mod isolation;
+mod large;
 mod oddities;
 mod pages;
 mod reads;
