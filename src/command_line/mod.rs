@@ -243,3 +243,35 @@ fn ended(outcome: Result<u8, Stop>) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_documented() {
+        fn names(command: &clap::Command, before: &str, found: &mut Vec<String>) {
+            let name = format!("{before}{}", command.get_name());
+            let below = command.get_subcommands().filter(|inner| inner.get_name() != "help");
+            let count = found.len();
+            below.for_each(|inner| names(inner, &format!("{name} "), found));
+            // `tables` alone does nothing.
+            if found.len() == count || !command.is_subcommand_required_set() {
+                found.push(name);
+            }
+        }
+        let mut found = Vec::new();
+        for command in Arguments::command().get_subcommands() {
+            names(command, "", &mut found);
+        }
+        assert!(found.len() >= 12, "{found:?}");
+        let page = include_str!("../../docs/configuration.md");
+        for command in found {
+            let is_row = |line: &str| {
+                let row = line.strip_prefix("| `").and_then(|row| row.strip_prefix(&command));
+                row.is_some_and(|rest| rest.starts_with(['`', ' ']))
+            };
+            assert!(page.lines().any(is_row), "no row for `{command}`");
+        }
+    }
+}

@@ -137,3 +137,32 @@ fn every_duration_has_its_bounds() {
         }
     }
 }
+
+#[test]
+fn the_shipped_file_has_every_key_with_its_default() {
+    /// What the shipped file sets for a first start.
+    const OTHERWISE: [&str; 2] = ["/migrations/on_connect", "/migrations/sample_data"];
+    /// Plugins and tables have keys of their own.
+    const NOT_OURS: [&str; 4] = ["/tenancy/resolver", "/tenancy/provider", "/drivers", "/rest/tables"];
+    fn compare(schema: &Value, shipped: &Value, path: &str, wrong: &mut Vec<String>) {
+        for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}/{key}");
+            if NOT_OURS.contains(&path.as_str()) {
+                continue;
+            }
+            match shipped.get(key) {
+                None => wrong.push(format!("{path} is not in the file")),
+                Some(value) if value.is_object() => compare(inner, value, &path, wrong),
+                Some(value) => {
+                    let is_default = inner.get("default").is_none_or(|default| default == value);
+                    if is_default == OTHERWISE.contains(&path.as_str()) {
+                        wrong.push(format!("{path}: {value}"));
+                    }
+                }
+            }
+        }
+    }
+    let mut wrong = Vec::new();
+    compare(&schema(&registry()), &read(SHIPPED), "", &mut wrong);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
