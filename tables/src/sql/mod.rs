@@ -3,9 +3,9 @@
 //! texts and numbers of this program alone. `arbitrary_tests` looks for values in the texts of
 //! statements, and `tests/tables/injections.rs` sends what was done to other servers.
 
+mod condition;
 mod dialect;
 mod select;
-mod tests_of_rows;
 mod tree;
 mod write;
 

@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{
     Dialect, Use,
-    tests_of_rows::{Scope, condition, conjunction},
+    condition::{Scope, condition, conjunction},
 };
 use crate::{
     declaration::ColumnType,

@@ -17,8 +17,8 @@ use sea_orm::{
 
 use super::{
     Dialect,
+    condition::{Scope, conjunction},
     select::{columns, limit, order_by, page_select},
-    tests_of_rows::{Scope, conjunction},
 };
 use crate::{
     declaration::ColumnType,

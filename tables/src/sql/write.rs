@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{
     Dialect, Use,
-    tests_of_rows::{Scope, condition},
+    condition::{Scope, condition},
 };
 use crate::{
     catalogue::Facts,
