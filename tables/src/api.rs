@@ -1,6 +1,7 @@
 //! Requests and answers.
 
 mod reads;
+mod upserts;
 mod writes;
 
 use std::{collections::BTreeSet, sync::Arc};

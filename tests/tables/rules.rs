@@ -58,3 +58,68 @@ async fn a_placeholder_is_bound_under_like_and_in_lists() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upsert_tells_hidden_rows_apart_by_a_constraint_alone() {
+    let shop = notes().await;
+    let note = |id: i64, code: &str, hidden: &str, tag: &str| {
+        Some(json!({"id": id, "owner": "w", "code": code, "hidden": hidden, "tag": tag}))
+    };
+    for kind in KINDS {
+        let writer = json!({"role": "writer", "sub": "w"});
+        let feeder = json!({"role": "feeder"});
+        for (claims, path, body, status, code) in [
+            // A column without a constraint, whether a hidden row has the value or not.
+            (&writer, "notes?on_conflict=tag", note(10, "a", "a", "t1"), 400, "42P10"),
+            (
+                &writer,
+                "notes?on_conflict=tag",
+                note(10, "a", "a", "none"),
+                400,
+                "42P10",
+            ),
+            (
+                &writer,
+                "notes?on_conflict=code,tag",
+                note(10, "a", "a", "t1"),
+                400,
+                "42P10",
+            ),
+            // A column that the role may not read, with a constraint, and one that is not there.
+            (
+                &writer,
+                "notes?on_conflict=hidden",
+                note(10, "a", "h1", "t"),
+                400,
+                "PGRST204",
+            ),
+            (
+                &writer,
+                "notes?on_conflict=nothing",
+                note(10, "a", "a", "t"),
+                400,
+                "PGRST204",
+            ),
+            (
+                &feeder,
+                "notes?on_conflict=code",
+                note(10, "c1", "a", "t"),
+                400,
+                "PGRST204",
+            ),
+            // What the constraint itself says.
+            (&writer, "notes?on_conflict=code", note(10, "c1", "a", "t"), 201, "*/0"),
+            (&writer, "notes?on_conflict=code", note(10, "new", "a", "t"), 201, "*/1"),
+            (&feeder, "notes?on_conflict=id", note(1, "x", "x", "t"), 201, "*/0"),
+            (&feeder, "notes?on_conflict=id", note(11, "x", "x", "t"), 201, "*/1"),
+        ] {
+            let answer = send(&shop, kind, claims, Method::POST, path, body).await;
+            let said = format!("{kind}: {path}: {answer:?}");
+            assert_eq!(answer.status, status, "{said}");
+            match status {
+                201 => assert_eq!(answer.header("content-range"), code, "{said}"),
+                _ => assert_eq!(answer.json()["code"], code, "{said}"),
+            }
+        }
+    }
+}

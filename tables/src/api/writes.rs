@@ -142,7 +142,7 @@ impl Request<'_> {
         })
     }
 
-    fn access(&self, of: fn(&Grant) -> &Option<Access>) -> Result<&Access, Refusal> {
+    pub(super) fn access(&self, of: fn(&Grant) -> &Option<Access>) -> Result<&Access, Refusal> {
         let access = self
             .table
             .roles
@@ -151,7 +151,7 @@ impl Request<'_> {
         access.ok_or_else(|| self.denied())
     }
 
-    fn reads(&self) -> Option<&Access> {
+    pub(super) fn reads(&self) -> Option<&Access> {
         self.table.roles.get(self.caller.role)?.read.as_ref()
     }
 
@@ -251,64 +251,6 @@ impl Request<'_> {
             rule(self.table, access, self.caller),
             rule(self.table, reads, self.caller),
         ]))
-    }
-
-    /// By which columns a row is found, and which are changed then.
-    fn conflict(&self, rows: &Rows, resolution: Resolution) -> Result<(Vec<usize>, Option<Vec<usize>>), Refusal> {
-        let target = match &self.query.on_conflict {
-            None => self.table.key.clone(),
-            Some(names) => {
-                let place = |name: &String| {
-                    let place = self.table.column(name);
-                    place.ok_or_else(|| {
-                        Refusal::no_column(&self.table.name, name).at_parameter("on_conflict", "names no column")
-                    })
-                };
-                names.iter().map(place).collect::<Result<_, _>>()?
-            }
-        };
-        let update = match resolution {
-            Resolution::Ignore => None,
-            Resolution::Merge => Some(self.updated(rows, &target)),
-        };
-        Ok((target, update))
-    }
-
-    /// The columns that are changed in a row that is there: those that are set, less those by which
-    /// it is found. If these are all, they are set to what they are.
-    fn updated(&self, rows: &Rows, target: &[usize]) -> Vec<usize> {
-        let others: Vec<usize> = rows
-            .columns
-            .iter()
-            .copied()
-            .filter(|place| !target.contains(place))
-            .collect();
-        match others.is_empty() {
-            true => target.iter().copied().take(1).collect(),
-            false => others,
-        }
-    }
-
-    /// The rows that an upsert may change, and what must hold of them afterwards.
-    fn allowed_update(
-        &self,
-        target: &[usize],
-        update: &Option<Vec<usize>>,
-    ) -> Result<(Condition<'_>, Condition<'_>), Refusal> {
-        let Some(update) = update else {
-            return Ok((Condition::Always, Condition::Always));
-        };
-        let access = self.access(|grant| &grant.update)?;
-        let reads = self.reads().ok_or_else(|| self.denied())?;
-        // The columns by which a row is found stay as they are.
-        if update
-            .iter()
-            .any(|place| !access.has(*place) && !target.contains(place))
-        {
-            return Err(self.denied());
-        }
-        let after = rule(self.table, access, self.caller);
-        Ok((after.clone().and(rule(self.table, reads, self.caller)), after))
     }
 
     /// The key in the filters of a `PUT`.

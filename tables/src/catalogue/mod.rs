@@ -4,6 +4,7 @@ mod compare;
 mod kinds;
 mod pull;
 mod statements;
+mod unique;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use crate::{declaration::ColumnType, sql::Dialect};
 
 pub(crate) use compare::{Facts, compare};
 pub use pull::{Pulled, pull};
+pub(crate) use unique::{is_unique, unique_columns};
 
 /// What a database has.
 #[derive(Debug, Clone, Default)]

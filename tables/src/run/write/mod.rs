@@ -155,6 +155,9 @@ impl<'m> Job<'_, 'm> {
     ) -> Result<Changed, Failure> {
         let transaction = self.begin().await?;
         let on = &transaction;
+        if let Some(upsert) = upsert {
+            self.check_target(on, upsert.target).await?;
+        }
         let step = match upsert {
             None => {
                 let step = self.insert_rows(on, rows, None, false).await?;

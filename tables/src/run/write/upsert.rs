@@ -6,6 +6,7 @@ use sea_orm::ConnectionTrait;
 
 use super::{Job, Step, Upsert, text_of};
 use crate::{
+    catalogue::{is_unique, unique_columns},
     plan::{Condition, write::Rows},
     refusal::{Failure, Refusal},
     run::failure,
@@ -37,6 +38,24 @@ impl<'m> Job<'_, 'm> {
         self.check_rule(on, &of(true), rule).await?;
         self.check_rule(on, &of(false), upsert.after).await?;
         Ok(step)
+    }
+
+    /// Refuses columns that are not unique together: rows would be found by values that no
+    /// constraint compares.
+    pub(super) async fn check_target<C: ConnectionTrait>(&self, on: &C, target: &[usize]) -> Result<(), Failure> {
+        let table = self.target.table;
+        let is_key = target.len() == table.key.len() && target.iter().all(|place| table.key.contains(place));
+        let statement = unique_columns(self.target.dialect, &table.source).filter(|_| !is_key);
+        let Some(statement) = statement else { return Ok(()) };
+        let rows = on.query_all_raw(statement).await.map_err(failure)?;
+        let columns: Vec<&str> = target
+            .iter()
+            .map(|place| table.columns[*place].source.as_str())
+            .collect();
+        match is_unique(&rows, &columns).map_err(Failure::Database)? {
+            true => Ok(()),
+            false => Err(no_constraint().into()),
+        }
     }
 
     /// Looks which rows are there, inserts the others, and changes these.
@@ -218,8 +237,7 @@ impl<'m> Job<'_, 'm> {
         }
         let known: HashSet<Vec<u8>> = found.iter().map(|values| text_of(values)).collect();
         if known.len() < found.len() && !repeats(&targets) {
-            let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
-            return Err(Refusal::bad("42P10", message).into());
+            return Err(no_constraint().into());
         }
         let mut sorted = Sorted {
             new: Rows {
@@ -256,6 +274,11 @@ impl<'m> Job<'_, 'm> {
         }
         Ok(sorted)
     }
+}
+
+fn no_constraint() -> Refusal {
+    let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
+    Refusal::bad("42P10", message)
 }
 
 /// The values by which a row is found; `None` if one of them is null, or only known to the
