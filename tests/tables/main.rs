@@ -5,6 +5,7 @@
 mod bounds;
 mod case;
 mod counts;
+mod encodings;
 mod errors;
 mod injections;
 mod isolation;

@@ -101,6 +101,11 @@ fn by_code(code: &str) -> Option<Refusal> {
         code if is_application_error(code) => raised(),
         "22012" | "1365" => Refusal::bad("22012", "division by zero"),
         "22021" => Refusal::bad("22021", "invalid byte sequence for encoding \"UTF8\""),
+        // PostgreSQL; MySQL, whose comparison needs a common encoding.
+        "22P05" | "1267" | "1270" | "1271" | "3988" => Refusal::bad(
+            "22P05",
+            "a character has no equivalent in the encoding of the database or of a column",
+        ),
         "0A000" => Refusal::bad("0A000", "the database does not support this for the type of a column"),
         "22P02" | "1366" | "1265" => Refusal::bad("22P02", "invalid input syntax"),
         "42P10" => Refusal::bad(
@@ -169,7 +174,21 @@ mod tests {
         for raised in ["P0001", "1644", "ORA-20001"] {
             assert_eq!(refused(Other, raised), Some("P0001"), "{raised}");
         }
-        assert_eq!(refused(ConstraintViolation, "ORA-02290"), Some("23514"));
+        for foreign in ["22P05", "1267", "1271"] {
+            assert_eq!(refused(Other, foreign), Some("22P05"), "{foreign}");
+        }
+        for check in ["23514", "23P01", "4025", "275", "ORA-02290"] {
+            assert_eq!(refused(ConstraintViolation, check), Some("23514"), "{check}");
+        }
+        for raised in ["45000", "P0002", "PT402"] {
+            assert_eq!(refused(ConstraintViolation, raised), Some("P0001"), "{raised}");
+        }
+        for option in ["44000", "1369", "ORA-01402"] {
+            assert_eq!(refused(ConstraintViolation, option), Some("44000"), "{option}");
+        }
+        assert_eq!(refused(ConstraintViolation, "42501"), Some("42501"));
+        assert_eq!(refused(DatabaseErrorKind::PermissionDenied, "1142"), Some("42501"));
+        assert_eq!(refused(DatabaseErrorKind::AnswerTooLarge, ""), Some("54000"));
         assert_eq!(refused(Other, "ORA-00942"), None);
     }
 

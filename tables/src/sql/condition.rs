@@ -190,8 +190,9 @@ fn is_exact(dialect: Dialect, kind: &ColumnType) -> bool {
     dialect != Dialect::Mysql || !kind.is_text()
 }
 
+/// The bytes of a text in one encoding, whatever the column's own encoding is.
 fn as_bytes(expression: Expr) -> Expr {
-    expression.cast_as(Alias::new("BINARY"))
+    Expr::cust_with_expr("CAST(CONVERT(? USING utf8mb4) AS BINARY)", expression)
 }
 
 /// Text whose characters are all different from each other, whatever the column's collation is.
