@@ -183,7 +183,7 @@ impl Lease {
         }
         // What a lost transaction did is undone, unless it was just being committed.
         let takes_effect = match call {
-            Call::Commit => self.depth == 1,
+            Call::Commit => self.depth == 1 && !self.reads_only,
             Call::Rollback => false,
             _ => self.depth == 0 && !call.changes_nothing(),
         };
