@@ -203,6 +203,25 @@ impl Problem {
         self
     }
 
+    /// With the members that clients of the declared tables read, if it has none yet.
+    pub(crate) fn in_dialect(mut self) -> Self {
+        let message = &self.0.detail;
+        self.0.dialect.get_or_insert_with(|| Dialect {
+            code: None,
+            message: message.clone(),
+            details: None,
+            hint: None,
+        });
+        self
+    }
+
+    /// With the methods that a 405 allows (RFC 9110 §15.5.6).
+    #[must_use]
+    pub fn with_allow(mut self, allow: HeaderValue) -> Self {
+        self.0.allow = Some(allow);
+        self
+    }
+
     /// With how many rows there are, in the `Content-Range` of a 416 (RFC 9110 §15.5.17).
     #[must_use]
     pub fn with_content_range(mut self, rows: u64) -> Self {

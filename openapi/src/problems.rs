@@ -1,24 +1,37 @@
 //! Turns errors into answers; the only place that does.
 
-use std::{panic::AssertUnwindSafe, pin::pin, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use crossbeam_queue::ArrayQueue;
 use futures_util::FutureExt;
 use http::{HeaderValue, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
-use tenantry_core::Timer;
+use tenantry_core::{Timer, engine::RequestTally};
 
-use crate::{Problem, RequestId, translate::problem_of};
+use crate::{Problem, ProblemCode, RequestContext, RequestId, translate::problem_of};
 
 /// Turns every error of the inner endpoint into a [`Problem`]: poem's own 404 and 405, unreadable
 /// bodies, panics, and requests that take too long. An answer without a caching header must not be
 /// stored, since a cache does not distinguish tenants, and the same path has another answer for
 /// each.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Problems {
-    /// How long a request may take before it is answered 504 `request_timeout`; `None` for as long
-    /// as it wants.
+    /// How long a request may take before it is answered 504 `request_timeout`, or 503
+    /// `outcome_unknown` if it may have changed something; `None` for as long as it wants.
     pub timeout: Option<Duration>,
+    /// The path of the declared tables. Every problem below it has the members that their clients
+    /// read, those of the router too.
+    pub tables: Option<Arc<str>>,
+}
+
+impl Problems {
+    /// Whether a path is that of the declared tables, or below it; a tenant may stand before it.
+    fn is_of_tables(&self, path: &str) -> bool {
+        let is_end = |at: usize| matches!(path.as_bytes().get(at), None | Some(b'/'));
+        self.tables
+            .as_deref()
+            .is_some_and(|tables| path.match_indices(tables).any(|(at, _)| is_end(at + tables.len())))
+    }
 }
 
 impl<E: Endpoint> Middleware<E> for Problems {
@@ -27,7 +40,7 @@ impl<E: Endpoint> Middleware<E> for Problems {
     fn transform(&self, inner: E) -> Self::Output {
         ProblemsEndpoint {
             inner,
-            settings: *self,
+            settings: self.clone(),
             timers: ArrayQueue::new(TIMERS),
         }
     }
@@ -48,7 +61,11 @@ impl<E> ProblemsEndpoint<E> {
     /// The answer of `call`, unless it takes too long or panics. A call that takes too long is
     /// dropped: the engine closes its connection if a statement was running on it, and otherwise
     /// rolls back the open transaction before another request gets the connection.
-    async fn within<T: IntoResponse>(&self, call: impl Future<Output = Result<T>>) -> Result<Response> {
+    async fn within<T: IntoResponse>(
+        &self,
+        tally: Option<Arc<RequestTally>>,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<Response> {
         // A panic leaves behind what unwinding leaves: values owned by this request alone, and
         // locks that recover.
         let call = pin!(AssertUnwindSafe(call).catch_unwind());
@@ -69,6 +86,11 @@ impl<E> ProblemsEndpoint<E> {
                 tracing::error!("a handler panicked");
                 Err(Problem::internal().into())
             }
+            None if tally.is_some_and(|tally| tally.may_have_effect()) => Err(Problem::new(
+                ProblemCode::OutcomeUnknown,
+                "The request's time ran out during a write, which may have taken effect. Read before you repeat it.",
+            )
+            .into()),
             None => Err(Problem::request_timeout().into()),
         }
     }
@@ -79,13 +101,21 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
 
     fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let id = RequestId::of(&request).cloned();
-        self.within(self.inner.call(request)).map(move |answer| {
+        let is_of_tables = self.settings.is_of_tables(request.uri().path());
+        // A safe request changes nothing, whatever it runs.
+        let context = request.data::<RequestContext>().filter(|_| !request.method().is_safe());
+        let tally = context.map(|context| context.tally().clone());
+        self.within(tally, self.inner.call(request)).map(move |answer| {
             let mut response = match answer {
                 Ok(response) => response,
                 // A handler that made its own response gets it sent unchanged.
                 Err(error) if error.is_from_response() => error.into_response(),
                 Err(error) => {
-                    let mut response = problem_of(&error).to_response(&id.unwrap_or_else(RequestId::generate));
+                    let problem = match is_of_tables {
+                        true => problem_of(&error).in_dialect(),
+                        false => problem_of(&error),
+                    };
+                    let mut response = problem.to_response(&id.unwrap_or_else(RequestId::generate));
                     if let Some(pattern) = error.data::<poem::PathPattern>() {
                         response.set_data(pattern.clone());
                     }
@@ -116,7 +146,14 @@ mod tests {
 
     async fn answer(endpoint: impl Endpoint + 'static, method: http::Method) -> (u16, Value) {
         let timeout = Some(Duration::from_secs(1));
-        let client = TestClient::new(endpoint.with(Problems { timeout }).with(RequestIds::default()));
+        let client = TestClient::new(
+            endpoint
+                .with(Problems {
+                    timeout,
+                    ..Problems::default()
+                })
+                .with(RequestIds::default()),
+        );
         let response = client
             .request(method, "/x")
             .header("x-request-id", "abc")

@@ -159,6 +159,7 @@ fn layered(endpoint: BoxEndpoint<'static>, ids: &RequestIds) -> BoxEndpoint<'sta
         .with(BodyLimit { bytes: 1000 })
         .with(Problems {
             timeout: Some(Duration::from_secs(10)),
+            ..Problems::default()
         })
         .with(ids.clone())
         .boxed()

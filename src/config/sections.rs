@@ -111,7 +111,8 @@ pub struct Server {
     pub listen: ListenAddress,
     /// A second address and port. If it is set, operator routes answer only there.
     pub admin_listen: Option<ListenAddress>,
-    /// How long a request may take; one that takes longer is answered 504 `request_timeout`.
+    /// How long a request may take; one that takes longer is answered 504 `request_timeout`, or 503
+    /// `outcome_unknown` if a write may have taken effect.
     #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub request_timeout: HumanDuration,
     /// The most bytes a request's body may have; a larger one is answered 413 `body_too_large`.

@@ -4,7 +4,7 @@ mod on_connect;
 
 use std::{sync::Arc, time::Duration};
 
-use http::Method;
+use http::{HeaderValue, Method, StatusCode};
 use poem::{Body, Endpoint, EndpointExt as _, Request, Response, Result, error::ReadBodyError};
 use tenantry_core::TenantLocation;
 use tenantry_openapi::{ApiSet, DescribedRoute, Dialect, Fault, Problem, ProblemCode, Tenant, target_of};
@@ -102,13 +102,10 @@ impl Endpoint for TableEndpoint {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let (request, mut body) = request.split();
-        let tenant = match Tenant::of_request(&request, &mut body).await {
-            Ok(tenant) => tenant,
-            Err(error) => return Err(in_dialect(error)),
-        };
+        let tenant = Tenant::of_request(&request, &mut body).await?;
         let bytes = match body.take()? {
             body if body.is_empty() => Default::default(),
-            body => read(body).await.map_err(in_dialect)?,
+            body => read(body).await?,
         };
         let table = match &self.table {
             Some(table) => table.clone(),
@@ -143,34 +140,17 @@ fn response(answer: Answer) -> Response {
     response
 }
 
-/// A problem that is not this dialect's keeps its own code, and has the dialect's message.
-fn in_dialect(error: poem::Error) -> poem::Error {
-    let problem = tenantry_openapi::problem_of(&error);
-    with_message(problem).into()
-}
-
-fn with_message(problem: Problem) -> Problem {
-    let message = problem.detail().to_owned();
-    problem.with_dialect(Dialect {
-        code: None,
-        message,
-        details: None,
-        hint: None,
-    })
-}
-
 fn problem(failure: Failure) -> Problem {
     match failure {
         Failure::Refused(refusal) => refused(*refusal),
         Failure::Beyond { refusal, rows } => refused(*refusal).with_content_range(rows),
-        Failure::Database(error) => with_message(Problem::from(&error)),
-        Failure::Behind { missing } => with_message(
-            Problem::new(
-                ProblemCode::TenantSchemaBehind,
-                format!("The tenant's database does not have the {missing} yet."),
-            )
-            .with_retry_after(BEHIND),
-        ),
+        // A problem that is not this dialect's keeps its own code.
+        Failure::Database(error) => Problem::from(&error),
+        Failure::Behind { missing } => Problem::new(
+            ProblemCode::TenantSchemaBehind,
+            format!("The tenant's database does not have the {missing} yet."),
+        )
+        .with_retry_after(BEHIND),
     }
 }
 
@@ -190,6 +170,13 @@ fn refused(refusal: Refusal) -> Problem {
         At::Header(name) => Fault::parameter(name, place.detail),
     });
     let mut problem = Problem::new(ProblemCode::of_status(status), message.clone()).with_faults(faults.collect());
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let methods: Vec<&str> = METHODS.iter().map(Method::as_str).collect();
+        // Names of methods are tokens, so they are valid in a header.
+        if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
+            problem = problem.with_allow(methods);
+        }
+    }
     if challenges {
         problem = problem.with_challenge();
     }

@@ -36,6 +36,8 @@ pub(super) struct Layers {
     pub(super) trusted_proxies: TrustedProxies,
     /// How long a request may take.
     pub(super) request_timeout: Duration,
+    /// The path of the declared tables.
+    pub(super) tables: Option<Arc<str>>,
     /// The most bytes of a body.
     pub(super) body_limit: u64,
 }
@@ -60,6 +62,7 @@ impl Layers {
             // layer that can fail.
             .with(Problems {
                 timeout: Some(self.request_timeout),
+                tables: self.tables.clone(),
             })
             // Gives each request its id and what admits it, and each answer the id and the headers
             // for browsers and caches: also the problems.

@@ -123,6 +123,7 @@ impl Installation {
             telemetry: self.telemetry().clone(),
             trusted_proxies: self.trusted_proxies(),
             request_timeout: config.server.request_timeout.into(),
+            tables: config.rest.as_ref().map(|rest| rest.path.as_str().into()),
             body_limit: config.server.body_limit.0,
         };
         let main = self.listen(config.server.listen, layers.around(served.main)).await?;

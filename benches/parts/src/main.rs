@@ -109,6 +109,7 @@ impl World {
         let served = tenantry_openapi::routes(parts, ApiSet::new())?;
         let api = served.main.with(BodyLimit { bytes: 1 << 20 }).with(Problems {
             timeout: Some(Duration::from_secs(15)),
+            ..Problems::default()
         });
         let api = api.with(RequestIds::with_gates(served.gates)).boxed();
         drop(guard);

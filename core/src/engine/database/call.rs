@@ -99,15 +99,24 @@ impl<'a> Stopwatch<'a> {
         }
     }
 
-    /// Waits for the answer of the call.
+    /// Waits for the answer of the call. If it `takes_effect`, a request that ends before the answer
+    /// may have changed something.
     pub(super) async fn run(
         &mut self,
+        takes_effect: bool,
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DatabaseError> {
         self.lap = Lap::Runs;
         let span = self.span(self.call);
+        let tally = self.tally.filter(|_| takes_effect);
+        let before = tally.map(RequestTally::takes_effect);
         let answer = answer.await;
         self.begin(Lap::Rests);
+        if let (Some(tally), Some(before), Err(error)) = (tally, before, &answer)
+            && error.kind != DatabaseErrorKind::OutcomeUnknown
+        {
+            tally.had_no_effect(before);
+        }
         note_answer(&span, answer.as_ref().map(row_count));
         answer
     }
@@ -191,8 +200,8 @@ impl<'a> Stopwatch<'a> {
         if let Some(error) = error {
             let (kind, code) = (error.kind.as_str(), error.code.as_deref());
             match error.kind {
-                // A caller may look for a table that way.
-                DatabaseErrorKind::TableMissing => {
+                // A caller may look for a table that way, or ask for more than an answer may hold.
+                DatabaseErrorKind::TableMissing | DatabaseErrorKind::AnswerTooLarge => {
                     tracing::warn!(%tenant_id, kind, code, statement, "a statement failed");
                 }
                 defect if defect.is_defect() => {

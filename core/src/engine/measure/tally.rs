@@ -1,7 +1,10 @@
 //! The statements of one request.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,6 +20,7 @@ pub struct RequestTally {
     tenant: OnceLock<TenantId>,
     usage: OnceLock<Arc<UsageAccount>>,
     statements: Mutex<Usage>,
+    effect: AtomicBool,
 }
 
 impl RequestTally {
@@ -33,6 +37,21 @@ impl RequestTally {
     /// Its statements. Their time includes the waits for their connections.
     pub fn statements(&self) -> Usage {
         *self.statements.lock()
+    }
+
+    /// Whether a statement of it took effect so far, or may have.
+    pub fn may_have_effect(&self) -> bool {
+        self.effect.load(Ordering::Relaxed)
+    }
+
+    /// Records that a statement may take effect from now on; returns what was known before.
+    pub(crate) fn takes_effect(&self) -> bool {
+        self.effect.swap(true, Ordering::Relaxed)
+    }
+
+    /// Records that it had none.
+    pub(crate) fn had_no_effect(&self, before: bool) {
+        self.effect.store(before, Ordering::Relaxed);
     }
 
     /// Records that the request was answered after `elapsed`, in the usage of its tenant if it has
