@@ -96,7 +96,8 @@ pub enum DatabaseErrorKind {
     UniqueViolation,
     /// A row that is referred to is missing, or is still referred to.
     ForeignKeyViolation,
-    /// Another constraint: not null, check, a value too long.
+    /// Another rule about values: a constraint such as not null or check, a view's check option, a
+    /// trigger or a policy that refuses them, or a value that its column cannot hold.
     ConstraintViolation,
     /// The transaction was chosen to lose, by deadlock or serialization: running it again may work.
     Serialization,

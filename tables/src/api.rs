@@ -116,6 +116,11 @@ impl Rest {
     /// # Errors
     /// See [`Failure`].
     pub async fn answer(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let answered = self.answer_compared(database, ask).await;
+        answered.map_err(|failure| failure.with_challenge(ask.claims.is_some()))
+    }
+
+    async fn answer_compared(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
         let was_known = self.schemas.facts(database.tenant()).is_some();
         let mut answered = self.answer_once(database, ask).await;
         if matches!(&answered, Err(Failure::Database(error)) if is_refused(error))

@@ -66,6 +66,20 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// The failure of a request with or without a token: if what is forbidden may be allowed with a
+    /// token, the answer asks for one.
+    pub(crate) fn with_challenge(mut self, has_token: bool) -> Self {
+        if let Self::Refused(refusal) = &mut self
+            && refusal.status == StatusCode::FORBIDDEN
+            && !has_token
+        {
+            (refusal.status, refusal.challenges) = (StatusCode::UNAUTHORIZED, true);
+        }
+        self
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(Box::new(refusal))

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "only `#[test]` functions are excepted by themselves")]
 
+mod addresses;
 mod bounds;
 mod case;
 mod counts;
@@ -15,8 +16,10 @@ mod pages;
 mod reads;
 mod reference;
 mod rights;
+mod refusals;
 mod rules;
 mod schemas;
 mod shop;
+mod untyped;
 mod upserts;
 mod writes;

@@ -180,6 +180,8 @@ fn kind(code: &Code) -> DatabaseErrorKind {
         (_, 2291 | 2292) => Kind::ForeignKeyViolation,
         // Not null, check, too long, too large a number.
         (_, 1400 | 1407 | 2290 | 12899 | 1401 | 1426 | 1438 | 22835) => Kind::ConstraintViolation,
+        // A view's CHECK OPTION, and `raise_application_error`.
+        (_, 1402 | 20_000..=20_999) => Kind::ConstraintViolation,
         (_, DEADLOCK | CANNOT_SERIALIZE | IS_ROLLED_BACK) => Kind::Serialization,
         // A row or a table that is locked, a cancelled call, time that ran out.
         (_, 51 | 54 | 1013 | 3136 | 3156 | 4021 | 30006 | 40) => Kind::StatementTimeout,

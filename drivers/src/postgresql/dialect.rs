@@ -6,7 +6,7 @@ use sea_orm::TransactionOptions;
 use sqlx::postgres::{PgDatabaseError, PgValueRef};
 use tenantry_core::DatabaseErrorKind;
 
-use super::errors::{is_fatal, kind};
+use super::errors::{is_fatal, kind, routine};
 use crate::sqlx_connection::{Aftermath, Dialect, ErrorMeaning};
 
 /// PostgreSQL, as the connection sees it.
@@ -25,7 +25,11 @@ impl Dialect for Postgresql {
         let kind = if Self::is_stale_plan(error) {
             DatabaseErrorKind::Serialization
         } else {
-            kind(error.code().unwrap_or_default().as_ref(), is_fatal(error))
+            kind(
+                error.code().unwrap_or_default().as_ref(),
+                is_fatal(error),
+                routine(error),
+            )
         };
         ErrorMeaning {
             kind,

@@ -55,13 +55,35 @@ fn refused_by_pooler(message: &str) -> DriverErrorKind {
     }
 }
 
-/// Reads the SQLSTATE of a failed statement.
-pub(super) fn kind(code: &str, fatal: bool) -> DatabaseErrorKind {
+/// The routine of the server that reported the error. Unlike the message it is the same in every
+/// language.
+pub(super) fn routine(error: &dyn sqlx::error::DatabaseError) -> Option<&str> {
+    error.try_downcast_ref::<PgDatabaseError>()?.routine()
+}
+
+/// Reads the SQLSTATE of a failed statement. A rule of the database itself, which is a `RAISE` or a
+/// policy of row-level security, may have the code of another error.
+pub(super) fn kind(code: &str, fatal: bool, routine: Option<&str>) -> DatabaseErrorKind {
+    match kind_of_code(code, fatal) {
+        DatabaseErrorKind::Other | DatabaseErrorKind::PermissionDenied
+            if matches!(routine, Some("exec_stmt_raise" | "ExecWithCheckOptions")) =>
+        {
+            DatabaseErrorKind::ConstraintViolation
+        }
+        kind => kind,
+    }
+}
+
+fn kind_of_code(code: &str, fatal: bool) -> DatabaseErrorKind {
     use DatabaseErrorKind as Kind;
     match code {
         "23505" => Kind::UniqueViolation,
         "23503" | "23001" => Kind::ForeignKeyViolation,
-        "23502" | "23514" | "23P01" | "22001" | "22003" => Kind::ConstraintViolation,
+        "23502" | "23514" | "23P01" => Kind::ConstraintViolation,
+        // A view's CHECK OPTION; `ON CONFLICT` without such a constraint, or twice for one row.
+        "44000" | "42P10" | "21000" => Kind::ConstraintViolation,
+        // A value that is none of its type, too long, or not in the database's encoding.
+        code if code.starts_with("22") && !fatal => Kind::ConstraintViolation,
         "40001" | "40P01" => Kind::Serialization,
         "57014" | "55P03" => Kind::StatementTimeout,
         // The session was ended by an operator, or after idling too long: the statement had not
@@ -108,14 +130,23 @@ mod tests {
     #[test]
     fn a_session_that_was_ended_lost_its_connection() {
         use DatabaseErrorKind as Kind;
-        assert_eq!(kind("57P01", true), Kind::ConnectionLostWithoutEffect);
-        assert_eq!(kind("57P02", true), Kind::ConnectionLost);
-        assert_eq!(kind("57P03", true), Kind::ConnectionLost);
-        assert_eq!(kind("25P03", true), Kind::ConnectionLost);
-        assert_eq!(kind("08006", false), Kind::ConnectionLost);
-        assert_eq!(kind("08P01", true), Kind::ConnectionLost);
-        assert_eq!(kind("08P01", false), Kind::Other);
-        assert_eq!(kind("42P01", false), Kind::TableMissing);
-        assert_eq!(kind("42601", false), Kind::Other);
+        assert_eq!(kind("57P01", true, None), Kind::ConnectionLostWithoutEffect);
+        assert_eq!(kind("57P02", true, None), Kind::ConnectionLost);
+        assert_eq!(kind("57P03", true, None), Kind::ConnectionLost);
+        assert_eq!(kind("25P03", true, None), Kind::ConnectionLost);
+        assert_eq!(kind("08006", false, None), Kind::ConnectionLost);
+        assert_eq!(kind("08P01", true, None), Kind::ConnectionLost);
+        assert_eq!(kind("08P01", false, None), Kind::Other);
+        assert_eq!(kind("42P01", false, None), Kind::TableMissing);
+        assert_eq!(kind("42601", false, None), Kind::Other);
+        assert_eq!(kind("42501", false, None), Kind::PermissionDenied);
+        for (code, routine) in [
+            ("42501", "ExecWithCheckOptions"),
+            ("PT402", "exec_stmt_raise"),
+            ("45000", "exec_stmt_raise"),
+        ] {
+            assert_eq!(kind(code, false, Some(routine)), Kind::ConstraintViolation, "{code}");
+        }
+        assert_eq!(kind("40001", false, Some("exec_stmt_raise")), Kind::Serialization);
     }
 }

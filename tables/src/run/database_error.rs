@@ -31,15 +31,26 @@ pub(crate) fn failure(error: DbErr) -> Failure {
             "23503",
             named("insert, update or delete violates foreign key constraint"),
         ),
-        DatabaseErrorKind::ConstraintViolation => {
-            constraint_violation(code, named("new row violates check constraint"))
-        }
         DatabaseErrorKind::Serialization => conflict(
             "40001",
             "the change collided with another one; send it again".to_owned(),
         ),
-        _ => match by_code(code) {
+        DatabaseErrorKind::AnswerTooLarge => {
+            Refusal::too_much("the answer is larger than the server reads from a database at once")
+                .hint("Ask for fewer rows or columns; for a change, ask for 'Prefer: return=minimal'.")
+        }
+        DatabaseErrorKind::PermissionDenied => {
+            Refusal::forbidden("permission denied by the tenant's database".to_owned(), true)
+        }
+        kind => match by_code(code) {
             Some(refusal) => refusal,
+            // PostgreSQL's RAISE may have any code of five characters.
+            None if kind == DatabaseErrorKind::ConstraintViolation && code.len() == 5 && !code.starts_with("23") => {
+                raised()
+            }
+            None if kind == DatabaseErrorKind::ConstraintViolation => {
+                Refusal::bad("23514", named("new row violates check constraint"))
+            }
             None => return Failure::Database(error),
         },
     };
@@ -75,21 +86,12 @@ fn raised() -> Refusal {
     Refusal::bad("P0001", "a rule of the database refuses the change")
 }
 
-fn constraint_violation(code: &str, check: String) -> Refusal {
-    match code {
+fn by_code(code: &str) -> Option<Refusal> {
+    Some(match code {
         // PostgreSQL; MySQL; SQLite; Oracle.
         "23502" | "1048" | "1364" | "1299" | "1400" | "1407" => {
             Refusal::bad("23502", "null value in a column violates not-null constraint")
         }
-        "22001" | "1406" | "12899" => Refusal::bad("22001", "value too long for its column"),
-        "22003" | "1264" | "1690" | "1438" => Refusal::bad("22003", "numeric value out of range"),
-        _ => Refusal::bad("23514", check),
-    }
-}
-
-/// What PostgreSQL and MySQL call otherwise.
-fn by_code(code: &str) -> Option<Refusal> {
-    Some(match code {
         "22001" | "1406" | "12899" => Refusal::bad("22001", "value too long for its column"),
         "22003" | "1264" | "1690" | "1438" => Refusal::bad("22003", "numeric value out of range"),
         // PostgreSQL; MySQL.
@@ -97,7 +99,14 @@ fn by_code(code: &str) -> Option<Refusal> {
             Refusal::bad("22008", "a value is out of range or none of its column's type")
         }
         // PostgreSQL's RAISE; MySQL's SIGNAL.
-        "P0001" | "1644" => raised(),
+        "P0001" | "1643" | "1644" => raised(),
+        // PostgreSQL; MySQL; Oracle.
+        "44000" | "1369" | "1402" => Refusal::bad("44000", "new row violates check option for a view"),
+        // A policy of PostgreSQL; its missing GRANT is another kind of error.
+        "42501" => Refusal::forbidden(
+            "new row violates row-level security policy of the tenant's database".to_owned(),
+            true,
+        ),
         code if is_application_error(code) => raised(),
         "22012" | "1365" => Refusal::bad("22012", "division by zero"),
         "22021" => Refusal::bad("22021", "invalid byte sequence for encoding \"UTF8\""),
