@@ -181,6 +181,8 @@ impl Dialect {
     pub(crate) fn operand(self, column: Expr, kind: &ColumnType) -> Expr {
         match (self, kind) {
             (Self::Postgresql, ColumnType::Enum(_)) => column.cast_as(Alias::new("text")),
+            // A computed column, or one without a type, does not convert what it is compared with.
+            (Self::Sqlite, ColumnType::Numeric) => column.cast_as(Alias::new("NUMERIC")),
             (Self::Sqlite, ColumnType::Time) => with_all_digits(column, 8),
             (Self::Sqlite, ColumnType::Timestamp | ColumnType::Timestamptz) => with_all_digits(in_utc(column), 19),
             _ => column,
@@ -205,9 +207,11 @@ impl Dialect {
             Datum::Numeric(text) => match (self, bound_for) {
                 (Self::Postgresql | Self::Oracle, _) => cast(text.clone(), "numeric"),
                 (Self::Mysql, Use::Compare) => cast(text.clone(), "DECIMAL(65, 30)"),
+                (Self::Sqlite, Use::Compare) => cast(text.clone(), "NUMERIC"),
                 _ => Expr::val(text.clone()),
             },
             Datum::Text(text) => match (self, kind) {
+                (Self::Sqlite, Type::Numeric) if bound_for == Use::Compare => cast(text.clone(), "NUMERIC"),
                 (Self::Postgresql, Type::Numeric) => cast(text.clone(), "numeric"),
                 (Self::Postgresql, Type::Date) => cast(text.clone(), "date"),
                 (Self::Postgresql, Type::Time) => cast(text.clone(), "time"),
