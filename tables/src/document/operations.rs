@@ -43,12 +43,17 @@ impl Described<'_> {
             "security": [{TENANT: []}],
             "parameters": parameters,
             "responses": {
-                "400": {"description": "The request is not understood, or a value does not fit: `code` is PGRST100 or a SQLSTATE."},
-                "401": {"description": "The role `anon` may not do this (42501), or the token is not valid."},
-                "403": {"description": "The role may not do this, or not with these rows (42501)."},
-                "406": {"description": "The media type is not available, or the answer is not one row (PGRST116)."},
+                "400": problem("The request is not understood, or a value does not fit: `code` is PGRST100 or a SQLSTATE."),
+                "401": problem("The role `anon` may not do this (42501), or the token is not valid."),
+                "403": problem("The role may not do this, or not with these rows (42501)."),
+                "406": problem("The media type is not available, or the answer is not one row (PGRST116)."),
             },
         })
+    }
+
+    /// `select`, if any role reads the table.
+    fn selected(&self) -> Vec<Value> {
+        self.readable().iter().map(|columns| self.select(columns)).collect()
     }
 
     fn prefer(&self, words: &str) -> Value {
@@ -84,20 +89,43 @@ impl Described<'_> {
                 "description": "The first and the last row, and how many there are if that was asked.",
                 "schema": {"type": "string", "example": "0-24/3573"},
             },
+            "Link": {
+                "description": "The URL of the next page, with `rel=\"next\"`, if there is one.",
+                "schema": {"type": "string", "example": "</rest/v1/orders?limit=25&after=WyJpZGFsIiwiMjUiXQ>; rel=\"next\""},
+            },
         });
         operation["responses"]["200"] = json!({"description": "The rows.", "headers": headers, "content": self.rows()});
         operation["responses"]["206"] =
             json!({"description": "The rows of one page of several.", "headers": headers, "content": self.rows()});
-        operation["responses"]["404"] =
-            json!({"description": "An operator does not exist for the column's type (42883)."});
-        operation["responses"]["416"] = json!({"description": "There is no such page (PGRST103)."});
+        operation["responses"]["404"] = problem("An operator does not exist for the column's type (42883).");
+        operation["responses"]["416"] = problem("There is no such page (PGRST103).");
         operation
     }
 
     fn create(&self) -> Value {
-        let parameters = vec![self.prefer(
+        let mut parameters = self.selected();
+        let names: Vec<&str> = self.table.columns.iter().map(|column| column.name.as_str()).collect();
+        let key = self
+            .table
+            .key
+            .iter()
+            .map(|place| names[*place])
+            .collect::<Vec<_>>()
+            .join(",");
+        parameters.push(self.names(
+            "columns",
+            "The columns that the rows set; other members are ignored.",
+            names.first().copied().unwrap_or_default(),
+        ));
+        parameters.push(self.names(
+            "on_conflict",
+            "The columns of a unique constraint by which `resolution` finds rows that are there; by default the key.",
+            &key,
+        ));
+        parameters.push(self.prefer(
             "`return=representation` answers the new rows, `return=headers-only` where the row is; `resolution=merge-duplicates` \
-             or `ignore-duplicates` for rows that are there.")];
+             or `ignore-duplicates` for rows that are there.",
+        ));
         let roles = self.roles(|grant| &grant.create);
         let mut operation = self.operation("create", &format!("Create {}", self.table.name), roles, parameters);
         let row = self.reference("Create");
@@ -110,12 +138,13 @@ impl Described<'_> {
             json!({"description": "Every row was there and is changed.", "content": self.rows()});
         operation["responses"]["201"] = json!({"description": "The rows are inserted.", "content": self.rows()});
         operation["responses"]["409"] =
-            json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
+            problem("A unique value is taken (23505), or a row is referred to that is missing (23503).");
         operation
     }
 
     fn update(&self, columns: &[usize]) -> Value {
-        let mut parameters = self.filters(columns);
+        let mut parameters = self.selected();
+        parameters.extend(self.filters(columns));
         parameters.push(
             self.prefer("`return=representation` answers the changed rows; `max-affected=1` changes no more than one."),
         );
@@ -131,12 +160,14 @@ impl Described<'_> {
         operation["responses"]["200"] = json!({"description": "The changed rows.", "content": self.rows()});
         operation["responses"]["204"] = json!({"description": "The rows are changed."});
         operation["responses"]["409"] =
-            json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
+            problem("A unique value is taken (23505), or a row is referred to that is missing (23503).");
         operation
     }
 
     fn replace(&self) -> Value {
-        let (parameters, schema) = (self.key_filters(), self.reference("Replace"));
+        let schema = self.reference("Replace");
+        let mut parameters = self.selected();
+        parameters.extend(self.key_filters());
         let roles = self.roles(|grant| &grant.create);
         let roles = format!("The body is the whole row; the filters name its key. {roles}");
         let mut operation = self.operation("replace", &format!("Put one of {}", self.table.name), roles, parameters);
@@ -145,14 +176,15 @@ impl Described<'_> {
             json!({"description": "The row was there and is changed.", "content": self.rows()});
         operation["responses"]["201"] = json!({"description": "The row is inserted.", "content": self.rows()});
         operation["responses"]["204"] = json!({"description": "The row is as the body says."});
-        operation["responses"]["405"] = json!({"description": "The filters are not the whole key (PGRST105)."});
+        operation["responses"]["405"] = problem("The filters are not the whole key (PGRST105).");
         operation["responses"]["409"] =
-            json!({"description": "A unique value is taken (23505), or a row is referred to that is missing (23503)."});
+            problem("A unique value is taken (23505), or a row is referred to that is missing (23503).");
         operation
     }
 
     fn delete(&self, columns: &[usize]) -> Value {
-        let mut parameters = self.filters(columns);
+        let mut parameters = self.selected();
+        parameters.extend(self.filters(columns));
         parameters.push(
             self.prefer("`return=representation` answers the removed rows; `max-affected=1` removes no more than one."),
         );
@@ -163,7 +195,13 @@ impl Described<'_> {
         let mut operation = self.operation("delete", &format!("Remove {}", self.table.name), roles, parameters);
         operation["responses"]["200"] = json!({"description": "The removed rows.", "content": self.rows()});
         operation["responses"]["204"] = json!({"description": "The rows are removed."});
-        operation["responses"]["409"] = json!({"description": "A row is still referred to (23503)."});
+        operation["responses"]["409"] = problem("A row is still referred to (23503).");
         operation
     }
+}
+
+/// A refusal, as every error is answered.
+fn problem(description: &str) -> Value {
+    let schema = json!({"$ref": "#/components/schemas/Problem"});
+    json!({"description": description, "content": {"application/problem+json": {"schema": schema}}})
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Described;
+use super::{Described, filters::value};
 use crate::{declaration::ColumnType, model::Column};
 
 fn of_type(column: &Column) -> Value {
@@ -65,10 +65,10 @@ fn input(column: &Column) -> Value {
             // Texts hold no NUL.
             schema["pattern"] = "^[^\\u0000]*$".into();
         }
-        ColumnType::Time => schema["pattern"] = "^([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?$".into(),
-        ColumnType::Timestamp => {
-            let date = "(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])";
-            schema["pattern"] = format!("^{date}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$").into();
+        ColumnType::Time | ColumnType::Timestamp => {
+            if let Some((pattern, _)) = value(&column.kind) {
+                schema["pattern"] = format!("^{pattern}$").into();
+            }
         }
         _ => {}
     }
