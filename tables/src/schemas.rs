@@ -116,7 +116,7 @@ impl Schemas {
             tracing::warn!(tenant_id = %tenant, drift = facts.drift.join("; "), "the tenant's tables are not as declared");
         }
         if is_news && !facts.missing.is_empty() {
-            tracing::info!(tenant_id = %tenant, missing = facts.missing.join(", "), "the tenant's schema lacks what is declared");
+            tracing::warn!(tenant_id = %tenant, missing = facts.missing.join(", "), "the tenant's schema lacks what is declared");
         }
         self.remember(tenant, facts);
         Ok(())
