@@ -9,7 +9,7 @@ use crate::{
     refusal::{Failure, Refusal},
     request::{
         head::{Form, range},
-        query::LONGEST_QUERY,
+        query::{LONGEST_QUERY, decoded},
     },
     run::read::{Answered, Asked, run},
 };
@@ -115,8 +115,8 @@ impl Request<'_> {
             .query
             .split('&')
             .filter(|parameter| {
-                let key = parameter.split('=').next().unwrap_or_default();
-                !matches!(key, "" | "after" | "offset")
+                let key = parameter.split('=').next().and_then(decoded).unwrap_or_default();
+                !matches!(&*key, "" | "after" | "offset")
             })
             .map(str::to_owned)
             .collect();

@@ -17,6 +17,7 @@ use crate::{
         body::{self, Body},
         filter::{Operator, Test},
         head::{Form, Representation, Resolution},
+        query::decoded,
     },
     run::write::{Changed, Job, Upsert},
     sql::{Assignment, Target},
@@ -323,7 +324,13 @@ impl Request<'_> {
             let name = self.table.columns[*place].parameter().replace('"', "%22");
             format!("{name}=eq.{value}")
         });
-        format!("{}?{}", self.ask.path, each.collect::<Vec<_>>().join("&"))
+        // A tenant that is named in the query is named in the new URL too.
+        let others = self.ask.query.split('&').filter(|parameter| {
+            let key = parameter.split('=').next().and_then(decoded);
+            key.is_some_and(|key| self.rest.settings.other_parameters.iter().any(|other| *other == key))
+        });
+        let parameters: Vec<String> = others.map(str::to_owned).chain(each).collect();
+        format!("{}?{}", self.ask.path, parameters.join("&"))
     }
 
     fn represented(
