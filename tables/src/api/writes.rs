@@ -1,6 +1,6 @@
 //! `POST`, `PATCH`, `PUT` and `DELETE`.
 
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Answer, Request, content_range};
@@ -229,7 +229,11 @@ impl Request<'_> {
             is_ordered: self.query.orders.iter().any(|(path, _)| path.is_empty()),
             single: self.accepted.form == Form::Object,
             wants_keys: self.preferences.representation == Some(Representation::HeadersOnly),
-            max_affected: self.preferences.max_affected,
+            // New rows are as many as the body says.
+            max_affected: match *self.ask.method {
+                Method::PATCH | Method::DELETE => self.preferences.max_affected,
+                _ => None,
+            },
             most_rows: self.rest.most_embedded(),
             most_embedded: self.rest.most_embedded(),
             has_token: self.caller.has_token(),
