@@ -141,7 +141,7 @@ impl Dialect {
         }
         match kind {
             Type::Bool if self == Self::Postgresql => get(row, index, Datum::Bool),
-            Type::Bool => get(row, index, |number: i64| Datum::Bool(number != 0)),
+            Type::Bool => get(row, index, truth),
             Type::Int2 | Type::Int4 | Type::Int8 => get(row, index, Datum::Int),
             Type::Float4 => get(row, index, Datum::Float4),
             Type::Float8 => get(row, index, Datum::Float8),
@@ -263,6 +263,14 @@ fn get<T: TryGetable>(row: &QueryResult, index: usize, into: impl FnOnce(T) -> D
     Ok(value.map_or(Datum::Null, into))
 }
 
+/// A number as a truth value. Another one than 0 and 1 is none, and is returned as a text.
+fn truth(number: i64) -> Datum {
+    match number {
+        0 | 1 => Datum::Bool(number == 1),
+        other => Datum::Text(other.to_string()),
+    }
+}
+
 /// A value that came as a text. If it is not a value of its type, it is returned as that text.
 fn read_text(kind: &ColumnType, text: String) -> Datum {
     match Datum::parse(kind, &text) {
@@ -287,7 +295,7 @@ fn read_sqlite(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Dat
     let text = || get(row, index, |text| read_text(kind, text)).or_else(|_| bytes());
     match kind {
         Type::Bytea => bytes(),
-        Type::Bool => get(row, index, |number: i64| Datum::Bool(number != 0)).or_else(|_| text()),
+        Type::Bool => get(row, index, truth).or_else(|_| text()),
         Type::Int2 | Type::Int4 | Type::Int8 => get(row, index, Datum::Int)
             .or_else(|_| get(row, index, |float| read_text(kind, Datum::Float8(float).to_text())))
             .or_else(|_| text()),
@@ -314,7 +322,7 @@ fn read_oracle(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Dat
         }};
     }
     match kind {
-        Type::Bool => first!(bool => Datum::Bool, i64 => |number| Datum::Bool(number != 0)),
+        Type::Bool => first!(bool => Datum::Bool, i64 => truth),
         Type::Int2 | Type::Int4 | Type::Int8 => first!(
             i64 => Datum::Int,
             i32 => |number: i32| Datum::Int(number.into()),
