@@ -16,6 +16,7 @@ impl Installation {
         let ListenAddress(operator) = config.server.admin_listen.unwrap_or(config.server.listen);
         let mut warnings = self.resolver.warnings();
         warnings.extend(self.unreachable_roles());
+        warnings.extend(self.hidden_parameter());
         warnings.extend(self.warnings.iter().cloned());
         if !main.ip().is_loopback() && !self.resolver.authenticates() {
             warnings.push(format!(
@@ -45,6 +46,11 @@ impl Installation {
             );
         }
         warnings
+    }
+
+    /// Which parameter of the declared tables the resolver hides.
+    fn hidden_parameter(&self) -> Option<String> {
+        rest::hidden_parameter(self.rest.as_deref()?, &self.resolver.location())
     }
 
     /// What is wrong with roles of the declared tables that no request can have.

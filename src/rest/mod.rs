@@ -73,6 +73,17 @@ pub(crate) fn unreachable_roles(served: &Rest, location: &TenantLocation) -> Opt
     })
 }
 
+/// The parameter of the declared tables that no request can use, since the resolver reads the
+/// tenant from a parameter of that name; in a sentence.
+pub(crate) fn hidden_parameter(served: &Rest, location: &TenantLocation) -> Option<String> {
+    let names = query_parameters(location);
+    let name = names.iter().find(|name| served.has_parameter(name))?;
+    Some(format!(
+        "no request can use `{name}` of the declared tables, since `tenancy.resolver` reads the tenant from a query parameter \
+         of that name: give it another one"
+    ))
+}
+
 /// Whether a request may have verified claims.
 fn has_claims(location: &TenantLocation) -> bool {
     match location {

@@ -22,8 +22,8 @@ use crate::{
     },
     refusal::{Failure, Refusal},
     request::{
-        head::{Accepted, Preferences},
-        query::{Query, query},
+        head::{Accepted, Preferences, check_profile},
+        query::{Query, query, reserved},
     },
     run::{drifted, failure, has_other_type, lacks_something},
     schemas::Schemas,
@@ -109,6 +109,11 @@ impl Rest {
     pub fn roles_of_tokens(&self) -> BTreeSet<&str> {
         let roles = self.model.tables.iter().flat_map(|table| table.roles.keys());
         roles.map(String::as_str).filter(|role| *role != ANONYMOUS).collect()
+    }
+
+    /// Whether the dialect itself has a query parameter of this name, such as `select`.
+    pub fn has_parameter(&self, name: &str) -> bool {
+        reserved(name)
     }
 
     /// Answers a request on its tenant's database.
@@ -217,6 +222,7 @@ impl Rest {
             let nearest = tenantry_core::nearest(ask.table, self.table_names());
             return Err(Refusal::no_table(ask.table, nearest));
         };
+        check_profile(ask.headers, matches!(*ask.method, Method::GET | Method::HEAD))?;
         let dialect = Dialect::of(database.driver(), database.get_database_backend());
         Ok(Request {
             rest: self,

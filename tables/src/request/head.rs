@@ -232,6 +232,25 @@ impl Accepted {
     }
 }
 
+/// The only schema: tables are named without theirs.
+const SCHEMA: &str = "public";
+
+/// Refuses a schema that a client asks for by `Accept-Profile`, or by `Content-Profile` for a
+/// change.
+pub(crate) fn check_profile(headers: &HeaderMap, is_read: bool) -> Result<(), Refusal> {
+    let name = if is_read { "accept-profile" } else { "content-profile" };
+    let Some(profile) = headers.get(name) else {
+        return Ok(());
+    };
+    let profile = profile.to_str().unwrap_or("?").trim();
+    if profile == SCHEMA {
+        return Ok(());
+    }
+    let message = format!("Invalid schema: {}", shortened(profile));
+    Err(Refusal::new(http::StatusCode::NOT_ACCEPTABLE, "PGRST106", message)
+        .hint(format!("Only the following schemas are exposed: {SCHEMA}")))
+}
+
 /// The page that `Range` names: the first row and how many, if that is said.
 pub(crate) fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, Refusal> {
     let Some(text) = headers.get(header::RANGE).and_then(|line| line.to_str().ok()) else {
