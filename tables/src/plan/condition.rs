@@ -40,6 +40,8 @@ impl PartialEq for Column {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ColumnTest {
     Compare(Comparison, Datum),
+    /// Equal to the database itself, as its unique constraints compare.
+    Same(Datum),
     Like {
         pattern: String,
         any_case: bool,

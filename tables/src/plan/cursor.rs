@@ -10,7 +10,7 @@ use super::{Read, Term, TermColumn};
 use crate::{
     declaration::ColumnType,
     refusal::Refusal,
-    sql::Dialect,
+    sql::{Dialect, is_canonical},
     value::{Datum, Malformed},
 };
 
@@ -69,6 +69,7 @@ pub(crate) fn values(read: &Read<'_>, text: &str, dialect: Dialect) -> Result<Ve
 fn of_row(kind: &ColumnType, text: &str, dialect: Dialect) -> Option<Datum> {
     let is_lax = matches!(kind, ColumnType::Enum(_)) || matches!(dialect, Dialect::Sqlite | Dialect::Mysql);
     match Datum::parse(kind, text) {
+        Ok(Datum::Uuid(uuid)) if is_lax && !is_canonical(uuid, text) => Some(Datum::Text(text.to_owned())),
         Ok(value) => Some(value),
         Err(Malformed::Nul) => None,
         Err(_) => is_lax.then(|| Datum::Text(text.to_owned())),

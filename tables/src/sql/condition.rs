@@ -67,7 +67,13 @@ impl<'p, 'm> Scope<'p, 'm> {
     pub(crate) fn joins(&self, table: &Table, relation: &Relation, inner: &Scope<'_, 'm>, target: &Table) -> Expr {
         let each = relation.on.iter().map(|(here, there)| {
             let (here, there) = (&table.columns[*here], &target.columns[*there]);
-            inner.column(there).eq(self.column(here))
+            let same = inner.column(there).eq(self.column(here));
+            match is_exact(self.dialect, &here.kind) {
+                true => same,
+                false => {
+                    same.and(exactly(self.dialect, inner.column(there)).eq(exactly(self.dialect, self.column(here))))
+                }
+            }
         });
         conjunction(each)
     }
@@ -165,18 +171,28 @@ fn column_test(scope: &Scope<'_, '_>, column: &Column, test: &ColumnTest) -> Exp
             scope.column(column).is_not_null().and(operand.eq(value))
         }
         ColumnTest::Compare(comparison, value) => compare(scope, column, *comparison, value),
+        ColumnTest::Same(value) => operand.eq(bind(value)),
         ColumnTest::In(values) => match is_exact(dialect, &column.kind) {
             false => {
                 let all = operand.clone().is_in(values.iter().map(bind));
-                all.and(as_bytes(operand).is_in(values.iter().map(|value| as_bytes(bind(value)))))
+                let exact = values.iter().map(|value| exactly(dialect, bind(value)));
+                all.and(exactly(dialect, operand).is_in(exact))
+            }
+            _ if is_spelled(dialect, column) => {
+                operand.is_in(values.iter().flat_map(|value| spelled(value, bind(value))))
             }
             true => operand.is_in(values.iter().map(bind)),
         },
+        ColumnTest::IsDistinct(value) if is_spelled(dialect, column) => {
+            let others = operand.is_not_in(spelled(value, bind(value)));
+            scope.column(column).is_null().or(others)
+        }
         ColumnTest::IsDistinct(value) => match dialect {
-            Dialect::Mysql if !is_exact(dialect, &column.kind) => as_bytes(operand)
-                .binary(BinOper::Custom("<=>"), as_bytes(bind(value)))
+            Dialect::Mysql if !is_exact(dialect, &column.kind) => exactly(dialect, operand)
+                .binary(BinOper::Custom("<=>"), exactly(dialect, bind(value)))
                 .not(),
             Dialect::Mysql => operand.binary(BinOper::Custom("<=>"), bind(value)).not(),
+            Dialect::Sqlite if column.kind.is_text() => exactly(dialect, operand).binary(BinOper::IsNot, bind(value)),
             Dialect::Sqlite => operand.binary(BinOper::IsNot, bind(value)),
             Dialect::Postgresql => operand.binary(BinOper::Custom("IS DISTINCT FROM"), bind(value)),
             Dialect::Oracle => scope.column(column).is_null().or(operand.ne(bind(value))),
@@ -185,9 +201,34 @@ fn column_test(scope: &Scope<'_, '_>, column: &Column, test: &ColumnTest) -> Exp
     }
 }
 
-/// Whether the database finds two texts equal only if they are the same.
+/// Whether the database finds two texts equal only if they are the same: on MySQL and SQLite that
+/// depends on the column's collation.
 fn is_exact(dialect: Dialect, kind: &ColumnType) -> bool {
-    dialect != Dialect::Mysql || !kind.is_text()
+    !matches!(dialect, Dialect::Mysql | Dialect::Sqlite) || !kind.is_text()
+}
+
+/// Whether a UUID is a text there, which may be in capitals.
+fn is_spelled(dialect: Dialect, column: &Column) -> bool {
+    matches!(dialect, Dialect::Mysql | Dialect::Sqlite) && column.kind == ColumnType::Uuid
+}
+
+/// A UUID in small letters and in capitals; what was stored otherwise, as it is.
+fn spelled(value: &Datum, bound: Expr) -> Vec<Expr> {
+    match value {
+        Datum::Uuid(uuid) => {
+            let capitals = uuid.hyphenated().to_string().to_uppercase();
+            vec![bound, Expr::val(capitals)]
+        }
+        _ => vec![bound],
+    }
+}
+
+/// A text as it is, whatever the column's collation is.
+fn exactly(dialect: Dialect, text: Expr) -> Expr {
+    match dialect {
+        Dialect::Mysql => as_bytes(text),
+        _ => Expr::cust_with_expr("? COLLATE BINARY", text),
+    }
 }
 
 /// The bytes of a text in one encoding, whatever the column's own encoding is.
@@ -207,9 +248,14 @@ fn compare(scope: &Scope<'_, '_>, column: &Column, comparison: Comparison, value
     match comparison {
         // An index serves the first comparison; the second one distinguishes upper and lower case.
         Comparison::Equal if !is_exact(dialect, &column.kind) => {
-            operand.clone().eq(bind()).and(as_bytes(operand).eq(as_bytes(bind())))
+            let exact = exactly(dialect, operand.clone()).eq(exactly(dialect, bind()));
+            operand.eq(bind()).and(exact)
         }
-        Comparison::NotEqual if !is_exact(dialect, &column.kind) => as_bytes(operand).ne(as_bytes(bind())),
+        Comparison::NotEqual if !is_exact(dialect, &column.kind) => {
+            exactly(dialect, operand).ne(exactly(dialect, bind()))
+        }
+        Comparison::Equal if is_spelled(dialect, column) => operand.is_in(spelled(value, bind())),
+        Comparison::NotEqual if is_spelled(dialect, column) => operand.is_not_in(spelled(value, bind())),
         Comparison::Equal => operand.eq(bind()),
         Comparison::NotEqual => operand.ne(bind()),
         Comparison::Greater => operand.gt(bind()),

@@ -274,9 +274,16 @@ fn truth(number: i64) -> Datum {
 /// A value that came as a text. If it is not a value of its type, it is returned as that text.
 fn read_text(kind: &ColumnType, text: String) -> Datum {
     match Datum::parse(kind, &text) {
+        Ok(Datum::Uuid(uuid)) if !is_canonical(uuid, &text) => Datum::Text(text),
         Ok(value) => value,
         Err(_) => Datum::Text(text),
     }
+}
+
+/// Whether a UUID is spelled as all others are. Another spelling is another text to a database that
+/// has no type for it.
+pub(crate) fn is_canonical(uuid: Uuid, text: &str) -> bool {
+    uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text
 }
 
 /// A value as one of PostgreSQL's `..._send` functions returned it.

@@ -9,10 +9,10 @@ mod select;
 mod tree;
 mod write;
 
-pub(crate) use dialect::{Dialect, Use};
+pub(crate) use dialect::{Dialect, Use, is_canonical};
 pub(crate) use select::{Joined, count, page, page_of, related};
 pub(crate) use tree::{MOST_COLUMNS, tree};
 pub(crate) use write::{
-    Assignment, Change, Conflict, Returned, Target, count_of, delete, has_one_of, insert, insert_or, locked, update,
-    update_each,
+    Assignment, Change, Conflict, Returned, Target, count_of, delete, has_one_of, insert, insert_or, is_same, locked,
+    update, update_each,
 };

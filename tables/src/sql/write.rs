@@ -275,6 +275,16 @@ pub(crate) fn count_of(target: &Target<'_>, wanted: &Condition<'_>) -> Statement
     target.dialect.select(&select)
 }
 
+/// That a row has values in these columns which the database itself finds equal to these.
+pub(crate) fn is_same<'m>(table: &'m Table, columns: &[usize], values: &[Datum]) -> Condition<'m> {
+    Condition::all(
+        columns
+            .iter()
+            .zip(values)
+            .map(|(place, value)| Condition::Column(&table.columns[*place], ColumnTest::Same(value.clone()))),
+    )
+}
+
 /// That a row has one of these values in these columns.
 pub(crate) fn has_one_of<'m>(table: &'m Table, columns: &[usize], keys: &[Vec<Datum>]) -> Condition<'m> {
     if let [place] = columns {

@@ -235,6 +235,16 @@ impl<'m> Job<'_, 'm> {
             let wanted = sql::has_one_of(self.target.table, upsert.target, some);
             found.extend(self.locked(on, upsert.target, &wanted).await?);
         }
+        let is_text = |place: &usize| self.target.table.columns[*place].kind.is_text();
+        if let ([row], [target], true) = (rows.rows.as_slice(), targets.as_slice(), found.is_empty())
+            && upsert.target.iter().any(is_text)
+        {
+            // A constraint may find texts equal that are not the same, such as capitals.
+            let wanted = sql::is_same(self.target.table, upsert.target, target);
+            if let [there] = self.locked(on, upsert.target, &wanted).await?.as_slice() {
+                return Ok(Sorted::of_known(rows, row, there));
+            }
+        }
         let known: HashSet<Vec<u8>> = found.iter().map(|values| text_of(values)).collect();
         if known.len() < found.len() && !repeats(&targets) {
             return Err(no_constraint().into());
@@ -306,6 +316,25 @@ struct Sorted {
     new_places: Vec<usize>,
     /// Those that are there.
     known: Vec<Known>,
+}
+
+impl Sorted {
+    /// One row, which is there with these values.
+    fn of_known(rows: &Rows, row: &[Assignment], there: &[Datum]) -> Self {
+        Self {
+            new: Rows {
+                columns: rows.columns.clone(),
+                rows: Vec::new(),
+            },
+            new_places: Vec::new(),
+            known: vec![Known {
+                place: 0,
+                target: there.to_vec(),
+                key: Vec::new(),
+                values: row.to_vec(),
+            }],
+        }
+    }
 }
 
 /// A row that is there.

@@ -1,0 +1,159 @@
+//! Texts that a database finds equal and that are not the same: they are told apart everywhere, and
+//! only its constraints find them equal.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::shop::{Answer, Role, Shop};
+
+const KINDS: [&str; 2] = ["sqlite", "mysql"];
+
+const SQLITE: &str = "\
+CREATE TABLE codes (code varchar(20) COLLATE NOCASE NOT NULL PRIMARY KEY, name varchar(20) NOT NULL);
+CREATE TABLE items (id integer NOT NULL PRIMARY KEY, code varchar(20) NOT NULL REFERENCES codes (code));
+CREATE TABLE things (id varchar(36) NOT NULL PRIMARY KEY, n integer NOT NULL);
+INSERT INTO codes (code, name) VALUES ('A', 'first'), ('b', 'second');
+INSERT INTO items (id, code) VALUES (1, 'a'), (2, 'b'), (3, 'A');
+INSERT INTO things (id, n) VALUES ('0F8FAD5B-D9CB-469F-A165-70867728950E', 1), ('0f8fad5b-d9cb-469f-a165-70867728950d', 2),
+    ('AF8FAD5B-D9CB-469F-A165-70867728950E', 3), ('bf8fad5b-d9cb-469f-a165-70867728950e', 4);
+";
+
+const TABLES: &str = "\
+tables:
+  codes:
+    key: [code]
+    columns: { code: { type: text }, name: { type: text } }
+    allow: { clerk: { read: {}, create: {}, update: {} } }
+  items:
+    key: [id]
+    columns: { id: { type: int8 }, code: { type: text } }
+    relations: { of: { to: codes, on: { code: code } } }
+    allow: { clerk: { read: {} } }
+  things:
+    key: [id]
+    columns: { id: { type: uuid }, n: { type: int4 } }
+    allow: { clerk: { read: {}, create: {}, update: {}, delete: {} } }
+";
+
+async fn collated() -> Shop {
+    let mysql = SQLITE
+        .replace(" COLLATE NOCASE", "")
+        .replace("varchar(36)", "char(36) CHARACTER SET ascii COLLATE ascii_bin");
+    Shop::of(&KINDS, 1000, TABLES, &[("sqlite", SQLITE), ("mysql", &mysql)]).await
+}
+
+async fn send(shop: &Shop, kind: &str, method: Method, path: &str, prefer: &str, body: Value) -> Answer {
+    let prefer = [("Prefer", prefer)];
+    shop.send(kind, Role::Clerk, method, path, &prefer, Some(body.to_string()))
+        .await
+}
+
+async fn get(shop: &Shop, kind: &str, path: &str) -> Value {
+    let answer = shop.get(kind, Role::Clerk, path).await;
+    assert_eq!(answer.status, 200, "{kind}: {path}: {}", answer.body);
+    answer.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_compared_exactly_but_by_constraints() {
+    let shop = collated().await;
+    for kind in KINDS {
+        for (path, expected) in [
+            ("codes?select=name&code=eq.a", json!([])),
+            ("codes?select=name&code=eq.A", json!([{"name": "first"}])),
+            ("codes?select=name&code=in.(a,B,b)", json!([{"name": "second"}])),
+            (
+                "codes?select=name&code=neq.a&order=name",
+                json!([{"name": "first"}, {"name": "second"}]),
+            ),
+            ("codes?select=name&code=isdistinct.A", json!([{"name": "second"}])),
+            // A row is embedded, and kept by `!inner`, if the texts are the same.
+            (
+                "items?select=id,of(name)&order=id",
+                json!([{"id": 1, "of": null}, {"id": 2, "of": {"name": "second"}}, {"id": 3, "of": {"name": "first"}}]),
+            ),
+            (
+                "items?select=id,of!inner(name)&order=id",
+                json!([{"id": 2, "of": {"name": "second"}}, {"id": 3, "of": {"name": "first"}}]),
+            ),
+        ] {
+            assert_eq!(get(&shop, kind, path).await, expected, "{kind}: {path}");
+        }
+        let merge = "resolution=merge-duplicates, return=representation";
+        let one = json!({"code": "a", "name": "merged"});
+        let answer = send(&shop, kind, Method::POST, "codes", merge, one).await;
+        let expected = json!([{"code": "A", "name": "merged"}]);
+        assert_eq!((answer.status, answer.json()), (200, expected), "{kind}");
+        let several = json!([{"code": "B", "name": "again"}, {"code": "c", "name": "new"}]);
+        let answer = send(&shop, kind, Method::POST, "codes", merge, several).await;
+        let expected = json!([{"code": "b", "name": "again"}, {"code": "c", "name": "new"}]);
+        assert_eq!((answer.status, answer.json()), (201, expected), "{kind}");
+        let ignore = "resolution=ignore-duplicates, count=exact";
+        let answer = send(
+            &shop,
+            kind,
+            Method::POST,
+            "codes",
+            ignore,
+            json!({"code": "C", "name": "no"}),
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.header("content-range")),
+            (201, "*/0"),
+            "{kind}: {answer:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_uuid_in_capitals_is_found_by_either_spelling() {
+    let shop = collated().await;
+    let capitals = "0F8FAD5B-D9CB-469F-A165-70867728950E";
+    for kind in KINDS {
+        for test in [
+            format!("eq.{capitals}"),
+            format!("eq.{}", capitals.to_lowercase()),
+            format!("in.({})", capitals.to_lowercase()),
+        ] {
+            let found = get(&shop, kind, &format!("things?id={test}")).await;
+            assert_eq!(found, json!([{"id": capitals, "n": 1}]), "{kind}: {test}");
+        }
+        let others = get(&shop, kind, &format!("things?select=n&id=neq.{capitals}&order=n")).await;
+        assert_eq!(others, json!([{"n": 2}, {"n": 3}, {"n": 4}]), "{kind}");
+        let mut seen = Vec::new();
+        let mut path = "things?limit=1".to_owned();
+        for _ in 0..6 {
+            let page = shop.get(kind, Role::Clerk, &path).await;
+            seen.extend(
+                page.json()
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|row| row["n"].as_i64().unwrap()),
+            );
+            match page
+                .header("link")
+                .strip_prefix("</rest/v1/")
+                .and_then(|next| next.split_once('>'))
+            {
+                Some((next, _)) => path = next.to_owned(),
+                None => break,
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3, 4], "{kind}");
+        let path = format!("things?id=eq.{}", capitals.to_lowercase());
+        let answer = send(
+            &shop,
+            kind,
+            Method::PATCH,
+            &path,
+            "return=representation",
+            json!({"n": 9}),
+        )
+        .await;
+        let expected = json!([{"id": capitals, "n": 9}]);
+        assert_eq!((answer.status, answer.json()), (200, expected), "{kind}");
+    }
+}
