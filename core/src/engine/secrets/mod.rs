@@ -136,7 +136,11 @@ impl Secrets {
             }
         };
         // Waiting for a turn is no failure of the provider: the next request tries again.
-        let crowded = |_| Err(AcquireError::lost("too many secrets are being read at once"));
+        let crowded = |_| {
+            Err(AcquireError::lost(
+                "other secrets, or the list of tenants, took too long to read",
+            ))
+        };
         timeout(TURN_DEADLINE, turn).await.unwrap_or_else(crowded)
     }
 
