@@ -32,6 +32,7 @@ pub(crate) struct Scripted {
     pub(crate) throttled: Mutex<Option<Duration>>,
     pub(crate) lists: AtomicUsize,
     pub(crate) list_down: AtomicBool,
+    pub(crate) list_delay: Mutex<Duration>,
     pub(crate) delay: Mutex<Duration>,
     /// Made for the next logins.
     password: Mutex<Option<String>>,
@@ -142,6 +143,8 @@ impl SecretProvider for Scripted {
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
         self.lists.fetch_add(1, Ordering::SeqCst);
+        let delay = *self.list_delay.lock().unwrap();
+        tokio::time::sleep(delay).await;
         if self.list_down.load(Ordering::SeqCst) {
             return Err(ProviderError::Denied("told to name nobody".into()));
         }

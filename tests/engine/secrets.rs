@@ -7,7 +7,7 @@ use tenantry_core::{
     HumanDuration,
     engine::{AcquireError, EngineSettings, HealthQuery, TenantStatus},
 };
-use tokio::time::{advance, sleep};
+use tokio::time::{advance, sleep, timeout};
 
 use crate::scripted::{Scripted, World, id, sqlite};
 
@@ -243,6 +243,46 @@ async fn checking_every_tenant_pushes_no_secret_out() {
         drop(world.tenants.acquire(&id(name)).await.unwrap());
     }
     assert_eq!(world.provider.fetches(), fetches, "one in use was read anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pages_of_a_walk_share_one_list() {
+    let names = ["t1", "t2", "t3"].map(str::to_owned);
+    let world = World::new(Scripted::with(names), settings()).await;
+    let page = async |after: Option<&str>| {
+        let query = HealthQuery {
+            after: after.map(|id| id.as_bytes().to_vec()),
+            limit: 1,
+            ..HealthQuery::all(false)
+        };
+        world.tenants.health(query).await.unwrap().tenants[0].id.to_string()
+    };
+    for lists in 1..3 {
+        assert_eq!(page(None).await, "t1");
+        assert_eq!(page(Some("t1")).await, "t2");
+        assert_eq!(page(Some("t2")).await, "t3");
+        assert_eq!(world.provider.lists(), lists);
+    }
+    // A walk that takes longer reads another one.
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(page(Some("t1")).await, "t2");
+    assert_eq!(world.provider.lists(), 3);
+}
+
+/// AWS names 100,000 secrets in some 100 seconds.
+#[tokio::test(start_paused = true)]
+async fn a_long_list_is_read_to_its_end_though_no_request_waits_for_it() {
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings()).await;
+    *world.provider.list_delay.lock().unwrap() = Duration::from_secs(120);
+    assert_eq!(world.tenants.list().await.unwrap().len(), 1);
+    let page = || world.tenants.health(HealthQuery::all(false));
+    assert!(timeout(Duration::from_secs(15), page()).await.is_err());
+    sleep(Duration::from_secs(100)).await;
+    let found = timeout(Duration::from_secs(15), page()).await;
+    assert_eq!(found.unwrap().unwrap().tenants.len(), 1);
+    assert_eq!(world.provider.lists(), 2);
+    *world.provider.list_delay.lock().unwrap() = Duration::from_secs(160);
+    assert!(world.tenants.list().await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

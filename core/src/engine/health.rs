@@ -71,7 +71,8 @@ impl Tenants {
     /// # Errors
     /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
     pub async fn health(&self, query: HealthQuery) -> Result<HealthPage, AcquireError> {
-        let mut ids = self.list().await?;
+        let is_first = query.after.is_none();
+        let mut ids = self.0.secrets.list_for_page(is_first).await?.to_vec();
         ids.extend(self.0.pools.budget.pools().iter().map(|pool| pool.tenant()));
         ids.sort_unstable();
         ids.dedup();

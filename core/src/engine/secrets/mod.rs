@@ -30,13 +30,19 @@ use crate::{
 
 /// How long a fetch may wait for its turn.
 const TURN_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the provider may take to name every tenant.
-const LIST_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the provider may take to name every tenant. AWS takes some 100 seconds for 100,000, and
+/// the providers give up by themselves after 120.
+const LIST_DEADLINE: Duration = Duration::from_secs(150);
+/// How long a list is used for the further pages of a walk.
+const LIST_KEPT: Duration = Duration::from_secs(60);
 /// The most fetches at once, over all tenants.
 const CONCURRENT_FETCHES: usize = 32;
 /// The warning about a connection that others on the network can read.
 const NOT_ENCRYPTED: &str = "the connection to the tenant's database is not encrypted: set `tls.mode` in its secret, \
      best to `verify-full`";
+
+/// A list that was read, and when.
+type Listed = (Instant, Arc<[TenantId]>);
 
 pub(crate) struct Secrets {
     provider: Arc<dyn SecretProvider>,
@@ -45,6 +51,8 @@ pub(crate) struct Secrets {
     drivers: Drivers,
     pub(crate) settings: Arc<EngineSettings>,
     unknown: Mutex<UnknownTenants<Shared<oneshot::Receiver<()>>>>,
+    /// The last list that was read for a page. Locked while one is being read.
+    listed: Arc<tokio::sync::Mutex<Option<Listed>>>,
     fetches: Semaphore,
     /// What is counted of secrets and pools. The hits are counted by each tenant for itself.
     pub(crate) counters: Mutex<CacheSnapshot>,
@@ -71,6 +79,7 @@ impl Secrets {
             provider_type,
             settings,
             unknown: Mutex::new(unknown),
+            listed: Arc::default(),
             fetches: Semaphore::new(CONCURRENT_FETCHES),
             counters: Mutex::default(),
             gone: Mutex::default(),
@@ -80,6 +89,27 @@ impl Secrets {
     /// Names every tenant.
     pub(crate) async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
         in_time(LIST_DEADLINE, self.provider.list()).await
+    }
+
+    /// Names every tenant, for one page of them. The first page of a walk has a list that was read
+    /// after it was asked for, and the others share it. A task of its own reads the list: that may
+    /// take longer than a request has.
+    pub(crate) async fn list_for_page(self: &Arc<Self>, is_first: bool) -> Result<Arc<[TenantId]>, ProviderError> {
+        let asked_at = Instant::now();
+        let mut listed = self.listed.clone().lock_owned().await;
+        if let Some((read_at, names)) = &*listed
+            && (*read_at > asked_at || !is_first && read_at.elapsed() < LIST_KEPT)
+        {
+            return Ok(names.clone());
+        }
+        let secrets = self.clone();
+        let reading = tokio::spawn(async move {
+            let names: Arc<[TenantId]> = secrets.list().await?.into();
+            *listed = Some((Instant::now(), names.clone()));
+            Ok(names)
+        });
+        let lost = |error| Err(ProviderError::Unavailable(Box::new(error)));
+        reading.await.unwrap_or_else(lost)
     }
 
     /// Whether it is known, without asking, that the provider knows no such tenant.
