@@ -67,7 +67,7 @@ impl Pool {
                         return;
                     };
                     sleep(pause).await;
-                    if !self.wants_opening() {
+                    if self.withdraw_if_unwanted() {
                         return;
                     }
                 }
@@ -82,15 +82,16 @@ impl Pool {
             let state = self.state();
             (state.open() > 0, state.opening_time)
         };
-        let (budget, wanted) = (&self.parts.budget, || self.wants_opening());
+        let (budget, wanted) = (&self.parts.budget, || !self.withdraw_if_unwanted());
         budget
             .acquire(&self.member, wanted, has_others, opening_time, longest)
             .await
     }
 
-    /// Whether an opening that has no permit yet is still wanted; if not, it counts as ended.
-    fn wants_opening(&self) -> bool {
-        !self.state().withdraw(false)
+    /// Ends an opening that has no permit yet, if no request wants it any more. Returns whether it
+    /// did.
+    fn withdraw_if_unwanted(&self) -> bool {
+        self.state().withdraw(false)
     }
 
     /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the
