@@ -1,6 +1,12 @@
 //! Transactions of a tenant's database on real servers, as handlers hold it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionError, TransactionTrait};
@@ -12,7 +18,10 @@ use tenantry_core::{
 };
 use tenantry_drivers::{MysqlDriver, OracleDriver, PostgresqlDriver};
 use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{error::Elapsed, timeout},
+};
 
 use crate::scripted::{Scripted, id};
 
@@ -489,6 +498,59 @@ impl OnConnect for CreatesTable {
         connection.execute_script(create).await?;
         Ok(None)
     }
+}
+
+/// Prepares as often as it may.
+struct Gated {
+    begun: AtomicUsize,
+    gate: Semaphore,
+}
+
+#[async_trait]
+impl OnConnect for Gated {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
+        _: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await?.forget();
+        Ok(None)
+    }
+}
+
+/// That the database was replaced is also noted while it is being prepared.
+#[tokio::test]
+async fn a_database_that_is_replaced_while_it_is_prepared_is_prepared_again() {
+    let (first, second) = (Server::postgresql().await, Server::postgresql().await);
+    let provider = Arc::new(Scripted::default());
+    provider.put("acme", first.secret());
+    let gated = Arc::new(Gated {
+        begun: AtomicUsize::new(0),
+        gate: Semaphore::new(1),
+    });
+    let tenants = first.tenants_with(provider.clone(), Some(gated.clone())).await;
+    let database = tenants.acquire(&id("acme")).await.unwrap();
+    let connection = database.connection().await.unwrap();
+    provider.put("acme", second.secret());
+    tenants.refresh(&id("acme")).await.unwrap();
+    let waiting = tokio::spawn({
+        let database = tenants.acquire(&id("acme")).await.unwrap();
+        async move { database.ping().await.map(drop) }
+    });
+    while gated.begun.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let missing = Statement::from_string(connection.get_database_backend(), "SELECT n FROM nothing");
+    connection.query_all_raw(missing).await.unwrap_err();
+    gated.gate.add_permits(10);
+    waiting.await.unwrap().unwrap();
+    // The next one is of another connection.
+    let database = tenants.acquire(&id("acme")).await.unwrap();
+    database.ping().await.unwrap();
+    assert_eq!(gated.begun.load(Ordering::SeqCst), 3);
 }
 
 /// Renews the session, as migrations do after each file.

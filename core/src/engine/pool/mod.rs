@@ -11,7 +11,7 @@ mod opening;
 mod state;
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -75,6 +75,8 @@ pub(crate) struct Pool {
     inner: Mutex<Inner>,
     /// The secret of the prepared database.
     prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
+    /// Whether that database is to be prepared again.
+    outdated: AtomicBool,
 }
 
 struct Inner {
@@ -102,6 +104,7 @@ impl Pool {
             }),
             parts,
             prepared: tokio::sync::Mutex::new(None),
+            outdated: AtomicBool::new(false),
         })
     }
 

@@ -3,7 +3,12 @@
 //! longest. So an opening goes on if the request that wanted it has had another connection or has
 //! gone away.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt as _,
@@ -204,7 +209,7 @@ impl Pool {
 
     /// Has the next opening prepare the database again.
     pub(super) fn prepare_again(&self) {
-        drop(self.prepared.try_lock().map(|mut prepared| prepared.take()));
+        self.outdated.store(true, Ordering::Release);
     }
 
     /// Prepares the database on its first connection; other openings wait for that.
@@ -213,6 +218,9 @@ impl Pool {
             return Ok(());
         };
         let mut prepared = self.prepared.lock().await;
+        if self.outdated.swap(false, Ordering::AcqRel) {
+            *prepared = None;
+        }
         let is_prepared = |before: &Arc<Secret>| before.config.is_same_database(&secret.config);
         // A connection of an earlier secret is closed anyway.
         if prepared.as_ref().is_some_and(is_prepared) || opened.facts.era != self.state().era() {
