@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tenantry_core::{
     BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
     HumanDuration, MigrationLock, Plugin, Registry, SecretInvalid,
-    engine::{EngineSettings, HealthQuery, TenantDatabase, Tenants, TenantsParts},
+    engine::{AcquireError, EngineSettings, HealthQuery, TenantDatabase, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
 use tokio::{
@@ -193,7 +193,13 @@ async fn a_shutdown_closes_every_connection_and_lets_no_request_in() {
         .unwrap();
     assert!(world.tenants.shutdown(Duration::from_secs(5)).await);
     assert_eq!(world.tenants.cache_snapshot().pools.open, 0);
-    assert!(world.tenants.acquire(&id("t1")).await.is_err());
+    let closed = |error: AcquireError| matches!(error, AcquireError::ShuttingDown);
+    for tenant in ["t1", "t2"] {
+        assert!(closed(world.tenants.acquire(&id(tenant)).await.err().unwrap()));
+        assert!(closed(world.tenants.open_connection(&id(tenant)).await.err().unwrap()));
+        assert!(closed(world.tenants.probe(&id(tenant)).await.err().unwrap()));
+        assert!(closed(world.tenants.refresh(&id(tenant)).await.err().unwrap()));
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! The engine itself: its tenants, admission, and the housekeeping.
 
 use std::{
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -176,6 +179,9 @@ impl Engine {
     /// The tenant; it is created if it is not known, unless it is remembered that it does not
     /// exist.
     fn find_or_create(&self, id: &TenantId) -> Result<Arc<Tenant>, AcquireError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(AcquireError::ShuttingDown);
+        }
         if let Some(tenant) = self.tenants.get(id) {
             return Ok(tenant);
         }

@@ -81,9 +81,6 @@ impl Tenants {
         tally: Option<Arc<RequestTally>>,
     ) -> Result<TenantDatabase, AcquireError> {
         let engine = &*self.0;
-        if engine.closed.load(Ordering::Relaxed) {
-            return Err(AcquireError::ShuttingDown);
-        }
         let admitted = engine.admit(tenant, tally.as_ref())?;
         let now = Instant::now();
         // Nearly every request ends here. Nothing was written that requests of other tenants write.
