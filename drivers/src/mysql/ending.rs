@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -60,6 +60,29 @@ impl ChangedLogins {
     }
 }
 
+/// A lock for each server that connections lead to, so that a server that is silent delays no
+/// other.
+#[derive(Debug, Default)]
+pub(super) struct Controls(Mutex<HashMap<(String, u16), Weak<Control>>>);
+
+/// Held by the one connection that ends abandoned sessions on a server.
+pub(super) type Control = tokio::sync::Mutex<()>;
+
+impl Controls {
+    /// The lock of a server, which is forgotten with the last connection that has it.
+    pub(super) fn of(&self, address: &ServerAddress<'_>) -> Arc<Control> {
+        let mut controls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = (address.host.to_owned(), address.port);
+        if let Some(control) = controls.get(&server).and_then(Weak::upgrade) {
+            return control;
+        }
+        controls.retain(|_, control| control.strong_count() > 0);
+        let control = Arc::default();
+        controls.insert(server, Arc::downgrade(&control));
+        control
+    }
+}
+
 /// Ends the session of an abandoned statement. MySQL and MariaDB notice a disconnected client only
 /// when they send it an answer.
 pub(super) struct EndsSession {
@@ -70,7 +93,7 @@ pub(super) struct EndsSession {
     pub(super) changed: Arc<ChangedLogins>,
     pub(super) id: SessionId,
     pub(super) opened: Instant,
-    pub(super) control: Arc<tokio::sync::Mutex<()>>,
+    pub(super) control: Arc<Control>,
     /// How long the session can live on at most if it cannot be ended.
     pub(super) statement_timeout: Option<Duration>,
     pub(super) timeout_rolls_back: bool,

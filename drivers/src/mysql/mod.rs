@@ -37,7 +37,7 @@ use crate::{
     tls::{self, Certificates},
 };
 use dialect::Mysql;
-use ending::{ChangedLogins, EndsSession, login};
+use ending::{ChangedLogins, Controls, EndsSession, login};
 use errors::{NoPlainPassword, UNKNOWN_PLUGIN, connect_kind, wants_encrypted_password};
 use session::{begin_session, short_version};
 
@@ -55,8 +55,8 @@ pub struct MysqlConfig {
     /// How long a statement may run before the server cancels it; `null` for no limit. A secret's
     /// `query.timeout` goes before it. MySQL itself cancels only reads; another statement that
     /// takes longer costs its connection. If the request of a running statement goes away, a second
-    /// connection ends the statement's session. There is at most one such connection at a time, in
-    /// addition to `pools.max_connections`.
+    /// connection ends the statement's session. There is at most one such connection to a server at
+    /// a time, in addition to `pools.max_connections`.
     pub statement_timeout: Option<HumanDuration>,
     /// The largest answer of a statement that is read whole, as it takes in memory. A larger one is
     /// an error and costs its connection; read it as a stream.
@@ -84,8 +84,7 @@ pub struct MysqlDriver {
     hosts: Option<Vec<String>>,
     base_dir: PathBuf,
     environment: String,
-    /// Held by the one connection that ends abandoned sessions.
-    control: Arc<tokio::sync::Mutex<()>>,
+    controls: Controls,
     changed: Arc<ChangedLogins>,
     rds_iam: RdsIam,
 }
@@ -102,7 +101,7 @@ impl Plugin<dyn DatabaseDriver> for MysqlDriver {
             hosts: config.hosts,
             base_dir: context.base_dir.clone(),
             environment: context.environment.clone(),
-            control: Arc::default(),
+            controls: Controls::default(),
             changed: Arc::default(),
             rds_iam: RdsIam::default(),
         })
@@ -242,7 +241,7 @@ impl DatabaseDriver for MysqlDriver {
             changed: self.changed.clone(),
             id: begun.id,
             opened,
-            control: self.control.clone(),
+            control: self.controls.of(&address),
             statement_timeout,
             timeout_rolls_back: begun.timeout_rolls_back,
         };

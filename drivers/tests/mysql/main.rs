@@ -361,6 +361,36 @@ async fn a_statement_that_was_left_ends_with_its_session() {
     observer.close().await;
 }
 
+/// A server that hangs keeps no session of another server from being ended.
+#[tokio::test]
+async fn a_silent_server_delays_no_other() {
+    use std::time::Duration;
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("silent").await.unwrap();
+    let driver = driver_with(json!({"type": "mysql"})).await;
+    let relay = Relay::to(server.port()).await.unwrap();
+    let mut left = Vec::new();
+    for port in [relay.port(), server.port()] {
+        let mut secret = server.secret(&tenant);
+        secret["port"] = json!(port);
+        let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+        let mut connection = driver.connect(&config).await.unwrap();
+        let slow = Statement::from_string(DbBackend::MySql, "SELECT SLEEP(20)");
+        let cut = tokio::time::timeout(Duration::from_millis(100), connection.query(&slow)).await;
+        assert!(cut.is_err());
+        left.push(connection);
+    }
+    relay.fall_silent();
+    let other = left.pop().unwrap();
+    let silent = tokio::spawn(left.pop().unwrap().close());
+    // It is being ended, in vain.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::timeout(Duration::from_secs(4), other.close())
+        .await
+        .expect("the session of another server is not ended");
+    silent.abort();
+}
+
 /// The default of `max_answer` is 32 MiB. What was sent beyond that lies in the buffers of sockets,
 /// which Linux lets grow up to 32 MiB and more.
 #[tokio::test(flavor = "multi_thread")]

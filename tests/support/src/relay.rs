@@ -1,10 +1,10 @@
-//! Counts what a client reads of a server.
+//! Counts what a client reads of a server, and falls silent.
 
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -17,6 +17,7 @@ use tokio::{
 pub struct Relay {
     port: u16,
     sent: Arc<AtomicU64>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Relay {
@@ -25,13 +26,19 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let sent = Arc::<AtomicU64>::default();
-        let count = sent.clone();
+        let silent = Arc::<AtomicBool>::default();
+        let (count, falls_silent) = (sent.clone(), silent.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(client, server, count.clone()));
+                tokio::spawn(relay(client, server, count.clone(), falls_silent.clone()));
             }
         });
-        Ok(Self { port, sent })
+        Ok(Self { port, sent, silent })
+    }
+
+    /// Passes nothing more on to clients, as a server that hangs.
+    pub fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
     }
 
     /// The port to connect to.
@@ -45,7 +52,7 @@ impl Relay {
     }
 }
 
-async fn relay(client: TcpStream, server: u16, sent: Arc<AtomicU64>) -> io::Result<()> {
+async fn relay(client: TcpStream, server: u16, sent: Arc<AtomicU64>, silent: Arc<AtomicBool>) -> io::Result<()> {
     let server = TcpStream::connect(("127.0.0.1", server)).await?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
@@ -55,6 +62,9 @@ async fn relay(client: TcpStream, server: u16, sent: Arc<AtomicU64>) -> io::Resu
         let read = from_server.read(&mut buffer).await?;
         if read == 0 {
             return Ok(());
+        }
+        if silent.load(Ordering::SeqCst) {
+            continue;
         }
         to_client.write_all(&buffer[..read]).await?;
         sent.fetch_add(read as u64, Ordering::SeqCst);
