@@ -22,7 +22,7 @@ use {
         sign::v4::SigningParams,
     },
     tenantry_core::{BoxError, DriverErrorKind},
-    tokio::sync::Mutex,
+    tokio::{sync::Mutex, time::Instant},
     tracing::{Dispatch, instrument::WithSubscriber as _},
 };
 
@@ -32,9 +32,14 @@ const LASTS: Duration = Duration::from_secs(15 * 60);
 /// How long before their end credentials are renewed, since a token ends with them.
 #[cfg(feature = "rds-iam")]
 const AHEAD: Duration = Duration::from_secs(5 * 60);
-/// How long it may take to obtain credentials.
+/// How long it may take to obtain credentials; and to obtain new ones while there are others.
 #[cfg(feature = "rds-iam")]
 const LOAD_TIMEOUT: Duration = Duration::from_secs(4);
+#[cfg(feature = "rds-iam")]
+const RENEWAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the chain is left alone after a renewal that failed.
+#[cfg(feature = "rds-iam")]
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// Makes tokens. Clones share their credentials.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +54,8 @@ pub(crate) struct RdsIam {
 struct Chain {
     provider: Option<SharedCredentialsProvider>,
     credentials: Option<Credentials>,
+    /// There after a renewal that failed: when to try again.
+    renew_at: Option<Instant>,
 }
 
 #[cfg(not(feature = "rds-iam"))]
@@ -106,23 +113,36 @@ impl RdsIam {
         token.map(Some).map_err(failed)
     }
 
-    /// The credentials, which are kept until shortly before their end.
+    /// The credentials, which are renewed shortly before their end. Until then a renewal may fail.
     async fn credentials(&self) -> Result<Credentials, BoxError> {
         let mut chain = self.chain.lock().await;
-        let lasts = |credentials: &&Credentials| {
+        let lasts = |credentials: &Credentials, time| {
             let end = credentials.expiry();
-            end.is_none_or(|end| end > SystemTime::now() + AHEAD)
+            end.is_none_or(|end| end > SystemTime::now() + time)
         };
-        if let Some(credentials) = chain.credentials.as_ref().filter(lasts) {
-            return Ok(credentials.clone());
+        let kept = chain.credentials.clone().filter(|kept| lasts(kept, Duration::ZERO));
+        let Some(kept) = kept else {
+            return chain.load().await;
+        };
+        if lasts(&kept, AHEAD) || chain.renew_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(kept);
         }
-        let provider = match &chain.provider {
+        let renewed = tokio::time::timeout(RENEWAL_TIMEOUT, chain.load()).await;
+        let failed = !matches!(renewed, Ok(Ok(_)));
+        chain.renew_at = failed.then(|| Instant::now() + RENEWAL_PAUSE);
+        Ok(renewed.ok().and_then(Result::ok).unwrap_or(kept))
+    }
+}
+
+#[cfg(feature = "rds-iam")]
+impl Chain {
+    async fn load(&mut self) -> Result<Credentials, BoxError> {
+        let provider = match &self.provider {
             Some(provider) => provider.clone(),
             None => {
                 let sdk: SdkConfig = aws_config::load_defaults(BehaviorVersion::latest()).await;
                 let provider = sdk.credentials_provider();
-                chain
-                    .provider
+                self.provider
                     .insert(provider.ok_or("AWS has no chain of credentials")?)
                     .clone()
             }
@@ -130,7 +150,7 @@ impl RdsIam {
         // Its own words may repeat what it read.
         let credentials = provider.provide_credentials().await;
         let credentials = credentials.map_err(|_| "AWS gives no credentials for a token")?;
-        Ok(chain.credentials.insert(credentials).clone())
+        Ok(self.credentials.insert(credentials).clone())
     }
 }
 
@@ -177,6 +197,7 @@ fn signed(
 #[cfg(test)]
 #[cfg(feature = "rds-iam")]
 mod tests {
+    use aws_credential_types::provider::{error::CredentialsError, future};
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -209,12 +230,55 @@ mod tests {
         assert!(token(Some("session-token"), 1).contains("X-Amz-Security-Token=session-token"));
     }
 
+    /// AWS's chain when nothing is behind it: it fails, or it hangs.
+    #[derive(Debug)]
+    struct Down {
+        hangs: bool,
+    }
+
+    impl aws_credential_types::provider::ProvideCredentials for Down {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                if self.hangs {
+                    std::future::pending::<()>().await;
+                }
+                Err(CredentialsError::not_loaded("down"))
+            })
+        }
+    }
+
+    async fn token_of(lasts: Duration, hangs: bool) -> Result<Option<SecretString>, DriverError> {
+        let end = SystemTime::now() + lasts;
+        let credentials = Credentials::new("AKID", "canary-key", None, Some(end), "tests");
+        let chain = Chain {
+            provider: Some(SharedCredentialsProvider::new(Down { hangs })),
+            credentials: Some(credentials),
+            ..Chain::default()
+        };
+        let made = RdsIam {
+            chain: Arc::new(Mutex::new(chain)),
+        };
+        let tokens = (0..3).map(|_| made.token(Some("eu-central-1"), "db.example", 5432, "app"));
+        futures_util::future::join_all(tokens).await.pop().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_are_used_until_their_end_if_there_are_no_others() {
+        for hangs in [false, true] {
+            assert!(token_of(Duration::from_secs(60), hangs).await.is_ok(), "hangs: {hangs}");
+            assert!(token_of(Duration::ZERO, hangs).await.is_err(), "hangs: {hangs}");
+        }
+    }
+
     #[tokio::test]
     async fn neither_token_nor_credentials_are_in_debug_output() {
         let credentials = Credentials::new("AKID", "canary-key", Some("canary-session".into()), None, "tests");
         let chain = Chain {
-            provider: None,
             credentials: Some(credentials),
+            ..Chain::default()
         };
         let made = RdsIam {
             chain: Arc::new(Mutex::new(chain)),
