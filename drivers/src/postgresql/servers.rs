@@ -36,20 +36,14 @@ where
     let mut last = DriverError::new(DriverErrorKind::Unreachable, "no server is named");
     for target in targets {
         for (host, port) in &servers {
-            let opening = within(
-                limit,
-                connect(ServerAddress {
-                    host,
-                    port: *port,
-                    ..*address
-                }),
-            )
-            .await;
-            match opening {
-                Ok(connection) => match suits(connection, *target).await {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => last = error,
-                },
+            let address = ServerAddress {
+                host,
+                port: *port,
+                ..*address
+            };
+            let opening = async { suits(connect(address).await?, *target).await };
+            match within(limit, opening).await {
+                Ok(connection) => return Ok(connection),
                 // The others would be asked with what this one refused.
                 Err(error) if !is_elsewhere_different(error.kind) => return Err(error),
                 Err(error) => last = error,
@@ -108,4 +102,51 @@ async fn suits(mut connection: PgConnection, target: SessionTarget) -> Result<Pg
     }
     let reason = "no server is of the kind that `target_session_attrs` names";
     Err(DriverError::new(DriverErrorKind::Unreachable, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sqlx::postgres::{PgConnectOptions, PgSslMode};
+    use tenantry_core::SecretValue;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that lets everyone in and then says nothing more.
+    async fn silent_after_login() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut bytes = [0; 1024];
+            client.read(&mut bytes).await.unwrap();
+            client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
+            while client.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_say_what_it_is_is_given_up() {
+        let port = silent_after_login().await;
+        let url = format!("postgres://u@127.0.0.1:{port}/d?target_session_attrs=read-write");
+        let mut config = DatabaseConfig::parse(&SecretValue::new(json!({"url": url}))).unwrap();
+        config.connect_timeout = Some(Duration::from_millis(500));
+        let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+        let log_in = |address: ServerAddress<'_>| {
+            let options = PgConnectOptions::new().host(address.host).port(address.port);
+            let options = options.username("u").ssl_mode(PgSslMode::Disable);
+            async move {
+                let opened = PgConnection::connect_with(&options).await;
+                Ok(opened.expect("the login itself succeeds"))
+            }
+        };
+        let connected = tokio::time::timeout(Duration::from_secs(10), connect_to_one(&config, &address, log_in)).await;
+        let error = connected.expect("it is waited for without end").err().unwrap();
+        assert_eq!(error.kind, DriverErrorKind::Unreachable);
+    }
 }
