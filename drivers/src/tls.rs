@@ -13,8 +13,12 @@ use rustls::{
 };
 use secrecy::{ExposeSecret, SecretSlice};
 use tenantry_core::{DatabaseConfig, DriverError, DriverErrorKind, Encryption, SecretInvalid, TlsConfig, TlsMode};
+use tokio::io::AsyncReadExt as _;
 
 use crate::server_address::ServerAddress;
+
+/// The largest file that is read, in bytes. The bundles of all public authorities are smaller.
+const LARGEST: u64 = 1 << 20;
 
 /// The certificates of a secret's `tls`, as PEM text.
 #[derive(Clone, Default)]
@@ -131,7 +135,22 @@ async fn pem(field: &'static str, text: &str, base_dir: &Path) -> Result<Vec<u8>
     if !path.starts_with(&base_dir) {
         return Err(outside());
     }
-    tokio::fs::read(path).await.map_err(unreadable)
+    // Looked at first: opening a pipe would wait for its writer.
+    let found = tokio::fs::metadata(&path).await.map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(invalid(field, "is not a regular file"));
+    }
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    let read = file
+        .take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(unreadable)?;
+    if read as u64 > LARGEST {
+        return Err(invalid(field, "is larger than 1 MiB"));
+    }
+    Ok(bytes)
 }
 
 fn invalid(field: &str, reason: &str) -> DriverError {
@@ -210,6 +229,29 @@ mod tests {
             assert_eq!(error, format!("`{field}` {reason}"));
         }
         assert!(read(client("cert", "key"), folder.path()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_of_a_certificate_s_size_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Made::make().unwrap();
+        let large = format!("{}{}", made.ca_pem, "\n".repeat(1 << 20));
+        std::fs::write(folder.path().join("large"), large).unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        let pipe = std::process::Command::new("mkfifo")
+            .arg(folder.path().join("pipe"))
+            .status();
+        assert!(pipe.unwrap().success());
+        for (ca, reason) in [
+            ("large", "is larger than 1 MiB"),
+            ("folder", "is not a regular file"),
+            ("pipe", "is not a regular file"),
+        ] {
+            let read = read(json!({"ca": ca, "mode": "verify-full"}), folder.path());
+            let read = tokio::time::timeout(std::time::Duration::from_secs(10), read).await;
+            let error = read.expect("it waits for the writer of a pipe").err();
+            assert_eq!(error.as_deref(), Some(format!("`tls.ca` {reason}").as_str()));
+        }
     }
 
     #[tokio::test]
