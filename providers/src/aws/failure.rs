@@ -87,7 +87,12 @@ fn of_answer(code: Option<&str>, message: Option<&str>, raw: &HttpResponse) -> P
             source: failure,
         },
         _ if status == 401 || status == 403 => ProviderError::Denied(failure),
-        "InternalServiceError" | "InternalFailure" | "ServiceUnavailable" => ProviderError::Unavailable(failure),
+        "InternalServiceError"
+        | "InternalFailure"
+        | "RequestTimeout"
+        | "RequestTimeoutException"
+        | "ServiceUnavailable" => ProviderError::Unavailable(failure),
+        _ if status == 408 => ProviderError::Unavailable(failure),
         // A request that AWS calls wrong stays wrong: someone must mend name, key or policy.
         code if !code.is_empty() && (400..500).contains(&status) => ProviderError::Denied(failure),
         _ => ProviderError::Unavailable(failure),
