@@ -73,8 +73,12 @@ pub(crate) fn name_tenants(template: &Value) -> bool {
 /// `text` with each `{tenant}` and `{environment}` replaced.
 #[cfg(feature = "vault")]
 pub(crate) fn fill_in(text: &str, tenant: &str, environment: &str) -> String {
-    // By the default rule a tenant's id contains no brace, so neither takes the other's place.
-    text.replace("{tenant}", tenant).replace("{environment}", environment)
+    // What takes a name's place may look like the other name.
+    let mut parts = text
+        .split("{tenant}")
+        .map(|part| part.replace("{environment}", environment));
+    let first = parts.next().unwrap_or_default();
+    parts.fold(first, |filled, part| filled + tenant + &part)
 }
 
 fn merge(object: &mut Map<String, Value>, defaults: Map<String, Value>) {
@@ -105,6 +109,13 @@ mod tests {
 
     fn completed(secret: Value, defaults: Value) -> Value {
         complete(secret, &SecretValue::new(defaults))
+    }
+
+    #[cfg(feature = "vault")]
+    #[test]
+    fn a_name_that_looks_like_another_is_not_replaced() {
+        let filled = fill_in("{tenant}/{environment}/{other}/{tenant", "{environment}", "{tenant}");
+        assert_eq!(filled, "{environment}/{tenant}/{other}/{tenant");
     }
 
     #[test]
