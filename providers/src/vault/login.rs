@@ -41,6 +41,8 @@ pub(super) struct Login {
 struct State {
     session: Option<Arc<Session>>,
     logins: u64,
+    /// Whether a token was lost, and no login since.
+    is_lost: bool,
     looked_at: Option<Instant>,
     /// Until when no login is tried after failures, how many there were, and the last.
     failed: Option<(Instant, u32, CallError)>,
@@ -146,15 +148,18 @@ impl Login {
             lasts_s = session.first.as_secs(),
             "logged in to Vault"
         );
+        if std::mem::take(&mut state.is_lost) {
+            self.lost.send_modify(|number| *number += 1);
+        }
         Ok(state.session.insert(Arc::new(session)).clone())
     }
 
-    /// Logs in after a token was lost, and its leases with it.
+    /// Logs in after a token was lost, and its leases with it. If that fails, the next login that
+    /// succeeds says that they were lost.
     async fn log_in_anew(&self, state: &mut State) -> Result<Arc<Session>, CallError> {
         state.session = None;
-        let session = self.log_in(state).await?;
-        self.lost.send_modify(|number| *number += 1);
-        Ok(session)
+        state.is_lost = true;
+        self.log_in(state).await
     }
 
     async fn renew(&self, session: &Session) -> Result<Session, CallError> {

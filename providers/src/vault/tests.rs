@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -607,6 +607,36 @@ async fn logins_that_are_refused_become_rare() {
     // At once, after 1 s, and after 2 s more.
     let logins = logins.load(Ordering::SeqCst);
     assert!((1..=3).contains(&logins), "{logins}");
+}
+
+#[tokio::test]
+async fn that_a_token_was_lost_is_said_after_the_next_login() {
+    let is_up = Arc::new(AtomicBool::new(true));
+    let up = is_up.clone();
+    let answer = move |request: &str| match (up.load(Ordering::SeqCst), request.contains("lookup-self")) {
+        (false, _) => StubAnswer::json("403 Forbidden", r#"{"errors":["permission denied"]}"#),
+        (true, true) => looked_up(),
+        (true, false) => {
+            let body = r#"{"lease_id":"database/creds/t1/x","lease_duration":60,"renewable":true,
+                "data":{"username":"u","password":"p"}}"#;
+            StubAnswer::json("200 OK", body)
+        }
+    };
+    let stub = HttpStub::start(answer).await.unwrap();
+    let auth = json!({"method": "token", "token": "t"});
+    let config = json!({"address": stub.url(), "auth": auth, "database": {"role": "{tenant}"}});
+    let provider = build(config).await;
+    let mut changes = provider.changes().unwrap();
+    provider.fetch(&id("t1")).await.unwrap();
+    changes.mark_unchanged();
+    is_up.store(false, Ordering::SeqCst);
+    // The token is lost, and the login that follows fails.
+    provider.fetch(&id("t1")).await.unwrap_err();
+    assert!(!changes.has_changed().unwrap());
+    is_up.store(true, Ordering::SeqCst);
+    sleep(Duration::from_millis(1_100)).await;
+    provider.fetch(&id("t1")).await.unwrap();
+    assert!(changes.has_changed().unwrap());
 }
 
 #[tokio::test]
