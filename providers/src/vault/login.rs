@@ -129,19 +129,19 @@ impl Login {
     /// Logs in. After a failure it is tried ever more rarely, for all tenants together: Vault may
     /// lock a role after some logins that it refused.
     async fn log_in(&self, state: &mut State) -> Result<Arc<Session>, CallError> {
-        let (until, failures, last) = match state.failed.take() {
-            Some((until, failures, last)) => (Some(until), failures, Some(last)),
-            None => (None, 0, None),
+        let failures = match &state.failed {
+            Some((until, _, last)) if Instant::now() < *until => return Err(last.clone()),
+            failed => failed.as_ref().map_or(0, |(_, failures, _)| *failures),
         };
-        if let (Some(until), Some(last)) = (until.filter(|until| Instant::now() < *until), last) {
-            state.failed = Some((until, failures, last.clone()));
-            return Err(last);
-        }
-        let granted = self.how.log_in(&self.server, state.logins + 1).await;
-        let session = granted.inspect_err(|error| {
+        let failed = |error| {
             let pause = LOG_IN_AGAIN.saturating_mul(1 << failures.min(5));
-            state.failed = Some((Instant::now() + pause, failures + 1, error.clone()));
-        })?;
+            Some((Instant::now() + pause, failures + 1, error))
+        };
+        // It counts as failed if the caller goes away in the middle.
+        state.failed = failed(CallError::new("a login got no answer in time"));
+        let granted = self.how.log_in(&self.server, state.logins + 1).await;
+        let session = granted.inspect_err(|error| state.failed = failed(error.clone()))?;
+        state.failed = None;
         state.logins += 1;
         tracing::info!(
             login = state.logins,

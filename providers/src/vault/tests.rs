@@ -640,6 +640,31 @@ async fn that_a_token_was_lost_is_said_after_the_next_login() {
 }
 
 #[tokio::test]
+async fn logins_that_are_left_become_rare() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let logins = Arc::new(AtomicUsize::new(0));
+    let counted = logins.clone();
+    tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok((client, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            taken.push(client);
+        }
+    });
+    let auth = json!({"method": "token", "token": "t"});
+    let provider = build(json!({"address": address, "auth": auth, "kv": {"path": "{tenant}"}})).await;
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        drop(timeout(Duration::from_millis(50), provider.fetch(&id("t1"))).await);
+        sleep(Duration::from_millis(10)).await;
+    }
+    // At once, after 1 s, and after 2 s more.
+    let logins = logins.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&logins), "{logins}");
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_is_unavailable_in_time() {
     // It takes connections, and never reads from them.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
