@@ -93,6 +93,8 @@ impl ApiSet {
     /// endpoint takes a [`Tenant`](crate::Tenant) by [`of_request`](crate::Tenant::of_request).
     #[must_use]
     pub fn with_described(mut self, spec: String, routes: Vec<DescribedRoute>) -> Self {
+        let operation = |route: &DescribedRoute| (route.method.clone(), route.path.clone());
+        let operations = routes.iter().map(operation).collect();
         let mut table = Routes::new();
         for route in routes {
             table
@@ -100,14 +102,10 @@ impl ApiSet {
                 .or_default()
                 .insert(route.method, route.endpoint);
         }
-        let operations = table.iter().flat_map(|(path, methods)| {
-            let of_path = |method: &Method| (method.clone(), path.clone());
-            methods.keys().map(of_path)
-        });
         let description = Description {
             spec,
             parameters: HashMap::new(),
-            operations: operations.collect(),
+            operations,
         };
         self.apis.push((description, table));
         self
