@@ -30,7 +30,10 @@
 //! | bytes that an answer repeats | `json::MOST_REPEATED` |
 //! | bytes that one statement returns | the driver's `max_answer` (`drivers/src/max_answer.rs`) |
 //! | attempts | `api`: `MOST_ATTEMPTS`, `LOST_AGAIN`; `run::read::AGAIN` |
+//! | rows of a change that are answered | `api::EMBEDDED_FOR_EACH` times `rest.max_rows` |
+//! | columns of a catalogue | `catalogue::statements::MOST_COLUMNS` |
 //! | tenants that differ | `schemas::MOST` |
+//! | catalogues that are read again | `schemas`: `AGAIN`, `MOST_AGAIN` |
 
 mod api;
 #[cfg(test)]
