@@ -23,8 +23,8 @@ impl HumanDuration {
     /// The name, in the `format` of a schema, of durations up to [`LONGEST`](Self::LONGEST).
     pub const ANY_FORM: &str = "duration-with-unit";
 
-    /// The same for those that are also at least 1 ms. A field has it by `#[schemars(extend("format" =
-    /// HumanDuration::POSITIVE_FORM))]`.
+    /// The same for those that are also at least 1 ms. A field has it by
+    /// `#[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]`.
     pub const POSITIVE_FORM: &str = "positive-duration-with-unit";
 
     /// Reads `30m`, `200ms`, `1h30m`.

@@ -98,8 +98,8 @@ impl<E: Endpoint + 'static> Listener<E> {
         loop {
             let accepted = tokio::select! {
                 biased;
-                // First, since `accept` may be ready each time: while clients keep coming, and while
-                // the process has no file descriptor left.
+                // First, since `accept` may be ready each time: while clients keep coming, and
+                // while the process has no file descriptor left.
                 () = closing.begin.cancelled(), if settled.is_none() => {
                     turn_newcomers_away(&self.tcp);
                     settled = Some(Instant::now() + closing.settling);

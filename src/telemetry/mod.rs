@@ -190,8 +190,8 @@ impl Telemetry {
         }
     }
 
-    /// Sends what was not sent yet, and ends. If the collector does not answer, this takes `within`,
-    /// and no longer than the five seconds for which opentelemetry_sdk waits.
+    /// Sends what was not sent yet, and ends. If the collector does not answer, this takes
+    /// `within`, and no longer than the five seconds for which opentelemetry_sdk waits.
     pub(crate) async fn shutdown(&self, within: Duration) {
         // The exporters wait in threads of their own.
         let metrics = self.metrics.clone();
