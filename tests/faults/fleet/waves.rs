@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Fleet, size};
 use crate::is_release;
@@ -87,9 +87,25 @@ async fn the_versions_of_all_tenants_are_shown_in_seconds() -> Result<()> {
     Ok(())
 }
 
+/// The file of the runs' reports.
+const REPORT: &str = "runs.jsonl";
+
+/// The tenants that failed in the last run, as its report has them.
+fn reported(fleet: &Fleet) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(fleet.path().join(REPORT))?;
+    let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let run = lines.last().map(|line| line["run"].clone());
+    let failed = lines
+        .into_iter()
+        .filter(|line| Some(&line["run"]) == run.as_ref() && line["outcome"] == "failed");
+    Ok(failed.collect())
+}
+
 /// Three tenants fail. Returns the fleet, and these.
 async fn poisoned(at: [usize; 3]) -> Result<(Fleet, [String; 3])> {
     let fleet = Fleet::new(size(60, 1000), 0).await?;
+    let report = format!(", report: {}/{REPORT}", fleet.path().display());
+    std::fs::write(fleet.path().join("config.yaml"), fleet.config(&report))?;
     fleet.write_step(1)?;
     assert_eq!(fleet.migrate(&[]).await?.code, 0);
     let tenants = at.map(|n| format!("s{n:04}"));
@@ -135,6 +151,18 @@ async fn failures_in_the_last_wave_leave_the_rest_untouched() -> Result<()> {
             (&error["file"], &error["line"]),
             (&json!("0002_step"), &json!(1)),
             "{error}"
+        );
+    }
+    let mut reported: Vec<Value> = reported(&fleet)?;
+    reported.sort_by_key(|line| line["tenant"].to_string());
+    let named: Vec<&Value> = reported.iter().map(|line| &line["tenant"]).collect();
+    assert_eq!(named, failed, "{reported:?}");
+    for line in &reported {
+        let error = &line["error"];
+        assert_eq!(
+            (&error["file"], &error["line"], &error["statement"]),
+            (&json!("0002_step"), &json!(1), &json!(1)),
+            "{line}"
         );
     }
     for untouched in ran.those("outcome", "not_reached") {
