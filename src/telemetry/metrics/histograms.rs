@@ -12,12 +12,11 @@ use opentelemetry::{
     KeyValue,
     metrics::{BoundHistogram, Counter, Histogram, Meter},
 };
+use parking_lot::RwLock;
 use tenantry_core::{
     DatabaseErrorKind, DriverErrorKind, database_system,
     engine::{EngineObserver, FetchOutcome, StatementEnd},
 };
-
-use super::recorder::Recorder;
 
 /// Bounds for requests and statements, in seconds. The bounds of the semantic conventions begin at
 /// 5 ms, and most statements are faster.
@@ -25,16 +24,14 @@ const SECONDS: [f64; 15] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// One histogram, with what it was bound to so far: no list of attributes is made for each
-/// measurement.
+/// One histogram, with what it was bound to so far: a measurement needs no list of attributes, and
+/// no lock that excludes others but the short one around the buckets of its attributes.
 struct Bound<K> {
     histogram: Histogram<f64>,
-    bound: HashMap<K, BoundHistogram<f64>, foldhash::quality::RandomState>,
-    /// What was measured last, which is mostly measured next: found without a look-up.
-    last: Option<(K, BoundHistogram<f64>)>,
+    bound: RwLock<HashMap<K, BoundHistogram<f64>, foldhash::quality::RandomState>>,
 }
 
-impl<K: Hash + Eq + Clone> Bound<K> {
+impl<K: Hash + Eq> Bound<K> {
     fn new(meter: &Meter, name: &'static str, description: &'static str) -> Self {
         Self {
             histogram: meter
@@ -43,23 +40,20 @@ impl<K: Hash + Eq + Clone> Bound<K> {
                 .with_unit("s")
                 .with_boundaries(SECONDS.to_vec())
                 .build(),
-            bound: HashMap::default(),
-            last: None,
+            bound: RwLock::default(),
         }
     }
 
     /// There are few keys: they consist of routes, statuses and kinds, never of text from a client.
-    fn record(&mut self, key: K, took: Duration, attributes: impl Fn(&K) -> Vec<KeyValue>) {
-        if let Some((last, bound)) = &self.last
-            && *last == key
-        {
-            bound.record(took.as_secs_f64());
-            return;
+    fn record(&self, key: K, took: Duration, attributes: impl FnOnce(&K) -> Vec<KeyValue>) {
+        let seconds = took.as_secs_f64();
+        if let Some(bound) = self.bound.read().get(&key) {
+            return bound.record(seconds);
         }
-        let bound = self.bound.entry(key.clone());
+        let mut all = self.bound.write();
+        let bound = all.entry(key);
         let bound = bound.or_insert_with_key(|key| self.histogram.bind(&attributes(key)));
-        bound.record(took.as_secs_f64());
-        self.last = Some((key, bound.clone()));
+        bound.record(seconds);
     }
 }
 
@@ -111,25 +105,18 @@ type DriverName = &'static str;
 const DRIVERS: usize = 16;
 const OTHER_DRIVER: DriverName = "other";
 
-/// What took some time.
-pub(super) enum Took {
-    Request(Route),
-    Statement(DriverName, &'static str, Option<DatabaseErrorKind>),
-    Wait(DriverName, Option<DatabaseErrorKind>),
-    Opening(DriverName, Option<DriverErrorKind>),
-    Fetch(FetchOutcome),
-}
-
-/// OpenTelemetry's histograms, which take a lock for each measurement.
-pub(super) struct Written {
+/// How long requests, statements and what they wait for take.
+pub(super) struct Histograms {
     requests: Bound<Route>,
     statements: Bound<(DriverName, &'static str, Option<DatabaseErrorKind>)>,
     waits: Bound<(DriverName, Option<DatabaseErrorKind>)>,
     openings: Bound<(DriverName, Option<DriverErrorKind>)>,
     fetches: Bound<&'static str>,
+    slow: Counter<u64>,
+    drivers: [OnceLock<DriverName>; DRIVERS],
 }
 
-impl Written {
+impl Histograms {
     pub(super) fn new(meter: &Meter) -> Self {
         Self {
             requests: Bound::new(
@@ -157,58 +144,6 @@ impl Written {
                 "tenantry.secret.fetch.duration",
                 "How long the secret provider took to answer.",
             ),
-        }
-    }
-
-    pub(super) fn write(&mut self, what: Took, took: Duration) {
-        match what {
-            Took::Request(route) => self.requests.record(route, took, |route| {
-                let mut attributes = vec![
-                    KeyValue::new("http.request.method", route.method),
-                    KeyValue::new("http.response.status_code", i64::from(route.status)),
-                ];
-                attributes.extend(route.route.clone().map(|route| KeyValue::new("http.route", route)));
-                if route.status >= 500 {
-                    attributes.push(KeyValue::new("error.type", route.status.to_string()));
-                }
-                attributes
-            }),
-            Took::Statement(driver, operation, kind) => {
-                let key = (driver, operation, kind);
-                self.statements.record(key, took, |(driver, operation, kind)| {
-                    let mut attributes = vec![system(driver), KeyValue::new("db.operation.name", *operation)];
-                    attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
-                    attributes
-                });
-            }
-            Took::Wait(driver, kind) => self.waits.record((driver, kind), took, |(driver, kind)| {
-                let mut attributes = vec![system(driver)];
-                attributes.extend(error(kind.map(DatabaseErrorKind::as_str)));
-                attributes
-            }),
-            Took::Opening(driver, kind) => self.openings.record((driver, kind), took, |(driver, kind)| {
-                let mut attributes = vec![system(driver)];
-                attributes.extend(error(kind.map(DriverErrorKind::as_str)));
-                attributes
-            }),
-            Took::Fetch(outcome) => self.fetches.record(outcome.as_str(), took, |outcome| {
-                vec![KeyValue::new("outcome", *outcome)]
-            }),
-        }
-    }
-}
-
-/// Takes measurements from requests.
-pub(super) struct Histograms {
-    recorder: Arc<Recorder>,
-    slow: Counter<u64>,
-    drivers: [OnceLock<DriverName>; DRIVERS],
-}
-
-impl Histograms {
-    pub(super) fn new(meter: &Meter) -> Self {
-        Self {
-            recorder: Recorder::start(Written::new(meter)),
             slow: meter
                 .u64_counter("tenantry.statements.slow")
                 .with_description("Statements over their tenant's threshold.")
@@ -217,13 +152,18 @@ impl Histograms {
         }
     }
 
-    /// Writes what was measured and waits.
-    pub(super) fn drain(&self) {
-        self.recorder.drain();
-    }
-
     pub(super) fn answered(&self, route: Route, took: Duration) {
-        self.recorder.record(Took::Request(route), took);
+        self.requests.record(route, took, |route| {
+            let mut attributes = vec![
+                KeyValue::new("http.request.method", route.method),
+                KeyValue::new("http.response.status_code", i64::from(route.status)),
+            ];
+            attributes.extend(route.route.clone().map(|route| KeyValue::new("http.route", route)));
+            if route.status >= 500 {
+                attributes.push(KeyValue::new("error.type", route.status.to_string()));
+            }
+            attributes
+        });
     }
 
     fn driver(&self, driver: &str) -> DriverName {
@@ -240,28 +180,77 @@ fn system(driver: &str) -> KeyValue {
     KeyValue::new("db.system.name", database_system(driver).to_owned())
 }
 
-fn error(kind: Option<&'static str>) -> Option<KeyValue> {
-    kind.map(|kind| KeyValue::new("error.type", kind))
+/// The attributes of what a driver did, which failed if there is an error.
+fn of_driver(driver: DriverName, error: Option<&'static str>) -> Vec<KeyValue> {
+    let error = error.map(|kind| KeyValue::new("error.type", kind));
+    [system(driver)].into_iter().chain(error).collect()
 }
 
 impl EngineObserver for Histograms {
     fn statement(&self, statement: &StatementEnd<'_>) {
-        let what = Took::Statement(self.driver(statement.driver), statement.operation, statement.error);
-        self.recorder.record(what, statement.elapsed);
+        let key = (self.driver(statement.driver), statement.operation, statement.error);
+        self.statements
+            .record(key, statement.elapsed, |&(driver, operation, error)| {
+                let mut attributes = of_driver(driver, error.map(DatabaseErrorKind::as_str));
+                attributes.push(KeyValue::new("db.operation.name", operation));
+                attributes
+            });
         if statement.slow {
             self.slow.add(1, &[system(statement.driver)]);
         }
     }
 
     fn connection_acquired(&self, driver: &str, waited: Duration, kind: Option<DatabaseErrorKind>) {
-        self.recorder.record(Took::Wait(self.driver(driver), kind), waited);
+        let key = (self.driver(driver), kind);
+        self.waits.record(key, waited, |(driver, kind)| {
+            of_driver(driver, kind.map(DatabaseErrorKind::as_str))
+        });
     }
 
     fn connection_opened(&self, driver: &str, took: Duration, kind: Option<DriverErrorKind>) {
-        self.recorder.record(Took::Opening(self.driver(driver), kind), took);
+        let key = (self.driver(driver), kind);
+        self.openings.record(key, took, |(driver, kind)| {
+            of_driver(driver, kind.map(DriverErrorKind::as_str))
+        });
     }
 
     fn secret_fetched(&self, took: Duration, outcome: FetchOutcome) {
-        self.recorder.record(Took::Fetch(outcome), took);
+        let attributes = |outcome: &&'static str| vec![KeyValue::new("outcome", *outcome)];
+        self.fetches.record(outcome.as_str(), took, attributes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::metrics::MeterProvider as _;
+    use opentelemetry_sdk::metrics::SdkMeterProvider;
+
+    use super::*;
+
+    #[test]
+    fn no_measurement_is_lost_when_several_threads_measure() {
+        let registry = prometheus::Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .build()
+            .unwrap();
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let histograms = Histograms::new(&provider.meter("test"));
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for _ in 0..10_000 {
+                        let route = Route::new(&Method::GET, Some("/a".into()), 200);
+                        histograms.answered(route, Duration::from_millis(1));
+                    }
+                });
+            }
+        });
+        let families = registry.gather();
+        let count = families
+            .iter()
+            .find(|family| family.name() == "http_server_request_duration_seconds")
+            .map(|family| family.get_metric()[0].get_histogram().get_sample_count());
+        assert_eq!(count, Some(40_000));
     }
 }

@@ -3,7 +3,6 @@
 
 mod engine;
 mod histograms;
-mod recorder;
 mod tenant_labels;
 
 use std::sync::Arc;
@@ -51,8 +50,7 @@ pub(crate) struct Metrics {
 pub struct MetricsError(#[source] pub(super) BoxError);
 
 impl Metrics {
-    /// Creates the metrics for `/metrics` and for each reader that `readers` adds. It must be
-    /// called within a tokio runtime.
+    /// Creates the metrics for `/metrics` and for each reader that `readers` adds.
     ///
     /// # Errors
     /// See [`MetricsError`].
@@ -113,14 +111,12 @@ impl Metrics {
 
     /// Sends what there is and ends.
     pub(super) fn shutdown(&self) -> OTelSdkResult {
-        self.histograms.drain();
         self.provider.shutdown()
     }
 }
 
 impl MetricsSource for Metrics {
     fn text(&self) -> Result<String, BoxError> {
-        self.histograms.drain();
         self.engine.look();
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
