@@ -3,7 +3,7 @@
 use sqlparser::ast::{BinaryOperator, Expr, InTarget, UnaryOperator, Value};
 
 use super::{
-    Writer, expression,
+    Writer, literal,
     refusal::{Result, refuse, refuse_if},
 };
 
@@ -281,7 +281,7 @@ impl Writer {
             // PostgreSQL escapes with a backslash by default; Oracle does not escape at all.
             None => self.push(" ESCAPE '\\'"),
             Some(Some("")) => {}
-            Some(Some(character)) => self.push(&format!(" ESCAPE {}", expression::text(character))),
+            Some(Some(character)) => self.push(&format!(" ESCAPE {}", literal::quoted(character))),
             Some(None) => return refuse("an `ESCAPE` that is no text"),
         }
         Ok(())

@@ -5,25 +5,12 @@ use sqlparser::ast::{BinaryOperator, CaseWhen, DateTimeField, Expr, TrimWhereFie
 use super::{
     Kind, SourceColumn, Writer,
     condition::is_condition,
-    function, names,
+    function,
+    literal::placeholder,
+    names,
     refusal::{Result, refuse, refuse_if},
     types::oracle_type,
 };
-
-/// The number of a parameter, from 0, if the expression is only a parameter.
-pub(super) fn placeholder(expr: &Expr) -> Result<Option<usize>> {
-    match expr {
-        Expr::Nested(expr) => placeholder(expr),
-        Expr::Value(value) => match &value.value {
-            Value::Placeholder(name) => match name.strip_prefix('$').map(str::parse::<usize>) {
-                Some(Ok(number)) if number > 0 => Ok(Some(number - 1)),
-                _ => refuse("a parameter that is not like `$1`"),
-            },
-            _ => Ok(None),
-        },
-        _ => Ok(None),
-    }
-}
 
 /// The type of an expression's values, if the expression determines it.
 pub(super) fn kind(expr: &Expr) -> Result<Option<Kind>> {
@@ -338,9 +325,4 @@ impl Writer {
 fn what(expr: &Expr) -> String {
     let debug = format!("{expr:?}");
     debug.chars().take_while(char::is_ascii_alphanumeric).collect()
-}
-
-/// A text as a literal.
-pub(super) fn text(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

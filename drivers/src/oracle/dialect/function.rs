@@ -1,12 +1,12 @@
-//! Functions, literals and what else has a name in an expression.
+//! Functions and what else has a name in an expression.
 
 use sqlparser::ast::{
-    CeilFloorKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, TimezoneInfo, TypedString, Value, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowType,
+    CeilFloorKind, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowType,
 };
 
 use super::{
-    Kind, Writer, expression, names,
+    Kind, Writer, names,
     refusal::{Result, refuse, refuse_if},
 };
 
@@ -304,40 +304,6 @@ impl Writer {
         match field {
             CeilFloorKind::DateTimeField(sqlparser::ast::DateTimeField::NoDateTime) => self.function(name, &[expr]),
             _ => refuse(format!("`{}` with two arguments", name.to_lowercase())),
-        }
-    }
-
-    pub(super) fn literal(&mut self, expr: &Expr, value: &Value) -> Result<()> {
-        match value {
-            Value::Number(digits, false) => self.push(digits),
-            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => self.push(&expression::text(text)),
-            Value::NationalStringLiteral(text) => self.push(&format!("N{}", expression::text(text))),
-            Value::DollarQuotedString(quoted) => self.push(&expression::text(&quoted.value)),
-            Value::Boolean(truth) => self.push(if *truth { "1" } else { "0" }),
-            Value::Null => self.push("NULL"),
-            Value::Placeholder(_) => {
-                if let Some(parameter) = expression::placeholder(expr)? {
-                    self.bind(parameter, false);
-                }
-            }
-            _ => return refuse("this kind of literal"),
-        }
-        Ok(())
-    }
-
-    /// `DATE '2026-01-02'`, which both have.
-    pub(super) fn typed_string(&mut self, typed: &TypedString) -> Result<()> {
-        let word = match &typed.data_type {
-            DataType::Date => "DATE",
-            DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => "TIMESTAMP",
-            other => return refuse(format!("a literal of the type `{}`", other.to_string().to_lowercase())),
-        };
-        match &typed.value.value {
-            Value::SingleQuotedString(text) => {
-                self.push(&format!("{word} {}", expression::text(text)));
-                Ok(())
-            }
-            _ => refuse("this kind of literal"),
         }
     }
 }

@@ -21,6 +21,7 @@ mod change;
 mod condition;
 mod expression;
 mod function;
+mod literal;
 mod merge;
 mod names;
 mod query;
@@ -219,7 +220,7 @@ impl Writer {
     /// A value that is written into this column of the innermost scope's table.
     fn stored_in(&mut self, column: &Ident, expr: &Expr) -> Result<()> {
         let table = self.scopes.last().and_then(|scope| scope.last());
-        if let (Some(parameter), Some((_, Some(table)))) = (expression::placeholder(expr)?, table) {
+        if let (Some(parameter), Some((_, Some(table)))) = (literal::placeholder(expr)?, table) {
             let (table, column) = (table.clone(), Name::of(column)?);
             self.sql.stores.push((parameter, SourceColumn { table, column }));
         }
@@ -233,7 +234,7 @@ impl Writer {
                 self.push("DEFAULT");
                 Ok(())
             }
-            _ => match expression::placeholder(expr)? {
+            _ => match literal::placeholder(expr)? {
                 Some(parameter) => {
                     self.bind(parameter, true);
                     Ok(())
