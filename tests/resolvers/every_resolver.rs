@@ -9,20 +9,24 @@ use crate::{
     tenants::{TENANT1, TENANT2, Tenant, server, start},
 };
 
-const CONFIGURATIONS: [(&str, &str); 9] = [
-    ("header", include_str!("configurations/header.yaml")),
-    ("static", include_str!("configurations/static.yaml")),
-    ("subdomain", include_str!("configurations/subdomain.yaml")),
-    ("host", include_str!("configurations/host.yaml")),
-    ("path", include_str!("configurations/path.yaml")),
-    ("query", include_str!("configurations/query.yaml")),
-    ("cookie", include_str!("configurations/cookie.yaml")),
-    ("jwt", include_str!("configurations/jwt.yaml")),
-    ("chain", include_str!("configurations/chain.yaml")),
-];
+/// The resolver's configuration here. `scripts/resolver_servers.py` reads the same files.
+fn configuration(resolver: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/resolvers/configurations");
+    let file = format!("{folder}/{resolver}.yaml");
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
 
-fn configuration(name: &str) -> &'static str {
-    CONFIGURATIONS.iter().find(|(known, _)| *known == name).unwrap().1
+/// Every resolver that the program has.
+async fn resolvers() -> Vec<String> {
+    let printed = server(&configuration("header"), None)
+        .run(["plugins", "--json"])
+        .await
+        .unwrap();
+    let plugins: Vec<Value> = serde_json::from_str(&printed.stdout).unwrap();
+    let resolvers = plugins.iter().filter(|plugin| plugin["family"] == "resolver");
+    resolvers
+        .map(|plugin| plugin["type"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// What the document has for a resolver, its descriptions left out.
@@ -209,7 +213,7 @@ async fn assert_reached(client: &DocumentClient, resolver: &str, ways: usize) {
 }
 
 async fn started(resolver: &str) -> (TenantryProcess, DocumentClient) {
-    let server = start(configuration(resolver)).await;
+    let server = start(&configuration(resolver)).await;
     let client = DocumentClient::of(&server).await;
     assert_shown(&client, resolver, &Shown::of(resolver, server.port()));
     (server, client)
@@ -295,9 +299,8 @@ async fn a_client_reaches_the_static_tenant() {
 #[tokio::test]
 async fn operations_for_operators_know_nothing_of_the_resolver() {
     let mut expected = None;
-    for (resolver, mapping) in CONFIGURATIONS {
-        let server = start(mapping).await;
-        let client = DocumentClient::of(&server).await;
+    for resolver in resolvers().await {
+        let (server, client) = started(&resolver).await;
         let others = client
             .operations()
             .filter(|(path, _)| !path.contains("/api/v1/tenant/"));
