@@ -7,7 +7,7 @@ use poem_openapi::{
     registry::{MetaSchema, MetaSchemaRef, Registry},
     types::{ParseError, ParseFromJSON, ParseResult, ToJSON, Type},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 /// A value that is always in the answer, and may be `null`: poem-openapi's `Option` documents one
@@ -81,8 +81,7 @@ impl<T: ToJSON> ToJSON for Nullable<T> {
 
 /// A time, written as RFC 3339 has it, in UTC, with a `Z`: poem-openapi's `DateTime<Utc>` writes
 /// `+00:00`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub DateTime<Utc>);
 
 impl Type for Timestamp {
@@ -123,6 +122,14 @@ impl ParseFromJSON for Timestamp {
 impl ToJSON for Timestamp {
     fn to_json(&self) -> Option<Value> {
         Some(Value::String(self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true)))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // As one text: chrono's own `Serialize` hands it over in a dozen pieces, each of which
+        // serde_json searches for characters to escape.
+        serializer.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 
