@@ -62,7 +62,10 @@ fn mysql(type_name: &str) -> (Option<ColumnType>, Option<u32>) {
         "smallint" if !unsigned => Type::Int2,
         "smallint" | "mediumint" => Type::Int4,
         "int" | "integer" if !unsigned => Type::Int4,
-        "int" | "integer" | "bigint" => Type::Int8,
+        "int" | "integer" => Type::Int8,
+        // Twice as many numbers as an int8 has.
+        "bigint" if unsigned => Type::Numeric,
+        "bigint" => Type::Int8,
         "float" => Type::Float4,
         "double" => Type::Float8,
         "decimal" | "numeric" => Type::Numeric,

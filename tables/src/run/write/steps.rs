@@ -169,7 +169,10 @@ impl<'m> Job<'_, 'm> {
                 Some(at) => row.get(at) == Some(&Assignment::Default),
                 None => true,
             };
-            let is_whole = matches!(column.kind, ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8);
+            let is_whole = matches!(
+                column.kind,
+                ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 | ColumnType::Numeric
+            );
             first > 0 && is_whole && (column.generated || column.default) && rows.rows.iter().all(left_out)
         };
         let key_of = |index: usize, row: &Vec<Assignment>| {
@@ -179,7 +182,11 @@ impl<'m> Job<'_, 'm> {
                     Some(Assignment::Value(value)) => Some(value.clone()),
                     _ if is_made(place) => {
                         let id = first.checked_add(u64::try_from(index).ok()?)?;
-                        Some(Datum::Int(i64::try_from(id).ok()?))
+                        Some(match self.target.table.columns[*place].kind {
+                            // `bigint unsigned`.
+                            ColumnType::Numeric => Datum::Numeric(id.to_string()),
+                            _ => Datum::Int(i64::try_from(id).ok()?),
+                        })
                     }
                     _ => None,
                 }
