@@ -24,6 +24,10 @@ fn size(type_name: &str) -> Option<u32> {
 fn postgresql(type_name: &str) -> (Option<ColumnType>, Option<u32>) {
     use ColumnType as Type;
     let plain = type_name.split('(').next().unwrap_or_default().trim();
+    // `character varying(3)[]`
+    if type_name.ends_with(']') {
+        return (None, None);
+    }
     // `timestamp(3) with time zone`
     let with_zone = type_name.ends_with("with time zone");
     let kind = match plain {

@@ -16,9 +16,10 @@ pub(super) const MOST_COLUMNS: usize = 50_000;
 const MOST_IN_LIST: usize = 1000;
 
 const POSTGRESQL_COLUMNS: &str = "\
-SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)::text, \
-CASE WHEN a.attnotnull THEN '0' ELSE '1' END, \
-CASE WHEN a.atthasdef OR a.attidentity <> '' THEN '1' ELSE '0' END, \
+SELECT n.nspname::text, c.relname::text, a.attname::text, \
+format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)::text, \
+CASE WHEN a.attnotnull OR t.typnotnull THEN '0' ELSE '1' END, \
+CASE WHEN a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL THEN '1' ELSE '0' END, \
 CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' THEN '1' ELSE '0' END, \
 CASE WHEN t.typtype = 'e' THEN quote_ident(tn.nspname) || '.' || quote_ident(t.typname) END::text, \
 (SELECT string_agg(e.enumlabel::text, chr(10) ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid)::text, \
@@ -36,7 +37,7 @@ SELECT NULL, CAST(c.TABLE_NAME AS CHAR), CAST(c.COLUMN_NAME AS CHAR), CAST(c.COL
 CASE WHEN c.IS_NULLABLE = 'YES' THEN '1' ELSE '0' END, \
 CASE WHEN c.COLUMN_DEFAULT IS NULL OR c.COLUMN_DEFAULT = 'NULL' THEN '0' ELSE '1' END, \
 CASE WHEN c.EXTRA LIKE '%auto_increment%' OR c.EXTRA LIKE '%VIRTUAL%' OR c.EXTRA LIKE '%STORED%' THEN '1' ELSE '0' END, \
-NULL, NULL, CAST(c.COLUMN_COMMENT AS CHAR), CAST(t.TABLE_COMMENT AS CHAR), '1' \
+NULL, NULL, CAST(c.COLUMN_COMMENT AS CHAR), CAST(CASE WHEN t.TABLE_TYPE = 'BASE TABLE' THEN t.TABLE_COMMENT END AS CHAR), '1' \
 FROM information_schema.COLUMNS AS c JOIN information_schema.TABLES AS t \
 ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \
 WHERE c.TABLE_SCHEMA = DATABASE() AND c.TABLE_NAME NOT IN ('tenantry_migrations', 'tenantry_migration_lock')";

@@ -33,8 +33,9 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
             }
         }
     }
-    let mut text = file.lines.join("\n");
-    text.push('\n');
+    let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let mut text = file.lines.join(end);
+    text.push_str(end);
     Pulled { text, added, left }
 }
 
@@ -280,6 +281,10 @@ tables:
         assert_eq!(merged.text, expected);
         assert_eq!(merged.added.len(), 3, "{:?}", merged.added);
         assert!(merged.left.is_empty(), "{:?}", merged.left);
+        let windows = text.replace('\n', "\r\n");
+        let merged = merge(&windows, &declared, &[piece(&["id", "total"], &["customers"])]);
+        assert_eq!(merged.text.matches('\n').count(), merged.text.matches("\r\n").count());
+        assert!(merged.text.starts_with(&windows[..60]), "{}", merged.text);
         let gone = merge(text, &declared, &[]);
         assert_eq!(gone.text, text);
         assert_eq!(gone.left, ["the table `orders` is not in the database"]);
