@@ -217,11 +217,23 @@ async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId
     let mut opened = opened.map_err(|error| failed(&error))?;
     let (name, backend) = (opened.driver.migration_dialect().to_owned(), opened.driver.backend());
     let reader = rest.catalogue_reader(&name, backend);
-    let columns = opened.connection.query(&reader.columns()).await;
+    let connection = &mut opened.connection;
+    let rows = async {
+        let columns = connection.query(&reader.columns()).await?;
+        let mut unique = Vec::new();
+        for statement in rest.key_statements(&name, backend) {
+            unique.push(connection.query(&statement).await?);
+        }
+        Ok::<_, tenantry_core::DatabaseError>((columns, unique))
+    };
+    let rows = rows.await;
     opened.close().await;
-    let columns = columns.map_err(|error| failed(&error))?;
+    let (columns, unique) = rows.map_err(|error| failed(&error))?;
     let catalogue = reader.read(&columns, &[]).map_err(|error| failed(&error))?;
-    Ok(rest.differences(&name, backend, &catalogue))
+    let mut differences = rest.differences(&name, backend, &catalogue);
+    let keys = rest.key_differences(&name, backend, &catalogue, &unique);
+    differences.extend(keys.map_err(|error| failed(&error))?);
+    Ok(differences)
 }
 
 #[cfg(test)]

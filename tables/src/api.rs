@@ -1,5 +1,6 @@
 //! Requests and answers.
 
+mod differences;
 mod reads;
 mod upserts;
 mod writes;
@@ -13,7 +14,7 @@ use tenantry_core::{BoxError, Connection, DatabaseErrorKind, TenantId, engine::T
 
 use crate::{
     caller::{ANONYMOUS, Caller},
-    catalogue::{Catalogue, CatalogueReader, Facts, compare},
+    catalogue::Facts,
     declaration::Tables,
     model::{Model, Table},
     plan::{
@@ -194,19 +195,6 @@ impl Rest {
             .await?;
         self.schemas.set(tenant, &self.model, dialect, &rows)?;
         Ok(())
-    }
-
-    /// What a catalogue lacks, and has as another type, in words.
-    pub fn differences(&self, driver: &str, backend: DbBackend, catalogue: &Catalogue) -> Vec<String> {
-        let facts = compare(&self.model, Dialect::of(driver, backend), catalogue);
-        let missing = facts.missing.iter().map(|missing| format!("the {missing} is missing"));
-        missing.chain(facts.drift.iter().cloned()).collect()
-    }
-
-    /// What reads the catalogues that [`differences`](Self::differences) compares: of the declared
-    /// tables alone.
-    pub fn catalogue_reader(&self, driver: &str, backend: DbBackend) -> CatalogueReader {
-        Schemas::reader(&self.model, Dialect::of(driver, backend))
     }
 
     async fn compare(&self, database: &TenantDatabase) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 mod addresses;
 mod bounds;
 mod case;
+mod catalogues;
 mod collations;
 mod counts;
 mod encodings;

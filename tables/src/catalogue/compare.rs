@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Catalogue, FoundColumn, FoundTable, kinds};
+use sea_orm::{DbErr, QueryResult};
+
+use super::{Catalogue, FoundColumn, FoundTable, kinds, unique::is_unique};
 use crate::{
     model::{Model, Table},
     sql::Dialect,
@@ -55,6 +57,41 @@ pub(crate) fn compare(model: &Model, dialect: Dialect, found: &Catalogue) -> Fac
         }
     }
     facts
+}
+
+/// What is wrong with a table's declared key, in words. `unique` are its unique columns; a view has
+/// none, and its key is what the declaration says.
+pub(crate) fn key_difference(
+    dialect: Dialect,
+    table: &Table,
+    found: &Catalogue,
+    unique: &[QueryResult],
+) -> Result<Option<String>, DbErr> {
+    let found = found.tables.iter().find(|found| is_it(dialect, table, found));
+    let Some(found) = found.filter(|_| !unique.is_empty() && !table.key.is_empty()) else {
+        return Ok(None);
+    };
+    let columns: Vec<&str> = table
+        .key
+        .iter()
+        .map(|place| table.columns[*place].source.as_str())
+        .collect();
+    let (key, name) = (columns.join("`, `"), &table.source);
+    let may_be_null = |column: &&&str| {
+        let found = found.columns.iter().find(|found| same(dialect, column, &found.name));
+        found.is_some_and(|found| found.nullable)
+    };
+    if let Some(column) = columns.iter().find(may_be_null) {
+        return Ok(Some(format!(
+            "the column `{column}` of the key of the table `{name}` may be NULL in the database"
+        )));
+    }
+    Ok(match is_unique(unique, &columns)? {
+        true => None,
+        false => Some(format!(
+            "the key `{key}` of the table `{name}` is not unique in the database"
+        )),
+    })
 }
 
 fn is_it(dialect: Dialect, table: &Table, found: &FoundTable) -> bool {

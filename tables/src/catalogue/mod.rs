@@ -12,7 +12,7 @@ use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
 
 use crate::{declaration::ColumnType, sql::Dialect};
 
-pub(crate) use compare::{Facts, compare};
+pub(crate) use compare::{Facts, compare, key_difference};
 pub use pull::{Pulled, pull};
 pub(crate) use unique::{is_unique, unique_columns};
 

@@ -45,8 +45,11 @@ impl<'m> Job<'_, 'm> {
     pub(super) async fn check_target<C: ConnectionTrait>(&self, on: &C, target: &[usize]) -> Result<(), Failure> {
         let table = self.target.table;
         let is_key = target.len() == table.key.len() && target.iter().all(|place| table.key.contains(place));
-        let statement = unique_columns(self.target.dialect, &table.source).filter(|_| !is_key);
-        let Some(statement) = statement else { return Ok(()) };
+        // PostgreSQL refuses them itself.
+        if is_key || self.target.dialect == Dialect::Postgresql {
+            return Ok(());
+        }
+        let statement = unique_columns(self.target.dialect, table);
         let rows = on.query_all_raw(statement).await.map_err(failure)?;
         let columns: Vec<&str> = target
             .iter()

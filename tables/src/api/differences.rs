@@ -1,0 +1,55 @@
+//! How databases differ from the declaration, for `tenantry tables check`.
+
+use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
+
+use super::Rest;
+use crate::{
+    catalogue::{Catalogue, CatalogueReader, compare, key_difference, unique_columns},
+    model::Table,
+    schemas::Schemas,
+    sql::Dialect,
+};
+
+impl Rest {
+    /// What a catalogue lacks, and has as another type, in words.
+    pub fn differences(&self, driver: &str, backend: DbBackend, catalogue: &Catalogue) -> Vec<String> {
+        let facts = compare(&self.model, Dialect::of(driver, backend), catalogue);
+        let missing = facts.missing.iter().map(|missing| format!("the {missing} is missing"));
+        missing.chain(facts.drift.iter().cloned()).collect()
+    }
+
+    /// What reads the catalogues that [`differences`](Self::differences) compares: of the declared
+    /// tables alone.
+    pub fn catalogue_reader(&self, driver: &str, backend: DbBackend) -> CatalogueReader {
+        Schemas::reader(&self.model, Dialect::of(driver, backend))
+    }
+
+    /// For each table with a declared key, the statement that returns what
+    /// [`key_differences`](Self::key_differences) needs of it.
+    pub fn key_statements(&self, driver: &str, backend: DbBackend) -> Vec<Statement> {
+        let dialect = Dialect::of(driver, backend);
+        self.keyed().map(|table| unique_columns(dialect, table)).collect()
+    }
+
+    /// Which declared keys are not unique in a database, or may be NULL, in words. `unique` has the
+    /// rows of each statement.
+    ///
+    /// # Errors
+    /// A row does not have the expected columns.
+    pub fn key_differences(
+        &self,
+        driver: &str,
+        backend: DbBackend,
+        catalogue: &Catalogue,
+        unique: &[Vec<QueryResult>],
+    ) -> Result<Vec<String>, DbErr> {
+        let dialect = Dialect::of(driver, backend);
+        let each = self.keyed().zip(unique);
+        let each = each.filter_map(|(table, unique)| key_difference(dialect, table, catalogue, unique).transpose());
+        each.collect()
+    }
+
+    fn keyed(&self) -> impl Iterator<Item = &Table> {
+        self.model.tables.iter().filter(|table| !table.key.is_empty())
+    }
+}

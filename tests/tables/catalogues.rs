@@ -1,0 +1,108 @@
+//! `tables pull` and `tables check` on what catalogues hold besides plain tables.
+
+use serde_json::{Value, json};
+use tenantry_test_support::{TenantryBuilder, TenantryProcess};
+
+use crate::shop::secret;
+
+const MYSQL: &str = "\
+CREATE TABLE big (id bigint unsigned AUTO_INCREMENT PRIMARY KEY, name varchar(20) NOT NULL);
+CREATE TABLE loose (a bigint NOT NULL, b bigint UNIQUE, c varchar(20) NOT NULL, UNIQUE KEY part (c(5)));
+INSERT INTO big (id, name) VALUES (18446744073709551615, 'last');
+CREATE VIEW seen AS SELECT id, name FROM big;
+";
+
+const POSTGRESQL: &str = "\
+CREATE DOMAIN code AS varchar(10) NOT NULL CHECK (VALUE <> '');
+CREATE TABLE big (id code PRIMARY KEY, tags varchar(3)[], name text NOT NULL);
+CREATE TABLE loose (a bigint NOT NULL, b bigint UNIQUE, c text NOT NULL);
+CREATE UNIQUE INDEX part ON loose (c) WHERE a > 0;
+CREATE VIEW seen AS SELECT id, name FROM big;
+";
+
+const SQLITE: &str = "\
+CREATE TABLE big (id integer PRIMARY KEY, name text NOT NULL);
+CREATE TABLE loose (a integer NOT NULL, b integer UNIQUE, c text NOT NULL);
+CREATE UNIQUE INDEX part ON loose (c) WHERE a > 0;
+CREATE VIEW seen AS SELECT id, name FROM big;
+";
+
+fn program(kind: &str, secret: &Value, sql: &str, tables: &str) -> TenantryBuilder {
+    let mut tenants = serde_json::Map::new();
+    tenants.insert(kind.to_owned(), secret.clone());
+    let config = json!({
+        "tenancy": {"provider": {"type": "static", "tenants": tenants}},
+        "migrations": {"on_connect": true, "dir": "migrations"},
+        "rest": {"tables": "tables.yaml"},
+    });
+    TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"))
+        .config(config.to_string())
+        .file("tables.yaml", tables)
+        .file(format!("migrations/{kind}/0001_tables.sql"), sql)
+}
+
+/// A declaration with this key of `loose`.
+fn declared(key: &str, id: &str) -> String {
+    format!(
+        "tables:\n  loose:\n    key: [{key}]\n    columns: {{ a: {{ type: int8 }}, b: {{ type: int8 }}, c: {{ type: text }} }}\n  \
+         seen:\n    key: [id]\n    columns: {{ id: {{ type: {id} }} }}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn catalogues_are_pulled_and_compared_with_their_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, sql, id, pulled) in [
+        ("sqlite", SQLITE, "int8", "id: { type: int8, generated: true }"),
+        ("mysql", MYSQL, "numeric", "id: { type: numeric, generated: true }"),
+        ("postgresql", POSTGRESQL, "text", "id: { type: text, max: 10 }"),
+    ] {
+        let mut secret = secret(kind, "catalogue").await;
+        if kind == "sqlite" {
+            secret["path"] = folder.path().join("catalogue.db").to_str().unwrap().into();
+        }
+        let output = folder.path().join(format!("{kind}.yaml"));
+        let output = output.to_str().unwrap();
+        let pull = ["tables", "pull", "--tenant", kind, "--output", output];
+        let done = program(kind, &secret, sql, "tables: {}\n").run(pull).await.unwrap();
+        assert_eq!(done.code, 0, "{kind}: {done:?}");
+        let text = std::fs::read_to_string(output).unwrap();
+        assert!(text.contains(pulled) && text.contains("key: [id]"), "{kind}: {text}");
+        assert!(!text.contains("description"), "{kind}: {text}");
+        assert_eq!(
+            text.contains("# tags: the type"),
+            kind == "postgresql",
+            "{kind}: {text}"
+        );
+        for (key, fault) in [
+            ("a", "the key `a` of the table `loose` is not unique"),
+            ("c", "the key `c` of the table `loose` is not unique"),
+            ("a, c", "the key `a`, `c` of the table `loose` is not unique"),
+            ("b", "the column `b` of the key of the table `loose` may be NULL"),
+        ] {
+            let tables = declared(key, id);
+            let check = program(kind, &secret, sql, &tables)
+                .run(["tables", "check"])
+                .await
+                .unwrap();
+            let said = check.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(check.code != 0 && said.contains(fault), "{kind}: {key}: {check:?}");
+            assert!(!said.contains("`seen`"), "{kind}: {check:?}");
+        }
+        let good = text.replace("allow: {}", "allow: { anon: { read: {} } }");
+        let check = program(kind, &secret, sql, &good)
+            .run(["tables", "check"])
+            .await
+            .unwrap();
+        assert_eq!(check.code, 0, "{kind}: {check:?}");
+        if kind == "mysql" {
+            let drifted = declared("c", "int8").replace("key: [c]", "key: []");
+            let check = program(kind, &secret, sql, &drifted)
+                .run(["tables", "check"])
+                .await
+                .unwrap();
+            let said = check.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(said.contains("`bigint(20) unsigned`"), "{check:?}");
+        }
+    }
+}
