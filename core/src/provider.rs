@@ -57,8 +57,8 @@ pub trait SecretProvider: Send + Sync {
     }
 
     /// Releases a lease when its secret is no longer used. A lease that has already ended is not an
-    /// error. The place may end it a moment later, once it has taken note of it for good. By default
-    /// this does nothing.
+    /// error. The place may end it a moment later, once it has taken note of it for good. By
+    /// default this does nothing.
     ///
     /// # Errors
     /// See [`ProviderError`]. The engine tries again a few times, then logs the lease's id.

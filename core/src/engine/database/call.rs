@@ -99,8 +99,8 @@ impl<'a> Stopwatch<'a> {
         }
     }
 
-    /// Waits for the answer of the call. If it `takes_effect`, a request that ends before the answer
-    /// may have changed something.
+    /// Waits for the answer of the call. If it `takes_effect`, a request that ends before the
+    /// answer may have changed something.
     pub(super) async fn run(
         &mut self,
         takes_effect: bool,

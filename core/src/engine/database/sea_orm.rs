@@ -174,8 +174,8 @@ where
             Ok(value)
         }
         Err(error) => {
-            // If that fails the connection is closed, which undoes the transaction too, and what the
-            // callback found out says more.
+            // If that fails the connection is closed, which undoes the transaction too, and what
+            // the callback found out says more.
             drop(transaction.rollback().await);
             Err(TransactionError::Transaction(error))
         }
