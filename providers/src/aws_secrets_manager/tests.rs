@@ -292,12 +292,14 @@ async fn each_failure_has_its_kind() {
         ("503 Service Unavailable", "<html>".to_owned(), "unavailable"),
         ("404 Not Found", "<html>no such host</html>".to_owned(), "unavailable"),
     ];
-    let told = cases.map(|(status, body, kind)| async move {
-        let error = fails_with(status, "", &body).await;
-        assert_eq!(error.kind(), kind, "{status} {body}: {error:?}");
-    });
     // All at once: those that are tried again wait in between.
-    let tasks: Vec<_> = told.into_iter().map(tokio::spawn).collect();
+    let tasks = cases.into_iter().map(|(status, body, kind)| {
+        tokio::spawn(async move {
+            let error = fails_with(status, "", &body).await;
+            assert_eq!(error.kind(), kind, "{status} {body}: {error:?}");
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
     for task in tasks {
         task.await.unwrap();
     }
