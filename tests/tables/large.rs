@@ -16,7 +16,7 @@ tables:
   points:
     key: [id]
     columns: { id: { type: int4 }, group_id: { type: int4 }, text: { type: text, nullable: true } }
-    relations: { group: { to: groups, on: { group_id: id } } }
+    relations: { group: { to: groups, on: { group_id: id } }, same: { to: points, on: { id: id } } }
     allow: { anon: { read: {}, create: {}, update: {}, delete: {} } }
   pairs:
     key: [a, b]
@@ -65,6 +65,20 @@ async fn count(shop: &Shop, kind: &str, path: &str) -> String {
     let answer = send(shop, kind, Method::HEAD, path, "count=exact", None).await;
     let range = answer.header("content-range");
     range.split('/').next_back().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_keys_than_parameters_are_embedded() {
+    let shop = server(50_000, 40_000, 1).await;
+    for kind in KINDS {
+        let path = "points?select=id,same(id)&limit=40000";
+        let answer = send(&shop, kind, Method::GET, path, "", None).await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.body);
+        let rows = answer.json();
+        let rows = rows.as_array().unwrap();
+        assert_eq!(rows.len(), 40_000, "{kind}");
+        assert!(rows.iter().all(|row| row["id"] == row["same"]["id"]), "{kind}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

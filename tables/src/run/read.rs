@@ -186,6 +186,10 @@ pub(crate) fn counted(row: &QueryResult, index: usize) -> Result<u64, Failure> {
     Ok(count.max(0).unsigned_abs())
 }
 
+/// The most values of keys in one statement. A text is compared twice on MySQL, and the databases
+/// take 32,000 parameters and more.
+const KEYS_AT_ONCE: usize = 8192;
+
 /// The embedded rows of these rows.
 pub(crate) fn children<'f, C: ConnectionTrait>(
     connection: &'f C,
@@ -200,15 +204,16 @@ pub(crate) fn children<'f, C: ConnectionTrait>(
         for child in &read.children {
             let keys = keys(dialect, read, child, rows)?;
             let mut found = Vec::new();
-            if child.is_sent() && !keys.is_empty() {
+            let some = keys.chunks((KEYS_AT_ONCE / child.here.len().max(1)).max(1));
+            for keys in some.filter(|_| child.is_sent()) {
                 let joined = Joined {
-                    keys: &keys,
-                    most: most.saturating_add(1),
+                    keys,
+                    most: (most - found.len() as u64).saturating_add(1),
                 };
                 let statement = sql::related(dialect, model, child, &joined);
-                found = connection.query_all_raw(statement).await.map_err(failure)?;
+                found.extend(connection.query_all_raw(statement).await.map_err(failure)?);
+                refuse_more(child, found.len(), most)?;
             }
-            refuse_more(child, found.len(), most)?;
             let below = children(connection, dialect, model, &child.read, &found, most).await?;
             all.push(Fetched {
                 rows: found,
