@@ -38,8 +38,8 @@ mod trace;
 pub use as_sea_orm::tenant_database;
 pub use byte_size::ByteSize;
 pub use database_config::{
-    DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, QueryConfig, SessionConfig, SessionTarget, TlsConfig,
-    TlsMode,
+    DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, Purpose, QueryConfig, SessionConfig, SessionTarget,
+    TlsConfig, TlsMode,
 };
 pub use driver::{Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion};
 pub use duration::{HumanDuration, TOO_LONG, UNIT_MISSING, is_bare_number};

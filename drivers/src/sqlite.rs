@@ -119,14 +119,23 @@ impl DatabaseDriver for SqliteDriver {
         refuse_servers(config).map_err(invalid)?;
         let path = relative_path(config).map_err(invalid)?.to_owned();
         let create = config.create.unwrap_or(self.create);
-        let (files, tenant) = (self.files.clone(), config.tenant);
-        let file = tokio::task::spawn_blocking(move || files.open(&path, create, tenant))
+        let (files, tenant, looks_only) = (self.files.clone(), config.tenant, config.looks_only);
+        let opened = tokio::task::spawn_blocking(move || files.open(&path, create && !looks_only, tenant))
             .await
-            .map_err(|error| DriverError::new(DriverErrorKind::Other, error))??;
+            .map_err(|error| DriverError::new(DriverErrorKind::Other, error))?;
+        let file = match opened {
+            // It would be created, and is empty until then.
+            Err(error) if looks_only && create && error.kind == DriverErrorKind::DatabaseMissing => None,
+            opened => Some(opened?),
+        };
         let failed = |error| connect_error(error, connect_kind);
-        let mut connection = SqliteConnectOptions::new()
-            .filename(file.path())
-            .journal_mode(SqliteJournalMode::Wal)
+        let path = file.as_ref().map_or(Path::new(":memory:"), HeldFile::path);
+        let options = SqliteConnectOptions::new().filename(path);
+        let options = match looks_only {
+            true => options.pragma("query_only", "ON"),
+            false => options.journal_mode(SqliteJournalMode::Wal),
+        };
+        let mut connection = options
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
@@ -137,7 +146,7 @@ impl DatabaseDriver for SqliteDriver {
             .map_err(failed)?;
         let version = version(&mut connection).await.map_err(failed)?;
         let mut alarm = Alarm::default();
-        alarm.file = Some(file);
+        alarm.file = file;
         let (looked_at, rolled_back) = (alarm.deadline.clone(), alarm.rolled_back.clone());
         {
             let mut handle = connection.lock_handle().await.map_err(failed)?;

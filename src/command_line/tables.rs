@@ -9,7 +9,7 @@ use std::{
 use clap::Subcommand;
 use futures_util::{StreamExt as _, stream};
 use sea_orm::ConnectionTrait as _;
-use tenantry_core::TenantId;
+use tenantry_core::{Purpose, TenantId};
 use tenantry_tables::{Catalogue, CatalogueReader, Rest, Tables};
 
 use super::{DONE, FAILED, Stop, report};
@@ -213,7 +213,7 @@ async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result
 async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId) -> Result<Vec<String>, Stop> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
-    let opened = installation.tenants().open_connection(tenant).await;
+    let opened = installation.tenants().open_connection(tenant, Purpose::Look).await;
     let mut opened = opened.map_err(|error| failed(&error))?;
     let (name, backend) = (opened.driver.migration_dialect().to_owned(), opened.driver.backend());
     let reader = rest.catalogue_reader(&name, backend);

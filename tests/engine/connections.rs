@@ -13,7 +13,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, TransactionTrait};
 use tempfile::TempDir;
 use tenantry_core::{
     BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError, DriverErrorKind,
-    HumanDuration, MigrationLock, Plugin, Registry, SecretInvalid,
+    HumanDuration, MigrationLock, Plugin, Purpose, Registry, SecretInvalid,
     engine::{AcquireError, EngineSettings, HealthQuery, TenantDatabase, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
@@ -196,7 +196,14 @@ async fn a_shutdown_closes_every_connection_and_lets_no_request_in() {
     let closed = |error: AcquireError| matches!(error, AcquireError::ShuttingDown);
     for tenant in ["t1", "t2"] {
         assert!(closed(world.tenants.acquire(&id(tenant)).await.err().unwrap()));
-        assert!(closed(world.tenants.open_connection(&id(tenant)).await.err().unwrap()));
+        assert!(closed(
+            world
+                .tenants
+                .open_connection(&id(tenant), Purpose::Change)
+                .await
+                .err()
+                .unwrap()
+        ));
         assert!(closed(world.tenants.probe(&id(tenant)).await.err().unwrap()));
         assert!(closed(world.tenants.refresh(&id(tenant)).await.err().unwrap()));
     }

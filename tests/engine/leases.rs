@@ -4,8 +4,8 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use tenantry_core::{
-    HumanDuration,
-    engine::{AcquireError, EngineSettings, HealthQuery},
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, HumanDuration, Purpose, TenantId,
+    engine::{AcquireError, EngineSettings, HealthQuery, OnConnect, SchemaVersion},
 };
 use tokio::time::{Instant, sleep};
 
@@ -167,7 +167,7 @@ async fn in_an_outage_a_lease_is_used_to_its_end_and_not_beyond() {
 #[tokio::test]
 async fn a_connection_of_a_tool_keeps_its_lease() {
     let world = world(1, 30, true).await;
-    let opened = world.tenants.open_connection(&id("t1")).await.unwrap();
+    let opened = world.tenants.open_connection(&id("t1"), Purpose::Change).await.unwrap();
     tokio::time::pause();
     // Longer than a lease, as migrations may take.
     sleep(Duration::from_secs(100)).await;
@@ -184,7 +184,11 @@ async fn a_tool_has_no_secret_of_the_tenants_that_it_is_done_with() {
     let used = id("t50");
     drop(world.tenants.acquire(&used).await.unwrap());
     for n in 1..=50 {
-        let opened = world.tenants.open_connection(&id(&format!("t{n}"))).await.unwrap();
+        let opened = world
+            .tenants
+            .open_connection(&id(&format!("t{n}")), Purpose::Change)
+            .await
+            .unwrap();
         opened.close().await;
         let known = world.tenants.usage_snapshot().known;
         let known: Vec<_> = known.iter().map(|tenant| tenant.id).collect();

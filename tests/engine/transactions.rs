@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
-use tenantry_core::engine::{EngineSettings, TenantDatabase};
+use tenantry_core::{
+    Purpose,
+    engine::{EngineSettings, TenantDatabase},
+};
 use tokio::time::{sleep, timeout};
 
 use crate::scripted::{Scripted, World, id};
@@ -143,7 +146,7 @@ const LONG: &str =
 
 /// What another session sees of the table.
 async fn committed(world: &World) -> Vec<i64> {
-    let mut opened = world.tenants.open_connection(&id("t1")).await.unwrap();
+    let mut opened = world.tenants.open_connection(&id("t1"), Purpose::Change).await.unwrap();
     let statement = Statement::from_string(opened.driver.backend(), "SELECT n FROM t ORDER BY n");
     let rows = opened.connection.query(&statement).await.unwrap();
     rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()

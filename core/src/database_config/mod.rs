@@ -17,6 +17,16 @@ pub use sections::{LimitOverrides, PoolOverrides, Pooler, QueryConfig};
 pub use session::{SessionConfig, SessionTarget};
 pub use tls::{TlsConfig, TlsMode};
 
+/// What a connection outside of a tenant's pool is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The database may be changed.
+    Change,
+    /// The database is only looked at: opening the connection creates no file and changes none. A
+    /// file that would be created looks empty.
+    Look,
+}
+
 /// How to reach one tenant's database. It prints neither password nor key.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
@@ -41,6 +51,9 @@ pub struct DatabaseConfig {
     pub path: Option<String>,
     /// Whether a missing file is created; `None` leaves it to the driver.
     pub create: Option<bool>,
+    /// Whether the connection only looks at the database: opening it creates nothing and changes no
+    /// setting of a file.
+    pub looks_only: bool,
     /// The user.
     pub username: Option<String>,
     /// The password.
@@ -88,6 +101,7 @@ impl DatabaseConfig {
             database: fields.first_text(&["database", "dbname"])?,
             path: fields.text("path")?,
             create: fields.boolean("create")?,
+            looks_only: false,
             username: fields.first_text(&["username", "user"])?,
             password: fields.text("password")?.map(SecretString::from),
             rds_iam: None,
@@ -144,6 +158,14 @@ impl DatabaseConfig {
                 self.rds_iam = region;
                 Ok(())
             }
+        }
+    }
+
+    /// The same for a connection that only looks at the database.
+    pub(crate) fn to_look(&self) -> Self {
+        Self {
+            looks_only: true,
+            ..self.clone()
         }
     }
 

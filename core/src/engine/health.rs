@@ -157,7 +157,8 @@ impl Tenants {
             }
         };
         permit.lingers = LINGERING;
-        let mut connection = self.0.secrets.connect(tenant, secret).await?;
+        let config = secret.config.to_look();
+        let mut connection = self.0.secrets.connect(tenant, secret, &config).await?;
         let examined = pools.examine(secret, &mut *connection).await;
         connection.close().await;
         examined.map(|()| true)

@@ -16,7 +16,8 @@ use super::{
     tenant::{Held, Tenant},
 };
 use crate::{
-    Connection, DatabaseConfig, DatabaseDriver, ProviderError, TenantId, acquire_error::AcquireError, trace::trace_span,
+    Connection, DatabaseConfig, DatabaseDriver, ProviderError, Purpose, TenantId, acquire_error::AcquireError,
+    trace::trace_span,
 };
 
 /// Every tenant's database, opened on demand. Clones share one engine.
@@ -108,16 +109,20 @@ impl Tenants {
     /// # Errors
     /// As [`acquire`](Self::acquire); [`AcquireError::Database`] when it cannot be opened in
     /// `connect_timeout`.
-    pub async fn open_connection(&self, tenant: &TenantId) -> Result<OpenedConnection, AcquireError> {
+    pub async fn open_connection(&self, tenant: &TenantId, purpose: Purpose) -> Result<OpenedConnection, AcquireError> {
         let engine = &*self.0;
         let held = engine.hold(tenant)?;
         let secret = held.secret(&engine.secrets, Instant::now()).await?;
-        let opened = engine.secrets.connect(tenant, &secret).await;
+        let config = match purpose {
+            Purpose::Change => secret.config.clone(),
+            Purpose::Look => secret.config.to_look(),
+        };
+        let opened = engine.secrets.connect(tenant, &secret, &config).await;
         let connection = opened.map_err(|error| AcquireError::Database(error.into()))?;
         Ok(OpenedConnection {
             driver: secret.driver.clone(),
             driver_type: secret.driver_type.clone(),
-            config: secret.config.clone(),
+            config,
             connection,
             held: (held, secret),
             engine: self.0.clone(),

@@ -1,7 +1,7 @@
 //! `tenantry migrate adopt`: records files as applied to databases that have them already.
 
 use futures_util::StreamExt as _;
-use tenantry_core::TenantId;
+use tenantry_core::{Purpose, TenantId};
 
 use super::{
     apply::choice,
@@ -63,7 +63,8 @@ async fn adopt(
     is_named: bool,
 ) -> (Option<String>, Report, Option<Fault>) {
     let mut done = Report::default();
-    let mut opened = match installation.tenants().open_connection(id).await {
+    let tenants = installation.tenants();
+    let mut opened = match tenants.open_connection(id, Purpose::Change).await {
         Ok(opened) => opened,
         Err(error) => return (None, done, Some(Fault::new(&error))),
     };

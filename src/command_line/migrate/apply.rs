@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use serde_json::json;
-use tenantry_core::{DatabaseDriver, TenantId};
+use tenantry_core::{DatabaseDriver, Purpose, TenantId};
 
 use super::{
     flags::{Apply, Only},
@@ -125,7 +125,7 @@ async fn select(
 
 /// Looks at one tenant's database; returns its driver's type and how far it is.
 pub(super) async fn look(installation: &Installation, id: &TenantId, choice: Choice) -> Result<(String, State), Fault> {
-    let opened = installation.tenants().open_connection(id).await;
+    let opened = installation.tenants().open_connection(id, Purpose::Look).await;
     let mut opened = opened.map_err(|error| Fault::new(&error))?;
     let looked = installation
         .migrations()
@@ -228,7 +228,8 @@ impl Run<'_> {
     /// Returns the driver's type, if it is known, and why it failed.
     async fn migrate(&self, id: &TenantId, done: &mut Report) -> (Option<String>, Option<Fault>) {
         let tenants = self.installation.tenants();
-        let mut opened = match tenants.open_connection(id).await {
+        let purpose = if self.dry_run { Purpose::Look } else { Purpose::Change };
+        let mut opened = match tenants.open_connection(id, purpose).await {
             Ok(opened) => opened,
             Err(error) => return (tenants.passive(id).driver, Some(Fault::new(&error))),
         };

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tenantry_core::TenantId;
+use tenantry_core::{Purpose, TenantId};
 
 use super::{
     apply::choice,
@@ -107,7 +107,7 @@ struct Found {
 }
 
 async fn look(installation: &Installation, id: &TenantId, choice: Choice) -> Result<Found, Fault> {
-    let opened = installation.tenants().open_connection(id).await;
+    let opened = installation.tenants().open_connection(id, Purpose::Look).await;
     let mut opened = opened.map_err(|error| Fault::new(&error))?;
     let (driver, connection) = (&*opened.driver, &mut *opened.connection);
     let found = async {

@@ -195,7 +195,7 @@ impl Pool {
             secret.version = %secret.version,
             error.type = Empty,
         );
-        let login = self.parts.secrets.connect(&self.tenant, secret);
+        let login = self.parts.secrets.connect(&self.tenant, secret, &secret.config);
         let opened = login.instrument(span.clone()).await;
         let (took, error) = (started.elapsed(), opened.as_ref().err().map(|error| error.kind));
         if let Some(kind) = error {

@@ -22,7 +22,8 @@ use unknown::{UnknownTenants, Verdict};
 
 use super::{measure::cache::CacheSnapshot, settings::EngineSettings};
 use crate::{
-    Connection, DatabaseDriver, DriverError, Encryption, ProviderError, SecretProvider, TenantId,
+    Cause, Connection, DatabaseConfig, DatabaseDriver, DriverError, Encryption, ProviderError, SecretProvider,
+    TenantId,
     acquire_error::AcquireError,
     leases::{Leases, renew_after},
     provider::in_time,
@@ -209,9 +210,15 @@ impl Secrets {
         Ok((Some(secret), times))
     }
 
-    /// Opens one connection with a secret, within `connect_timeout`.
-    pub(crate) async fn connect(&self, tenant: &TenantId, secret: &Secret) -> Result<Box<dyn Connection>, DriverError> {
-        let opened = secret.driver.connect(&secret.config).await?;
+    /// Opens one connection with a secret, within `connect_timeout`. `config` is the secret's, or
+    /// the same for a look.
+    pub(crate) async fn connect(
+        &self,
+        tenant: &TenantId,
+        secret: &Secret,
+        config: &DatabaseConfig,
+    ) -> Result<Box<dyn Connection>, DriverError> {
+        let opened = secret.driver.connect(config).await?;
         let encryption = opened.encryption();
         let changed = secret.encryption.lock().replace(encryption) != Some(encryption);
         if changed && encryption == Encryption::None && secret.driver.wants_encryption(&secret.config) {
