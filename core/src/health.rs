@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::{DatabaseError, DatabaseErrorKind, Encryption, TenantId, on_connect::SchemaVersion};
+use crate::{
+    Cause, DatabaseError, DatabaseErrorKind, Encryption, TenantId, acquire_error::AcquireError,
+    on_connect::SchemaVersion,
+};
 
 /// How many connections a pool has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,10 +55,16 @@ pub enum TenantStatus {
 }
 
 impl TenantStatus {
-    /// How a tenant is by what its pool shows, if it has one.
-    pub(crate) fn of(is_suspended: bool, pool: Option<&PoolHealth>) -> Self {
+    /// How a tenant is: why its secret could not be read and whether its requests fail for that,
+    /// and what its pool shows, if it has one.
+    pub(crate) fn of(
+        is_suspended: bool,
+        secret_failure: Option<(&AcquireError, bool)>,
+        pool: Option<&PoolHealth>,
+    ) -> Self {
         match pool {
             _ if is_suspended => Self::Suspended,
+            _ if secret_failure.is_some_and(|(_, fails)| fails) => Self::Unhealthy,
             None => Self::Idle,
             // With a connection the tenant is served, though the server may refuse another one.
             Some(pool) if pool.status.open > 0 => Self::Healthy,
@@ -103,8 +112,14 @@ pub struct TenantSnapshot {
     pub encryption: Option<Encryption>,
     /// How far its migrations were when they were looked at last.
     pub schema: Option<SchemaVersion>,
-    /// What is wrong, as a kind that says nothing secret.
+    /// What is wrong with its database, as a kind that says nothing secret.
     pub error: Option<String>,
+    /// Why its secret could not be read the last time. The tenant may be healthy all the same, with
+    /// the secret from before.
+    pub secret_error: Option<String>,
+    /// The error of a check with its causes, for an operator's terminal. It may name hosts and
+    /// paths, and holds no secret.
+    pub cause: Option<String>,
 }
 
 /// What a check of a tenant came to: the database answered within this time, there was no room for
@@ -125,6 +140,8 @@ impl TenantSnapshot {
             encryption: None,
             schema: None,
             error: None,
+            secret_error: None,
+            cause: None,
         }
     }
 
@@ -289,10 +306,20 @@ mod tests {
             ),
             (Some(preparing), TenantStatus::Migrating),
         ];
+        let unread = AcquireError::lost("it is not there");
         for (pool, expected) in cases {
-            assert_eq!(TenantStatus::of(false, pool.as_ref()), expected, "{pool:?}");
             assert_eq!(
-                TenantStatus::of(true, pool.as_ref()),
+                TenantStatus::of(false, Some((&unread, false)), pool.as_ref()),
+                expected,
+                "{pool:?}"
+            );
+            assert_eq!(
+                TenantStatus::of(false, Some((&unread, true)), pool.as_ref()),
+                TenantStatus::Unhealthy,
+                "{pool:?}"
+            );
+            assert_eq!(
+                TenantStatus::of(true, Some((&unread, true)), pool.as_ref()),
                 TenantStatus::Suspended,
                 "{pool:?}"
             );

@@ -113,7 +113,8 @@ pub(crate) struct TenantHealth {
     tls: Nullable<Tls>,
     /// The last known state of its migrations, if there is one.
     schema: Nullable<SchemaState>,
-    /// The error, in a word or two.
+    /// The error, in a word or two: of the database, or of a secret that could not be read the last
+    /// time. While the secret from before is in use, a healthy tenant can have one.
     error: Nullable<String>,
 }
 
@@ -129,7 +130,7 @@ impl From<TenantSnapshot> for TenantHealth {
             secret: tenant.secret.map(SecretStatus::from).into(),
             tls: tenant.encryption.map(Tls::from).into(),
             schema: tenant.schema.map(SchemaState::from).into(),
-            error: tenant.error.into(),
+            error: tenant.error.or(tenant.secret_error).into(),
         }
     }
 }
@@ -266,6 +267,8 @@ mod tests {
             encryption: None,
             schema: None,
             error: None,
+            secret_error: None,
+            cause: None,
         }
     }
 

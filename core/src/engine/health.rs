@@ -48,7 +48,7 @@ pub struct UsageSnapshot {
 }
 
 pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
-    let holdings = tenant.holdings();
+    let (status, holdings) = (status_of(tenant), tenant.holdings());
     let pool = holdings.pool.as_ref().map(|pool| pool.health());
     let open = pool.as_ref().filter(|pool| pool.is_open);
     let secret = holdings.in_use();
@@ -59,7 +59,7 @@ pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
         secret_breaker_open: holdings.secret.pause(Instant::now()).is_some(),
         encryption: open.and_then(|_| *secret.as_ref()?.encryption.lock()),
         connection_breaker_open: pool.as_ref().is_some_and(|pool| pool.is_broken),
-        status: TenantStatus::of(tenant.admission.is_suspended(), pool.as_ref()),
+        status,
         schema_version: secret.and_then(|secret| secret.schema.get()?.version),
     }
 }
@@ -166,17 +166,20 @@ impl Tenants {
 }
 
 fn status_of(tenant: &Tenant) -> TenantStatus {
-    let pool = tenant.pool().map(|pool| pool.health());
-    TenantStatus::of(tenant.admission.is_suspended(), pool.as_ref())
+    let holdings = tenant.holdings();
+    let pool = holdings.pool.as_ref().map(|pool| pool.health());
+    let failure = holdings.secret.failure(Instant::now());
+    TenantStatus::of(tenant.admission.is_suspended(), failure, pool.as_ref())
 }
 
 fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
-    let holdings = tenant.holdings();
+    let (status, holdings, now) = (status_of(tenant), tenant.holdings(), Instant::now());
     let pool = holdings.pool.as_ref().map(|pool| pool.health());
     let secret = holdings.in_use();
-    let kept = holdings.secret.peek(Instant::now());
+    let kept = holdings.secret.peek(now);
+    let database_error = pool.as_ref().and_then(|pool| pool.last_error.as_ref());
     TenantSnapshot {
-        status: TenantStatus::of(tenant.admission.is_suspended(), pool.as_ref()),
+        status,
         driver: secret.as_ref().map(|secret| secret.driver_type.to_string()),
         secret: kept.map(|(secret, age, stale)| SecretSnapshot {
             version: secret.version.to_string(),
@@ -186,10 +189,8 @@ fn snapshot_of(tenant: &Tenant) -> TenantSnapshot {
         }),
         encryption: secret.as_ref().and_then(|secret| *secret.encryption.lock()),
         schema: secret.and_then(|secret| secret.schema.get()),
-        error: pool
-            .as_ref()
-            .and_then(|pool| pool.last_error.as_ref())
-            .map(DatabaseError::summary),
+        secret_error: holdings.secret.failure(now).map(|(error, _)| error.summary()),
+        error: database_error.map(DatabaseError::summary),
         pool: pool.map(|pool| pool.status).unwrap_or_default(),
         ..TenantSnapshot::idle(tenant.id)
     }

@@ -111,6 +111,12 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.backoff.remaining(now)
     }
 
+    /// Why the secret could not be read the last time, and whether requests fail for it.
+    pub(crate) fn failure(&self, now: Instant) -> Option<(&AcquireError, bool)> {
+        let is_served = self.kept.as_ref().is_some_and(|kept| now < kept.times.serve_until);
+        Some((self.last_error.as_ref()?, !is_served))
+    }
+
     /// The running fetch.
     pub(crate) fn fetch(&self) -> Option<&F> {
         self.fetch.as_ref()
