@@ -1,7 +1,12 @@
 //! Secrets that expire: extended in time, replaced at their maximum, given back when nothing uses
 //! them.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
 
 use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, HumanDuration, Purpose, TenantId,
@@ -106,6 +111,53 @@ async fn at_its_maximum_a_lease_is_replaced_by_another_secret() {
     drop(first);
     settle().await;
     assert_eq!(released(&world)[0], "1");
+}
+
+/// Does nothing.
+struct Prepared;
+
+#[async_trait]
+impl OnConnect for Prepared {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
+        _: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn the_first_lease_is_released_too_when_it_is_replaced() {
+    let provider = Scripted::with(["t1".to_owned()]);
+    *provider.lease.lock().unwrap() = Some((Duration::from_secs(3_600), true));
+    let world = World::prepared_by(Some(Arc::new(Prepared)), provider, settings()).await;
+    let ping = async || {
+        world
+            .tenants
+            .acquire(&id("t1"))
+            .await
+            .unwrap()
+            .ping()
+            .await
+            .map(drop)
+            .unwrap()
+    };
+    for lease in ["1", "2"] {
+        ping().await;
+        world.tenants.refresh(&id("t1")).await.unwrap();
+        ping().await;
+        let is_released = async {
+            while !released(&world).contains(&lease.to_owned()) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), is_released)
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

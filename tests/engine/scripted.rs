@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tenantry_core::{
     BuildContext, DatabaseConfig, DatabaseDriver, Lease, Plugin, ProviderError, Registry, SecretDocument,
     SecretProvider, TenantId,
-    engine::{EngineSettings, Tenants, TenantsParts},
+    engine::{EngineSettings, OnConnect, Tenants, TenantsParts},
 };
 use tenantry_drivers::SqliteDriver;
 use tokio::time::Instant;
@@ -166,6 +166,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(provider: Arc<Scripted>, settings: EngineSettings) -> Self {
+        Self::prepared_by(None, provider, settings).await
+    }
+
+    /// One in which `on_connect` comes before the first use of a database.
+    pub(crate) async fn prepared_by(
+        on_connect: Option<Arc<dyn OnConnect>>,
+        provider: Arc<Scripted>,
+        settings: EngineSettings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut context = BuildContext::for_tests(Registry::new());
         context.base_dir = folder.path().to_owned();
@@ -178,7 +187,7 @@ impl World {
             provider_type: "scripted".to_owned(),
             drivers: vec![("sqlite".to_owned(), Arc::new(driver))],
             settings,
-            on_connect: None,
+            on_connect,
             observer: None,
         });
         Self {

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tenantry_test_support::{MariadbServer, PostgresServer};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     client::Client,
     databases::serve,
     migrations::{Project, sqlite},
+    users::USERS,
 };
 
 const INFO: &str = "/api/v1/tenant/info";
@@ -140,6 +142,60 @@ async fn a_tenant_below_the_version_that_is_needed_is_refused_by_name() {
         );
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A backup of an earlier version takes the place of a tenant's database, and every session ends.
+async fn a_restored_database_is_looked_at_again(driver: &str, secret: Value, restore: impl AsyncFn()) {
+    let mut project = Project::new(json!({"acme": secret}));
+    let users = match driver {
+        "mysql" => include_str!("../../migrations/mysql/0001_create_users.sql"),
+        _ => include_str!("../../migrations/postgresql/0001_create_users.sql"),
+    };
+    for (file, sql) in [
+        ("0001_create_users", users),
+        ("0002_two", "CREATE TABLE two (id integer);"),
+    ] {
+        project.write(&format!("{driver}/{file}.sql"), sql).await;
+    }
+    assert_eq!(project.migrate(true, &[]).await.code, 0);
+    project.more = ", require: \"0002\"".to_owned();
+    let config = project.config(true).replace("on_connect: true", "on_connect: false");
+    let (_server, client) = serve(&config).await;
+    let users = async || client.tenant("acme").get(USERS).await;
+    users().await.expect(200);
+    restore().await;
+    assert_eq!(project.migrate(true, &["--to", "0001"]).await.code, 0);
+    // The first one may find the connection lost.
+    users().await;
+    users().await.problem(503, "tenant_schema_behind");
+    let health = client.get("/health/tenants?status=behind").await.expect(200).json();
+    assert_eq!(health["tenants"][0]["schema"]["version"], "0001", "{health}");
+}
+
+#[tokio::test]
+async fn a_restored_database_of_postgresql_is_looked_at_again() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("restored").await.unwrap();
+    let restore = async || {
+        let (name, user) = (&tenant.database, &tenant.user);
+        let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
+        server.psql("postgres", &drop).await.unwrap();
+        let create = format!("CREATE DATABASE \"{name}\" OWNER \"{user}\"");
+        server.psql("postgres", &create).await.unwrap();
+    };
+    a_restored_database_is_looked_at_again("postgresql", server.secret(&tenant), restore).await;
+}
+
+#[tokio::test]
+async fn a_restored_database_of_mariadb_is_looked_at_again() {
+    let server = MariadbServer::shared().await;
+    let tenant = server.create_tenant("restored").await.unwrap();
+    let restore = async || {
+        let (name, user) = (&tenant.database, &tenant.user);
+        let sql = format!("DROP DATABASE `{name}`; CREATE DATABASE `{name}`; KILL USER '{user}'");
+        server.sql("mysql", &sql).await.unwrap();
+    };
+    a_restored_database_is_looked_at_again("mysql", server.secret(&tenant), restore).await;
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@
 //!
 //! The other locks, such as `Leases::held` and `Secret::encryption`, are held for one step, and no
 //! lock is taken under them. None of all these is held across an `.await`. The two locks that are,
-//! `Pool::prepared` (migrations run under it) and the session of a transaction, are tokio's. Under
+//! `Pool::preparing` (migrations run under it) and the session of a transaction, are tokio's. Under
 //! the lock of a pool nothing is opened, closed or sent; the driver's `secret_changed` is called
 //! there.
 //!

@@ -141,7 +141,11 @@ impl Tenants {
     /// until a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
-        let clear = |tenant: &Arc<Tenant>| tenant.holdings().secret.clear();
+        let clear = |tenant: &Arc<Tenant>| {
+            let mut holdings = tenant.holdings();
+            holdings.prepare_again();
+            holdings.secret.clear()
+        };
         let cleared = match tenant {
             Some(tenant) => usize::from(engine.tenants.get(tenant).is_some_and(|found| clear(&found))),
             None => engine.tenants.all().iter().filter(|found| clear(found)).count(),

@@ -11,7 +11,7 @@ mod opening;
 mod state;
 
 use std::{
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -73,10 +73,8 @@ pub(crate) struct Pool {
     member: Member,
     parts: Arc<PoolParts>,
     inner: Mutex<Inner>,
-    /// The secret of the prepared database.
-    prepared: tokio::sync::Mutex<Option<Arc<Secret>>>,
-    /// Whether that database is to be prepared again.
-    outdated: AtomicBool,
+    /// Held by the opening that prepares the database.
+    preparing: tokio::sync::Mutex<()>,
 }
 
 struct Inner {
@@ -103,8 +101,7 @@ impl Pool {
                 secret,
             }),
             parts,
-            prepared: tokio::sync::Mutex::new(None),
-            outdated: AtomicBool::new(false),
+            preparing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -152,6 +149,11 @@ impl Pool {
     /// another one.
     pub(crate) fn close(self: &Arc<Self>) {
         drop(self.with(|inner| inner.state.begin_era(None)));
+    }
+
+    /// Has the next opening look at the database again.
+    pub(crate) fn prepare_again(&self) {
+        self.state().preparation += 1;
     }
 
     pub(crate) fn status(&self) -> PoolStatus {

@@ -3,12 +3,7 @@
 //! longest. So an opening goes on if the request that wanted it has had another connection or has
 //! gone away.
 
-use std::{
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt as _,
@@ -207,26 +202,24 @@ impl Pool {
         opened.map_err(DatabaseError::from)
     }
 
-    /// Has the next opening prepare the database again.
-    pub(super) fn prepare_again(&self) {
-        self.outdated.store(true, Ordering::Release);
-    }
-
-    /// Prepares the database on its first connection; other openings wait for that.
+    /// Prepares the database on the pool's first connection, and looks at it again later; other
+    /// openings wait for that.
     async fn prepare(&self, secret: &Arc<Secret>, opened: &mut PooledConnection) -> Result<(), DatabaseError> {
         let Some(on_connect) = &self.parts.on_connect else {
             return Ok(());
         };
-        let mut prepared = self.prepared.lock().await;
-        if self.outdated.swap(false, Ordering::AcqRel) {
-            *prepared = None;
-        }
-        let is_prepared = |before: &Arc<Secret>| before.config.is_same_database(&secret.config);
-        // A connection of an earlier secret is closed anyway.
-        if prepared.as_ref().is_some_and(is_prepared) || opened.facts.era != self.state().era() {
+        let _turn = self.preparing.lock().await;
+        let begun = {
+            let mut state = self.state();
+            // A connection of an earlier secret is closed anyway.
+            match opened.facts.era == state.era() {
+                true => state.begin_preparation(Instant::now()),
+                false => None,
+            }
+        };
+        if begun.is_none() {
             return Ok(());
         }
-        self.state().preparing_since = Some(Instant::now());
         let preparation = async {
             let connection = opened.connection()?;
             on_connect
@@ -240,7 +233,7 @@ impl Pool {
         let outcome = outcome.map_err(BoxError::from);
         let outcome = outcome.and_then(|ended| ended.unwrap_or_else(|_| Err("the preparation panicked".into())));
         secret.schema.prepared(outcome)?;
-        *prepared = Some(secret.clone());
+        self.state().prepared = begun;
         Ok(())
     }
 }

@@ -37,6 +37,8 @@ const FAILURES_TOLERATED: u32 = 2;
 /// asks for a table that never was does not cost its tenants their connections.
 const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
 const TABLE_MISSING_PAUSE: Duration = Duration::from_secs(60);
+/// How long a database that was prepared is trusted to be the same while connections are opened.
+const TRUSTED: Duration = Duration::from_secs(10);
 /// How often an opening is tried again for a tenant without a connection while its server is full.
 const FULL_TRIES: u32 = 3;
 
@@ -65,6 +67,10 @@ pub(super) struct PoolState<C, W> {
     outdated_before: Option<Instant>,
     /// Since when the database is being prepared, if it is.
     pub(super) preparing_since: Option<Instant>,
+    /// The preparation that counts; it rises if another one is wanted.
+    pub(super) preparation: u64,
+    /// The last preparation that ended well, and when it began.
+    pub(super) prepared: Option<(u64, Instant)>,
     /// How long the last opening took.
     pub(super) opening_time: Duration,
     used_at: Instant,
@@ -94,6 +100,8 @@ impl<C: HasFacts, W> PoolState<C, W> {
             suspect_before: None,
             outdated_before: None,
             preparing_since: None,
+            preparation: 0,
+            prepared: None,
             opening_time: Duration::ZERO,
             used_at: now,
         }
@@ -335,10 +343,23 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// old one.
     pub(super) fn begin_era(&mut self, limits: Option<PoolDefaults>) -> Vec<C> {
         self.era += 1;
+        self.preparation += 1;
         self.limits = limits.unwrap_or(self.limits.clone());
         // What was said of the old secret is not said of the new one.
         self.breaker.forgive();
         std::mem::take(&mut self.idle)
+    }
+
+    /// Begins to prepare the database, unless that was done a moment ago and there were connections
+    /// ever since: another database may have taken its place, such as a backup of an earlier
+    /// version. Returns what `prepared` is to be afterwards.
+    pub(super) fn begin_preparation(&mut self, now: Instant) -> Option<(u64, Instant)> {
+        let is_recent = |(number, at): (u64, Instant)| number == self.preparation && now - at < TRUSTED;
+        if self.open() > 0 && self.prepared.is_some_and(is_recent) {
+            return None;
+        }
+        self.preparing_since = Some(now);
+        Some((self.preparation, now))
     }
 
     /// Takes out what is worn out, and what is beyond `idle_connections` for a while.

@@ -287,3 +287,25 @@ fn read_only_connections_are_closed_once_a_second_at_most() {
         assert_eq!(worn.len(), usize::from(closed));
     }
 }
+
+#[test]
+fn a_database_is_looked_at_again_without_connections_and_after_a_while() {
+    let mut now = Instant::now();
+    let mut state: PoolState<Connection, u64> = PoolState::new(PoolDefaults::default(), now);
+    let first = state.begin_preparation(now);
+    assert!(first.is_some());
+    // Nothing is open, so it may be another database.
+    state.prepared = first;
+    assert!(state.begin_preparation(now).is_some());
+    state.in_use = 1;
+    assert!(state.begin_preparation(now).is_none());
+    now += TRUSTED;
+    assert!(state.begin_preparation(now).is_some());
+    state.prepared = state.begin_preparation(now);
+    assert!(state.begin_preparation(now).is_none());
+    // What ended well before another one was wanted does not count.
+    let running = state.prepared;
+    drop(state.begin_era(None));
+    state.prepared = running;
+    assert!(state.begin_preparation(now).is_some());
+}

@@ -71,6 +71,11 @@ impl Holdings {
         self.secret.kept().cloned().or_else(of_pool)
     }
 
+    /// Has the next connection look at the database again.
+    pub(crate) fn prepare_again(&self) {
+        self.pool.iter().for_each(|pool| pool.prepare_again());
+    }
+
     /// Forgets the secret and closes the pool.
     pub(crate) fn let_go(&mut self) {
         self.secret.let_go();

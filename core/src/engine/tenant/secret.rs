@@ -77,6 +77,7 @@ impl Tenant {
         let flight = {
             let mut holdings = self.holdings();
             holdings.secret.refresh();
+            holdings.prepare_again();
             secrets.forget_unknown(Some(&self.id));
             self.join_fetch(&mut holdings, secrets, false)
         };
