@@ -228,7 +228,7 @@ impl Chosen {
     }
 
     /// The page, with the snapshots of [`ids`](Self::ids). Those count as their snapshots say.
-    pub(crate) fn into_page(mut self, tenants: Vec<TenantSnapshot>) -> HealthPage {
+    pub(crate) fn into_page(mut self, tenants: Vec<TenantSnapshot>, list_error: Option<String>) -> HealthPage {
         for ((_, before), tenant) in self.tenants.iter().zip(&tenants) {
             self.counts.0[*before as usize] -= 1;
             self.counts.0[tenant.status as usize] += 1;
@@ -237,6 +237,7 @@ impl Chosen {
             counts: self.counts,
             tenants,
             has_more: self.has_more,
+            list_error,
         }
     }
 }
@@ -266,6 +267,9 @@ pub struct HealthPage {
     pub tenants: Vec<TenantSnapshot>,
     /// Whether more of them come after the last one.
     pub has_more: bool,
+    /// Why the provider could not list the tenants, as a kind such as `provider_unavailable`. The
+    /// page then has only those that the engine knows.
+    pub list_error: Option<String>,
 }
 
 #[cfg(test)]
@@ -390,7 +394,7 @@ mod tests {
         let shown = |query: &HealthQuery| {
             let chosen = query.choose(all());
             let snapshots = chosen.ids().map(TenantSnapshot::idle).collect();
-            let page = chosen.into_page(snapshots);
+            let page = chosen.into_page(snapshots, None);
             assert_eq!(page.counts.total(), 4);
             let ids: Vec<_> = page.tenants.iter().map(|tenant| tenant.id.to_string()).collect();
             (ids, page.has_more)
@@ -413,7 +417,7 @@ mod tests {
             ..TenantSnapshot::idle(id)
         });
         let found = found.take(1).collect();
-        let counts = chosen.into_page(found).counts;
+        let counts = chosen.into_page(found, None).counts;
         assert_eq!(
             (counts.of(TenantStatus::Healthy), counts.of(TenantStatus::Idle)),
             (1, 1)

@@ -218,6 +218,10 @@ pub(crate) struct TenantsHealth {
     tenants: Vec<TenantHealth>,
     /// The value of `after` for the next page; null on the last page.
     next: Nullable<String>,
+    /// Only while the provider cannot list the tenants: why tenants may be missing.
+    #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete: Option<String>,
 }
 
 impl From<HealthPage> for TenantsHealth {
@@ -225,6 +229,11 @@ impl From<HealthPage> for TenantsHealth {
         let last = page.tenants.last().filter(|_| page.has_more);
         Self {
             summary: page.counts.into(),
+            incomplete: page.list_error.map(|kind| {
+                format!(
+                    "The secret provider cannot list the tenants ({kind}): only those are shown that this server knows."
+                )
+            }),
             next: last.map(|tenant| After::of(&tenant.id).to_text()).into(),
             tenants: page.tenants.into_iter().map(TenantHealth::from).collect(),
         }
@@ -245,6 +254,7 @@ impl Example for TenantsHealth {
             },
             tenants: vec![TenantHealth::example()],
             next: None.into(),
+            incomplete: None,
         }
     }
 }
@@ -278,6 +288,7 @@ mod tests {
             counts: StatusCounts::default(),
             tenants: vec![snapshot("a", TenantStatus::Idle), snapshot("b", TenantStatus::Behind)],
             has_more,
+            list_error: None,
         };
         assert_eq!(TenantsHealth::from(page(false)).next.0, None);
         assert_eq!(TenantsHealth::from(page(true)).next.0.as_deref(), Some("62"));

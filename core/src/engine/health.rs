@@ -9,11 +9,14 @@ use super::{budget::LINGERING, measure::usage::TenantUsage, secrets::Secret, ten
 use crate::{
     DatabaseError, Encryption, TenantId,
     acquire_error::AcquireError,
-    health::{HealthPage, HealthQuery, PoolStatus, SecretSnapshot, TenantSnapshot, TenantStatus},
+    health::{CheckFailure, HealthPage, HealthQuery, PoolStatus, SecretSnapshot, TenantSnapshot, TenantStatus},
+    provider::in_time,
 };
 
 /// How long one tenant's check may take.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a page waits for the provider's list.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
 /// How many tenants are checked at once.
 const PROBES_AT_ONCE: usize = 10;
 
@@ -66,13 +69,21 @@ pub(super) fn known_tenant(tenant: &Arc<Tenant>) -> KnownTenant {
 
 impl Tenants {
     /// One page of the known tenants: those that the provider lists, and those with open pools.
+    /// While the provider cannot list them, those that have a secret, a pool or a suspension.
     /// Without `probe`, no database is contacted.
-    ///
-    /// # Errors
-    /// [`AcquireError::ProviderUnavailable`] when the provider cannot list them.
-    pub async fn health(&self, query: HealthQuery) -> Result<HealthPage, AcquireError> {
-        let is_first = query.after.is_none();
-        let mut ids = self.0.secrets.list_for_page(is_first).await?.to_vec();
+    pub async fn health(&self, query: HealthQuery) -> HealthPage {
+        let engine = &*self.0;
+        let listing = engine.secrets.list_for_page(query.after.is_none());
+        let listed = in_time(LIST_PATIENCE, listing).await;
+        let list_error = listed.as_ref().err().map(|error| format!("provider_{}", error.kind()));
+        let mut ids = match listed {
+            Ok(listed) => listed.to_vec(),
+            Err(_) => {
+                let mut known = engine.tenants.all();
+                known.retain(|tenant| tenant.admission.is_suspended() || tenant.holdings().is_known());
+                known.iter().map(|tenant| tenant.id).collect()
+            }
+        };
         ids.extend(self.0.pools.budget.pools().iter().map(|pool| pool.tenant()));
         ids.sort_unstable();
         ids.dedup();
@@ -93,7 +104,7 @@ impl Tenants {
         } else {
             shown.iter().map(|id| self.passive(id)).collect()
         };
-        Ok(chosen.into_page(tenants))
+        chosen.into_page(tenants, list_error)
     }
 
     /// Probes one tenant's database. If no pool is open, it opens one connection and closes it

@@ -160,16 +160,17 @@ impl Tenants {
     /// # Errors
     /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
     pub async fn close_pool(&self, tenant: &TenantId) -> Result<(), AcquireError> {
-        if let Some(pool) = self.known(tenant).await?.pool() {
-            pool.close();
-        }
+        let held = self.0.hold(tenant)?;
+        self.make_known(&held).await?;
+        held.pool().iter().for_each(|pool| pool.close());
         Ok(())
     }
 
-    /// Refuses the tenant's requests from now on; those that run go on to their end.
+    /// Refuses the tenant's requests from now on; those that run go on to their end. That holds
+    /// also if its secret cannot be read now.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
+    /// [`AcquireError::Unknown`] if the provider knows no such tenant.
     pub async fn suspend(&self, tenant: &TenantId) -> Result<(), AcquireError> {
         self.set_suspended(tenant, true).await?;
         tracing::warn!(tenant_id = %tenant, "the tenant is suspended");
@@ -179,7 +180,7 @@ impl Tenants {
     /// Takes the tenant's requests again.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
+    /// As [`suspend`](Self::suspend).
     pub async fn resume(&self, tenant: &TenantId) -> Result<(), AcquireError> {
         self.set_suspended(tenant, false).await?;
         tracing::info!(tenant_id = %tenant, "the tenant is resumed");
@@ -227,18 +228,22 @@ impl Tenants {
     }
 
     async fn set_suspended(&self, tenant: &TenantId, suspended: bool) -> Result<(), AcquireError> {
-        self.known(tenant).await?.admission.set_suspended(suspended);
+        let held = self.0.hold(tenant)?;
+        // It holds also while the secret cannot be read, as in an outage of the provider.
+        if let Err(AcquireError::Unknown) = self.make_known(&held).await {
+            return Err(AcquireError::Unknown);
+        }
+        held.admission.set_suspended(suspended);
+        held.holdings().prepare_again();
         Ok(())
     }
 
-    /// A tenant that exists: a known one, or one with a readable secret.
-    async fn known(&self, tenant: &TenantId) -> Result<Held, AcquireError> {
-        let engine = &*self.0;
-        let held = engine.hold(tenant)?;
-        let is_known = held.admission.is_suspended() || held.holdings().is_known();
+    /// Reads the secret of a tenant, unless the tenant is known.
+    async fn make_known(&self, tenant: &Held) -> Result<(), AcquireError> {
+        let is_known = tenant.admission.is_suspended() || tenant.holdings().is_known();
         if !is_known {
-            held.secret(&engine.secrets, Instant::now()).await?;
+            tenant.secret(&self.0.secrets, Instant::now()).await?;
         }
-        Ok(held)
+        Ok(())
     }
 }

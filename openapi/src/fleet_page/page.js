@@ -71,6 +71,7 @@
       if (mine !== generation) return;
       for (const health of found.tenants) fresh.push(kept(health));
       summary = found.summary;
+      part("incomplete").textContent = found.incomplete ?? "";
       isWhole = found.next === null;
       if (isFirst || isWhole) {
         tenants = fresh;
@@ -289,6 +290,7 @@
     note(metrics);
     showCharts();
     summary = few.summary;
+    part("incomplete").textContent = few.incomplete ?? "";
     showSummary();
   }
 

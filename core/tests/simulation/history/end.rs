@@ -99,8 +99,7 @@ async fn settle(world: &Arc<World>, engine: &Tenants) {
 
 /// What is not as it should be while nothing runs.
 async fn leaks(world: &World, engine: &Tenants) -> Option<String> {
-    let health = engine.health(HealthQuery::all(false)).await;
-    let health = health.map(|page| page.tenants).unwrap_or_default();
+    let health = engine.health(HealthQuery::all(false)).await.tenants;
     let counted = engine.cache_snapshot().pools.connections;
     let (mut open, mut in_use) = (0, 0);
     for tenant in &health {
