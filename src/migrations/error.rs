@@ -85,6 +85,17 @@ pub enum MigrationError {
         /// What is missing.
         reason: String,
     },
+    /// Another tool has migrated the database, and nothing of it is recorded here.
+    #[error(
+        "the table `{table}` says that {tool} has migrated this database; record what it has with \
+         `tenantry migrate adopt VERSION`"
+    )]
+    Foreign {
+        /// The tool's table.
+        table: String,
+        /// The tool.
+        tool: &'static str,
+    },
     /// The structure of a database cannot be read.
     #[error("what the database is made of cannot be read")]
     Structure(#[source] DatabaseError),

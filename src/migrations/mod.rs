@@ -17,6 +17,7 @@ mod applied;
 mod error;
 mod failure;
 mod files;
+mod foreign;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod lint;
 #[cfg(not(any(feature = "mysql", feature = "postgresql")))]
@@ -226,6 +227,28 @@ impl Migrations {
         Ok(State::of(files, &applied, choice))
     }
 
+    /// Looks at a database as [`look`](Self::look), and refuses what [`apply`](Self::apply) refuses
+    /// before it runs a file. It changes nothing.
+    ///
+    /// # Errors
+    /// As `look`; [`MigrationError::Changed`] and [`MigrationError::Foreign`].
+    pub async fn rehearse(
+        &self,
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+        choice: Choice,
+    ) -> Result<State, MigrationError> {
+        let mut state = self.look(driver, connection, choice).await?;
+        if !state.changed.is_empty() {
+            let name = state.changed.swap_remove(0);
+            return Err(MigrationError::Changed { name });
+        }
+        if state.version.is_none() && !state.pending.is_empty() && Applied::read(driver, connection).await?.is_none() {
+            foreign::refuse(driver, connection).await?;
+        }
+        Ok(state)
+    }
+
     /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure
     /// leaves what was done before it. Instances that migrate the same database at once wait for
     /// each other, and each file is applied once. If there is nothing to do, it costs one query and
@@ -240,12 +263,17 @@ impl Migrations {
         choice: Choice,
         report: &mut Report,
     ) -> Result<(), MigrationError> {
-        let found = Applied::read(database.driver, connection).await?.unwrap_or_default();
+        let found = Applied::read(database.driver, connection).await?;
+        let is_new = found.is_none();
+        let found = found.unwrap_or_default();
         let steps = self.steps(database.driver, choice, &found)?;
         report.already = steps.already;
         report.version = found.version();
         if steps.pending.is_empty() {
             return Ok(());
+        }
+        if is_new {
+            foreign::refuse(database.driver, connection).await?;
         }
         Run::new(self, database, connection, choice).all(report).await
     }

@@ -9,7 +9,7 @@ use tenantry_test_support::Finished;
 use tokio::fs;
 
 use crate::{
-    databases::Database,
+    databases::{Database, program, serve},
     migrations::{Project, sqlite},
 };
 

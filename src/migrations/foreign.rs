@@ -1,0 +1,68 @@
+//! Refuses to apply files to a database that another tool has migrated.
+
+use sea_orm::{
+    Statement,
+    sea_query::{Alias, Expr, Query},
+};
+use tenantry_core::{Connection, DatabaseDriver};
+
+use super::error::MigrationError;
+
+/// The tables of other tools, in lower case, and the tools.
+const TOOLS: [(&str, &str); 14] = [
+    ("__diesel_schema_migrations", "Diesel"),
+    ("__efmigrationshistory", "Entity Framework"),
+    ("_prisma_migrations", "Prisma"),
+    ("_sqlx_migrations", "sqlx"),
+    ("alembic_version", "Alembic"),
+    ("databasechangelog", "Liquibase"),
+    ("django_migrations", "Django"),
+    ("flyway_schema_history", "Flyway"),
+    ("goose_db_version", "goose"),
+    ("knex_migrations", "Knex"),
+    ("refinery_schema_history", "Refinery"),
+    ("schema_migrations", "dbmate, golang-migrate or Rails"),
+    ("schema_version", "an old Flyway"),
+    ("seaql_migrations", "SeaORM"),
+];
+
+/// The query for the names of a database's tables. A query for a missing table would leave an error
+/// in the server's log.
+fn tables(dialect: &str) -> Option<&'static str> {
+    Some(match dialect {
+        "postgresql" => {
+            "SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND c.relkind IN ('r', 'p')"
+        }
+        "mysql" => "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
+        "sqlite" => "SELECT name FROM sqlite_master WHERE type = 'table'",
+        "oracle" => "SELECT CAST(table_name AS VARCHAR(400)) FROM user_tables",
+        _ => return None,
+    })
+}
+
+/// Refuses a database if the table of another tool has rows.
+pub(super) async fn refuse(driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Result<(), MigrationError> {
+    let Some(query) = tables(driver.migration_dialect()) else {
+        return Ok(());
+    };
+    let query = Statement::from_string(driver.backend(), query);
+    let rows = connection.query(&query).await.map_err(MigrationError::Structure)?;
+    for row in rows {
+        let table: String = row.try_get_by_index(0).map_err(MigrationError::Unreadable)?;
+        let known = TOOLS.iter().find(|(name, _)| table.eq_ignore_ascii_case(name));
+        let Some((_, tool)) = known else {
+            continue;
+        };
+        let select = Query::select()
+            .expr(Expr::cust("1"))
+            .from(Alias::new(&table))
+            .limit(1)
+            .to_owned();
+        let row = connection.query_one(&driver.backend().build(&select)).await;
+        if row.map_err(MigrationError::Structure)?.is_some() {
+            return Err(MigrationError::Foreign { table, tool });
+        }
+    }
+    Ok(())
+}
