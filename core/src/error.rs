@@ -68,6 +68,16 @@ impl DriverErrorKind {
     }
 }
 
+/// Returns what a database said, of an error of sqlx's. `Display` of that adds the line of
+/// PostgreSQL's own source code.
+pub fn database_words<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a str> {
+    let shared = error.downcast_ref::<Arc<SqlxError>>().map(|error| &**error);
+    match shared.or_else(|| error.downcast_ref())? {
+        SqlxError::Database(database) => Some(database.message()),
+        _ => None,
+    }
+}
+
 /// A connection that could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("cannot connect: {}", .kind.as_str())]

@@ -124,7 +124,33 @@ pub struct TenantSnapshot {
 
 /// What a check of a tenant came to: the database answered within this time, there was no room for
 /// a connection to ask it (`None`), or the check failed.
-pub(crate) type Checked = Result<Option<Duration>, String>;
+pub(crate) type Checked = Result<Option<Duration>, CheckFailure>;
+
+/// Why a check failed: the kind, and the error with its causes.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckFailure {
+    kind: String,
+    cause: String,
+}
+
+impl CheckFailure {
+    /// The database did not answer in time.
+    pub(crate) fn timed_out() -> Self {
+        Self {
+            kind: "timeout".to_owned(),
+            cause: "no answer in time".to_owned(),
+        }
+    }
+}
+
+impl From<AcquireError> for CheckFailure {
+    fn from(error: AcquireError) -> Self {
+        Self {
+            kind: error.summary(),
+            cause: Cause(&error).to_string(),
+        }
+    }
+}
 
 impl TenantSnapshot {
     /// A tenant that nothing is known of.
@@ -162,8 +188,16 @@ impl TenantSnapshot {
                 }
             }
             Ok(None) => (self.status, self.error),
-            Err(error) if error == DatabaseErrorKind::SchemaBehind.as_str() => (TenantStatus::Behind, Some(error)),
-            Err(error) => (TenantStatus::Unhealthy, Some(error)),
+            Err(CheckFailure { kind, cause }) => {
+                self.cause = Some(cause);
+                let is_behind = kind == DatabaseErrorKind::SchemaBehind.as_str();
+                let status = if is_behind {
+                    TenantStatus::Behind
+                } else {
+                    TenantStatus::Unhealthy
+                };
+                (status, Some(kind))
+            }
         };
         self.error = error;
         if self.status != TenantStatus::Suspended {
@@ -338,7 +372,7 @@ mod tests {
             ..TenantSnapshot::idle(id(1))
         };
         let answered = || Ok(Some(Duration::from_millis(3)));
-        let failed = |kind: DatabaseErrorKind| Err(kind.as_str().to_owned());
+        let failed = |kind| Err(AcquireError::Database(DatabaseError::new(kind)).into());
         let behind = DatabaseErrorKind::SchemaBehind;
         let migration = DatabaseErrorKind::Migration;
         let lost = DatabaseErrorKind::ConnectionLost;

@@ -43,7 +43,9 @@ pub use database_config::{
 };
 pub use driver::{Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion};
 pub use duration::{HumanDuration, TOO_LONG, UNIT_MISSING, is_bare_number};
-pub use error::{BoxError, Cause, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid};
+pub use error::{
+    BoxError, Cause, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid, database_words,
+};
 pub use plugin::{BuildContext, BuildError, Plugin};
 pub use provider::{ProviderError, SecretProvider};
 pub use registry::{Registered, Registry, nearest, without_value};

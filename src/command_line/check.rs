@@ -55,13 +55,22 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
     Ok(if failed == 0 { DONE } else { FAILED })
 }
 
+/// The kind of the error, which the documentation explains, and its causes.
+fn unhealthy(snapshot: &TenantSnapshot) -> String {
+    let kind = snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned());
+    match &snapshot.cause {
+        Some(cause) => format!("{kind} ({cause})"),
+        None => kind,
+    }
+}
+
 fn row(snapshot: &TenantSnapshot) -> (String, String, String, String) {
     let driver = snapshot.driver.clone().unwrap_or_default();
     let latency = snapshot
         .latency
         .map(|latency| format!("{:.1} ms", latency.as_secs_f64() * 1e3));
     let outcome = match snapshot.status {
-        TenantStatus::Unhealthy => snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned()),
+        TenantStatus::Unhealthy | TenantStatus::Behind => unhealthy(snapshot),
         _ if snapshot.latency.is_none() => "no connection was free within `pools.max_connections`".to_owned(),
         _ => "ok".to_owned(),
     };

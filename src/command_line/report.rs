@@ -9,6 +9,7 @@ use std::{
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use tenantry_core::database_words;
 
 use super::Stop;
 
@@ -28,12 +29,13 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let told = cause.to_string();
-        if !text.contains(&told) {
+        let words = database_words(cause);
+        let own = words.map_or_else(|| cause.to_string(), str::to_owned);
+        if !text.contains(&own) {
             text.push_str(": ");
-            text.push_str(&told);
+            text.push_str(&own);
         }
-        source = cause.source();
+        source = cause.source().filter(|_| words.is_none());
     }
     text
 }

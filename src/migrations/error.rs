@@ -3,12 +3,16 @@
 use std::{fmt, time::Duration};
 
 use sea_orm::DbErr;
-use tenantry_core::{DatabaseError, DriverError, ScriptFault};
+use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, ScriptFault, database_words};
 
 use super::{TABLE, text::DIRECTIVE};
 
 /// How long an instance waits for another one that migrates the same database.
 pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// MySQL's codes of errors that name tables, columns and keys: they exist, are missing or unknown,
+/// or the syntax is wrong.
+const MYSQL_NAMES: [&str; 8] = ["1050", "1051", "1054", "1060", "1061", "1064", "1072", "1091"];
 
 /// Why a database could not be made ready. The connection is to be closed then: it may still hold
 /// the lock.
@@ -127,6 +131,23 @@ impl MigrationError {
             },
             _ => None,
         }
+    }
+
+    /// What the database said of a statement, unless its words may repeat a value of a row: of
+    /// missing or existing tables and columns, syntax and rights it names what the file names.
+    pub fn reason(&self) -> Option<String> {
+        let Self::Failed { source, .. } = self else {
+            return None;
+        };
+        let code = source.code.as_deref().unwrap_or_default();
+        let names_only = match source.kind {
+            DatabaseErrorKind::TableMissing | DatabaseErrorKind::PermissionDenied => true,
+            // PostgreSQL's class 42 is `syntax error or access rule violation`, and SQLite's code
+            // for all of these is 1.
+            _ => (code.len() == 5 && code.starts_with("42")) || code == "1" || MYSQL_NAMES.contains(&code),
+        };
+        let words = std::error::Error::source(source).filter(|_| names_only)?;
+        Some(database_words(words).map_or_else(|| words.to_string(), str::to_owned))
     }
 
     /// The number of the statement in the file, from 1.

@@ -1,7 +1,7 @@
 //! What comes before the first use of a tenant's database: its files are applied, and its version
 //! is checked.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tenantry_core::{
@@ -85,6 +85,26 @@ impl MigrationsOnConnect {
     }
 }
 
+/// Why a database could not be made ready, for the server's log.
+#[derive(Debug)]
+struct Unprepared(MigrationError);
+
+impl fmt::Display for Unprepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        match self.0.reason() {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Unprepared {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
 impl From<State> for SchemaVersion {
     fn from(state: State) -> Self {
         Self {
@@ -111,7 +131,7 @@ impl OnConnect for MigrationsOnConnect {
             if let Some(counts) = &self.counts {
                 counts(report.applied.len(), applied.is_err());
             }
-            applied?;
+            applied.map_err(Unprepared)?;
             if self.require.is_none() {
                 return Ok(Some(SchemaVersion {
                     version: report.version,

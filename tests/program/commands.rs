@@ -133,6 +133,7 @@ async fn check_connect_fails_if_a_tenant_cannot_be_reached() {
     let rows: Vec<String> = rows.iter().skip(1).map(|row| row.join(" ")).collect();
     assert!(rows[0].starts_with("broken ") && rows[0].contains("`port`"), "{rows:?}");
     assert!(rows[1].starts_with("down postgresql unreachable"), "{rows:?}");
+    assert!(rows[1].contains("refused"), "{rows:?}");
     assert!(rows[2].starts_with("lite sqlite ok"), "{rows:?}");
     assert!(rows[3].starts_with("refused postgresql authentication"), "{rows:?}");
     assert!(rows[4].starts_with("up postgresql ok"), "{rows:?}");
@@ -140,6 +141,100 @@ async fn check_connect_fails_if_a_tenant_cannot_be_reached() {
     for text in [&checked.stdout, &checked.stderr] {
         assert!(!text.contains("canary"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn the_reason_for_an_unreadable_secret_is_printed_and_logged() {
+    let config = format!(
+        "tenancy: {{ provider: {{ type: vault, address: 'http://127.0.0.1:{}', kv: {{ path: '{{tenant}}' }}, \
+         auth: {{ method: token, token: canary-token }} }} }}\n",
+        free_port().unwrap()
+    );
+    let server = program().config(config.clone()).start().await.unwrap();
+    let client = Client::of(&server);
+    client
+        .tenant("acme")
+        .get(USERS)
+        .await
+        .problem(503, "provider_unavailable");
+    let logs = server
+        .logs_with("the secret could not be read", Duration::from_secs(10))
+        .await
+        .unwrap();
+    assert!(logs.contains("Connection refused"), "{logs}");
+    assert!(!logs.contains("canary-token"), "{logs}");
+    let checked = program().config(config).run(["check", "--connect"]).await.unwrap();
+    assert_eq!(checked.code, 1);
+    assert!(checked.stderr.contains("Connection refused"), "{}", checked.stderr);
+}
+
+#[tokio::test]
+async fn a_provider_without_any_tenant_is_a_warning() {
+    let config = "app: { environment: prodution }\ntenancy: { provider: { type: static, tenants: {} } }\n";
+    for arguments in [
+        &["check", "--connect"][..],
+        &["migrate"],
+        &["migrate", "status"],
+        &["tenants"],
+    ] {
+        let finished = program().config(config).run(arguments.iter().copied()).await.unwrap();
+        assert_eq!(finished.code, 0, "{arguments:?}");
+        let stderr = finished.stderr;
+        assert!(
+            stderr.contains("names no tenant") && stderr.contains("`prodution`"),
+            "{arguments:?}: {stderr}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_configured_profile_of_aws_goes_before_the_environment_s_credentials() {
+    let config = format!(
+        "tenancy: {{ provider: {{ type: aws-secrets-manager, region: eu-west-1, profile: nosuch, \
+         endpoint_url: 'http://127.0.0.1:{}' }} }}\n",
+        free_port().unwrap()
+    );
+    let finished = program()
+        .config(config)
+        .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+        .env("AWS_SECRET_ACCESS_KEY", CANARY)
+        .run(["tenants"])
+        .await
+        .unwrap();
+    assert_eq!(finished.code, 1);
+    // Nothing was sent with the other credentials.
+    let stderr = &finished.stderr;
+    assert!(stderr.contains("credential provider"), "{stderr}");
+    assert!(!stderr.contains("Connection refused"), "{stderr}");
+    assert!(!finished.stderr.contains(CANARY), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_listed_without_a_secret_fails_no_command() {
+    let bao = OpenBaoServer::start().await.unwrap();
+    for tenant in ["acme", "gone"] {
+        let secret = json!({"type": "sqlite", "path": format!("{tenant}.db")});
+        bao.put_secret(tenant, &secret).await.unwrap();
+    }
+    bao.call("DELETE", "secret/data/gone", &Value::Null).await.unwrap();
+    let config = format!(
+        "tenancy: {{ provider: {{ type: vault, address: 'http://127.0.0.1:{}', kv: {{ path: '{{tenant}}' }}, \
+         auth: {{ method: token, token: {} }} }} }}\n",
+        bao.port(),
+        bao.root_token()
+    );
+    for arguments in [&["migrate", "--json"][..], &["check", "--connect"]] {
+        let finished = program().config(&*config).run(arguments.iter().copied()).await.unwrap();
+        assert_eq!(finished.code, 0, "{arguments:?}: {}", finished.stdout);
+        assert!(finished.stderr.contains("`gone`"), "{arguments:?}: {}", finished.stderr);
+        assert!(!finished.stdout.contains("gone"), "{arguments:?}: {}", finished.stdout);
+    }
+    let named = program()
+        .config(config)
+        .run(["migrate", "--tenant", "gone"])
+        .await
+        .unwrap();
+    assert_eq!(named.code, 1, "{}", named.stdout);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What health checks and a refresh find out.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{

@@ -97,7 +97,7 @@ impl Tenants {
         let shown: Vec<TenantId> = chosen.ids().collect();
         let tenants = if query.probe {
             let checks = stream::iter(shown).map(|id| async move {
-                let failed = |error: AcquireError| self.passive(&id).checked(Err(error.summary()));
+                let failed = |error: AcquireError| self.passive(&id).checked(Err(error.into()));
                 self.probe(&id).await.unwrap_or_else(failed)
             });
             checks.buffered(PROBES_AT_ONCE).collect().await
@@ -128,8 +128,8 @@ impl Tenants {
         let checked = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
             Ok(Err(AcquireError::Unknown)) => return Err(AcquireError::Unknown),
             Ok(Ok(answered)) => Ok(answered.then(|| started.elapsed())),
-            Ok(Err(error)) => Err(error.summary()),
-            Err(_) => Err("timeout".to_owned()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(CheckFailure::timed_out()),
         };
         let snapshot = snapshot_of(&held).checked(checked);
         engine.end_look(held);

@@ -4,10 +4,10 @@ use std::{error::Error, fmt, io};
 
 use sea_orm::DbErr;
 
-use super::{DatabaseError, DatabaseErrorKind};
+use super::{DatabaseError, DatabaseErrorKind, database_words};
 
-/// An error and what caused it, in one line. Of a database's error it shows the kind and the code:
-/// its words may repeat a value.
+/// An error and what caused it, in one line. Of a statement's error it shows the kind and the code:
+/// the database's words may repeat a value.
 pub struct Cause<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Cause<'_> {
@@ -28,8 +28,12 @@ impl fmt::Display for Cause<'_> {
                     None => write!(f, "database error: {}", DatabaseErrorKind::of(error).as_str()),
                 };
             }
+            if let Some(words) = database_words(error) {
+                return f.write_str(words);
+            }
             write!(f, "{error}")?;
-            if error.is::<DatabaseError>() {
+            let database = error.downcast_ref::<DatabaseError>();
+            if database.is_some_and(|error| !matches!(error.kind, DatabaseErrorKind::Connect(_))) {
                 return Ok(());
             }
             separator = ": ";

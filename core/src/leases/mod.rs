@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{Lease, ProviderError, SecretDocument, SecretProvider, TenantId, provider::in_time};
+use crate::{Cause, Lease, ProviderError, SecretDocument, SecretProvider, TenantId, provider::in_time};
 
 /// How long one call of the provider may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -168,7 +168,7 @@ impl Leases {
         // An expired lease also ends at the provider about now.
         if let Some(error) = failure.filter(|_| !left.is_zero()) {
             tracing::warn!(
-                tenant_id = %tenant, lease = %lease.id, kind = error.kind(), left_s = left.as_secs(),
+                tenant_id = %tenant, lease = %lease.id, error = %Cause(&error), left_s = left.as_secs(),
                 "the lease of a secret could not be released: it ends by itself"
             );
         }
@@ -206,8 +206,7 @@ impl HeldLease {
                 Ok(worthwhile.then(|| self.left()))
             }
             Err(error) => {
-                let (tenant, kind) = (self.tenant, error.kind());
-                tracing::info!(tenant_id = %tenant, kind, "the lease of a secret is not extended");
+                tracing::info!(tenant_id = %self.tenant, error = %Cause(&error), "the lease of a secret is not extended");
                 let is_outage = matches!(error, ProviderError::Unavailable(_) | ProviderError::Throttled { .. });
                 if is_outage && !self.failed.swap(true, Ordering::Relaxed) {
                     return Err(error);

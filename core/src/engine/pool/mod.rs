@@ -35,7 +35,7 @@ use super::{
     settings::EngineSettings,
 };
 use crate::{
-    Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId,
+    Cause, Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId,
     health::{PoolHealth, PoolStatus},
     on_connect::OnConnect,
 };
@@ -298,7 +298,7 @@ impl Pool {
         let (failed, noteworthy) = self.with(|inner| inner.state.opening_failed(error.clone(), at_once, pauses, now));
         // Once per outage, and again now and then while it lasts.
         if let Some(failures) = noteworthy {
-            let cause = source.map(ToString::to_string).unwrap_or_default();
+            let cause = source.map(|source| Cause(source).to_string()).unwrap_or_default();
             let kind = error.kind.as_str();
             tracing::warn!(tenant_id = %self.tenant, kind, cause, failures, "cannot connect to the database");
         }

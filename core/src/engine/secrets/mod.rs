@@ -186,7 +186,7 @@ impl Secrets {
             let secrets = self.clone();
             tokio::spawn(async move {
                 let names = secrets.list().await.inspect_err(|error| {
-                    tracing::warn!(kind = error.kind(), "the provider's list cannot be read");
+                    tracing::warn!(error = %Cause(error), "the provider's list cannot be read");
                 });
                 let names = names.ok().map(|names| names.into_iter().collect());
                 secrets.unknown.lock().listed(names, asked_at, Instant::now());

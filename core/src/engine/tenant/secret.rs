@@ -8,6 +8,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{Held, Holdings, Tenant};
 use crate::{
+    Cause,
     acquire_error::AcquireError,
     engine::{
         measure::observer::FetchOutcome,
@@ -124,7 +125,7 @@ impl Tenant {
             }
         };
         if let Err(error) = landed(flight).await {
-            tracing::warn!(tenant_id = %self.id, error = %error, "reading the secret anew after a refused login failed");
+            tracing::warn!(tenant_id = %self.id, error = %Cause(&error), "reading the secret anew after a refused login failed");
         }
         true
     }
@@ -259,7 +260,7 @@ impl Tenant {
             let retry_after_ms = holdings.secret.pause(now).map(|pause| pause.as_millis() as u64);
             drop(holdings);
             secrets.counters.lock().metrics.refresh_failures += 1;
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            let cause = std::error::Error::source(&error).map(|source| Cause(source).to_string());
             tracing::warn!(
                 tenant_id = %self.id, error = %error, cause, failures, retry_after_ms, "the secret could not be read"
             );
