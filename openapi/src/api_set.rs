@@ -18,6 +18,7 @@ use poem_openapi::{
 use serde_json::Value;
 
 use crate::{
+    operator::OnlyKnownQuery,
     router::{Methods, Router},
     translate::PathNames,
     validation::{Checked, Rules},
@@ -132,6 +133,15 @@ impl ApiSet {
                 })),
                 None => endpoint,
             }
+        })
+    }
+
+    /// Like [`into_routes`](Self::into_routes), but operators' operations refuse query parameters
+    /// that they do not have.
+    pub(crate) fn into_operator_routes(self) -> RouteTable {
+        self.into_table(|document, (path, method), endpoint, _| {
+            let operation = &document["paths"][path][method.as_str().to_ascii_lowercase()];
+            Arc::new(ToDynEndpoint(OnlyKnownQuery::new(endpoint, operation)))
         })
     }
 

@@ -128,7 +128,7 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
             id_pattern,
             log: parts.log,
         })
-        .into_routes();
+        .into_operator_routes();
     fleet_page::add_route(&mut operator, parts.operator.token.is_some());
 
     let apart = parts.document.operator_server.is_some();

@@ -9,7 +9,8 @@ use tenantry::App;
 
 use crate::{
     client::{Client, send},
-    databases::{config, program},
+    databases::{config, program, serve},
+    users::USERS,
 };
 
 const TOKEN: &str = "an-operator-token-of-the-tests";
@@ -93,6 +94,32 @@ async fn a_suspended_tenant_is_refused_until_it_is_resumed() {
         .post("/admin/tenants/nobody/suspend", &nothing)
         .await
         .problem(404, "tenant_unknown");
+}
+
+#[tokio::test]
+async fn an_unknown_query_parameter_of_an_operator_is_refused_by_name() {
+    let (_server, client) = serve(&one_tenant()).await;
+    client.tenant("acme").get(USERS).await.expect(200);
+    let wrong = client.post("/admin/cache/clear?tenants=p1", &json!({})).await;
+    assert_eq!(wrong.faults("request_invalid")[0].0, "tenants");
+    let entries = client.cache().await["metrics"]["entries"].clone();
+    assert_eq!(entries, 1, "the secret is still cached");
+    let wrong = [
+        "/health/tenants?foo=1",
+        "/health/tenants?probe=false&Limit=1",
+        "/health/cache?x",
+        "/metrics?name=a",
+    ];
+    for path in wrong {
+        assert_eq!(client.get(path).await.faults("request_invalid").len(), 1, "{path}");
+    }
+    let suspend = client.post("/admin/tenants/acme/suspend?until=1h", &json!({})).await;
+    assert_eq!(suspend.faults("request_invalid")[0].0, "until");
+    client
+        .get("/health/tenants?limit=1&probe=false&status=idle")
+        .await
+        .expect(200);
+    client.get("/health/live?probe=kubelet").await.expect(200);
 }
 
 /// This machine's address on a network; nothing is sent to find it.
