@@ -59,6 +59,8 @@ pub(crate) struct Installation {
     telemetry: Telemetry,
     /// What is allowed and yet unsafe in the provider's configuration and in `migrations`.
     warnings: Vec<String>,
+    /// What is said of folders of migrations that no driver applies.
+    unread_folders: Vec<String>,
 }
 
 impl Installation {
@@ -105,6 +107,8 @@ impl Installation {
         let mut warnings = provider.warnings();
         let beyond = |(version, text): &(i64, String)| warnings::beyond_the_last(&migrations, *version, text);
         warnings.extend(require.as_ref().and_then(beyond));
+        let dialects = drivers.iter().map(|(_, driver)| driver.migration_dialect());
+        let unread_folders = warnings::unread_folders(&migrations, dialects);
         let rest = config.rest.as_ref();
         let rest = rest.map(|rest| rest::tables(rest, &resolver.location()));
         let names = drivers.iter().map(|(name, _)| name.clone()).collect();
@@ -129,6 +133,7 @@ impl Installation {
             rest,
             telemetry,
             warnings,
+            unread_folders,
         })
     }
 

@@ -1,5 +1,7 @@
 //! What is allowed in a configuration and yet unsafe, or can never work.
 
+use std::collections::BTreeSet;
+
 use super::Installation;
 use crate::{
     config::{Forwarded, ListenAddress},
@@ -17,7 +19,7 @@ impl Installation {
         let mut warnings = self.resolver.warnings();
         warnings.extend(self.unreachable_roles());
         warnings.extend(self.hidden_parameter());
-        warnings.extend(self.warnings.iter().cloned());
+        warnings.extend(self.warnings.iter().chain(&self.unread_folders).cloned());
         if !main.ip().is_loopback() && !self.resolver.authenticates() {
             warnings.push(format!(
                 "`server.listen` is {main} and the resolver `{}` demands no proof of the tenant: \
@@ -53,6 +55,12 @@ impl Installation {
         rest::hidden_parameter(self.rest.as_deref()?, &self.resolver.location())
     }
 
+    /// Folders of migrations that no driver applies, one sentence each; a part of
+    /// [`warnings`](Self::warnings).
+    pub(crate) fn unread_folders(&self) -> &[String] {
+        &self.unread_folders
+    }
+
     /// What is wrong with roles of the declared tables that no request can have.
     pub(crate) fn unreachable_roles(&self) -> Option<String> {
         rest::unreachable_roles(self.rest.as_deref()?, &self.resolver.location())
@@ -70,4 +78,18 @@ pub(super) fn beyond_the_last(migrations: &Migrations, required: i64, text: &str
              migrates is answered 503 `tenant_schema_behind`"
         )
     })
+}
+
+/// Warnings about folders of migrations that no driver applies, such as `postgres`. `dialects` are
+/// those of the enabled drivers.
+pub(super) fn unread_folders<'a>(migrations: &Migrations, dialects: impl Iterator<Item = &'a str>) -> Vec<String> {
+    const BUILT_IN: [&str; 4] = ["mysql", "oracle", "postgresql", "sqlite"];
+    let known: BTreeSet<&str> = dialects.chain(BUILT_IN).collect();
+    let names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+    let unread = migrations.folders().filter(|folder| !known.contains(folder));
+    let warning = |folder| {
+        let (place, names) = (migrations.place(), names.join(", "));
+        format!("no driver applies the migrations in the folder `{folder}` of {place}; the folders are {names}")
+    };
+    unread.map(warning).collect()
 }

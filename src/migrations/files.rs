@@ -217,6 +217,11 @@ impl Files {
         }
     }
 
+    /// The names of the folders.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Every file.
     pub(super) fn all(&self) -> impl Iterator<Item = &Migration> {
         self.0.values().flat_map(BTreeMap::values)

@@ -166,6 +166,16 @@ impl Migrations {
         ))
     }
 
+    /// The names of the folders with files.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &str> {
+        self.files.folders()
+    }
+
+    /// What holds the files, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
     /// The highest version that some file has, as a number and as it is written; 0 and nothing
     /// without any file.
     pub(crate) fn last(&self) -> (i64, &str) {

@@ -455,6 +455,28 @@ async fn processes_at_once_behind_a_pooler_build_an_index_once() {
 }
 
 #[tokio::test]
+async fn files_that_no_driver_would_apply_are_named() {
+    let project = Project::new(json!({"acme": {"type": "sqlite", "path": "acme.db"}}));
+    project
+        .write("sqlite/0001_one.sql", "CREATE TABLE one (id integer);")
+        .await;
+    project
+        .write("sqllite/0002_two.sql", "CREATE TABLE two (id integer);")
+        .await;
+    project.write("notes/README.md", "Nothing to apply.").await;
+    let migrated = project.migrate(true, &[]).await;
+    assert_eq!(migrated.code, 0, "{}", migrated.stderr);
+    assert!(migrated.stderr.contains("`sqllite`"), "{}", migrated.stderr);
+    assert!(!migrated.stderr.contains("`notes`"), "{}", migrated.stderr);
+    project
+        .write("sqlite/0003_three.SQL", "CREATE TABLE three (id integer);")
+        .await;
+    let refused = project.migrate(true, &[]).await;
+    assert_eq!(refused.code, 2, "{}", refused.stdout);
+    assert!(refused.stderr.contains("`sqlite/0003_three.SQL`"), "{}", refused.stderr);
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_read_are_refused_by_name() {
     let project = Project::new(json!({"acme": sqlite("acme")}));
     project.write("sqlite/0001_a.sql", "SELECT 1;\n").await;

@@ -26,6 +26,9 @@ use flags::Command;
 pub(super) use flags::Flags;
 
 pub(super) async fn run(installation: &Installation, flags: Flags) -> Result<u8, Stop> {
+    for warning in installation.unread_folders() {
+        eprintln!("warning: {warning}");
+    }
     match flags.command {
         None => apply::run(installation, flags.apply).await,
         Some(Command::Status(flags)) => status::run(installation, flags).await,

@@ -26,7 +26,10 @@ impl<'a> FileName<'a> {
             })
         };
         let Some(name) = file.strip_suffix(".sql") else {
-            return Ok(None);
+            return match file.to_ascii_lowercase().ends_with(".sql") {
+                true => unsupported("ends in capital letters; name it `.sql`"),
+                false => Ok(None),
+            };
         };
         // golang-migrate, and sqlx with reversible migrations.
         if name.ends_with(".down") {
@@ -110,6 +113,8 @@ mod tests {
             ("V1__.sql", "is not named like"),
             ("X1__x.sql", "is not named like"),
             ("x.up.sql", "is not named like"),
+            ("0011_x.SQL", "name it `.sql`"),
+            ("0011_x.Sql", "name it `.sql`"),
         ] {
             let error = read(file).unwrap_err();
             assert!(
