@@ -65,7 +65,7 @@ pub use operator::{AUDIT_TARGET, Operator, OperatorGate};
 pub use pages::{Gzipped, gzip};
 pub use problem::{Dialect, Fault, PROBLEM_JSON, Problem};
 pub use problem_code::ProblemCode;
-pub use problems::{Problems, ProblemsEndpoint};
+pub use problems::{LastCall, Problems, ProblemsEndpoint};
 pub use request_context::RequestContext;
 pub use request_id::{RequestId, RequestIds, RequestIdsEndpoint, X_REQUEST_ID};
 pub use routes::{ApiParts, Gates, Served, document, repeated_operation, routes};

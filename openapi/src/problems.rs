@@ -1,12 +1,24 @@
 //! Turns errors into answers; the only place that does.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use crossbeam_queue::ArrayQueue;
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
 use http::{HeaderValue, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use tenantry_core::{Timer, engine::RequestTally};
+use tokio::sync::Notify;
 
 use crate::{Problem, ProblemCode, RequestContext, RequestId, translate::problem_of};
 
@@ -46,6 +58,29 @@ impl<E: Endpoint> Middleware<E> for Problems {
     }
 }
 
+/// Tells the requests of one connection of a server that stops to answer now. Clones share one.
+#[derive(Debug, Clone, Default)]
+pub struct LastCall(Arc<(AtomicBool, Notify)>);
+
+impl LastCall {
+    /// Requests that still run are answered 503.
+    pub fn call(&self) {
+        let (called, notify) = &*self.0;
+        called.store(true, Ordering::Release);
+        notify.notify_waiters();
+    }
+
+    async fn called(&self) {
+        let (called, notify) = &*self.0;
+        let mut notified = pin!(notify.notified());
+        // Before the look, so that no call is missed between the two.
+        notified.as_mut().enable();
+        if !called.load(Ordering::Acquire) {
+            notified.await;
+        }
+    }
+}
+
 /// How many timers are kept for later requests. More requests than this rarely run at once.
 const TIMERS: usize = 1024;
 
@@ -58,17 +93,42 @@ pub struct ProblemsEndpoint<E> {
 }
 
 impl<E> ProblemsEndpoint<E> {
-    /// The answer of `call`, unless it takes too long or panics. A call that takes too long is
-    /// dropped: the engine closes its connection if a statement was running on it, and otherwise
-    /// rolls back the open transaction before another request gets the connection.
+    /// The answer of `call`, unless it takes too long, panics, or is ended by the last call of a
+    /// server that stops. A call that takes too long is dropped: the engine closes its connection
+    /// if a statement was running on it, and otherwise rolls back the open transaction before
+    /// another request gets the connection.
     async fn within<T: IntoResponse>(
         &self,
         tally: Option<Arc<RequestTally>>,
+        last_call: Option<LastCall>,
         call: impl Future<Output = Result<T>>,
     ) -> Result<Response> {
         // A panic leaves behind what unwinding leaves: values owned by this request alone, and
         // locks that recover.
         let call = pin!(AssertUnwindSafe(call).catch_unwind());
+        let called = pin!(async {
+            match &last_call {
+                Some(last_call) => last_call.called().await,
+                None => std::future::pending().await,
+            }
+        });
+        let unknown = |why: &str| {
+            let detail = format!("{why} during a write, which may have taken effect. Read before you repeat it.");
+            Problem::new(ProblemCode::OutcomeUnknown, detail)
+        };
+        let may_have_effect = || tally.as_ref().is_some_and(|tally| tally.may_have_effect());
+        let call = pin!(async {
+            match select(call, called).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right(_) if may_have_effect() => Ok(Err(unknown("The server stopped").into())),
+                Either::Right(_) => Ok(Err(Problem::new(
+                    ProblemCode::ShuttingDown,
+                    "The server is shutting down; try again.",
+                )
+                .with_retry_after(Duration::from_secs(1))
+                .into())),
+            }
+        });
         let outcome = match self.settings.timeout {
             None => Some(call.await),
             Some(timeout) => {
@@ -86,11 +146,7 @@ impl<E> ProblemsEndpoint<E> {
                 tracing::error!("a handler panicked");
                 Err(Problem::internal().into())
             }
-            None if tally.is_some_and(|tally| tally.may_have_effect()) => Err(Problem::new(
-                ProblemCode::OutcomeUnknown,
-                "The request's time ran out during a write, which may have taken effect. Read before you repeat it.",
-            )
-            .into()),
+            None if may_have_effect() => Err(unknown("The request's time ran out").into()),
             None => Err(Problem::request_timeout().into()),
         }
     }
@@ -105,29 +161,31 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
         // A safe request changes nothing, whatever it runs.
         let context = request.data::<RequestContext>().filter(|_| !request.method().is_safe());
         let tally = context.map(|context| context.tally().clone());
-        self.within(tally, self.inner.call(request)).map(move |answer| {
-            let mut response = match answer {
-                Ok(response) => response,
-                // A handler that made its own response gets it sent unchanged.
-                Err(error) if error.is_from_response() => error.into_response(),
-                Err(error) => {
-                    let problem = match is_of_tables {
-                        true => problem_of(&error).in_dialect(),
-                        false => problem_of(&error),
-                    };
-                    let mut response = problem.to_response(&id.unwrap_or_else(RequestId::generate));
-                    if let Some(pattern) = error.data::<poem::PathPattern>() {
-                        response.set_data(pattern.clone());
+        let last_call = request.data().cloned();
+        self.within(tally, last_call, self.inner.call(request))
+            .map(move |answer| {
+                let mut response = match answer {
+                    Ok(response) => response,
+                    // A handler that made its own response gets it sent unchanged.
+                    Err(error) if error.is_from_response() => error.into_response(),
+                    Err(error) => {
+                        let problem = match is_of_tables {
+                            true => problem_of(&error).in_dialect(),
+                            false => problem_of(&error),
+                        };
+                        let mut response = problem.to_response(&id.unwrap_or_else(RequestId::generate));
+                        if let Some(pattern) = error.data::<poem::PathPattern>() {
+                            response.set_data(pattern.clone());
+                        }
+                        response
                     }
-                    response
+                };
+                let headers = response.headers_mut();
+                if !headers.contains_key(header::CACHE_CONTROL) {
+                    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 }
-            };
-            let headers = response.headers_mut();
-            if !headers.contains_key(header::CACHE_CONTROL) {
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            }
-            Ok(response)
-        })
+                Ok(response)
+            })
     }
 }
 
@@ -196,5 +254,32 @@ mod tests {
             Ok::<_, poem::Error>(())
         });
         assert_eq!(answer(hangs, http::Method::GET).await, (504, "request_timeout".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_call_answers_what_still_runs() {
+        for method in [http::Method::GET, http::Method::POST] {
+            let hangs = make(|_| async {
+                std::future::pending::<()>().await;
+                Ok::<_, poem::Error>(())
+            });
+            let problems = Problems {
+                timeout: Some(Duration::from_secs(60)),
+                ..Problems::default()
+            };
+            let client = TestClient::new(hangs.with(problems).with(RequestIds::default()));
+            let last_call = LastCall::default();
+            let asked = client.request(method, "/x").data(last_call.clone()).send();
+            let calling = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                last_call.call();
+            };
+            let (response, ()) = tokio::join!(asked, calling);
+            let response = response.0;
+            assert_eq!(response.status(), 503);
+            assert!(response.header("retry-after").is_some());
+            let body: Value = serde_json::from_str(&response.into_body().into_string().await.unwrap()).unwrap();
+            assert_eq!(body["code"], "shutting_down");
+        }
     }
 }

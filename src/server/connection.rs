@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header, uri::Scheme};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
@@ -29,6 +29,7 @@ use poem::{
     Body, Endpoint, Request,
     web::{LocalAddr, RemoteAddr},
 };
+use tenantry_openapi::LastCall;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     time::{Instant, sleep, timeout_at},
@@ -61,6 +62,17 @@ pub(super) struct Ends {
     pub(super) scheme: Scheme,
 }
 
+/// The steps in which a server stops.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    /// No further request is taken.
+    pub(super) stopping: CancellationToken,
+    /// Requests that still run are answered 503.
+    pub(super) last_call: CancellationToken,
+    /// Connections are cut off.
+    pub(super) cut: CancellationToken,
+}
+
 /// What the connections of a listener have in common.
 pub(super) struct Service<E> {
     endpoint: Arc<E>,
@@ -91,15 +103,9 @@ impl<E: Endpoint + 'static> Service<E> {
     }
 
     /// Serves one connection to its end: until the client closes it, a time limit is over, or, once
-    /// `stopping` is cancelled, its requests are answered. Returns whether cancelling `cut` ended a
-    /// request.
-    pub(super) async fn serve<I>(
-        &self,
-        io: I,
-        ends: Ends,
-        stopping: &CancellationToken,
-        cut: &CancellationToken,
-    ) -> bool
+    /// [`stopping`](Stop::stopping) is cancelled, its requests are answered. Returns whether the
+    /// stop ended a request.
+    pub(super) async fn serve<I>(&self, io: I, ends: Ends, stop: &Stop) -> bool
     where
         I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -107,15 +113,27 @@ impl<E: Endpoint + 'static> Service<E> {
         let mut deadline = Deadline::new(activity.clone(), self.head_timeout);
         let io = TokioIo::new(Watched::new(io, activity.clone()));
         let refused = Arc::new(Mutex::new(None));
-        let service = service_fn(|request| self.answer(request, &ends, &activity, &refused));
+        let last_call = LastCall::default();
+        let mut was_ended = false;
+        let Stop {
+            stopping,
+            last_call: hurry,
+            cut,
+        } = stop;
+        let service = service_fn(|request| self.answer(request, &ends, &activity, (&last_call, &refused)));
         let mut connection = pin!(self.http.serve_connection_with_upgrades(io, service));
         let mut stopped = pin!(stopping.cancelled());
+        let mut hurried = pin!(hurry.cancelled().fuse());
         let mut cut_off = pin!(cut.cancelled());
         let mut closing: Option<BoxFuture<'static, ()>> = None;
         let overdue = poll_fn(|context| {
             if !deadline.is_stopping() && stopped.as_mut().poll(context).is_ready() {
                 deadline.stop();
                 connection.as_mut().graceful_shutdown();
+            }
+            if hurried.as_mut().poll(context).is_ready() {
+                was_ended |= activity.has_request();
+                last_call.call();
             }
             if cut_off.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
@@ -149,7 +167,7 @@ impl<E: Endpoint + 'static> Service<E> {
                 () = cut.cancelled() => {}
             }
         }
-        cut.is_cancelled() && activity.has_request()
+        was_ended || (cut.is_cancelled() && activity.has_request())
     }
 
     /// The answer to one request.
@@ -158,7 +176,7 @@ impl<E: Endpoint + 'static> Service<E> {
         request: HyperRequest<Incoming>,
         ends: &Ends,
         activity: &Arc<Activity>,
-        refused: &Arc<Mutex<Option<OnUpgrade>>>,
+        (last_call, refused): (&LastCall, &Arc<Mutex<Option<OnUpgrade>>>),
     ) -> impl Future<Output = Result<HyperResponse<Answer>, Infallible>> + Send + use<E> {
         let version = request.version();
         let upgrade = request.extensions().get::<OnUpgrade>().cloned();
@@ -166,6 +184,7 @@ impl<E: Endpoint + 'static> Service<E> {
         let running = activity.begin(version);
         let (local, remote, scheme) = (ends.local.clone(), ends.remote.clone(), ends.scheme.clone());
         let mut request = Request::from((request, local, remote, scheme));
+        request.set_data(last_call.clone());
         let unread = Unread::watch(&mut request);
         let endpoint = self.endpoint.clone();
         async move {

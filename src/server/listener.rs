@@ -26,12 +26,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     activity::STOPPING,
     certificate::TlsAcceptor,
-    connection::{Ends, Service},
+    connection::{Ends, Service, Stop},
 };
 
 /// How long no connection is accepted after a failure: the cause (too many open files) does not go
 /// away at once, and a loop without a pause would keep a core busy.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long before they are cut off requests that still run are answered 503, at most.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// How long connections that have begun may take to be established after new ones are turned away:
 /// a round trip on a slow network.
@@ -151,28 +153,23 @@ impl<E: Endpoint + 'static> Listener<E> {
             },
         };
         let (service, tls) = (self.service.clone(), self.tls.clone());
-        let Connections {
-            tasks,
-            stopping,
-            cut,
-            has_cut,
-        } = connections.clone();
+        let Connections { tasks, stop, has_cut } = connections.clone();
         tasks.spawn(async move {
             let was_cut = match tls {
-                None => service.serve(tcp, ends, &stopping, &cut).await,
+                None => service.serve(tcp, ends, &stop).await,
                 Some(tls) => {
                     let handshake = timeout(service.head_timeout(), tls.accept(tcp));
                     let stopped = async {
-                        stopping.cancelled().await;
+                        stop.stopping.cancelled().await;
                         tokio::time::sleep(STOPPING).await;
                     };
                     let shaken = tokio::select! {
                         shaken = handshake => shaken,
                         () = stopped => return,
-                        () = cut.cancelled() => return,
+                        () = stop.cut.cancelled() => return,
                     };
                     match shaken {
-                        Ok(Ok(tls)) => service.serve(tls, ends, &stopping, &cut).await,
+                        Ok(Ok(tls)) => service.serve(tls, ends, &stop).await,
                         Ok(Err(error)) => {
                             tracing::debug!(%error, "a TLS handshake failed");
                             false
@@ -193,19 +190,23 @@ impl<E: Endpoint + 'static> Listener<E> {
 #[derive(Clone, Default)]
 struct Connections {
     tasks: TaskTracker,
-    stopping: CancellationToken,
-    cut: CancellationToken,
+    stop: Stop,
     has_cut: Arc<AtomicBool>,
 }
 
 impl Connections {
-    /// Lets their requests end, at most for this time. Returns whether some did not.
+    /// Lets their requests end, at most for this time; those that still run shortly before its end
+    /// are answered 503. Returns whether there were any.
     async fn end(self, within: Duration) -> bool {
-        self.stopping.cancel();
+        self.stop.stopping.cancel();
         self.tasks.close();
-        if timeout(within, self.tasks.wait()).await.is_err() {
-            self.cut.cancel();
-            self.tasks.wait().await;
+        let last = LAST_CALL.min(within / 4);
+        if timeout(within - last, self.tasks.wait()).await.is_err() {
+            self.stop.last_call.cancel();
+            if timeout(last, self.tasks.wait()).await.is_err() {
+                self.stop.cut.cancel();
+                self.tasks.wait().await;
+            }
         }
         self.has_cut.load(Relaxed)
     }

@@ -242,9 +242,46 @@ async fn a_server_does_not_wait_longer_than_its_grace() {
     assert_eq!(code, 1);
     let logs = server.logs().await.unwrap();
     assert!(logs.contains("`server.shutdown_grace`"), "{logs}");
+    // Each of them has an answer, and its line in the log has the same status.
     for request in waiting {
-        assert!(request.await.unwrap().is_err());
+        request.await.unwrap().unwrap().problem(503, "shutting_down");
     }
+    assert!(!logs.contains("status=499"), "{logs}");
+    locked.release().await;
+}
+
+#[tokio::test]
+async fn a_write_that_a_stop_ends_has_an_unknown_outcome() {
+    let locked = Locked::new().await;
+    let config = format!(
+        "{}server: {{ shutdown_grace: 2s, request_timeout: 50s }}\n",
+        config(&json!({"acme": locked.secret}))
+    );
+    let server = program().config(config).start().await.unwrap();
+    let reading = locked.fill(&server, 1).await;
+    let write = own_connections(&server)
+        .tenant("acme")
+        .request(reqwest::Method::POST, USERS)
+        .json(&user("Ann", "ann@example.com"));
+    let writing = tokio::spawn(Answer::read(write));
+    let blocked =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("both wait", || async {
+        let postgres = PostgresServer::shared().await;
+        postgres.psql(&locked.tenant.database, blocked).await.unwrap() == "2"
+    })
+    .await;
+    server.terminate().await.unwrap();
+    let written = writing.await.unwrap().unwrap();
+    assert_eq!(
+        (written.status, &written.json()["code"]),
+        (503, &json!("outcome_unknown"))
+    );
+    assert!(!written.headers.contains_key("retry-after"));
+    for request in reading {
+        request.await.unwrap().unwrap().problem(503, "shutting_down");
+    }
+    assert_eq!(server.wait().await.unwrap(), 1);
     locked.release().await;
 }
 

@@ -31,8 +31,12 @@ impl Served {
             remote: RemoteAddr::default(),
             scheme: Scheme::HTTP,
         };
-        let (stop, cut_off) = (stopping.clone(), cut.clone());
-        let task = tokio::spawn(async move { service.serve(server, ends, &stop, &cut_off).await });
+        let stop = Stop {
+            stopping: stopping.clone(),
+            cut: cut.clone(),
+            ..Stop::default()
+        };
+        let task = tokio::spawn(async move { service.serve(server, ends, &stop).await });
         Self {
             client,
             task,
