@@ -8,7 +8,7 @@ use tenantry_core::{
 };
 use tenantry_openapi::ApiSet;
 
-use super::{DONE, FAILED, Stop, report};
+use super::{DONE, FAILED, Stop, listed, report};
 use crate::installation::Installation;
 
 /// How many tenants are reached at once.
@@ -26,9 +26,7 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
         return Ok(DONE);
     }
     let tenants = installation.tenants();
-    let unreachable = |error| Stop::Failure(format!("the tenants cannot be listed: {}", report::chain(&error)));
-    let mut ids = tenants.list().await.map_err(unreachable)?;
-    ids.sort_unstable();
+    let ids = listed(installation).await?;
     let progress = report::progress(ids.len(), "connecting");
     let mut checked: Vec<_> = futures_util::stream::iter(ids)
         .map(|id| async move { (id, tenants.probe(&id).await) })

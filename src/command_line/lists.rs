@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tenantry_core::{Registered, Registry};
 use tenantry_openapi::ApiSet;
 
-use super::{DONE, Stop, report};
+use super::{DONE, Stop, listed, report};
 use crate::{config, installation::Installation};
 
 pub(super) fn schema(registry: &Registry) -> Result<u8, Stop> {
@@ -21,12 +21,7 @@ pub(super) fn openapi(installation: &Installation, apis: ApiSet, yaml: bool) -> 
 }
 
 pub(super) async fn tenants(installation: &Installation, json: bool) -> Result<u8, Stop> {
-    let mut tenants = installation
-        .tenants()
-        .list()
-        .await
-        .map_err(|error| Stop::Failure(report::chain(&error)))?;
-    tenants.sort_unstable();
+    let tenants = listed(installation).await?;
     if json {
         return print_json(&json!(tenants));
     }

@@ -14,6 +14,7 @@ mod tables;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use tenantry_core::TenantId;
 
 use crate::{
     App,
@@ -166,7 +167,7 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
         Command::Check { live: true, .. } => live::run(&loaded).await,
         Command::Check { connect, .. } => {
             with_built(app, loaded, async |installation, parts| {
-                check::run(installation, parts.apis, connect).await
+                until_signalled(check::run(installation, parts.apis, connect)).await
             })
             .await
         }
@@ -178,13 +179,13 @@ async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop
         }
         Command::Tenants { json } => {
             with_built(app, loaded, async |installation, _| {
-                lists::tenants(installation, json).await
+                until_signalled(lists::tenants(installation, json)).await
             })
             .await
         }
         Command::Tables { command } => {
             with_built(app, loaded, async |installation, _| {
-                tables::run(installation, command).await
+                until_signalled(tables::run(installation, command)).await
             })
             .await
         }
@@ -228,6 +229,41 @@ async fn with_built(
     let outcome = command(&installation, parts).await;
     installation.tenants().shutdown(grace).await;
     outcome
+}
+
+/// The tenants that the provider names, by id. If there is none, a warning says where to look: a
+/// wrong place looks like an empty one.
+async fn listed(installation: &Installation) -> Result<Vec<TenantId>, Stop> {
+    let listed = installation.tenants().list().await;
+    let unlisted = |error| Stop::Failure(format!("the tenants cannot be listed: {}", report::chain(&error)));
+    let mut ids = listed.map_err(unlisted)?;
+    ids.sort_unstable();
+    if ids.is_empty() {
+        eprintln!(
+            "warning: the provider names no tenant; check the place that `tenancy.provider` names, and `app.environment`, \
+             which is `{}`",
+            installation.loaded().config.app.environment
+        );
+    }
+    Ok(ids)
+}
+
+/// Ends a command at SIGTERM or Ctrl-C, so that the leases of its secrets are given back; a second
+/// signal ends the process at once.
+async fn until_signalled(command: impl Future<Output = Result<u8, Stop>>) -> Result<u8, Stop> {
+    // If this fails, a signal ends the process, as it does by default.
+    let Ok(mut signals) = Signals::listen() else {
+        return command.await;
+    };
+    tokio::select! {
+        outcome = command => return outcome,
+        _ = signals.next() => {}
+    }
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(FAILED.into());
+    });
+    Err(Stop::Failure("ended by a signal".to_owned()))
 }
 
 fn ended(outcome: Result<u8, Stop>) -> ExitCode {

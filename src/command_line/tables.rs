@@ -12,7 +12,7 @@ use sea_orm::ConnectionTrait as _;
 use tenantry_core::{Purpose, TenantId};
 use tenantry_tables::{Catalogue, CatalogueReader, Rest, Tables};
 
-use super::{DONE, FAILED, Stop, report};
+use super::{DONE, FAILED, Stop, listed, report};
 use crate::{config, installation::Installation};
 
 #[derive(Debug, Subcommand)]
@@ -140,10 +140,7 @@ async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop
         eprintln!("warning: {warning}");
     }
     let mut tenants = match named.is_empty() {
-        true => {
-            let listed = installation.tenants().list().await;
-            listed.map_err(|error| Stop::Failure(format!("the tenants cannot be listed: {}", report::chain(&error))))?
-        }
+        true => listed(installation).await?,
         false => named
             .iter()
             .map(|id| parse(installation, id))

@@ -1,13 +1,14 @@
 //! The commands that only read: their output and their exit codes.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
-use tenantry_test_support::{CANARY, PostgresServer, free_port};
+use tenantry_test_support::{CANARY, OpenBaoServer, PostgresServer, free_port};
 
 use crate::{
     client::Client,
     databases::{config, program},
+    users::USERS,
 };
 
 fn json_of(stdout: &str) -> Value {

@@ -1,6 +1,6 @@
 //! One call of Vault's HTTP API, and what a failed one means.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use reqwest::{
     Certificate, Client, Method, StatusCode, Url,
@@ -45,6 +45,9 @@ pub(super) struct Granted {
     pub(super) client_token: SecretString,
     pub(super) lease_duration: u64,
     pub(super) renewable: bool,
+    /// How often it may be used; 0 for no limit.
+    #[serde(default)]
+    pub(super) num_uses: u64,
 }
 
 /// Why a call failed. It repeats Vault's words of failures, which name roles and mounts, and
@@ -97,6 +100,14 @@ impl Server {
             .build()
             .map_err(|error| BuildError::new("its HTTP client cannot be made").with_source(error))?;
         Ok(Self { client, address })
+    }
+
+    /// Whether it is another machine that is spoken to without TLS, as far as its name says.
+    pub(super) fn is_in_clear(&self) -> bool {
+        let host = self.address.host_str().unwrap_or_default();
+        let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+        let is_here = address.map_or(host == "localhost", |address| address.is_loopback());
+        self.address.scheme() == "http" && !is_here
     }
 
     /// Calls `/v1/` and `path`.

@@ -46,6 +46,9 @@ impl Inner {
         let (folder, rest) = kv.names.folder_and_rest();
         let path: Vec<&str> = ["metadata"].into_iter().chain(folder.split('/')).collect();
         let keys = self.keys(&kv.mount, &path).await?;
+        if keys.is_empty() {
+            self.refuse_kv_1(kv).await?;
+        }
         let Some((below, leaf)) = rest else {
             let names = keys.iter().filter_map(|key| kv.names.tenant_in(key));
             return Ok(names.filter_map(|name| self.id_pattern.parse(name).ok()).collect());

@@ -126,6 +126,13 @@ impl How {
             .call(Method::POST, &path, false, None, Some(body.expose()))
             .await?;
         let granted = answer.auth.ok_or_else(|| CallError::new("its answer holds no token"))?;
+        if granted.num_uses > 0 {
+            tracing::warn!(
+                num_uses = granted.num_uses,
+                "the token of this login to Vault is good for a few calls only, and its leases end with it: set \
+                 `token_num_uses` of its role to 0"
+            );
+        }
         let (lasts, renewable) = (granted.lease_duration, granted.renewable);
         Ok(Session::new(number, granted.client_token, lasts, renewable))
     }

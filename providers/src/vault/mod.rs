@@ -70,6 +70,10 @@ struct Inner {
     id_pattern: TenantIdPattern,
     /// Whether the roles that were read last are static ones.
     is_static: AtomicBool,
+    /// Whether the KV mount was not found to be one of version 1.
+    is_kv_2: AtomicBool,
+    /// Whether secrets cross a network unencrypted.
+    is_in_clear: bool,
 }
 
 /// A mount, and how tenants are named in it.
@@ -104,6 +108,7 @@ defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls:
 
     async fn build(config: Self::Config, context: &BuildContext) -> Result<Self, BuildError> {
         let server = Server::new(&config, context)?;
+        let is_in_clear = server.is_in_clear();
         let login = Login::new(server, config.auth, context)?;
         let store = |key: &str, mount: String, name: &str| {
             let name = name.replace("{environment}", &context.environment);
@@ -134,6 +139,8 @@ defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls:
             environment: context.environment.clone(),
             id_pattern: context.id_pattern.clone(),
             is_static: AtomicBool::new(false),
+            is_kv_2: AtomicBool::new(false),
+            is_in_clear,
         });
         inner.login.watch(inner.database.is_some());
         Ok(Self(inner))
@@ -202,8 +209,16 @@ impl SecretProvider for VaultProvider {
 
     fn warnings(&self) -> Vec<String> {
         let inner = &self.0;
+        let mut warnings = Vec::new();
+        if inner.is_in_clear {
+            warnings.push(
+                "`address` of `tenancy.provider` is an `http` URL of another machine: the token and every secret can be \
+                 read on the way; use `https`"
+                    .to_owned(),
+            );
+        }
         if inner.naming_stores().next().is_some() {
-            return Vec::new();
+            return warnings;
         }
         let and = match defaults::name_tenants(inner.defaults.expose()) {
             true => "and the tenants cannot be listed",
@@ -212,10 +227,11 @@ impl SecretProvider for VaultProvider {
                  tenant only. And the tenants cannot be listed"
             }
         };
-        vec![format!(
+        warnings.push(format!(
             "neither `kv.path` nor `database.role` of `tenancy.provider` holds `{{tenant}}`: every name that is a tenant id \
              gets a user, {and}"
-        )]
+        ));
+        warnings
     }
 }
 
@@ -234,7 +250,10 @@ impl Inner {
         let name = kv.names.of(tenant);
         let path: Vec<&str> = kv.mount.split('/').chain(["data"]).chain(name.split('/')).collect();
         let (answer, _) = match self.login.call(None, Method::GET, &path, None).await {
-            Err(error) if error.is_absent() => return Err(ProviderError::NotFound),
+            Err(error) if error.is_absent() => {
+                self.refuse_kv_1(kv).await?;
+                return Err(ProviderError::NotFound);
+            }
             answer => answer?,
         };
         let mut data = answer.into_data();
@@ -249,6 +268,36 @@ impl Inner {
             value @ Value::Object(_) => Ok((value, version)),
             _ => Err(ProviderError::invalid("it is not a JSON object")),
         }
+    }
+
+    /// Refuses a mount of KV version 1, in which every path of version 2 is empty. The mount is
+    /// asked for once, when nothing was found in it.
+    async fn refuse_kv_1(&self, kv: &Store) -> Result<(), ProviderError> {
+        if self.is_kv_2.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let path: Vec<&str> = ["sys", "internal", "ui", "mounts"]
+            .into_iter()
+            .chain(kv.mount.split('/'))
+            .collect();
+        match self.login.call(None, Method::GET, &path, None).await {
+            Ok((answer, _)) => {
+                let mut mount = answer.into_data();
+                let version = mount["options"]["version"].take();
+                if mount["type"] == "kv" && version.as_str().is_none_or(|version| version == "1") {
+                    let reason = format!(
+                        "`kv.mount` is `{}`, which holds KV version 1; version 2 is needed",
+                        kv.mount
+                    );
+                    return Err(ProviderError::Denied(reason.into()));
+                }
+            }
+            Err(error) if error.is_outage() => return Err(error.into()),
+            // A policy may forbid the question.
+            Err(_) => {}
+        }
+        self.is_kv_2.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// A user for a tenant. An answer that comes after the caller has gone away is not lost: its

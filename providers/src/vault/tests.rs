@@ -503,6 +503,13 @@ async fn a_deleted_secret_and_one_of_kv_1_are_told_apart() {
     let provider = build(rooted(bao, json!({"kv": {"mount": "old", "path": "{tenant}"}}))).await;
     let error = provider.fetch(&id("t1")).await.unwrap_err();
     assert!(matches!(error, ProviderError::Invalid { .. }), "{error:?}");
+    // Nothing of version 2 is at any path there.
+    let absent = provider.fetch(&id("t2")).await.map(drop);
+    for error in [absent.unwrap_err(), provider.list().await.unwrap_err()] {
+        let cause = tenantry_core::Cause(&error).to_string();
+        assert!(matches!(error, ProviderError::Denied(_)), "{error:?}");
+        assert!(cause.contains("`kv.mount`") && cause.contains("version 1"), "{cause}");
+    }
     let provider = build(rooted(bao, json!({"kv": {"mount": "nowhere", "path": "{tenant}"}}))).await;
     let error = provider.fetch(&id("t1")).await.unwrap_err();
     assert!(matches!(error, ProviderError::Denied(_)), "{error:?}");
@@ -549,6 +556,22 @@ async fn tenants_that_do_not_differ_are_a_warning() {
         let warnings = build(config).await.warnings();
         let is_told = warnings.iter().any(|warning| warning.contains("the same database"));
         assert_eq!(is_told, warns, "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_the_clear_is_a_warning() {
+    for (address, expected) in [
+        ("http://vault.example.com:8200", 1),
+        ("http://10.0.0.7:8200", 1),
+        ("https://vault.example.com:8200", 0),
+        ("http://localhost:8200", 0),
+        ("http://127.0.0.1:8200", 0),
+        ("http://[::1]:8200", 0),
+    ] {
+        let auth = json!({"method": "token", "token": "t"});
+        let provider = build(json!({"address": address, "auth": auth, "kv": {"path": "{tenant}"}})).await;
+        assert_eq!(provider.warnings().len(), expected, "{address}");
     }
 }
 

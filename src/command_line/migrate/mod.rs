@@ -20,7 +20,7 @@ use std::{collections::BTreeSet, io::Write as _};
 use serde::Serialize;
 use tenantry_core::TenantId;
 
-use super::{Stop, report};
+use super::{Stop, listed, until_signalled};
 use crate::installation::Installation;
 use flags::Command;
 pub(super) use flags::Flags;
@@ -39,9 +39,7 @@ pub(super) async fn run(installation: &Installation, flags: Flags) -> Result<u8,
 /// The tenants that a command is for: those that are named, else all.
 async fn tenants(installation: &Installation, only: &[String]) -> Result<BTreeSet<TenantId>, Stop> {
     if only.is_empty() {
-        let listed = installation.tenants().list().await;
-        let unreachable = |error| Stop::Failure(format!("the tenants cannot be listed: {}", report::chain(&error)));
-        return Ok(listed.map_err(unreachable)?.into_iter().collect());
+        return Ok(listed(installation).await?.into_iter().collect());
     }
     let parse = |raw: &String| {
         let malformed = |error| Stop::Misuse(format!("--tenant: the id {error}"));
