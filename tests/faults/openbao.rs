@@ -1,11 +1,18 @@
 //! Users of OpenBao's database engine, which last for seconds, under load and through OpenBao's troubles.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tenantry_test_support::{OpenBaoServer, PostgresServer, TenantDb, TenantryProcess};
-use tokio::time::sleep;
+use tokio::{
+    net::TcpListener,
+    process::Command,
+    time::{sleep, timeout},
+};
 
 use crate::{
     PROGRAM,
@@ -146,6 +153,43 @@ async fn users_of_five_seconds_serve_clients_and_none_is_left() -> Result<()> {
         Ok(bao.users(postgres).await? == 0)
     })
     .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_a_signal_ends_leaves_no_user() -> Result<()> {
+    let postgres = PostgresServer::shared().await;
+    let bao = Bao::start(postgres, "ended", "1h", "2h").await?;
+    let mut provider = bao.settings(postgres, bao.bao.port()).await?.provider;
+    // A server that takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    provider["defaults"]["port"] = silent.local_addr()?.port().into();
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, json!({"tenancy": {"provider": provider}}).to_string())?;
+    for arguments in [&["migrate", "status"][..], &["check", "--connect"]] {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--config").arg(&config).args(arguments).kill_on_drop(true);
+        let running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let (_connection, _) = timeout(Duration::from_secs(30), silent.accept()).await??;
+        assert!(bao.users(postgres).await? > 0);
+        let pid = running.id().context("it has ended")?.to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", "TERM", &pid])
+                .status()
+                .await?
+                .success()
+        );
+        let output = timeout(Duration::from_secs(20), running.wait_with_output()).await??;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("ended by a signal"), "{stderr}");
+        until("no user is left after a signal", Duration::from_secs(30), || async {
+            Ok(bao.users(postgres).await? == 0)
+        })
+        .await?;
+    }
     Ok(())
 }
 

@@ -31,8 +31,8 @@ pub(super) async fn run(installation: &Installation, flags: Flags) -> Result<u8,
     }
     match flags.command {
         None => apply::run(installation, flags.apply).await,
-        Some(Command::Status(flags)) => status::run(installation, flags).await,
-        Some(Command::Adopt(flags)) => adopt::run(installation, flags).await,
+        Some(Command::Status(flags)) => until_signalled(status::run(installation, flags)).await,
+        Some(Command::Adopt(flags)) => until_signalled(adopt::run(installation, flags)).await,
     }
 }
 
