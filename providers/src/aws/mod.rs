@@ -7,7 +7,8 @@ mod store;
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig,
+    BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, retry::RetryConfig,
+    sts::AssumeRoleProvider, timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::SharedCredentialsProvider;
 use schemars::JsonSchema;
@@ -50,7 +51,7 @@ pub struct Settings {
     #[serde(deserialize_with = "defaults::deserialize")]
     pub defaults: Option<SecretValue>,
     /// The profile in the shared configuration files of AWS that credentials and region are taken
-    /// from.
+    /// from. Its credentials go before those of the environment.
     pub profile: Option<String>,
     /// A role that is assumed with the credentials found, such as
     /// `arn:aws:iam::123456789012:role/tenantry`.
@@ -98,7 +99,9 @@ pub(crate) async fn load(config: &mut Settings, variable: &str) -> Result<SdkCon
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(profile) = &config.profile {
-        loader = loader.profile_name(profile);
+        // By itself the SDK takes the environment's credentials before those of a profile.
+        let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile);
+        loader = loader.profile_name(profile).credentials_provider(credentials.build());
     }
     timeout(LOAD_TIMEOUT, silenced(loader.load()))
         .await
