@@ -4,7 +4,7 @@
 use futures_util::StreamExt as _;
 use tenantry_core::{
     Encryption,
-    engine::{TenantSnapshot, TenantStatus},
+    engine::{AcquireError, TenantSnapshot, TenantStatus},
 };
 use tenantry_openapi::ApiSet;
 
@@ -36,6 +36,13 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
         .await;
     progress.finish_and_clear();
     checked.sort_unstable_by_key(|(id, _)| *id);
+    checked.retain(|(id, outcome)| {
+        let is_deleted = matches!(outcome, Err(AcquireError::Unknown));
+        if is_deleted {
+            eprintln!("warning: the provider names the tenant `{id}` and has no secret for it; it is left out");
+        }
+        !is_deleted
+    });
     let mut table = report::table(["tenant", "driver", "outcome", "latency", "tls"]);
     let mut failed = 0;
     for (id, outcome) in &checked {

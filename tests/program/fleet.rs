@@ -405,6 +405,84 @@ async fn a_database_that_has_the_files_already_is_adopted() {
         let all = project.migrate(true, &["adopt", "0003"]).await;
         assert_eq!(all.code, 1, "{driver}: {}", all.stdout);
         assert!(all.stdout.contains("--tenant"), "{driver}: {}", all.stdout);
+        let all = project.migrate(true, &["adopt", "0003", "--json"]).await;
+        assert_eq!(tenants(&all)[0]["version"], "0002", "{driver}: {}", all.stdout);
+    }
+}
+
+#[tokio::test]
+async fn looking_changes_no_file() {
+    let project = fleet(2);
+    write_steps(&project, &[ONE]).await;
+    let file = |name: &str| project.path().join(name);
+    // Empty files have no journal mode yet; SQLite would write one.
+    fs::write(file("t00.db"), "").await.unwrap();
+    for arguments in [
+        &["status", "--json"][..],
+        &["--dry-run", "--json"],
+        &["--only", "failed"],
+    ] {
+        let looked = project.migrate(true, arguments).await;
+        assert!(looked.code < 2, "{arguments:?}: {}", looked.stderr);
+        if arguments.contains(&"--json") {
+            for row in tenants(&looked) {
+                let files = row.get("pending").unwrap_or(&row["applied"]);
+                assert_eq!((files, &row["error"]), (&json!(["0001_step"]), &json!(null)), "{row}");
+            }
+        }
+    }
+    let checked = program()
+        .config(project.config(true))
+        .run(["check", "--connect"])
+        .await
+        .unwrap();
+    assert_eq!(checked.code, 0, "{}", checked.stdout);
+    assert_eq!(std::fs::metadata(file("t00.db")).unwrap().len(), 0);
+    for absent in ["t01.db", "t00.db-wal", "t01.db-wal"] {
+        assert!(!file(absent).exists(), "{absent}");
+    }
+    assert_eq!(project.migrate(true, &[]).await.code, 0);
+    assert!(file("t01.db").exists());
+}
+
+#[tokio::test]
+async fn a_database_that_another_tool_has_migrated_is_refused_by_name() {
+    let by_hand = "CREATE TABLE flyway_schema_history (version VARCHAR(50));\n\
+                   INSERT INTO flyway_schema_history VALUES ('1');\n";
+    for database in Database::ALL {
+        let driver = database.driver();
+        let secrets = json!({"acme": database.secret("foreign").await});
+        let project = Project::new(secrets.clone());
+        let file = format!("{driver}/0001_people.sql");
+        project
+            .write(&file, "CREATE TABLE people (id INTEGER PRIMARY KEY);\n")
+            .await;
+        if let Database::Sqlite = database {
+            execute(&project.path().join("foreign.db"), by_hand).await;
+        } else {
+            let other = Project::new(secrets);
+            let forget = format!("-- no-transaction\n{by_hand}DROP TABLE tenantry_migrations;\n");
+            other.write(&format!("{driver}/0001_other.sql"), &forget).await;
+            other.migrate(true, &[]).await;
+        }
+        for arguments in [&["--json"][..], &["--json", "--dry-run"]] {
+            let refused = project.migrate(true, arguments).await;
+            assert_eq!(refused.code, 1, "{driver} {arguments:?}: {}", refused.stdout);
+            let detail = tenants(&refused)[0]["error"]["detail"].as_str().unwrap().to_lowercase();
+            for part in ["`flyway_schema_history`", "flyway has migrated", "migrate adopt"] {
+                assert!(detail.contains(part), "{driver}: {detail}");
+            }
+        }
+        let (_server, client) = serve(&project.config(true)).await;
+        client
+            .tenant("acme")
+            .get("/api/v1/tenant/info")
+            .await
+            .problem(503, "database_unavailable");
+        let adopted = project.migrate(true, &["adopt", "0001"]).await;
+        assert_eq!(adopted.code, 0, "{driver}: {}", adopted.stdout);
+        let current = project.migrate(true, &[]).await;
+        assert_eq!(current.code, 0, "{driver}: {}", current.stdout);
     }
 }
 

@@ -34,6 +34,10 @@ pub(super) async fn run(installation: &Installation, flags: Adopt) -> Result<u8,
         .map(|id| async move { (id, adopt(installation, &id, choice, is_named).await) })
         .buffer_unordered(AT_ONCE)
         .inspect(|_| progress.inc(1))
+        .filter(|(id, (_, _, fault))| {
+            let is_deleted = fault.as_ref().is_some_and(|fault| fault.is_of_deleted(id, !is_named));
+            std::future::ready(!is_deleted)
+        })
         .map(|(id, (driver, done, fault))| shared.outcome(id, driver.as_deref(), done, fault))
         .collect()
         .await;
@@ -66,7 +70,7 @@ async fn adopt(
     let tenants = installation.tenants();
     let mut opened = match tenants.open_connection(id, Purpose::Change).await {
         Ok(opened) => opened,
-        Err(error) => return (None, done, Some(Fault::new(&error))),
+        Err(error) => return (tenants.passive(id).driver, done, Some(Fault::new(&error))),
     };
     let migrations = installation.migrations();
     let (driver, connection) = (&*opened.driver, &mut *opened.connection);
@@ -76,18 +80,14 @@ async fn adopt(
         tenant: id,
     };
     let adopted = migrations.adopt(database, connection, choice, is_named).await;
-    let fault = match adopted {
-        Ok(names) => {
-            let file = |name| Done {
-                name,
-                took: Default::default(),
-            };
-            done.applied = names.into_iter().map(file).collect();
-            let looked = migrations.look(driver, connection, choice).await;
-            looked.map(|state| done.version = state.version).err()
-        }
-        Err(error) => Some(error),
+    let file = |name| Done {
+        name,
+        took: Default::default(),
     };
+    let adopted = adopted.map(|names| done.applied = names.into_iter().map(file).collect());
+    let looked = migrations.look(driver, connection, choice).await;
+    let looked = looked.map(|state| done.version = state.version);
+    let fault = adopted.and(looked).err();
     let driver = opened.driver_type.to_string();
     opened.close().await;
     (Some(driver), done, fault.map(|error| Fault::from(&error)))

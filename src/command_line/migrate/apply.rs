@@ -47,6 +47,7 @@ pub(super) async fn run(installation: &Installation, flags: Apply) -> Result<u8,
         installation,
         choice,
         dry_run: flags.dry_run,
+        is_listed: flags.tenant.is_empty(),
         parallel: usize::from(flags.parallel),
         stop_at: flags.stop_after.map_or(usize::MAX, |rule| rule.of(tenants)),
         failures: AtomicUsize::new(0),
@@ -141,6 +142,8 @@ struct Run<'a> {
     installation: &'a Installation,
     choice: Choice,
     dry_run: bool,
+    /// Whether the provider named the tenants, and not the command line.
+    is_listed: bool,
     parallel: usize,
     /// The failure after which no other tenant is begun.
     stop_at: usize,
@@ -174,7 +177,7 @@ impl Run<'_> {
                 .buffer_unordered(self.parallel);
             while let Some(outcome) = running.next().await {
                 progress.inc(1);
-                outcomes.push(outcome);
+                outcomes.extend(outcome);
             }
             progress.suspend(|| self.warn());
         }
@@ -202,15 +205,20 @@ impl Run<'_> {
         }
     }
 
-    async fn tenant(&self, wave: usize, id: TenantId) -> Outcome {
+    /// Returns nothing for a tenant that was deleted.
+    async fn tenant(&self, wave: usize, id: TenantId) -> Option<Outcome> {
         let began = Instant::now();
         if self.stopped.load(Ordering::Acquire) || self.failures.load(Ordering::Acquire) >= self.stop_at {
             let outcome = Outcome::not_reached(id);
             self.journal.tenant(wave, &outcome, &[], began.elapsed()).await;
-            return outcome;
+            return Some(outcome);
         }
         let mut done = Report::default();
         let (driver, error) = self.migrate(&id, &mut done).await;
+        let is_deleted = |fault: &Fault| fault.is_of_deleted(&id, self.is_listed);
+        if error.as_ref().is_some_and(is_deleted) {
+            return None;
+        }
         if error.is_some() {
             self.failures.fetch_add(1, Ordering::AcqRel);
         }
@@ -222,7 +230,7 @@ impl Run<'_> {
         if !self.dry_run {
             self.journal.tenant(wave, &outcome, &applied, began.elapsed()).await;
         }
-        outcome
+        Some(outcome)
     }
 
     /// Returns the driver's type, if it is known, and why it failed.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use serde::Serialize;
-use tenantry_core::TenantId;
+use tenantry_core::{TenantId, engine::AcquireError};
 
 use crate::{
     command_line::report,
@@ -42,14 +42,29 @@ pub(super) struct Fault {
     pub(super) detail: String,
     #[serde(skip)]
     pub(super) statement: Option<usize>,
+    /// Whether the provider has no secret for the tenant.
+    #[serde(skip)]
+    pub(super) is_gone: bool,
 }
 
 impl Fault {
-    pub(super) fn new(error: &(dyn std::error::Error + 'static)) -> Self {
+    /// The tenant's database could not be reached.
+    pub(super) fn new(error: &AcquireError) -> Self {
         Self {
             detail: report::chain(error),
+            is_gone: matches!(error, AcquireError::Unknown),
             ..Self::default()
         }
+    }
+
+    /// Whether a tenant that the provider `named` has no secret, as after it was deleted in a store
+    /// that keeps the name. A warning says so; it is no failure.
+    pub(super) fn is_of_deleted(&self, tenant: &TenantId, named: bool) -> bool {
+        let is_deleted = self.is_gone && named;
+        if is_deleted {
+            eprintln!("warning: the provider names the tenant `{tenant}` and has no secret for it; it is left out");
+        }
+        is_deleted
     }
 }
 
@@ -60,6 +75,7 @@ impl From<&MigrationError> for Fault {
             line: error.line(),
             detail: report::chain(error),
             statement: error.statement(),
+            is_gone: false,
         }
     }
 }

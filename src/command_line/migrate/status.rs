@@ -87,7 +87,13 @@ pub(super) async fn run(installation: &Installation, flags: Status) -> Result<u8
         .buffer_unordered(usize::from(flags.parallel));
     while let Some((id, found)) = looking.next().await {
         progress.inc(1);
-        rows.push(row(id, found, &mut shared, &mut structures));
+        let is_listed = flags.tenant.is_empty();
+        if !matches!(&found, Err(fault) if fault.is_of_deleted(&id, is_listed)) {
+            let mut row = row(id, found, &mut shared, &mut structures);
+            let known = || installation.tenants().passive(&id).driver;
+            row.driver = row.driver.or_else(|| known().map(|driver| shared.text(&driver)));
+            rows.push(row);
+        }
     }
     progress.finish_and_clear();
     rows.sort_unstable_by_key(|row| row.tenant);
