@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     background::BackgroundWork,
     command_line,
-    config::{self, Environment, Faults, Loaded},
+    config::{self, Absent, Environment, Faults, Loaded},
     installation::{Installation, OwnMigrations},
     jobs::{self, Schedule},
     plugins,
@@ -375,7 +375,7 @@ impl App {
     pub async fn start(mut self, file: impl AsRef<Path>) -> Result<RunningServer, StartError> {
         let file = file.as_ref().to_owned();
         let reading = tokio::task::spawn_blocking(move || {
-            let loaded = self.load(Some(&file));
+            let loaded = self.load(Some(&file), Absent::Refused);
             (self, loaded)
         });
         let (app, loaded) = reading.await?;
@@ -386,8 +386,11 @@ impl App {
     }
 
     /// Reads the configuration for this program. It blocks.
-    pub(crate) fn load(&mut self, file: Option<&Path>) -> Result<Loaded, Faults> {
-        let loaded = config::load(file, &Environment::of_process(), &self.registry)?;
+    pub(crate) fn load(&mut self, file: Option<&Path>, absent: Absent) -> Result<Loaded, Faults> {
+        let loaded = match absent {
+            Absent::Refused => config::load(file, &Environment::of_process(), &self.registry)?,
+            Absent::Empty => config::load_to_pull(file, &Environment::of_process(), &self.registry)?,
+        };
         Ok(loaded.of_product(self.product.clone()))
     }
 

@@ -19,7 +19,7 @@ use tenantry_core::TenantId;
 use crate::{
     App,
     app::{AppParts, StartError},
-    config::{self, Loaded},
+    config::{self, Absent, Loaded},
     installation::Installation,
     product::Product,
     server::Signals,
@@ -146,11 +146,11 @@ fn prepare(mut app: App, arguments: Arguments) -> Result<u8, Stop> {
         Command::Init(flags) => return init::run(&app.registry, flags),
         command => command,
     };
-    let _placeholder = match &command {
-        Command::Tables { command } => tables::Placeholder::of(command),
-        _ => None,
+    let absent = match &command {
+        Command::Tables { command } => command.absent(),
+        _ => Absent::Refused,
     };
-    let loaded = app.load(arguments.config.as_deref())?;
+    let loaded = app.load(arguments.config.as_deref(), absent)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

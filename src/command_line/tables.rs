@@ -13,7 +13,10 @@ use tenantry_core::{Purpose, TenantId};
 use tenantry_tables::{Catalogue, CatalogueReader, Rest, Tables};
 
 use super::{DONE, FAILED, Stop, listed, report};
-use crate::{config, installation::Installation};
+use crate::{
+    config::{self, Absent},
+    installation::Installation,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TablesCommand {
@@ -22,9 +25,9 @@ pub(super) enum TablesCommand {
         /// The tenant to read
         #[arg(long, value_name = "ID")]
         tenant: String,
-        /// The file to write
-        #[arg(long, value_name = "FILE", default_value = "tables.yaml")]
-        output: PathBuf,
+        /// The file to write: by default the one that `rest.tables` names, else tables.yaml
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Compare tenants' databases with the declared tables
     Check {
@@ -34,33 +37,18 @@ pub(super) enum TablesCommand {
     },
 }
 
-/// The content of a file before its tables are pulled.
-const PLACEHOLDER: &str = "tables: {}\n";
-
-/// A temporary empty file for a first pull, since the configuration that names the file cannot be
-/// read without it. It is removed again if nothing was pulled.
-pub(super) struct Placeholder(PathBuf);
-
-impl Placeholder {
-    /// Creates the file that a command is about to write.
-    pub(super) fn of(command: &TablesCommand) -> Option<Self> {
-        let TablesCommand::Pull { output, .. } = command else {
-            return None;
-        };
-        let made = fs::File::create_new(output).and_then(|mut file| file.write_all(PLACEHOLDER.as_bytes()));
-        made.ok().map(|()| Self(output.clone()))
-    }
-}
-
-impl Drop for Placeholder {
-    fn drop(&mut self) {
-        if fs::read_to_string(&self.0).is_ok_and(|text| text == PLACEHOLDER)
-            && let Err(error) = fs::remove_file(&self.0)
-        {
-            eprintln!("warning: `{}` cannot be removed: {error}", self.0.display());
+impl TablesCommand {
+    /// What is done if there is no file with tables.
+    pub(super) fn absent(&self) -> Absent {
+        match self {
+            Self::Pull { .. } => Absent::Empty,
+            Self::Check { .. } => Absent::Refused,
         }
     }
 }
+
+/// The file that is written if the configuration names none.
+const DEFAULT_OUTPUT: &str = "tables.yaml";
 
 pub(super) async fn run(installation: &Installation, command: TablesCommand) -> Result<u8, Stop> {
     match command {
@@ -69,10 +57,14 @@ pub(super) async fn run(installation: &Installation, command: TablesCommand) -> 
     }
 }
 
-async fn pull(installation: &Installation, tenant: &str, output: PathBuf) -> Result<u8, Stop> {
+async fn pull(installation: &Installation, tenant: &str, output: Option<PathBuf>) -> Result<u8, Stop> {
     let tenant = parse(installation, tenant)?;
+    let output = output.unwrap_or_else(|| match &installation.loaded().tables_file {
+        Some(file) => file.strip_prefix(".").unwrap_or(file).to_owned(),
+        None => PathBuf::from(DEFAULT_OUTPUT),
+    });
     let existing = match fs::read_to_string(&output) {
-        Ok(text) => Some(text).filter(|text| text != PLACEHOLDER),
+        Ok(text) => Some(text).filter(|text| !text.trim().is_empty()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             return Err(Stop::Misuse(format!("`{}` cannot be read: {error}", output.display())));

@@ -79,7 +79,7 @@ pub use sections::{
     Admin, App, Config, Docs, Forwarded, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Rest,
     Sample, Server, ServerLimits, ServerTls, Service, Tenancy, Trace,
 };
-pub(crate) use tables::tables_of_file;
+pub(crate) use tables::{Absent, tables_of_file};
 pub use tenantry_core::ByteSize;
 pub use values::{Endpoint, IdPattern, ListenAddress, LogFilter, Network, NotOfForm};
 pub use warm_up::WarmUp;
@@ -119,6 +119,8 @@ pub struct Loaded {
     pub origin: Origin,
     /// The folder that relative paths in it are taken from: the file's, or the working directory.
     pub base_dir: PathBuf,
+    /// The file that `rest.tables` names.
+    pub(crate) tables_file: Option<PathBuf>,
     /// The sections of a program of one's own.
     pub sections: Sections,
     /// What the program is called.
@@ -172,15 +174,38 @@ impl Loaded {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(source: Option<&Path>, environment: &Environment, registry: &Registry) -> Result<Loaded, Faults> {
-    load_in(Path::new(""), source, environment, registry)
+    load_with(Path::new(""), source, environment, registry, Absent::Refused)
 }
 
-/// Like [`load`], with another working directory, for tests.
+/// Like [`load`], for a command that may write the file of the tables.
+///
+/// # Errors
+/// As those of [`load`], but if that file is not there it is no fault.
+pub(crate) fn load_to_pull(
+    source: Option<&Path>,
+    environment: &Environment,
+    registry: &Registry,
+) -> Result<Loaded, Faults> {
+    load_with(Path::new(""), source, environment, registry, Absent::Empty)
+}
+
+/// Like [`load`], with another working directory.
+#[cfg(test)]
 fn load_in(
     working_dir: &Path,
     source: Option<&Path>,
     environment: &Environment,
     registry: &Registry,
+) -> Result<Loaded, Faults> {
+    load_with(working_dir, source, environment, registry, Absent::Refused)
+}
+
+fn load_with(
+    working_dir: &Path,
+    source: Option<&Path>,
+    environment: &Environment,
+    registry: &Registry,
+    absent: Absent,
 ) -> Result<Loaded, Faults> {
     let found = find(working_dir, source, environment)?;
     let mut faults = Vec::new();
@@ -196,7 +221,7 @@ fn load_in(
     default_resolver(&mut root);
     environment.apply(&mut root, registry, &mut faults);
 
-    tables::include(&mut root, &found.base_dir, &mut faults);
+    let tables_file = tables::include(&mut root, &found.base_dir, absent, &mut faults);
     let schema = schema::for_configuration(registry, &root);
     coerce::coerce(&mut root, Some(&schema), &[], &mut faults);
     let places = root.places(&Place::file(&found.name));
@@ -218,6 +243,7 @@ fn load_in(
         config,
         origin: found.origin,
         base_dir: found.base_dir,
+        tables_file,
         places,
     })
 }

@@ -1,7 +1,11 @@
 //! `rest.tables` in a separate file. References to variables are not replaced in it, since
 //! `tables pull` also writes it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Deserialize;
@@ -19,14 +23,31 @@ use super::{
 /// The key of the file.
 const KEY: &str = "tables";
 
+/// What is done if a tables file is not there, or is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// It is a fault.
+    Refused,
+    /// It has no tables yet: `tables pull` is about to write it.
+    Empty,
+}
+
 /// Replaces the name of a tables file by the tables in it. They keep their lines in that file.
-pub(crate) fn include(root: &mut Node, base_dir: &Path, faults: &mut Vec<Fault>) {
+/// Returns the file's path.
+pub(crate) fn include(root: &mut Node, base_dir: &Path, absent: Absent, faults: &mut Vec<Fault>) -> Option<PathBuf> {
     let path = ["rest", "tables"];
-    let Some(node) = root.at_mut(&path) else { return };
-    let Some(name) = node.as_text().map(str::to_owned) else {
-        return;
-    };
+    let node = root.at_mut(&path)?;
+    let name = node.as_text().map(str::to_owned)?;
     let steps = path.map(Step::from);
+    let file = base_dir.join(&name);
+    let is_absent = match read(&file) {
+        Ok(text) => text.trim().is_empty(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if is_absent && absent == Absent::Empty {
+        *node = Node::from_value(&serde_json::json!({}));
+        return Some(file);
+    }
     match tables(&name, base_dir, &steps, faults) {
         Ok(Some(tables)) => *node = tables,
         Ok(None) => *node = Node::from_value(&serde_json::json!({})),
@@ -35,6 +56,7 @@ pub(crate) fn include(root: &mut Node, base_dir: &Path, faults: &mut Vec<Fault>)
             *node = Node::from_value(&serde_json::json!({}));
         }
     }
+    Some(file)
 }
 
 /// Reads and checks the tables of a separate file like those of a configuration.

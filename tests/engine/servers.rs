@@ -305,6 +305,34 @@ async fn a_lost_roll_back_hides_no_error(server: Server) {
     assert_eq!(numbers(&database).await, [0i64; 0]);
 }
 
+/// A transaction that only read has changed nothing, also if its end is lost.
+async fn a_lost_commit_of_a_read_leaves_no_doubt(server: Server) {
+    let (_tenants, database) = server.database().await;
+    for (mode, expected) in [
+        (AccessMode::ReadOnly, DatabaseErrorKind::ConnectionLost),
+        (AccessMode::ReadWrite, DatabaseErrorKind::OutcomeUnknown),
+    ] {
+        let begun = database.begin_with_config(None, Some(mode)).await;
+        let transaction = begun.unwrap();
+        assert_eq!(numbers(&transaction).await, [0i64; 0]);
+        server.end_sessions().await;
+        let kind = DatabaseErrorKind::of(&transaction.commit().await.unwrap_err());
+        // PostgreSQL says that it ended the session before the commit came.
+        let is_known = kind == DatabaseErrorKind::ConnectionLostWithoutEffect;
+        assert!(kind == expected || is_known, "{mode:?}: {kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_commit_of_a_read_on_postgresql_leaves_no_doubt() {
+    a_lost_commit_of_a_read_leaves_no_doubt(Server::postgresql().await).await;
+}
+
+#[tokio::test]
+async fn a_lost_commit_of_a_read_on_mariadb_leaves_no_doubt() {
+    a_lost_commit_of_a_read_leaves_no_doubt(Server::mariadb().await).await;
+}
+
 #[tokio::test]
 async fn a_lost_roll_back_on_postgresql_hides_no_error() {
     a_lost_roll_back_hides_no_error(Server::postgresql().await).await;

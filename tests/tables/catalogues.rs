@@ -1,5 +1,7 @@
 //! `tables pull` and `tables check` on what catalogues hold besides plain tables.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use tenantry_test_support::{TenantryBuilder, TenantryProcess};
 
@@ -27,11 +29,12 @@ CREATE UNIQUE INDEX part ON loose (c) WHERE a > 0;
 CREATE VIEW seen AS SELECT id, name FROM big;
 ";
 
-fn program(kind: &str, secret: &Value, sql: &str, tables: &str) -> TenantryBuilder {
+fn program(root: &Path, (kind, secret): (&str, &Value), sql: &str, tables: &str) -> TenantryBuilder {
     let mut tenants = serde_json::Map::new();
     tenants.insert(kind.to_owned(), secret.clone());
     let config = json!({
         "tenancy": {"provider": {"type": "static", "tenants": tenants}},
+        "drivers": {"sqlite": {"root": root}},
         "migrations": {"on_connect": true, "dir": "migrations"},
         "rest": {"tables": "tables.yaml"},
     });
@@ -50,6 +53,42 @@ fn declared(key: &str, id: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_file_that_the_configuration_names_is_pulled() {
+    let secret = json!({"type": "sqlite", "path": "shop.db"});
+    let folder = tempfile::tempdir().unwrap();
+    let sql = "CREATE TABLE plain (id integer PRIMARY KEY);";
+    for (existing, output) in [(None, None), (Some(""), None), (None, Some("other.yaml"))] {
+        let home = folder
+            .path()
+            .join(format!("{}-{}", existing.is_some(), output.is_some()));
+        std::fs::create_dir_all(home.join("migrations/sqlite")).unwrap();
+        std::fs::write(home.join("migrations/sqlite/0001_tables.sql"), sql).unwrap();
+        let config = json!({
+            "tenancy": {"provider": {"type": "static", "tenants": {"acme": secret}}},
+            "migrations": {"on_connect": true, "dir": "migrations"},
+            "rest": {"tables": "shop.yaml"},
+        });
+        std::fs::write(home.join("config.yaml"), config.to_string()).unwrap();
+        if let Some(text) = existing {
+            std::fs::write(home.join("shop.yaml"), text).unwrap();
+        }
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tenantry"));
+        command.current_dir(&home).args(["tables", "pull", "--tenant", "acme"]);
+        if let Some(output) = output {
+            command.args(["--output", output]);
+        }
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let said = String::from_utf8(done.stdout).unwrap();
+        let file = output.unwrap_or("shop.yaml");
+        assert!(said.contains(&format!("{file}: 1 tables of `acme`")), "{said}");
+        assert!(std::fs::read_to_string(home.join(file)).unwrap().contains("  plain:\n"));
+        assert_eq!(home.join("shop.yaml").exists(), output.is_none());
+        assert!(!home.join("tables.yaml").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn catalogues_are_pulled_and_compared_with_their_keys() {
     let folder = tempfile::tempdir().unwrap();
     for (kind, sql, id, pulled) in [
@@ -57,14 +96,15 @@ async fn catalogues_are_pulled_and_compared_with_their_keys() {
         ("mysql", MYSQL, "numeric", "id: { type: numeric, generated: true }"),
         ("postgresql", POSTGRESQL, "text", "id: { type: text, max: 10 }"),
     ] {
-        let mut secret = secret(kind, "catalogue").await;
-        if kind == "sqlite" {
-            secret["path"] = folder.path().join("catalogue.db").to_str().unwrap().into();
-        }
+        let secret = secret(kind, "catalogue").await;
+        let tenant = (kind, &secret);
         let output = folder.path().join(format!("{kind}.yaml"));
         let output = output.to_str().unwrap();
         let pull = ["tables", "pull", "--tenant", kind, "--output", output];
-        let done = program(kind, &secret, sql, "tables: {}\n").run(pull).await.unwrap();
+        let done = program(folder.path(), tenant, sql, "tables: {}\n")
+            .run(pull)
+            .await
+            .unwrap();
         assert_eq!(done.code, 0, "{kind}: {done:?}");
         let text = std::fs::read_to_string(output).unwrap();
         assert!(text.contains(pulled) && text.contains("key: [id]"), "{kind}: {text}");
@@ -81,7 +121,7 @@ async fn catalogues_are_pulled_and_compared_with_their_keys() {
             ("b", "the column `b` of the key of the table `loose` may be NULL"),
         ] {
             let tables = declared(key, id);
-            let check = program(kind, &secret, sql, &tables)
+            let check = program(folder.path(), tenant, sql, &tables)
                 .run(["tables", "check"])
                 .await
                 .unwrap();
@@ -90,14 +130,14 @@ async fn catalogues_are_pulled_and_compared_with_their_keys() {
             assert!(!said.contains("`seen`"), "{kind}: {check:?}");
         }
         let good = text.replace("allow: {}", "allow: { anon: { read: {} } }");
-        let check = program(kind, &secret, sql, &good)
+        let check = program(folder.path(), tenant, sql, &good)
             .run(["tables", "check"])
             .await
             .unwrap();
         assert_eq!(check.code, 0, "{kind}: {check:?}");
         if kind == "mysql" {
             let drifted = declared("c", "int8").replace("key: [c]", "key: []");
-            let check = program(kind, &secret, sql, &drifted)
+            let check = program(folder.path(), tenant, sql, &drifted)
                 .run(["tables", "check"])
                 .await
                 .unwrap();
