@@ -123,7 +123,7 @@ mod tests {
         tokio::spawn(async move {
             let (mut client, _) = listener.accept().await.unwrap();
             let mut bytes = [0; 1024];
-            client.read(&mut bytes).await.unwrap();
+            assert!(client.read(&mut bytes).await.unwrap() > 0, "it asks to log in");
             client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await.unwrap();
             while client.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
         });
