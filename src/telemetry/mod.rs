@@ -201,7 +201,7 @@ impl Telemetry {
         #[cfg(feature = "otlp")]
         let traces = spawn_blocking(move || traces.map_or(Ok(()), |traces| traces.shutdown()));
         #[cfg(not(feature = "otlp"))]
-        let traces = async { Ok(OTelSdkResult::Ok(())) };
+        let traces = async { Ok::<_, tokio::task::JoinError>(OTelSdkResult::Ok(())) };
         match timeout(within, async { tokio::join!(metrics, traces) }).await {
             Ok((Ok(Ok(())), Ok(Ok(())))) => {}
             Ok(ended) => tracing::debug!(?ended, "not all telemetry was sent"),

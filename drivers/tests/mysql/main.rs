@@ -519,7 +519,8 @@ async fn numbers_of_a_server_that_takes_no_writes_are_known() {
         (1114, DatabaseErrorKind::ReadOnly),
         (1412, DatabaseErrorKind::Serialization),
         (1146, DatabaseErrorKind::TableMissing),
-        (1644, DatabaseErrorKind::Other),
+        (1644, DatabaseErrorKind::ConstraintViolation),
+        (1064, DatabaseErrorKind::Other),
     ] {
         let trigger = format!(
             "CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW \

@@ -61,12 +61,24 @@ impl Change {
             update.is_none_or(|update| changed.any(|place| !update.columns[*place]))
         };
         let may_not = access.is_none() || (needs_read && reads.is_none()) || by.is_some_and(changes);
-        match (lacks, may_not) {
-            (false, false) => None,
-            (true, false) => Some(Outcome::refused(400, "23502")),
-            (false, true) => Some(denied(asker)),
-            (true, true) => Some(denied(asker).or(400, "23502")),
-        }
+        // Columns of `on_conflict` are known to a role that may read them.
+        let is_known = |place: &usize| {
+            reads.is_some_and(|reads| reads.columns[*place])
+                || (table.key.contains(place) && access.is_some_and(|access| access.columns[*place]))
+        };
+        let is_unknown = match &self.verb {
+            Verb::Upsert { by, .. } => *by != table.key && !by.iter().all(is_known),
+            _ => false,
+        };
+        let wrong = [
+            (may_not, denied(asker)),
+            (lacks, Outcome::refused(400, "23502")),
+            (is_unknown, Outcome::refused(400, "PGRST204")),
+        ];
+        let wrong = wrong
+            .into_iter()
+            .filter_map(|(is_wrong, refused)| is_wrong.then_some(refused));
+        wrong.reduce(Outcome::or_as)
     }
 
     /// The columns by which rows are found that are changed then.

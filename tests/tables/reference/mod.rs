@@ -76,6 +76,17 @@ impl Outcome {
         }
     }
 
+    /// As right as another refusal.
+    fn or_as(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Refused(mut any), Self::Refused(more)) => {
+                any.extend(more);
+                Self::Refused(any)
+            }
+            (one, _) => one,
+        }
+    }
+
     fn compare(&self, answer: &Answer) -> Result<(), String> {
         match self {
             Self::Refused(any) => {
