@@ -310,7 +310,8 @@ async fn cakes_are_found_without_a_server() {
     };
     let mock = MockDatabase::new(DbBackend::Postgres).append_query_results([[cake.clone()]]);
     let database = tenant_database(mock.into_connection()).await;
-    assert_eq!(cake::Entity::find().all(&database).await.unwrap(), [cake.clone()]);
+    let all = cake::Entity::find().all(&database).await.unwrap();
+    assert_eq!(all, std::slice::from_ref(&cake));
 
     let database = tenant_database(Database::connect("sqlite::memory:").await.unwrap()).await;
     migrate(database.clone()).await.unwrap();
