@@ -148,7 +148,7 @@ async fn users_of_five_seconds_serve_clients_and_none_is_left() -> Result<()> {
     assert!(world.client.get("t0", "/api/v1/tenant/users").await.is_success());
     assert!(bao.users(postgres).await? > 0);
     world.finish().await?;
-    // It was told of each before the end, and drops them by itself.
+    // Each was reported to it before the end, and it drops them by itself.
     until("no user is left after the end", Duration::from_secs(30), || async {
         Ok(bao.users(postgres).await? == 0)
     })

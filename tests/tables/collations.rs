@@ -1,4 +1,4 @@
-//! Texts that a database finds equal and that are not the same: they are told apart everywhere, and
+//! Texts that a database finds equal and that are not the same: they are kept apart everywhere, and
 //! only its constraints find them equal.
 
 use reqwest::Method;
