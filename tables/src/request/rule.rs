@@ -115,18 +115,26 @@ fn check_filter(filter: &Filter, table: &TableDeclaration) -> Result<(), String>
     };
     let is_listed = matches!(&filter.test, Test::Quantified(..));
     for value in values {
-        if value.contains(['{', '}']) || (is_listed && is_like_a_placeholder(value)) {
-            if placeholder(value).is_none() {
-                return Err(format!(
-                    "compares `{}` with what is no placeholder: only `{{claims.x}}` and `{{tenant}}` are, each as a whole value",
-                    filter.field
-                ));
-            }
-        } else if !is_pattern && crate::value::Datum::parse(&column.kind, value).is_err() {
+        if placeholder(value).is_some() {
+            continue;
+        }
+        if opens_a_placeholder(value) || (is_listed && is_like_a_placeholder(value)) {
+            return Err(format!(
+                "compares `{}` with what is no placeholder: only `{{claims.x}}` and `{{tenant}}` are, each as a whole value",
+                filter.field
+            ));
+        }
+        if !is_pattern && crate::value::Datum::parse(&column.kind, value).is_err() {
             return Err(format!("compares `{}` with what is no value of its type", filter.field));
         }
     }
     Ok(())
+}
+
+/// Whether a text was most likely meant to hold a placeholder: a word stands after a brace.
+fn opens_a_placeholder(text: &str) -> bool {
+    let mut parts = text.split('{').skip(1);
+    parts.any(|part| part.trim_start().starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 /// Whether an element of a quantifier's list was most likely meant as a placeholder: its braces are
@@ -153,6 +161,7 @@ mod tests {
             "state=like.n*",
             "state=eq.new&id=in.({claims.ids})",
             "or=(flag.is.true,info.is.null)",
+            "state=like.{1,2}*",
             "state=not.like.{claims.state}",
             "state=ilike(any).{claims.states}",
             "and=(id.eq(all).{claims.ids},state.eq.{tenant})",
