@@ -59,7 +59,7 @@ pub(super) const KINDS: [Kind; 15] = [
 
 /// Not in the order of the alphabet.
 const ENUM: [&str; 4] = ["new", "Late", "gone", "a b"];
-const WORDS: [&str; 7] = ["a", "ab", "abc", "b", "ba", "zeta", "tenant"];
+const WORDS: [&str; 7] = ["a", "ab", "abc", "b", "ba", "zeta", "tenants"];
 const MIXED: [&str; 11] = [
     "Ab",
     "aB",
