@@ -123,7 +123,6 @@ impl<'m> Job<'_, 'm> {
         let is_one_statement = upsert.is_none()
             && *rule == Condition::Always
             && (!self.single || rows.rows.len() == 1)
-            && self.answers(rows.rows.len() as u64).is_ok()
             && self.pieces(rows).len() == 1
             && (self.representation.is_none() || rows.rows.len() == 1)
             && (self.target.dialect.returns_rows() || !self.wants_keys())
