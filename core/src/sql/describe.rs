@@ -184,14 +184,6 @@ const VALUES_FOLLOW: [&str; 11] = [
 mod tests {
     use super::*;
 
-    const ALL: [Dialect; Dialect::COUNT] = [
-        Dialect::Postgresql,
-        Dialect::Mysql,
-        Dialect::Sqlite,
-        Dialect::Oracle,
-        Dialect::Unknown,
-    ];
-
     #[test]
     fn literals_are_replaced_and_names_stay() {
         let cases = [
@@ -215,7 +207,7 @@ mod tests {
         for (sql, expected) in cases {
             assert_eq!(normalized(sql, Dialect::Postgresql), expected);
         }
-        for dialect in ALL {
+        for dialect in Dialect::ALL {
             assert!(normalized(&"é".repeat(5_000), dialect).len() < 2_010);
             let name = format!("select \"{}\"", "é".repeat(5_000));
             assert!(normalized(&name, dialect).len() < 2_010);
@@ -330,7 +322,7 @@ mod tests {
     fn a_description_that_is_kept_is_the_same_as_one_that_is_not() {
         for n in 0..2 * KEPT {
             let sql = format!("SELECT \"a\" FROM \"t{n}\" WHERE x = 'canary'");
-            for dialect in ALL {
+            for dialect in Dialect::ALL {
                 for _ in 0..2 {
                     assert_eq!(*described(&sql, dialect), Description::of(&sql, dialect));
                 }

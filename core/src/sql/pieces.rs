@@ -14,6 +14,9 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    #[cfg(test)]
+    pub(super) const ALL: [Self; Self::COUNT] =
+        [Self::Postgresql, Self::Mysql, Self::Sqlite, Self::Oracle, Self::Unknown];
     pub(super) const COUNT: usize = Self::Unknown as usize + 1;
 
     /// The dialect of a driver's `type`.

@@ -145,14 +145,6 @@ fn is_advisory_lock(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Dialect; 5] = [
-        Dialect::Postgresql,
-        Dialect::Mysql,
-        Dialect::Sqlite,
-        Dialect::Oracle,
-        Dialect::Unknown,
-    ];
-
     #[test]
     fn what_may_leave_session_state_is_seen() {
         for sql in [
@@ -180,7 +172,7 @@ mod tests {
             "UPDATE t SET a = set_config('a', 'b', not true)",
             "DO $$ BEGIN PERFORM set_config('a', 'b', false); END $$",
         ] {
-            for dialect in ALL {
+            for dialect in Dialect::ALL {
                 assert!(leaves_session_state(sql, dialect), "{dialect:?}: {sql}");
             }
         }
@@ -219,7 +211,7 @@ mod tests {
             "SELECT pg_advisory_xact_lock(1), pg_try_advisory_xact_lock($1)",
             "",
         ] {
-            for dialect in ALL {
+            for dialect in Dialect::ALL {
                 assert!(!leaves_session_state(sql, dialect), "{dialect:?}: {sql}");
             }
         }
