@@ -96,3 +96,25 @@ impl DatabaseDriver for LoginDriver {
         self.driver.migration_queries()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// A method that is not passed on would have the trait's default for every driver.
+    #[test]
+    fn every_method_of_a_driver_is_passed_on() {
+        let driver = include_str!("driver.rs");
+        let (_, body) = driver.split_once("pub trait DatabaseDriver").unwrap();
+        let (body, _) = body.split_once("\n}").unwrap();
+        let names = body.lines().filter_map(|line| {
+            let line = line.strip_prefix("    ")?;
+            let line = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
+            line.split(['(', '<']).next()
+        });
+        let names: Vec<&str> = names.collect();
+        assert!(names.len() >= 11, "{names:?}");
+        let passed_on = include_str!("login.rs");
+        for name in names {
+            assert!(passed_on.contains(&format!("self.driver.{name}(")), "`{name}`");
+        }
+    }
+}
