@@ -239,10 +239,15 @@ impl Pool {
         if health.is_preparing {
             return DatabaseError::new(DatabaseErrorKind::Migrating);
         }
-        // It holds a permit and has no connection: the server has not answered.
-        if health.status.open == 0 && self.parts.budget.held_by(&self.member) > 0 {
-            let unreachable = DatabaseErrorKind::Connect(DriverErrorKind::Unreachable);
-            return health.last_error.unwrap_or_else(|| DatabaseError::new(unreachable));
+        if health.status.open == 0 {
+            // The last opening failed, maybe just now: its permit is free again.
+            if let Some(error) = health.last_error {
+                return error;
+            }
+            // It holds a permit: the server has not answered.
+            if self.parts.budget.held_by(&self.member) > 0 {
+                return DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable));
+            }
         }
         DatabaseError::new(DatabaseErrorKind::PoolTimeout)
     }
