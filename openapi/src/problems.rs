@@ -158,9 +158,7 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
     fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let id = RequestId::of(&request).cloned();
         let is_of_tables = self.settings.is_of_tables(request.uri().path());
-        // A safe request changes nothing, whatever it runs.
-        let context = request.data::<RequestContext>().filter(|_| !request.method().is_safe());
-        let tally = context.map(|context| context.tally().clone());
+        let tally = request.data::<RequestContext>().map(|context| context.tally().clone());
         let last_call = request.data().cloned();
         self.within(tally, last_call, self.inner.call(request))
             .map(move |answer| {

@@ -58,7 +58,10 @@ impl RequestContext {
     fn new(request: &Request) -> Self {
         Self {
             id: RequestId::from_headers(request.headers()).unwrap_or_else(RequestId::generate),
-            tally: Arc::default(),
+            tally: Arc::new(match request.method().is_safe() {
+                true => RequestTally::of_safe_request(),
+                false => RequestTally::default(),
+            }),
             gates: None,
         }
     }

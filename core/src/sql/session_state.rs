@@ -14,8 +14,18 @@ pub(crate) fn leaves_session_state(sql: &str, dialect: Dialect) -> bool {
 /// First words of statements that leave something on the session only by a function that they call,
 /// or by one of the words that `is_plain` looks for.
 const PLAIN: &str = "select insert update delete with merge replace";
-/// What such functions, and other signs of session state, contain after a `_` or a space.
-const SIGNS: [&[u8]; 5] = [b"lock", b"config", b"temp", b"session", b"connect"];
+
+/// What such functions, and other signs of session state, contain after a `_` or a space, by the
+/// first letter.
+fn signs(first: u8) -> &'static [&'static [u8]] {
+    match first.to_ascii_lowercase() {
+        b'c' => &[b"config", b"connect"],
+        b'l' => &[b"lock"],
+        b's' => &[b"session"],
+        b't' => &[b"temp"],
+        _ => &[],
+    }
+}
 
 /// Whether it can be seen at once that a statement leaves nothing. Every statement of every request
 /// passes here, so this looks at each byte once.
@@ -24,11 +34,11 @@ fn is_plain(sql: &str) -> bool {
     let bytes = sql.as_bytes();
     let begins_sign = |at: usize| {
         let rest = &bytes[at..];
-        let is_sign = |sign: &[u8]| {
+        let is_sign = |sign: &&[u8]| {
             rest.get(..sign.len())
                 .is_some_and(|word| word.eq_ignore_ascii_case(sign))
         };
-        SIGNS.into_iter().any(is_sign)
+        rest.first().is_some_and(|first| signs(*first).iter().any(is_sign))
     };
     let is_sign = |(at, byte): (usize, &u8)| match byte {
         b';' | b'@' | b'!' => true,

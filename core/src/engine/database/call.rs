@@ -103,12 +103,12 @@ impl<'a> Stopwatch<'a> {
     /// answer may have changed something.
     pub(super) async fn run(
         &mut self,
-        takes_effect: bool,
+        takes_effect: impl FnOnce() -> bool,
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DatabaseError> {
         self.lap = Lap::Runs;
         let span = self.span(self.call);
-        let tally = self.tally.filter(|_| takes_effect);
+        let tally = self.tally.filter(|tally| !tally.is_safe && takes_effect());
         let before = tally.map(RequestTally::takes_effect);
         let answer = answer.await;
         self.begin(Lap::Rests);

@@ -118,7 +118,7 @@ impl TenantDatabase {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            match watch.run(!call.changes_nothing(), lease.call(call)).await {
+            match watch.run(|| !call.changes_nothing(), lease.call(call)).await {
                 Ok(answer) => break Ok((lease, answer)),
                 Err(error) if repeats.again(&error, call, &self.pool) => {}
                 Err(error) => break Err(error),

@@ -171,7 +171,7 @@ impl Level {
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DbErr> {
         let mut watch = self.shared.watch(call);
-        let answer = watch.run(matches!(call, Call::Commit), answer).await;
+        let answer = watch.run(|| matches!(call, Call::Commit), answer).await;
         watch.stop(answer.as_ref().err());
         answer.map_err(|error| call.db_err(error))
     }

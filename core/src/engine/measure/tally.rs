@@ -21,9 +21,18 @@ pub struct RequestTally {
     usage: OnceLock<Arc<UsageAccount>>,
     statements: Mutex<Usage>,
     effect: AtomicBool,
+    pub(crate) is_safe: bool,
 }
 
 impl RequestTally {
+    /// For a request whose method is safe (RFC 9110 §9.2.1): whatever it runs, it has no effect.
+    pub fn of_safe_request() -> Self {
+        Self {
+            is_safe: true,
+            ..Self::default()
+        }
+    }
+
     /// Sets the request's tenant. A request that resolves its tenant twice resolves the same one.
     pub fn set_tenant(&self, tenant: TenantId) {
         self.tenant.get_or_init(|| tenant);
