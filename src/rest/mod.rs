@@ -147,7 +147,7 @@ async fn read(body: Body) -> Result<bytes::Bytes> {
 
 fn response(answer: Answer) -> Response {
     let mut response = Response::builder().status(answer.status).body(answer.body);
-    response.headers_mut().extend(answer.headers);
+    *response.headers_mut() = answer.headers;
     response
 }
 

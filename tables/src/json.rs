@@ -3,6 +3,7 @@
 
 use std::{cell::Cell, collections::HashMap};
 
+use foldhash::quality::RandomState;
 use sea_orm::{DbErr, QueryResult};
 
 use crate::{
@@ -32,6 +33,9 @@ pub(crate) struct Writer {
 /// aliases.
 const MOST_REPEATED: usize = 32 << 20;
 
+/// How long a row often is, written.
+const LIKELY_ROW: usize = 128;
+
 /// What writes one answer.
 struct Answer<'w> {
     writer: &'w Writer,
@@ -43,7 +47,7 @@ struct Answer<'w> {
 struct Groups {
     text: Vec<u8>,
     /// For each key, the positions of its rows in the text, in their order.
-    places: HashMap<Vec<u8>, Vec<std::ops::Range<usize>>>,
+    places: HashMap<Vec<u8>, Vec<std::ops::Range<usize>>, RandomState>,
 }
 
 impl Writer {
@@ -51,6 +55,12 @@ impl Writer {
     pub(crate) fn read(&self, read: &Read<'_>, row: &QueryResult, slot: usize) -> Result<Datum, DbErr> {
         let column = &read.table.columns[read.columns[slot]];
         self.dialect.read(row, read.first + slot, &column.kind)
+    }
+
+    /// Writes a column of a row as JSON, and returns whether it has a value.
+    fn write(&self, read: &Read<'_>, row: &QueryResult, slot: usize, to: &mut Vec<u8>) -> Result<bool, DbErr> {
+        let column = &read.table.columns[read.columns[slot]];
+        self.dialect.write_json(row, read.first + slot, &column.kind, to)
     }
 
     /// The values of some columns, in a form in which equal ones are the same.
@@ -63,11 +73,9 @@ impl Writer {
     fn write_key(&self, read: &Read<'_>, row: &QueryResult, slots: &[usize], key: &mut Vec<u8>) -> Result<bool, DbErr> {
         key.clear();
         for slot in slots {
-            let value = self.read(read, row, *slot)?;
-            if value == Datum::Null {
+            if !self.write(read, row, *slot, key)? {
                 return Ok(false);
             }
-            value.write_json(key);
             key.push(b',');
         }
         Ok(true)
@@ -99,7 +107,8 @@ impl Writer {
 impl Answer<'_> {
     fn array(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         let children = self.groups(read, fetched)?;
-        let mut to = Vec::with_capacity(64 * fetched.rows.len() + 2);
+        let embedded: usize = children.iter().map(|groups| groups.text.len()).sum();
+        let mut to = Vec::with_capacity(LIKELY_ROW * fetched.rows.len() + embedded);
         to.push(b'[');
         for (count, row) in fetched.rows.iter().enumerate() {
             if count > 0 {
@@ -142,18 +151,17 @@ impl Answer<'_> {
     ) -> Result<(), Failure> {
         for output in &read.outputs {
             match output {
-                Output::Column { key, slot } => {
-                    let value = self.writer.read(read, row, *slot).map_err(Failure::Database)?;
-                    if self.writer.without_nulls && value == Datum::Null {
+                Output::Column { key, begin, slot } => {
+                    let at = to.len();
+                    to.extend_from_slice(begin);
+                    let written = self.writer.write(read, row, *slot, to);
+                    if !written.map_err(Failure::Database)? && self.writer.without_nulls {
+                        to.truncate(at);
                         continue;
                     }
-                    let begin = to.len();
-                    write_text(to, key);
-                    to.push(b':');
-                    value.write_json(to);
                     to.push(b',');
                     if read.repeats {
-                        self.repeat(key, to.len() - begin)?;
+                        self.repeat(key, to.len() - at)?;
                     }
                 }
                 Output::Child(place) => self.child(read, row, &read.children[*place], &children[*place], to)?,
@@ -232,8 +240,8 @@ impl Answer<'_> {
     fn group(&self, child: &Child<'_>, fetched: &Fetched) -> Result<Groups, Failure> {
         let below = self.groups(&child.read, fetched)?;
         let mut groups = Groups {
-            text: Vec::with_capacity(64 * fetched.rows.len()),
-            places: HashMap::new(),
+            text: Vec::with_capacity(LIKELY_ROW * fetched.rows.len()),
+            places: HashMap::default(),
         };
         let mut key = Vec::new();
         for row in &fetched.rows {

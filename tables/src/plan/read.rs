@@ -5,6 +5,7 @@ use crate::{
     model::{Relation, Table},
     refusal::Refusal,
     request::select::Embedded,
+    value::write_text,
 };
 
 /// The rows of one table that are wanted.
@@ -40,6 +41,8 @@ pub(crate) struct Page {
 pub(crate) enum Output {
     Column {
         key: String,
+        /// The key as JSON, with the colon after it.
+        begin: Vec<u8>,
         /// The place in [`Read::columns`].
         slot: usize,
     },
@@ -94,8 +97,12 @@ impl<'m> Read<'m> {
     /// Adds a column as a member. Adding the same one again changes nothing.
     pub(super) fn add_column(&mut self, key: &str, place: usize) -> Result<(), Refusal> {
         let slot = self.slot(place);
+        let mut begin = Vec::with_capacity(key.len() + 3);
+        write_text(&mut begin, key);
+        begin.push(b':');
         let output = Output::Column {
             key: key.to_owned(),
+            begin,
             slot,
         };
         if self.outputs.contains(&output) {

@@ -7,6 +7,7 @@ use sea_orm::{AccessMode, ConnectionTrait, DbErr, IsolationLevel, QueryResult, T
 use tenantry_core::{DatabaseErrorKind, engine::TenantDatabase};
 
 use crate::{
+    declaration::ColumnType,
     json::{Fetched, Writer},
     model::Model,
     plan::{Child, Read},
@@ -134,8 +135,11 @@ fn by_table(read: &Read<'_>, found: Vec<QueryResult>) -> Result<Vec<Vec<QueryRes
     let mut tables: Vec<Vec<QueryResult>> = Vec::new();
     tables.resize_with(read.first + read.width(), Vec::new);
     for row in found {
-        let first: i32 = row.try_get_by_index(0).map_err(Failure::Database)?;
-        let table = usize::try_from(first).ok().and_then(|first| tables.get_mut(first));
+        let first = Dialect::Postgresql.read(&row, 0, &ColumnType::Int8);
+        let table = match first.map_err(Failure::Database)? {
+            Datum::Int(first) => usize::try_from(first).ok().and_then(|first| tables.get_mut(first)),
+            _ => None,
+        };
         table.ok_or_else(unknown_table)?.push(row);
     }
     Ok(tables)

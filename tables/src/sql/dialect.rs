@@ -4,7 +4,7 @@ use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use sea_orm::{
     DbBackend, DbErr, QueryResult, Statement, TryGetable,
     sea_query::{
-        Alias, DeleteStatement, Expr, ExprTrait as _, Func, InsertStatement, MysqlQueryBuilder, PostgresQueryBuilder,
+        DeleteStatement, Expr, ExprTrait as _, Func, InsertStatement, MysqlQueryBuilder, PostgresQueryBuilder,
         SelectStatement, SqliteQueryBuilder, UpdateStatement, Value,
     },
 };
@@ -83,8 +83,8 @@ impl Dialect {
     pub(crate) fn output(self, column: Expr, kind: &ColumnType) -> Expr {
         use ColumnType as Type;
         let sent = |target: &'static str, function: &'static str| {
-            let column = column.clone().cast_as(Alias::new(target));
-            Expr::from(Func::cust(Alias::new(function)).arg(column))
+            let column = column.clone().cast_as(target);
+            Expr::from(Func::cust(function).arg(column))
         };
         let target = match (self, kind) {
             // As numbers: texts follow the session's settings, and sqlx ends in a panic at
@@ -114,7 +114,7 @@ impl Dialect {
             (Self::Oracle, Type::Float8) => "double precision",
             (Self::Oracle, _) => return column,
         };
-        column.cast_as(Alias::new(target))
+        column.cast_as(target)
     }
 
     /// A column of PostgreSQL that has no value, of the type that [`output`](Self::output) returns.
@@ -128,11 +128,11 @@ impl Dialect {
             Type::Numeric | Type::Text | Type::Enum(_) | Type::Uuid | Type::Json => "text",
             Type::Bytea | Type::Date | Type::Time | Type::Timestamp | Type::Timestamptz => "bytea",
         };
-        Expr::cust("NULL").cast_as(Alias::new(target))
+        Expr::cust("NULL").cast_as(target)
     }
 
-    /// Reads a column that [`output`](Self::output) returned.
-    pub(crate) fn read(self, row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
+    /// Reads a column that [`output`](Self::output) returned, by its type in the row.
+    pub(super) fn decode(self, row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
         use ColumnType as Type;
         match self {
             Self::Oracle => return read_oracle(row, index, kind),
@@ -180,9 +180,9 @@ impl Dialect {
     /// A column as the operand of a comparison.
     pub(crate) fn operand(self, column: Expr, kind: &ColumnType) -> Expr {
         match (self, kind) {
-            (Self::Postgresql, ColumnType::Enum(_)) => column.cast_as(Alias::new("text")),
+            (Self::Postgresql, ColumnType::Enum(_)) => column.cast_as("text"),
             // A computed column, or one without a type, does not convert what it is compared with.
-            (Self::Sqlite, ColumnType::Numeric) => column.cast_as(Alias::new("NUMERIC")),
+            (Self::Sqlite, ColumnType::Numeric) => column.cast_as("NUMERIC"),
             (Self::Sqlite, ColumnType::Time) => with_all_digits(column, 8),
             (Self::Sqlite, ColumnType::Timestamp | ColumnType::Timestamptz) => with_all_digits(in_utc(column), 19),
             _ => column,
@@ -192,7 +192,7 @@ impl Dialect {
     /// A value as a parameter.
     pub(crate) fn bind(self, value: &Datum, kind: &ColumnType, bound_for: Use) -> Expr {
         use ColumnType as Type;
-        let cast = |text: String, target: &'static str| Expr::val(text).cast_as(Alias::new(target));
+        let cast = |text: String, target: &'static str| Expr::val(text).cast_as(target);
         match value {
             Datum::Null => self.null(kind, bound_for),
             Datum::Bool(value) if self == Self::Sqlite => Expr::val(i64::from(*value)),
@@ -251,8 +251,8 @@ impl Dialect {
         };
         let null = Expr::val(value);
         match (self, kind, bound_for) {
-            (Self::Postgresql, Type::Numeric, _) => null.cast_as(Alias::new("numeric")),
-            (Self::Postgresql, Type::Json, Use::Store) => null.cast_as(Alias::new("json")),
+            (Self::Postgresql, Type::Numeric, _) => null.cast_as("numeric"),
+            (Self::Postgresql, Type::Json, Use::Store) => null.cast_as("json"),
             _ => null,
         }
     }
@@ -272,7 +272,7 @@ fn truth(number: i64) -> Datum {
 }
 
 /// A value that came as a text. If it is not a value of its type, it is returned as that text.
-fn read_text(kind: &ColumnType, text: String) -> Datum {
+pub(super) fn read_text(kind: &ColumnType, text: String) -> Datum {
     match Datum::parse(kind, &text) {
         Ok(Datum::Uuid(uuid)) if !is_canonical(uuid, &text) => Datum::Text(text),
         Ok(value) => value,
@@ -371,7 +371,7 @@ fn read_oracle(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Dat
 /// SQLite keeps times as texts, with a space or a `T`, and with or without UTC's offset.
 fn in_utc(column: Expr) -> Expr {
     let replace = |column: Expr, from: &'static str, to: &'static str| {
-        Expr::from(Func::cust(Alias::new("replace")).args([column, Expr::cust(from), Expr::cust(to)]))
+        Expr::from(Func::cust("replace").args([column, Expr::cust(from), Expr::cust(to)]))
     };
     let column = replace(column, "' '", "'T'");
     replace(replace(column, "'Z'", "''"), "'+00:00'", "''")
@@ -379,7 +379,7 @@ fn in_utc(column: Expr) -> Expr {
 
 /// A time's text with six digits after its seconds, which end at `seconds`.
 fn with_all_digits(column: Expr, seconds: i64) -> Expr {
-    let function = |name: &'static str, arguments: Vec<Expr>| Expr::from(Func::cust(Alias::new(name)).args(arguments));
+    let function = |name: &'static str, arguments: Vec<Expr>| Expr::from(Func::cust(name).args(arguments));
     let longer = function("length", vec![column.clone()]).gt(Expr::cust(seconds.to_string()));
     let zeros: Expr = Expr::case(longer, Expr::cust("'000000'"))
         .finally(Expr::cust("'.000000'"))

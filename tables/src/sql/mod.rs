@@ -5,6 +5,7 @@
 
 mod condition;
 mod dialect;
+mod read;
 mod select;
 mod tree;
 mod write;

@@ -95,7 +95,7 @@ impl<'t> Tree<'t> {
         let mut names: Vec<DynIden> = (0..read.columns.len()).map(output).collect();
         let is_counted = self.with_count && self.branches.is_empty();
         if is_counted {
-            names.push(Alias::new("n").into_iden());
+            names.push("n".into_iden());
         }
         names.extend(keys(read).map(key));
         let mut query = CommonTableExpression::new();
@@ -110,7 +110,7 @@ impl<'t> Tree<'t> {
 
     fn branch(&self, read: &Read<'_>, is_counted: bool) -> SelectStatement {
         let mut branch = Query::select();
-        branch.expr(Expr::cust(read.first.to_string()));
+        branch.expr(Expr::cust(read.first.to_string()).cast_as("bigint"));
         let own = read.first..read.first + read.columns.len();
         for (index, kind) in (1..).zip(&self.kinds) {
             match own.contains(&index) {
@@ -254,7 +254,7 @@ mod tests {
         for part in [
             "\"order_id\" = ANY(ARRAY((SELECT \"k1\" FROM \"r1\" LIMIT $2))) ORDER BY",
             "\"code\" = ANY(ARRAY((SELECT \"k1\" FROM \"r3\"))) ORDER BY",
-            "SELECT 1, \"c0\", \"c1\", CAST((NULL) AS bigint), CAST((NULL) AS text),",
+            "SELECT CAST((1) AS bigint), \"c0\", \"c1\", CAST((NULL) AS bigint), CAST((NULL) AS text),",
         ] {
             assert!(nested.contains(part), "{part}: {nested}");
         }
