@@ -220,7 +220,7 @@ fn run(model: &Model, text: &str, role: &str) -> bool {
             holds_no_mark(&sql::related(dialect, model, child, &joined), text);
         }
         if dialect == Dialect::Postgresql && !plan.is_flat() {
-            plan.lay_out(1);
+            plan.lay_out();
             holds_no_mark(&sql::tree(model, &plan, None, true, 10), text);
         }
     }

@@ -54,13 +54,13 @@ impl Writer {
     /// A column of a row.
     pub(crate) fn read(&self, read: &Read<'_>, row: &QueryResult, slot: usize) -> Result<Datum, DbErr> {
         let column = &read.table.columns[read.columns[slot]];
-        self.dialect.read(row, read.first + slot, &column.kind)
+        self.dialect.read(row, read.index(slot), &column.kind)
     }
 
     /// Writes a column of a row as JSON, and returns whether it has a value.
     fn write(&self, read: &Read<'_>, row: &QueryResult, slot: usize, to: &mut Vec<u8>) -> Result<bool, DbErr> {
         let column = &read.table.columns[read.columns[slot]];
-        self.dialect.write_json(row, read.first + slot, &column.kind, to)
+        self.dialect.write_json(row, read.index(slot), &column.kind, to)
     }
 
     /// The values of some columns, in a form in which equal ones are the same.

@@ -91,18 +91,8 @@ impl<'m, 'q> Planner<'m, 'q> {
             .checked_sub(1)
             .ok_or_else(|| Refusal::too_much(format!("the request embeds more than {MOST_TABLES} tables")))?;
         let access = self.access(table)?;
-        let mut read = Read {
-            table,
-            outputs: Vec::new(),
-            first: 0,
-            repeats: false,
-            columns: Vec::new(),
-            condition: Condition::Always,
-            order: Vec::new(),
-            knows_key: !table.key.is_empty() && table.key.iter().all(|place| access.has(*place)),
-            page: Page::default(),
-            children: Vec::new(),
-        };
+        let knows_key = !table.key.is_empty() && table.key.iter().all(|place| access.has(*place));
+        let mut read = Read::new(table, knows_key);
         if items.len() > MOST_ITEMS {
             return Err(Refusal::too_much(format!("`select` has more than {MOST_ITEMS} items")));
         }

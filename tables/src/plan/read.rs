@@ -5,6 +5,7 @@ use crate::{
     model::{Relation, Table},
     refusal::Refusal,
     request::select::Embedded,
+    sql::Dialect,
     value::write_text,
 };
 
@@ -17,8 +18,10 @@ pub(crate) struct Read<'m> {
     /// The columns that the statement returns, as places in the table: those of the outputs, then
     /// those that joins and pages need.
     pub(crate) columns: Vec<usize>,
-    /// The index of its first column in the statement's rows.
-    pub(crate) first: usize,
+    /// Its number if a statement returns the rows of several tables, and 0 otherwise.
+    pub(crate) number: usize,
+    /// The index of each column in the rows of such a statement.
+    places: Vec<usize>,
     /// Whether a column is there under several names.
     pub(crate) repeats: bool,
     pub(crate) condition: Condition<'m>,
@@ -94,6 +97,22 @@ impl Child<'_> {
 }
 
 impl<'m> Read<'m> {
+    pub(super) fn new(table: &'m Table, knows_key: bool) -> Self {
+        Self {
+            table,
+            outputs: Vec::new(),
+            columns: Vec::new(),
+            number: 0,
+            places: Vec::new(),
+            repeats: false,
+            condition: Condition::Always,
+            order: Vec::new(),
+            knows_key,
+            page: Page::default(),
+            children: Vec::new(),
+        }
+    }
+
     /// Adds a column as a member. Adding the same one again changes nothing.
     pub(super) fn add_column(&mut self, key: &str, place: usize) -> Result<(), Refusal> {
         let slot = self.slot(place);
@@ -174,7 +193,7 @@ impl<'m> Read<'m> {
         Ok(())
     }
 
-    /// The index of a column in the statement's rows.
+    /// The place of a column in [`columns`](Self::columns), to which it is added.
     pub(crate) fn slot(&mut self, place: usize) -> usize {
         match self.columns.iter().position(|known| *known == place) {
             Some(slot) => slot,
@@ -185,18 +204,47 @@ impl<'m> Read<'m> {
         }
     }
 
-    /// Gives each table of the read columns of its own in the rows of one statement, from the index
-    /// `next` on, and returns the index after them.
-    pub(crate) fn lay_out(&mut self, next: usize) -> usize {
-        self.first = next;
-        let next = next + self.columns.len();
-        let sent = self.children.iter_mut().filter(|child| child.is_sent());
-        sent.fold(next, |next, child| child.read.lay_out(next))
+    /// Gives each table of the read a number, and each column a place in the rows of one statement
+    /// that returns the rows of all tables.
+    pub(crate) fn lay_out(&mut self) {
+        self.place(&mut 0, &mut Vec::new());
+    }
+
+    /// A row is of one table, so tables share the columns of the same type. The first column is the
+    /// table's number.
+    fn place(&mut self, tables: &mut usize, types: &mut Vec<&'static str>) {
+        *tables += 1;
+        self.number = *tables;
+        self.places.clear();
+        for column in &self.columns {
+            let wanted = Dialect::output_type(&self.table.columns[*column].kind);
+            let is_free = |index: &usize| types[index - 1] == wanted && !self.places.contains(index);
+            let known = (1..=types.len()).find(is_free);
+            let index = known.unwrap_or_else(|| {
+                types.push(wanted);
+                types.len()
+            });
+            self.places.push(index);
+        }
+        for child in self.children.iter_mut().filter(|child| child.is_sent()) {
+            child.read.place(tables, types);
+        }
     }
 
     /// Whether one statement returns its rows and the embedded ones.
     pub(crate) fn is_laid_out(&self) -> bool {
-        self.first > 0
+        self.number > 0
+    }
+
+    /// The index of a column in the statement's rows.
+    pub(crate) fn index(&self, slot: usize) -> usize {
+        self.places.get(slot).copied().unwrap_or(slot)
+    }
+
+    /// The number of its last table.
+    pub(crate) fn last_number(&self) -> usize {
+        let sent = self.children.iter().filter(|child| child.is_sent());
+        sent.fold(self.number, |_, child| child.read.last_number())
     }
 
     /// How many columns it has, with those of the embedded tables.
@@ -208,9 +256,18 @@ impl<'m> Read<'m> {
     /// The index of the column that counts the rows of all pages.
     pub(crate) fn count_index(&self) -> usize {
         match self.is_laid_out() {
-            true => self.first + self.width(),
+            true => self.last_index() + 1,
             false => self.columns.len().max(1),
         }
+    }
+
+    fn last_index(&self) -> usize {
+        let sent = self.children.iter().filter(|child| child.is_sent());
+        let indexes = self.places.iter().copied();
+        indexes
+            .chain(sent.map(|child| child.read.last_index()))
+            .max()
+            .unwrap_or(0)
     }
 
     /// Whether a row is selected by its table's columns alone, and is answered without embedded

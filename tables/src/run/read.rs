@@ -48,7 +48,7 @@ pub(crate) async fn run(
     asked: Asked<'_>,
 ) -> Result<Answered, Failure> {
     if dialect == Dialect::Postgresql && !read.is_flat() && read.width() <= sql::MOST_COLUMNS {
-        read.lay_out(1);
+        read.lay_out();
     }
     let read = &*read;
     if read.is_flat() || read.is_laid_out() {
@@ -104,7 +104,7 @@ async fn on<C: ConnectionTrait>(
         _ => connection.query_all_raw(statement).await.map_err(failure)?,
     };
     let mut tables = by_table(read, found)?;
-    let mut rows = std::mem::take(&mut tables[read.first]);
+    let mut rows = std::mem::take(&mut tables[read.number]);
     let has_more = limit.is_some_and(|limit| rows.len() as u64 > limit);
     if let Some(limit) = limit {
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -126,18 +126,18 @@ async fn on<C: ConnectionTrait>(
     })
 }
 
-/// The rows of a statement. If it returns those of several tables, each table's are at the index of
-/// its first column.
+/// The rows of a statement. If it returns those of several tables, each table's are at its
+/// number.
 fn by_table(read: &Read<'_>, found: Vec<QueryResult>) -> Result<Vec<Vec<QueryResult>>, Failure> {
     if !read.is_laid_out() {
         return Ok(vec![found]);
     }
     let mut tables: Vec<Vec<QueryResult>> = Vec::new();
-    tables.resize_with(read.first + read.width(), Vec::new);
+    tables.resize_with(read.last_number() + 1, Vec::new);
     for row in found {
-        let first = Dialect::Postgresql.read(&row, 0, &ColumnType::Int8);
-        let table = match first.map_err(Failure::Database)? {
-            Datum::Int(first) => usize::try_from(first).ok().and_then(|first| tables.get_mut(first)),
+        let number = Dialect::Postgresql.read(&row, 0, &ColumnType::Int8);
+        let table = match number.map_err(Failure::Database)? {
+            Datum::Int(number) => usize::try_from(number).ok().and_then(|number| tables.get_mut(number)),
             _ => None,
         };
         table.ok_or_else(unknown_table)?.push(row);
@@ -153,7 +153,7 @@ fn unknown_table() -> Failure {
 fn sent_along(read: &Read<'_>, tables: &mut [Vec<QueryResult>], most: u64) -> Result<Vec<Fetched>, Failure> {
     let each = read.children.iter().map(|child| {
         let rows = match child.is_sent() {
-            true => std::mem::take(&mut tables[child.read.first]),
+            true => std::mem::take(&mut tables[child.read.number]),
             false => Vec::new(),
         };
         refuse_more(child, rows.len(), most)?;

@@ -117,18 +117,17 @@ impl Dialect {
         column.cast_as(target)
     }
 
-    /// A column of PostgreSQL that has no value, of the type that [`output`](Self::output) returns.
-    pub(super) fn no_output(kind: &ColumnType) -> Expr {
+    /// The type of PostgreSQL that [`output`](Self::output) returns.
+    pub(crate) fn output_type(kind: &ColumnType) -> &'static str {
         use ColumnType as Type;
-        let target = match kind {
+        match kind {
             Type::Bool => "boolean",
             Type::Int2 | Type::Int4 | Type::Int8 => "bigint",
             Type::Float4 => "real",
             Type::Float8 => "double precision",
             Type::Numeric | Type::Text | Type::Enum(_) | Type::Uuid | Type::Json => "text",
             Type::Bytea | Type::Date | Type::Time | Type::Timestamp | Type::Timestamptz => "bytea",
-        };
-        Expr::cust("NULL").cast_as(target)
+        }
     }
 
     /// Reads a column that [`output`](Self::output) returned, by its type in the row.

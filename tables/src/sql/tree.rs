@@ -1,8 +1,7 @@
 //! A read with its embedded rows as one statement of PostgreSQL, which sees one snapshot by itself.
 //!
 //! Each table's rows are a query of the `WITH` clause, which finds the rows that belong to those of
-//! the query before it. The statement returns the rows of all tables, one table after the other,
-//! and each table has columns of its own.
+//! the query before it. The statement returns the rows of all tables, one table after the other.
 //!
 //! Other databases have no arrays: whether an index serves would be left to their planners. SQLite
 //! has no round trip to save besides.
@@ -21,7 +20,6 @@ use super::{
     select::{columns, limit, order_by, page_select},
 };
 use crate::{
-    declaration::ColumnType,
     model::Model,
     plan::{Child, Read},
     value::Datum,
@@ -31,18 +29,18 @@ use crate::{
 pub(crate) const MOST_COLUMNS: usize = 1600;
 
 /// The rows of a page, and all that are embedded in them, at most `most` of each relation. A row's
-/// first column is the index of its table's [first column](Read::first); its last one counts the
-/// rows of all pages if that is asked.
+/// first column is the [number](Read::number) of its table; its last one counts the rows of all
+/// pages if that is asked.
 pub(crate) fn tree(model: &Model, read: &Read<'_>, after: Option<&[Datum]>, with_count: bool, most: u64) -> Statement {
     let mut tree = Tree {
         model,
         most,
-        kinds: Vec::new(),
+        types: Vec::new(),
         with_count,
         with: WithClause::new(),
         branches: Vec::new(),
     };
-    tree.lay_out(read);
+    tree.add_types(read);
     let scope = Scope::new(Dialect::Postgresql, model, &read.children);
     let mut select = page_select(Dialect::Postgresql, model, read, after, with_count);
     add_keys(&scope, read, &mut select);
@@ -57,8 +55,8 @@ pub(crate) fn tree(model: &Model, read: &Read<'_>, after: Option<&[Datum]>, with
 struct Tree<'t> {
     model: &'t Model,
     most: u64,
-    /// The types of all tables' columns.
-    kinds: Vec<&'t ColumnType>,
+    /// The types of the columns after the first one.
+    types: Vec<&'static str>,
     with_count: bool,
     with: WithClause,
     /// The rows of each table, in columns of its own.
@@ -67,7 +65,7 @@ struct Tree<'t> {
 
 /// The name of a table's query.
 fn rows_of(read: &Read<'_>) -> DynIden {
-    Alias::new(format!("r{}", read.first)).into_iden()
+    Alias::new(format!("r{}", read.number)).into_iden()
 }
 
 /// The name of a column in the query of its table.
@@ -81,11 +79,16 @@ fn key(slot: usize) -> DynIden {
 }
 
 impl<'t> Tree<'t> {
-    fn lay_out(&mut self, read: &'t Read<'_>) {
-        let kinds = read.columns.iter().map(|place| &read.table.columns[*place].kind);
-        self.kinds.extend(kinds);
+    /// Collects the types of the columns, in the order in which the read got them.
+    fn add_types(&mut self, read: &Read<'_>) {
+        for (slot, place) in read.columns.iter().enumerate() {
+            if read.index(slot) > self.types.len() {
+                let kind = &read.table.columns[*place].kind;
+                self.types.push(Dialect::output_type(kind));
+            }
+        }
         for child in read.children.iter().filter(|child| child.is_sent()) {
-            self.lay_out(&child.read);
+            self.add_types(&child.read);
         }
     }
 
@@ -110,18 +113,18 @@ impl<'t> Tree<'t> {
 
     fn branch(&self, read: &Read<'_>, is_counted: bool) -> SelectStatement {
         let mut branch = Query::select();
-        branch.expr(Expr::cust(read.first.to_string()).cast_as("bigint"));
-        let own = read.first..read.first + read.columns.len();
-        for (index, kind) in (1..).zip(&self.kinds) {
-            match own.contains(&index) {
-                true => branch.expr(Expr::col(output(index - read.first))),
-                false => branch.expr(Dialect::no_output(kind)),
+        branch.expr(Expr::cust(read.number.to_string()).cast_as("bigint"));
+        let slots = 0..read.columns.len();
+        for (index, of_type) in (1..).zip(&self.types) {
+            match slots.clone().find(|slot| read.index(*slot) == index) {
+                Some(slot) => branch.expr(Expr::col(output(slot))),
+                None => branch.expr(Expr::cust("NULL").cast_as(*of_type)),
             };
         }
         if self.with_count {
             match is_counted {
                 true => branch.expr(Expr::col("n")),
-                false => branch.expr(Dialect::no_output(&ColumnType::Int8)),
+                false => branch.expr(Expr::cust("NULL").cast_as("bigint")),
             };
         }
         branch.from(rows_of(read));
@@ -241,7 +244,7 @@ mod tests {
             let caller = Caller::new("tenant1", None, "role", Dialect::Postgresql);
             let planner = Planner::new(&model, caller, &query, None);
             let mut read = planner.read(model.table("orders").unwrap()).unwrap();
-            read.lay_out(1);
+            read.lay_out();
             tree(&model, &read, None, true, 9).sql
         };
         let nested = sql("select=at,items(line,product(name))&limit=2");
@@ -253,8 +256,10 @@ mod tests {
         assert_eq!(nested.matches(" UNION ALL ").count(), 2, "{nested}");
         for part in [
             "\"order_id\" = ANY(ARRAY((SELECT \"k1\" FROM \"r1\" LIMIT $2))) ORDER BY",
-            "\"code\" = ANY(ARRAY((SELECT \"k1\" FROM \"r3\"))) ORDER BY",
-            "SELECT CAST((1) AS bigint), \"c0\", \"c1\", CAST((NULL) AS bigint), CAST((NULL) AS text),",
+            "\"code\" = ANY(ARRAY((SELECT \"k1\" FROM \"r2\"))) ORDER BY",
+            "SELECT CAST((1) AS bigint), \"c0\", \"c1\", CAST((NULL) AS text), CAST((NULL) AS bigint), CAST((NULL) AS text),",
+            "SELECT CAST((2) AS bigint), CAST((NULL) AS bytea), \"c0\", \"c1\", \"c2\", CAST((NULL) AS text),",
+            "SELECT CAST((3) AS bigint), CAST((NULL) AS bytea), CAST((NULL) AS bigint), \"c0\", CAST((NULL) AS bigint), \"c1\",",
         ] {
             assert!(nested.contains(part), "{part}: {nested}");
         }
