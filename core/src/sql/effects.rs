@@ -67,9 +67,9 @@ const CHANGE_OR_LOCK: &str = "call delete for insert into merge procedure update
 
 /// Functions of the databases themselves that only compute.
 const PURE_FUNCTIONS: &str = "abs avg btrim cast ceil ceiling char_length character_length coalesce concat concat_ws count \
-    date date_send date_trunc extract floor greatest ifnull json_extract least left length lower ltrim \
-    max min mod now nullif nvl octet_length power replace right round row_number rtrim sign sqrt substr \
-    substring sum time_send timestamp_send timestamptz_send to_char trim upper";
+    date date_trunc extract floor greatest ifnull json_extract least left length lower ltrim max min mod \
+    now nullif nvl octet_length power replace right round row_number rtrim sign sqrt substr substring sum \
+    to_char trim upper";
 
 /// Words that are followed by a parenthesis and call nothing: keywords and types.
 const TAKE_PARENTHESES: &str = "all and any array as between by case char decimal distinct else except exists from having in \
@@ -97,7 +97,7 @@ mod tests {
             "-- the users\nSELECT 1 -- of all",
             "WITH a AS (SELECT 1), \"b\" (\"n\", m) AS MATERIALIZED (SELECT 1, 2) SELECT * FROM a, b WHERE n = $1",
             "SELECT a FROM (SELECT a, ROW_NUMBER() OVER ( PARTITION BY \"t\".\"b\" ORDER BY a ASC ) AS \"n\" FROM t) AS p WHERE n > $1",
-            "WITH \"r1\" (\"c0\", \"c1\") AS (SELECT CAST(\"id\" AS bigint), timestamptz_send(\"at\") FROM \"t\" LIMIT $1) \
+            "WITH \"r1\" (\"c0\", \"c1\") AS (SELECT CAST(\"id\" AS bigint), CAST(\"at\" AS timestamptz) FROM \"t\" LIMIT $1) \
              SELECT 1, \"c0\" FROM \"r1\" UNION ALL (SELECT 2, \"n\" FROM \"u\" WHERE \"n\" = ANY(ARRAY((SELECT \"c0\" FROM \"r1\"))))",
             "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n",
         ] {

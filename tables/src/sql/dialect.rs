@@ -10,10 +10,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::{
-    declaration::ColumnType,
-    value::{Datum, sent},
-};
+use crate::{declaration::ColumnType, value::Datum};
 
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,22 +79,9 @@ impl Dialect {
     /// exactly the database's type is.
     pub(crate) fn output(self, column: Expr, kind: &ColumnType) -> Expr {
         use ColumnType as Type;
-        let sent = |target: &'static str, function: &'static str| {
-            let column = column.clone().cast_as(target);
-            Expr::from(Func::cust(function).arg(column))
-        };
         let target = match (self, kind) {
-            // As numbers: texts follow the session's settings, and sqlx ends in a panic at
-            // `infinity`.
-            (Self::Postgresql, Type::Date) => return sent("date", "date_send"),
-            (Self::Postgresql, Type::Time) => return sent("time", "time_send"),
-            (Self::Postgresql, Type::Timestamp) => return sent("timestamp", "timestamp_send"),
-            (Self::Postgresql, Type::Timestamptz) => return sent("timestamptz", "timestamptz_send"),
-            (Self::Postgresql, Type::Int2 | Type::Int4 | Type::Int8) => "bigint",
-            (Self::Postgresql, Type::Float4) => "real",
-            (Self::Postgresql, Type::Float8) => "double precision",
-            (Self::Postgresql, Type::Numeric | Type::Text | Type::Enum(_) | Type::Uuid | Type::Json) => "text",
-            (Self::Postgresql, _) => return column,
+            (Self::Postgresql, Type::Bool | Type::Bytea) => return column,
+            (Self::Postgresql, _) => Self::output_type(kind),
             (Self::Mysql, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => "SIGNED",
             (Self::Mysql, Type::Numeric | Type::Enum(_) | Type::Uuid | Type::Json) => "CHAR",
             // It has times of day below 0 and beyond 24 hours, and days and months of 0.
@@ -126,7 +110,11 @@ impl Dialect {
             Type::Float4 => "real",
             Type::Float8 => "double precision",
             Type::Numeric | Type::Text | Type::Enum(_) | Type::Uuid | Type::Json => "text",
-            Type::Bytea | Type::Date | Type::Time | Type::Timestamp | Type::Timestamptz => "bytea",
+            Type::Bytea => "bytea",
+            Type::Date => "date",
+            Type::Time => "time",
+            Type::Timestamp => "timestamp",
+            Type::Timestamptz => "timestamptz",
         }
     }
 
@@ -146,10 +134,10 @@ impl Dialect {
             Type::Float8 => get(row, index, Datum::Float8),
             Type::Text | Type::Enum(_) => get(row, index, Datum::Text),
             Type::Bytea => get(row, index, Datum::Bytes),
-            Type::Date if self == Self::Postgresql => get_sent(row, index, sent::date),
-            Type::Time if self == Self::Postgresql => get_sent(row, index, sent::time),
-            Type::Timestamp if self == Self::Postgresql => get_sent(row, index, |bytes| sent::timestamp(bytes, false)),
-            Type::Timestamptz if self == Self::Postgresql => get_sent(row, index, |bytes| sent::timestamp(bytes, true)),
+            Type::Date if self == Self::Postgresql => get(row, index, Datum::Date),
+            Type::Time if self == Self::Postgresql => get(row, index, Datum::Time),
+            Type::Timestamp if self == Self::Postgresql => get(row, index, Datum::Timestamp),
+            Type::Timestamptz if self == Self::Postgresql => get(row, index, Datum::Timestamptz),
             kind => match row.try_get_by_index::<Option<String>>(index)? {
                 None => Ok(Datum::Null),
                 Some(text) => Ok(read_text(kind, text)),
@@ -283,14 +271,6 @@ pub(super) fn read_text(kind: &ColumnType, text: String) -> Datum {
 /// has no type for it.
 pub(crate) fn is_canonical(uuid: Uuid, text: &str) -> bool {
     uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text
-}
-
-/// A value as one of PostgreSQL's `..._send` functions returned it.
-fn get_sent(row: &QueryResult, index: usize, read: impl FnOnce(&[u8]) -> Option<Datum>) -> Result<Datum, DbErr> {
-    match row.try_get_by_index::<Option<Vec<u8>>>(index)? {
-        None => Ok(Datum::Null),
-        Some(bytes) => read(&bytes).ok_or_else(|| DbErr::Type(format!("column {index} has no such time"))),
-    }
 }
 
 /// A column of SQLite may contain values of any type. A value that is not of the declared type is

@@ -2,7 +2,7 @@
 //!
 //! [`Dialect::output`] decides the type of what a statement returns. So the bytes that PostgreSQL
 //! sent are read as they are: a look at the type of each value, and a copy of each text, would take
-//! most of the time of a large answer.
+//! most of the time of a large answer. Besides, sqlx ends in a panic at the time `infinity`.
 
 use sea_orm::{DbErr, QueryResult};
 
@@ -30,7 +30,9 @@ impl Dialect {
         kind: &ColumnType,
         to: &mut Vec<u8>,
     ) -> Result<bool, DbErr> {
-        if let (ColumnType::Text | ColumnType::Enum(_), Some(Some(bytes))) = (kind, self.bytes(row, index, kind)) {
+        if matches!(kind, ColumnType::Text | ColumnType::Enum(_))
+            && let Some(Some(bytes)) = self.bytes(row, index, kind)
+        {
             write_text(to, str::from_utf8(bytes).map_err(|_| malformed(index))?);
             return Ok(true);
         }

@@ -258,8 +258,8 @@ mod tests {
             "\"order_id\" = ANY(ARRAY((SELECT \"k1\" FROM \"r1\" LIMIT $2))) ORDER BY",
             "\"code\" = ANY(ARRAY((SELECT \"k1\" FROM \"r2\"))) ORDER BY",
             "SELECT CAST((1) AS bigint), \"c0\", \"c1\", CAST((NULL) AS text), CAST((NULL) AS bigint), CAST((NULL) AS text),",
-            "SELECT CAST((2) AS bigint), CAST((NULL) AS bytea), \"c0\", \"c1\", \"c2\", CAST((NULL) AS text),",
-            "SELECT CAST((3) AS bigint), CAST((NULL) AS bytea), CAST((NULL) AS bigint), \"c0\", CAST((NULL) AS bigint), \"c1\",",
+            "SELECT CAST((2) AS bigint), CAST((NULL) AS timestamptz), \"c0\", \"c1\", \"c2\", CAST((NULL) AS text),",
+            "SELECT CAST((3) AS bigint), CAST((NULL) AS timestamptz), CAST((NULL) AS bigint), \"c0\", CAST((NULL) AS bigint), \"c1\",",
         ] {
             assert!(nested.contains(part), "{part}: {nested}");
         }

@@ -1,6 +1,5 @@
-//! Days and times as PostgreSQL's `date_send` and its kin write them: as numbers, whatever the
-//! settings of a session are. It has `infinity`, and years that other databases and chrono do not
-//! have.
+//! Days and times as PostgreSQL sends them: as numbers, whatever the settings of a session are. It
+//! has `infinity`, and years that other databases and chrono do not have.
 
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
 
