@@ -1,4 +1,4 @@
-//! A load by wrk.
+//! A load by wrk, and one by pgbench.
 
 use std::{io::Write, process::Command, time::Duration};
 
@@ -16,7 +16,7 @@ pub(crate) struct Load {
     pub(crate) seconds: u64,
 }
 
-/// What came of it.
+/// What came of it. What was not measured is not a number.
 #[derive(Clone, Copy)]
 pub(crate) struct Outcome {
     /// Answers in a second.
@@ -27,6 +27,9 @@ pub(crate) struct Outcome {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
 }
+
+/// Measures once.
+pub(crate) type Run<'a> = Box<dyn Fn() -> Result<Outcome> + 'a>;
 
 /// Prints the figures in one line. Any answer that is not 2xx or 3xx counts as failed.
 const DONE: &str = r#"
@@ -56,14 +59,15 @@ impl Load {
         )
     }
 
-    /// Opens every tenant, and then puts the load on a server for a second, so that what comes once
-    /// has come.
-    pub(crate) fn warm_up(self, server: &Server) -> Result<()> {
+    /// Opens every tenant, puts the load on a server for a second, so that what comes once has
+    /// come, and returns what puts it on again.
+    pub(crate) fn on(self, server: &Server) -> Result<Run<'_>> {
         let mut client = Client::connect(server.port)?;
         for tenant in 0..self.tenants {
             client.get_ok(self.path, &format!("t{tenant}"))?;
         }
-        Self { seconds: 1, ..self }.run(server).map(drop)
+        Self { seconds: 1, ..self }.run(server)?;
+        Ok(Box::new(move || self.run(server)))
     }
 
     /// Puts it on a server.
@@ -103,4 +107,28 @@ impl Load {
             p99_ms: p99 / 1e3,
         })
     }
+}
+
+/// Runs a query on a database again and again, prepared, by so many clients.
+pub(crate) fn pgbench(url: &str, query: &str, clients: usize, seconds: u64) -> Result<Outcome> {
+    let mut script = tempfile::Builder::new().suffix(".sql").tempfile()?;
+    script.write_all(query.as_bytes())?;
+    let output = Command::new("pgbench")
+        .args(["--no-vacuum", "--protocol=prepared", "--jobs=1"])
+        .args([format!("--client={clients}"), format!("--time={seconds}")])
+        .arg("--file")
+        .arg(script.path())
+        .arg(url)
+        .output()
+        .context("can't run pgbench, which comes with PostgreSQL")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rate = text.lines().find_map(|line| line.strip_prefix("tps = "));
+    let rate = rate.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let rate = rate.with_context(|| format!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))?;
+    Ok(Outcome {
+        rate,
+        cpu_us: f64::NAN,
+        p50_ms: f64::NAN,
+        p99_ms: f64::NAN,
+    })
 }

@@ -10,16 +10,17 @@ mod rest;
 mod server;
 mod tables;
 mod telemetry;
+mod tenants;
 mod throughput;
 mod world;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+use std::{fs, io, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
 use report::Report;
-use throughput::Point;
+use tenants::Point;
 use world::{Programs, World};
 
 #[derive(Parser)]
@@ -36,11 +37,13 @@ struct Arguments {
     /// The built postrust, which the part `tables` needs.
     #[arg(long)]
     postrust: Option<PathBuf>,
+    /// The built peer in Go. It is not measured without this.
+    #[arg(long)]
+    go: Option<PathBuf>,
     /// Fewer rounds, and nothing is written.
     #[arg(long)]
     quick: bool,
-    /// The folder for `benchmarks.md` and its plot, which are written when every part was measured,
-    /// and for those of declared tables, which are written when that part was.
+    /// The folder for `benchmarks.md` and its plot, which are written when every part was measured.
     #[arg(long)]
     write: Option<PathBuf>,
     /// What to measure; everything if none is named.
@@ -51,7 +54,7 @@ struct Arguments {
 enum Part {
     /// Throughput beside the baselines.
     Throughput,
-    /// A hundred tenants at once.
+    /// A hundred tenants at once, beside one and beside a peer in Go.
     Tenants,
     /// A hundred thousand known tenants.
     Known,
@@ -75,15 +78,15 @@ struct Effort {
     /// How often the servers that are compared are started. What memory and which processor a
     /// process is given makes it some percent faster or slower for as long as it lives.
     launches: usize,
+    /// How often those that take longer to measure are started.
+    few: usize,
+    /// How often the server is started of which every number of tenants and clients is measured.
+    once: usize,
     /// Rounds for each launch, in which all servers have their turn.
     rounds: usize,
-    /// How often, for figures that keep their servers or take long to start.
-    few: usize,
     /// How long one load lasts, in seconds. Many short ones, not few long ones: what else the
     /// machine does lasts for seconds, and falls on all servers of a short round or on none.
     seconds: u64,
-    /// How long one lasts that is put on once.
-    once: u64,
     /// How long one lasts of which the slowest hundredth counts: so long that what comes with its
     /// start is no hundredth of it.
     tail: u64,
@@ -93,32 +96,25 @@ struct Effort {
     counted: u64,
 }
 
-impl Effort {
-    /// How many pairs of loads a ratio is the median of.
-    fn pairs(self) -> usize {
-        self.launches * self.rounds
-    }
-}
-
 const WHOLE: Effort = Effort {
-    launches: 20,
-    rounds: 2,
-    few: 10,
+    launches: 6,
+    few: 4,
+    once: 3,
+    rounds: 3,
     seconds: 1,
-    once: 2,
-    tail: 4,
-    starts: 21,
+    tail: 3,
+    starts: 11,
     counted: 100,
 };
 
 const QUICK: Effort = Effort {
-    launches: 3,
-    rounds: 2,
-    few: 3,
-    seconds: 1,
+    launches: 2,
+    few: 2,
     once: 1,
+    rounds: 2,
+    seconds: 1,
     tail: 2,
-    starts: 11,
+    starts: 5,
     counted: 50,
 };
 
@@ -129,14 +125,10 @@ fn run(arguments: Arguments) -> Result<bool> {
         tenantry: fs::canonicalize(&arguments.tenantry).context("`--tenantry`")?,
         baseline: fs::canonicalize(&arguments.baseline).context("`--baseline`")?,
         parts: fs::canonicalize(&arguments.parts).context("`--parts`")?,
-        postrust: arguments
-            .postrust
-            .map(fs::canonicalize)
-            .transpose()
-            .context("`--postrust`")?,
+        postrust: built(arguments.postrust).context("`--postrust`")?,
+        go: built(arguments.go).context("`--go`")?,
     })?;
-    // Declared tables have a page of their own.
-    let (mut report, mut of_tables) = (Report::default(), Report::default());
+    let mut report = Report::default();
     let mut points = Vec::new();
     let all = Part::value_variants();
     let wanted = if arguments.part.is_empty() {
@@ -150,43 +142,35 @@ fn run(arguments: Arguments) -> Result<bool> {
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default();
         eprintln!("bench: {name}, after {} s", began.elapsed().as_secs());
-        let part_began = Instant::now();
-        let to = if *part == Part::Tables {
-            &mut of_tables
-        } else {
-            &mut report
-        };
-        match measure(*part, &world, effort, to, &mut points) {
-            Err(error) => to.failures.push(format!("{name}: {error:#}")),
-            Ok(()) if *part == Part::Tables && !arguments.quick => {
-                if let Some(folder) = &arguments.write {
-                    tables::write(folder, &of_tables, &machine(), part_began.elapsed())?;
-                }
-            }
-            Ok(()) => {}
+        if let Err(error) = measure(*part, &world, effort, &mut report, &mut points) {
+            report.failures.push(format!("{name}: {error:#}"));
         }
     }
-    let failures: Vec<&String> = report.failures.iter().chain(&of_tables.failures).collect();
-    println!("{}{}", report.to_text(), of_tables.to_text());
-    for failure in &failures {
+    println!("{}", report.to_text());
+    for failure in &report.failures {
         eprintln!("bench: could not be measured: {failure}");
     }
-    let whole = failures.is_empty() && wanted.len() == all.len();
+    let whole = report.failures.is_empty() && wanted.len() == all.len();
     if let Some(folder) = arguments.write.filter(|_| whole && !arguments.quick) {
         plot::draw(&folder.join("benchmarks.svg"), &report.figures, &points)?;
         let page = report.to_markdown(&machine(), "benchmarks.svg", began.elapsed());
         fs::write(folder.join("benchmarks.md"), page)?;
         eprintln!("bench: written to {}", folder.join("benchmarks.md").display());
     }
-    Ok(failures.is_empty())
+    Ok(report.failures.is_empty())
+}
+
+/// The path of a program that need not have been built.
+fn built(path: Option<PathBuf>) -> io::Result<Option<PathBuf>> {
+    path.map(fs::canonicalize).transpose()
 }
 
 fn measure(part: Part, world: &World, effort: Effort, report: &mut Report, points: &mut Vec<Point>) -> Result<()> {
     match part {
         Part::Throughput => throughput::against_baselines(world, effort, report),
-        Part::Tenants => throughput::many_tenants(world, effort, report),
-        Part::Known => throughput::many_known(world, effort, report),
-        Part::Growth => throughput::growth(world, effort, report).map(|grown| *points = grown),
+        Part::Tenants => tenants::a_hundred(world, effort, report),
+        Part::Known => tenants::many_known(world, effort, report),
+        Part::Growth => tenants::growth(world, effort, report).map(|grown| *points = grown),
         Part::Tables => tables::beside_others(world, effort, report),
         Part::Telemetry => telemetry::cost(world, effort, report),
         Part::Rest => rest::start_and_memory(world, effort, report),

@@ -1,7 +1,5 @@
 //! Declared tables beside the users API, which is code, beside SQL by hand, and beside the nearest peer.
 
-use std::{fs, path::Path, time::Duration};
-
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
@@ -9,10 +7,9 @@ use crate::{
     Effort,
     client::Client,
     load::{Load, Outcome},
-    plot,
-    report::{Figure, Report, Section, TABLES_PAGE, Unit},
+    report::{Figure, Report, Section},
     server::Server,
-    throughput::{CLIENTS, HEAD, PAGE as USERS_API_PAGE, USER as USERS_API_ROW, add, each_in_turn, ratio, row},
+    throughput::{CLIENTS, HEAD, PAGE as USERS_API_PAGE, USER as USERS_API_ROW, add, each_in_turn, rates, row},
     world::{Baseline, Settings, World},
 };
 
@@ -127,29 +124,29 @@ impl Servers {
             by_hand,
             peer,
         } = self;
-        let in_turn = |loads: &[(&'static str, &Server)]| {
-            let loads = loads.iter().map(|(path, server)| {
+        let in_turn = |loads: [(&'static str, &Server); 3]| {
+            let runs = loads.map(|(path, server)| {
                 let load = Load {
                     path,
                     clients: CLIENTS,
                     tenants: 1,
                     seconds: effort.seconds,
                 };
-                (load, *server)
+                load.on(server)
             });
-            each_in_turn(effort.rounds, &loads.collect::<Vec<_>>())
+            each_in_turn(effort.rounds, &runs.into_iter().collect::<Result<Vec<_>>>()?)
         };
         add(
             &mut outcomes.row,
-            in_turn(&[(ROW, tenantry), (USERS_API_ROW, tenantry), (PEER_ROW, peer)])?,
+            in_turn([(ROW, tenantry), (USERS_API_ROW, tenantry), (PEER_ROW, peer)])?,
         );
         add(
             &mut outcomes.page,
-            in_turn(&[(PAGE, tenantry), (USERS_API_PAGE, tenantry), (PEER_PAGE, peer)])?,
+            in_turn([(PAGE, tenantry), (USERS_API_PAGE, tenantry), (PEER_PAGE, peer)])?,
         );
         add(
             &mut outcomes.embedded,
-            in_turn(&[(EMBEDDED, tenantry), (BY_HAND, by_hand), (PEER_EMBEDDED, peer)])?,
+            in_turn([(EMBEDDED, tenantry), (BY_HAND, by_hand), (PEER_EMBEDDED, peer)])?,
         );
         Ok(())
     }
@@ -162,33 +159,22 @@ pub(crate) fn beside_others(world: &World, effort: Effort, report: &mut Report) 
     for _ in 0..effort.few {
         Servers::start(world)?.measure(effort, &mut outcomes)?;
     }
-    let mut figure = |name, outcomes: &[Vec<Outcome>], other: usize, must, aim| {
-        report.figures.push(Figure {
-            name,
-            unit: Unit::Ratio,
-            spread: ratio(&outcomes[0], &outcomes[other], |o| o.rate),
-            must,
-            aim,
-            at_least: true,
-        });
-    };
     let Outcomes {
         row: one,
         page,
         embedded,
     } = &outcomes;
+    let mut figure = |name, outcomes: &[Vec<Outcome>], other: usize, must, aim| {
+        let spread = rates(&outcomes[0], &outcomes[other]);
+        report.figures.push(Figure::at_least(name, spread, must, aim));
+    };
+    figure("declared tables: a row by its id, over postrust", one, 2, 1.5, 3.0);
+    figure("50 rows, over postrust", page, 2, 1.5, 3.0);
+    figure("50 rows with 5 embedded in each, over postrust", embedded, 2, 1.5, 3.0);
     figure("a row by its id, over the users API", one, 1, 0.95, 1.0);
     figure("50 rows, over the users API", page, 1, 1.0, 1.1);
-    figure(
-        "50 rows with 5 embedded in each, over `json_agg` by hand",
-        embedded,
-        1,
-        1.5,
-        2.0,
-    );
-    figure("a row by its id, over postrust", one, 2, 1.5, 2.0);
-    figure("50 rows, over postrust", page, 2, 1.5, 2.0);
-    figure("50 rows with 5 embedded in each, over postrust", embedded, 2, 1.5, 2.0);
+    let by_hand = "50 rows with 5 embedded in each, over `json_agg` by hand";
+    figure(by_hand, embedded, 1, 1.5, 2.0);
     let mut rows = Vec::new();
     for (outcomes, names) in [
         (one, [ROW, USERS_API_ROW, PEER_ROW]),
@@ -204,10 +190,15 @@ pub(crate) fn beside_others(world: &World, effort: Effort, report: &mut Report) 
         }
     }
     report.sections.push(Section {
-        title: "The requests",
+        title: "Declared tables",
         text: format!(
-            "{CLIENTS} clients of one tenant, each with one request at a time; {} rounds of {} s for each server, in turn, and all servers started \
-             anew after every {}. The ratios are to the declared tables.",
+            "{CLIENTS} clients of one tenant, each with one request at a time; {} rounds of {} s for each server, in turn, and all \
+             servers started anew after every {}. The ratios are to the declared tables.\n\n\
+             - The users API is the program's own, in code, served by the same process.\n\
+             - `json_agg` by hand is [a bare server](../benches/baseline/src/json_agg.rs) that sends on the text that PostgreSQL \
+             makes with LATERAL and `json_agg`. Its pool is as large as a tenant's in Tenantry.\n\
+             - postrust has a pool of the same size. It sets a role in a transaction for each request, as PostgREST does; \
+             Tenantry checks roles itself.",
             effort.few * effort.rounds,
             effort.seconds,
             effort.rounds
@@ -215,29 +206,5 @@ pub(crate) fn beside_others(world: &World, effort: Effort, report: &mut Report) 
         head: HEAD.map(str::to_owned).into(),
         rows,
     });
-    Ok(())
-}
-
-/// Writes the page and its plot.
-pub(crate) fn write(folder: &Path, report: &Report, machine: &str, took: Duration) -> Result<()> {
-    const PLOT: &str = "benchmarks-tables.svg";
-    plot::draw_ratios(&folder.join(PLOT), &report.figures)?;
-    let intro = format!(
-        "# Benchmarks of declared tables\n\n\
-         What `./scripts/bench tables` measured. {machine} Load generator, servers and database share it, so absolute numbers say little: the \
-         figures are ratios of throughput, measured in turn in the same run, on the same database and with the same rows in the answers. A \
-         ratio is the median of its pairs.\n\n\
-         - The users API is the program's own, in code, served by the same process.\n\
-         - `json_agg` by hand is [a bare server](../benches/baseline/src/json_agg.rs) that sends on the text that PostgreSQL makes with LATERAL and \
-         `json_agg`. Its pool is as large as a tenant's in Tenantry.\n\
-         - postrust is `postrust-server` of crates.io, the nearest peer in Rust, with a pool of the same size. It sets a role in a \
-         transaction for each request, as PostgREST does; Tenantry checks roles itself."
-    );
-    let page = folder.join(TABLES_PAGE);
-    fs::write(
-        &page,
-        report.page(&intro, &format!("![The ratios beside their bounds]({PLOT})"), took),
-    )?;
-    eprintln!("bench: written to {}", page.display());
     Ok(())
 }

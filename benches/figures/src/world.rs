@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     client::Client,
+    load::{Run, pgbench},
     server::{LIVE, Launch, Server},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Programs {
     pub(crate) parts: PathBuf,
     /// The peer that declared tables are measured beside.
     pub(crate) postrust: Option<PathBuf>,
+    /// The peer in Go.
+    pub(crate) go: Option<PathBuf>,
 }
 
 /// Which baseline.
@@ -277,20 +280,41 @@ impl World {
         })
     }
 
-    /// Makes sure that two servers answer the same users, so that they are measured at the same
-    /// work.
-    pub(crate) fn answer_alike(&self, one: &Server, other: &Server) -> Result<()> {
-        let users = |server: &Server| -> Result<(Value, Value)> {
-            let mut client = Client::connect(server.port)?;
-            let one = serde_json::from_slice(&client.get_ok("/api/v1/tenant/users/500", "t0")?)?;
-            let page: Value = serde_json::from_slice(&client.get_ok("/api/v1/tenant/users?limit=50", "t0")?)?;
-            Ok((one, page["items"].clone()))
+    /// Starts the peer in Go with as many tenants as have a database of their own, if it was built.
+    pub(crate) fn go_service(&self) -> Result<Option<Server>> {
+        let Some(program) = self.programs.go.clone() else {
+            return Ok(None);
         };
-        let (of_one, of_other) = (users(one)?, users(other)?);
-        ensure!(of_one == of_other, "the servers' answers differ");
+        let server = Server::start(|listen| Launch {
+            program,
+            arguments: vec!["-listen".into(), listen.into()],
+            env: Vec::new(),
+            files: vec![("tenants.json", self.secrets(DATABASES))],
+            wrapper: Vec::new(),
+            live: LIVE,
+        });
+        server.map(Some)
+    }
+
+    /// Has pgbench find one user of the first tenant, as the users API does.
+    pub(crate) fn pgbench(&self, clients: usize, seconds: u64) -> Run<'_> {
+        const FIND: &str = "\\set id 500\nSELECT id, name, email, created_at, updated_at FROM users WHERE id = :id;\n";
+        let url = self.url(0);
+        Box::new(move || pgbench(&url, FIND, clients, seconds))
+    }
+
+    /// Makes sure that two servers give the same answer, so that they are measured at the same
+    /// work. Of a page its items count.
+    pub(crate) fn answer_alike(&self, one: &Server, other: &Server, path: &str, tenant: &str) -> Result<()> {
+        let answer = |server: &Server| -> Result<Value> {
+            let answer = Client::connect(server.port)?.get_ok(path, tenant)?;
+            let answer: Value = serde_json::from_slice(&answer)?;
+            Ok(answer.get("items").unwrap_or(&answer).clone())
+        };
+        let (of_one, of_other) = (answer(one)?, answer(other)?);
         ensure!(
-            of_one.1.as_array().is_some_and(|items| items.len() == 50),
-            "no page of 50 users"
+            of_one == of_other,
+            "`{path}` is not answered alike: {of_one} and {of_other}"
         );
         Ok(())
     }

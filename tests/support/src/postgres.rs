@@ -25,7 +25,7 @@ const PACKAGE: &str = "postgresql";
 /// How long one `psql` may take.
 const PSQL_LIMIT: Duration = Duration::from_secs(120);
 
-/// A PostgreSQL server on 127.0.0.1 that asks for passwords by SCRAM-SHA-256 and takes 300
+/// A PostgreSQL server on 127.0.0.1 that asks for passwords by SCRAM-SHA-256 and takes 600
 /// connections. Its time zone is `Asia/Kolkata`. Of the members of `login_md5` and
 /// `login_password`, roles that a test may make, it asks for passwords by MD5 and in clear text.
 /// Dropping it ends it.
@@ -338,7 +338,7 @@ fn settings(folder: &Path, port: u16, tls: bool) -> Vec<OsString> {
     settings.extend(
         [
             "listen_addresses=127.0.0.1",
-            "max_connections=300",
+            "max_connections=600",
             // Nothing here outlives its test, so nothing waits for a disk.
             "fsync=off",
             "synchronous_commit=off",
