@@ -6,6 +6,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{client::Client, server::Server};
 
+/// How long a load lasts, in seconds. Many short ones, not few long ones: what else the machine does
+/// lasts for seconds, and falls on all servers of a short round or on none.
+pub(crate) const SHORT: u64 = 1;
+
 /// Clients that send one request after the other.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
@@ -60,13 +64,13 @@ impl Load {
     }
 
     /// Opens every tenant, puts the load on a server for a second, so that what comes once has
-    /// come, and returns what puts it on again.
+    /// come, and returns what puts it on.
     pub(crate) fn on(self, server: &Server) -> Result<Run<'_>> {
         let mut client = Client::connect(server.port)?;
         for tenant in 0..self.tenants {
             client.get_ok(self.path, &format!("t{tenant}"))?;
         }
-        Self { seconds: 1, ..self }.run(server)?;
+        Self { seconds: SHORT, ..self }.run(server)?;
         Ok(Box::new(move || self.run(server)))
     }
 

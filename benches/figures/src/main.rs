@@ -84,12 +84,6 @@ struct Effort {
     once: usize,
     /// Rounds for each launch, in which all servers have their turn.
     rounds: usize,
-    /// How long one load lasts, in seconds. Many short ones, not few long ones: what else the
-    /// machine does lasts for seconds, and falls on all servers of a short round or on none.
-    seconds: u64,
-    /// How long one lasts of which the slowest hundredth counts: so long that what comes with its
-    /// start is no hundredth of it.
-    tail: u64,
     /// How often the program is started.
     starts: usize,
     /// Requests under callgrind.
@@ -101,8 +95,6 @@ const WHOLE: Effort = Effort {
     few: 4,
     once: 3,
     rounds: 3,
-    seconds: 1,
-    tail: 3,
     starts: 11,
     counted: 100,
 };
@@ -112,8 +104,6 @@ const QUICK: Effort = Effort {
     few: 2,
     once: 1,
     rounds: 2,
-    seconds: 1,
-    tail: 2,
     starts: 5,
     counted: 50,
 };

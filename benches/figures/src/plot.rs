@@ -61,7 +61,8 @@ fn ratios<'a>(area: &Area<'a>, figures: &[Figure]) -> Drawn<'a> {
         let bar = COLOURS[0].mix(0.5).stroke_width(9);
         line((1.0, middle), (spread.median, middle), bar)?;
         line((spread.least, middle), (spread.most, middle), BLACK.into())?;
-        for (bound, colour) in [(figure.must, COLOURS[2]), (figure.aim, COLOURS[1])] {
+        let bounds = [(figure.must, COLOURS[2]), (figure.aim, COLOURS[1])];
+        for (bound, colour) in bounds.into_iter().filter(|(bound, _)| !bound.is_nan()) {
             line((bound, low), (bound, high), colour.stroke_width(2))?;
         }
         let sign = if figure.at_least { "" } else { ", less is better" };

@@ -42,8 +42,10 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
+    /// A number with its unit; nothing for a bound that there is none of.
     fn show(self, value: f64) -> String {
         match self {
+            _ if value.is_nan() => "–".to_owned(),
             Self::Ratio => format!("{value:.2}"),
             Self::Nanoseconds => format!("{value:.0} ns"),
             Self::Milliseconds => format!("{value:.1} ms"),
@@ -53,7 +55,8 @@ impl Unit {
     }
 }
 
-/// A figure with its bounds: more is better if `at_least` says so, otherwise less.
+/// A figure with its bounds, which are not numbers if it has none: more is better if `at_least`
+/// says so, otherwise less.
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) unit: Unit,
@@ -97,6 +100,7 @@ impl Figure {
 
     fn verdict(&self) -> &'static str {
         match (self.keeps(self.aim), self.keeps(self.must)) {
+            _ if self.must.is_nan() => "",
             (true, _) => "reaches the aim",
             (false, true) => "kept",
             (false, false) => "**missed**",
@@ -188,8 +192,8 @@ impl Report {
              SeaORM on that pool would do more for each request: `bare with SeaORM` in the table of instructions shows how much.\n\
              - **pgbench** sends the same query, prepared, with as many clients. It answers no HTTP, so it is the limit.\n\
              - **Go by hand** is [a service](../benches/go-service/main.go) on Echo and pgx, with a tenant by header and a pool for \
-             each. go-bricks, which builds on the same two libraries and does more for each request, is not measured itself: its module \
-             could not be had from the Go module proxy. The bounds are those meant for go-bricks, so this peer is the harder one.\n\
+             each: what a team would write itself on the two libraries that go-bricks builds on. go-bricks does more for each \
+             request; it is not measured, as its module could not be had from the Go module proxy. So this peer has no bounds.\n\
              - **postrust** is `postrust-server` of crates.io, the nearest peer in Rust to declared tables.\n\n\
              Tenantry has mimalloc as its allocator and the baselines have the system's. All of them are plain release builds.\n\n",
         );

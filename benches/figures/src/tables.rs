@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     Effort,
     client::Client,
-    load::{Load, Outcome},
+    load::{Load, Outcome, SHORT},
     report::{Figure, Report, Section},
     server::Server,
     throughput::{CLIENTS, HEAD, PAGE as USERS_API_PAGE, USER as USERS_API_ROW, add, each_in_turn, rates, row},
@@ -130,7 +130,7 @@ impl Servers {
                     path,
                     clients: CLIENTS,
                     tenants: 1,
-                    seconds: effort.seconds,
+                    seconds: SHORT,
                 };
                 load.on(server)
             });
@@ -200,7 +200,7 @@ pub(crate) fn beside_others(world: &World, effort: Effort, report: &mut Report) 
              - postrust has a pool of the same size. It sets a role in a transaction for each request, as PostgREST does; \
              Tenantry checks roles itself.",
             effort.few * effort.rounds,
-            effort.seconds,
+            SHORT,
             effort.rounds
         ),
         head: HEAD.map(str::to_owned).into(),

@@ -12,7 +12,7 @@ use tenantry_test_support::free_port;
 
 use crate::{
     Effort,
-    load::Load,
+    load::{Load, SHORT},
     report::{Figure, Report, Section, Unit},
     throughput::{CLIENTS, HEAD, USER, add, in_turn, rates, ratio, row},
     world::{Settings, World},
@@ -76,7 +76,7 @@ pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result
         path: USER,
         clients: CLIENTS,
         tenants: 1,
-        seconds: effort.seconds,
+        seconds: SHORT,
     };
     let (collector, nobody) = (sink()?, format!("http://127.0.0.1:{}", free_port()?));
     let mut outcomes = Vec::new();

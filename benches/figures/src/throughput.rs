@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     Effort,
-    load::{Load, Outcome, Run},
+    load::{Load, Outcome, Run, SHORT},
     report::{Figure, Report, Section, Spread},
     server::Server,
     world::{Baseline, Settings, World},
@@ -94,7 +94,7 @@ pub(crate) fn against_baselines(world: &World, effort: Effort, report: &mut Repo
         path,
         clients: CLIENTS,
         tenants: 1,
-        seconds: effort.seconds,
+        seconds: SHORT,
     };
     let (mut user, mut page) = (Vec::new(), Vec::new());
     for _ in 0..effort.launches {
@@ -113,7 +113,7 @@ pub(crate) fn against_baselines(world: &World, effort: Effort, report: &mut Repo
             load(USER).on(&bare)?,
             load(USER).on(&pool)?,
             load(USER).on(&logging)?,
-            world.pgbench(CLIENTS, effort.seconds),
+            world.pgbench(CLIENTS, SHORT),
         ];
         add(&mut user, each_in_turn(effort.rounds, &runs)?);
         let servers = [&tenantry, &bare, &pool];
@@ -150,7 +150,7 @@ pub(crate) fn against_baselines(world: &World, effort: Effort, report: &mut Repo
              is cheaper. `logging.level` is `warn`, as the baselines log nothing; one line has the shipped level `info`, \
              which writes a line for each request.",
             effort.launches * effort.rounds,
-            effort.seconds,
+            SHORT,
             effort.rounds
         ),
         head: HEAD.map(str::to_owned).into(),
