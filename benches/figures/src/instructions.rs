@@ -88,35 +88,21 @@ impl Counted {
 }
 
 pub(crate) fn count(world: &World, effort: Effort, report: &mut Report) -> Result<()> {
-    let many = Settings {
-        known: 1_000,
-        ..Settings::default()
-    };
     let info = Settings {
         level: "info",
         ..Settings::default()
     };
     let traced = Settings {
-        observability: Some(telemetry::sending(&telemetry::sink()?, telemetry::RATE)),
+        observability: Some(telemetry::sending(&telemetry::sink()?)),
         ..Settings::default()
     };
-    let untraced = Settings {
-        observability: Some(telemetry::sending(&telemetry::sink()?, 0.0)),
-        ..Settings::default()
-    };
-    let starts: [(&str, &dyn Fn() -> Result<Server>); 8] = [
+    let starts: [(&str, &dyn Fn() -> Result<Server>); 6] = [
         ("Tenantry", &|| world.tenantry_under(wrapper(), Settings::default())),
         ("bare", &|| world.baseline_under(wrapper(), Baseline::Deadpool)),
         ("sqlx's own pool", &|| world.baseline_under(wrapper(), Baseline::Sqlx)),
         ("bare with SeaORM", &|| world.baseline_under(wrapper(), Baseline::Orm)),
-        ("Tenantry, 1,000 known tenants", &|| {
-            world.tenantry_under(wrapper(), many.clone())
-        }),
         ("Tenantry, a log line a request", &|| {
             world.tenantry_under(wrapper(), info.clone())
-        }),
-        ("Tenantry, metrics sent, no request traced", &|| {
-            world.tenantry_under(wrapper(), untraced.clone())
         }),
         ("Tenantry, metrics sent, a tenth traced", &|| {
             world.tenantry_under(wrapper(), traced.clone())

@@ -10,7 +10,7 @@ use crate::{
     tenants::Point,
 };
 
-const SIZE: (u32, u32) = (1_000, 620);
+const SIZE: (u32, u32) = (1_000, 700);
 const COLOURS: [RGBColor; 3] = [RGBColor(31, 119, 180), RGBColor(44, 160, 44), RGBColor(214, 39, 40)];
 
 /// Where the scale of ratios begins and ends.

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The share of requests that are traced.
-pub(crate) const RATE: f64 = 0.1;
+const RATE: f64 = 0.1;
 
 /// Takes whatever is sent to it over HTTP, until the program ends.
 pub(crate) fn sink() -> Result<String> {
@@ -57,11 +57,11 @@ fn take(stream: TcpStream) -> Result<()> {
     }
 }
 
-/// Traces of a share of the requests, and metrics, sent to `endpoint`.
-pub(crate) fn sending(endpoint: &str, rate: f64) -> Value {
+/// Traces of a tenth of the requests, and metrics, sent to `endpoint`.
+pub(crate) fn sending(endpoint: &str) -> Value {
     json!({
         "enabled": true,
-        "trace": {"endpoint": endpoint, "protocol": "http", "sample": {"rate": rate}},
+        "trace": {"endpoint": endpoint, "protocol": "http", "sample": {"rate": RATE}},
         "metrics": {"endpoint": endpoint, "protocol": "http", "interval": "1s"},
     })
 }
@@ -69,7 +69,7 @@ pub(crate) fn sending(endpoint: &str, rate: f64) -> Value {
 /// The same load on the program without telemetry, with it, and with a collector that is away.
 pub(crate) fn cost(world: &World, effort: Effort, report: &mut Report) -> Result<()> {
     let sending = |endpoint: &str| Settings {
-        observability: Some(sending(endpoint, RATE)),
+        observability: Some(sending(endpoint)),
         ..Settings::default()
     };
     let load = Load {
