@@ -258,15 +258,40 @@ async fn no_request_on_postgresql_gets_what_another_left() {
     let leave = [
         "SET application_name = 'left'",
         "SELECT set_config('application_name', 'left', false)",
+        "SELECT U&\"set\\005fconfig\"('application_name', 'left', false)",
+        "SELECT 1 AS n INTO TABLE pg_temp.behind",
+        "SELECT 'left' AS n INTO TEMP behind",
+        "CREATE TYPE pg_temp.behind AS ENUM ('left')",
+        "CREATE VIEW pg_temp.behind AS SELECT 1",
+        "CREATE FUNCTION pg_temp.behind() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "PREPARE behind AS SELECT 1",
+        "LISTEN behind",
     ];
-    no_request_gets_what_another_left(Server::postgresql().await, &leave, "SHOW application_name").await;
+    let look = "SELECT concat(current_setting('application_name'),
+        (SELECT count(*) FROM pg_type WHERE typnamespace = pg_my_temp_schema()),
+        (SELECT count(*) FROM pg_proc WHERE pronamespace = pg_my_temp_schema()),
+        (SELECT count(*) FROM pg_prepared_statements WHERE name = 'behind'),
+        (SELECT count(*) FROM pg_listening_channels()))";
+    no_request_gets_what_another_left(Server::postgresql().await, &leave, look).await;
 }
 
 #[tokio::test]
 async fn no_request_on_mariadb_gets_what_another_left() {
-    let leave = ["SET @behind = 'left'", "SET LOCAL sql_mode = ''"];
-    let look = "SELECT CONCAT(COALESCE(@behind, ''), @@SESSION.sql_mode)";
-    no_request_gets_what_another_left(Server::mariadb().await, &leave, look).await;
+    let leave = [
+        "SET @behind = 'left'",
+        "SET LOCAL sql_mode = ''",
+        "SELECT 'left' INTO @behind",
+        "SELECT @behind := 'left'",
+        "CALL answer(@behind)",
+    ];
+    let look = "SELECT CONCAT(COALESCE((SELECT VARIABLE_VALUE FROM information_schema.USER_VARIABLES
+        WHERE VARIABLE_NAME = 'behind'), ''), @@SESSION.sql_mode)";
+    let server = Server::mariadb().await;
+    if let Server::Mariadb(server, tenant) = &server {
+        let create = "CREATE PROCEDURE answer(OUT n VARCHAR(9)) SET n = 'left'";
+        server.sql(&tenant.database, create).await.unwrap();
+    }
+    no_request_gets_what_another_left(server, &leave, look).await;
 }
 
 /// A setting that ends with its transaction costs no connection.

@@ -2,127 +2,114 @@
 
 use super::{Dialect, Piece, Pieces, effects::is_one_of};
 
-/// Whether a statement or a script may leave a transaction, a setting, a lock or a temporary table
-/// on its session, so that no other request must use its connection. In doubt it does. What the
-/// database's own functions and procedures do does not show in the text.
+/// Whether a statement or a script may leave a transaction, a setting, a lock, a variable or a
+/// temporary table on its session, so that no other request must use its connection. It does unless
+/// it is of a kind that leaves nothing. What the database's own functions and procedures do does
+/// not show in the text.
 pub(crate) fn leaves_session_state(sql: &str, dialect: Dialect) -> bool {
-    // MySQL executes the text inside `/*! */`.
-    let hides = || dialect == Dialect::Mysql && (sql.contains("/*!") || sql.contains("/*M!"));
-    !is_plain(sql) && (hides() || any_statement_leaves_state(sql, dialect))
+    let sql = sql.trim_start();
+    !is_plain(sql, dialect)
+        && (HIDING.iter().any(|sign| sql.contains(sign)) || any_statement_leaves_state(sql, dialect))
 }
 
-/// First words of statements that leave something on the session only by a function that they call,
-/// or by one of the words that `is_plain` looks for.
-const PLAIN: &str = "select insert update delete with merge replace";
-
-/// What such functions, and other signs of session state, contain after a `_` or a space, by the
-/// first letter.
-fn signs(first: u8) -> &'static [&'static [u8]] {
-    match first.to_ascii_lowercase() {
-        b'c' => &[b"config", b"connect"],
-        b'l' => &[b"lock"],
-        b's' => &[b"session"],
-        b't' => &[b"temp"],
-        _ => &[],
-    }
-}
+/// First words of statements that leave something only by a function that they call, or by an
+/// `INTO` or a variable of the session in them.
+const LEAVE_NOTHING: &str =
+    "select insert update delete with merge replace values table call describe notify show truncate";
+/// Functions and packages that leave something; `set_config` depends on its arguments.
+const FUNCTIONS: &str = "dblink_connect dblink_connect_u dbms_alert dbms_application_info dbms_flashback dbms_lock \
+    dbms_output dbms_random dbms_session dbms_sql dbms_transaction get_lock pg_advisory_lock pg_advisory_lock_shared \
+    pg_try_advisory_lock pg_try_advisory_lock_shared service_get_read_locks service_get_write_locks set_limit setseed";
+/// What hides SQL from a look at its words: the text inside `/*! */` is executed by MySQL, and
+/// `U&"set\005fconfig"` is a name in PostgreSQL.
+const HIDING: [&str; 4] = ["/*!", "/*M!", "U&\"", "u&\""];
 
 /// Whether it can be seen at once that a statement leaves nothing. Every statement of every request
 /// passes here, so this looks at each byte once.
-fn is_plain(sql: &str) -> bool {
+fn is_plain(sql: &str, dialect: Dialect) -> bool {
     let first = sql.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(sql.len());
     let bytes = sql.as_bytes();
-    let begins_sign = |at: usize| {
-        let rest = &bytes[at..];
-        let is_sign = |sign: &&[u8]| {
-            rest.get(..sign.len())
-                .is_some_and(|word| word.eq_ignore_ascii_case(sign))
-        };
-        rest.first().is_some_and(|first| signs(*first).iter().any(is_sign))
+    let begins = |at: usize, word: &[u8]| {
+        let rest = bytes.get(at..at + word.len());
+        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(word))
     };
-    let is_sign = |(at, byte): (usize, &u8)| match byte {
-        b';' | b'@' | b'!' => true,
-        b'_' | b'/' | b' ' | b'\t'..=b'\r' => begins_sign(at + 1),
-        _ => false,
+    let mut in_word = false;
+    let mut is_sign = |(at, byte): (usize, &u8)| {
+        let begins_word = !std::mem::replace(&mut in_word, byte.is_ascii_alphabetic() || *byte == b'_');
+        match byte {
+            b';' => true,
+            b'@' => dialect == Dialect::Mysql,
+            b'&' => begins(at, b"&\""),
+            b'!' => bytes[..at].ends_with(b"/*") || bytes[..at].ends_with(b"/*M"),
+            _ if !begins_word => false,
+            b'd' | b'D' => begins(at, b"dblink_") || begins(at, b"dbms_"),
+            b'g' | b'G' => begins(at, b"get_lock"),
+            b'i' | b'I' => begins(at, b"into") && !(at >= 7 && begins(at - 7, b"insert ")),
+            b'p' | b'P' => begins(at, b"pg_advisory_") || begins(at, b"pg_try_advisory_"),
+            b's' | b'S' => begins(at, b"set_") || begins(at, b"setseed") || begins(at, b"service_get_"),
+            _ => false,
+        }
     };
-    is_one_of(&sql[..first], PLAIN) && !bytes.iter().enumerate().any(is_sign)
+    is_one_of(&sql[..first], LEAVE_NOTHING) && !bytes.iter().enumerate().any(&mut is_sign)
 }
-
-/// First words of statements that may leave something.
-const LEAVE_STATE: &str = "abort attach begin commit declare detach discard do end flush handler listen load lock pragma \
-    prepare release reset rollback savepoint set start use xa";
-/// Those of them whose effect ends with the transaction.
-const END_WITH_TRANSACTION: &str = "declare lock release savepoint";
-/// Functions and packages that leave something.
-const FUNCTIONS: &str = "dblink_connect dblink_connect_u dbms_lock dbms_session get_lock service_get_read_locks \
-    service_get_write_locks";
-/// Words between `CREATE` and `TEMPORARY`, or the schema of temporary tables.
-const BEFORE_TEMPORARY: &str = "or replace global local private table view trigger index unique if not exists sequence";
 
 fn any_statement_leaves_state(sql: &str, dialect: Dialect) -> bool {
     let mut pieces = Pieces { rest: sql, dialect };
-    let (mut first, mut before, mut creates) = ("", "", false);
+    let (mut first, mut before) = ("", "");
     while let Some(piece) = pieces.next() {
         let word = match piece {
             Piece::Space | Piece::Comment => continue,
+            Piece::Symbol('(') if first.is_empty() => continue,
             Piece::Symbol(';') => {
-                (first, before, creates) = ("", "", false);
+                (first, before) = ("", "");
                 continue;
             }
-            Piece::Symbol('@') if dialect == Dialect::Mysql && is_one_of(before, "into") => return true,
-            Piece::Symbol('=') if dialect == Dialect::Mysql && before == ":" => return true,
-            Piece::Symbol(':') => ":",
+            // `@@` is a setting, which only `SET` changes.
+            Piece::Symbol('@') if dialect == Dialect::Mysql => match pieces.rest.strip_prefix('@') {
+                Some(rest) => {
+                    pieces.rest = rest;
+                    "?"
+                }
+                None => return true,
+            },
             Piece::Word(word) | Piece::Name(word) => word.trim_matches(['"', '`']),
             _ => "?",
         };
-        let leaves = if is_one_of(word, "set_config") {
-            !is_local_setting(pieces.clone())
-        } else {
-            is_one_of(word, FUNCTIONS) || is_advisory_lock(word)
-        };
-        let temporary = is_one_of(word, "temp temporary pg_temp");
-        let into_temporary = temporary && is_one_of(before, "into") && !is_one_of(first, "insert");
-        if leaves || into_temporary || (creates && temporary) {
-            return true;
-        }
-        if first.is_empty() {
+        let leaves = if first.is_empty() {
             first = word;
-            creates = is_one_of(word, "create");
-            if is_one_of(word, LEAVE_STATE) && !ends_with_transaction(word, pieces.clone(), dialect) {
-                return true;
-            }
+            !leaves_nothing(word, pieces.clone(), dialect)
+        } else if is_one_of(word, "set_config") {
+            !is_local_setting(pieces.clone())
+        } else if is_one_of(word, "into") {
+            // A `SELECT` makes a table by it, or sets a variable.
+            ![first, before]
+                .iter()
+                .any(|word| is_one_of(word, "insert merge replace"))
         } else {
-            creates &= is_one_of(word, BEFORE_TEMPORARY);
-            if is_one_of(word, "session") && is_one_of(before, "alter") {
-                return true;
-            }
+            is_one_of(word, FUNCTIONS)
+        };
+        if leaves {
+            return true;
         }
         before = word;
     }
     false
 }
 
-/// Whether the effect of a statement that begins with `first`, and goes on with `rest`, ends with
-/// its transaction.
-fn ends_with_transaction(first: &str, rest: Pieces<'_>, dialect: Dialect) -> bool {
-    let statement = rest.take_while(|piece| *piece != Piece::Symbol(';'));
-    let mut words = statement.filter_map(|piece| match piece {
-        Piece::Word(word) => Some(word),
-        _ => None,
-    });
+/// Whether a statement that begins with `first`, and goes on with `rest`, leaves nothing that its
+/// first words show.
+fn leaves_nothing(first: &str, rest: Pieces<'_>, dialect: Dialect) -> bool {
+    let mut words = rest.skip_while(|piece| matches!(piece, Piece::Space | Piece::Comment));
     match dialect {
-        Dialect::Postgresql if is_one_of(first, "set") => words
-            .next()
-            .is_some_and(|word| is_one_of(word, "local transaction constraints")),
-        Dialect::Postgresql => is_one_of(first, END_WITH_TRANSACTION) && !words.any(|word| is_one_of(word, "hold")),
-        // `DECLARE` begins a block of PL/SQL, which may do anything.
-        Dialect::Oracle => is_one_of(first, "lock savepoint"),
-        Dialect::Mysql => is_one_of(first, "release savepoint"),
-        // Outside a transaction a save point begins one.
-        Dialect::Sqlite | Dialect::Unknown => false,
+        _ if is_one_of(first, LEAVE_NOTHING) => true,
+        // These end with the transaction.
+        Dialect::Postgresql if is_one_of(first, "set") => {
+            matches!(words.next(), Some(Piece::Word(word)) if is_one_of(word, "local transaction constraints"))
+        }
+        Dialect::Postgresql | Dialect::Oracle => is_one_of(first, "lock"),
+        _ => false,
     }
 }
-
 /// Whether the last argument of a call of PostgreSQL's `set_config`, which `rest` begins with, is
 /// plainly `true`: the setting ends with the transaction then.
 fn is_local_setting(rest: Pieces<'_>) -> bool {
@@ -141,14 +128,6 @@ fn is_local_setting(rest: Pieces<'_>) -> bool {
         (before, last) = (last, piece);
     }
     false
-}
-
-/// Whether a word is one of PostgreSQL's functions that lock until the session ends.
-fn is_advisory_lock(word: &str) -> bool {
-    let name = b"advisory_lock";
-    word.as_bytes()
-        .windows(name.len())
-        .any(|part| part.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -172,7 +151,23 @@ mod tests {
             "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
             "CREATE TABLE IF NOT EXISTS temp.t (a int)",
             "CREATE TABLE pg_temp.t (a int)",
+            "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE TYPE pg_temp.t AS ENUM ('a')",
+            "CREATE VIEW pg_temp.v AS SELECT 1",
             "SELECT 1 AS a\nINTO\nTEMP t",
+            "SELECT 'a'into temp t",
+            "SELECT 1 AS a INTO TABLE pg_temp.t",
+            "WITH a AS (SELECT 1) SELECT 1 INTO TEMP t",
+            "SELECT setseed(0.5)",
+            "SELECT set_limit(0.9)",
+            "SELECT 1 FROM dbms_session.x()",
+            "EXECUTE IMMEDIATE 'SET x = 1'",
+            "PREPARE p AS SELECT 1",
+            "DEALLOCATE ALL",
+            "LISTEN a",
+            "LOAD 'a'",
+            "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1",
+            "? SELECT 1",
             "PRAGMA foreign_keys = off",
             "ALTER SESSION SET CURRENT_SCHEMA = x",
             "SELECT set_config('search_path', 'x', false)",
@@ -191,6 +186,10 @@ mod tests {
             ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", Dialect::Mysql),
             ("SELECT @n := @n + 1 FROM t", Dialect::Mysql),
             ("SELECT 1 INTO @n", Dialect::Mysql),
+            ("CALL p(@n)", Dialect::Mysql),
+            ("INSERT INTO t VALUES (@n := 1)", Dialect::Mysql),
+            ("SELECT @@version, @n", Dialect::Mysql),
+            ("GET DIAGNOSTICS @n = NUMBER", Dialect::Mysql),
             ("SELECT 1 /*! INTO @n */", Dialect::Mysql),
             ("LOCK TABLES t READ", Dialect::Mysql),
             ("SELECT `get_lock`('a', 1)", Dialect::Mysql),
@@ -201,6 +200,8 @@ mod tests {
                 "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
                 Dialect::Postgresql,
             ),
+            ("SELECT U&\"set\\005fconfig\"('a', 'b', false)", Dialect::Postgresql),
+            ("select u&\"!0073etseed\" uescape '!' (0.5)", Dialect::Postgresql),
             ("SELECT '\\', set_config('a', 'b', false), '\\'", Dialect::Postgresql),
         ] {
             assert!(leaves_session_state(sql, dialect), "{dialect:?}: {sql}");
@@ -210,7 +211,14 @@ mod tests {
     #[test]
     fn what_ends_with_its_transaction_leaves_nothing() {
         for sql in [
-            "CREATE TABLE t (n INTEGER, temp INTEGER); INSERT INTO t VALUES (1, 2)",
+            "\n  SELECT temp FROM t -- as it is\n",
+            "(SELECT 1) UNION (SELECT 2)",
+            "WITH a AS (INSERT INTO t VALUES (1) RETURNING n) SELECT n FROM a",
+            "INSERT OR IGNORE INTO t VALUES (1)",
+            "MERGE INTO t USING u ON t.n = u.n WHEN MATCHED THEN DELETE",
+            "REPLACE INTO t VALUES (1)",
+            "DELETE FROM t; TRUNCATE t",
+            "CALL pay(1)",
             "UPDATE t SET a = 'begin'",
             "SELECT ';set x = 1'",
             "SELECT \"sessions\".\"id\", row_locks FROM \"sessions\" WHERE \"email\" = 'a@b.c; SET x = 1'",
@@ -229,10 +237,7 @@ mod tests {
             ("SET LOCAL role = x; SET CONSTRAINTS ALL DEFERRED", Dialect::Postgresql),
             ("SET TRANSACTION READ ONLY", Dialect::Postgresql),
             ("LOCK TABLE t IN EXCLUSIVE MODE", Dialect::Postgresql),
-            ("DECLARE c CURSOR FOR SELECT 1", Dialect::Postgresql),
-            ("SAVEPOINT a; RELEASE SAVEPOINT a", Dialect::Postgresql),
             ("SELECT a @> b FROM t", Dialect::Postgresql),
-            ("SAVEPOINT a", Dialect::Mysql),
             ("SELECT @@version", Dialect::Mysql),
             ("LOCK TABLE t IN EXCLUSIVE MODE", Dialect::Oracle),
         ] {
@@ -242,17 +247,26 @@ mod tests {
 
     #[test]
     fn most_statements_are_judged_at_a_glance() {
-        assert!(is_plain(
-            "SELECT \"users\".\"id\", \"users\".\"created_at\" FROM \"users\" WHERE \"id\" = $1 LIMIT $2"
-        ));
+        for sql in [
+            "SELECT \"users\".\"id\", \"users\".\"created_at\" FROM \"users\" WHERE \"id\" = $1 LIMIT $2",
+            "INSERT INTO \"users\" (\"name\") VALUES ($1) RETURNING \"id\"",
+            "WITH a AS (insert into t VALUES (1) RETURNING n) SELECT n FROM a WHERE n != 2",
+            "UPDATE settings SET interval_set = 1, pg_id = 2, data = data || '{}' WHERE data @> $1",
+        ] {
+            assert!(is_plain(sql, Dialect::Postgresql), "{sql}");
+        }
         for sql in [
             "SELECT 1;",
             "SELECT get_lock(1)",
-            "select\n temp",
+            "SELECT pg_try_advisory_lock(1)",
+            "SELECT\"setseed\"(1)",
+            "SELECT 1into temp t",
             "CREATE TABLE t (a int)",
             "SELECT 1 /*! */",
+            "SELECT u&\"a\"()",
+            "SELECT @n",
         ] {
-            assert!(!is_plain(sql), "{sql}");
+            assert!(!is_plain(sql, Dialect::Mysql), "{sql}");
         }
     }
 }
