@@ -107,7 +107,7 @@ impl<E: Endpoint + 'static> Listener<E> {
                     settled = Some(Instant::now() + closing.settling);
                     continue;
                 }
-                accepted = self.accept() => accepted,
+                accepted = self.accept(settled.is_some()) => accepted,
                 () = until(settled), if settled.is_some() => break,
             };
             match accepted {
@@ -126,11 +126,12 @@ impl<E: Endpoint + 'static> Listener<E> {
         connections.end(closing.drain).await
     }
 
-    /// Accepts the next connection once there is room for it: until then it waits in the kernel.
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+    /// Accepts the next connection once there is room for it: until then it waits in the kernel. As
+    /// the listener closes, the limit no longer holds: the kernel would reset what waits there.
+    async fn accept(&self, is_closing: bool) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
         let permit = match &self.permits {
-            None => None,
-            Some(permits) => Some(permits.clone().acquire_owned().await.map_err(io::Error::other)?),
+            Some(permits) if !is_closing => Some(permits.clone().acquire_owned().await.map_err(io::Error::other)?),
+            _ => None,
         };
         let (tcp, remote) = self.tcp.accept().await?;
         Ok((tcp, remote, permit))

@@ -149,6 +149,30 @@ async fn slow_heads_do_not_block_other_clients_for_long() {
     }
 }
 
+/// The clients of a rolling restart, of a server that has as many connections as it may have.
+#[tokio::test]
+async fn a_stop_answers_clients_that_wait_for_a_connection() {
+    let server = start("limits: { connections: 2 }").await;
+    let connect = async || TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    let _held = [connect().await, connect().await];
+    let waiting = join_all((0..20).map(async |_| {
+        let mut stream = connect().await;
+        let head = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        stream
+    }));
+    let mut waiting = waiting.await;
+    let answered = timeout(Duration::from_millis(200), waiting[0].read(&mut [0])).await;
+    assert!(answered.is_err(), "the limit does not hold: {answered:?}");
+    server.terminate().await.unwrap();
+    for stream in &mut waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(server.wait().await.unwrap(), 0, "{}", server.logs().await.unwrap());
+}
+
 #[tokio::test]
 async fn a_head_that_is_too_large_is_answered() {
     let server = start("request_timeout: 30s").await;
