@@ -31,12 +31,13 @@ impl Structures {
     /// Keeps a structure, and returns its fingerprint.
     pub(super) fn keep(&mut self, structure: Structure) -> u64 {
         let fingerprint = structure.fingerprint();
-        let length = structure.0.len();
-        let has_room = self.size + length <= MOST_KEPT && self.parts.len() + length <= MOST_PARTS;
+        let parts: Vec<Part> = structure.0.into_iter().collect();
+        let new = parts.iter().filter(|part| !self.numbers.contains_key(*part)).count();
+        let has_room = self.size + parts.len() <= MOST_KEPT && self.parts.len() + new <= MOST_PARTS;
         if has_room && !self.kept.contains_key(&fingerprint) {
-            let numbers = structure.0.into_iter().map(|part| self.number(part)).collect();
+            self.size += parts.len();
+            let numbers = parts.into_iter().map(|part| self.number(part)).collect();
             self.kept.insert(fingerprint, numbers);
-            self.size += length;
         }
         fingerprint
     }
@@ -197,6 +198,10 @@ mod tests {
         let many: Vec<_> = names.iter().map(|name| ("table", name.as_str(), "")).collect();
         let large = structures.keep(structure(&many));
         assert_eq!(structures.parts.len(), 2);
+        // Parts that are known already take no more room.
+        let full = structures.keep(structure(&many[..MOST_PARTS - 2]));
+        let part = structures.keep(structure(&many[1..MOST_PARTS - 2]));
+        assert!(structures.kept.contains_key(&full) && structures.kept.contains_key(&part));
         let most = structures.most([common, large].into_iter());
         let drifts = structures.compared_with(&most, "the others");
         assert!(drifts.of(common).is_empty());
