@@ -100,6 +100,8 @@ pub struct MigrationQueries {
     /// Returns what a statement that failed leaves in the database although nothing can use it: its
     /// name in the first column, the statement that removes it in the second.
     pub left_behind: Option<&'static str>,
+    /// Returns the names of the tables, among which may be one of another tool for migrations.
+    pub tables: Option<&'static str>,
     /// Returns the structure of the database, so that tenants' databases can be compared: a kind in
     /// the first column (`column`), a name in the second (`users.email`), a definition in the
     /// third.

@@ -80,7 +80,7 @@ impl Foreign {
             }
             _ => "SELECT version, type, CASE WHEN success THEN '1' ELSE '0' END FROM flyway_schema_history",
         };
-        if let Some(rows) = rows::<3>(driver, connection, flyway).await? {
+        if let Some(rows) = rows::<3>(driver, connection, ("Flyway", "flyway_schema_history"), flyway).await? {
             return Ok(Some(Self::of_flyway(rows)));
         }
         let text = match dialect {
@@ -90,7 +90,7 @@ impl Foreign {
             _ => "CAST(version AS TEXT)",
         };
         let sqlx = format!("SELECT {text}, CASE WHEN success THEN '1' ELSE '0' END FROM _sqlx_migrations");
-        if let Some(rows) = rows::<2>(driver, connection, &sqlx).await? {
+        if let Some(rows) = rows::<2>(driver, connection, ("sqlx", "_sqlx_migrations"), &sqlx).await? {
             let mut foreign = Self::of("sqlx", "_sqlx_migrations");
             for [version, success] in rows {
                 foreign.add(version, success.as_deref() == Some("1"));
@@ -98,7 +98,7 @@ impl Foreign {
             return Ok(Some(foreign));
         }
         let golang = format!("SELECT {text}, CASE WHEN dirty THEN '1' ELSE '0' END FROM schema_migrations");
-        if let Some(rows) = rows::<2>(driver, connection, &golang).await? {
+        if let Some(rows) = rows::<2>(driver, connection, ("golang-migrate", "schema_migrations"), &golang).await? {
             let mut foreign = Self::of("golang-migrate", "schema_migrations");
             for [version, dirty] in rows {
                 if dirty.as_deref() == Some("1") {
@@ -109,7 +109,7 @@ impl Foreign {
             return Ok(Some(foreign));
         }
         let dbmate = format!("SELECT {text} FROM schema_migrations");
-        if let Some(rows) = rows::<1>(driver, connection, &dbmate).await? {
+        if let Some(rows) = rows::<1>(driver, connection, ("dbmate", "schema_migrations"), &dbmate).await? {
             let mut foreign = Self::of("dbmate", "schema_migrations");
             for [version] in rows {
                 foreign.add(version, true);
@@ -154,10 +154,11 @@ impl Foreign {
     }
 }
 
-/// The rows of a query as texts; `None` if there is no such table, or no such column.
+/// The rows of a query of a tool's table as texts; `None` if there is no such table, or no such column.
 async fn rows<const N: usize>(
     driver: &dyn DatabaseDriver,
     connection: &mut dyn Connection,
+    (tool, table): (&'static str, &str),
     sql: &str,
 ) -> Result<Option<Vec<[Option<String>; N]>>, MigrationError> {
     let statement = Statement::from_string(driver.backend(), sql);
@@ -166,7 +167,10 @@ async fn rows<const N: usize>(
         Err(error) if matches!(error.kind, DatabaseErrorKind::TableMissing | DatabaseErrorKind::Other) => {
             return Ok(None);
         }
-        Err(error) => return Err(MigrationError::Structure(error)),
+        Err(source) => {
+            let table = table.to_owned();
+            return Err(MigrationError::ForeignUnreadable { table, tool, source });
+        }
     };
     let mut texts = Vec::with_capacity(rows.len());
     for row in rows {

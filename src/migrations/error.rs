@@ -100,6 +100,20 @@ pub enum MigrationError {
         /// The tool.
         tool: &'static str,
     },
+    /// It is not known whether another tool has migrated the database.
+    #[error(
+        "the table `{table}` cannot be read, so it is not known whether {tool} has migrated this database; let the \
+         tenant's user read it"
+    )]
+    ForeignUnreadable {
+        /// The tool's table.
+        table: String,
+        /// The tool.
+        tool: &'static str,
+        /// Why not.
+        #[source]
+        source: DatabaseError,
+    },
     /// The structure of a database cannot be read.
     #[error("what the database is made of cannot be read")]
     Structure(#[source] DatabaseError),

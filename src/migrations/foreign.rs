@@ -26,26 +26,12 @@ const TOOLS: [(&str, &str); 14] = [
     ("seaql_migrations", "SeaORM"),
 ];
 
-/// The query for the names of a database's tables. A query for a missing table would leave an error
-/// in the server's log.
-fn tables(dialect: &str) -> Option<&'static str> {
-    Some(match dialect {
-        "postgresql" => {
-            "SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND c.relkind IN ('r', 'p')"
-        }
-        "mysql" => "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
-        "sqlite" => "SELECT name FROM sqlite_master WHERE type = 'table'",
-        "oracle" => "SELECT CAST(table_name AS VARCHAR(400)) FROM user_tables",
-        _ => return None,
-    })
-}
-
 /// Refuses a database if the table of another tool has rows.
 pub(super) async fn refuse(driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Result<(), MigrationError> {
-    let Some(query) = tables(driver.migration_dialect()) else {
+    let Some(query) = driver.migration_queries().tables else {
         return Ok(());
     };
+    // A query for a missing table would leave an error in the server's log.
     let query = Statement::from_string(driver.backend(), query);
     let rows = connection.query(&query).await.map_err(MigrationError::Structure)?;
     for row in rows {
@@ -59,9 +45,10 @@ pub(super) async fn refuse(driver: &dyn DatabaseDriver, connection: &mut dyn Con
             .from(Alias::new(&table))
             .limit(1)
             .to_owned();
-        let row = connection.query_one(&driver.backend().build(&select)).await;
-        if row.map_err(MigrationError::Structure)?.is_some() {
-            return Err(MigrationError::Foreign { table, tool });
+        match connection.query_one(&driver.backend().build(&select)).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(MigrationError::Foreign { table, tool }),
+            Err(source) => return Err(MigrationError::ForeignUnreadable { table, tool, source }),
         }
     }
     Ok(())

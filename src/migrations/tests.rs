@@ -449,3 +449,19 @@ async fn a_file_that_fails_behind_a_pooler_leaves_nothing() {
     let (_folder, migrations) = folder("postgresql", &[("1_t.sql", "CREATE TABLE t (id bigint)")]).await;
     assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&["1_t"], 0));
 }
+
+#[tokio::test]
+async fn another_tool_s_table_that_cannot_be_read_is_named() {
+    let target = Target::postgresql().await;
+    let database = target.config.database.as_deref().unwrap();
+    let create = "CREATE TABLE public.schema_migrations (version bigint, dirty boolean)";
+    PostgresServer::shared().await.psql(database, create).await.unwrap();
+    let (_folder, migrations) = folder("postgresql", &[("1_t.sql", "CREATE TABLE t (i integer);")]).await;
+    let refused = target.apply(&migrations, false).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        matches!(refused, MigrationError::ForeignUnreadable { .. }),
+        "{refused:?}"
+    );
+    assert!(text.contains("`schema_migrations` cannot be read"), "{text}");
+}

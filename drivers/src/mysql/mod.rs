@@ -289,6 +289,9 @@ impl DatabaseDriver for MysqlDriver {
         MigrationQueries {
             schema: Some("SELECT DATABASE()"),
             left_behind: None,
+            tables: Some(
+                "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
+            ),
             structure: Some(crate::structure::MYSQL),
         }
     }

@@ -235,6 +235,7 @@ impl DatabaseDriver for OracleDriver {
 
     fn migration_queries(&self) -> MigrationQueries {
         MigrationQueries {
+            tables: Some("SELECT CAST(table_name AS VARCHAR(400)) FROM user_tables"),
             structure: Some(crate::structure::ORACLE),
             ..MigrationQueries::default()
         }

@@ -31,6 +31,10 @@ pub(super) const QUERIES: MigrationQueries = MigrationQueries {
          ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')",
     ),
     left_behind: Some(INVALID_INDEXES),
+    tables: Some(
+        "SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND c.relkind IN ('r', 'p')",
+    ),
     structure: Some(crate::structure::POSTGRESQL),
 };
 
