@@ -1,5 +1,6 @@
 //! Literals and parameters.
 
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use sqlparser::ast::{DataType, Expr, TimezoneInfo, TypedString, Value};
 
 use super::{
@@ -46,19 +47,27 @@ impl Writer {
         Ok(())
     }
 
-    /// `DATE '2026-01-02'`, which both have.
+    /// `DATE '2026-01-02'` and `TIMESTAMP '2026-01-02 03:04:05'`. Oracle takes them in one form only,
+    /// so that of PostgreSQL's other forms some are brought into it, and the rest refused.
     pub(super) fn typed_string(&mut self, typed: &TypedString) -> Result<()> {
-        let word = match &typed.data_type {
-            DataType::Date => "DATE",
-            DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => "TIMESTAMP",
-            other => return refuse(format!("a literal of the type `{}`", other.to_string().to_lowercase())),
+        let Value::SingleQuotedString(text) = &typed.value.value else {
+            return refuse("this kind of literal");
         };
-        match &typed.value.value {
-            Value::SingleQuotedString(text) => {
-                self.push(&format!("{word} {}", quoted(text)));
-                Ok(())
+        match &typed.data_type {
+            DataType::Date => match text.parse::<NaiveDate>() {
+                Ok(date) => self.push(&format!("DATE '{date}'")),
+                Err(_) => return refuse("a date that is not like `DATE '2026-01-02'`"),
+            },
+            DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+                let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN);
+                let time = NaiveDateTime::parse_from_str(&text.replacen('T', " ", 1), "%Y-%m-%d %H:%M:%S%.f");
+                match time.or_else(|_| text.parse().map(midnight)) {
+                    Ok(time) => self.push(&format!("TIMESTAMP '{time}'")),
+                    Err(_) => return refuse("a time that is not like `TIMESTAMP '2026-01-02 03:04:05'`"),
+                }
             }
-            _ => refuse("this kind of literal"),
+            other => return refuse(format!("a literal of the type `{}`", other.to_string().to_lowercase())),
         }
+        Ok(())
     }
 }
