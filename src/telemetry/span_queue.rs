@@ -2,18 +2,19 @@
 //! opentelemetry_sdk drops them too, and reports no more than the first.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
-
-use parking_lot::Mutex;
 
 /// The variable for the most spans that wait, and its default (specification, batch span
 /// processor). opentelemetry_sdk reads it for its own queue.
 const ROOM_VARIABLE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
 const ROOM: usize = 2048;
 
-/// How often dropped spans are reported at most.
+/// How often dropped spans are reported.
 const REPORTED_EVERY: Duration = Duration::from_secs(60);
 
 /// The spans that wait.
@@ -23,13 +24,16 @@ pub(super) struct SpanQueue {
     waiting: AtomicUsize,
     /// Spans that were dropped and not reported yet.
     dropped: AtomicU64,
-    reported: Mutex<Option<Instant>>,
 }
 
 impl SpanQueue {
-    pub(super) fn of_environment() -> Self {
+    /// Starts a queue that reports dropped spans, whether or not any are being sent. It must be
+    /// called within a tokio runtime.
+    pub(super) fn start() -> Arc<Self> {
         let room = std::env::var(ROOM_VARIABLE).ok().and_then(|room| room.parse().ok());
-        Self::with_room(room.unwrap_or(ROOM))
+        let queue = Arc::new(Self::with_room(room.unwrap_or(ROOM)));
+        tokio::spawn(keep_reporting(Arc::downgrade(&queue)));
+        queue
     }
 
     fn with_room(room: usize) -> Self {
@@ -37,7 +41,6 @@ impl SpanQueue {
             room,
             waiting: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
-            reported: Mutex::default(),
         }
     }
 
@@ -54,28 +57,11 @@ impl SpanQueue {
     /// Some spans that waited are being sent.
     pub(super) fn took(&self, spans: usize) {
         self.waiting.fetch_sub(spans, Relaxed);
-        self.report(self.unreported(Instant::now()));
     }
 
-    /// Reports what is left to report: no more spans come.
-    pub(super) fn end(&self) {
-        self.report(self.dropped.swap(0, Relaxed));
-    }
-
-    /// The dropped spans that are to be reported now.
-    fn unreported(&self, now: Instant) -> u64 {
-        if self.dropped.load(Relaxed) == 0 {
-            return 0;
-        }
-        let mut reported = self.reported.lock();
-        if reported.is_some_and(|at| now.duration_since(at) < REPORTED_EVERY) {
-            return 0;
-        }
-        *reported = Some(now);
-        self.dropped.swap(0, Relaxed)
-    }
-
-    fn report(&self, dropped: u64) {
+    /// Reports the spans that were dropped since the last report.
+    pub(super) fn report(&self) {
+        let dropped = self.dropped.swap(0, Relaxed);
         if dropped > 0 {
             tracing::warn!(
                 dropped,
@@ -86,21 +72,30 @@ impl SpanQueue {
     }
 }
 
+async fn keep_reporting(queue: Weak<SpanQueue>) {
+    loop {
+        tokio::time::sleep(REPORTED_EVERY).await;
+        match queue.upgrade() {
+            Some(queue) => queue.report(),
+            None => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_has_no_room_is_reported_once_a_minute() {
-        let queue = SpanQueue::with_room(2);
+    /// Nothing takes any of them.
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_room_is_reported_within_a_minute() {
+        let queue = Arc::new(SpanQueue::with_room(2));
+        tokio::spawn(keep_reporting(Arc::downgrade(&queue)));
         let admitted = (0..5).filter(|_| queue.admits()).count();
         assert_eq!(admitted, 2);
-        let began = Instant::now();
-        assert_eq!(queue.unreported(began), 3);
-        assert!(!queue.admits());
-        assert_eq!(queue.unreported(began + Duration::from_secs(59)), 0);
-        assert_eq!(queue.unreported(began + Duration::from_secs(60)), 1);
-        assert_eq!(queue.unreported(began + Duration::from_secs(120)), 0);
+        assert_eq!(queue.dropped.load(Relaxed), 3);
+        tokio::time::sleep(REPORTED_EVERY + Duration::from_secs(1)).await;
+        assert_eq!(queue.dropped.load(Relaxed), 0);
         queue.took(2);
         assert!(queue.admits());
     }

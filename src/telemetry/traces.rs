@@ -56,7 +56,7 @@ impl Traces {
             rate: settings.sample.rate,
             delivery: exporter.delivery(),
         };
-        let queue = Arc::new(SpanQueue::of_environment());
+        let queue = SpanQueue::start();
         let exporter = Taking {
             exporter,
             queue: queue.clone(),
@@ -140,7 +140,7 @@ impl SpanProcessor for OfRequest {
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
         let ended = self.processor.shutdown_with_timeout(timeout);
-        self.queue.end();
+        self.queue.report();
         ended
     }
 
