@@ -1,10 +1,10 @@
 //! One statement on its way: the time it takes, its span in a trace, and how often it may be sent.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
-use sea_orm::{QueryResult, Statement};
+use sea_orm::{DbBackend, QueryResult, Statement};
 use tokio::time::Instant;
 use tracing::{Span, field::Empty};
 
@@ -14,11 +14,40 @@ use crate::{
         measure::{note_error, observer::StatementEnd, tally::RequestTally},
         pool::{Answer, Call, Lease, Pool},
         secrets::Secret,
-        tenant::Tenant,
+        tenant::Held,
     },
     sql,
     trace::{TRACE_TARGET, database_system, is_traced},
 };
+
+/// The request that statements belong to. Its tenant counts it as running until the last of its
+/// database, transactions and pinned connections is dropped.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) tenant: Arc<Held>,
+    pub(super) secret: Arc<Secret>,
+    pub(super) tally: Option<Arc<RequestTally>>,
+}
+
+impl Request {
+    /// Times a statement that wants a connection now.
+    pub(super) fn watch<'a>(&'a self, call: Call<'a>) -> Stopwatch<'a> {
+        let last = Instant::now();
+        self.tenant.touch(last);
+        Stopwatch {
+            request: self,
+            call,
+            lap: Lap::Waits,
+            last,
+            waited: Duration::ZERO,
+            ran: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn backend(&self) -> DbBackend {
+        self.secret.driver.backend()
+    }
+}
 
 /// What a statement does at the moment.
 #[derive(Clone, Copy)]
@@ -36,9 +65,7 @@ enum Lap {
 /// Times one statement from the moment it wants a connection. If it is dropped before the statement
 /// is over, because its request was cut off, it records the statement as it is then.
 pub(super) struct Stopwatch<'a> {
-    tenant: &'a Tenant,
-    secret: &'a Secret,
-    tally: Option<&'a RequestTally>,
+    request: &'a Request,
     call: Call<'a>,
     lap: Lap,
     /// The end of the last wait or call.
@@ -48,27 +75,7 @@ pub(super) struct Stopwatch<'a> {
     ran: Duration,
 }
 
-impl<'a> Stopwatch<'a> {
-    pub(super) fn start(
-        tenant: &'a Tenant,
-        secret: &'a Secret,
-        tally: Option<&'a RequestTally>,
-        call: Call<'a>,
-    ) -> Self {
-        let last = Instant::now();
-        tenant.touch(last);
-        Self {
-            tenant,
-            secret,
-            tally,
-            call,
-            lap: Lap::Waits,
-            last,
-            waited: Duration::ZERO,
-            ran: Duration::ZERO,
-        }
-    }
-
+impl Stopwatch<'_> {
     /// Ends a lap, adds its time to what it was spent on, and returns it.
     fn begin(&mut self, next: Lap) -> Duration {
         let now = Instant::now();
@@ -89,13 +96,10 @@ impl<'a> Stopwatch<'a> {
     /// Records a wait for a connection, which may have ended with an error.
     pub(super) fn waited(&mut self, error: Option<&DatabaseError>) {
         let waited = self.begin(Lap::Runs);
-        self.tenant
-            .usage
-            .lock()
-            .connection_waits
-            .record(waited, error.is_some());
-        if let Some(observer) = &self.tenant.observer {
-            observer.connection_acquired(&self.secret.driver_type, waited, error.map(|error| error.kind));
+        let Request { tenant, secret, .. } = self.request;
+        tenant.usage.lock().connection_waits.record(waited, error.is_some());
+        if let Some(observer) = &tenant.observer {
+            observer.connection_acquired(&secret.driver_type, waited, error.map(|error| error.kind));
         }
     }
 
@@ -108,7 +112,8 @@ impl<'a> Stopwatch<'a> {
     ) -> Result<Answer, DatabaseError> {
         self.lap = Lap::Runs;
         let span = self.span(self.call);
-        let tally = self.tally.filter(|tally| !tally.is_safe && takes_effect());
+        let tally = self.request.tally.as_deref();
+        let tally = tally.filter(|tally| !tally.is_safe && takes_effect());
         let before = tally.map(RequestTally::takes_effect);
         let answer = answer.await;
         self.begin(Lap::Rests);
@@ -161,18 +166,19 @@ impl<'a> Stopwatch<'a> {
     }
 
     fn record(&self, error: Option<&DatabaseError>) {
-        let (query, elapsed) = (&self.secret.config.query, self.ran);
+        let (Request { tenant, secret, tally }, elapsed) = (self.request, self.ran);
+        let query = &secret.config.query;
         let slow = query.slow_threshold.is_some_and(|threshold| elapsed >= threshold);
-        let mut usage = self.tenant.usage.lock();
+        let mut usage = tenant.usage.lock();
         usage.statements.record(elapsed, error.is_some());
         usage.slow_statements += u64::from(slow);
         drop(usage);
-        if let Some(tally) = self.tally {
+        if let Some(tally) = tally {
             tally.record(self.waited + elapsed, error.is_some());
         }
-        if let Some(observer) = &self.tenant.observer {
+        if let Some(observer) = &tenant.observer {
             observer.statement(&StatementEnd {
-                driver: &self.secret.driver_type,
+                driver: &secret.driver_type,
                 operation: self.call.operation(),
                 elapsed,
                 slow,
@@ -187,8 +193,8 @@ impl<'a> Stopwatch<'a> {
     #[cold]
     fn log(&self, slow: bool, error: Option<&DatabaseError>) {
         let call = self.call;
-        let tenant_id = &self.tenant.id;
-        let dialect = sql::Dialect::of(&self.secret.driver_type);
+        let tenant_id = &self.request.tenant.id;
+        let dialect = sql::Dialect::of(&self.request.secret.driver_type);
         let statement = call.sql().map(|sql| sql::normalized(sql, dialect));
         let statement = statement.as_deref().unwrap_or(call.operation());
         if slow {
@@ -219,7 +225,8 @@ impl<'a> Stopwatch<'a> {
         if !is_traced() {
             return Span::none();
         }
-        let dialect = sql::Dialect::of(&self.secret.driver_type);
+        let Request { tenant, secret, .. } = self.request;
+        let dialect = sql::Dialect::of(&secret.driver_type);
         let description = call.sql().map(|sql| sql::described(sql, dialect));
         let description = description.as_deref();
         let operation = call.operation();
@@ -229,8 +236,8 @@ impl<'a> Stopwatch<'a> {
             otel.name = description.map_or(operation, |description| &description.summary),
             otel.kind = "client",
             otel.status_code = Empty,
-            tenant.id = self.tenant.id.as_str(),
-            db.system.name = database_system(&self.secret.driver_type),
+            tenant.id = tenant.id.as_str(),
+            db.system.name = database_system(&secret.driver_type),
             db.operation.name = operation,
             db.collection.name = description.and_then(|description| description.collection.as_deref()),
             db.query.text = description.map(|description| description.normalized.as_str()),

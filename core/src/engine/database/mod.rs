@@ -11,7 +11,7 @@ use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use tracing::{Instrument as _, field::Empty};
 
-use call::{Repeats, Stopwatch};
+use call::{Repeats, Request, Stopwatch};
 use session::Level;
 
 use super::{
@@ -29,40 +29,35 @@ pub use sea_orm::{TenantConnection, TenantTransaction};
 /// pool and returns it afterwards.
 ///
 /// Only [`Tenants::acquire`](super::Tenants::acquire) creates one, so there is none without a
-/// tenant. A clone belongs to the same request, which counts as running until the last one is
-/// dropped.
+/// tenant. A clone belongs to the same request, which counts as running until the last one, and the
+/// last transaction and pinned connection of it, is dropped.
 #[derive(Clone)]
 pub struct TenantDatabase {
-    tenant: Arc<Held>,
-    secret: Arc<Secret>,
+    request: Request,
     pool: Arc<Pool>,
-    tally: Option<Arc<RequestTally>>,
 }
 
 impl TenantDatabase {
     /// For a request that `tenant` counts as running.
     pub(crate) fn new(tenant: Held, secret: Arc<Secret>, pool: Arc<Pool>, tally: Option<Arc<RequestTally>>) -> Self {
-        Self {
-            tenant: Arc::new(tenant),
-            secret,
-            pool,
-            tally,
-        }
+        let tenant = Arc::new(tenant);
+        let request = Request { tenant, secret, tally };
+        Self { request, pool }
     }
 
     /// The tenant.
     pub fn tenant(&self) -> &TenantId {
-        &self.tenant.id
+        &self.request.tenant.id
     }
 
     /// The driver's type, such as `postgresql`.
     pub fn driver(&self) -> &str {
-        &self.secret.driver_type
+        &self.request.secret.driver_type
     }
 
     /// The database's name; for a database that is a file, its path.
     pub fn database(&self) -> &str {
-        let config = &self.secret.config;
+        let config = &self.request.secret.config;
         config
             .database
             .as_deref()
@@ -77,7 +72,7 @@ impl TenantDatabase {
 
     /// What the tenant used since the engine first saw it.
     pub fn usage(&self) -> TenantUsage {
-        *self.tenant.usage.lock()
+        *self.request.tenant.usage.lock()
     }
 
     /// The server's version; asked once and cached.
@@ -85,7 +80,7 @@ impl TenantDatabase {
     /// # Errors
     /// As a statement's.
     pub async fn server_version(&self) -> Result<ServerVersion, DatabaseError> {
-        let version = self.secret.server_version.get_or_try_init(|| self.pool.ping());
+        let version = self.request.secret.server_version.get_or_try_init(|| self.pool.ping());
         version.await.cloned()
     }
 
@@ -106,12 +101,12 @@ impl TenantDatabase {
         let (mut lease, _) = self.lease_and_call(Call::Ping).await?;
         // No other request uses it after this one.
         lease.discard();
-        Ok(TenantConnection(self.level(lease)))
+        Ok(TenantConnection(Level::lowest(lease, self.request.clone())))
     }
 
     /// Calls on a connection of the pool, and again on another one if the call may be repeated.
     async fn lease_and_call(&self, call: Call<'_>) -> Result<(Lease, Answer), DbErr> {
-        let mut watch = self.watch(call);
+        let mut watch = self.request.watch(call);
         let mut repeats = Repeats::default();
         let answered = loop {
             let mut lease = match self.lease(&mut watch).await {
@@ -134,7 +129,7 @@ impl TenantDatabase {
         let span = trace_span!(
             "acquire connection",
             otel.status_code = Empty,
-            tenant.id = self.tenant.id.as_str(),
+            tenant.id = self.tenant().as_str(),
             error.type = Empty,
         );
         watch.wait();
@@ -157,7 +152,7 @@ impl TenantDatabase {
     fn rows(&self, statement: Statement) -> impl Stream<Item = Result<QueryResult, DatabaseError>> + Send + '_ {
         try_stream! {
             let call = Call::All(&statement);
-            let mut watch = self.watch(call);
+            let mut watch = self.request.watch(call);
             let mut repeats = Repeats::default();
             let ended = 'repeat: loop {
                 let mut lease = match self.lease(&mut watch).await {
@@ -185,21 +180,11 @@ impl TenantDatabase {
 
     async fn begin_transaction(&self, options: TransactionOptions) -> Result<Level, DbErr> {
         let (lease, _) = self.lease_and_call(Call::Begin(&options)).await?;
-        Ok(self.level(lease))
-    }
-
-    /// Keeps a connection.
-    fn level(&self, lease: Lease) -> Level {
-        let tenant = Arc::clone(&**self.tenant);
-        Level::lowest(lease, tenant, self.secret.clone(), self.tally.clone())
-    }
-
-    fn watch<'a>(&'a self, call: Call<'a>) -> Stopwatch<'a> {
-        Stopwatch::start(&self.tenant, &self.secret, self.tally.as_deref(), call)
+        Ok(Level::lowest(lease, self.request.clone()))
     }
 
     fn backend(&self) -> DbBackend {
-        self.secret.driver.backend()
+        self.request.backend()
     }
 }
 

@@ -1,62 +1,56 @@
 //! One connection that several handles use: a pinned connection, transactions, and save points
 //! within them. They are levels of one stack.
 
-use std::{fmt, pin::pin, sync::Arc};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Arc, Weak},
+};
 
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt as _};
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement, TransactionOptions};
 use tokio::sync::{Mutex, MutexGuard, RwLock};
 
-use super::call::Stopwatch;
+use super::call::Request;
 use crate::{
     DatabaseError, DatabaseErrorKind,
-    engine::{
-        measure::tally::RequestTally,
-        pool::{Answer, Call, Lease, closed},
-        secrets::Secret,
-        tenant::Tenant,
-    },
+    engine::pool::{Answer, Call, Lease, closed},
 };
 
 /// One level of the stack that is open on a connection. Dropping it without an end rolls it back:
 /// the lowest level in the background, another one before the next statement on the connection.
 pub(super) struct Level {
     shared: Arc<Shared>,
-    serial: u64,
+    /// Lives as long as this. If it is gone before the level has ended, the level was dropped.
+    alive: Arc<()>,
 }
 
-/// A session, and the tenant and the request that its statements belong to. It does not count as a
-/// running request.
+/// A session, and the request that its statements belong to.
 struct Shared {
     session: Mutex<Session>,
-    /// Levels that were dropped and, unless they have ended, are still to be rolled back.
-    abandoned: parking_lot::Mutex<Vec<u64>>,
     /// Locked while the rows of a statement are being read. A caller that runs another statement
     /// between two rows would wait for itself.
     streaming: RwLock<()>,
-    tenant: Arc<Tenant>,
-    secret: Arc<Secret>,
-    tally: Option<Arc<RequestTally>>,
+    request: Request,
 }
 
 /// The connection, until the lowest level has ended, and the open levels from the lowest on.
 struct Session {
     lease: Option<Lease>,
-    levels: Vec<u64>,
-    next_serial: u64,
+    levels: Vec<Weak<()>>,
 }
 
 impl Session {
     /// The place of a level in the stack, if it is open.
-    fn position(&self, serial: u64) -> Result<usize, DatabaseError> {
-        let position = self.levels.iter().position(|level| *level == serial);
-        position.ok_or_else(closed)
+    fn position(&self, level: &Arc<()>) -> Result<usize, DatabaseError> {
+        let is_it = |open: &Weak<()>| open.as_ptr() == Arc::as_ptr(level);
+        self.levels.iter().position(is_it).ok_or_else(closed)
     }
 
     /// The connection, if this level is open on it and nothing was cut off in the middle.
-    fn at(&mut self, serial: u64) -> Result<&mut Lease, DatabaseError> {
-        self.position(serial)?;
+    fn at(&mut self, level: &Arc<()>) -> Result<&mut Lease, DatabaseError> {
+        self.position(level)?;
         self.usable()
     }
 
@@ -66,8 +60,8 @@ impl Session {
 
     /// Commits or rolls back one level, after the levels above it that have not ended were rolled
     /// back.
-    async fn end(&mut self, serial: u64, call: Call<'_>) -> Result<Answer, DatabaseError> {
-        let level = self.position(serial)?;
+    async fn end(&mut self, level: &Arc<()>, call: Call<'_>) -> Result<Answer, DatabaseError> {
+        let level = self.position(level)?;
         self.roll_back_to(level + 1).await?;
         let lease = self.usable()?;
         let answer = lease.call(call).await;
@@ -109,59 +103,46 @@ impl Session {
 impl Level {
     /// The lowest level on a connection: a transaction that has begun on it, or the connection
     /// itself.
-    pub(super) fn lowest(
-        lease: Lease,
-        tenant: Arc<Tenant>,
-        secret: Arc<Secret>,
-        tally: Option<Arc<RequestTally>>,
-    ) -> Self {
+    pub(super) fn lowest(lease: Lease, request: Request) -> Self {
+        let alive = Arc::new(());
         let session = Session {
             lease: Some(lease),
-            levels: vec![0],
-            next_serial: 1,
+            levels: vec![Arc::downgrade(&alive)],
         };
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             session: Mutex::new(session),
-            abandoned: parking_lot::Mutex::default(),
             streaming: RwLock::default(),
-            tenant,
-            secret,
-            tally,
-        };
-        Self {
-            shared: Arc::new(shared),
-            serial: 0,
-        }
+            request,
+        });
+        Self { shared, alive }
     }
 
     pub(super) fn backend(&self) -> DbBackend {
-        self.shared.secret.driver.backend()
+        self.shared.request.backend()
     }
 
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {
-        let answer = async { self.shared.lock().await?.at(self.serial)?.call(call).await };
+        let answer = async { self.shared.lock().await?.at(&self.alive)?.call(call).await };
         self.measured(call, answer).await
     }
 
     /// Begins a level above this one.
     pub(super) async fn begin_transaction(&self, options: TransactionOptions) -> Result<Self, DbErr> {
-        let (call, mut serial) = (Call::Begin(&options), 0);
+        let (call, alive) = (Call::Begin(&options), Arc::new(()));
         let begun = async {
             let mut session = self.shared.lock().await?;
-            let answer = session.at(self.serial)?.call(call).await?;
-            serial = session.next_serial;
-            session.next_serial += 1;
-            session.levels.push(serial);
+            let answer = session.at(&self.alive)?.call(call).await?;
+            session.levels.push(Arc::downgrade(&alive));
             Ok(answer)
         };
         self.measured(call, begun).await?;
         let shared = self.shared.clone();
-        Ok(Self { shared, serial })
+        Ok(Self { shared, alive })
     }
 
     /// Commits this level or rolls it back. If that fails, dropping this rolls it back.
     pub(super) async fn end(self, call: Call<'static>) -> Result<(), DbErr> {
-        let ended = async { self.shared.lock().await?.end(self.serial, call).await };
+        let ended = async { self.shared.lock().await?.end(&self.alive, call).await };
         self.measured(call, ended).await.map(drop)
     }
 
@@ -170,7 +151,7 @@ impl Level {
         call: Call<'_>,
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DbErr> {
-        let mut watch = self.shared.watch(call);
+        let mut watch = self.shared.request.watch(call);
         let answer = watch.run(|| matches!(call, Call::Commit), answer).await;
         watch.stop(answer.as_ref().err());
         answer.map_err(|error| call.db_err(error))
@@ -185,8 +166,8 @@ impl Level {
         try_stream! {
             let mut session = self.shared.lock().await?;
             let _streaming = self.shared.streaming.write().await;
-            let mut watch = self.shared.watch(Call::All(&statement));
-            let lease = session.at(self.serial)?;
+            let mut watch = self.shared.request.watch(Call::All(&statement));
+            let lease = session.at(&self.alive)?;
             let mut ended = Ok(());
             {
                 let mut rows = pin!(watch.rows(lease, &statement));
@@ -204,53 +185,36 @@ impl Level {
 }
 
 impl Shared {
-    fn watch<'a>(&'a self, call: Call<'a>) -> Stopwatch<'a> {
-        Stopwatch::start(&self.tenant, &self.secret, self.tally.as_deref(), call)
-    }
-
-    /// The session, once the abandoned levels are rolled back.
+    /// The session, once the levels that were dropped are rolled back.
     async fn lock(&self) -> Result<MutexGuard<'_, Session>, DatabaseError> {
         if self.streaming.try_read().is_err() {
             let source = "the rows of an earlier statement are still being read on this connection";
             return Err(DatabaseError::new(DatabaseErrorKind::Unsupported).with_source(source));
         }
         let mut session = self.session.lock().await;
-        loop {
-            let first = {
-                let mut abandoned = self.abandoned.lock();
-                let first = session.levels.iter().position(|level| abandoned.contains(level));
-                if first.is_none() {
-                    abandoned.clear();
-                }
-                first
-            };
-            match first {
-                Some(first) => session.roll_back_to(first).await?,
-                None => return Ok(session),
-            }
+        while let Some(first) = session.levels.iter().position(|level| level.strong_count() == 0) {
+            session.roll_back_to(first).await?;
         }
+        Ok(session)
     }
 }
 
 impl fmt::Debug for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Level")
-            .field("tenant", &self.shared.tenant.id)
+            .field("tenant", &self.shared.request.tenant.id)
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for Level {
     fn drop(&mut self) {
-        match self.shared.session.try_lock() {
-            Ok(mut session) => match session.position(self.serial) {
-                Ok(0) => session.lease = None,
-                Ok(_) => self.shared.abandoned.lock().push(self.serial),
-                Err(_) => {}
-            },
-            // A statement is running on another level: the next statement rolls this one back, or
-            // the last handle that is dropped.
-            Err(_) => self.shared.abandoned.lock().push(self.serial),
+        // While a statement is running on another level, that is left to the next statement, or to
+        // the last handle that is dropped.
+        if let Ok(mut session) = self.shared.session.try_lock()
+            && let Ok(0) = session.position(&self.alive)
+        {
+            session.lease = None;
         }
     }
 }
