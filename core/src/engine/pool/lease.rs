@@ -2,9 +2,9 @@
 //!
 //! No reset is sent when a connection comes back: a transaction that is still open is rolled back,
 //! and everything else of the session would stay for the next request of the tenant. So the
-//! connection is closed instead if its state is unknown (a call was dropped or broke it), or if the
-//! text of a call shows that it may have left a transaction, a setting, a lock or a temporary table
-//! ([`sql::leaves_session_state`]). A handler that wants state of a session uses
+//! connection is closed instead if its state is unknown (a call was dropped or broke it), or if a
+//! call was not of a kind that leaves nothing, such as a transaction, a setting, a lock or a
+//! temporary table ([`sql::leaves_session_state`]). A handler that wants state of a session uses
 //! [`TenantDatabase::connection`](crate::engine::TenantDatabase::connection).
 
 use std::{sync::Arc, time::Duration};
