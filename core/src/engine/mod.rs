@@ -46,6 +46,8 @@ mod secrets;
 mod settings;
 mod tenant;
 mod tenants;
+#[cfg(test)]
+mod tests;
 
 pub use database::{TenantConnection, TenantDatabase, TenantTransaction};
 pub use health::{KnownTenant, UsageSnapshot};
@@ -66,13 +68,3 @@ pub use crate::{
     health::{HealthPage, HealthQuery, PoolStatus, SecretSnapshot, StatusCounts, TenantSnapshot, TenantStatus},
     on_connect::{OnConnect, SchemaBehind, SchemaVersion},
 };
-
-/// Runs random histories against a model: as many as `TENANTRY_HISTORIES` says, 100,000 by default.
-/// A history that fails names its seed.
-#[cfg(test)]
-fn histories(history: fn(u64)) {
-    let count = std::env::var("TENANTRY_HISTORIES")
-        .ok()
-        .and_then(|count| count.parse().ok());
-    (0..count.unwrap_or(100_000)).for_each(history);
-}

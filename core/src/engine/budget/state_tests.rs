@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{super::fairness::Returned, *};
-use crate::engine::histories;
+use crate::engine::tests::histories;
 
 /// The account as one would keep it on paper.
 #[derive(Default)]

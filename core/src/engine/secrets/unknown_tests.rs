@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::histories;
+use crate::engine::tests::histories;
 
 const TTL: Duration = Duration::from_secs(30);
 

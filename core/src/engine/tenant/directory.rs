@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn random_histories_match_the_model() {
-        crate::engine::histories(history);
+        crate::engine::tests::histories(history);
     }
 
     /// Two threads that look a new id up at the same moment find the same tenant.
