@@ -84,15 +84,11 @@ impl Tenants {
                 known.iter().map(|tenant| tenant.id).collect()
             }
         };
-        ids.extend(self.0.pools.budget.pools().iter().map(|pool| pool.tenant()));
+        ids.extend(engine.pools.budget.pools().iter().map(|pool| pool.tenant()));
         ids.sort_unstable();
         ids.dedup();
-        let status = |id| {
-            self.0
-                .tenants
-                .get(&id)
-                .map_or(TenantStatus::Idle, |known| status_of(&known))
-        };
+        let status_of = |known: Arc<Tenant>| status_of(&known);
+        let status = |id| engine.tenants.get(&id).map_or(TenantStatus::Idle, status_of);
         let chosen = query.choose(ids.into_iter().map(|id| (id, status(id))));
         let shown: Vec<TenantId> = chosen.ids().collect();
         let tenants = if query.probe {
@@ -119,7 +115,7 @@ impl Tenants {
         let started = Instant::now();
         let asked = async {
             let secret = held.secret(&engine.secrets, started).await?;
-            let answered = match held.pool().filter(|pool| pool.is_open()) {
+            let answered = match held.pool().filter(|pool| pool.health().is_open) {
                 Some(pool) => pool.check().await.map(|()| true),
                 None => self.ask_once(tenant, &secret).await,
             };

@@ -18,7 +18,7 @@ use super::{
     measure::{observer::EngineObserver, tally::RequestTally, usage::UsageAccount},
     pool::PoolParts,
     secrets::Secrets,
-    settings::EngineSettings,
+    settings::{EngineSettings, PoolsSettings},
     tenant::{Held, Refused, Tenant, directory::Directory},
 };
 use crate::{
@@ -52,7 +52,6 @@ pub(crate) struct Engine {
     pub(crate) tenants: Directory,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) pools: Arc<PoolParts>,
-    pub(crate) settings: Arc<EngineSettings>,
     /// What those used that are no longer known.
     pub(super) forgotten: Arc<UsageAccount>,
     started: Instant,
@@ -64,24 +63,24 @@ impl Engine {
     pub(super) fn start(parts: TenantsParts) -> Arc<Self> {
         let changes = parts.provider.changes();
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
-            let settings = Arc::new(parts.settings);
-            let secrets = Secrets::new(parts.provider, parts.provider_type, parts.drivers, settings.clone());
+            let PoolsSettings {
+                max_connections, max, ..
+            } = parts.settings.pools;
+            let secrets = Secrets::new(parts.provider, parts.provider_type, parts.drivers, parts.settings);
             let secrets = Arc::new(secrets);
             // Weak, since the engine holds its pools.
             let engine = engine.clone();
             let pools = PoolParts {
-                budget: Budget::new(settings.pools.max_connections, settings.pools.max),
+                budget: Budget::new(max_connections, max),
                 secrets: secrets.clone(),
                 refused: Box::new(move |id, generation| after_refusal(engine.clone(), id, generation).boxed()),
                 on_connect: parts.on_connect,
                 observer: parts.observer,
-                settings: settings.clone(),
             };
             Engine {
                 tenants: Directory::default(),
                 secrets,
                 pools: Arc::new(pools),
-                settings,
                 forgotten: Arc::default(),
                 started: Instant::now(),
                 closed: AtomicBool::new(false),
@@ -165,7 +164,7 @@ impl Engine {
     pub(crate) fn end_look(&self, held: Held) {
         let id = held.id;
         drop(held);
-        if self.tenants.len() > self.settings.secrets.max_entries {
+        if self.tenants.len() > self.secrets.settings.secrets.max_entries {
             self.forget_if_unused(&id);
         }
     }
@@ -189,7 +188,7 @@ impl Engine {
             return Err(AcquireError::Unknown);
         }
         let (observer, forgotten) = (self.pools.observer.clone(), self.forgotten.clone());
-        let new = || Tenant::new(*id, self.started, &self.settings.limits, observer, forgotten);
+        let new = || Tenant::new(*id, self.started, &self.secrets.settings.limits, observer, forgotten);
         Ok(self.tenants.get_or_create(id, new))
     }
 
@@ -204,7 +203,7 @@ impl Engine {
     /// behind while the provider is down. One that has connections or a running request is not
     /// forgotten, so there may be more by as many.
     fn make_room(&self) {
-        let capacity = self.settings.secrets.max_entries;
+        let capacity = self.secrets.settings.secrets.max_entries;
         if self.tenants.len() <= capacity {
             return;
         }
@@ -228,30 +227,18 @@ impl Engine {
     /// Looks after connections and secrets that no request asks for.
     fn sweep(&self) {
         let now = Instant::now();
-        let idle_timeout = Duration::from(self.settings.pools.idle_timeout);
+        let idle_timeout = Duration::from(self.secrets.settings.pools.idle_timeout);
         for pool in self.pools.budget.pools() {
             pool.sweep(now);
-            let tenant = self.tenants.get(&pool.tenant());
-            let is_current = |tenant: &Arc<Tenant>| {
-                let current = tenant.pool();
-                current.is_some_and(|current| std::ptr::addr_eq(Arc::as_ptr(&current), Arc::as_ptr(&pool)))
-            };
-            match tenant.filter(is_current) {
-                // A tenant that was deleted at its provider loses its pool, and a changed secret
-                // reaches its pool, even without requests.
-                Some(tenant) => {
-                    tenant.renew_if_due(&mut tenant.holdings(), &self.secrets, now);
-                    if let Some(since) = now.checked_sub(idle_timeout)
-                        && tenant.admission.running() == 0
-                        && pool.close_unused(since)
-                    {
-                        tracing::debug!(tenant_id = %tenant.id, "a pool that nobody used is closed");
-                    }
-                }
-                // Another kind of database has taken its place.
-                None => {
-                    pool.close_unused(now);
-                }
+            // A tenant that was deleted at its provider loses its pool, and a changed secret reaches
+            // its pool, even without requests.
+            if let Some(tenant) = self.tenants.get(&pool.tenant()) {
+                tenant.renew_if_due(&mut tenant.holdings(), &self.secrets, now);
+            }
+            if let Some(since) = now.checked_sub(idle_timeout)
+                && pool.close_unused(since)
+            {
+                tracing::debug!(tenant_id = %pool.tenant(), "a pool that nobody used is closed");
             }
         }
         self.pools.budget.trim();

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Connection, DatabaseConfig, DatabaseDriver, ProviderError, Purpose, TenantId, acquire_error::AcquireError,
-    trace::trace_span,
+    trace::is_traced,
 };
 
 /// Every tenant's database, opened on demand. Clones share one engine.
@@ -85,17 +85,13 @@ impl Tenants {
         let admitted = engine.admit(tenant, tally.as_ref())?;
         let now = Instant::now();
         // Nearly every request ends here. Nothing was written that requests of other tenants write.
-        if let Some((secret, pool)) = admitted.at_hand(now) {
+        if !is_traced()
+            && let Some((secret, pool)) = admitted.at_hand(now)
+        {
             if let Some(tally) = &tally {
                 tally.set_usage(&admitted.usage);
             }
             admitted.usage.lock().secret_hits += 1;
-            drop(trace_span!(
-                "secret",
-                tenant.id = tenant.as_str(),
-                secret.cache = "hit",
-                secret.version = secret.version.as_str(),
-            ));
             return Ok(TenantDatabase::new(admitted, secret, pool, tally));
         }
         // Boxed, since this future is large and rarely needed.
@@ -192,7 +188,7 @@ impl Tenants {
         let engine = &*self.0;
         let mut snapshot = *engine.secrets.counters.lock();
         let metrics = &mut snapshot.metrics;
-        metrics.capacity = engine.settings.secrets.max_entries;
+        metrics.capacity = engine.secrets.settings.secrets.max_entries;
         metrics.hits = engine.forgotten.lock().secret_hits;
         for tenant in engine.tenants.all() {
             metrics.hits += tenant.usage.lock().secret_hits;

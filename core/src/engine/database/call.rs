@@ -292,7 +292,7 @@ impl Repeats {
         let (made, most) = match error.kind {
             // If all sessions of a pool are ended one after the other, a call may meet every one of
             // them.
-            DatabaseErrorKind::ConnectionLostWithoutEffect => (&mut self.without_effect, pool.status().max + 1),
+            DatabaseErrorKind::ConnectionLostWithoutEffect => (&mut self.without_effect, pool.health().status.max + 1),
             DatabaseErrorKind::ConnectionLost if call.changes_nothing() => (&mut self.reads, READ_AGAIN),
             _ => return false,
         };

@@ -67,7 +67,7 @@ impl TenantDatabase {
 
     /// The connections of the tenant's pool.
     pub fn pool_status(&self) -> PoolStatus {
-        self.pool.status()
+        self.pool.health().status
     }
 
     /// What the tenant used since the engine first saw it.

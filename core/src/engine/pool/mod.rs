@@ -32,11 +32,9 @@ use super::{
     measure::observer::EngineObserver,
     pace::Backoff,
     secrets::{Secret, Secrets},
-    settings::EngineSettings,
 };
 use crate::{
-    Cause, Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId,
-    health::{PoolHealth, PoolStatus},
+    Cause, Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId, health::PoolHealth,
     on_connect::OnConnect,
 };
 
@@ -47,7 +45,6 @@ pub(crate) struct PoolParts {
     pub(crate) refused: Refused,
     pub(crate) on_connect: Option<Arc<dyn OnConnect>>,
     pub(crate) observer: Option<Arc<dyn EngineObserver>>,
-    pub(crate) settings: Arc<EngineSettings>,
 }
 
 impl PoolParts {
@@ -156,22 +153,14 @@ impl Pool {
         self.state().preparation += 1;
     }
 
-    pub(crate) fn status(&self) -> PoolStatus {
-        self.state().status()
-    }
-
-    /// Whether it has a connection, or one is being opened.
-    pub(crate) fn is_open(&self) -> bool {
-        self.state().is_active()
-    }
-
+    /// How it is now.
     pub(crate) fn health(&self) -> PoolHealth {
         self.state().health()
     }
 
     /// How long a request waits for connections.
     fn acquire_timeout(&self) -> Duration {
-        self.parts.settings.pools.acquire_timeout.into()
+        self.parts.secrets.settings.pools.acquire_timeout.into()
     }
 
     /// Takes a connection. A request that has `waited` for others already waits for the rest of its
@@ -213,23 +202,15 @@ impl Pool {
     /// Takes an idle connection, or a place in the line if there is none.
     fn find(self: &Arc<Self>, now: Instant) -> Result<Found<'_>, DatabaseError> {
         let mut worn = Vec::new();
-        let found = self.with(|inner| {
-            if let Some(taken) = inner.state.take(now, &mut worn) {
-                return Ok(Ok(taken));
+        self.with(|inner| {
+            if let Some((connection, check)) = inner.state.take(now, &mut worn) {
+                return Ok(Found::Idle(Lease::new(connection, self.clone()), check));
             }
             let (sender, receiver) = oneshot::channel();
             let probe = || self.parts.budget.try_probe();
             let ticket = inner.state.join(now, self.acquire_timeout(), sender, probe)?;
-            Ok::<_, DatabaseError>(Err((ticket, receiver)))
-        });
-        drop(worn);
-        Ok(match found? {
-            Ok((connection, check)) => Found::Idle(Lease::new(connection, self.clone()), check),
-            Err((ticket, receiver)) => Found::QueueTicket(QueueTicket {
-                pool: self,
-                ticket,
-                receiver,
-            }),
+            let pool = self;
+            Ok(Found::QueueTicket(QueueTicket { pool, ticket, receiver }))
         })
     }
 

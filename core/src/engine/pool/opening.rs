@@ -227,7 +227,7 @@ impl Pool {
                 .await
         };
         // Migrations may take longer than a request has, so its deadline is not theirs.
-        let longest = Duration::from(self.parts.settings.migrations_timeout);
+        let longest = Duration::from(self.parts.secrets.settings.migrations_timeout);
         let outcome = timeout(longest, AssertUnwindSafe(preparation).catch_unwind()).await;
         self.state().preparing_since = None;
         let outcome = outcome.map_err(BoxError::from);

@@ -111,23 +111,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
         self.era
     }
 
-    pub(super) fn status(&self) -> PoolStatus {
-        PoolStatus {
-            max: self.limits.max_connections,
-            open: self.open(),
-            idle: self.idle.len(),
-            in_use: self.in_use,
-        }
-    }
-
     /// The connections that are open.
     pub(super) fn open(&self) -> usize {
         self.idle.len() + self.in_use
-    }
-
-    /// Whether it has a connection, or one is being opened.
-    pub(super) fn is_active(&self) -> bool {
-        self.open() + self.opening > 0
     }
 
     pub(super) fn has_waiting(&self) -> bool {
@@ -137,8 +123,13 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// How the pool is now.
     pub(super) fn health(&self) -> PoolHealth {
         PoolHealth {
-            status: self.status(),
-            is_open: self.is_active(),
+            status: PoolStatus {
+                max: self.limits.max_connections,
+                open: self.open(),
+                idle: self.idle.len(),
+                in_use: self.in_use,
+            },
+            is_open: self.open() + self.opening > 0,
             is_broken: self.breaker.is_open(),
             is_preparing: self.preparing_since.is_some(),
             last_error: self.breaker.last_error().cloned(),

@@ -221,7 +221,7 @@ impl History {
 
     fn check(&self) {
         let (state, model, at) = (&self.state, &self.model, &self.at);
-        let status = state.status();
+        let status = state.health().status;
         let counts = (status.idle, status.in_use, state.opening, state.waiting.len());
         let expected = (
             model.idle.len(),

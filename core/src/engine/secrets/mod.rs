@@ -50,7 +50,7 @@ pub(crate) struct Secrets {
     pub(crate) provider_type: String,
     pub(crate) leases: Arc<Leases>,
     drivers: Drivers,
-    pub(crate) settings: Arc<EngineSettings>,
+    pub(crate) settings: EngineSettings,
     unknown: Mutex<UnknownTenants<Shared<oneshot::Receiver<()>>>>,
     /// The last list that was read for a page. Locked while one is being read.
     listed: Arc<tokio::sync::Mutex<Option<Listed>>>,
@@ -70,7 +70,7 @@ impl Secrets {
         provider: Arc<dyn SecretProvider>,
         provider_type: String,
         drivers: Vec<(String, Arc<dyn DatabaseDriver>)>,
-        settings: Arc<EngineSettings>,
+        settings: EngineSettings,
     ) -> Self {
         let unknown = UnknownTenants::new(settings.secrets.not_found_ttl.into(), Instant::now());
         Self {

@@ -73,11 +73,6 @@ impl Admission {
         self.0.load(Ordering::Acquire) & SUSPENDED != 0
     }
 
-    /// How many requests are running.
-    pub(crate) fn running(&self) -> usize {
-        (self.0.load(Ordering::Acquire) & REQUESTS) as usize
-    }
-
     /// Whether nothing uses the tenant and it is not suspended.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0

@@ -79,11 +79,12 @@ mod tests {
     impl Model {
         fn check(&self, directory: &Directory, context: &dyn Fn() -> String) {
             assert_eq!(directory.len(), self.known.len(), "{}", context());
-            for (tenant, (serial, running, _, suspended)) in &self.known {
+            for (tenant, (serial, running, holds, suspended)) in &self.known {
                 let found = directory.get(&id(*tenant)).unwrap();
                 assert!(Arc::ptr_eq(&found, &self.created[*serial]), "{}", context());
-                let seen = (found.admission.running(), found.admission.is_suspended());
-                assert_eq!(seen, (*running, *suspended), "{}", context());
+                let seen = (found.admission.is_idle(), found.admission.is_suspended());
+                let idle = *running == 0 && *holds == 0 && !suspended;
+                assert_eq!(seen, (idle, *suspended), "{}", context());
             }
         }
     }

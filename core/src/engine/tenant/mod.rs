@@ -57,7 +57,7 @@ pub(crate) struct Holdings {
 impl Holdings {
     /// Whether the tenant has a connection, or one is being opened.
     pub(crate) fn is_open(&self) -> bool {
-        self.pool.as_ref().is_some_and(|pool| pool.is_open())
+        self.pool.as_ref().is_some_and(|pool| pool.health().is_open)
     }
 
     /// Whether a secret is kept or a connection open.
