@@ -79,7 +79,7 @@ pub(crate) fn a_hundred(world: &World, effort: Effort, report: &mut Report) -> R
     let [of_tenantry, of_go] = memory;
     let megabytes = |of: &[f64]| Spread::of(of.to_vec()).median;
     let peer = if of_go.is_empty() {
-        "The peer in Go was not measured, as there was no Go 1.25 or later to build it with.".to_owned()
+        "The peer in Go was not measured, as it could not be built, which needs Go 1.25 or later.".to_owned()
     } else {
         beside_go(report, &some, many, &of_tenantry, &of_go);
         format!(
