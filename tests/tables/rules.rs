@@ -45,6 +45,25 @@ async fn a_placeholder_is_bound_under_like_and_in_lists() {
             ("any", json!({}), vec![]),
             ("none", json!({"groups": ["ann"]}), vec![2, 3]),
             ("none", json!({}), vec![]),
+            // Of an empty list nothing is known, so nothing is allowed by what it does not hold.
+            ("none", json!({"groups": []}), vec![]),
+            ("any", json!({"groups": []}), vec![]),
+            ("inside", json!({"groups": []}), vec![]),
+            ("outside", json!({"groups": []}), vec![]),
+            ("outside", json!({"groups": ["ann"]}), vec![2, 3]),
+            ("above", json!({"ids": []}), vec![]),
+            ("above", json!({"ids": [1, 2]}), vec![3]),
+            ("either", json!({"groups": []}), vec![1]),
+            ("either", json!({"groups": ["bob"]}), vec![1, 3]),
+            ("either", json!({}), vec![]),
+            ("neither", json!({"groups": []}), vec![]),
+            ("neither", json!({"groups": ["bob"]}), vec![3]),
+            // A list is no single value, also if it has one element.
+            ("own", json!({"name": "ann"}), vec![1]),
+            ("own", json!({"name": ["ann"]}), vec![]),
+            ("other", json!({"name": "ann"}), vec![2, 3]),
+            ("other", json!({"name": ["ann"]}), vec![]),
+            ("near", json!({"name": ["ann"]}), vec![]),
         ] {
             let mut claims = claims;
             claims["role"] = role.into();

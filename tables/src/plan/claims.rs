@@ -10,14 +10,25 @@ use crate::{
     request::rule::{Placeholder, placeholder},
 };
 
-/// The texts that a placeholder stands for; `None` if the text is no placeholder. A claim may be a
-/// list.
-pub(super) fn bound<'c>(caller: &Caller<'c>, text: &str) -> Result<Option<Vec<Cow<'c, str>>>, Refusal> {
+/// Which claims an operator takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// A single value.
+    One,
+    /// A single value, or a list.
+    Several,
+}
+
+/// The texts that a placeholder stands for; `None` if the text is no placeholder. There are none
+/// for a claim that is an empty list.
+pub(super) fn bound<'c>(caller: &Caller<'c>, text: &str, takes: Takes) -> Result<Option<Vec<Cow<'c, str>>>, Refusal> {
     Ok(match placeholder(text) {
         None => None,
         Some(Placeholder::Tenant) => Some(vec![caller.tenant.into()]),
         Some(Placeholder::Claim(name)) => Some(match caller.claim(name) {
-            Some(Value::Array(items)) => items.iter().map(scalar).collect::<Option<_>>().ok_or_else(no_claim)?,
+            Some(Value::Array(items)) if takes == Takes::Several => {
+                items.iter().map(scalar).collect::<Option<_>>().ok_or_else(no_claim)?
+            }
             claim => vec![claim.and_then(scalar).ok_or_else(no_claim)?],
         }),
     })
@@ -37,12 +48,9 @@ fn scalar(claim: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The only one of some values: a claim that is a list is no single value.
-pub(super) fn only<T>(mut values: Vec<T>) -> Result<T, Refusal> {
-    match (values.pop(), values.is_empty()) {
-        (Some(value), true) => Ok(value),
-        _ => Err(no_claim()),
-    }
+/// The value or condition of an operator that [takes one](Takes::One).
+pub(super) fn only<T>(values: Vec<T>) -> Result<T, Refusal> {
+    values.into_iter().next().ok_or_else(no_claim)
 }
 
 /// The patterns of `like`. What a placeholder stands for is a text, in which no character has
@@ -82,6 +90,7 @@ mod tests {
         model::Model,
         plan::{ColumnTest, Condition, condition::rule},
         sql::Dialect,
+        value::Datum,
     };
 
     /// What a rule makes of these claims.
@@ -107,7 +116,15 @@ mod tests {
         let list = |each: &[Condition<'_>]| each.iter().map(text).collect::<Vec<_>>().join(" ");
         match condition {
             Condition::Column(_, ColumnTest::Like { pattern, .. }) => format!("like {pattern}"),
+            Condition::Column(_, ColumnTest::Compare(_, Datum::Null)) => "is NULL".to_owned(),
             Condition::Column(_, ColumnTest::Compare(_, value)) => format!("is {}", value.to_text()),
+            Condition::Column(_, ColumnTest::In(values)) => {
+                let values = values.iter().map(|value| match value {
+                    Datum::Null => "NULL".to_owned(),
+                    value => value.to_text(),
+                });
+                format!("in {}", values.collect::<Vec<_>>().join(" "))
+            }
             Condition::Not(inner) => format!("not {}", text(inner)),
             Condition::Any(each) => format!("any {}", list(each)),
             Condition::All(each) => format!("all {}", list(each)),
@@ -126,6 +143,7 @@ mod tests {
             ("owner=eq(any).{tenant}", "is acme_1"),
             ("id=eq(any).{claims.ids}", "any is 1 is 2"),
             ("id=gt(all).{claims.ids}", "all is 1 is 2"),
+            ("id=not.in.(1,{claims.ids})", "not in 1 1 2"),
             (
                 "or=(id.eq(any).{\"{claims.ids}\",3},owner.like.x*)",
                 "any any is 1 is 2 is 3 like x%",
@@ -156,5 +174,31 @@ mod tests {
         }
         assert_eq!(of("owner=not.like.{claims.x}", json!({"x": "a\u{0}"})), "Never");
         assert_eq!(of("owner=not.like.{claims.x}", json!({"x": ["a", "b"]})), "Never");
+    }
+    #[test]
+    fn an_empty_list_stands_for_null() {
+        for (rows, expected) in [
+            ("owner=not.like(any).{claims.x}", "not is NULL"),
+            ("owner=not.in.({claims.x})", "not in NULL"),
+            ("id=in.(1,{claims.x})", "in 1 NULL"),
+            ("id=gt(all).{claims.x}", "is NULL"),
+            ("not.or=(id.eq.1,id.eq(any).{claims.x})", "not any is 1 is NULL"),
+        ] {
+            assert_eq!(of(rows, json!({"x": []})), expected, "{rows}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_single_value() {
+        for rows in [
+            "id=eq.{claims.x}",
+            "id=not.gt.{claims.x}",
+            "id=isdistinct.{claims.x}",
+            "owner=not.like.{claims.x}",
+        ] {
+            for claim in [json!([]), json!([1]), json!([1, 2])] {
+                assert_eq!(of(rows, json!({"x": claim})), "Never", "{rows}");
+            }
+        }
     }
 }

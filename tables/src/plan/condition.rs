@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::claims::{self, only};
+use super::{
+    claims::{self, Takes, only},
+    enumeration::enumerated,
+};
 use crate::{
     caller::Caller,
     declaration::ColumnType,
@@ -217,14 +220,14 @@ impl<'m> Conditions<'m, '_> {
                 self.count(texts.len())?;
                 let mut values = Vec::with_capacity(texts.len());
                 for text in texts {
-                    values.extend(self.values(column, text)?);
+                    values.extend(self.values(column, text, Takes::Several)?);
                 }
                 Ok(match values.is_empty() {
                     true => Condition::Never,
                     false => is(ColumnTest::In(values)),
                 })
             }
-            Test::Compare(operator, text) => only(self.compare(column, *operator, text)?),
+            Test::Compare(operator, text) => only(self.compare(column, *operator, text, Takes::One)?),
             Test::Quantified(operator, quantifier, texts) => {
                 self.count(texts.len())?;
                 let placeholder = match self.readable {
@@ -234,7 +237,7 @@ impl<'m> Conditions<'m, '_> {
                 let texts = placeholder.as_ref().map_or(texts.as_slice(), std::slice::from_ref);
                 let mut each = Vec::with_capacity(texts.len());
                 for text in texts {
-                    each.extend(self.compare(column, *operator, text)?);
+                    each.extend(self.compare(column, *operator, text, Takes::Several)?);
                 }
                 Ok(match quantifier {
                     Quantifier::Any => Condition::any(each),
@@ -245,7 +248,13 @@ impl<'m> Conditions<'m, '_> {
     }
 
     /// The comparison with a value; with each of them, if it is a claim that is a list.
-    fn compare(&self, column: &'m Column, operator: Operator, text: &str) -> Result<Vec<Condition<'m>>, Refusal> {
+    fn compare(
+        &self,
+        column: &'m Column,
+        operator: Operator,
+        text: &str,
+        takes: Takes,
+    ) -> Result<Vec<Condition<'m>>, Refusal> {
         let comparison = match operator {
             Operator::Equal => Comparison::Equal,
             Operator::NotEqual => Comparison::NotEqual,
@@ -258,7 +267,12 @@ impl<'m> Conditions<'m, '_> {
                 if !column.kind.is_text() {
                     return Err(no_operator(column, sign));
                 }
-                let patterns = claims::patterns(self.bound(text)?, text)?;
+                let bound = self.bound(text, takes)?;
+                if bound.as_ref().is_some_and(Vec::is_empty) {
+                    let unknown = ColumnTest::Compare(Comparison::Equal, Datum::Null);
+                    return Ok(vec![Condition::Column(column, unknown)]);
+                }
+                let patterns = claims::patterns(bound, text)?;
                 let like = |pattern| {
                     let any_case = operator == Operator::ILike;
                     Condition::Column(column, ColumnTest::Like { pattern, any_case })
@@ -267,7 +281,7 @@ impl<'m> Conditions<'m, '_> {
             }
         };
         comparable(column, "=")?;
-        let values = self.values(column, text)?;
+        let values = self.values(column, text, takes)?;
         let compare = |value| match (&column.kind, &value) {
             (ColumnType::Enum(values), Datum::Text(text))
                 if !matches!(comparison, Comparison::Equal | Comparison::NotEqual) =>
@@ -280,21 +294,25 @@ impl<'m> Conditions<'m, '_> {
     }
 
     /// What a placeholder of a row rule stands for; `None` if the text is none.
-    fn bound(&self, text: &str) -> Result<Option<Vec<Cow<'_, str>>>, Refusal> {
+    fn bound(&self, text: &str, takes: Takes) -> Result<Option<Vec<Cow<'_, str>>>, Refusal> {
         match self.readable {
             Some(_) => Ok(None),
-            None => claims::bound(&self.caller, text),
+            None => claims::bound(&self.caller, text, takes),
         }
     }
 
     /// A value, or the value of a placeholder.
     fn value(&self, column: &Column, text: &str) -> Result<Datum, Refusal> {
-        only(self.values(column, text)?)
+        only(self.values(column, text, Takes::One)?)
     }
 
-    /// The same in a list. A claim may be a list itself.
-    fn values(&self, column: &Column, text: &str) -> Result<Vec<Datum>, Refusal> {
-        let texts = self.bound(text)?.unwrap_or_else(|| vec![text.into()]);
+    /// The values of a text. A claim that is an empty list stands for NULL: a comparison with it
+    /// holds of no row, and neither does its opposite.
+    fn values(&self, column: &Column, text: &str, takes: Takes) -> Result<Vec<Datum>, Refusal> {
+        let texts = self.bound(text, takes)?.unwrap_or_else(|| vec![text.into()]);
+        if texts.is_empty() {
+            return Ok(vec![Datum::Null]);
+        }
         let dialect = self.caller.dialect;
         let values = texts.iter().map(|text| match Datum::parse(&column.kind, text) {
             Ok(value) if !dialect.holds(&column.kind, &value) => Err(Malformed::Syntax),
@@ -304,30 +322,6 @@ impl<'m> Conditions<'m, '_> {
             .collect::<Result<_, _>>()
             .map_err(|malformed| refuse(column, malformed))
     }
-}
-
-/// The values of an enumeration before or after one of them, in the order in which it is declared.
-fn enumerated<'m>(column: &'m Column, values: &[String], comparison: Comparison, text: &str) -> Condition<'m> {
-    let at = values.iter().position(|value| value == text).unwrap_or(values.len());
-    let fits = |place: usize| match comparison {
-        Comparison::Equal => place == at,
-        Comparison::NotEqual => place != at,
-        Comparison::Greater => place > at,
-        Comparison::GreaterOrEqual => place >= at,
-        Comparison::Less => place < at,
-        Comparison::LessOrEqual => place <= at,
-    };
-    let is_one_of = |fits: &dyn Fn(usize) -> bool| {
-        let fitting = values.iter().enumerate().filter(|(place, _)| fits(*place));
-        let fitting = fitting.map(|(_, value)| Datum::Text(value.clone()));
-        Condition::Column(column, ColumnTest::In(fitting.collect()))
-    };
-    if (0..values.len()).any(fits) {
-        return is_one_of(&fits);
-    }
-    // No value fits, and of NULL it is unknown: its opposite does not hold of NULL either.
-    let any = is_one_of(&|_| true);
-    Condition::All(vec![any.clone(), Condition::Not(Box::new(any))])
 }
 
 /// Why a value is refused, in PostgreSQL's words.

@@ -4,6 +4,7 @@
 mod claims;
 pub(crate) mod condition;
 pub(crate) mod cursor;
+mod enumeration;
 pub(crate) mod needs;
 pub(crate) mod planner;
 pub(crate) mod read;
