@@ -1,7 +1,7 @@
 //! Rows as JSON and as CSV. An answer is written whole before any of it is sent, so a value that
 //! cannot be read is an error answer, and never one that ends in the middle.
 
-use std::{cell::Cell, collections::HashMap};
+use std::{cell::Cell, collections::HashMap, ops::Range};
 
 use foldhash::quality::RandomState;
 use sea_orm::{DbErr, QueryResult};
@@ -47,7 +47,7 @@ struct Answer<'w> {
 struct Groups {
     text: Vec<u8>,
     /// For each key, the positions of its rows in the text, in their order.
-    places: HashMap<Vec<u8>, Vec<std::ops::Range<usize>>, RandomState>,
+    places: HashMap<Vec<u8>, Vec<Range<usize>>, RandomState>,
 }
 
 impl Writer {
@@ -91,7 +91,8 @@ impl Writer {
         self.answer().first(read, fetched)
     }
 
-    /// Writes rows as CSV (RFC 4180), with the members' names first. Embedded rows are JSON.
+    /// Writes rows as CSV (RFC 4180), with the members' names first. Embedded rows are JSON,
+    /// unless they are spread.
     pub(crate) fn csv(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         self.answer().csv(read, fetched)
     }
@@ -106,7 +107,7 @@ impl Writer {
 
 impl Answer<'_> {
     fn array(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
-        let children = self.groups(read, fetched)?;
+        let children = self.groups(read, fetched, false)?;
         let embedded: usize = children.iter().map(|groups| groups.text.len()).sum();
         let mut to = Vec::with_capacity(LIKELY_ROW * fetched.rows.len() + embedded);
         to.push(b'[');
@@ -121,7 +122,7 @@ impl Answer<'_> {
     }
 
     fn first(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
-        let children = self.groups(read, fetched)?;
+        let children = self.groups(read, fetched, false)?;
         let mut to = Vec::new();
         if let Some(row) = fetched.rows.first() {
             self.object(read, row, &children, &mut to)?;
@@ -170,14 +171,14 @@ impl Answer<'_> {
         Ok(())
     }
 
-    fn child(
+    /// Where the rows of an embedded table are that belong to a row.
+    fn places<'g>(
         &self,
         read: &Read<'_>,
         row: &QueryResult,
         child: &Child<'_>,
-        groups: &Groups,
-        to: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
+        groups: &'g Groups,
+    ) -> Result<&'g [Range<usize>], Failure> {
         let key = self.writer.key(read, row, &child.here).map_err(Failure::Database)?;
         let mut places = key
             .and_then(|key| groups.places.get(&key))
@@ -187,6 +188,18 @@ impl Answer<'_> {
             places = &places[..places.len().min(1)];
         }
         self.repeat(&child.key, places.iter().map(|place| place.len() + 1).sum())?;
+        Ok(places)
+    }
+
+    fn child(
+        &self,
+        read: &Read<'_>,
+        row: &QueryResult,
+        child: &Child<'_>,
+        groups: &Groups,
+        to: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let places = self.places(read, row, child, groups)?;
         if child.spread {
             match places.first() {
                 Some(place) => to.extend_from_slice(&groups.text[place.clone()]),
@@ -199,21 +212,7 @@ impl Answer<'_> {
         }
         write_text(to, &child.key);
         to.push(b':');
-        if child.relation.many {
-            to.push(b'[');
-            for (count, place) in places.iter().enumerate() {
-                if count > 0 {
-                    to.push(b',');
-                }
-                to.extend_from_slice(&groups.text[place.clone()]);
-            }
-            to.push(b']');
-        } else {
-            match places.first() {
-                Some(place) => to.extend_from_slice(&groups.text[place.clone()]),
-                None => to.extend_from_slice(b"null"),
-            }
-        }
+        write_rows(child, groups, places, to);
         to.push(b',');
         Ok(())
     }
@@ -232,13 +231,16 @@ impl Answer<'_> {
         Ok(())
     }
 
-    fn groups(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<Groups>, Failure> {
+    /// The embedded rows, written. Those that are spread are fields if `fields` are wanted.
+    fn groups(&self, read: &Read<'_>, fetched: &Fetched, fields: bool) -> Result<Vec<Groups>, Failure> {
         let pairs = read.children.iter().zip(&fetched.children);
-        pairs.map(|(child, fetched)| self.group(child, fetched)).collect()
+        pairs
+            .map(|(child, fetched)| self.group(child, fetched, fields && child.spread))
+            .collect()
     }
 
-    fn group(&self, child: &Child<'_>, fetched: &Fetched) -> Result<Groups, Failure> {
-        let below = self.groups(&child.read, fetched)?;
+    fn group(&self, child: &Child<'_>, fetched: &Fetched, fields: bool) -> Result<Groups, Failure> {
+        let below = self.groups(&child.read, fetched, fields)?;
         let mut groups = Groups {
             text: Vec::with_capacity(LIKELY_ROW * fetched.rows.len()),
             places: HashMap::default(),
@@ -251,6 +253,7 @@ impl Answer<'_> {
             }
             let begin = groups.text.len();
             match child.spread {
+                true if fields => self.fields(&child.read, row, &below, &mut groups.text)?,
                 true => self.members(&child.read, row, &below, &mut groups.text)?,
                 false => self.object(&child.read, row, &below, &mut groups.text)?,
             }
@@ -264,43 +267,65 @@ impl Answer<'_> {
     }
 
     fn csv(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
-        let children = self.groups(read, fetched)?;
+        let children = self.groups(read, fetched, true)?;
         let mut to = Vec::new();
-        let names = read.outputs.iter().map(|output| match output {
-            Output::Column { key, .. } => key.as_str(),
-            Output::Child(place) => read.children[*place].key.as_str(),
-        });
-        for (count, name) in names.enumerate() {
+        for (count, name) in read.members().into_iter().enumerate() {
             separate(&mut to, count);
             field(&mut to, name);
         }
         for row in &fetched.rows {
             to.push(b'\n');
-            for (count, output) in read.outputs.iter().enumerate() {
-                separate(&mut to, count);
-                match output {
-                    Output::Column { slot, .. } => {
-                        match self.writer.read(read, row, *slot).map_err(Failure::Database)? {
-                            Datum::Null => {}
-                            Datum::Text(text) if text.is_empty() => to.extend_from_slice(b"\"\""),
-                            value => field(&mut to, &value.to_text()),
+            self.fields(read, row, &children, &mut to)?;
+        }
+        Ok(to)
+    }
+
+    /// Writes the fields of a line, or a part of them.
+    fn fields(&self, read: &Read<'_>, row: &QueryResult, children: &[Groups], to: &mut Vec<u8>) -> Result<(), Failure> {
+        for (count, output) in read.outputs.iter().enumerate() {
+            separate(to, count);
+            match output {
+                Output::Column { slot, .. } => match self.writer.read(read, row, *slot).map_err(Failure::Database)? {
+                    Datum::Null => {}
+                    Datum::Text(text) if text.is_empty() => to.extend_from_slice(b"\"\""),
+                    value => field(to, &value.to_text()),
+                },
+                Output::Child(place) => {
+                    let (child, groups) = (&read.children[*place], &children[*place]);
+                    let places = self.places(read, row, child, groups)?;
+                    match places.first() {
+                        Some(place) if child.spread => to.extend_from_slice(&groups.text[place.clone()]),
+                        None if child.spread => {
+                            to.resize(to.len() + child.read.members().len().saturating_sub(1), b',')
                         }
-                    }
-                    Output::Child(place) => {
-                        let mut json = Vec::new();
-                        self.child(read, row, &read.children[*place], &children[*place], &mut json)?;
-                        let json = String::from_utf8_lossy(&json);
-                        // Without the member's name and the comma.
-                        let value = json
-                            .split_once(':')
-                            .map_or("", |(_, value)| value.trim_end_matches(','));
-                        field(&mut to, value);
+                        _ => {
+                            let mut json = Vec::new();
+                            write_rows(child, groups, places, &mut json);
+                            field(to, &String::from_utf8_lossy(&json));
+                        }
                     }
                 }
             }
         }
-        Ok(to)
+        Ok(())
     }
+}
+
+/// Writes embedded rows as the value of their member.
+fn write_rows(child: &Child<'_>, groups: &Groups, places: &[Range<usize>], to: &mut Vec<u8>) {
+    if !child.relation.many {
+        match places.first() {
+            Some(place) => to.extend_from_slice(&groups.text[place.clone()]),
+            None => to.extend_from_slice(b"null"),
+        }
+        return;
+    }
+    to.push(b'[');
+    for (count, place) in places.iter().enumerate() {
+        separate(to, count);
+        to.extend_from_slice(&groups.text[place.clone()]);
+    }
+    to.push(b']');
 }
 
 /// The members of a row that is not there.

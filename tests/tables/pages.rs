@@ -154,6 +154,26 @@ async fn an_answer_has_the_form_that_is_accepted() {
         "id,name,email,vip\n2,bob,bob@x.org,false\n3,\"Cid, \"\"the\"\" O'Neil\",,false"
     );
     assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");
+    for (path, body) in [
+        (
+            "orders?select=id,...customer(name,vip),total&order=id&limit=2",
+            "id,name,vip,total\n1,Ann,true,10.5\n2,Ann,true,20",
+        ),
+        (
+            "order_items?select=line,...order(id,...customer(at:id)),qty&order_id=eq.3&limit=1&line=eq.1",
+            "line,id,at,qty\n1,3,2,1",
+        ),
+        (
+            "orders?select=id,%22a:b%22:customer(id)&id=eq.3",
+            "id,a:b\n3,\"{\"\"id\"\":2}\"",
+        ),
+    ] {
+        let csv = Case::get(Role::Clerk, path).header("Accept", "text/csv");
+        assert_eq!(csv.send(&shop, 200).await.body, body, "{path}");
+    }
+    Case::get(Role::Clerk, "orders?select=...customer(name),name:remark")
+        .refused(&shop, 400, "PGRST100")
+        .await;
     let other = Case::get(Role::Clerk, "customers").header("Accept", "image/png");
     other.refused(&shop, 406, "PGRST107").await;
 }

@@ -99,6 +99,7 @@ impl<'m, 'q> Planner<'m, 'q> {
         for item in items {
             self.item(&mut read, access, item, items, scope)?;
         }
+        read.check_members()?;
         self.conditions(&mut read, access, scope)?;
         self.order(&mut read, access, scope)?;
         read.page = Page {
@@ -124,18 +125,19 @@ impl<'m, 'q> Planner<'m, 'q> {
                     let is_absent =
                         column.since.is_some() && self.facts.is_some_and(|facts| facts.lacks_column(table, place));
                     if access.has(place) && !is_absent {
-                        read.add_column(&column.name, place)?;
+                        read.add_column(&column.name, place);
                     }
                 }
                 Ok(())
             }
             Item::Column { name, alias } => {
                 let place = read.table.column(name).filter(|place| access.has(*place));
-                match place {
-                    Some(place) => read.add_column(alias.as_ref().unwrap_or(name), place),
-                    None => Err(Refusal::no_column(&read.table.name, name)
-                        .at_parameter("select", "names a column that the table does not have")),
-                }
+                let place = place.ok_or_else(|| {
+                    Refusal::no_column(&read.table.name, name)
+                        .at_parameter("select", "names a column that the table does not have")
+                })?;
+                read.add_column(alias.as_ref().unwrap_or(name), place);
+                Ok(())
             }
             Item::Aggregate => Err(Refusal::bad("PGRST123", "Use of aggregate functions is not allowed")),
             Item::Embedded(embedded) => self.embedded(read, embedded, Level::of(embedded, items), scope),

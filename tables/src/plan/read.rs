@@ -1,5 +1,7 @@
 //! A read, with the rows of relations that are embedded in it.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Condition, scope::Level};
 use crate::{
     model::{Relation, Table},
@@ -94,6 +96,20 @@ impl Child<'_> {
     pub(crate) fn is_sent(&self) -> bool {
         self.shown && self.read.page.limit != Some(0)
     }
+
+    /// The names of the members that it gives to the row around it.
+    fn members(&self) -> Vec<&str> {
+        match self.spread {
+            true => self.read.members(),
+            false => vec![&self.key],
+        }
+    }
+}
+
+fn twice(key: &str) -> Refusal {
+    let key = crate::refusal::shortened(key);
+    let message = format!("'{key}' is there twice in 'select': give one of them an alias");
+    Refusal::bad("PGRST100", message).at_parameter("select", "holds a name twice")
 }
 
 impl<'m> Read<'m> {
@@ -113,42 +129,43 @@ impl<'m> Read<'m> {
         }
     }
 
-    /// Adds a column as a member. Adding the same one again changes nothing.
-    pub(super) fn add_column(&mut self, key: &str, place: usize) -> Result<(), Refusal> {
+    /// Adds a column as a member.
+    pub(super) fn add_column(&mut self, key: &str, place: usize) {
         let slot = self.slot(place);
         let mut begin = Vec::with_capacity(key.len() + 3);
         write_text(&mut begin, key);
         begin.push(b':');
-        let output = Output::Column {
-            key: key.to_owned(),
-            begin,
-            slot,
-        };
-        if self.outputs.contains(&output) {
-            return Ok(());
-        }
-        self.check_key(key)?;
-        self.repeats |= self.outputs.iter().any(|known| match known {
-            Output::Column { slot: known, .. } => *known == slot,
-            Output::Child(_) => false,
-        });
-        self.outputs.push(output);
-        Ok(())
+        let key = key.to_owned();
+        self.outputs.push(Output::Column { key, begin, slot });
     }
 
-    fn check_key(&self, key: &str) -> Result<(), Refusal> {
-        let is_taken = self.outputs.iter().any(|output| match output {
-            Output::Column { key: known, .. } => known == key,
-            Output::Child(place) => self.children[*place].key == key,
-        });
-        match is_taken {
-            false => Ok(()),
-            true => {
-                let key = crate::refusal::shortened(key);
-                let message = format!("'{key}' is there twice in 'select': give one of them an alias");
-                Err(Refusal::bad("PGRST100", message).at_parameter("select", "holds a name twice"))
+    /// Refuses two members of one name. A column that is there twice under it counts once.
+    pub(super) fn check_members(&mut self) -> Result<(), Refusal> {
+        let mut known: HashMap<&str, Option<usize>> = HashMap::with_capacity(self.outputs.len());
+        let mut is_shown = vec![false; self.columns.len()];
+        let mut again = HashSet::new();
+        for (index, output) in self.outputs.iter().enumerate() {
+            match output {
+                Output::Column { key, slot, .. } => match known.insert(key, Some(*slot)) {
+                    None => self.repeats |= std::mem::replace(&mut is_shown[*slot], true),
+                    Some(before) if before == Some(*slot) => drop(again.insert(index)),
+                    Some(_) => return Err(twice(key)),
+                },
+                Output::Child(place) => {
+                    for key in self.children[*place].members() {
+                        if known.insert(key, None).is_some() {
+                            return Err(twice(key));
+                        }
+                    }
+                }
             }
         }
+        if !again.is_empty() {
+            let mut index = 0..;
+            self.outputs
+                .retain(|_| index.next().is_some_and(|index| !again.contains(&index)));
+        }
+        Ok(())
     }
 
     pub(super) fn add_child(
@@ -159,19 +176,8 @@ impl<'m> Read<'m> {
         mut below: Read<'m>,
     ) -> Result<(), Refusal> {
         let key = embedded.key();
-        if self.children.iter().any(|child| child.key == key) {
-            self.check_key(key)?;
-        }
-        if embedded.spread {
-            for output in &below.outputs {
-                let key = match output {
-                    Output::Column { key, .. } => key.as_str(),
-                    Output::Child(place) => below.children[*place].key.as_str(),
-                };
-                self.check_key(key)?;
-            }
-        } else {
-            self.check_key(key)?;
+        if self.children.iter().any(|child| child.shown && child.key == key) {
+            return Err(twice(key));
         }
         let here = relation.on.iter().map(|(here, _)| self.slot(*here)).collect();
         let there = relation.on.iter().map(|(_, there)| below.slot(*there)).collect();
@@ -191,6 +197,15 @@ impl<'m> Read<'m> {
             there,
         });
         Ok(())
+    }
+
+    /// The names of its members, with those of spread rows.
+    pub(crate) fn members(&self) -> Vec<&str> {
+        let each = self.outputs.iter().flat_map(|output| match output {
+            Output::Column { key, .. } => vec![key.as_str()],
+            Output::Child(place) => self.children[*place].members(),
+        });
+        each.collect()
     }
 
     /// The place of a column in [`columns`](Self::columns), to which it is added.
