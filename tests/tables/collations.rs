@@ -76,6 +76,15 @@ async fn texts_are_compared_exactly_but_by_constraints() {
                 "items?select=id,of!inner(name)&order=id",
                 json!([{"id": 2, "of": {"name": "second"}}, {"id": 3, "of": {"name": "first"}}]),
             ),
+            ("items?select=id,of(name)&of=is.null", json!([{"id": 1, "of": null}])),
+            (
+                "items?select=id,of()&or=(id.eq.9,of.not.is.null)&order=id",
+                json!([{"id": 2}, {"id": 3}]),
+            ),
+            (
+                "items?select=id,of(name)&order=of(name).desc.nullslast",
+                json!([{"id": 2, "of": {"name": "second"}}, {"id": 3, "of": {"name": "first"}}, {"id": 1, "of": null}]),
+            ),
         ] {
             assert_eq!(get(&shop, kind, path).await, expected, "{kind}: {path}");
         }
@@ -103,6 +112,119 @@ async fn texts_are_compared_exactly_but_by_constraints() {
             (201, "*/0"),
             "{kind}: {answer:?}"
         );
+    }
+}
+
+const POSTGRESQL_MIXED: &str = "\
+CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE codes (code varchar(20) COLLATE \"C\" PRIMARY KEY, other varchar(20) COLLATE any_case NOT NULL UNIQUE, n integer NOT NULL);
+CREATE TABLE items (id integer PRIMARY KEY, code varchar(20) COLLATE \"POSIX\" NOT NULL, other varchar(20) COLLATE any_case NOT NULL);
+CREATE TABLE marks (id integer PRIMARY KEY, code varchar(20) COLLATE any_case NOT NULL, other varchar(20) NOT NULL);
+";
+
+const MYSQL_MIXED: &str = "\
+CREATE TABLE codes (code varchar(20) COLLATE utf8mb4_general_ci PRIMARY KEY, other varchar(20) COLLATE utf8mb4_unicode_ci NOT NULL UNIQUE, n integer NOT NULL);
+CREATE TABLE items (id integer PRIMARY KEY, code varchar(20) COLLATE utf8mb4_unicode_ci NOT NULL, other varchar(20) COLLATE utf8mb4_general_ci NOT NULL);
+CREATE TABLE marks (id integer PRIMARY KEY, code varchar(20) COLLATE utf8mb4_bin NOT NULL, other varchar(20) CHARACTER SET latin1 NOT NULL);
+";
+
+const SQLITE_MIXED: &str = "\
+CREATE TABLE codes (code varchar(20) COLLATE NOCASE PRIMARY KEY NOT NULL, other varchar(20) NOT NULL UNIQUE, n integer NOT NULL);
+CREATE TABLE items (id integer PRIMARY KEY, code varchar(20) NOT NULL, other varchar(20) COLLATE NOCASE NOT NULL);
+CREATE TABLE marks (id integer PRIMARY KEY, code varchar(20) COLLATE RTRIM NOT NULL, other varchar(20) NOT NULL);
+";
+
+const MIXED_ROWS: &str = "\
+INSERT INTO codes (code, other, n) VALUES ('A', 'A', 1), ('b', 'b', 2);
+INSERT INTO items (id, code, other) VALUES (1, 'a', 'a'), (2, 'A', 'A'), (3, 'b', 'B'), (4, 'b', 'b');
+INSERT INTO marks (id, code, other) VALUES (1, 'a', 'a'), (2, 'A', 'A'), (3, 'b', 'B'), (4, 'b', 'b');
+";
+
+const MIXED_TABLES: &str = "\
+tables:
+  codes:
+    key: [code]
+    columns: { code: { type: text }, other: { type: text }, n: { type: int4 } }
+    relations:
+      items: { to: items, on: { code: code }, many: true }
+      others: { to: items, on: { other: other }, many: true }
+      both: { to: items, on: { code: code, other: other }, many: true }
+      marks: { to: marks, on: { code: code }, many: true }
+    allow: { clerk: { read: {}, create: {}, update: {} } }
+  items:
+    key: [id]
+    columns: { id: { type: int8 }, code: { type: text }, other: { type: text } }
+    relations:
+      of: { to: codes, on: { code: code } }
+      of_other: { to: codes, on: { other: other } }
+    allow: { clerk: { read: {}, update: {} } }
+  marks:
+    key: [id]
+    columns: { id: { type: int8 }, code: { type: text }, other: { type: text } }
+    relations:
+      of: { to: codes, on: { code: code } }
+      of_other: { to: codes, on: { other: other } }
+    allow: { clerk: { read: {} } }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_different_collations_are_a_relation() {
+    let kinds = ["sqlite", "postgresql", "mysql"];
+    let scripts = [
+        ("sqlite", format!("{SQLITE_MIXED}{MIXED_ROWS}")),
+        ("postgresql", format!("{POSTGRESQL_MIXED}{MIXED_ROWS}")),
+        ("mysql", format!("{MYSQL_MIXED}{MIXED_ROWS}")),
+    ];
+    let scripts: Vec<(&str, &str)> = scripts.iter().map(|(kind, sql)| (*kind, sql.as_str())).collect();
+    let shop = Shop::of(&kinds, 1000, MIXED_TABLES, &scripts).await;
+    for kind in kinds {
+        for (path, expected) in [
+            (
+                "codes?select=n,items(id)&order=n&items.order=id",
+                json!([{"n": 1, "items": [{"id": 2}]}, {"n": 2, "items": [{"id": 3}, {"id": 4}]}]),
+            ),
+            (
+                "codes?select=n,others(id)&order=n&others.order=id&others.limit=1",
+                json!([{"n": 1, "others": [{"id": 2}]}, {"n": 2, "others": [{"id": 4}]}]),
+            ),
+            (
+                "codes?select=n,both(id)&order=n",
+                json!([{"n": 1, "both": [{"id": 2}]}, {"n": 2, "both": [{"id": 4}]}]),
+            ),
+            (
+                "codes?select=n,marks(id,of(n))&order=n&marks.id=gt.3",
+                json!([{"n": 1, "marks": []}, {"n": 2, "marks": [{"id": 4, "of": {"n": 2}}]}]),
+            ),
+            (
+                "items?select=id,of!inner(n)&order=id.desc",
+                json!([{"id": 4, "of": {"n": 2}}, {"id": 3, "of": {"n": 2}}, {"id": 2, "of": {"n": 1}}]),
+            ),
+            (
+                "items?select=id,of_other(n)&of_other=not.is.null&order=id",
+                json!([{"id": 2, "of_other": {"n": 1}}, {"id": 4, "of_other": {"n": 2}}]),
+            ),
+            (
+                "marks?select=id,of_other(n)&order=of_other(n).desc.nullslast,id&id=in.(1,2,3)",
+                json!([{"id": 2, "of_other": {"n": 1}}, {"id": 1, "of_other": null}, {"id": 3, "of_other": null}]),
+            ),
+            (
+                "marks?select=id,of(n)&of=is.null&order=id",
+                json!([{"id": 1, "of": null}]),
+            ),
+        ] {
+            assert_eq!(get(&shop, kind, path).await, expected, "{kind}: {path}");
+        }
+        let changed = send(
+            &shop,
+            kind,
+            Method::PATCH,
+            "codes?select=n,items(id)&items.order=id&n=eq.2",
+            "return=representation",
+            json!({"n": 3}),
+        )
+        .await;
+        let expected = json!([{"n": 3, "items": [{"id": 3}, {"id": 4}]}]);
+        assert_eq!((changed.status, changed.json()), (200, expected), "{kind}");
     }
 }
 

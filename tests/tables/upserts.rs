@@ -12,6 +12,96 @@ fn post(path: &str) -> Case {
     Case::new(Role::Clerk, Method::POST, path)
 }
 
+const VIEWS: &str = "\
+CREATE TABLE base (id bigint PRIMARY KEY, name text NOT NULL);
+CREATE VIEW seen AS SELECT id, name FROM base;
+CREATE TABLE parts (gone integer, id bigint NOT NULL PRIMARY KEY, name text NOT NULL) PARTITION BY RANGE (id);
+ALTER TABLE parts DROP COLUMN gone;
+CREATE TABLE some_parts PARTITION OF parts FOR VALUES FROM (0) TO (1000);
+";
+
+const OF_VIEWS: &str = "\
+tables:
+  seen: &declared
+    key: [id]
+    columns: { id: { type: int8 }, name: { type: text } }
+    allow: { clerk: { read: {}, create: {}, update: {} } }
+  parts: *declared
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_a_view_and_of_partitions_are_merged_too() {
+    let kind = "postgresql";
+    let shop = Shop::of(&[kind], 1000, OF_VIEWS, &[(kind, VIEWS)]).await;
+    for table in ["seen", "parts"] {
+        for (method, path, prefer, body, status, expected) in [
+            (
+                Method::POST,
+                "",
+                "merge",
+                json!([{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]),
+                201,
+                json!([{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]),
+            ),
+            (
+                Method::POST,
+                "",
+                "merge",
+                json!([{"id": 3, "name": "c"}, {"id": 2, "name": "d"}]),
+                201,
+                json!([{"id": 3, "name": "c"}, {"id": 2, "name": "d"}]),
+            ),
+            (
+                Method::POST,
+                "",
+                "merge",
+                json!({"id": 3, "name": "e"}),
+                200,
+                json!([{"id": 3, "name": "e"}]),
+            ),
+            (
+                Method::POST,
+                "",
+                "ignore",
+                json!([{"id": 3, "name": "f"}, {"id": 4, "name": "f"}]),
+                201,
+                json!([{"id": 4, "name": "f"}]),
+            ),
+            (
+                Method::PUT,
+                "?id=eq.4",
+                "",
+                json!({"name": "g"}),
+                200,
+                json!([{"id": 4, "name": "g"}]),
+            ),
+            (
+                Method::PUT,
+                "?id=eq.5",
+                "",
+                json!({"name": "h"}),
+                201,
+                json!([{"id": 5, "name": "h"}]),
+            ),
+        ] {
+            let prefer = match prefer {
+                "" => FULL.to_owned(),
+                word => format!("resolution={word}-duplicates, {FULL}"),
+            };
+            let headers = [("Prefer", prefer.as_str())];
+            let body = Some(body.to_string());
+            let answer = shop
+                .send(kind, Role::Clerk, method, &format!("{table}{path}"), &headers, body)
+                .await;
+            assert_eq!(
+                (answer.status, answer.json()),
+                (status, expected),
+                "{table}: {answer:?}"
+            );
+        }
+    }
+}
+
 const FULL: &str = "return=representation";
 
 #[tokio::test(flavor = "multi_thread")]

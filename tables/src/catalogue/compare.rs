@@ -6,9 +6,13 @@ use sea_orm::{DbErr, QueryResult};
 
 use super::{Catalogue, FoundColumn, FoundTable, kinds, unique::is_unique};
 use crate::{
+    declaration::ColumnType,
     model::{Model, Table},
     sql::Dialect,
 };
+
+/// The places of a table and of one of its columns.
+type Place = (usize, usize);
 
 /// How a tenant's database differs from the declaration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,9 +20,14 @@ pub(crate) struct Facts {
     /// The declared tables that are missing, by their places.
     tables: HashSet<usize>,
     /// The declared columns that are missing from tables that are there.
-    columns: HashSet<(usize, usize)>,
+    columns: HashSet<Place>,
     /// PostgreSQL's own type of a column that is an enumeration there.
-    enum_types: HashMap<(usize, usize), String>,
+    enum_types: HashMap<Place, String>,
+    /// The columns of relations that the database cannot compare as they are: the column here, and
+    /// the one there.
+    mixed: HashSet<(Place, Place)>,
+    /// The declared tables that are views of PostgreSQL.
+    views: HashSet<usize>,
     /// Columns of another type, in words.
     pub(crate) drift: Vec<String>,
     /// What is missing, in words.
@@ -28,7 +37,8 @@ pub(crate) struct Facts {
 impl Facts {
     /// Whether requests need to know none of it.
     pub(crate) fn is_plain(&self) -> bool {
-        self.tables.is_empty() && self.columns.is_empty() && self.enum_types.is_empty()
+        let has_all = self.tables.is_empty() && self.columns.is_empty();
+        has_all && self.enum_types.is_empty() && self.mixed.is_empty() && self.views.is_empty()
     }
 
     pub(crate) fn lacks_table(&self, table: usize) -> bool {
@@ -42,18 +52,53 @@ impl Facts {
     pub(crate) fn enum_type(&self, table: usize, column: usize) -> Option<&str> {
         self.enum_types.get(&(table, column)).map(String::as_str)
     }
+
+    /// Whether a table is a view of PostgreSQL, whose rows have no system columns.
+    pub(crate) fn is_view(&self, table: usize) -> bool {
+        self.views.contains(&table)
+    }
+
+    /// Whether a relation's columns have collations that the database does not compare.
+    pub(crate) fn is_mixed(&self, here: Place, there: Place) -> bool {
+        self.mixed.contains(&(here, there))
+    }
 }
 
 /// Compares all declared tables.
 pub(crate) fn compare(model: &Model, dialect: Dialect, found: &Catalogue) -> Facts {
     let mut facts = Facts::default();
-    for (place, table) in model.tables.iter().enumerate() {
-        match found.tables.iter().find(|found| is_it(dialect, table, found)) {
+    let found_of = |table: &Table| found.tables.iter().find(|found| is_it(dialect, table, found));
+    let found: Vec<Option<&FoundTable>> = model.tables.iter().map(found_of).collect();
+    for (place, (table, found)) in model.tables.iter().zip(&found).enumerate() {
+        match found {
             None => {
                 facts.tables.insert(place);
                 facts.missing.push(format!("table `{}`", table.source));
             }
-            Some(found) => compare_columns(&mut facts, dialect, place, table, found),
+            Some(found) => {
+                if found.is_view {
+                    facts.views.insert(place);
+                }
+                compare_columns(&mut facts, dialect, place, table, found);
+            }
+        }
+    }
+    let text = |(table, column): Place| {
+        let column = &model.tables[table].columns[column];
+        let mut columns = found[table]?.columns.iter();
+        let found = columns.find(|found| same(dialect, &column.source, &found.name));
+        found.filter(|_| column.kind == ColumnType::Text)
+    };
+    for (place, table) in model.tables.iter().enumerate() {
+        let relations = table.relations.iter();
+        let pairs =
+            relations.flat_map(|relation| relation.on.iter().map(|(here, there)| (*here, (relation.to, *there))));
+        for (here, there) in pairs.map(|(here, there)| ((place, here), there)) {
+            if let (Some(one), Some(other)) = (text(here), text(there))
+                && one.is_mixed_with(other)
+            {
+                facts.mixed.insert((here, there));
+            }
         }
     }
     facts

@@ -28,6 +28,8 @@ pub(crate) struct FoundTable {
     pub(crate) name: String,
     /// Whether it is found without its schema.
     pub(crate) visible: bool,
+    /// Whether it is a view of PostgreSQL.
+    is_view: bool,
     pub(crate) comment: Option<String>,
     pub(crate) columns: Vec<FoundColumn>,
     /// The columns of its primary key.
@@ -49,6 +51,21 @@ pub(crate) struct FoundColumn {
     pub(crate) comment: Option<String>,
     /// PostgreSQL's name of an enumeration, quoted.
     pub(crate) enum_type: Option<String>,
+    /// Its collation on PostgreSQL, if it is not the database's own, and on MySQL.
+    pub(crate) collation: Option<String>,
+}
+
+impl FoundColumn {
+    /// Whether the database cannot compare it with another column, because of their collations, or
+    /// finds texts equal that are not the same.
+    fn is_mixed_with(&self, other: &Self) -> bool {
+        let is_lax = |collation: &String| collation.ends_with(statements::LAX);
+        match (&self.collation, &other.collation) {
+            (Some(one), Some(other)) => one != other || is_lax(one),
+            (Some(only), None) | (None, Some(only)) => is_lax(only),
+            (None, None) => false,
+        }
+    }
 }
 
 /// A foreign key: columns here, and the table and its columns that they refer to.
@@ -126,6 +143,7 @@ impl CatalogueReader {
                 schema: row.schema.clone(),
                 name: row.table.clone(),
                 visible: row.visible,
+                is_view: row.is_view,
                 comment: row.table_comment.clone(),
                 columns: Vec::new(),
                 key: Vec::new(),

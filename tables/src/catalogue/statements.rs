@@ -15,6 +15,9 @@ pub(super) const MOST_COLUMNS: usize = 50_000;
 /// The most values of an `IN` list: Oracle takes no more (ORA-01795).
 const MOST_IN_LIST: usize = 1000;
 
+/// The end of a collation of PostgreSQL that finds texts equal which are not the same.
+pub(super) const LAX: &str = " lax";
+
 const POSTGRESQL_COLUMNS: &str = "\
 SELECT n.nspname::text, c.relname::text, a.attname::text, \
 format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)::text, \
@@ -24,7 +27,10 @@ CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' OR pg_get_expr(d.adbin, d.
 CASE WHEN t.typtype = 'e' THEN quote_ident(tn.nspname) || '.' || quote_ident(t.typname) END::text, \
 (SELECT string_agg(e.enumlabel::text, chr(10) ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid)::text, \
 col_description(c.oid, a.attnum)::text, obj_description(c.oid, 'pg_class')::text, \
-CASE WHEN pg_table_is_visible(c.oid) THEN '1' ELSE '0' END \
+CASE WHEN pg_table_is_visible(c.oid) THEN '1' ELSE '0' END, \
+(SELECT l.oid::text || CASE WHEN to_jsonb(l) ->> 'collisdeterministic' = 'false' THEN ' lax' ELSE '' END \
+FROM pg_collation AS l WHERE l.oid = a.attcollation AND l.collname <> 'default'), \
+CASE WHEN c.relkind = 'v' THEN '1' ELSE '0' END \
 FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
 JOIN pg_type AS t ON t.oid = a.atttypid JOIN pg_namespace AS tn ON tn.oid = t.typnamespace \
 LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum \
@@ -37,7 +43,7 @@ SELECT NULL, CAST(c.TABLE_NAME AS CHAR), CAST(c.COLUMN_NAME AS CHAR), CAST(c.COL
 CASE WHEN c.IS_NULLABLE = 'YES' THEN '1' ELSE '0' END, \
 CASE WHEN c.COLUMN_DEFAULT IS NULL OR c.COLUMN_DEFAULT = 'NULL' THEN '0' ELSE '1' END, \
 CASE WHEN c.EXTRA LIKE '%auto_increment%' OR c.EXTRA LIKE '%VIRTUAL%' OR c.EXTRA LIKE '%STORED%' THEN '1' ELSE '0' END, \
-NULL, NULL, CAST(c.COLUMN_COMMENT AS CHAR), CAST(CASE WHEN t.TABLE_TYPE = 'BASE TABLE' THEN t.TABLE_COMMENT END AS CHAR), '1' \
+NULL, NULL, CAST(c.COLUMN_COMMENT AS CHAR), CAST(CASE WHEN t.TABLE_TYPE = 'BASE TABLE' THEN t.TABLE_COMMENT END AS CHAR), '1', CAST(c.COLLATION_NAME AS CHAR), NULL \
 FROM information_schema.COLUMNS AS c JOIN information_schema.TABLES AS t \
 ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \
 WHERE c.TABLE_SCHEMA = DATABASE() AND c.TABLE_NAME NOT IN ('tenantry_migrations', 'tenantry_migration_lock')";
@@ -56,14 +62,14 @@ SELECT NULL, m.name, p.name, p.type, CASE WHEN p.\"notnull\" OR p.pk > 0 THEN '0
 CASE WHEN p.dflt_value IS NULL THEN '0' ELSE '1' END, \
 CASE WHEN p.hidden IN (2, 3) OR (p.pk = 1 AND upper(p.type) = 'INTEGER' \
 AND (SELECT count(*) FROM pragma_table_info(m.name) AS k WHERE k.pk > 0) = 1) THEN '1' ELSE '0' END, \
-NULL, NULL, NULL, NULL, '1' \
+NULL, NULL, NULL, NULL, '1', NULL, NULL \
 FROM sqlite_schema AS m JOIN pragma_table_xinfo(m.name) AS p \
 WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite~_%' ESCAPE '~' AND m.name <> 'tenantry_migrations'";
 
 const ORACLE_COLUMNS: &str = "\
 SELECT NULL, c.table_name, c.column_name, c.data_type || ',' || c.data_precision || ',' || c.data_scale || ',' || c.char_length, \
 CASE WHEN c.nullable = 'Y' THEN '1' ELSE '0' END, CASE WHEN c.default_length IS NULL THEN '0' ELSE '1' END, \
-CASE WHEN c.identity_column = 'YES' THEN '1' ELSE '0' END, NULL, NULL, NULL, NULL, '1' \
+CASE WHEN c.identity_column = 'YES' THEN '1' ELSE '0' END, NULL, NULL, NULL, NULL, '1', NULL, NULL \
 FROM user_tab_columns AS c WHERE c.table_name NOT IN ('TENANTRY_MIGRATIONS', 'TENANTRY_MIGRATION_LOCK')";
 
 pub(super) fn columns(dialect: Dialect, tables: Option<&[Named]>) -> Statement {
@@ -194,6 +200,7 @@ pub(super) struct Column {
     pub(super) table: String,
     pub(super) table_comment: Option<String>,
     pub(super) visible: bool,
+    pub(super) is_view: bool,
     pub(super) found: FoundColumn,
 }
 
@@ -208,6 +215,7 @@ impl Column {
             table: name(dialect, text(row, 1)?.unwrap_or_default()),
             table_comment: text(row, 10)?,
             visible: flag(row, 11)?,
+            is_view: flag(row, 13)?,
             found: FoundColumn {
                 name: name(dialect, text(row, 2)?.unwrap_or_default()),
                 kind,
@@ -218,6 +226,7 @@ impl Column {
                 generated,
                 enum_type: text(row, 7)?,
                 comment: text(row, 9)?,
+                collation: text(row, 12)?,
             },
         })
     }

@@ -158,7 +158,12 @@ impl<'m, 'q> Planner<'m, 'q> {
         }
         let within = scope.within(level.clone());
         let below = self.table(self.model.target(relation), &embedded.items, &within)?;
-        read.add_child(relation, embedded, level, below)
+        let table = self.model.place(read.table);
+        let mixed = relation.on.iter().map(|(here, there)| {
+            self.facts
+                .is_some_and(|facts| facts.is_mixed((table, *here), (relation.to, *there)))
+        });
+        read.add_child(relation, embedded, level, mixed.collect(), below)
     }
 
     fn conditions(&mut self, read: &mut Read<'m>, access: &'m Access, scope: &Scope) -> Result<(), Refusal> {

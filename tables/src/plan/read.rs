@@ -73,6 +73,8 @@ pub(crate) struct Child<'m> {
     /// The place in `columns` of each column of the relation here, and there.
     pub(crate) here: Vec<usize>,
     pub(crate) there: Vec<usize>,
+    /// For each column of the relation, whether the database cannot compare it as it is.
+    pub(crate) mixed: Vec<bool>,
 }
 
 /// A term of an order.
@@ -173,6 +175,7 @@ impl<'m> Read<'m> {
         relation: &'m Relation,
         embedded: &Embedded,
         level: Level,
+        mixed: Vec<bool>,
         mut below: Read<'m>,
     ) -> Result<(), Refusal> {
         let key = embedded.key();
@@ -195,6 +198,7 @@ impl<'m> Read<'m> {
             read: below,
             here,
             there,
+            mixed,
         });
         Ok(())
     }

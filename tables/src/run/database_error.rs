@@ -135,7 +135,8 @@ fn is_application_error(code: &str) -> bool {
 /// Whether a column's type is another one than the statement expects.
 pub(crate) fn has_other_type(error: &DbErr) -> bool {
     let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
-    matches!(code, Some("42883" | "42804"))
+    // The last one: columns of different collations are compared.
+    matches!(code, Some("42883" | "42804" | "42P22"))
 }
 
 /// Whether the database says that a table or a column is not there.

@@ -5,7 +5,7 @@ use sea_orm::sea_query::{Alias, BinOper, DynIden, Expr, ExprTrait as _, Func, In
 use super::{Dialect, Use};
 use crate::{
     declaration::ColumnType,
-    model::{Column, Model, Relation, Table},
+    model::{Column, Model, Table},
     plan::{Child, ColumnTest, Comparison, Condition},
     value::Datum,
 };
@@ -63,19 +63,31 @@ impl<'p, 'm> Scope<'p, 'm> {
         }
     }
 
-    /// That a row of a relation belongs to this one's row.
-    pub(crate) fn joins(&self, table: &Table, relation: &Relation, inner: &Scope<'_, 'm>, target: &Table) -> Expr {
-        let each = relation.on.iter().map(|(here, there)| {
-            let (here, there) = (&table.columns[*here], &target.columns[*there]);
-            let same = inner.column(there).eq(self.column(here));
-            match is_exact(self.dialect, &here.kind) {
-                true => same,
-                false => {
-                    same.and(exactly(self.dialect, inner.column(there)).eq(exactly(self.dialect, self.column(here))))
-                }
+    /// That a row of an embedded table belongs to this one's row.
+    pub(crate) fn joins(&self, table: &Table, child: &Child<'_>, inner: &Scope<'_, 'm>) -> Expr {
+        let pairs = child.relation.on.iter().zip(&child.mixed);
+        let each = pairs.map(|((here, there), mixed)| {
+            let (here, there) = (&table.columns[*here], &child.read.table.columns[*there]);
+            let same = || inner.column(there).eq(self.column(here));
+            let exact = || exactly(self.dialect, inner.column(there)).eq(exactly(self.dialect, self.column(here)));
+            match (mixed, is_exact(self.dialect, &here.kind)) {
+                (true, _) => exact(),
+                (false, true) => same(),
+                (false, false) => same().and(exact()),
             }
         });
-        conjunction(each)
+        conjunction(each.chain(self.differs(table, child)))
+    }
+
+    /// What makes each row of this table another one to MariaDB, which remembers what a subquery
+    /// returned for a text, and takes it for texts that only a collation finds equal.
+    fn differs(&self, table: &Table, child: &Child<'_>) -> Option<Expr> {
+        let mut here = child.relation.on.iter().map(|(here, _)| &table.columns[*here].kind);
+        if self.dialect != Dialect::Mysql || table.key.is_empty() || here.all(|kind| is_exact(self.dialect, kind)) {
+            return None;
+        }
+        let key = table.key.iter().map(|place| self.column(&table.columns[*place]));
+        Some(Expr::from(Func::cust("CONCAT").args(key)).is_not_null())
     }
 }
 
@@ -86,6 +98,10 @@ pub(crate) fn alias(depth: usize) -> DynIden {
 
 pub(crate) fn conjunction(each: impl Iterator<Item = Expr>) -> Expr {
     balanced(each, |all, one| all.and(one)).unwrap_or_else(always)
+}
+
+pub(crate) fn disjunction(each: impl Iterator<Item = Expr>) -> Expr {
+    balanced(each, |any, one| any.or(one)).unwrap_or_else(never)
 }
 
 /// Joins expressions pair by pair, since one after the other would make an expression as deep as
@@ -129,10 +145,7 @@ fn expression(scope: &Scope<'_, '_>, table: &Table, condition: &Condition<'_>) -
         Condition::Column(column, test) => column_test(scope, column, test),
         Condition::Not(inner) => expression(scope, table, inner).not(),
         Condition::All(each) => conjunction(each.iter().map(|one| expression(scope, table, one))),
-        Condition::Any(each) => {
-            let each = each.iter().map(|one| expression(scope, table, one));
-            balanced(each, |any, one| any.or(one)).unwrap_or_else(never)
-        }
+        Condition::Any(each) => disjunction(each.iter().map(|one| expression(scope, table, one))),
         Condition::Embedded(place) => match scope.children.get(*place) {
             Some(child) => exists(scope, table, child),
             None => never(),
@@ -147,7 +160,7 @@ fn exists(scope: &Scope<'_, '_>, table: &Table, child: &Child<'_>) -> Expr {
     select
         .expr(Expr::cust("1"))
         .from_as(target.reference(), inner.alias.clone())
-        .and_where(scope.joins(table, child.relation, &inner, target));
+        .and_where(scope.joins(table, child, &inner));
     // SQLite 3.51 makes a join of EXISTS, and then OFFSET counts a row once for each row that
     // matches it. LIMIT keeps it from that.
     if scope.dialect == Dialect::Sqlite {
@@ -203,7 +216,7 @@ fn column_test(scope: &Scope<'_, '_>, column: &Column, test: &ColumnTest) -> Exp
 
 /// Whether the database finds two texts equal only if they are the same: on MySQL and SQLite that
 /// depends on the column's collation.
-fn is_exact(dialect: Dialect, kind: &ColumnType) -> bool {
+pub(super) fn is_exact(dialect: Dialect, kind: &ColumnType) -> bool {
     !matches!(dialect, Dialect::Mysql | Dialect::Sqlite) || !kind.is_text()
 }
 
@@ -224,9 +237,10 @@ fn spelled(value: &Datum, bound: Expr) -> Vec<Expr> {
 }
 
 /// A text as it is, whatever the column's collation is.
-fn exactly(dialect: Dialect, text: Expr) -> Expr {
+pub(super) fn exactly(dialect: Dialect, text: Expr) -> Expr {
     match dialect {
         Dialect::Mysql => as_bytes(text),
+        Dialect::Postgresql => Expr::cust_with_expr("$1 COLLATE \"C\"", text),
         _ => Expr::cust_with_expr("? COLLATE BINARY", text),
     }
 }

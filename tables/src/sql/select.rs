@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{
     Dialect, Use,
-    condition::{Scope, condition, conjunction},
+    condition::{Scope, condition, conjunction, disjunction, exactly, is_exact},
 };
 use crate::{
     declaration::ColumnType,
@@ -152,7 +152,7 @@ fn order_operand(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term) -> (Expr, 
             select
                 .expr(sort_key(&inner, &target.columns[place]))
                 .from_as(target.reference(), inner.alias.clone())
-                .and_where(scope.joins(read.table, child.relation, &inner, target))
+                .and_where(scope.joins(read.table, child, &inner))
                 .limit(1);
             // A row that is not embedded, because of a filter or a row rule, does not decide the
             // order.
@@ -264,9 +264,9 @@ pub(crate) fn related(dialect: Dialect, model: &Model, child: &Child<'_>, joined
     let read = &child.read;
     let scope = Scope::new(dialect, model, &read.children);
     let mut select = columns(&scope, read);
-    select.and_where(belongs(&scope, child, joined.keys));
     let page = read.page;
     let is_paged = page.limit.is_some() || page.offset > 0;
+    select.and_where(belongs(&scope, child, joined.keys, is_paged));
     if !is_paged || joined.keys.len() == 1 {
         if joined.keys.len() > 1 {
             // PostgreSQL plans a statement that it has seen a few times for a tenth of the rows,
@@ -295,8 +295,9 @@ fn numbered(scope: &Scope<'_, '_>, child: &Child<'_>, joined: &Joined<'_>) -> Se
         inner.expr_as(dialect.output(scope.column(column), &column.kind), name(slot));
     }
     let mut window = WindowStatement::new();
-    for (_, there) in &child.relation.on {
-        window.add_partition_by(Expr::col((scope.alias.clone(), read.table.columns[*there].iden())));
+    for (there, exact) in columns_there(scope, child) {
+        let column = scope.column(there);
+        window.add_partition_by(if exact { column } else { exactly(dialect, column) });
     }
     for term in &read.order {
         let (expression, nullable) = order_operand(scope, read, term);
@@ -311,7 +312,7 @@ fn numbered(scope: &Scope<'_, '_>, child: &Child<'_>, joined: &Joined<'_>) -> Se
     if let Some(expression) = condition(scope, read.table, &read.condition) {
         inner.and_where(expression);
     }
-    inner.and_where(belongs(scope, child, joined.keys));
+    inner.and_where(belongs(scope, child, joined.keys, true));
     let number = || Expr::col(Alias::new("n"));
     let mut select = Query::select();
     for slot in 0..read.columns.len() {
@@ -328,52 +329,60 @@ fn numbered(scope: &Scope<'_, '_>, child: &Child<'_>, joined: &Joined<'_>) -> Se
     select
 }
 
-/// That a row belongs to any of these.
-fn belongs(scope: &Scope<'_, '_>, child: &Child<'_>, keys: &[Vec<Datum>]) -> Expr {
-    let target = child.read.table;
-    let columns: Vec<_> = child
+/// The columns of a relation there, and whether the database finds texts in them equal only if they
+/// are the same.
+fn columns_there<'m>(scope: &Scope<'_, '_>, child: &Child<'m>) -> impl Iterator<Item = (&'m Column, bool)> {
+    let (dialect, table) = (scope.dialect, child.read.table);
+    child
         .relation
         .on
         .iter()
-        .map(|(_, there)| &target.columns[*there])
+        .zip(&child.mixed)
+        .map(move |((_, there), mixed)| {
+            let column = &table.columns[*there];
+            (column, !mixed && is_exact(dialect, &column.kind))
+        })
+}
+
+/// That a row belongs to any of these. Unless `precisely`, it may be a row that only the database
+/// finds equal, which is left out of the answer.
+fn belongs(scope: &Scope<'_, '_>, child: &Child<'_>, keys: &[Vec<Datum>], precisely: bool) -> Expr {
+    let columns: Vec<_> = columns_there(scope, child)
+        .map(|(column, is_exact)| (column, is_exact || !precisely))
         .collect();
-    let bind = |column: &crate::model::Column, value: &Datum| scope.dialect.bind(value, &column.kind, Use::Compare);
-    if let [column] = columns.as_slice() {
+    let bind = |column: &Column, value: &Datum| scope.dialect.bind(value, &column.kind, Use::Compare);
+    let exact = |text: Expr| exactly(scope.dialect, text);
+    if let [(column, is_exact)] = columns.as_slice() {
         let mut values: Vec<Expr> = keys
             .iter()
             .filter_map(|key| key.first())
             .map(|value| bind(column, value))
             .collect();
         pad(&mut values);
-        return match values.len() {
-            1 => scope.operand(column).eq(values.remove(0)),
-            _ => scope.operand(column).is_in(values),
+        let is_one_of = |operand: Expr, mut values: Vec<Expr>| match values.len() {
+            1 => operand.eq(values.remove(0)),
+            _ => operand.is_in(values),
+        };
+        let found = is_one_of(scope.operand(column), values.clone());
+        return match is_exact {
+            true => found,
+            false => found.and(is_one_of(
+                exact(scope.operand(column)),
+                values.into_iter().map(exact).collect(),
+            )),
         };
     }
     let row = |key: &Vec<Datum>| {
-        let each = columns
-            .iter()
-            .zip(key)
-            .map(|(column, value)| scope.operand(column).eq(bind(column, value)));
+        let each = columns.iter().zip(key).map(|((column, is_exact), value)| {
+            let same = scope.operand(column).eq(bind(column, value));
+            match is_exact {
+                true => same,
+                false => same.and(exact(scope.operand(column)).eq(exact(bind(column, value)))),
+            }
+        });
         conjunction(each)
     };
-    any_of(keys.iter().map(row).collect())
-}
-
-/// Combines alternatives to a tree of small depth, since SQLite limits the depth.
-fn any_of(mut each: Vec<Expr>) -> Expr {
-    while each.len() > 1 {
-        let mut pairs = Vec::with_capacity(each.len().div_ceil(2));
-        let mut rest = each.into_iter();
-        while let Some(one) = rest.next() {
-            pairs.push(match rest.next() {
-                Some(other) => one.or(other),
-                None => one,
-            });
-        }
-        each = pairs;
-    }
-    each.pop().unwrap_or_else(|| Expr::cust("1 = 0"))
+    disjunction(keys.iter().map(row))
 }
 
 /// Repeats the last value until there are as many as a power of two, so that connections keep few

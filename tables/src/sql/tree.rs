@@ -16,7 +16,7 @@ use sea_orm::{
 
 use super::{
     Dialect,
-    condition::{Scope, conjunction},
+    condition::{Scope, conjunction, exactly},
     select::{columns, limit, order_by, page_select},
 };
 use crate::{
@@ -164,10 +164,15 @@ impl<'t> Tree<'t> {
             return select;
         }
         // A page of the rows of each, for which an index may serve.
-        let each = child.here.iter().zip(there);
-        select.and_where(conjunction(
-            each.map(|(slot, there)| there.eq(Expr::col(("p", key(*slot))))),
-        ));
+        let each = child.here.iter().zip(there).zip(&child.mixed);
+        select.and_where(conjunction(each.map(|((slot, there), mixed)| {
+            let here = Expr::col(("p", key(*slot)));
+            let same = there.clone().eq(here.clone());
+            match mixed {
+                true => same.and(exactly(Dialect::Postgresql, there).eq(exactly(Dialect::Postgresql, here))),
+                false => same,
+            }
+        })));
         order_by(&scope, read, &mut select);
         limit(&mut select, page.limit, page.offset, Dialect::Postgresql);
         let mut different = Query::select();
@@ -182,8 +187,22 @@ impl<'t> Tree<'t> {
 
 fn add_keys(scope: &Scope<'_, '_>, read: &Read<'_>, select: &mut SelectStatement) {
     for slot in keys(read) {
-        select.expr(scope.operand(&read.table.columns[read.columns[slot]]));
+        let operand = scope.operand(&read.table.columns[read.columns[slot]]);
+        // So that the collation of what it is compared with counts, for which an index may serve.
+        select.expr(match is_mixed(read, slot) {
+            true => Expr::cust_with_expr("$1 COLLATE \"default\"", operand),
+            false => operand,
+        });
     }
+}
+
+/// Whether a column's collation is none that columns of embedded rows are compared by.
+fn is_mixed(read: &Read<'_>, slot: usize) -> bool {
+    let mut pairs = read
+        .children
+        .iter()
+        .flat_map(|child| child.here.iter().zip(&child.mixed));
+    pairs.any(|(here, mixed)| *here == slot && *mixed)
 }
 
 /// The slots of a table's columns by which embedded rows are found, each once.

@@ -164,9 +164,7 @@ impl<'m> Job<'_, 'm> {
                 self.check_rule(on, step.all_keys(rule)?, rule).await?;
                 step
             }
-            Some(upsert) if self.target.dialect == Dialect::Postgresql => {
-                self.upsert_at_once(on, rows, rule, upsert).await?
-            }
+            Some(upsert) if self.takes_conflicts() => self.upsert_at_once(on, rows, rule, upsert).await?,
             Some(upsert) if one_by_one => {
                 let mut step = Step::default();
                 for row in rows.rows.chunks(1) {
@@ -268,6 +266,14 @@ impl<'m> Job<'_, 'm> {
             })
         };
         !table.key.is_empty() && table.key.iter().all(is_given)
+    }
+
+    /// Whether one statement inserts new rows, and changes those that are there. It says which are
+    /// new by a system column, which a view does not have.
+    fn takes_conflicts(&self) -> bool {
+        let place = self.target.model.place(self.target.table);
+        let facts = self.target.facts.as_ref();
+        self.target.dialect == Dialect::Postgresql && !facts.is_some_and(|facts| facts.is_view(place))
     }
 
     /// Whether the answer has a column under several names, so that it may grow too large.

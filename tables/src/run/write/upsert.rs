@@ -46,7 +46,7 @@ impl<'m> Job<'_, 'm> {
         let table = self.target.table;
         let is_key = target.len() == table.key.len() && target.iter().all(|place| table.key.contains(place));
         // PostgreSQL refuses them itself.
-        if is_key || self.target.dialect == Dialect::Postgresql {
+        if is_key || self.takes_conflicts() {
             return Ok(());
         }
         let statement = unique_columns(self.target.dialect, table);
