@@ -115,6 +115,33 @@ async fn texts_are_compared_exactly_but_by_constraints() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_there_twice_by_its_collation_is_refused() {
+    let shop = collated().await;
+    let merge = "resolution=merge-duplicates, return=representation";
+    let ignore = "resolution=ignore-duplicates, return=representation";
+    for kind in KINDS {
+        for (one, other) in [("x", "X"), ("A", "a")] {
+            let twice = json!([{"code": one, "name": "one"}, {"code": other, "name": "other"}]);
+            let answer = send(&shop, kind, Method::POST, "codes", merge, twice).await;
+            assert_eq!(
+                (answer.status, &answer.json()["code"]),
+                (400, &"21000".into()),
+                "{kind}: {answer:?}"
+            );
+        }
+        let unchanged = json!([{"name": "first"}, {"name": "second"}]);
+        assert_eq!(
+            get(&shop, kind, "codes?select=name&order=name").await,
+            unchanged,
+            "{kind}"
+        );
+        let twice = json!([{"code": "x", "name": "one"}, {"code": "X", "name": "other"}]);
+        let answer = send(&shop, kind, Method::POST, "codes", ignore, twice).await;
+        assert_eq!(answer.json(), json!([{"code": "x", "name": "one"}]), "{kind}");
+    }
+}
+
 const POSTGRESQL_MIXED: &str = "\
 CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE TABLE codes (code varchar(20) COLLATE \"C\" PRIMARY KEY, other varchar(20) COLLATE any_case NOT NULL UNIQUE, n integer NOT NULL);

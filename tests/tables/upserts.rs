@@ -150,7 +150,33 @@ async fn rows_that_are_there_are_merged_or_left() {
         .prefer(merge)
         .refused(&shop, 400, "PGRST204")
         .await;
+    a_name_that_is_given_twice_counts_once(&shop).await;
     one_row_by_its_key(&shop).await;
+}
+
+async fn a_name_that_is_given_twice_counts_once(shop: &Shop) {
+    let merge = "resolution=merge-duplicates, return=representation";
+    // As many names as the key has, but only one of its columns.
+    for target in ["order_id,order_id", "line,line"] {
+        post(&format!("order_items?on_conflict={target}"))
+            .body(&json!({"order_id": 2, "line": 5, "product_id": 2, "qty": 77}))
+            .prefer(merge)
+            .refused(shop, 400, "42P10")
+            .await;
+    }
+    Case::get(Role::Clerk, "order_items?qty=eq.77")
+        .gives(shop, 200, json!([]))
+        .await;
+    post("products?on_conflict=id,id&select=id,name")
+        .body(&json!([{"id": 1, "name": "once"}]))
+        .prefer(merge)
+        .gives(shop, 200, json!([{"id": 1, "name": "once"}]))
+        .await;
+    post("customers?on_conflict=email,email&select=name,email")
+        .body(&json!({"name": "Once", "email": "max@x.org"}))
+        .prefer(merge)
+        .gives(shop, 200, json!([{"name": "Once", "email": "max@x.org"}]))
+        .await;
 }
 
 async fn one_row_by_its_key(shop: &Shop) {

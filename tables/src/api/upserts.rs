@@ -1,5 +1,7 @@
 //! Which rows an upsert changes, and in which columns.
 
+use std::collections::HashSet;
+
 use super::Request;
 use crate::{
     plan::{Condition, condition::rule, write::Rows},
@@ -31,7 +33,11 @@ impl Request<'_> {
                         Refusal::no_column(&self.table.name, name).at_parameter("on_conflict", "names no column")
                     })
                 };
-                names.iter().map(place).collect::<Result<_, _>>()?
+                let mut places = names.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+                // As in PostgreSQL, a column that is named twice counts once.
+                let mut known = HashSet::new();
+                places.retain(|place| known.insert(*place));
+                places
             }
         };
         let update = match resolution {

@@ -4,11 +4,12 @@ use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
 
 use crate::{model::Table, sql::Dialect};
 
+/// An upsert takes no deferrable constraint.
 const POSTGRESQL: &str = "\
 SELECT x.indexrelid::text, a.attname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
 LEFT JOIN (SELECT i.indrelid, i.indexrelid, k.attnum FROM pg_index AS i \
 CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place) \
-WHERE i.indisunique AND i.indpred IS NULL AND k.place <= i.indnkeyatts) AS x ON x.indrelid = c.oid \
+WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND k.place <= i.indnkeyatts) AS x ON x.indrelid = c.oid \
 LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = x.attnum \
 WHERE c.relkind IN ('r', 'p') AND c.relname = $1 AND (n.nspname = $2 OR ($2::text IS NULL AND pg_table_is_visible(c.oid)))";
 
@@ -18,9 +19,10 @@ FROM information_schema.TABLES AS t LEFT JOIN information_schema.STATISTICS AS s
 ON s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME AND s.NON_UNIQUE = 0 \
 WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_TYPE = 'BASE TABLE' AND t.TABLE_NAME = ?";
 
+/// No index has a name that begins with `sqlite_`, but those of SQLite itself.
 const SQLITE: &str = "\
 SELECT l.name, i.name FROM pragma_index_list(?1) AS l JOIN pragma_index_info(l.name) AS i WHERE l.\"unique\" = 1 AND l.partial = 0 \
-UNION ALL SELECT 'key', name FROM pragma_table_info(?1) WHERE pk > 0 \
+UNION ALL SELECT 'sqlite_key', name FROM pragma_table_info(?1) WHERE pk > 0 \
 UNION ALL SELECT NULL, NULL FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
 
 const ORACLE: &str = "\

@@ -9,6 +9,7 @@ use sea_orm::{
 };
 use tenantry_core::engine::{TenantDatabase, TenantTransaction};
 
+use self::upsert::Seen;
 use crate::{
     json::Fetched,
     plan::{ColumnTest, Comparison, Condition, Read, write::Rows},
@@ -166,17 +167,20 @@ impl<'m> Job<'_, 'm> {
             }
             Some(upsert) if self.takes_conflicts() => self.upsert_at_once(on, rows, rule, upsert).await?,
             Some(upsert) if one_by_one => {
-                let mut step = Step::default();
+                let (mut step, mut seen) = (Step::default(), Seen::default());
                 for row in rows.rows.chunks(1) {
                     let row = Rows {
                         columns: rows.columns.clone(),
                         rows: row.to_vec(),
                     };
-                    step.add(self.upsert_in_steps(on, &row, rule, upsert).await?);
+                    step.add(self.upsert_in_steps(on, &row, rule, upsert, &mut seen).await?);
                 }
                 step
             }
-            Some(upsert) => self.upsert_in_steps(on, rows, rule, upsert).await?,
+            Some(upsert) => {
+                let mut seen = Seen::default();
+                self.upsert_in_steps(on, rows, rule, upsert, &mut seen).await?
+            }
         };
         self.finish(transaction, step).await
     }

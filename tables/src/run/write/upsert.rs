@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbErr};
+use tenantry_core::DatabaseError;
 
 use super::{Job, Step, Upsert, text_of};
 use crate::{
@@ -27,7 +28,11 @@ impl<'m> Job<'_, 'm> {
         rule: &Condition<'m>,
         upsert: Upsert<'_, 'm>,
     ) -> Result<Step, Failure> {
-        let step = self.insert_rows(on, rows, Some(&upsert), false).await?;
+        let step = self.insert_rows(on, rows, Some(&upsert), false).await;
+        let step = step.map_err(|failure| match failure {
+            Failure::Database(error) if takes_no_conflict(&error) => no_constraint().into(),
+            other => other,
+        })?;
         if upsert.update.is_some() && step.affected < rows.rows.len() as u64 {
             return Err(self.breaks_rule());
         }
@@ -61,15 +66,17 @@ impl<'m> Job<'_, 'm> {
         }
     }
 
-    /// Looks which rows are there, inserts the others, and changes these.
+    /// Looks which rows are there, inserts the others, and changes these. `seen` has the values by
+    /// which the rows before these were found, and those of these are added.
     pub(super) async fn upsert_in_steps<C: ConnectionTrait>(
         &self,
         on: &C,
         rows: &Rows,
         rule: &Condition<'m>,
         upsert: Upsert<'_, 'm>,
+        seen: &mut Seen,
     ) -> Result<Step, Failure> {
-        let sorted = self.sort_out(on, rows, &upsert).await?;
+        let sorted = self.sort_out(on, rows, &upsert, seen).await?;
         let mut places = sorted.new_places.clone();
         let mut step = Step::default();
         if !sorted.new.rows.is_empty() {
@@ -230,6 +237,7 @@ impl<'m> Job<'_, 'm> {
         on: &C,
         rows: &Rows,
         upsert: &Upsert<'_, 'm>,
+        seen: &mut Seen,
     ) -> Result<Sorted, Failure> {
         let target_of = |row: &Vec<Assignment>| values_of(upsert.target, &rows.columns, row);
         let targets: Vec<Vec<Datum>> = rows.rows.iter().filter_map(target_of).collect();
@@ -245,6 +253,9 @@ impl<'m> Job<'_, 'm> {
             // A constraint may find texts equal that are not the same, such as capitals.
             let wanted = sql::is_same(self.target.table, upsert.target, target);
             if let [there] = self.locked(on, upsert.target, &wanted).await?.as_slice() {
+                if !seen.insert(text_of(there)) && upsert.update.is_some() {
+                    return Err(given_twice().into());
+                }
                 return Ok(Sorted::of_known(rows, row, there));
             }
         }
@@ -260,7 +271,6 @@ impl<'m> Job<'_, 'm> {
             new_places: Vec::new(),
             known: Vec::new(),
         };
-        let mut seen = HashSet::new();
         for (place, row) in rows.rows.iter().enumerate() {
             let target = target_of(row);
             if let Some(target) = &target {
@@ -269,8 +279,7 @@ impl<'m> Job<'_, 'm> {
                     if upsert.update.is_none() {
                         continue;
                     }
-                    let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
-                    return Err(Refusal::bad("21000", message).into());
+                    return Err(given_twice().into());
                 }
                 if known.contains(&text) {
                     sorted.known.push(Known {
@@ -289,9 +298,19 @@ impl<'m> Job<'_, 'm> {
     }
 }
 
+/// Whether PostgreSQL takes the constraint for no `ON CONFLICT`, since it is deferrable.
+fn takes_no_conflict(error: &DbErr) -> bool {
+    DatabaseError::find(error).and_then(|error| error.code.as_deref()) == Some("55000")
+}
+
 fn no_constraint() -> Refusal {
     let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
     Refusal::bad("42P10", message)
+}
+
+fn given_twice() -> Refusal {
+    let message = "ON CONFLICT DO UPDATE command cannot affect row a second time";
+    Refusal::bad("21000", message)
 }
 
 /// The values by which a row is found; `None` if one of them is null, or only known to the
@@ -312,6 +331,9 @@ fn repeats(targets: &[Vec<Datum>]) -> bool {
     let mut seen = HashSet::new();
     !targets.iter().all(|target| seen.insert(text_of(target)))
 }
+
+/// The values by which rows were found, as texts.
+pub(super) type Seen = HashSet<Vec<u8>>;
 
 /// The rows of an upsert, with their places in the body.
 struct Sorted {
