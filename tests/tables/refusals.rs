@@ -80,6 +80,40 @@ async fn a_change_whose_answer_is_too_large_is_undone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_row_that_is_too_large_is_not_refused_after_it_was_changed() {
+    let shop = guarded().await;
+    let text = "x".repeat(65_500);
+    for kind in KINDS {
+        let row = Some(json!({"id": 1, "body": text, "n": 0}));
+        let answer = send(&shop, kind, Method::POST, "large", row.clone()).await;
+        let problem = answer.json();
+        assert_eq!(
+            (answer.status, &problem["code"]),
+            (400, &"54000".into()),
+            "{kind}: {problem}"
+        );
+        let count = send(&shop, kind, Method::GET, "large?select=id", None).await;
+        assert_eq!(count.json(), json!([]), "{kind}");
+        let body = row.map(|row| row.to_string());
+        let made = shop.send(kind, Role::Clerk, Method::POST, "large", &[], body).await;
+        assert_eq!(made.status, 201, "{kind}: {made:?}");
+        for (method, body) in [(Method::PATCH, Some(json!({"n": 1}))), (Method::DELETE, None)] {
+            let answer = send(&shop, kind, method.clone(), "large?id=eq.1", body).await;
+            let left = send(&shop, kind, Method::GET, "large?select=n", None).await;
+            let said = format!("{kind}: {method}: {answer:?}, then {left:?}");
+            match answer.status {
+                400 => assert_eq!(left.json(), json!([{"n": 0}]), "{said}"),
+                status => assert_eq!(
+                    (status, &answer.json()["code"]),
+                    (503, &"outcome_unknown".into()),
+                    "{said}"
+                ),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rule_of_the_database_is_a_refusal() {
     let shop = guarded().await;
     let row = |id: i64| Some(json!({"id": id, "name": "a"}));

@@ -237,6 +237,7 @@ impl Request<'_> {
             most_rows: self.rest.most_embedded(),
             most_embedded: self.rest.most_embedded(),
             has_token: self.caller.has_token(),
+            body: self.ask.body.len(),
         }
     }
 

@@ -22,6 +22,10 @@ use crate::{
 /// An upsert of more rows than these is not tried again row by row.
 const MOST_ONE_BY_ONE: usize = 200;
 
+/// The row of a longer body may be larger than an answer may be, so that it must be possible to
+/// undo its change.
+const LONGEST_ALONE: usize = 16 * 1024;
+
 /// A change that is planned.
 pub(crate) struct Job<'j, 'm> {
     pub(crate) database: &'j TenantDatabase,
@@ -40,6 +44,8 @@ pub(crate) struct Job<'j, 'm> {
     pub(crate) most_embedded: u64,
     /// Whether the request has a token.
     pub(crate) has_token: bool,
+    /// The length of the request's body.
+    pub(crate) body: usize,
 }
 
 /// What became of a change.
@@ -125,7 +131,7 @@ impl<'m> Job<'_, 'm> {
             && *rule == Condition::Always
             && (!self.single || rows.rows.len() == 1)
             && self.pieces(rows).len() == 1
-            && (self.representation.is_none() || rows.rows.len() == 1)
+            && (self.representation.is_none() || (rows.rows.len() == 1 && self.body <= LONGEST_ALONE))
             && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects()
             && !self.repeats();
@@ -243,7 +249,8 @@ impl<'m> Job<'_, 'm> {
 
     /// Whether a change of the rows that fit a filter needs no transaction of its own: nothing is
     /// refused after it. With a representation that is so if the filter has the whole key, since
-    /// the size of the answer is known only afterwards.
+    /// the size of the answer is known only afterwards. A single row that is too large, because of
+    /// what was stored otherwise, is an [unknown outcome](steps::failure_alone).
     fn is_one_statement(&self, wanted: &Condition<'m>, rule: &Condition<'m>) -> bool {
         *rule == Condition::Always
             && !self.single
@@ -251,7 +258,7 @@ impl<'m> Job<'_, 'm> {
             && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects()
             && !self.repeats()
-            && (self.representation.is_none() || self.is_of_one_row(wanted))
+            && (self.representation.is_none() || (self.is_of_one_row(wanted) && self.body <= LONGEST_ALONE))
     }
 
     /// Whether one row fits at most, since its whole key is given.

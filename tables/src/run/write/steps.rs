@@ -1,6 +1,7 @@
 //! The statements of a change, and what they did.
 
-use sea_orm::{ConnectionTrait, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
+use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
 use super::{Job, Step, Upsert, no_keys};
 use crate::{
@@ -21,13 +22,15 @@ impl<'m> Job<'_, 'm> {
         columns
     }
 
-    /// Runs a statement that returns rows.
+    /// Runs a statement that returns rows; if `is_new`, with a last column that says which are new.
     pub(super) async fn returning<C: ConnectionTrait>(
         &self,
         on: &C,
         statement: Statement,
         is_new: bool,
+        is_alone: bool,
     ) -> Result<Step, Failure> {
+        let failure = if is_alone { failure_alone } else { failure };
         let rows = on.query_all_raw(statement).await.map_err(failure)?;
         let columns = self.returned_columns();
         let first = columns.len() - self.target.table.key.len();
@@ -128,7 +131,7 @@ impl<'m> Job<'_, 'm> {
                 is_new,
             };
             let statement = sql::insert_or(&self.target, &rows.columns, &rows.rows, conflict, Some(&returned));
-            let mut step = self.returning(on, statement, is_new).await?;
+            let mut step = self.returning(on, statement, is_new, is_alone).await?;
             if conflict.is_none() {
                 step.new = step.affected;
             }
@@ -215,7 +218,7 @@ impl<'m> Job<'_, 'm> {
                 is_new: false,
             };
             let statement = sql::update(&self.target, values, wanted, Some(&returned));
-            return self.returning(on, statement, false).await;
+            return self.returning(on, statement, false, is_alone).await;
         }
         if is_alone {
             let statement = sql::update(&self.target, values, wanted, None);
@@ -264,7 +267,7 @@ impl<'m> Job<'_, 'm> {
                 is_new: false,
             };
             let statement = sql::delete(&self.target, wanted, Some(&returned));
-            return self.returning(on, statement, false).await;
+            return self.returning(on, statement, false, is_alone).await;
         }
         let statement = sql::delete(&self.target, wanted, None);
         let done = on.execute_raw(statement).await.map_err(failure)?;
@@ -296,5 +299,17 @@ impl<'m> Job<'_, 'm> {
             each.collect::<Result<Vec<Datum>, _>>().map_err(Failure::Database)
         };
         rows.iter().map(read).collect()
+    }
+}
+
+/// The failure of a statement that is a transaction by itself. If its answer was too large to be
+/// read, it may have been committed nevertheless.
+fn failure_alone(error: DbErr) -> Failure {
+    match DatabaseErrorKind::of(&error) {
+        DatabaseErrorKind::AnswerTooLarge => {
+            let unknown = DatabaseError::new(DatabaseErrorKind::OutcomeUnknown);
+            Failure::Database(unknown.with_source("the answer is too large to be read").into_db_err())
+        }
+        _ => failure(error),
     }
 }

@@ -218,7 +218,7 @@ impl<'m> Job<'_, 'm> {
             is_new: false,
         };
         let statement = sql::update_each(&self.target, upsert.target, &changes, Some(&returned));
-        let mut changed = self.returning(on, statement, false).await?;
+        let mut changed = self.returning(on, statement, false, false).await?;
         if changed.affected != keys.len() as u64 {
             return Err(self.breaks_rule());
         }
