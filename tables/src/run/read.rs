@@ -53,7 +53,10 @@ pub(crate) async fn run(
     let read = &*read;
     if read.is_flat() || read.is_laid_out() {
         // One statement is its own snapshot, and the engine itself repeats it.
-        return on(database, dialect, model, read, asked).await;
+        let answered = on(database, dialect, model, read, asked, false).await?;
+        if answered.total.is_some() || !asked.count {
+            return Ok(answered);
+        }
     }
     let mut repeats = 0;
     loop {
@@ -81,17 +84,20 @@ async fn in_snapshot(
 ) -> Result<Answered, Failure> {
     let begun = database.begin_with_config(Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly));
     let transaction = begun.await.map_err(Failure::Database)?;
-    let answered = on(&transaction, dialect, model, read, asked).await?;
+    let answered = on(&transaction, dialect, model, read, asked, true).await?;
     transaction.commit().await.map_err(Failure::Database)?;
     Ok(answered)
 }
 
+/// Several statements run only on a `snapshot`. Without one, the rows are not counted if the page
+/// begins after the last of them: no row then says how many there are.
 async fn on<C: ConnectionTrait>(
     connection: &C,
     dialect: Dialect,
     model: &Model,
     read: &Read<'_>,
     asked: Asked<'_>,
+    snapshot: bool,
 ) -> Result<Answered, Failure> {
     let limit = read.page.limit;
     let counts = asked.count && limit != Some(0);
@@ -113,6 +119,7 @@ async fn on<C: ConnectionTrait>(
         (false, _) => None,
         (true, Some(row)) => Some(counted(row, read.count_index())?),
         (true, None) if limit != Some(0) && read.page.offset == 0 && asked.after.is_none() => Some(0),
+        (true, None) if limit != Some(0) && !snapshot => None,
         (true, None) => Some(count(connection, dialect, model, read).await?),
     };
     let children = match read.is_laid_out() {
