@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     case::Case,
-    shop::{Role, Shop},
+    shop::{KINDS, Role, Shop},
 };
 
 fn post(path: &str) -> Case {
@@ -317,4 +317,33 @@ async fn a_row_rule_holds_of_what_a_change_leaves_behind() {
     // An upsert changes no row of another customer.
     let upsert = Case::new(customer, Method::POST, "orders?on_conflict=id").body(&json!({"customer_id": 1}));
     upsert.prefer("resolution=merge-duplicates").send(&shop, 201).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_sets_what_is_missing_to_its_default() {
+    let shop = Shop::open().await;
+    let prefer = "missing=default, return=representation";
+    Case::new(
+        Role::Clerk,
+        Method::PATCH,
+        "products?id=eq.1&columns=name,info&select=name,info",
+    )
+    .body(&json!({"name": "changed"}))
+    .prefer(prefer)
+    .gives(&shop, 200, json!([{"name": "changed", "info": null}]))
+    .await;
+    let path = "products?id=eq.1&columns=name,price&select=name,price";
+    for kind in KINDS {
+        let body = Some(json!({"name": "again"}).to_string());
+        let headers = [("Prefer", prefer)];
+        let answer = shop.send(kind, Role::Clerk, Method::PATCH, path, &headers, body).await;
+        match kind {
+            "sqlite" => assert_eq!(
+                (answer.status, &answer.json()["code"]),
+                (400, &"0A000".into()),
+                "{answer:?}"
+            ),
+            _ => assert_eq!(answer.json(), json!([{"name": "again", "price": 0}]), "{kind}"),
+        }
+    }
 }

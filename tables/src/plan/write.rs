@@ -74,7 +74,28 @@ impl Reader<'_, '_> {
         let columns = self.columns(body)?;
         let rows = self.assignments(&columns, body)?;
         let values = rows.into_iter().next().unwrap_or_default();
-        Ok(columns.into_iter().zip(values).collect())
+        let values = columns.into_iter().zip(values);
+        let value = |(place, value)| match value {
+            Assignment::Default if !self.caller.dialect.has_default_value() => Ok((place, self.default(place)?)),
+            value => Ok((place, value)),
+        };
+        values.map(value).collect()
+    }
+
+    /// What an update sets a column to, on a database that has no word for its default.
+    fn default(&self, place: usize) -> Result<Assignment, Refusal> {
+        let column = &self.table.columns[place];
+        match column.default {
+            false => Ok(Assignment::Value(Datum::Null)),
+            true => Err(Refusal::bad(
+                "0A000",
+                format!(
+                    "this kind of database cannot set column \"{}\" to its default",
+                    column.name
+                ),
+            )
+            .at(At::Body(format!("/{}", column.name)), "is missing")),
+        }
     }
 
     /// The columns that are set: those of `columns`, else the members of the rows.
