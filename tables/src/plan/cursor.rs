@@ -70,6 +70,7 @@ fn of_row(kind: &ColumnType, text: &str, dialect: Dialect) -> Option<Datum> {
     let is_lax = matches!(kind, ColumnType::Enum(_)) || matches!(dialect, Dialect::Sqlite | Dialect::Mysql);
     match Datum::parse(kind, text) {
         Ok(Datum::Uuid(uuid)) if is_lax && !is_canonical(uuid, text) => Some(Datum::Text(text.to_owned())),
+        Ok(value) if !is_lax && !dialect.holds(kind, &value) => None,
         Ok(value) => Some(value),
         Err(Malformed::Nul) => None,
         Err(_) => is_lax.then(|| Datum::Text(text.to_owned())),
