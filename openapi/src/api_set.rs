@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     operator::OnlyKnownQuery,
-    router::{Methods, Router},
+    router::Methods,
     translate::PathNames,
     validation::{Checked, Rules},
 };
@@ -107,6 +107,7 @@ impl ApiSet {
             spec,
             parameters: HashMap::new(),
             operations,
+            is_poems: false,
         };
         self.apis.push((description, table));
         self
@@ -119,19 +120,20 @@ impl ApiSet {
 
     /// All routes of the set.
     pub(crate) fn into_routes(self) -> RouteTable {
-        self.into_table(|_, _, endpoint, _| endpoint)
+        self.into_table(|_, _, operation| operation.endpoint)
     }
 
     /// Like [`into_routes`](Self::into_routes), but a bad request is answered with all its faults.
     pub(crate) fn into_checked_routes(self) -> RouteTable {
-        self.into_table(|document, (path, method), endpoint, names| {
-            match Rules::of(document, path, &method.as_str().to_ascii_lowercase()) {
+        self.into_table(|document, (path, method), operation| {
+            let rules = Rules::of(document, path, &method.as_str().to_ascii_lowercase());
+            match rules.filter(|_| operation.is_poems) {
                 Some(rules) => Arc::new(ToDynEndpoint(Checked {
-                    endpoint,
+                    endpoint: operation.endpoint,
                     rules,
-                    names: names.clone(),
+                    names: operation.names,
                 })),
-                None => endpoint,
+                None => operation.endpoint,
             }
         })
     }
@@ -139,16 +141,13 @@ impl ApiSet {
     /// Like [`into_routes`](Self::into_routes), but operators' operations refuse query parameters
     /// that they do not have.
     pub(crate) fn into_operator_routes(self) -> RouteTable {
-        self.into_table(|document, (path, method), endpoint, _| {
-            let operation = &document["paths"][path][method.as_str().to_ascii_lowercase()];
-            Arc::new(ToDynEndpoint(OnlyKnownQuery::new(endpoint, operation)))
+        self.into_table(|document, (path, method), operation| {
+            let described = &document["paths"][path][method.as_str().to_ascii_lowercase()];
+            Arc::new(ToDynEndpoint(OnlyKnownQuery::new(operation.endpoint, described)))
         })
     }
 
-    fn into_table(
-        self,
-        wrap: impl Fn(&Value, (&str, &Method), SharedEndpoint, &PathNames) -> SharedEndpoint,
-    ) -> RouteTable {
+    fn into_table(self, wrap: impl Fn(&Value, (&str, &Method), Operation) -> SharedEndpoint) -> RouteTable {
         let mut table = RouteTable::default();
         for (description, routes) in self.apis {
             // poem-openapi wrote it.
@@ -157,11 +156,13 @@ impl ApiSet {
                 let names = description.path_names(&path);
                 let documented = names.documented(&path);
                 for (method, endpoint) in methods {
-                    let operation = Operation {
-                        endpoint: wrap(&document, (&documented, &method), endpoint.into(), &names),
+                    let mut operation = Operation {
+                        endpoint: endpoint.into(),
                         names: names.clone(),
                         documented: documented.clone(),
+                        is_poems: description.is_poems,
                     };
+                    operation.endpoint = wrap(&document, (&documented, &method), operation.clone());
                     table.insert(&path, method, operation);
                 }
             }
@@ -189,6 +190,8 @@ pub(crate) struct Description {
     parameters: HashMap<String, PathNames>,
     /// What it serves, whether `spec` has it or not: methods and paths.
     pub(crate) operations: Vec<(Method, String)>,
+    /// Whether poem-openapi reads the requests.
+    is_poems: bool,
 }
 
 impl Description {
@@ -202,6 +205,7 @@ impl Description {
             spec: OpenApiService::new(Described::<A>(PhantomData), "", "").spec(),
             operations: operations.collect(),
             parameters: paths.iter().map(|path| routed(&path.path)).collect(),
+            is_poems: true,
         }
     }
 
@@ -252,6 +256,8 @@ pub(crate) struct Operation {
     pub(crate) names: PathNames,
     /// The documented path, for logs and traces: `/users/{id}`, which poem calls `/users/:param0`.
     pub(crate) documented: Arc<str>,
+    /// Whether poem-openapi reads its requests.
+    pub(crate) is_poems: bool,
 }
 
 /// Operations by path and method.
@@ -267,6 +273,7 @@ impl RouteTable {
             endpoint: Arc::new(ToDynEndpoint(endpoint)),
             names: PathNames(Arc::from([])),
             documented: path.into(),
+            is_poems: false,
         };
         self.insert(path, method, operation);
     }
@@ -298,12 +305,12 @@ impl RouteTable {
     ///
     /// # Errors
     /// A path that poem cannot route.
-    pub(crate) fn into_router(self) -> Result<Router, poem::error::RouteError> {
+    pub(crate) fn into_router(self) -> Result<Route, poem::error::RouteError> {
         let mut routes = Route::new();
         for (path, operations) in self.0 {
             routes = routes.try_at(path, Methods::of(operations))?;
         }
-        Ok(Router(routes))
+        Ok(routes)
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::{
     future::{Either, ready},
 };
 use http::{HeaderValue, Method};
-use poem::{Endpoint, PathPattern, Request, Response, Result, Route, endpoint::DynEndpoint};
+use poem::{Endpoint, PathPattern, Request, Response, Result, endpoint::DynEndpoint};
 // Hidden, since only the code that poem-openapi's macros generate uses it. This router replaces
 // some of that code.
 use poem_openapi::__private::UrlQuery;
@@ -15,25 +15,8 @@ use std::sync::Arc;
 
 use crate::{Problem, api_set::Operation};
 
-/// Routes a request to its operation. poem-openapi's `OpenApiService` does the same for one API,
+/// The operations of one path, by method. poem-openapi's `OpenApiService` does the same for one API,
 /// with three more boxed futures for each request.
-pub(crate) struct Router(pub(crate) Route);
-
-impl Endpoint for Router {
-    type Output = Response;
-
-    fn call(&self, mut request: Request) -> impl Future<Output = Result<Response>> + Send {
-        // poem-openapi reads its parameters from this. A query that cannot be parsed has none.
-        let query = match request.uri().query() {
-            None | Some("") => Vec::new(),
-            Some(_) => request.params().unwrap_or_default(),
-        };
-        request.set_data(UrlQuery(query));
-        self.0.call(request)
-    }
-}
-
-/// The operations of one path, by method.
 pub(crate) struct Methods {
     operations: Vec<(Method, Operation)>,
     /// The path as the first operation documents it.
@@ -89,6 +72,14 @@ impl Endpoint for Methods {
         let Some(operation) = self.find(request.method()) else {
             return Either::Left(ready(Err(self.refusal())));
         };
+        if operation.is_poems {
+            // poem-openapi reads its parameters from this. A query that cannot be parsed has none.
+            let query = match request.uri().query() {
+                None | Some("") => Vec::new(),
+                Some(_) => request.params().unwrap_or_default(),
+            };
+            request.set_data(UrlQuery(query));
+        }
         let answer = DynEndpoint::call(&*operation.endpoint, request);
         Either::Right(answer.map(move |answer| {
             let route = PathPattern(operation.documented.clone());

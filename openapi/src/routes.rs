@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use http::{Method, Uri, uri::PathAndQuery};
-use poem::{Endpoint, EndpointExt, Request, Response, Result, endpoint::BoxEndpoint};
+use poem::{Endpoint, EndpointExt, Request, Response, Result, Route, endpoint::BoxEndpoint};
 
 use crate::{
     AdminApi, ApiSet, HealthApi, LogControl, MetricsSource, OperatorGate, Problem, Readiness, TenantApi, TenantGate,
@@ -11,7 +11,6 @@ use crate::{
     api_set::{Description, RouteTable},
     document::{self, ApiConflict, ApiDocument, DocumentSettings},
     fleet_page, pages,
-    router::Router,
     tenant::Target,
 };
 
@@ -162,7 +161,7 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
     })
 }
 
-fn router(table: RouteTable) -> Result<Router, ApiConflict> {
+fn router(table: RouteTable) -> Result<Route, ApiConflict> {
     table.into_router().map_err(|error| ApiConflict::Route(error.into()))
 }
 
@@ -179,8 +178,8 @@ pub struct Gates {
 struct PathTenant {
     /// With a slash at its end.
     prefix: String,
-    below: Router,
-    plain: Router,
+    below: Route,
+    plain: Route,
 }
 
 impl Endpoint for PathTenant {

@@ -2,7 +2,7 @@
 
 mod on_connect;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode};
 use poem::{Body, Endpoint, EndpointExt as _, Request, Response, Result, error::ReadBodyError};
@@ -118,9 +118,9 @@ impl Endpoint for TableEndpoint {
             body if body.is_empty() => Default::default(),
             body => read(body).await?,
         };
-        let table = match &self.table {
-            Some(table) => table.clone(),
-            None => request.path_params::<String>().unwrap_or_default(),
+        let table: Cow<'_, str> = match &self.table {
+            Some(table) => table.into(),
+            None => request.path_params::<String>().unwrap_or_default().into(),
         };
         let target = target_of(&request);
         let ask = Ask {

@@ -1,8 +1,12 @@
 //! The headers that change what a request means.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 use crate::refusal::{At, Refusal, shortened};
+
+static PREFER: HeaderName = HeaderName::from_static("prefer");
+static ACCEPT_PROFILE: HeaderName = HeaderName::from_static("accept-profile");
+static CONTENT_PROFILE: HeaderName = HeaderName::from_static("content-profile");
 
 /// `Prefer` (RFC 7240), as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,7 +58,7 @@ impl Preferences {
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         let mut read = Self::default();
         let mut unknown = Vec::new();
-        for line in headers.get_all("prefer") {
+        for line in headers.get_all(&PREFER) {
             for preference in line.to_str().unwrap_or("?").split(',').map(str::trim) {
                 if !preference.is_empty() && !read.add(preference) {
                     unknown.push(shortened(preference).into_owned());
@@ -238,7 +242,7 @@ const SCHEMA: &str = "public";
 /// Refuses a schema that a client asks for by `Accept-Profile`, or by `Content-Profile` for a
 /// change.
 pub(crate) fn check_profile(headers: &HeaderMap, is_read: bool) -> Result<(), Refusal> {
-    let name = if is_read { "accept-profile" } else { "content-profile" };
+    let name = if is_read { &ACCEPT_PROFILE } else { &CONTENT_PROFILE };
     let Some(profile) = headers.get(name) else {
         return Ok(());
     };
