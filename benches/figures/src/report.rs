@@ -221,3 +221,36 @@ fn markdown_table(page: &mut String, head: &[String], rows: &[Vec<String>]) {
         line(row);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_each_figure_with_its_bounds_and_verdict() {
+        let spread = Spread::of(vec![0.9, 1.2, 3.5]);
+        let worst = Figure::at_most("worst", Unit::Ratio, spread, 1.3, 1.1);
+        let report = Report {
+            figures: vec![
+                Figure::at_least("more", spread, 0.8, 1.2),
+                Figure::at_most("less", Unit::Ratio, spread, 1.3, 1.1),
+                Figure::at_least("unbound", spread, f64::NAN, f64::NAN),
+                Figure {
+                    never_above: Some(3.0),
+                    ..worst
+                },
+            ],
+            ..Report::default()
+        };
+        let page = report.to_markdown("A machine.", "plot.svg", Duration::from_secs(61));
+        for line in [
+            "| more | 1.20 | 0.90 to 3.50, 3 times | 0.80 | 1.20 | reaches the aim |",
+            "| less | 1.20 | 0.90 to 3.50, 3 times | 1.30 | 1.10 | kept |",
+            "| unbound | 1.20 | 0.90 to 3.50, 3 times | – | – |  |",
+            "| worst | 1.20 | 0.90 to 3.50, 3 times | 1.30, none above 3.00 | 1.10 | **missed** |",
+            "The run took 2 minutes.",
+        ] {
+            assert!(page.contains(line), "no `{line}` in\n{page}");
+        }
+    }
+}

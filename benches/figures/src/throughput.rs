@@ -113,7 +113,7 @@ pub(crate) fn against_baselines(world: &World, effort: Effort, report: &mut Repo
             load(USER).on(&bare)?,
             load(USER).on(&pool)?,
             load(USER).on(&logging)?,
-            world.pgbench(CLIENTS, SHORT),
+            world.pgbench(CLIENTS),
         ];
         add(&mut user, each_in_turn(effort.rounds, &runs)?);
         let servers = [&tenantry, &bare, &pool];

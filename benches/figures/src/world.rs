@@ -297,10 +297,10 @@ impl World {
     }
 
     /// Has pgbench find one user of the first tenant, as the users API does.
-    pub(crate) fn pgbench(&self, clients: usize, seconds: u64) -> Run<'_> {
+    pub(crate) fn pgbench(&self, clients: usize) -> Run<'_> {
         const FIND: &str = "\\set id 500\nSELECT id, name, email, created_at, updated_at FROM users WHERE id = :id;\n";
         let url = self.url(0);
-        Box::new(move || pgbench(&url, FIND, clients, seconds))
+        Box::new(move || pgbench(&url, FIND, clients))
     }
 
     /// Makes sure that two servers give the same answer, so that they are measured at the same
