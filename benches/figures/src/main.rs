@@ -80,8 +80,6 @@ struct Effort {
     launches: usize,
     /// How often those that take longer to measure are started.
     few: usize,
-    /// How often the server is started of which every number of tenants and clients is measured.
-    once: usize,
     /// Rounds for each launch, in which all servers have their turn.
     rounds: usize,
     /// How often the program is started.
@@ -91,9 +89,8 @@ struct Effort {
 }
 
 const WHOLE: Effort = Effort {
-    launches: 6,
-    few: 4,
-    once: 3,
+    launches: 5,
+    few: 3,
     rounds: 3,
     starts: 11,
     counted: 100,
@@ -102,7 +99,6 @@ const WHOLE: Effort = Effort {
 const QUICK: Effort = Effort {
     launches: 2,
     few: 2,
-    once: 1,
     rounds: 2,
     starts: 5,
     counted: 50,

@@ -165,14 +165,14 @@ pub(crate) fn growth(world: &World, effort: Effort, report: &mut Report) -> Resu
     let mut points: Vec<Point> = [1, 10, DATABASES]
         .into_iter()
         .flat_map(|active| {
-            [1, 16, 64, 256].map(|clients| Point {
+            [1, 16, 256].map(|clients| Point {
                 active,
                 clients,
                 outcomes: Vec::new(),
             })
         })
         .collect();
-    for _ in 0..effort.once {
+    for _ in 0..effort.few {
         let server = start(world, DATABASES)?;
         for point in &mut points {
             let run = load(point.clients, point.active, SHORT).on(&server)?;
@@ -203,7 +203,7 @@ pub(crate) fn growth(world: &World, effort: Effort, report: &mut Report) -> Resu
         title: "Growth",
         text: format!(
             "`GET /users/{{id}}`, the medians of {} launches of the server.",
-            effort.once
+            effort.few
         ),
         head: head.map(str::to_owned).into(),
         rows: rows.collect(),
