@@ -288,9 +288,9 @@ fn like(dialect: Dialect, operand: Expr, pattern: &str, any_case: bool) -> Expr 
         (Dialect::Oracle, true) => lower(operand).binary(BinOper::Like, lower(pattern_value)),
         (Dialect::Mysql, true) => as_characters(lower(operand)).binary(BinOper::Like, lower(pattern_value)),
         (Dialect::Mysql, false) => as_characters(operand).binary(BinOper::Like, pattern_value),
-        // Its LIKE is for ASCII letters of either case, and has no escapes.
+        // Its LIKE is for ASCII letters of either case, as its lower() is, and has no escapes.
         (Dialect::Sqlite, true) => {
-            lower(operand).binary(BinOper::Custom("GLOB"), Expr::val(glob(&pattern.to_lowercase())))
+            lower(operand).binary(BinOper::Custom("GLOB"), Expr::val(glob(&pattern.to_ascii_lowercase())))
         }
         (Dialect::Sqlite, false) => operand.binary(BinOper::Custom("GLOB"), Expr::val(glob(pattern))),
     }
