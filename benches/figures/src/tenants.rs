@@ -175,7 +175,7 @@ pub(crate) fn growth(world: &World, effort: Effort, report: &mut Report) -> Resu
     for _ in 0..effort.few {
         let server = start(world, DATABASES)?;
         for point in &mut points {
-            let run = load(point.clients, point.active, SHORT).on(&server)?;
+            let run = load(point.clients, point.active, LONG).on(&server)?;
             point.outcomes.push(run()?);
         }
         server.stop()?;
