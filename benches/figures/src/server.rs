@@ -19,6 +19,8 @@ use crate::client::Client;
 /// How long a server may take to its first answer; under valgrind everything takes fifty times as
 /// long.
 const START_LIMIT: Duration = Duration::from_secs(180);
+/// The folder of the log, in the folder of a server.
+const LOGS: &str = "logs";
 
 /// How long it may take to end.
 const END_LIMIT: Duration = Duration::from_secs(30);
@@ -96,7 +98,9 @@ impl Server {
             .args(&launch.arguments)
             .envs(launch.env)
             .current_dir(folder.path());
-        let log = File::create(folder.path().join("log"))?;
+        // Tenantry is notified of each write in the folder of its secrets.
+        fs::create_dir(folder.path().join(LOGS))?;
+        let log = File::create(folder.path().join(LOGS).join("log"))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let began = Instant::now();
         let process = command
@@ -140,7 +144,7 @@ impl Server {
 
     /// What it has said.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.folder.path().join(LOGS).join("log")).unwrap_or_default()
     }
 
     /// The processor time it has used, in user and kernel mode.
