@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use crate::{Problem, api_set::Operation};
 
-/// The operations of one path, by method. poem-openapi's `OpenApiService` does the same for one API,
-/// with three more boxed futures for each request.
+/// The operations of one path, by method. poem-openapi's `OpenApiService` does the same for one
+/// API, with three more boxed futures for each request.
 pub(crate) struct Methods {
     operations: Vec<(Method, Operation)>,
     /// The path as the first operation documents it.

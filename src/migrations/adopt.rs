@@ -154,7 +154,8 @@ impl Foreign {
     }
 }
 
-/// The rows of a query of a tool's table as texts; `None` if there is no such table, or no such column.
+/// The rows of a query of a tool's table as texts; `None` if there is no such table, or no such
+/// column.
 async fn rows<const N: usize>(
     driver: &dyn DatabaseDriver,
     connection: &mut dyn Connection,

@@ -230,8 +230,8 @@ impl Engine {
         let idle_timeout = Duration::from(self.secrets.settings.pools.idle_timeout);
         for pool in self.pools.budget.pools() {
             pool.sweep(now);
-            // A tenant that was deleted at its provider loses its pool, and a changed secret reaches
-            // its pool, even without requests.
+            // Even without requests, a tenant that was deleted at its provider loses its pool, and
+            // a changed secret reaches its pool.
             if let Some(tenant) = self.tenants.get(&pool.tenant()) {
                 tenant.renew_if_due(&mut tenant.holdings(), &self.secrets, now);
             }

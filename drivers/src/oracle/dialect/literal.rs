@@ -47,8 +47,8 @@ impl Writer {
         Ok(())
     }
 
-    /// `DATE '2026-01-02'` and `TIMESTAMP '2026-01-02 03:04:05'`. Oracle takes them in one form only,
-    /// so that of PostgreSQL's other forms some are brought into it, and the rest refused.
+    /// `DATE '2026-01-02'` and `TIMESTAMP '2026-01-02 03:04:05'`. Oracle takes them in one form
+    /// only. Some of PostgreSQL's other forms are brought into it; the rest are refused.
     pub(super) fn typed_string(&mut self, typed: &TypedString) -> Result<()> {
         let Value::SingleQuotedString(text) = &typed.value.value else {
             return refuse("this kind of literal");
