@@ -283,13 +283,18 @@ async fn no_request_on_mariadb_gets_what_another_left() {
         "SELECT 'left' INTO @behind",
         "SELECT @behind := 'left'",
         "CALL answer(@behind)",
+        "CALL begin_work()",
     ];
     let look = "SELECT CONCAT(COALESCE((SELECT VARIABLE_VALUE FROM information_schema.USER_VARIABLES
-        WHERE VARIABLE_NAME = 'behind'), ''), @@SESSION.sql_mode)";
+        WHERE VARIABLE_NAME = 'behind'), ''), @@SESSION.sql_mode, IF(@@in_transaction, 'left', ''))";
     let server = Server::mariadb().await;
     if let Server::Mariadb(server, tenant) = &server {
-        let create = "CREATE PROCEDURE answer(OUT n VARCHAR(9)) SET n = 'left'";
-        server.sql(&tenant.database, create).await.unwrap();
+        for create in [
+            "CREATE PROCEDURE answer(OUT n VARCHAR(9)) SET n = 'left'",
+            "CREATE PROCEDURE begin_work() START TRANSACTION",
+        ] {
+            server.sql(&tenant.database, create).await.unwrap();
+        }
     }
     no_request_gets_what_another_left(server, &leave, look).await;
 }

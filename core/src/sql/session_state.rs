@@ -14,12 +14,16 @@ pub(crate) fn leaves_session_state(sql: &str, dialect: Dialect) -> bool {
 
 /// First words of statements that leave something only by a function that they call, or by an
 /// `INTO` or a variable of the session in them.
-const LEAVE_NOTHING: &str =
-    "select insert update delete with merge replace values table call describe notify show truncate";
-/// Functions and packages that leave something; `set_config` depends on its arguments.
-const FUNCTIONS: &str = "dblink_connect dblink_connect_u dbms_alert dbms_application_info dbms_flashback dbms_lock \
-    dbms_output dbms_random dbms_session dbms_sql dbms_transaction get_lock pg_advisory_lock pg_advisory_lock_shared \
+const LEAVE_NOTHING: &str = "select insert update delete with merge replace values table describe notify show truncate";
+/// Functions that leave something; `set_config` depends on its arguments.
+const FUNCTIONS: &str = "dblink_connect dblink_connect_u get_lock pg_advisory_lock pg_advisory_lock_shared \
     pg_try_advisory_lock pg_try_advisory_lock_shared service_get_read_locks service_get_write_locks set_limit setseed";
+/// Oracle's packages that leave something, and the view by which an `UPDATE` changes settings of
+/// PostgreSQL's session.
+const NAMES: &str = "dbms_alert dbms_application_info dbms_flashback dbms_lock dbms_output dbms_random dbms_session \
+    dbms_sql dbms_transaction pg_settings";
+/// Words before the `INTO` of statements that change rows.
+const CHANGES: &str = "insert merge replace";
 /// What hides SQL from a look at its words: the text inside `/*! */` is executed by MySQL, and
 /// `U&"set\005fconfig"` is a name in PostgreSQL.
 const HIDING: [&str; 4] = ["/*!", "/*M!", "U&\"", "u&\""];
@@ -33,6 +37,8 @@ fn is_plain(sql: &str, dialect: Dialect) -> bool {
         let rest = bytes.get(at..at + word.len());
         rest.is_some_and(|rest| rest.eq_ignore_ascii_case(word))
     };
+    // At the start of the statement or of a part of it in parentheses.
+    let is_of_insert = |at: usize| at >= 7 && begins(at - 7, b"insert ") && (at == 7 || bytes[at - 8] == b'(');
     let mut in_word = false;
     let mut is_sign = |(at, byte): (usize, &u8)| {
         let begins_word = !std::mem::replace(&mut in_word, byte.is_ascii_alphabetic() || *byte == b'_');
@@ -44,8 +50,8 @@ fn is_plain(sql: &str, dialect: Dialect) -> bool {
             _ if !begins_word => false,
             b'd' | b'D' => begins(at, b"dblink_") || begins(at, b"dbms_"),
             b'g' | b'G' => begins(at, b"get_lock"),
-            b'i' | b'I' => begins(at, b"into") && !(at >= 7 && begins(at - 7, b"insert ")),
-            b'p' | b'P' => begins(at, b"pg_advisory_") || begins(at, b"pg_try_advisory_"),
+            b'i' | b'I' => begins(at, b"into") && !is_of_insert(at),
+            b'p' | b'P' => begins(at, b"pg_advisory_") || begins(at, b"pg_try_advisory_") || begins(at, b"pg_settings"),
             b's' | b'S' => begins(at, b"set_") || begins(at, b"setseed") || begins(at, b"service_get_"),
             _ => false,
         }
@@ -55,15 +61,18 @@ fn is_plain(sql: &str, dialect: Dialect) -> bool {
 
 fn any_statement_leaves_state(sql: &str, dialect: Dialect) -> bool {
     let mut pieces = Pieces { rest: sql, dialect };
-    let (mut first, mut before) = ("", "");
+    // The first word of the statement, and the last two pieces.
+    let (mut first, mut before) = ("", ["", ""]);
     while let Some(piece) = pieces.next() {
         let word = match piece {
             Piece::Space | Piece::Comment => continue,
             Piece::Symbol('(') if first.is_empty() => continue,
             Piece::Symbol(';') => {
-                (first, before) = ("", "");
+                (first, before) = ("", ["", ""]);
                 continue;
             }
+            Piece::Symbol('(') => "(",
+            Piece::Symbol(')') => ")",
             // `@@` is a setting, which only `SET` changes.
             Piece::Symbol('@') if dialect == Dialect::Mysql => match pieces.rest.strip_prefix('@') {
                 Some(rest) => {
@@ -78,22 +87,32 @@ fn any_statement_leaves_state(sql: &str, dialect: Dialect) -> bool {
         let leaves = if first.is_empty() {
             first = word;
             !leaves_nothing(word, pieces.clone(), dialect)
-        } else if is_one_of(word, "set_config") {
-            !is_local_setting(pieces.clone())
         } else if is_one_of(word, "into") {
             // A `SELECT` makes a table by it, or sets a variable.
-            ![first, before]
-                .iter()
-                .any(|word| is_one_of(word, "insert merge replace"))
+            matches!(piece, Piece::Word(_)) && !is_into_of_change(first, before)
+        } else if is_one_of(word, "set_config") {
+            is_called(pieces.clone()) && !is_local_setting(pieces.clone())
         } else {
-            is_one_of(word, FUNCTIONS)
+            is_one_of(word, NAMES) || (is_one_of(word, FUNCTIONS) && is_called(pieces.clone()))
         };
         if leaves {
             return true;
         }
-        before = word;
+        before = [before[1], word];
     }
     false
+}
+
+/// Whether the `INTO` after these words belongs to a statement that changes rows, be it in
+/// parentheses or after those of a `WITH`.
+fn is_into_of_change(first: &str, [earlier, before]: [&str; 2]) -> bool {
+    let begins = earlier == "(" || (earlier == ")" && is_one_of(first, "with"));
+    is_one_of(first, CHANGES) || (begins && is_one_of(before, CHANGES))
+}
+
+/// Whether a name that `rest` follows is that of a function which is called.
+fn is_called(mut rest: Pieces<'_>) -> bool {
+    rest.find(|piece| !matches!(piece, Piece::Space | Piece::Comment)) == Some(Piece::Symbol('('))
 }
 
 /// Whether a statement that begins with `first`, and goes on with `rest`, leaves nothing that its
@@ -106,10 +125,12 @@ fn leaves_nothing(first: &str, rest: Pieces<'_>, dialect: Dialect) -> bool {
         Dialect::Postgresql if is_one_of(first, "set") => {
             matches!(words.next(), Some(Piece::Word(word)) if is_one_of(word, "local transaction constraints"))
         }
-        Dialect::Postgresql | Dialect::Oracle => is_one_of(first, "lock"),
+        Dialect::Postgresql | Dialect::Oracle => is_one_of(first, "lock call"),
+        // A procedure of MySQL may leave a transaction open.
         _ => false,
     }
 }
+
 /// Whether the last argument of a call of PostgreSQL's `set_config`, which `rest` begins with, is
 /// plainly `true`: the setting ends with the transaction then.
 fn is_local_setting(rest: Pieces<'_>) -> bool {
@@ -158,7 +179,10 @@ mod tests {
             "SELECT 'a'into temp t",
             "SELECT 1 AS a INTO TABLE pg_temp.t",
             "WITH a AS (SELECT 1) SELECT 1 INTO TEMP t",
-            "SELECT setseed(0.5)",
+            "SELECT id AS last_insert INTO TEMP t FROM x",
+            "SELECT 1 AS insert INTO TEMP t",
+            "UPDATE pg_settings SET setting = 'x' WHERE name = 'search_path'",
+            "SELECT setseed (0.5)",
             "SELECT set_limit(0.9)",
             "SELECT 1 FROM dbms_session.x()",
             "EXECUTE IMMEDIATE 'SET x = 1'",
@@ -186,7 +210,8 @@ mod tests {
             ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", Dialect::Mysql),
             ("SELECT @n := @n + 1 FROM t", Dialect::Mysql),
             ("SELECT 1 INTO @n", Dialect::Mysql),
-            ("CALL p(@n)", Dialect::Mysql),
+            ("CALL pay(1)", Dialect::Mysql),
+            ("CALL pay(1)", Dialect::Unknown),
             ("INSERT INTO t VALUES (@n := 1)", Dialect::Mysql),
             ("SELECT @@version, @n", Dialect::Mysql),
             ("GET DIAGNOSTICS @n = NUMBER", Dialect::Mysql),
@@ -218,7 +243,7 @@ mod tests {
             "MERGE INTO t USING u ON t.n = u.n WHEN MATCHED THEN DELETE",
             "REPLACE INTO t VALUES (1)",
             "DELETE FROM t; TRUNCATE t",
-            "CALL pay(1)",
+            "WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a",
             "UPDATE t SET a = 'begin'",
             "SELECT ';set x = 1'",
             "SELECT \"sessions\".\"id\", row_locks FROM \"sessions\" WHERE \"email\" = 'a@b.c; SET x = 1'",
@@ -237,6 +262,13 @@ mod tests {
             ("SET LOCAL role = x; SET CONSTRAINTS ALL DEFERRED", Dialect::Postgresql),
             ("SET TRANSACTION READ ONLY", Dialect::Postgresql),
             ("LOCK TABLE t IN EXCLUSIVE MODE", Dialect::Postgresql),
+            ("CALL pay(1)", Dialect::Postgresql),
+            ("CALL pay(1)", Dialect::Oracle),
+            (
+                "SELECT \"t\".\"into\", \"t\".\"set_config\", \"get_lock\" FROM \"t\"",
+                Dialect::Postgresql,
+            ),
+            ("SELECT `into` FROM t", Dialect::Mysql),
             ("SELECT a @> b FROM t", Dialect::Postgresql),
             ("SELECT @@version", Dialect::Mysql),
             ("LOCK TABLE t IN EXCLUSIVE MODE", Dialect::Oracle),
