@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use futures_util::TryStreamExt as _;
+use sea_orm::{ConnectionTrait, Statement, StreamTrait as _, TransactionTrait};
 use tenantry_core::{
     Purpose,
-    engine::{EngineSettings, TenantDatabase},
+    engine::{EngineSettings, RequestTally, TenantDatabase},
 };
 use tokio::time::{sleep, timeout};
 
@@ -268,4 +269,60 @@ async fn a_commit_rolls_back_save_points_that_have_not_ended() {
     drop(inner);
     assert_eq!(committed(&world).await, [7]);
     assert_eq!(database.pool_status().open, 1);
+}
+
+/// What a request may have changed when it is cut off, by how it reached its connection.
+#[tokio::test]
+async fn a_request_knows_whether_its_statements_may_have_had_an_effect() {
+    let (world, _database) = database().await;
+    let tally_of = async || {
+        let tally = Arc::new(RequestTally::default());
+        let acquired = world.tenants.acquire_for(&id("t1"), Some(tally.clone())).await;
+        (acquired.unwrap(), tally)
+    };
+
+    let (database, tally) = tally_of().await;
+    rows(&database).await;
+    database
+        .execute_unprepared("INSERT INTO missing VALUES (1)")
+        .await
+        .unwrap_err();
+    assert!(!tally.may_have_effect(), "a read, and a write that failed");
+    insert(&database, 1).await;
+    database
+        .execute_unprepared("INSERT INTO missing VALUES (1)")
+        .await
+        .unwrap_err();
+    assert!(tally.may_have_effect(), "a write, whatever failed after it");
+
+    let (database, tally) = tally_of().await;
+    let transaction = database.begin().await.unwrap();
+    insert(&transaction, 2).await;
+    transaction.rollback().await.unwrap();
+    assert!(!tally.may_have_effect(), "a rollback");
+    let transaction = database.begin().await.unwrap();
+    insert(&transaction, 2).await;
+    assert!(!tally.may_have_effect(), "before the commit");
+    transaction.commit().await.unwrap();
+    assert!(tally.may_have_effect(), "a commit");
+
+    let (database, tally) = tally_of().await;
+    let connection = database.connection().await.unwrap();
+    rows(&connection).await;
+    assert!(!tally.may_have_effect(), "a read on a pinned connection");
+    insert(&connection, 3).await;
+    assert!(tally.may_have_effect(), "a write on a pinned connection");
+    drop(connection);
+
+    let (database, tally) = tally_of().await;
+    let backend = database.get_database_backend();
+    let statement = |sql| Statement::from_string(backend, sql);
+    let mut stream = database.stream_raw(statement("SELECT n FROM t")).await.unwrap();
+    while stream.try_next().await.unwrap().is_some() {}
+    drop(stream);
+    assert!(!tally.may_have_effect(), "a stream of a read");
+    let insert = statement("INSERT INTO t VALUES (4), (5) RETURNING n");
+    let mut stream = database.stream_raw(insert).await.unwrap();
+    assert!(stream.try_next().await.unwrap().is_some());
+    assert!(tally.may_have_effect(), "a stream of a write");
 }

@@ -75,7 +75,7 @@ pub(super) struct Stopwatch<'a> {
     ran: Duration,
 }
 
-impl Stopwatch<'_> {
+impl<'a> Stopwatch<'a> {
     /// Ends a lap, adds its time to what it was spent on, and returns it.
     fn begin(&mut self, next: Lap) -> Duration {
         let now = Instant::now();
@@ -112,18 +112,18 @@ impl Stopwatch<'_> {
     ) -> Result<Answer, DatabaseError> {
         self.lap = Lap::Runs;
         let span = self.span(self.call);
-        let tally = self.request.tally.as_deref();
-        let tally = tally.filter(|tally| !tally.is_safe && takes_effect());
-        let before = tally.map(RequestTally::takes_effect);
+        let effect = self.effect(takes_effect);
         let answer = answer.await;
         self.begin(Lap::Rests);
-        if let (Some(tally), Some(before), Err(error)) = (tally, before, &answer)
-            && error.kind != DatabaseErrorKind::OutcomeUnknown
-        {
-            tally.had_no_effect(before);
-        }
-        note_answer(&span, answer.as_ref().map(row_count));
+        note_answer(&span, effect, answer.as_ref().map(row_count));
         answer
+    }
+
+    /// Counts an effect of the call if it may take one. Returns where it is counted.
+    fn effect(&self, takes_effect: impl FnOnce() -> bool) -> Option<&'a RequestTally> {
+        let tally = self.request.tally.as_deref()?;
+        let counts = !tally.is_safe && takes_effect();
+        counts.then(|| tally.may_take_effect()).map(|()| tally)
     }
 
     /// Runs a statement and returns its rows as they arrive. The time that the caller takes between
@@ -137,6 +137,7 @@ impl Stopwatch<'_> {
         try_stream! {
             let call = Call::All(statement);
             let span = self.span(call);
+            let effect = self.effect(|| lease.depth() == 0 && !call.changes_nothing());
             let mut rows = lease.begin_call()?.stream(statement);
             let mut count = 0;
             let ended = loop {
@@ -154,7 +155,7 @@ impl Stopwatch<'_> {
             };
             drop(rows);
             let ended = lease.end_call(call, ended);
-            note_answer(&span, ended.as_ref().copied());
+            note_answer(&span, effect, ended.as_ref().copied());
             ended?;
         }
     }
@@ -256,12 +257,17 @@ impl Drop for Stopwatch<'_> {
     }
 }
 
-/// Records in a statement's span the number of rows, if it returns rows, or the error.
-fn note_answer(span: &Span, answer: Result<Option<usize>, &DatabaseError>) {
+/// Records in a statement's span the number of rows, if it returns rows, or the error. A call that
+/// failed has no effect unless its outcome is unknown.
+fn note_answer(span: &Span, effect: Option<&RequestTally>, answer: Result<Option<usize>, &DatabaseError>) {
     match answer {
         Ok(Some(rows)) => drop(span.record("db.response.returned_rows", rows as i64)),
         Ok(None) => {}
-        Err(error) => note_error(span, error.kind.as_str()),
+        Err(error) => {
+            note_error(span, error.kind.as_str());
+            let is_known = error.kind != DatabaseErrorKind::OutcomeUnknown;
+            effect.filter(|_| is_known).inspect(|tally| tally.had_no_effect());
+        }
     }
 }
 

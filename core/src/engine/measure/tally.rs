@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -20,7 +20,8 @@ pub struct RequestTally {
     tenant: OnceLock<TenantId>,
     usage: OnceLock<Arc<UsageAccount>>,
     statements: Mutex<Usage>,
-    effect: AtomicBool,
+    /// The statements that took effect, or may have.
+    effects: AtomicU32,
     pub(crate) is_safe: bool,
 }
 
@@ -50,17 +51,17 @@ impl RequestTally {
 
     /// Whether a statement of it took effect so far, or may have.
     pub fn may_have_effect(&self) -> bool {
-        self.effect.load(Ordering::Relaxed)
+        self.effects.load(Ordering::Relaxed) > 0
     }
 
-    /// Records that a statement may take effect from now on; returns what was known before.
-    pub(crate) fn takes_effect(&self) -> bool {
-        self.effect.swap(true, Ordering::Relaxed)
+    /// Records that a statement may take effect from now on.
+    pub(crate) fn may_take_effect(&self) {
+        self.effects.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records that it had none.
-    pub(crate) fn had_no_effect(&self, before: bool) {
-        self.effect.store(before, Ordering::Relaxed);
+    pub(crate) fn had_no_effect(&self) {
+        self.effects.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Records that the request was answered after `elapsed`, in the usage of its tenant if it has

@@ -98,8 +98,8 @@ impl Call<'_> {
     pub(crate) fn changes_nothing(&self) -> bool {
         match self {
             Self::One(statement) | Self::All(statement) => sql::is_read(&statement.sql),
-            Self::Begin(_) | Self::Ping => true,
-            Self::Execute(_) | Self::Script(_) | Self::Commit | Self::Rollback => false,
+            Self::Begin(_) | Self::Rollback | Self::Ping => true,
+            Self::Execute(_) | Self::Script(_) | Self::Commit => false,
         }
     }
 }
@@ -184,7 +184,6 @@ impl Lease {
         // What a lost transaction did is undone, unless it was just being committed.
         let takes_effect = match call {
             Call::Commit => self.depth == 1 && !self.reads_only,
-            Call::Rollback => false,
             _ => self.depth == 0 && !call.changes_nothing(),
         };
         let lost = matches!(
