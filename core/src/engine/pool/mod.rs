@@ -220,15 +220,12 @@ impl Pool {
         if health.is_preparing {
             return DatabaseError::new(DatabaseErrorKind::Migrating);
         }
-        if health.status.open == 0 {
-            // The last opening failed, maybe just now: its permit is free again.
-            if let Some(error) = health.last_error {
-                return error;
-            }
-            // It holds a permit: the server has not answered.
-            if self.parts.budget.held_by(&self.member) > 0 {
-                return DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable));
-            }
+        // It has no connection and holds a permit, or held one until the last opening failed: the
+        // server has not answered.
+        let is_tried = health.is_broken || self.parts.budget.held_by(&self.member) > 0;
+        if health.status.open == 0 && is_tried {
+            let unreachable = DatabaseErrorKind::Connect(DriverErrorKind::Unreachable);
+            return health.last_error.unwrap_or_else(|| DatabaseError::new(unreachable));
         }
         DatabaseError::new(DatabaseErrorKind::PoolTimeout)
     }
