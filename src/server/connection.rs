@@ -126,8 +126,13 @@ impl<E: Endpoint + 'static> Service<E> {
         let mut hurried = pin!(hurry.cancelled().fuse());
         let mut cut_off = pin!(cut.cancelled());
         let mut closing: Option<BoxFuture<'static, ()>> = None;
+        let mut is_begun = false;
         let overdue = poll_fn(|context| {
-            if !deadline.is_stopping() && stopped.as_mut().poll(context).is_ready() {
+            if !std::mem::replace(&mut is_begun, true) {
+                // The first request may be here already. At a stop, a connection of which nothing
+                // was read would end without its answer.
+                context.waker().wake_by_ref();
+            } else if !deadline.is_stopping() && stopped.as_mut().poll(context).is_ready() {
                 deadline.stop();
                 connection.as_mut().graceful_shutdown();
             }
