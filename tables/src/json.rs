@@ -9,6 +9,7 @@ use sea_orm::{DbErr, QueryResult};
 use crate::{
     plan::{Child, Output, Read},
     refusal::{Failure, Refusal},
+    request::head::Form,
     sql::Dialect,
     value::{Datum, write_text},
 };
@@ -81,31 +82,22 @@ impl Writer {
         Ok(true)
     }
 
-    /// Writes rows as an array.
-    pub(crate) fn array(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
-        self.answer().array(read, fetched)
-    }
-
-    /// Writes the first row as an object.
-    pub(crate) fn first(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
-        self.answer().first(read, fetched)
-    }
-
-    /// Writes rows as CSV (RFC 4180), with the members' names first. Embedded rows are JSON,
-    /// unless they are spread.
-    pub(crate) fn csv(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
-        self.answer().csv(read, fetched)
-    }
-
-    fn answer(&self) -> Answer<'_> {
-        Answer {
+    /// Writes rows in one of the forms of an answer.
+    pub(crate) fn body(&self, form: Form, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
+        let answer = Answer {
             writer: self,
             left: Cell::new(MOST_REPEATED),
+        };
+        match form {
+            Form::Rows => answer.array(read, fetched),
+            Form::Object => answer.first(read, fetched),
+            Form::Csv => answer.csv(read, fetched),
         }
     }
 }
 
 impl Answer<'_> {
+    /// Writes rows as an array.
     fn array(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         let children = self.groups(read, fetched, false)?;
         let embedded: usize = children.iter().map(|groups| groups.text.len()).sum();
@@ -121,6 +113,7 @@ impl Answer<'_> {
         Ok(to)
     }
 
+    /// Writes the first row as an object.
     fn first(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         let children = self.groups(read, fetched, false)?;
         let mut to = Vec::new();
@@ -266,6 +259,8 @@ impl Answer<'_> {
         Ok(groups)
     }
 
+    /// Writes rows as CSV (RFC 4180), with the members' names first. Embedded rows are JSON,
+    /// unless they are spread.
     fn csv(&self, read: &Read<'_>, fetched: &Fetched) -> Result<Vec<u8>, Failure> {
         let children = self.groups(read, fetched, true)?;
         let mut to = Vec::new();
@@ -282,14 +277,21 @@ impl Answer<'_> {
 
     /// Writes the fields of a line, or a part of them.
     fn fields(&self, read: &Read<'_>, row: &QueryResult, children: &[Groups], to: &mut Vec<u8>) -> Result<(), Failure> {
-        for (count, output) in read.outputs.iter().enumerate() {
+        let has_fields = |output: &&Output| read.has_members(output);
+        for (count, output) in read.outputs.iter().filter(has_fields).enumerate() {
             separate(to, count);
             match output {
-                Output::Column { slot, .. } => match self.writer.read(read, row, *slot).map_err(Failure::Database)? {
-                    Datum::Null => {}
-                    Datum::Text(text) if text.is_empty() => to.extend_from_slice(b"\"\""),
-                    value => field(to, &value.to_text()),
-                },
+                Output::Column { key, slot, .. } => {
+                    let at = to.len();
+                    match self.writer.read(read, row, *slot).map_err(Failure::Database)? {
+                        Datum::Null => {}
+                        Datum::Text(text) if text.is_empty() => to.extend_from_slice(b"\"\""),
+                        value => field(to, &value.to_text()),
+                    }
+                    if read.repeats {
+                        self.repeat(key, to.len() - at)?;
+                    }
+                }
                 Output::Child(place) => {
                     let (child, groups) = (&read.children[*place], &children[*place]);
                     let places = self.places(read, row, child, groups)?;

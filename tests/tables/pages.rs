@@ -163,6 +163,15 @@ async fn an_answer_has_the_form_that_is_accepted() {
             "order_items?select=line,...order(id,...customer(at:id)),qty&order_id=eq.3&limit=1&line=eq.1",
             "line,id,at,qty\n1,3,2,1",
         ),
+        // A spread row may have no members.
+        (
+            "orders?select=id,...customer(orders()),total&order=id&limit=2",
+            "id,total\n1,10.5\n2,20",
+        ),
+        (
+            "order_items?select=...order(...customer(orders())),line,qty&order_id=eq.3&limit=1&line=eq.1",
+            "line,qty\n1,1",
+        ),
         (
             "orders?select=id,%22a:b%22:customer(id)&id=eq.3",
             "id,a:b\n3,\"{\"\"id\"\":2}\"",

@@ -8,7 +8,7 @@ use crate::{
     plan::{Page, Read, cursor},
     refusal::{Failure, Refusal},
     request::{
-        head::{Form, range},
+        head::range,
         query::{LONGEST_QUERY, decoded},
     },
     run::read::{Answered, Asked, run},
@@ -65,7 +65,7 @@ impl Request<'_> {
     fn written(&self, read: &Read<'_>, answered: &Answered, is_after: bool) -> Result<Answer, Failure> {
         let rows = answered.fetched.rows.len() as u64;
         let offset = read.page.offset;
-        if self.accepted.form == Form::Object && rows != 1 {
+        if self.accepted.is_single() && rows != 1 {
             return Err(Refusal::not_single(rows).into());
         }
         if let Some(total) = answered.total
@@ -85,11 +85,9 @@ impl Request<'_> {
             dialect: self.dialect,
             without_nulls: self.accepted.without_nulls,
         };
-        let body = match self.accepted.form {
-            _ if *self.ask.method == Method::HEAD => Ok(Vec::new()),
-            Form::Rows => writer.array(read, &answered.fetched),
-            Form::Object => writer.first(read, &answered.fetched),
-            Form::Csv => writer.csv(read, &answered.fetched),
+        let body = match *self.ask.method {
+            Method::HEAD => Ok(Vec::new()),
+            _ => writer.body(self.accepted.form, read, &answered.fetched),
         };
         // The offset of a page that begins after a given row is not known.
         let ranged = match is_after {

@@ -16,7 +16,7 @@ use crate::{
     request::{
         body::{self, Body},
         filter::{Operator, Test},
-        head::{Form, Representation, Resolution},
+        head::{Representation, Resolution},
         query::decoded,
     },
     run::write::{Changed, Job, Upsert},
@@ -227,7 +227,7 @@ impl Request<'_> {
             },
             representation: representation.as_ref(),
             is_ordered: self.query.orders.iter().any(|(path, _)| path.is_empty()),
-            single: self.accepted.form == Form::Object,
+            accepted: self.accepted,
             wants_keys: self.preferences.representation == Some(Representation::HeadersOnly),
             // New rows are as many as the body says.
             max_affected: match *self.ask.method {
@@ -353,11 +353,7 @@ impl Request<'_> {
             dialect: self.dialect,
             without_nulls: self.accepted.without_nulls,
         };
-        let body = match self.accepted.form {
-            Form::Rows => writer.array(read, fetched),
-            Form::Object => writer.first(read, fetched),
-            Form::Csv => writer.csv(read, fetched),
-        };
-        Ok(answer.with_body(self.accepted, body?))
+        let body = writer.body(self.accepted.form, read, fetched)?;
+        Ok(answer.with_body(self.accepted, body))
     }
 }

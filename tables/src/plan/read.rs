@@ -212,6 +212,17 @@ impl<'m> Read<'m> {
         each.collect()
     }
 
+    /// Whether an output gives a row any member: a spread row may have none.
+    pub(crate) fn has_members(&self, output: &Output) -> bool {
+        match output {
+            Output::Column { .. } => true,
+            Output::Child(place) => {
+                let child = &self.children[*place];
+                !child.spread || child.read.outputs.iter().any(|below| child.read.has_members(below))
+            }
+        }
+    }
+
     /// The place of a column in [`columns`](Self::columns), to which it is added.
     pub(crate) fn slot(&mut self, place: usize) -> usize {
         match self.columns.iter().position(|known| *known == place) {

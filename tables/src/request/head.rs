@@ -167,6 +167,11 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    /// Whether the answer is exactly one row.
+    pub(crate) fn is_single(self) -> bool {
+        self.form == Form::Object
+    }
+
     /// The best of those that `Accept` lists (RFC 9110 §12.5.1).
     pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
         let lines: Vec<&str> = headers

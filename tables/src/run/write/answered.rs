@@ -63,7 +63,7 @@ impl<'m> Job<'_, 'm> {
         if let (Some(read), Some(fetched)) = (self.representation, &changed.fetched)
             && (!read.is_flat() || read.repeats)
         {
-            self.writer().array(read, fetched)?;
+            self.writer().body(self.accepted.form, read, fetched)?;
         }
         transaction.commit().await.map_err(Failure::Database)?;
         Ok(changed)
@@ -72,7 +72,7 @@ impl<'m> Job<'_, 'm> {
     fn writer(&self) -> Writer {
         Writer {
             dialect: self.target.dialect,
-            without_nulls: false,
+            without_nulls: self.accepted.without_nulls,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     json::Fetched,
     plan::{ColumnTest, Comparison, Condition, Read, write::Rows},
     refusal::{Failure, Refusal},
+    request::head::Accepted,
     run::failure,
     sql::{self, Assignment, Dialect, Target},
     value::Datum,
@@ -34,8 +35,8 @@ pub(crate) struct Job<'j, 'm> {
     pub(crate) representation: Option<&'j Read<'m>>,
     /// Whether the answer has an order of its own.
     pub(crate) is_ordered: bool,
-    /// Whether exactly one row must be changed.
-    pub(crate) single: bool,
+    /// The form of the answer.
+    pub(crate) accepted: Accepted,
     /// Whether the keys of the changed rows are wanted.
     pub(crate) wants_keys: bool,
     pub(crate) max_affected: Option<u64>,
@@ -129,7 +130,7 @@ impl<'m> Job<'_, 'm> {
         }
         let is_one_statement = upsert.is_none()
             && *rule == Condition::Always
-            && (!self.single || rows.rows.len() == 1)
+            && (!self.accepted.is_single() || rows.rows.len() == 1)
             && self.pieces(rows).len() == 1
             && (self.representation.is_none() || (rows.rows.len() == 1 && self.body <= LONGEST_ALONE))
             && (self.target.dialect.returns_rows() || !self.wants_keys())
@@ -253,7 +254,7 @@ impl<'m> Job<'_, 'm> {
     /// what was stored otherwise, is an [unknown outcome](steps::failure_alone).
     fn is_one_statement(&self, wanted: &Condition<'m>, rule: &Condition<'m>) -> bool {
         *rule == Condition::Always
-            && !self.single
+            && !self.accepted.is_single()
             && self.max_affected.is_none()
             && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects()
@@ -343,7 +344,7 @@ impl<'m> Job<'_, 'm> {
                     .into(),
             );
         }
-        if self.single && affected != 1 {
+        if self.accepted.is_single() && affected != 1 {
             return Err(Refusal::not_single(affected).into());
         }
         self.answers(affected)
