@@ -10,6 +10,8 @@ const KINDS: [&str; 2] = ["sqlite", "mysql"];
 
 const SQLITE: &str = "\
 CREATE TABLE codes (code varchar(20) COLLATE NOCASE NOT NULL PRIMARY KEY, name varchar(20) NOT NULL);
+CREATE TABLE labels (code varchar(20) COLLATE NOCASE NOT NULL PRIMARY KEY, note varchar(20));
+INSERT INTO labels (code, note) VALUES ('A', 'kept');
 CREATE TABLE items (id integer NOT NULL PRIMARY KEY, code varchar(20) NOT NULL REFERENCES codes (code));
 CREATE TABLE things (id varchar(36) NOT NULL PRIMARY KEY, n integer NOT NULL);
 INSERT INTO codes (code, name) VALUES ('A', 'first'), ('b', 'second');
@@ -24,6 +26,10 @@ tables:
     key: [code]
     columns: { code: { type: text }, name: { type: text } }
     allow: { clerk: { read: {}, create: {}, update: {} } }
+  labels:
+    key: [code]
+    columns: { code: { type: text }, note: { type: text, nullable: true } }
+    allow: { clerk: { read: {}, create: {}, update: { columns: [note] } } }
   items:
     key: [id]
     columns: { id: { type: int8 }, code: { type: text } }
@@ -145,6 +151,26 @@ async fn a_row_that_is_there_twice_by_its_collation_is_refused() {
         let twice = json!([{"code": "x", "name": "one"}, {"code": "X", "name": "other"}]);
         let answer = send(&shop, kind, Method::POST, "codes", ignore, twice).await;
         assert_eq!(answer.json(), json!([{"code": "x", "name": "one"}]), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_given_alone_stays_as_it_is_spelled() {
+    let shop = collated().await;
+    let merge = "resolution=merge-duplicates, return=representation";
+    let kept = json!([{"code": "A", "note": "kept"}]);
+    for kind in KINDS {
+        for (method, path) in [(Method::POST, "labels"), (Method::PUT, "labels?code=eq.a")] {
+            let answer = send(&shop, kind, method, path, merge, json!({"code": "a"})).await;
+            assert_eq!((answer.status, answer.json()), (200, kept.clone()), "{kind}: {path}");
+        }
+        for (one, other) in [("A", "a"), ("a", "A")] {
+            let twice = json!([{"code": one}, {"code": other}]);
+            let answer = send(&shop, kind, Method::POST, "labels", merge, twice).await;
+            let code = answer.json()["code"].clone();
+            assert_eq!((answer.status, code), (400, "21000".into()), "{kind}: {answer:?}");
+        }
+        assert_eq!(get(&shop, kind, "labels").await, kept, "{kind}");
     }
 }
 

@@ -256,7 +256,7 @@ impl<'m> Job<'_, 'm> {
                 if !seen.insert(text_of(there)) && upsert.update.is_some() {
                     return Err(given_twice().into());
                 }
-                return Ok(Sorted::of_known(rows, row, there));
+                return Ok(Sorted::of_known(rows, row, upsert.target, there));
             }
         }
         let known: HashSet<Vec<u8>> = found.iter().map(|values| text_of(values)).collect();
@@ -344,8 +344,14 @@ struct Sorted {
 }
 
 impl Sorted {
-    /// One row, which is there with these values.
-    fn of_known(rows: &Rows, row: &[Assignment], there: &[Datum]) -> Self {
+    /// One row, which is there with these values of its own in the columns by which it was found.
+    /// They stay as they are, although the body spells them otherwise.
+    fn of_known(rows: &Rows, row: &[Assignment], target: &[usize], there: &[Datum]) -> Self {
+        let each = rows.columns.iter().zip(row).map(|(place, value)| {
+            let at = target.iter().position(|known| known == place);
+            let own = at.and_then(|at| there.get(at));
+            own.map_or_else(|| value.clone(), |own| Assignment::Value(own.clone()))
+        });
         Self {
             new: Rows {
                 columns: rows.columns.clone(),
@@ -356,7 +362,7 @@ impl Sorted {
                 place: 0,
                 target: there.to_vec(),
                 key: Vec::new(),
-                values: row.to_vec(),
+                values: each.collect(),
             }],
         }
     }
@@ -371,6 +377,6 @@ struct Known {
     target: Vec<Datum>,
     /// Its key before it is changed.
     key: Vec<Datum>,
-    /// The values of the body.
+    /// What its columns are set to.
     values: Vec<Assignment>,
 }
