@@ -129,20 +129,13 @@ impl Rest {
     async fn answer_compared(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
         let was_known = self.schemas.facts(database.tenant()).is_some();
         let mut answered = self.answer_once(database, ask).await;
-        if matches!(&answered, Err(Failure::Database(error)) if is_refused(error))
-            && !was_known
-            && self.schemas.facts(database.tenant()).is_some()
-        {
+        if !was_known && may_differ(&answered, ask.method) && self.schemas.facts(database.tenant()).is_some() {
             // Its pool was opened by this very request, and how it differs is known since then.
             answered = self.answer_once(database, ask).await;
         }
         let lacks = match &answered {
             Err(Failure::Behind { .. }) => true,
-            Err(Failure::Database(error)) if has_other_type(error) => {
-                // PostgreSQL takes no text for an enumeration of which nothing is known any more.
-                self.schemas.facts(database.tenant()).is_none()
-            }
-            Err(Failure::Database(error)) => lacks_something(error),
+            Err(Failure::Database(error)) => lacks_something(error) || has_other_type(error),
             _ => false,
         };
         if lacks && self.schemas.may_look_again(database.tenant()) {
@@ -273,12 +266,19 @@ fn is_undone(error: &DbErr, method: &Method) -> bool {
     is_lost && !matches!(*method, Method::GET | Method::HEAD)
 }
 
+/// Whether the answer may be another one once it is known how the tenant's schema differs. A change
+/// that was made is not made again.
+fn may_differ(answered: &Result<Answer, Failure>, method: &Method) -> bool {
+    match answered {
+        Err(Failure::Database(error)) => is_refused(error),
+        _ => matches!(*method, Method::GET | Method::HEAD),
+    }
+}
+
 /// Whether the database refused a statement, which has had no effect then.
 fn is_refused(error: &DbErr) -> bool {
-    matches!(
-        DatabaseErrorKind::of(error),
-        DatabaseErrorKind::Other | DatabaseErrorKind::TableMissing
-    )
+    let kind = DatabaseErrorKind::of(error);
+    matches!(kind, DatabaseErrorKind::Other | DatabaseErrorKind::TableMissing) || has_other_type(error)
 }
 
 fn behind(failure: Failure) -> Failure {

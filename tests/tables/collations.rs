@@ -2,9 +2,9 @@
 //! only its constraints find them equal.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::shop::{Answer, Role, Shop};
+use crate::shop::{Answer, Role, Shop, secret};
 
 const KINDS: [&str; 2] = ["sqlite", "mysql"];
 
@@ -285,6 +285,40 @@ async fn columns_of_different_collations_are_a_relation() {
         let expected = json!([{"n": 3, "items": [{"id": 3}, {"id": 4}]}]);
         assert_eq!((changed.status, changed.json()), (200, expected), "{kind}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn such_a_relation_is_known_from_the_first_request_on() {
+    let mut tenants = Map::new();
+    for (tenant, kind) in [("reads", "mysql"), ("changes", "mysql"), ("lax", "postgresql")] {
+        tenants.insert(tenant.to_owned(), secret(kind, tenant).await);
+    }
+    let config = json!({
+        "tenancy": {"pools": {"acquire_timeout": "60s", "connect_timeout": "60s"}},
+        "server": {"request_timeout": "120s"},
+    });
+    let (mysql, postgresql) = (
+        format!("{MYSQL_MIXED}{MIXED_ROWS}"),
+        format!("{POSTGRESQL_MIXED}{MIXED_ROWS}"),
+    );
+    let scripts = [("mysql", mysql.as_str()), ("postgresql", postgresql.as_str())];
+    let shop = Shop::over(tenants, config, MIXED_TABLES, &scripts).await;
+    for tenant in ["reads", "lax"] {
+        let kept = get(&shop, tenant, "items?select=id,of_other!inner(n)&order=id").await;
+        let expected = json!([{"id": 2, "of_other": {"n": 1}}, {"id": 4, "of_other": {"n": 2}}]);
+        assert_eq!(kept, expected, "{tenant}");
+    }
+    let changed = send(
+        &shop,
+        "changes",
+        Method::PATCH,
+        "items?select=id,of_other!inner(n)&id=lt.3",
+        "return=representation",
+        json!({"code": "b"}),
+    )
+    .await;
+    let expected = json!([{"id": 2, "of_other": {"n": 1}}]);
+    assert_eq!((changed.status, changed.json()), (200, expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -155,6 +155,31 @@ async fn a_tenant_that_is_behind_names_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_column_whose_type_changes_is_looked_up_again() {
+    let postgres = PostgresServer::shared().await;
+    let tenant = postgres.create_tenant("changing").await.unwrap();
+    let create = "CREATE TYPE mood AS ENUM ('good', 'bad');
+        CREATE TABLE notes (id integer PRIMARY KEY, text text NOT NULL, mood mood NOT NULL, state text, size integer);
+        CREATE TABLE later (id integer);
+        GRANT ALL ON notes, later TO PUBLIC;";
+    postgres.psql(&tenant.database, create).await.unwrap();
+    let server = server(&json!({"changing": postgres.secret(&tenant)}), TABLES).await;
+    // That `mood` is an enumeration is known from now on.
+    assert_eq!(get(&server, "changing", "notes").await, (200, json!([])));
+    let change = "ALTER TABLE notes ALTER state TYPE mood USING state::mood";
+    postgres.psql(&tenant.database, change).await.unwrap();
+    let row = json!({"id": 1, "text": "a", "mood": "bad", "state": "good"});
+    let request = reqwest::Client::new().post(format!("{}/rest/v1/notes", server.base_url()));
+    let answer = request
+        .header("X-Tenant-ID", "changing")
+        .json(&row)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_catalogue_becomes_a_declaration_that_serves_it() {
     let shop = Shop::open().await;
     for kind in ["sqlite", "postgresql", "mysql"] {

@@ -10,6 +10,10 @@ use crate::refusal::{Failure, Refusal};
 
 /// What an error means for the client; it never repeats the database's words, which hold values.
 pub(crate) fn failure(error: DbErr) -> Failure {
+    if is_mixed(&error) {
+        // Columns of different collations are compared otherwise once that is known of them.
+        return Failure::Database(error);
+    }
     let code = DatabaseError::find(&error).and_then(|error| error.code.clone());
     let code = code.as_deref().unwrap_or_default();
     // Oracle's driver writes `ORA-01400`.
@@ -58,9 +62,11 @@ pub(crate) fn failure(error: DbErr) -> Failure {
 }
 
 /// The error after the tenant's catalogue was checked: a column's type in the database differs from
-/// the declared one, and does not have the operator.
+/// the declared one, and does not have the operator; or a column of MySQL is compared with a text
+/// that it cannot hold.
 pub(crate) fn drifted(failure: Failure) -> Failure {
     match &failure {
+        Failure::Database(error) if is_mixed(error) => foreign_character().into(),
         Failure::Database(error) if has_other_type(error) => Refusal::new(
             StatusCode::NOT_FOUND,
             "42883",
@@ -110,11 +116,7 @@ fn by_code(code: &str) -> Option<Refusal> {
         code if is_application_error(code) => raised(),
         "22012" | "1365" => Refusal::bad("22012", "division by zero"),
         "22021" => Refusal::bad("22021", "invalid byte sequence for encoding \"UTF8\""),
-        // PostgreSQL; MySQL, whose comparison needs a common encoding.
-        "22P05" | "1267" | "1270" | "1271" | "3988" => Refusal::bad(
-            "22P05",
-            "a character has no equivalent in the encoding of the database or of a column",
-        ),
+        "22P05" | "3988" => foreign_character(),
         "0A000" => Refusal::bad("0A000", "the database does not support this for the type of a column"),
         "22P02" | "1366" | "1265" => Refusal::bad("22P02", "invalid input syntax"),
         "42P10" => Refusal::bad(
@@ -136,7 +138,20 @@ fn is_application_error(code: &str) -> bool {
 pub(crate) fn has_other_type(error: &DbErr) -> bool {
     let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
     // The last one: columns of different collations are compared.
-    matches!(code, Some("42883" | "42804" | "42P22"))
+    matches!(code, Some("42883" | "42804" | "42P22")) || is_mixed(error)
+}
+
+/// Whether MySQL finds no common encoding and collation for what is compared.
+fn is_mixed(error: &DbErr) -> bool {
+    let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
+    matches!(code, Some("1267" | "1270" | "1271"))
+}
+
+fn foreign_character() -> Refusal {
+    Refusal::bad(
+        "22P05",
+        "a character has no equivalent in the encoding of the database or of a column",
+    )
 }
 
 /// Whether the database says that a table or a column is not there.
@@ -184,7 +199,7 @@ mod tests {
         for raised in ["P0001", "1644", "ORA-20001"] {
             assert_eq!(refused(Other, raised), Some("P0001"), "{raised}");
         }
-        for foreign in ["22P05", "1267", "1271"] {
+        for foreign in ["22P05", "3988"] {
             assert_eq!(refused(Other, foreign), Some("22P05"), "{foreign}");
         }
         for check in ["23514", "23P01", "4025", "275", "ORA-02290"] {
@@ -200,6 +215,29 @@ mod tests {
         assert_eq!(refused(DatabaseErrorKind::PermissionDenied, "1142"), Some("42501"));
         assert_eq!(refused(DatabaseErrorKind::AnswerTooLarge, ""), Some("54000"));
         assert_eq!(refused(Other, "ORA-00942"), None);
+    }
+
+    #[test]
+    fn another_type_is_refused_only_once_the_catalogue_was_read_again() {
+        use DatabaseErrorKind::{ConstraintViolation, Other};
+        for (kind, code, refused) in [
+            (Other, "42883", "42883"),
+            (Other, "42P22", "42883"),
+            (ConstraintViolation, "1267", "22P05"),
+            (ConstraintViolation, "1270", "22P05"),
+            (ConstraintViolation, "1271", "22P05"),
+        ] {
+            let error = DatabaseError::new(kind).with_code(code);
+            let unknown = failure(error.into_db_err());
+            assert!(
+                matches!(&unknown, Failure::Database(error) if has_other_type(error)),
+                "{code}: {unknown:?}"
+            );
+            let Failure::Refused(refusal) = drifted(unknown) else {
+                panic!("{code} is not refused");
+            };
+            assert_eq!(refusal.code, refused, "{code}");
+        }
     }
 
     #[test]
