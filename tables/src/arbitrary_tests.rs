@@ -216,7 +216,11 @@ fn run(model: &Model, text: &str, role: &str) -> bool {
         }
         for child in &plan.children {
             let keys = [vec![crate::value::Datum::Int(1)], vec![crate::value::Datum::Int(2)]];
-            let joined = sql::Joined { keys: &keys, most: 10 };
+            let joined = sql::Joined {
+                keys: &keys,
+                is_part: false,
+                most: 10,
+            };
             holds_no_mark(&sql::related(dialect, model, child, &joined), text);
         }
         if dialect == Dialect::Postgresql && !plan.is_flat() {

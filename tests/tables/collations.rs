@@ -322,6 +322,22 @@ async fn such_a_relation_is_known_from_the_first_request_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_equal_to_keys_of_two_statements_is_embedded_once() {
+    // One statement takes 8,192 keys.
+    let rows = "\
+INSERT INTO codes (code, other, n) WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 8200)
+    SELECT 'c' || n, CASE n WHEN 1 THEN 'A' WHEN 8200 THEN 'a' ELSE 'x' || n END, n FROM numbers;
+INSERT INTO items (id, code, other) VALUES (1, 'c1', 'a'), (2, 'c1', 'A');
+";
+    let script = format!("{SQLITE_MIXED}{rows}");
+    let shop = Shop::of(&["sqlite"], 10_000, MIXED_TABLES, &[("sqlite", &script)]).await;
+    let found = get(&shop, "sqlite", "codes?select=n,others(id)&order=n").await;
+    assert_eq!(found.as_array().map(Vec::len), Some(8200));
+    assert_eq!(found[0], json!({"n": 1, "others": [{"id": 2}]}));
+    assert_eq!(found[8199], json!({"n": 8200, "others": [{"id": 1}]}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_uuid_in_capitals_is_found_by_either_spelling() {
     let shop = collated().await;
     let capitals = "0F8FAD5B-D9CB-469F-A165-70867728950E";

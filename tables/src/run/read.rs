@@ -216,9 +216,11 @@ pub(crate) fn children<'f, C: ConnectionTrait>(
             let keys = keys(dialect, read, child, rows)?;
             let mut found = Vec::new();
             let some = keys.chunks((KEYS_AT_ONCE / child.here.len().max(1)).max(1));
+            let is_part = some.len() > 1;
             for keys in some.filter(|_| child.is_sent()) {
                 let joined = Joined {
                     keys,
+                    is_part,
                     most: (most - found.len() as u64).saturating_add(1),
                 };
                 let statement = sql::related(dialect, model, child, &joined);

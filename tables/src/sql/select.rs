@@ -255,6 +255,9 @@ fn first_bound(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Opti
 pub(crate) struct Joined<'a> {
     /// For each row that rows belong to, the values of the relation's columns.
     pub(crate) keys: &'a [Vec<Datum>],
+    /// Whether other statements have more keys. Each then returns only rows of its own keys, or a
+    /// row that the database finds equal to keys of two of them would be there twice.
+    pub(crate) is_part: bool,
     /// The most rows of all together.
     pub(crate) most: u64,
 }
@@ -266,7 +269,8 @@ pub(crate) fn related(dialect: Dialect, model: &Model, child: &Child<'_>, joined
     let mut select = columns(&scope, read);
     let page = read.page;
     let is_paged = page.limit.is_some() || page.offset > 0;
-    select.and_where(belongs(&scope, child, joined.keys, is_paged));
+    let precisely = is_paged || joined.is_part;
+    select.and_where(belongs(&scope, child, joined.keys, precisely));
     if !is_paged || joined.keys.len() == 1 {
         if joined.keys.len() > 1 {
             // PostgreSQL plans a statement that it has seen a few times for a tenth of the rows,
