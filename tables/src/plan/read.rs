@@ -246,15 +246,17 @@ impl<'m> Read<'m> {
         *tables += 1;
         self.number = *tables;
         self.places.clear();
+        let mut is_used = vec![false; types.len()];
         for column in &self.columns {
             let wanted = Dialect::output_type(&self.table.columns[*column].kind);
-            let is_free = |index: &usize| types[index - 1] == wanted && !self.places.contains(index);
-            let known = (1..=types.len()).find(is_free);
-            let index = known.unwrap_or_else(|| {
+            let known = (0..types.len()).find(|at| types[*at] == wanted && !is_used[*at]);
+            let at = known.unwrap_or_else(|| {
                 types.push(wanted);
-                types.len()
+                is_used.push(false);
+                types.len() - 1
             });
-            self.places.push(index);
+            is_used[at] = true;
+            self.places.push(at + 1);
         }
         for child in self.children.iter_mut().filter(|child| child.is_sent()) {
             child.read.place(tables, types);
