@@ -1,8 +1,8 @@
 //! What is known of the tenants' own schemas: those that differ from the declaration.
 //!
 //! 1. When a tenant's pool is opened, `src/rest/on_connect.rs` reads its catalogue and compares it.
-//!    The request that opened it was planned before that, and is answered once more if it was a read
-//!    or was refused.
+//!    The request that opened it was planned before that. It is answered once more if it was a
+//!    read or was refused.
 //! 2. A request is refused before any statement if it needs what is missing (`plan::needs`).
 //! 3. If the database refuses a statement because something is missing or of another type than is
 //!    known, or if step 2 refused, [`Rest::answer`](crate::Rest::answer) reads the catalogue again,
