@@ -31,7 +31,9 @@ pub trait OnConnect: Send + Sync {
     /// Prepares the database. Returns how far its migrations are, if that is known.
     ///
     /// # Errors
-    /// Why it cannot be used; the connection is closed, and the next one tries again.
+    /// Why it cannot be used; the connection is closed, and the next one tries again. A
+    /// [`DatabaseError`] whose kind says that the connection was lost is none of the database: soon
+    /// another connection tries again, while requests wait.
     async fn prepare(
         &self,
         tenant: &TenantId,
@@ -52,6 +54,11 @@ pub trait OnConnect: Send + Sync {
     ) -> Result<Option<SchemaVersion>, SchemaBehind> {
         Ok(None)
     }
+}
+
+fn is_lost(error: &DatabaseError) -> bool {
+    use DatabaseErrorKind::{ConnectionLost, ConnectionLostWithoutEffect};
+    matches!(error.kind, ConnectionLost | ConnectionLostWithoutEffect)
 }
 
 /// How far a database's migrations were when they were looked at last.
@@ -84,12 +91,19 @@ impl LastSchema {
     /// Notes what [`OnConnect::prepare`] returned.
     ///
     /// # Errors
-    /// [`DatabaseErrorKind::SchemaBehind`] or [`DatabaseErrorKind::Migration`].
+    /// [`DatabaseErrorKind::SchemaBehind`], [`DatabaseErrorKind::Migration`], or
+    /// [`DatabaseErrorKind::ConnectionLostWithoutEffect`].
     pub(crate) fn prepared(&self, prepared: Result<Option<SchemaVersion>, BoxError>) -> Result<(), DatabaseError> {
         match prepared.map_err(|source| source.downcast::<SchemaBehind>()) {
             Ok(found) => self.note(Ok(found)),
             Err(Ok(behind)) => self.note(Err(*behind)),
-            Err(Err(source)) => Err(DatabaseError::new(DatabaseErrorKind::Migration).with_source(source)),
+            Err(Err(source)) => {
+                let kind = match source.downcast_ref().is_some_and(is_lost) {
+                    true => DatabaseErrorKind::ConnectionLostWithoutEffect,
+                    false => DatabaseErrorKind::Migration,
+                };
+                Err(DatabaseError::new(kind).with_source(source))
+            }
         }
     }
 

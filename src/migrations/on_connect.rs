@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tenantry_core::{
-    BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId,
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, TenantId,
     engine::{OnConnect, SchemaBehind, SchemaVersion},
 };
 
@@ -105,6 +105,15 @@ impl Error for Unprepared {
     }
 }
 
+/// A session that was lost beside the files is no failed migration.
+fn unprepared(error: MigrationError) -> BoxError {
+    use DatabaseErrorKind::{ConnectionLost, ConnectionLostWithoutEffect};
+    match error {
+        MigrationError::Table(lost) if matches!(lost.kind, ConnectionLost | ConnectionLostWithoutEffect) => lost.into(),
+        error => Unprepared(error).into(),
+    }
+}
+
 impl From<State> for SchemaVersion {
     fn from(state: State) -> Self {
         Self {
@@ -131,7 +140,7 @@ impl OnConnect for MigrationsOnConnect {
             if let Some(counts) = &self.counts {
                 counts(report.applied.len(), applied.is_err());
             }
-            applied.map_err(Unprepared)?;
+            applied.map_err(unprepared)?;
             if self.require.is_none() {
                 return Ok(Some(SchemaVersion {
                     version: report.version,
@@ -142,7 +151,8 @@ impl OnConnect for MigrationsOnConnect {
         if self.require.is_none() {
             return Ok(None);
         }
-        let state = tokio::time::timeout(LONGEST_LOOK, self.state(driver, connection)).await??;
+        let looked = tokio::time::timeout(LONGEST_LOOK, self.state(driver, connection)).await?;
+        let state = looked.map_err(unprepared)?;
         Ok(Some(self.check(state)?))
     }
 

@@ -611,6 +611,41 @@ async fn a_database_that_is_replaced_while_it_is_prepared_is_prepared_again() {
     assert_eq!(gated.begun.load(Ordering::SeqCst), 3);
 }
 
+/// Has its session ended the first time, as an operator does after a rotation.
+#[derive(Default)]
+struct EndedOnce {
+    begun: AtomicUsize,
+}
+
+#[async_trait]
+impl OnConnect for EndedOnce {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        if self.begun.fetch_add(1, Ordering::SeqCst) == 0 {
+            connection
+                .execute_script("SELECT pg_terminate_backend(pg_backend_pid())")
+                .await?;
+        }
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_while_its_database_is_prepared_fails_no_request() {
+    let (server, provider) = (Server::postgresql().await, Arc::new(Scripted::default()));
+    provider.put("acme", server.secret());
+    let ended = Arc::new(EndedOnce::default());
+    let tenants = server.tenants_with(provider, Some(ended.clone())).await;
+    let database = tenants.acquire(&id("acme")).await.unwrap();
+    database.ping().await.unwrap();
+    assert_eq!(ended.begun.load(Ordering::SeqCst), 2);
+}
+
 /// Renews the session, as migrations do after each file.
 struct Renews;
 
