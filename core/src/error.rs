@@ -198,6 +198,16 @@ impl DatabaseErrorKind {
         )
     }
 
+    /// Whether the connection was lost under a statement.
+    pub fn is_lost(self) -> bool {
+        matches!(self, Self::ConnectionLost | Self::ConnectionLostWithoutEffect)
+    }
+
+    /// Whether a statement that failed so has certainly changed nothing.
+    pub(crate) fn had_no_effect(self) -> bool {
+        !matches!(self, Self::OutcomeUnknown | Self::AnswerTooLarge)
+    }
+
     /// Whether the connection it happened on must not be used again. A connection reports
     /// `PoolTimeout` if the pooler that it leads to had no server session for it in time.
     pub fn breaks_connection(self) -> bool {

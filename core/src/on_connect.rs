@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::{BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, TenantId};
+use crate::{
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverErrorKind, TenantId,
+};
 
 /// How far the migrations of a database are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,8 +34,9 @@ pub trait OnConnect: Send + Sync {
     ///
     /// # Errors
     /// Why it cannot be used; the connection is closed, and the next one tries again. A
-    /// [`DatabaseError`] whose kind says that the connection was lost is none of the database: soon
-    /// another connection tries again, while requests wait.
+    /// [`DatabaseError`], not within another error, of a connection that was
+    /// [lost](DatabaseErrorKind::is_lost) says nothing about the database: the next one is opened
+    /// at once, while requests wait.
     async fn prepare(
         &self,
         tenant: &TenantId,
@@ -54,11 +57,6 @@ pub trait OnConnect: Send + Sync {
     ) -> Result<Option<SchemaVersion>, SchemaBehind> {
         Ok(None)
     }
-}
-
-fn is_lost(error: &DatabaseError) -> bool {
-    use DatabaseErrorKind::{ConnectionLost, ConnectionLostWithoutEffect};
-    matches!(error.kind, ConnectionLost | ConnectionLostWithoutEffect)
 }
 
 /// How far a database's migrations were when they were looked at last.
@@ -92,14 +90,15 @@ impl LastSchema {
     ///
     /// # Errors
     /// [`DatabaseErrorKind::SchemaBehind`], [`DatabaseErrorKind::Migration`], or
-    /// [`DatabaseErrorKind::ConnectionLostWithoutEffect`].
+    /// [`DriverErrorKind::SessionEnded`].
     pub(crate) fn prepared(&self, prepared: Result<Option<SchemaVersion>, BoxError>) -> Result<(), DatabaseError> {
         match prepared.map_err(|source| source.downcast::<SchemaBehind>()) {
             Ok(found) => self.note(Ok(found)),
             Err(Ok(behind)) => self.note(Err(*behind)),
             Err(Err(source)) => {
-                let kind = match source.downcast_ref().is_some_and(is_lost) {
-                    true => DatabaseErrorKind::ConnectionLostWithoutEffect,
+                let error = source.downcast_ref::<DatabaseError>();
+                let kind = match error.is_some_and(|error| error.kind.is_lost()) {
+                    true => DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded),
                     false => DatabaseErrorKind::Migration,
                 };
                 Err(DatabaseError::new(kind).with_source(source))

@@ -168,11 +168,7 @@ async fn rows<const N: usize>(
         Err(error) if matches!(error.kind, DatabaseErrorKind::TableMissing | DatabaseErrorKind::Other) => {
             return Ok(None);
         }
-        Err(source) if source.kind == DatabaseErrorKind::PermissionDenied => {
-            let table = table.to_owned();
-            return Err(MigrationError::ForeignUnreadable { table, tool, source });
-        }
-        Err(source) => return Err(MigrationError::Structure(source)),
+        Err(error) => return Err(MigrationError::of_foreign(table.to_owned(), tool, error)),
     };
     let mut texts = Vec::with_capacity(rows.len());
     for row in rows {

@@ -123,6 +123,14 @@ pub enum MigrationError {
 }
 
 impl MigrationError {
+    /// Why another tool's table could not be read.
+    pub(super) fn of_foreign(table: String, tool: &'static str, source: DatabaseError) -> Self {
+        match source.kind {
+            DatabaseErrorKind::PermissionDenied => Self::ForeignUnreadable { table, tool, source },
+            _ => Self::Structure(source),
+        }
+    }
+
     /// The file that it is about.
     pub fn file(&self) -> Option<&str> {
         match self {

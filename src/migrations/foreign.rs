@@ -4,7 +4,7 @@ use sea_orm::{
     Statement,
     sea_query::{Alias, Expr, Query},
 };
-use tenantry_core::{Connection, DatabaseDriver, DatabaseErrorKind};
+use tenantry_core::{Connection, DatabaseDriver};
 
 use super::error::MigrationError;
 
@@ -48,10 +48,7 @@ pub(super) async fn refuse(driver: &dyn DatabaseDriver, connection: &mut dyn Con
         match connection.query_one(&driver.backend().build(&select)).await {
             Ok(None) => {}
             Ok(Some(_)) => return Err(MigrationError::Foreign { table, tool }),
-            Err(source) if source.kind == DatabaseErrorKind::PermissionDenied => {
-                return Err(MigrationError::ForeignUnreadable { table, tool, source });
-            }
-            Err(source) => return Err(MigrationError::Structure(source)),
+            Err(error) => return Err(MigrationError::of_foreign(table, tool, error)),
         }
     }
     Ok(())

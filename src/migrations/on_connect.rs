@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tenantry_core::{
-    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, TenantId,
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId,
     engine::{OnConnect, SchemaBehind, SchemaVersion},
 };
 
@@ -105,11 +105,10 @@ impl Error for Unprepared {
     }
 }
 
-/// A session that was lost beside the files is no failed migration.
+/// No migration has failed if the connection was lost while no file was being run.
 fn unprepared(error: MigrationError) -> BoxError {
-    use DatabaseErrorKind::{ConnectionLost, ConnectionLostWithoutEffect};
     match error {
-        MigrationError::Table(lost) if matches!(lost.kind, ConnectionLost | ConnectionLostWithoutEffect) => lost.into(),
+        MigrationError::Table(lost) | MigrationError::Structure(lost) if lost.kind.is_lost() => lost.into(),
         error => Unprepared(error).into(),
     }
 }
@@ -136,11 +135,12 @@ impl OnConnect for MigrationsOnConnect {
             let database = Database { driver, config, tenant };
             let mut report = Report::default();
             let applying = self.migrations.apply(database, connection, self.choice, &mut report);
-            let applied = applying.await;
+            let applied = applying.await.map_err(unprepared);
             if let Some(counts) = &self.counts {
-                counts(report.applied.len(), applied.is_err());
+                let failed = applied.as_ref().is_err_and(|error| error.is::<Unprepared>());
+                counts(report.applied.len(), failed);
             }
-            applied.map_err(unprepared)?;
+            applied?;
             if self.require.is_none() {
                 return Ok(Some(SchemaVersion {
                     version: report.version,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tenantry_core::{
-    BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId,
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, TenantId,
     engine::{OnConnect, SchemaBehind, SchemaVersion},
 };
 use tenantry_tables::Rest;
@@ -33,6 +33,10 @@ impl OnConnect for ComparedOnConnect {
         let version = self.first.prepare(tenant, driver, config, connection).await?;
         let name = driver.migration_dialect();
         if let Err(error) = self.rest.compare_on(tenant, name, driver.backend(), connection).await {
+            let failed = error.downcast_ref::<DatabaseError>();
+            if failed.is_some_and(|failed| failed.kind.is_lost()) {
+                return Err(error);
+            }
             // What is missing is found out by the requests that need it.
             tracing::debug!(tenant_id = %tenant, error = %error, "the tenant's catalogue cannot be read");
         }

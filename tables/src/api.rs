@@ -259,11 +259,7 @@ fn is_collision(error: &DbErr) -> bool {
 /// Whether a change was undone because its connection was lost before the commit. A change that may
 /// have taken effect is another error. Reads are repeated by the code that runs them.
 fn is_undone(error: &DbErr, method: &Method) -> bool {
-    let is_lost = matches!(
-        DatabaseErrorKind::of(error),
-        DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::ConnectionLostWithoutEffect
-    );
-    is_lost && !matches!(*method, Method::GET | Method::HEAD)
+    DatabaseErrorKind::of(error).is_lost() && !matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Whether the answer may be another one once it is known how the tenant's schema differs. A change

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sea_orm::{AccessMode, ConnectionTrait, Statement, TransactionError, TransactionTrait};
+use sea_orm::{AccessMode, ConnectionTrait, DbErr, Statement, TransactionError, TransactionTrait};
 use serde_json::{Value, json};
 use tenantry_core::{
     BoxError, BuildContext, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverErrorKind, Registry,
@@ -611,14 +611,14 @@ async fn a_database_that_is_replaced_while_it_is_prepared_is_prepared_again() {
     assert_eq!(gated.begun.load(Ordering::SeqCst), 3);
 }
 
-/// Has its session ended the first time, as an operator does after a rotation.
-#[derive(Default)]
-struct EndedOnce {
+/// Has its session ended some times, as an operator does after a rotation.
+struct Ended {
     begun: AtomicUsize,
+    times: usize,
 }
 
 #[async_trait]
-impl OnConnect for EndedOnce {
+impl OnConnect for Ended {
     async fn prepare(
         &self,
         _: &TenantId,
@@ -626,7 +626,7 @@ impl OnConnect for EndedOnce {
         _: &DatabaseConfig,
         connection: &mut dyn Connection,
     ) -> Result<Option<SchemaVersion>, BoxError> {
-        if self.begun.fetch_add(1, Ordering::SeqCst) == 0 {
+        if self.begun.fetch_add(1, Ordering::SeqCst) < self.times {
             connection
                 .execute_script("SELECT pg_terminate_backend(pg_backend_pid())")
                 .await?;
@@ -635,15 +635,27 @@ impl OnConnect for EndedOnce {
     }
 }
 
-#[tokio::test]
-async fn a_session_that_is_ended_while_its_database_is_prepared_fails_no_request() {
+/// Returns how often the database was prepared for one request, and what became of the request.
+async fn prepared_while_sessions_end(times: usize) -> (usize, Result<(), DbErr>) {
     let (server, provider) = (Server::postgresql().await, Arc::new(Scripted::default()));
     provider.put("acme", server.secret());
-    let ended = Arc::new(EndedOnce::default());
+    let begun = AtomicUsize::new(0);
+    let ended = Arc::new(Ended { begun, times });
     let tenants = server.tenants_with(provider, Some(ended.clone())).await;
     let database = tenants.acquire(&id("acme")).await.unwrap();
-    database.ping().await.unwrap();
-    assert_eq!(ended.begun.load(Ordering::SeqCst), 2);
+    let answered = database.execute_unprepared("SELECT 1").await.map(drop);
+    (ended.begun.load(Ordering::SeqCst), answered)
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_while_its_database_is_prepared_fails_no_request() {
+    assert_eq!(prepared_while_sessions_end(1).await, (2, Ok(())));
+    let (prepared, answered) = prepared_while_sessions_end(usize::MAX).await;
+    let kind = DatabaseErrorKind::of(&answered.unwrap_err());
+    assert_eq!(
+        (prepared, kind),
+        (4, DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded))
+    );
 }
 
 /// Renews the session, as migrations do after each file.

@@ -282,15 +282,17 @@ async fn a_request_knows_whether_its_statements_may_have_had_an_effect() {
     };
 
     let (database, tally) = tally_of().await;
+    let backend = database.get_database_backend();
+    let statement = |sql| Statement::from_string(backend, sql);
     rows(&database).await;
     database
-        .execute_unprepared("INSERT INTO missing VALUES (1)")
+        .execute_raw(statement("INSERT INTO missing VALUES (1)"))
         .await
         .unwrap_err();
     assert!(!tally.may_have_effect(), "a read, and a write that failed");
     insert(&database, 1).await;
     database
-        .execute_unprepared("INSERT INTO missing VALUES (1)")
+        .execute_raw(statement("INSERT INTO missing VALUES (1)"))
         .await
         .unwrap_err();
     assert!(tally.may_have_effect(), "a write, whatever failed after it");
@@ -309,14 +311,20 @@ async fn a_request_knows_whether_its_statements_may_have_had_an_effect() {
     let (database, tally) = tally_of().await;
     let connection = database.connection().await.unwrap();
     rows(&connection).await;
-    assert!(!tally.may_have_effect(), "a read on a pinned connection");
+    let transaction = connection.begin().await.unwrap();
+    insert(&transaction, 3).await;
+    transaction.rollback().await.unwrap();
+    assert!(!tally.may_have_effect(), "a read and a rollback on a pinned connection");
     insert(&connection, 3).await;
     assert!(tally.may_have_effect(), "a write on a pinned connection");
     drop(connection);
 
     let (database, tally) = tally_of().await;
-    let backend = database.get_database_backend();
-    let statement = |sql| Statement::from_string(backend, sql);
+    let script = "INSERT INTO t VALUES (3); INSERT INTO missing VALUES (1)";
+    database.execute_unprepared(script).await.unwrap_err();
+    assert!(tally.may_have_effect(), "a script of which a part ran");
+
+    let (database, tally) = tally_of().await;
     let mut stream = database.stream_raw(statement("SELECT n FROM t")).await.unwrap();
     while stream.try_next().await.unwrap().is_some() {}
     drop(stream);

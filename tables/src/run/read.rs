@@ -69,10 +69,7 @@ pub(crate) async fn run(
 }
 
 fn was_lost(error: &DbErr) -> bool {
-    matches!(
-        DatabaseErrorKind::of(error),
-        DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::ConnectionLostWithoutEffect
-    )
+    DatabaseErrorKind::of(error).is_lost()
 }
 
 async fn in_snapshot(

@@ -103,27 +103,17 @@ impl<'a> Stopwatch<'a> {
         }
     }
 
-    /// Waits for the answer of the call. If it `takes_effect`, a request that ends before the
-    /// answer may have changed something.
+    /// Waits for the answer of the call.
     pub(super) async fn run(
         &mut self,
-        takes_effect: impl FnOnce() -> bool,
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DatabaseError> {
         self.lap = Lap::Runs;
         let span = self.span(self.call);
-        let effect = self.effect(takes_effect);
         let answer = answer.await;
         self.begin(Lap::Rests);
-        note_answer(&span, effect, answer.as_ref().map(row_count));
+        note_answer(&span, answer.as_ref().map(row_count));
         answer
-    }
-
-    /// Counts an effect of the call if it may take one. Returns where it is counted.
-    fn effect(&self, takes_effect: impl FnOnce() -> bool) -> Option<&'a RequestTally> {
-        let tally = self.request.tally.as_deref()?;
-        let counts = !tally.is_safe && takes_effect();
-        counts.then(|| tally.may_take_effect()).map(|()| tally)
     }
 
     /// Runs a statement and returns its rows as they arrive. The time that the caller takes between
@@ -137,8 +127,7 @@ impl<'a> Stopwatch<'a> {
         try_stream! {
             let call = Call::All(statement);
             let span = self.span(call);
-            let effect = self.effect(|| lease.depth() == 0 && !call.changes_nothing());
-            let mut rows = lease.begin_call()?.stream(statement);
+            let mut rows = lease.begin_call(call)?.stream(statement);
             let mut count = 0;
             let ended = loop {
                 self.begin(Lap::Runs);
@@ -155,7 +144,7 @@ impl<'a> Stopwatch<'a> {
             };
             drop(rows);
             let ended = lease.end_call(call, ended);
-            note_answer(&span, effect, ended.as_ref().copied());
+            note_answer(&span, ended.as_ref().copied());
             ended?;
         }
     }
@@ -257,17 +246,12 @@ impl Drop for Stopwatch<'_> {
     }
 }
 
-/// Records in a statement's span the number of rows, if it returns rows, or the error. A call that
-/// failed has no effect unless its outcome is unknown.
-fn note_answer(span: &Span, effect: Option<&RequestTally>, answer: Result<Option<usize>, &DatabaseError>) {
+/// Records in a statement's span the number of rows, if it returns rows, or the error.
+fn note_answer(span: &Span, answer: Result<Option<usize>, &DatabaseError>) {
     match answer {
         Ok(Some(rows)) => drop(span.record("db.response.returned_rows", rows as i64)),
         Ok(None) => {}
-        Err(error) => {
-            note_error(span, error.kind.as_str());
-            let is_known = error.kind != DatabaseErrorKind::OutcomeUnknown;
-            effect.filter(|_| is_known).inspect(|tally| tally.had_no_effect());
-        }
+        Err(error) => note_error(span, error.kind.as_str()),
     }
 }
 

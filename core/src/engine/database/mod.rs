@@ -113,7 +113,7 @@ impl TenantDatabase {
                 Ok(lease) => lease,
                 Err(error) => break Err(error),
             };
-            match watch.run(|| !call.changes_nothing(), lease.call(call)).await {
+            match watch.run(lease.call(call)).await {
                 Ok(answer) => break Ok((lease, answer)),
                 Err(error) if repeats.again(&error, call, &self.pool) => {}
                 Err(error) => break Err(error),
@@ -139,7 +139,7 @@ impl TenantDatabase {
         if let Some(error) = error {
             note_error(&span, error.kind.as_str());
         }
-        leased
+        leased.map(|lease| lease.counted_by(self.request.tally.as_ref()))
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, DbErr> {

@@ -32,8 +32,6 @@ struct Shared {
     /// Locked while the rows of a statement are being read. A caller that runs another statement
     /// between two rows would wait for itself.
     streaming: RwLock<()>,
-    /// Whether statements take effect without a commit, since the connection is pinned.
-    is_pinned: bool,
     request: Request,
 }
 
@@ -106,7 +104,7 @@ impl Level {
     /// The lowest level on a connection: a transaction that has begun on it, or the connection
     /// itself.
     pub(super) fn lowest(lease: Lease, request: Request) -> Self {
-        let (alive, is_pinned) = (Arc::new(()), lease.depth() == 0);
+        let alive = Arc::new(());
         let session = Session {
             lease: Some(lease),
             levels: vec![Arc::downgrade(&alive)],
@@ -114,7 +112,6 @@ impl Level {
         let shared = Arc::new(Shared {
             session: Mutex::new(session),
             streaming: RwLock::default(),
-            is_pinned,
             request,
         });
         Self { shared, alive }
@@ -155,8 +152,7 @@ impl Level {
         answer: impl Future<Output = Result<Answer, DatabaseError>>,
     ) -> Result<Answer, DbErr> {
         let mut watch = self.shared.request.watch(call);
-        let takes_effect = || matches!(call, Call::Commit) || (self.shared.is_pinned && !call.changes_nothing());
-        let answer = watch.run(takes_effect, answer).await;
+        let answer = watch.run(answer).await;
         watch.stop(answer.as_ref().err());
         answer.map_err(|error| call.db_err(error))
     }

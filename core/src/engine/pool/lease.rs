@@ -16,7 +16,7 @@ use super::{
     Pool,
     connection::{Pooled, closed},
 };
-use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, sql};
+use crate::{Connection, DatabaseError, DatabaseErrorKind, ServerVersion, engine::measure::tally::RequestTally, sql};
 
 /// The longest that an idle connection has to show that it still works.
 const LONGEST_CHECK: Duration = Duration::from_secs(1);
@@ -41,6 +41,10 @@ pub(crate) struct Lease {
     depth: usize,
     /// Whether the transaction that is open was begun to read only.
     reads_only: bool,
+    /// What counts the effects of its calls, if they are of a request that may have any.
+    tally: Option<Arc<RequestTally>>,
+    /// The same if the last call was counted.
+    counted: Option<Arc<RequestTally>>,
 }
 
 /// What is asked of a connection.
@@ -114,11 +118,19 @@ impl Lease {
             broken: false,
             depth: 0,
             reads_only: false,
+            tally: None,
+            counted: None,
         }
     }
 
+    /// Has the effects of its calls counted, unless the request is safe.
+    pub(crate) fn counted_by(mut self, tally: Option<&Arc<RequestTally>>) -> Self {
+        self.tally = tally.filter(|tally| !tally.is_safe).cloned();
+        self
+    }
+
     pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Answer, DatabaseError> {
-        let connection = self.begin_call()?;
+        let connection = self.begin_call(call)?;
         let answer = match call {
             Call::Execute(statement) => connection.execute(statement).await.map(Answer::Executed),
             Call::Script(sql) => connection.execute_script(sql).await.map(Answer::Executed),
@@ -132,9 +144,12 @@ impl Lease {
         self.end_call(call, answer)
     }
 
-    /// The connection, which is busy from now on until [`end_call`](Self::end_call).
-    pub(crate) fn begin_call(&mut self) -> Result<&mut dyn Connection, DatabaseError> {
+    /// The connection, which is busy from now on until [`end_call`](Self::end_call). A request that
+    /// ends before that may have changed something.
+    pub(crate) fn begin_call(&mut self, call: Call<'_>) -> Result<&mut dyn Connection, DatabaseError> {
+        let tally = self.tally.clone().filter(|_| self.takes_effect(call));
         let pooled = self.connection.as_mut().ok_or_else(closed)?;
+        self.counted = tally.inspect(|tally| tally.may_take_effect());
         (self.used, self.busy) = (true, true);
         pooled.connection()
     }
@@ -181,20 +196,26 @@ impl Lease {
             self.broken = true;
             self.give_back();
         }
-        // What a lost transaction did is undone, unless it was just being committed.
-        let takes_effect = match call {
-            Call::Commit => self.depth == 1 && !self.reads_only,
-            _ => self.depth == 0 && !call.changes_nothing(),
-        };
-        let lost = matches!(
-            error.kind,
-            DatabaseErrorKind::ConnectionLost | DatabaseErrorKind::NoAnswer
-        );
-        if lost && takes_effect {
+        let lost = [DatabaseErrorKind::ConnectionLost, DatabaseErrorKind::NoAnswer].contains(&error.kind);
+        if lost && self.takes_effect(call) {
             // A client that repeats the request could make the change twice.
             error.kind = DatabaseErrorKind::OutcomeUnknown;
         }
+        // Of a script some statements may have run.
+        let counted = self.counted.take().filter(|_| !matches!(call, Call::Script(_)));
+        if let Some(tally) = counted.filter(|_| error.kind.had_no_effect()) {
+            tally.had_no_effect();
+        }
         error
+    }
+
+    /// Whether a call takes effect by itself. What a lost transaction did is undone, unless it was
+    /// just being committed.
+    fn takes_effect(&self, call: Call<'_>) -> bool {
+        match call {
+            Call::Commit => self.depth == 1 && !self.reads_only,
+            _ => self.depth == 0 && !call.changes_nothing(),
+        }
     }
 
     /// Whether the server answers on it; else it is closed when this is dropped, and so are now all
@@ -267,15 +288,10 @@ impl Drop for Lease {
         if self.depth > 0
             && self.is_fit()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(connection) = self.connection.take()
         {
-            let (connection, pool) = (self.connection.take(), self.pool.clone());
-            let broken = true;
-            let lease = Self {
-                connection,
-                pool,
-                broken,
-                ..*self
-            };
+            let mut lease = Self::new(connection, self.pool.clone());
+            (lease.depth, lease.used, lease.broken) = (self.depth, true, true);
             runtime.spawn(timeout(ROLLBACK_DEADLINE, lease.roll_back()));
         }
         self.give_back();

@@ -220,8 +220,8 @@ impl Pool {
         if health.is_preparing {
             return DatabaseError::new(DatabaseErrorKind::Migrating);
         }
-        // It has no connection and holds a permit, or held one until the last opening failed: the
-        // server has not answered.
+        // It has no connection, and either holds a permit, so that the server has not answered, or
+        // the database is left alone after failures.
         let is_tried = health.is_broken || self.parts.budget.held_by(&self.member) > 0;
         if health.status.open == 0 && is_tried {
             let unreachable = DatabaseErrorKind::Connect(DriverErrorKind::Unreachable);
@@ -308,7 +308,7 @@ impl Pool {
     /// Examines the database on one of its connections.
     pub(crate) async fn check(self: &Arc<Self>) -> Result<(), DatabaseError> {
         let (mut lease, secret) = (self.lease(Duration::ZERO).await?, self.secret());
-        let examined = self.parts.examine(&secret, lease.begin_call()?).await;
+        let examined = self.parts.examine(&secret, lease.begin_call(Call::Ping)?).await;
         lease.end_call(Call::Ping, examined)
     }
 }

@@ -97,10 +97,10 @@ impl Pool {
     /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the
     /// opening has ended because another secret has lowered the pool's maximum.
     async fn connect(&self, mut permit: ConnectionPermit) -> Result<Option<Pooled>, DatabaseError> {
-        permit.lingers = LINGERING;
         let deadline = Instant::now() + self.acquire_timeout();
         let mut pauses = Backoff::new(LOG_IN_AGAIN.0, LOG_IN_AGAIN.1);
         loop {
+            permit.lingers = LINGERING;
             if self.state().withdraw(true) {
                 return Ok(None);
             }
@@ -119,8 +119,16 @@ impl Pool {
                         secret: secret.clone(),
                         facts: Facts::now(era, started, secret.limits.max_lifetime.into()),
                     });
-                    self.prepare(&secret, &mut opened).await?;
-                    return Ok(Some(opened));
+                    let Err(error) = self.prepare(&secret, &mut opened).await else {
+                        return Ok(Some(opened));
+                    };
+                    // As if it had been ended while it logged in.
+                    let ended = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded);
+                    match opened.open.take_if(|_| ended) {
+                        Some((_, kept)) => permit = kept,
+                        None => return Err(error),
+                    }
+                    self.before_next_login(&secret, error, deadline, &mut pauses).await?;
                 }
                 // A failure with an earlier secret says nothing of the one that is in use now.
                 Either::Left((Err(_), _)) if self.state().era() != era => {}

@@ -39,9 +39,8 @@ const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
 const TABLE_MISSING_PAUSE: Duration = Duration::from_secs(60);
 /// How long a database that was prepared is trusted to be the same while connections are opened.
 const TRUSTED: Duration = Duration::from_secs(10);
-/// How often an opening is tried again for a tenant without a connection while its server is full,
-/// or after the session was ended that looked at its database.
-const PASSING_TRIES: u32 = 3;
+/// How often an opening is tried again for a tenant without a connection while its server is full.
+const FULL_TRIES: u32 = 3;
 
 /// `C` is a connection, `W` how a waiting request gets its answer.
 pub(super) struct PoolState<C, W> {
@@ -275,12 +274,11 @@ impl<C: HasFacts, W> PoolState<C, W> {
         now: Instant,
     ) -> (Result<Duration, Vec<W>>, Option<u32>) {
         let pause = pauses.fail(now);
-        let full = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
-        let passing = [full, DatabaseErrorKind::ConnectionLostWithoutEffect].contains(&error.kind);
-        let again = self.open() > 0 || (passing && pauses.failures() <= PASSING_TRIES);
+        let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+        let again = self.open() > 0 || (full && pauses.failures() <= FULL_TRIES);
         let tolerated = match at_once {
-            // A server that has no connection left, or has ended one, can be reached.
-            _ if passing && again => u32::MAX,
+            // A server that has no connection left can be reached.
+            _ if full && again => u32::MAX,
             true => 0,
             false => FAILURES_TOLERATED,
         };
