@@ -54,7 +54,7 @@ impl SpanQueue {
         admits
     }
 
-    /// Some spans that waited are being sent.
+    /// Some spans that waited are being sent. Each was admitted.
     pub(super) fn took(&self, spans: usize) {
         self.waiting.fetch_sub(spans, Relaxed);
     }

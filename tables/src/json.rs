@@ -277,8 +277,7 @@ impl Answer<'_> {
 
     /// Writes the fields of a line, or a part of them.
     fn fields(&self, read: &Read<'_>, row: &QueryResult, children: &[Groups], to: &mut Vec<u8>) -> Result<(), Failure> {
-        let has_fields = |output: &&Output| read.has_members(output);
-        for (count, output) in read.outputs.iter().filter(has_fields).enumerate() {
+        for (count, output) in read.outputs.iter().enumerate() {
             separate(to, count);
             match output {
                 Output::Column { key, slot, .. } => {

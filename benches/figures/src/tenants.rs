@@ -14,7 +14,7 @@ use crate::{
 /// As many clients as make a tenant wait for the others.
 const MANY_CLIENTS: usize = 64;
 
-/// How long a load lasts of which the slowest hundredth counts: so long that what comes with its
+/// The seconds of a load of which the slowest hundredth counts: so long that what comes with its
 /// start is no hundredth of it.
 const LONG: u64 = 2;
 

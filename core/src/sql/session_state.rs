@@ -15,7 +15,8 @@ pub(crate) fn leaves_session_state(sql: &str, dialect: Dialect) -> bool {
 /// First words of statements that leave something only by a function that they call, or by an
 /// `INTO` or a variable of the session in them.
 const LEAVE_NOTHING: &str = "select insert update delete with merge replace values table describe notify show truncate";
-/// Functions that leave something; `set_config` depends on its arguments.
+/// Functions that leave something; `set_config` depends on its arguments. `is_plain` looks for how
+/// they, and the names below, begin.
 const FUNCTIONS: &str = "dblink_connect dblink_connect_u get_lock pg_advisory_lock pg_advisory_lock_shared \
     pg_try_advisory_lock pg_try_advisory_lock_shared service_get_read_locks service_get_write_locks set_limit setseed";
 /// Oracle's packages that leave something, and the view by which an `UPDATE` changes settings of
@@ -274,6 +275,15 @@ mod tests {
             ("LOCK TABLE t IN EXCLUSIVE MODE", Dialect::Oracle),
         ] {
             assert!(!leaves_session_state(sql, dialect), "{dialect:?}: {sql}");
+        }
+    }
+
+    #[test]
+    fn no_name_that_leaves_something_passes_at_a_glance() {
+        for name in FUNCTIONS.split(' ').chain(NAMES.split(' ')) {
+            for dialect in Dialect::ALL {
+                assert!(!is_plain(&format!("SELECT {name}(1)"), dialect), "{name}");
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use super::{ColumnTest, Comparison, Condition};
 use crate::{model::Column, value::Datum};
 
 /// The values of an enumeration before or after one of them, in the order in which it is declared.
+/// The caller has made sure that `text` is one of them.
 pub(super) fn enumerated<'m>(
     column: &'m Column,
     values: &[String],

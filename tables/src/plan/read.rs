@@ -184,7 +184,8 @@ impl<'m> Read<'m> {
         }
         let here = relation.on.iter().map(|(here, _)| self.slot(*here)).collect();
         let there = relation.on.iter().map(|(_, there)| below.slot(*there)).collect();
-        let shown = !embedded.items.is_empty();
+        // A spread row without members is none of the answer.
+        let shown = !(embedded.items.is_empty() || embedded.spread && below.outputs.is_empty());
         if shown {
             self.outputs.push(Output::Child(self.children.len()));
         }
@@ -212,17 +213,6 @@ impl<'m> Read<'m> {
         each.collect()
     }
 
-    /// Whether an output gives a row any member: a spread row may have none.
-    pub(crate) fn has_members(&self, output: &Output) -> bool {
-        match output {
-            Output::Column { .. } => true,
-            Output::Child(place) => {
-                let child = &self.children[*place];
-                !child.spread || child.read.outputs.iter().any(|below| child.read.has_members(below))
-            }
-        }
-    }
-
     /// The place of a column in [`columns`](Self::columns), to which it is added.
     pub(crate) fn slot(&mut self, place: usize) -> usize {
         match self.columns.iter().position(|known| *known == place) {
@@ -235,7 +225,7 @@ impl<'m> Read<'m> {
     }
 
     /// Gives each table of the read a number, and each column a place in the rows of one statement
-    /// that returns the rows of all tables.
+    /// that returns the rows of all tables. It comes last: a column that is added later has none.
     pub(crate) fn lay_out(&mut self) {
         self.place(&mut 0, &mut Vec::new());
     }

@@ -196,7 +196,7 @@ fn add_keys(scope: &Scope<'_, '_>, read: &Read<'_>, select: &mut SelectStatement
     }
 }
 
-/// Whether a column's collation is none that columns of embedded rows are compared by.
+/// Whether embedded rows are found by this column, and theirs has another collation.
 fn is_mixed(read: &Read<'_>, slot: usize) -> bool {
     let mut pairs = read
         .children
