@@ -35,8 +35,8 @@ pub trait OnConnect: Send + Sync {
     /// # Errors
     /// Why it cannot be used; the connection is closed, and the next one tries again. A
     /// [`DatabaseError`], not within another error, of a connection that was
-    /// [lost](DatabaseErrorKind::is_lost) says nothing about the database: the next one is opened
-    /// at once, while requests wait.
+    /// [lost](DatabaseErrorKind::is_lost), or ended before its use, says nothing about the
+    /// database: the next one is opened at once, while requests wait.
     async fn prepare(
         &self,
         tenant: &TenantId,
@@ -97,8 +97,9 @@ impl LastSchema {
             Err(Ok(behind)) => self.note(Err(*behind)),
             Err(Err(source)) => {
                 let error = source.downcast_ref::<DatabaseError>();
-                let kind = match error.is_some_and(|error| error.kind.is_lost()) {
-                    true => DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded),
+                let ended = DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded);
+                let kind = match error.is_some_and(|error| error.kind.is_lost() || error.kind == ended) {
+                    true => ended,
                     false => DatabaseErrorKind::Migration,
                 };
                 Err(DatabaseError::new(kind).with_source(source))

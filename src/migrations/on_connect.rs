@@ -5,7 +5,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tenantry_core::{
-    BoxError, Connection, DatabaseConfig, DatabaseDriver, TenantId,
+    BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DriverErrorKind, TenantId,
     engine::{OnConnect, SchemaBehind, SchemaVersion},
 };
 
@@ -105,10 +105,13 @@ impl Error for Unprepared {
     }
 }
 
-/// No migration has failed if the connection was lost while no file was being run.
+/// No migration has failed if the connection was lost before a file, or between two.
 fn unprepared(error: MigrationError) -> BoxError {
     match error {
         MigrationError::Table(lost) | MigrationError::Structure(lost) if lost.kind.is_lost() => lost.into(),
+        MigrationError::NotRenewed(ended) if ended.kind == DriverErrorKind::SessionEnded => {
+            DatabaseError::from(ended).into()
+        }
         error => Unprepared(error).into(),
     }
 }

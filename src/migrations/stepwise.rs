@@ -233,8 +233,10 @@ impl Run<'_> {
     ) -> MigrationError {
         let sql = script.statements.get(index).map_or("", |statement| statement.sql);
         let (mut resumes_at, mut remove) = (None, Vec::new());
+        use DatabaseErrorKind::{AnswerTooLarge, ConnectionLost, NoAnswer};
+        let may_have_effect = matches!(source.kind, ConnectionLost | NoAnswer | AnswerTooLarge);
         if self.renew().await.is_ok() {
-            resumes_at = self.mark_stopped(migration, script).await;
+            resumes_at = self.mark_stopped(migration, script, may_have_effect).await;
             remove = self.left_behind(sql).await.unwrap_or_default();
         }
         MigrationError::Failed {
@@ -249,14 +251,20 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the line at which the next run continues, according to the database.
-    async fn mark_stopped(&mut self, migration: &Migration, script: &Script<'_>) -> Option<usize> {
+    /// Returns the line at which the next run continues, according to the database. The record of a
+    /// statement that may have taken effect stays that of one that runs.
+    async fn mark_stopped(
+        &mut self,
+        migration: &Migration,
+        script: &Script<'_>,
+        may_have_effect: bool,
+    ) -> Option<usize> {
         let applied = Applied::read(self.driver, self.connection).await.ok()??;
         let Recorded::Part(running) = applied.get(migration.version)? else {
             return None;
         };
         let stopped = Progress {
-            running: false,
+            running: may_have_effect,
             ..running.clone()
         };
         let record = Record::find(self.driver, self.connection).await.ok()?;

@@ -179,6 +179,38 @@ async fn a_column_whose_type_changes_is_looked_up_again() {
     assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
 }
 
+/// Columns of PostgreSQL of other types than declared, if these can be cast.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_of_another_type_is_read_as_declared() {
+    let tables = "
+tables:
+  flags:
+    key: [id]
+    columns: { id: { type: int4 }, flag: { type: bool, nullable: true }, bytes: { type: bytea, nullable: true } }
+    relations: { same: { to: flags, on: { id: id } } }
+    allow: { anon: { read: {} } }
+";
+    let postgres = PostgresServer::shared().await;
+    let tenant = postgres.create_tenant("flags").await.unwrap();
+    let create = "CREATE TABLE flags (id integer PRIMARY KEY, flag text, bytes integer);
+        INSERT INTO flags VALUES (1, 'true', 1);
+        GRANT ALL ON flags TO PUBLIC;";
+    postgres.psql(&tenant.database, create).await.unwrap();
+    let server = server(&json!({"flags": postgres.secret(&tenant)}), tables).await;
+    for (path, expected) in [
+        ("flags?select=id,flag", json!([{"id": 1, "flag": true}])),
+        (
+            "flags?select=flag,same(flag)",
+            json!([{"flag": true, "same": {"flag": true}}]),
+        ),
+    ] {
+        assert_eq!(get(&server, "flags", path).await, (200, expected), "{path}");
+    }
+    // No cast makes bytes of a number.
+    let (status, problem) = get(&server, "flags", "flags?select=bytes").await;
+    assert_eq!((status, &problem["code"]), (404, &json!("42883")), "{problem}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_catalogue_becomes_a_declaration_that_serves_it() {
     let shop = Shop::open().await;

@@ -321,3 +321,21 @@ async fn a_run_that_was_cut_off_goes_on_behind_a_pooler() {
     let (_pgbouncer, target) = pooled().await;
     a_run_that_was_cut_off_goes_on(target, "SELECT pg_sleep(60)").await;
 }
+
+/// It is not known whether the statement took effect, so the next run says so if it fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_whose_connection_was_lost_is_in_doubt() {
+    let (target, first) = (Target::mysql().await, ("1_t.sql", "CREATE TABLE t (i int)"));
+    let sql = |second: &str| format!("{HEAD}INSERT INTO t VALUES (1);\n{second};");
+    let lost = sql("KILL CONNECTION_ID()");
+    one_after_another(&target, &[first, ("2_rows.sql", &lost)])
+        .await
+        .unwrap_err();
+    let wrong = sql("INSERT INTO nowhere VALUES (2)");
+    let again = one_after_another(&target, &[first, ("2_rows.sql", &wrong)]).await;
+    let error = again.unwrap_err();
+    assert!(
+        error.contains("an earlier run was cut off in this statement"),
+        "{error}"
+    );
+}

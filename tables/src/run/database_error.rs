@@ -138,7 +138,7 @@ fn is_application_error(code: &str) -> bool {
 pub(crate) fn has_other_type(error: &DbErr) -> bool {
     let code = DatabaseError::find(error).and_then(|error| error.code.as_deref());
     // The last one: columns of different collations are compared.
-    matches!(code, Some("42883" | "42804" | "42P22")) || is_mixed(error)
+    matches!(code, Some("42883" | "42804" | "42846" | "42P22")) || is_mixed(error)
 }
 
 /// Whether MySQL finds no common encoding and collation for what is compared.

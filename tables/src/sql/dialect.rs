@@ -80,7 +80,6 @@ impl Dialect {
     pub(crate) fn output(self, column: Expr, kind: &ColumnType) -> Expr {
         use ColumnType as Type;
         let target = match (self, kind) {
-            (Self::Postgresql, Type::Bool | Type::Bytea) => return column,
             (Self::Postgresql, _) => Self::output_type(kind),
             (Self::Mysql, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => "SIGNED",
             (Self::Mysql, Type::Numeric | Type::Enum(_) | Type::Uuid | Type::Json) => "CHAR",

@@ -119,7 +119,13 @@ fn on_conflict(scope: &Scope<'_, '_>, table: &Table, conflict: &Conflict<'_, '_>
     if conflict.update.is_empty() {
         on_conflict.do_nothing();
     } else {
-        on_conflict.update_columns(conflict.update.iter().map(iden));
+        for place in conflict.update {
+            // A row keeps what it was found by, although the new one may spell it otherwise.
+            match conflict.target.contains(place) {
+                true => on_conflict.value(iden(place), scope.column(&table.columns[*place])),
+                false => on_conflict.update_column(iden(place)),
+            };
+        }
         if let Some(allowed) = condition(scope, table, conflict.allowed) {
             on_conflict.action_and_where(allowed);
         }
