@@ -4,9 +4,15 @@ use std::{io, panic, sync::OnceLock};
 
 use tenantry_core::TRACE_TARGET;
 use tenantry_openapi::{AUDIT_TARGET, LogControl, LogControlLost, LogLevel};
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, Subscriber, subscriber::Interest};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::filter_fn, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry,
+    filter::dynamic_filter_fn,
+    fmt,
+    layer::{Filter, SubscriberExt as _},
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt as _,
 };
 
 use super::lines::OfRequest;
@@ -94,7 +100,7 @@ pub(super) fn start_for_command() {
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(is_terminal())
-        .with_filter(filter_fn(is_shown));
+        .with_filter(each_line(is_shown));
     drop(tracing_subscriber::registry().with(lines).try_init());
 }
 
@@ -105,7 +111,7 @@ pub(crate) fn start_in_test() {
     let lines = fmt::layer()
         .with_test_writer()
         .event_format(OfRequest::text(fmt::format().with_ansi(false)))
-        .with_filter(filter_fn(may_be_logged));
+        .with_filter(each_line(may_be_logged));
     if let Ok(filter) = filter("info") {
         // Another test of the same process may have been first.
         drop(
@@ -144,7 +150,7 @@ where
             })
             .with_ansi(is_terminal())
             .event_format(OfRequest::text(fmt::format().with_ansi(is_terminal())))
-            .with_filter(filter_fn(may_be_logged))
+            .with_filter(each_line(may_be_logged))
             .boxed(),
         LogFormat::Json => fmt::layer()
             .fmt_fields(fmt::format::JsonFields::new())
@@ -156,7 +162,7 @@ where
                     .with_span_list(false),
             ))
             .with_writer(io::stderr)
-            .with_filter(filter_fn(may_be_logged))
+            .with_filter(each_line(may_be_logged))
             .boxed(),
     };
     let logged = tracing_subscriber::registry().with(lines.with_filter(filter));
@@ -180,6 +186,23 @@ fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
     let silenced = SILENCED.iter().chain([&TRACE_TARGET]);
     let silenced = silenced.map(|target| format!(",{target}=off")).collect::<String>();
     EnvFilter::try_new(format!("{level}{held}{silenced},{AUDIT_TARGET}=info")).map_err(|_| LoggingError::Level)
+}
+
+/// A filter of lines that is asked for each line, also if its answer is always the same.
+///
+/// `tracing` keeps for each thread what the filters answered last, and writes the next line by that
+/// answer. If it does not ask before a line, the answer may be that for a span that nobody wanted,
+/// and the line is lost (<https://github.com/tokio-rs/tracing/issues/2519>).
+fn each_line<S>(is_logged: fn(&Metadata<'_>) -> bool) -> impl Filter<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    dynamic_filter_fn(move |metadata, _| is_logged(metadata)).with_callsite_filter(move |metadata| {
+        match is_logged(metadata) {
+            true => Interest::sometimes(),
+            false => Interest::never(),
+        }
+    })
 }
 
 /// Whether lines of this kind may be logged, whatever `logging.level` says. The filter alone does
@@ -295,7 +318,7 @@ mod tests {
             })
             .with_ansi(false)
             .without_time()
-            .with_filter(filter_fn(may_be_logged))
+            .with_filter(each_line(may_be_logged))
             .with_filter(filter(level).unwrap());
         dispatcher::with_default(&tracing_subscriber::registry().with(lines).into(), log);
         let bytes = written.0.lock().unwrap().clone();
@@ -336,6 +359,19 @@ mod tests {
             });
             assert_eq!(lines.lines().count(), 1, "{level}");
         }
+    }
+
+    #[test]
+    fn a_span_that_no_layer_wants_does_not_take_the_next_line() {
+        let lines = logged("info", || {
+            let span = tracing::info_span!(target: TRACE_TARGET, "unwanted");
+            for _ in 0..4 {
+                // As two threads do that come to a span for the first time at once.
+                dispatcher::get_default(|log| log.enabled(span.metadata().unwrap()));
+                tracing::info!("kept");
+            }
+        });
+        assert_eq!(lines.lines().count(), 4, "{lines}");
     }
 
     #[test]

@@ -702,8 +702,8 @@ async fn a_server_that_hangs_is_unavailable_in_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_user_that_comes_too_late_is_given_back() {
-    let revoked = Arc::new(AtomicUsize::new(0));
-    let counted = revoked.clone();
+    let (cut_off, revoked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_cut_off, counted) = (cut_off.clone(), revoked.clone());
     let answer = move |request: &str| {
         if request.contains("lookup-self") {
             return looked_up();
@@ -713,7 +713,9 @@ async fn a_user_that_comes_too_late_is_given_back() {
             counted.fetch_add(1, Ordering::SeqCst);
             return StubAnswer::json("204 No Content", "");
         }
-        std::thread::sleep(Duration::from_millis(500));
+        while !is_cut_off.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let body = r#"{"lease_id":"database/creds/t1/late","lease_duration":60,"renewable":true,
             "data":{"username":"u","password":"p"}}"#;
         StubAnswer::json("200 OK", body)
@@ -722,8 +724,9 @@ async fn a_user_that_comes_too_late_is_given_back() {
     let auth = json!({"method": "token", "token": "t"});
     let config = json!({"address": stub.url(), "auth": auth, "database": {"role": "{tenant}"}});
     let provider = build(config).await;
-    let cut_off = timeout(Duration::from_millis(200), provider.fetch(&id("t1"))).await;
-    assert!(cut_off.is_err());
+    let fetched = timeout(Duration::from_millis(200), provider.fetch(&id("t1"))).await;
+    assert!(fetched.is_err());
+    cut_off.store(true, Ordering::SeqCst);
     let deadline = Instant::now() + IN_TIME;
     while revoked.load(Ordering::SeqCst) == 0 {
         assert!(Instant::now() < deadline, "it is not given back");
