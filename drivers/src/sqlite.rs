@@ -128,6 +128,10 @@ impl DatabaseDriver for SqliteDriver {
             Err(error) if looks_only && create && error.kind == DriverErrorKind::DatabaseMissing => None,
             opened => Some(opened?),
         };
+        if looks_only {
+            let path = relative_path(config).map_err(invalid)?;
+            self.files.check_writable(path, file.as_ref().map(HeldFile::path))?;
+        }
         let failed = |error| connect_error(error, connect_kind);
         let path = file.as_ref().map_or(Path::new(":memory:"), HeldFile::path);
         let options = SqliteConnectOptions::new().filename(path);
@@ -314,8 +318,8 @@ fn codes(error: &dyn sqlx::error::DatabaseError) -> (u32, u32) {
 
 fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {
     match codes(error).0 {
-        // Busy, locked, an input or output error, cannot be opened.
-        5 | 6 | 10 | 14 => DriverErrorKind::Unreachable,
+        // Busy, locked, read-only, an input or output error, cannot be opened.
+        5 | 6 | 8 | 10 | 14 => DriverErrorKind::Unreachable,
         _ => DriverErrorKind::Other,
     }
 }

@@ -175,7 +175,7 @@ impl Problem {
     pub fn method_not_allowed(allow: HeaderValue) -> Self {
         let mut problem = Self::new(
             ProblemCode::MethodNotAllowed,
-            "This route has no such method; see `Allow`.",
+            "This route does not support this method; see the header `Allow`.",
         );
         problem.0.allow = Some(allow);
         problem

@@ -48,7 +48,7 @@ pub(crate) fn from_url(text: &str) -> Option<Value> {
 /// The fault and its position. serde's own message can repeat the text.
 fn malformed(error: &serde_json::Error) -> String {
     let what = match error.classify() {
-        Category::Eof => "it is JSON that ends too early",
+        Category::Eof => "is JSON that ends too early",
         Category::Io | Category::Syntax | Category::Data => "it is not valid JSON",
     };
     format!("{what} (line {}, column {})", error.line(), error.column())

@@ -60,12 +60,13 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
     Ok(if failed == 0 { DONE } else { FAILED })
 }
 
-/// The kind of the error, which the documentation explains, and its causes.
+/// The kind of the error, which the documentation explains, and its causes, unless the kind is
+/// followed by one.
 fn unhealthy(snapshot: &TenantSnapshot) -> String {
     let kind = snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned());
     match &snapshot.cause {
-        Some(cause) => format!("{kind} ({cause})"),
-        None => kind,
+        Some(cause) if !kind.contains(": ") => format!("{kind} ({cause})"),
+        _ => kind,
     }
 }
 

@@ -158,3 +158,91 @@ async fn catalogues_are_pulled_and_compared_with_their_keys() {
         }
     }
 }
+
+/// A tenant's tables are those that are found without their schema. Another schema's table of the
+/// same name is another table.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_other_schemas_are_not_mixed_with_a_tenant_s_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = secret("postgresql", "schemas").await;
+    let tenant = ("postgresql", &secret);
+    let long = "l".repeat(63);
+    let sql = format!(
+        "CREATE TABLE films (id integer PRIMARY KEY, title text, \"null\" text);
+         CREATE TABLE roles (id integer PRIMARY KEY, film_id integer REFERENCES films);
+         CREATE TABLE {long} (id integer PRIMARY KEY, other integer REFERENCES {long});
+         CREATE SCHEMA archive;
+         CREATE TABLE archive.films (id integer PRIMARY KEY, hidden text);"
+    );
+    let output = folder.path().join("pulled.yaml");
+    let output = output.to_str().unwrap();
+    let pull = ["tables", "pull", "--tenant", "postgresql", "--output", output];
+    let done = program(folder.path(), tenant, &sql, "tables: {}\n")
+        .run(pull)
+        .await
+        .unwrap();
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(
+        done.stderr.contains("other schemas are left out: `archive`"),
+        "{done:?}"
+    );
+    let text = std::fs::read_to_string(output).unwrap();
+    let unwanted = ["hidden", "schema:", "films_2"];
+    assert!(!unwanted.iter().any(|word| text.contains(word)), "{text}");
+    assert!(text.contains("film: { to: films, on: { film_id: id } }"), "{text}");
+
+    // A second key to the same table is new, and tables that are declared with their schema stay.
+    let postgres = PostgresServer::shared().await;
+    let more = "ALTER TABLE roles ADD sequel_id integer REFERENCES films; ALTER TABLE archive.films ADD more text";
+    let database = secret["database"].as_str().unwrap();
+    postgres.psql(database, more).await.unwrap();
+    let declared = "  old:\n    table: films\n    schema: archive\n    columns:\n      id: { type: int4 }\n";
+    std::fs::write(output, format!("{text}{declared}")).unwrap();
+    let done = program(folder.path(), tenant, &sql, "tables: {}\n")
+        .run(pull)
+        .await
+        .unwrap();
+    assert_eq!(done.code, 0, "{done:?}");
+    let text = std::fs::read_to_string(output).unwrap();
+    for added in [
+        "sequel: { to: films, on: { sequel_id: id } }",
+        "more: { type: text, nullable: true }",
+    ] {
+        assert_eq!(text.matches(added).count(), 1, "{added}: {text}");
+    }
+    assert!(!done.stderr.contains("is not in the database"), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_never_writes_is_refused_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = "tables:\n  sums:\n    key: [id]\n    columns: { id: { type: int8 }, n: { type: int8 } }\n    \
+                  allow: { anon: { read: {}, create: {}, update: {}, delete: {} } }\n  \
+                  made:\n    key: [id]\n    columns: { id: { type: int8 }, g: { type: int8 } }\n    \
+                  allow: { anon: { read: {}, create: {}, update: {}, delete: {} } }\n";
+    for (kind, generated) in [("sqlite", ""), ("mysql", ""), ("postgresql", "GENERATED ALWAYS ")] {
+        let secret = secret(kind, "never").await;
+        let sql = format!(
+            "CREATE TABLE made (id bigint PRIMARY KEY, g bigint {generated}AS (id + 1) STORED);\n\
+             INSERT INTO made (id) VALUES (1);\n\
+             CREATE VIEW sums AS SELECT id, count(*) AS n FROM made GROUP BY id;\n"
+        );
+        let server = program(folder.path(), (kind, &secret), &sql, tables)
+            .start()
+            .await
+            .unwrap();
+        let client = reqwest::Client::new();
+        let url = |path: &str| format!("{}/rest/v1/{path}", server.base_url());
+        for (request, code) in [
+            (client.post(url("sums")).json(&json!({"id": 1, "n": 1})), "55000"),
+            (client.delete(url("sums?id=eq.1")), "55000"),
+            (client.post(url("made")).json(&json!({"id": 2, "g": 9})), "428C9"),
+            (client.patch(url("made?id=eq.1")).json(&json!({"g": 9})), "428C9"),
+        ] {
+            let answer = request.header("X-Tenant-ID", kind).send().await.unwrap();
+            let status = answer.status().as_u16();
+            let problem: Value = answer.json().await.unwrap();
+            assert_eq!((status, &problem["code"]), (400, &code.into()), "{kind}: {problem}");
+        }
+    }
+}

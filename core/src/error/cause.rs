@@ -13,7 +13,7 @@ pub struct Cause<'a>(pub &'a (dyn Error + 'static));
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut next = Some(self.0);
-        let mut separator = "";
+        let mut said = String::new();
         while let Some(error) = next {
             // An `io::Error` displays its inner error as its own.
             let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -21,22 +21,30 @@ impl fmt::Display for Cause<'_> {
                 next = Some(held);
                 continue;
             }
-            f.write_str(separator)?;
+            let separator = if said.is_empty() { "" } else { ": " };
             if let Some(error) = error.downcast_ref::<DbErr>() {
                 return match DatabaseError::find(error) {
-                    Some(error) => write!(f, "{error}"),
-                    None => write!(f, "database error: {}", DatabaseErrorKind::of(error).as_str()),
+                    Some(error) => write!(f, "{separator}{error}"),
+                    None => write!(
+                        f,
+                        "{separator}database error: {}",
+                        DatabaseErrorKind::of(error).as_str()
+                    ),
                 };
             }
             if let Some(words) = database_words(error) {
-                return f.write_str(words);
+                return write!(f, "{separator}{words}");
             }
-            write!(f, "{error}")?;
+            let text = error.to_string();
+            // Some errors end with the text of their cause.
+            if !said.ends_with(&text) {
+                write!(f, "{separator}{text}")?;
+                said = text;
+            }
             let database = error.downcast_ref::<DatabaseError>();
             if database.is_some_and(|error| !matches!(error.kind, DatabaseErrorKind::Connect(_))) {
                 return Ok(());
             }
-            separator = ": ";
             next = error.source();
         }
         Ok(())
@@ -66,5 +74,16 @@ mod tests {
         }
         let other: BoxError = "the warehouse is closed".into();
         assert_eq!(Cause(&*other).to_string(), "the warehouse is closed");
+    }
+
+    #[test]
+    fn a_cause_that_an_error_repeats_is_written_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot reach it: {0}")]
+        struct Outer(#[source] io::Error);
+
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let text = Cause(&Outer(refused)).to_string();
+        assert_eq!(text, "cannot reach it: connection refused");
     }
 }

@@ -130,6 +130,26 @@ impl Files {
         Ok(HeldFile { path, id, claims })
     }
 
+    /// Checks that a connection could write the file at `path`, whose true path is `found`, or
+    /// create it. Nothing is changed, and the file is not opened: a process that closes one loses
+    /// the locks of its other connections to it (SQLite's "How To Corrupt An SQLite Database File",
+    /// 2.2).
+    pub(super) fn check_writable(&self, path: &Path, found: Option<&Path>) -> Result<(), DriverError> {
+        let whole = found.map_or_else(|| self.root.join(path), Path::to_owned);
+        let folder = whole.ancestors().skip(1).find(|folder| folder.exists());
+        for (what, path) in [("file", found), ("folder", folder)] {
+            let Some(path) = path else { continue };
+            if let Err(error) = is_writable(path) {
+                let error = io::Error::new(
+                    error.kind(),
+                    format!("the database's {what} cannot be written: {error}"),
+                );
+                return Err(DriverError::new(DriverErrorKind::Unreachable, error));
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the file this tenant's, unless it is another's. The file of the tenant's secret before
     /// this one is its own only until the connections to it are closed.
     fn claim(&self, path: &Path, file: FileId, tenant: TenantId) -> Result<(), DriverError> {
@@ -179,6 +199,20 @@ fn create_file(path: &Path) -> io::Result<()> {
     match created {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn is_writable(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
+}
+
+#[cfg(not(unix))]
+fn is_writable(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path)?.permissions().readonly() {
+        true => Err(io::ErrorKind::PermissionDenied.into()),
+        false => Ok(()),
     }
 }
 
@@ -249,6 +283,27 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    /// Root may write everywhere, so this shows something for other users only.
+    #[test]
+    fn what_could_not_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::below(folder.path().join("data"));
+        assert!(files.check_writable(Path::new("a/b.db"), None).is_ok());
+        let mut permissions = std::fs::metadata(folder.path()).unwrap().permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(folder.path(), permissions).unwrap();
+        if std::fs::create_dir(folder.path().join("data")).is_ok() {
+            return;
+        }
+        let error = files.check_writable(Path::new("a/b.db"), None).unwrap_err();
+        assert_eq!(error.kind, DriverErrorKind::Unreachable);
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            source.starts_with("the database's folder cannot be written"),
+            "{source}"
+        );
+    }
 
     #[test]
     fn a_symbolic_link_out_of_the_root_is_refused() {

@@ -1,6 +1,6 @@
 //! What errors of sqlx mean, and what is said of them.
 
-use std::{io, sync::Arc};
+use std::{error::Error, fmt, io, sync::Arc};
 
 use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind};
 
@@ -143,8 +143,24 @@ pub(crate) fn connect_error(
 
 /// What is said of a server's own error at the login. Its words are left out, since they end up in
 /// the log and repeat names, and the server is not known yet.
-#[derive(Debug, thiserror::Error)]
-#[error("the server refused with its error {}", .code.as_deref().unwrap_or("without a code"))]
+#[derive(Debug)]
 struct ServerRefused {
     code: Option<String>,
 }
+
+impl fmt::Display for ServerRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.code.as_deref().unwrap_or("without a code");
+        write!(f, "the server refused with its error {code}")?;
+        let meaning = match code {
+            "28P01" | "28000" | "1045" => "the user name or the password is wrong",
+            "3D000" | "1049" => "there is no such database",
+            "42501" | "1044" => "the user may not use this database",
+            "53300" | "1040" => "the server has no connection left",
+            _ => return Ok(()),
+        };
+        write!(f, " ({meaning})")
+    }
+}
+
+impl Error for ServerRefused {}

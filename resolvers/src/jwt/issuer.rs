@@ -148,7 +148,7 @@ impl Issuer {
     /// Returns the claims of a token after verifying its signature, issuer, audience and times.
     pub(super) async fn verified(&self, token: &str) -> Result<Map<String, Value>, ResolveError> {
         let header = jsonwebtoken::decode_header(token)
-            .map_err(|_| refused("the token is not a signed JWT with an algorithm that is known"))?;
+            .map_err(|_| refused("the token is not a JWT signed with a supported algorithm"))?;
         // RFC 7515 §4.1.11: what is critical must be understood, and no extension is. The library
         // does not look at it.
         if header.crit.is_some() {

@@ -77,7 +77,7 @@ fn percent(text: &str) -> Result<u8, String> {
 fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
-        _ => Err("is not a whole number from 1".to_owned()),
+        _ => Err("must be a whole number of at least 1".to_owned()),
     }
 }
 
@@ -117,7 +117,7 @@ impl Plan {
                     let mut named = Vec::new();
                     for id in ids {
                         let found = known.iter().find(|known| known.as_str() == id);
-                        let id = found.ok_or_else(|| format!("`{id}` is none of the tenants of this run"))?;
+                        let id = found.ok_or_else(|| format!("there is no tenant `{id}` in this run"))?;
                         if left.remove(id) {
                             named.push(*id);
                         }

@@ -176,7 +176,7 @@ impl Request<'_> {
             _ => Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "PGRST102",
-                "The body's Content-Type is none that is read",
+                "The body's Content-Type is not supported",
             )
             .at(
                 At::Header("Content-Type"),

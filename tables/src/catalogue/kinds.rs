@@ -109,6 +109,14 @@ fn enumerated(type_name: &str) -> Vec<String> {
                     value.push('\'');
                 }
                 '\'' => break,
+                // As the server escapes what it shows.
+                '\\' => match characters.next() {
+                    Some('n') => value.push('\n'),
+                    Some('r') => value.push('\r'),
+                    Some('0') => value.push('\0'),
+                    Some(other) => value.push(other),
+                    None => {}
+                },
                 other => value.push(other),
             }
         }

@@ -73,6 +73,8 @@ impl FoundColumn {
 pub(crate) struct ForeignKey {
     pub(crate) name: String,
     pub(crate) columns: Vec<String>,
+    /// The schema of the other table, on PostgreSQL.
+    pub(crate) to_schema: Option<String>,
     pub(crate) to: String,
     pub(crate) to_columns: Vec<String>,
 }

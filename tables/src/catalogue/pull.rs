@@ -21,10 +21,11 @@ pub struct Pulled {
 
 /// Writes the tables of a catalogue. `existing` is the file's text and what it declares.
 pub fn pull(found: &Catalogue, existing: Option<(&str, &Tables)>) -> Pulled {
-    let pieces = pieces(found);
+    let none = Tables::default();
+    let (pieces, elsewhere) = pieces(found, existing.map_or(&none, |(_, tables)| tables));
     // A file that was pulled from an empty database holds nothing to keep.
     let existing = existing.filter(|(text, tables)| !(tables.is_empty() && text.ends_with(EMPTY)));
-    match existing {
+    let mut pulled = match existing {
         Some((text, declared)) => merge::merge(text, declared, &pieces),
         None => {
             let mut text = HEADER.to_owned();
@@ -42,7 +43,16 @@ pub fn pull(found: &Catalogue, existing: Option<(&str, &Tables)>) -> Pulled {
                 left: Vec::new(),
             }
         }
+    };
+    if !elsewhere.is_empty() {
+        let schemas: Vec<String> = elsewhere.iter().map(|schema| format!("`{schema}`")).collect();
+        pulled.left.push(format!(
+            "the tables of other schemas are left out: {}; set the secret's `schema` to pull them, or declare them with \
+             their `schema`",
+            schemas.join(", ")
+        ));
     }
+    pulled
 }
 
 const HEADER: &str = "\
@@ -58,7 +68,9 @@ const EMPTY: &str = "tables: {}\n";
 pub(super) struct Piece {
     pub(super) name: String,
     pub(super) source: String,
+    /// The schema, unless the table is found without it.
     schema: Option<String>,
+    true_schema: Option<String>,
     description: Option<String>,
     key: Vec<String>,
     /// For each column its name in the database, its name in URLs, and its mapping.
@@ -72,7 +84,7 @@ pub(super) struct Piece {
 impl Piece {
     pub(super) fn text(&self, indent: usize) -> String {
         let at = |level: usize| " ".repeat(indent + 2 * level);
-        let mut text = format!("{}{}:\n", at(0), self.name);
+        let mut text = format!("{}{}:\n", at(0), quoted(&self.name));
         let mut line = |level: usize, line: &str| text.push_str(&format!("{}{line}\n", at(level)));
         if self.source != self.name {
             line(1, &format!("table: {}", quoted(&self.source)));
@@ -83,10 +95,11 @@ impl Piece {
         if let Some(description) = &self.description {
             line(1, &format!("description: {}", quoted(description)));
         }
-        line(1, &format!("key: [{}]", self.key.join(", ")));
+        let key: Vec<String> = self.key.iter().map(|name| quoted(name)).collect();
+        line(1, &format!("key: [{}]", key.join(", ")));
         line(1, "columns:");
         for (_, name, mapping) in &self.columns {
-            line(2, &format!("{name}: {mapping}"));
+            line(2, &format!("{}: {mapping}", quoted(name)));
         }
         for unknown in &self.unknown {
             line(2, &format!("# {unknown}"));
@@ -94,7 +107,7 @@ impl Piece {
         if !self.relations.is_empty() {
             line(1, "relations:");
             for (name, mapping) in &self.relations {
-                line(2, &format!("{name}: {mapping}"));
+                line(2, &format!("{}: {mapping}", quoted(name)));
             }
         }
         line(1, "allow: {}");
@@ -102,14 +115,28 @@ impl Piece {
     }
 }
 
-fn pieces(found: &Catalogue) -> Vec<Piece> {
-    let mut names = BTreeSet::new();
-    let tables: Vec<(String, &FoundTable)> = found
+/// The tables that are found without their schema, or declared with it, and the schemas of others.
+fn pieces<'f>(found: &'f Catalogue, declared: &Tables) -> (Vec<Piece>, BTreeSet<&'f str>) {
+    let is_declared = |table: &FoundTable| {
+        let mut declared = declared.iter();
+        declared.any(|(name, known)| {
+            known.schema.is_some()
+                && known.schema == table.schema
+                && known.table.as_ref().unwrap_or(name) == &table.name
+        })
+    };
+    let (mut taken, left): (Vec<&FoundTable>, Vec<&FoundTable>) = found
         .tables
         .iter()
+        .partition(|table| table.visible || is_declared(table));
+    // A plain name is that of a table that is found by it.
+    taken.sort_by_key(|table| !table.visible);
+    let mut names = BTreeSet::new();
+    let tables: Vec<(String, &FoundTable)> = taken
+        .into_iter()
         .map(|table| (unique(&url_name(&table.name), &mut names), table))
         .collect();
-    let columns: BTreeMap<&str, Vec<(String, &FoundColumn)>> = tables
+    let columns: Columns<'_> = tables
         .iter()
         .map(|(_, table)| {
             let mut names = BTreeSet::new();
@@ -117,31 +144,58 @@ fn pieces(found: &Catalogue) -> Vec<Piece> {
                 .columns
                 .iter()
                 .map(|column| (unique(&url_name(&column.name), &mut names), column));
-            (table.name.as_str(), named.collect())
+            (place(table), named.collect())
         })
         .collect();
-    tables
+    let pieces = tables
         .iter()
         .map(|(name, table)| piece(name, table, &tables, &columns))
-        .collect()
+        .collect();
+    (
+        pieces,
+        left.iter().filter_map(|table| table.schema.as_deref()).collect(),
+    )
 }
 
-type Columns<'a> = BTreeMap<&'a str, Vec<(String, &'a FoundColumn)>>;
+/// A table's schema and name.
+type Place<'a> = (Option<&'a str>, &'a str);
+
+type Columns<'a> = BTreeMap<Place<'a>, Vec<(String, &'a FoundColumn)>>;
+
+fn place(table: &FoundTable) -> Place<'_> {
+    (table.schema.as_deref(), &table.name)
+}
+
+/// The table that a foreign key refers to.
+fn referred<'t, 'f>(key: &ForeignKey, tables: &'t [(String, &'f FoundTable)]) -> Option<&'t (String, &'f FoundTable)> {
+    let exact = tables
+        .iter()
+        .find(|(_, table)| table.name == key.to && table.schema == key.to_schema);
+    // SQLite keeps the name as the key wrote it.
+    exact.or_else(|| {
+        tables
+            .iter()
+            .find(|(_, table)| key.to_schema.is_none() && table.name.eq_ignore_ascii_case(&key.to))
+    })
+}
 
 fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], columns: &Columns<'_>) -> Piece {
-    let own = columns.get(table.name.as_str()).map(Vec::as_slice).unwrap_or_default();
-    let url = |table: &str, column: &str| {
-        let columns = columns.get(table)?;
-        let found = columns
-            .iter()
-            .find(|(_, known)| known.name.eq_ignore_ascii_case(column))?;
+    let own = columns.get(&place(table)).map(Vec::as_slice).unwrap_or_default();
+    let url = |table: &FoundTable, column: &str| {
+        let columns = columns.get(&place(table))?;
+        let exact = columns.iter().find(|(_, known)| known.name == column);
+        let found = exact.or_else(|| {
+            columns
+                .iter()
+                .find(|(_, known)| known.name.eq_ignore_ascii_case(column))
+        })?;
         // A column of a type that is not declared cannot be named.
         found.1.kind.as_ref().map(|_| found.0.clone())
     };
     let key = table
         .key
         .iter()
-        .map(|column| url(&table.name, column))
+        .map(|column| url(table, column))
         .collect::<Option<Vec<_>>>();
     let known = own.iter().filter_map(|(name, column)| {
         let mapping = column_mapping(name, column)?;
@@ -153,6 +207,7 @@ fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], colum
         name: name.to_owned(),
         source: table.name.clone(),
         schema: table.schema.clone().filter(|_| !table.visible),
+        true_schema: table.schema.clone(),
         description: table.comment.clone(),
         key: key.unwrap_or_default(),
         columns: known.collect(),
@@ -167,15 +222,12 @@ fn relations(
     table: &FoundTable,
     own: &[(String, &FoundColumn)],
     tables: &[(String, &FoundTable)],
-    url: &dyn Fn(&str, &str) -> Option<String>,
+    url: &dyn Fn(&FoundTable, &str) -> Option<String>,
 ) -> Vec<(String, String)> {
     let mut taken: BTreeSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
     let mut relations = Vec::new();
     for key in &table.foreign_keys {
-        let Some((to, target)) = tables
-            .iter()
-            .find(|(_, other)| other.name.eq_ignore_ascii_case(&key.to))
-        else {
+        let Some((to, target)) = referred(key, tables) else {
             continue;
         };
         let Some(on) = joined(table, key, target, url) else {
@@ -185,29 +237,33 @@ fn relations(
             [only] => only.strip_suffix("_id").unwrap_or(to).to_owned(),
             _ => to.clone(),
         };
-        let on = on.iter().map(|(here, there)| format!("{here}: {there}"));
+        let on = on
+            .iter()
+            .map(|(here, there)| format!("{}: {}", quoted(here), quoted(there)));
         let on = on.collect::<Vec<_>>().join(", ");
         relations.push((
             unique(&url_name(&name), &mut taken),
-            format!("{{ to: {to}, on: {{ {on} }} }}"),
+            format!("{{ to: {}, on: {{ {on} }} }}", quoted(to)),
         ));
     }
     for (from, other) in tables {
         let to_here = other
             .foreign_keys
             .iter()
-            .filter(|key| key.to.eq_ignore_ascii_case(&table.name));
+            .filter(|key| referred(key, tables).is_some_and(|(_, target)| place(target) == place(table)));
         for key in to_here {
             let Some(on) = joined(other, key, table, url) else {
                 continue;
             };
-            let on = on.iter().map(|(there, here)| format!("{here}: {there}"));
+            let on = on
+                .iter()
+                .map(|(there, here)| format!("{}: {}", quoted(here), quoted(there)));
             let on = on.collect::<Vec<_>>().join(", ");
             let is_one = other.key.len() == key.columns.len() && other.key.iter().all(|one| key.columns.contains(one));
             let many = if is_one { "" } else { ", many: true" };
             relations.push((
                 unique(from, &mut taken),
-                format!("{{ to: {from}, on: {{ {on} }}{many} }}"),
+                format!("{{ to: {}, on: {{ {on} }}{many} }}", quoted(from)),
             ));
         }
     }
@@ -220,7 +276,7 @@ fn joined(
     table: &FoundTable,
     key: &ForeignKey,
     target: &FoundTable,
-    url: &dyn Fn(&str, &str) -> Option<String>,
+    url: &dyn Fn(&FoundTable, &str) -> Option<String>,
 ) -> Option<Vec<(String, String)>> {
     let there: Vec<&String> = match key.to_columns.iter().all(String::is_empty) {
         true => target.key.iter().collect(),
@@ -230,7 +286,7 @@ fn joined(
         return None;
     }
     let each = key.columns.iter().zip(there);
-    each.map(|(here, there)| Some((url(&table.name, here)?, url(&target.name, there)?)))
+    each.map(|(here, there)| Some((url(table, here)?, url(target, there)?)))
         .collect()
 }
 
@@ -293,11 +349,16 @@ fn url_name(name: &str) -> String {
     }
 }
 
+/// The longest name that URLs can have.
+const MOST_LETTERS: usize = 63;
+
 fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
     let mut candidate = name.to_owned();
     let mut count = 2;
     while !taken.insert(candidate.clone()) {
-        candidate = format!("{name}_{count}");
+        let number = format!("_{count}");
+        let most = MOST_LETTERS - number.len();
+        candidate = format!("{}{number}", name.get(..most).unwrap_or(name));
         count += 1;
     }
     candidate

@@ -61,6 +61,7 @@ const SQLITE_COLUMNS: &str = "\
 SELECT NULL, m.name, p.name, p.type, CASE WHEN p.\"notnull\" OR p.pk > 0 THEN '0' ELSE '1' END, \
 CASE WHEN p.dflt_value IS NULL THEN '0' ELSE '1' END, \
 CASE WHEN p.hidden IN (2, 3) OR (p.pk = 1 AND upper(p.type) = 'INTEGER' \
+AND NOT EXISTS (SELECT 1 FROM pragma_table_list(m.name) AS l WHERE l.schema = 'main' AND l.wr = 1) \
 AND (SELECT count(*) FROM pragma_table_info(m.name) AS k WHERE k.pk > 0) = 1) THEN '1' ELSE '0' END, \
 NULL, NULL, NULL, NULL, '1', NULL, NULL \
 FROM sqlite_schema AS m JOIN pragma_table_xinfo(m.name) AS p \
@@ -137,9 +138,9 @@ fn one_of(backend: DbBackend, column: &str, texts: Vec<String>, values: &mut Vec
 }
 
 const POSTGRESQL_KEYS: &str = "\
-SELECT n.nspname::text, c.relname::text, con.conname::text, con.contype::text, h.attname::text, fc.relname::text, f.attname::text \
+SELECT n.nspname::text, c.relname::text, con.conname::text, con.contype::text, h.attname::text, fc.relname::text, f.attname::text, fn.nspname::text \
 FROM pg_constraint AS con JOIN pg_class AS c ON c.oid = con.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-LEFT JOIN pg_class AS fc ON fc.oid = con.confrelid \
+LEFT JOIN pg_class AS fc ON fc.oid = con.confrelid LEFT JOIN pg_namespace AS fn ON fn.oid = fc.relnamespace \
 CROSS JOIN LATERAL unnest(con.conkey, con.confkey) WITH ORDINALITY AS k(here, there, place) \
 JOIN pg_attribute AS h ON h.attrelid = con.conrelid AND h.attnum = k.here \
 LEFT JOIN pg_attribute AS f ON f.attrelid = con.confrelid AND f.attnum = k.there \
@@ -149,20 +150,20 @@ ORDER BY 1, 2, 4 DESC, 3, k.place";
 const MYSQL_KEYS: &str = "\
 SELECT NULL, CAST(TABLE_NAME AS CHAR), CAST(CONSTRAINT_NAME AS CHAR), \
 CASE WHEN CONSTRAINT_NAME = 'PRIMARY' THEN 'p' ELSE 'f' END, CAST(COLUMN_NAME AS CHAR), \
-CAST(REFERENCED_TABLE_NAME AS CHAR), CAST(REFERENCED_COLUMN_NAME AS CHAR) \
+CAST(REFERENCED_TABLE_NAME AS CHAR), CAST(REFERENCED_COLUMN_NAME AS CHAR), NULL \
 FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA = DATABASE() \
 AND (CONSTRAINT_NAME = 'PRIMARY' OR REFERENCED_TABLE_NAME IS NOT NULL) \
 ORDER BY TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION";
 
 const SQLITE_KEYS: &str = "\
-SELECT NULL, m.name, 'primary', 'p', p.name, NULL, NULL, p.pk AS place FROM sqlite_schema AS m \
+SELECT NULL, m.name, 'primary', 'p', p.name, NULL, NULL, NULL, p.pk AS place FROM sqlite_schema AS m \
 JOIN pragma_table_info(m.name) AS p WHERE m.type = 'table' AND p.pk > 0 \
-UNION ALL SELECT NULL, m.name, CAST(f.id AS TEXT), 'f', f.\"from\", f.\"table\", f.\"to\", f.seq FROM sqlite_schema AS m \
-JOIN pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table' ORDER BY 2, 3, 8";
+UNION ALL SELECT NULL, m.name, CAST(f.id AS TEXT), 'f', f.\"from\", f.\"table\", f.\"to\", NULL, f.seq FROM sqlite_schema AS m \
+JOIN pragma_foreign_key_list(m.name) AS f WHERE m.type = 'table' ORDER BY 2, 3, 9";
 
 const ORACLE_KEYS: &str = "\
 SELECT NULL, c.table_name, c.constraint_name, CASE WHEN c.constraint_type = 'P' THEN 'p' ELSE 'f' END, h.column_name, \
-f.table_name, f.column_name FROM user_constraints AS c \
+f.table_name, f.column_name, NULL FROM user_constraints AS c \
 JOIN user_cons_columns AS h ON h.constraint_name = c.constraint_name \
 LEFT JOIN user_cons_columns AS f ON f.constraint_name = c.r_constraint_name AND f.position = h.position \
 WHERE c.constraint_type IN ('P', 'R') ORDER BY c.table_name, c.constraint_name, h.position";
@@ -241,6 +242,7 @@ pub(super) struct KeyColumn {
     column: String,
     to: Option<String>,
     to_column: Option<String>,
+    to_schema: Option<String>,
 }
 
 impl KeyColumn {
@@ -254,6 +256,7 @@ impl KeyColumn {
             column: get(4)?,
             to: text(row, 5)?,
             to_column: text(row, 6)?,
+            to_schema: text(row, 7)?,
         })
     }
 
@@ -267,6 +270,7 @@ impl KeyColumn {
         let place = known.unwrap_or_else(|| {
             table.foreign_keys.push(ForeignKey {
                 name: self.constraint,
+                to_schema: self.to_schema,
                 to,
                 ..ForeignKey::default()
             });

@@ -170,7 +170,12 @@ impl Described<'_> {
         parameters.extend(self.key_filters());
         let roles = self.roles(|grant| &grant.create);
         let roles = format!("The body is the whole row; the filters name its key. {roles}");
-        let mut operation = self.operation("replace", &format!("Put one of {}", self.table.name), roles, parameters);
+        let mut operation = self.operation(
+            "replace",
+            &format!("Replace one row of {}", self.table.name),
+            roles,
+            parameters,
+        );
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
         operation["responses"]["200"] =
             json!({"description": "The row was there and is changed.", "content": self.rows()});

@@ -188,7 +188,7 @@ impl Reader<'_, '_> {
                 .and_then(|value| fits(column, value, self.caller.dialect))
                 .map_err(|malformed| {
                     let detail = match malformed {
-                        Malformed::Syntax => format!("is no value of the type {}", column.kind.word()),
+                        Malformed::Syntax => format!("is not a valid {}", column.kind.word()),
                         Malformed::OutOfRange => format!("is out of the range of {}", column.kind.word()),
                         Malformed::TooLong => format!("is longer than {} characters", column.max.unwrap_or_default()),
                         Malformed::Nul => "holds a NUL".to_owned(),

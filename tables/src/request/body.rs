@@ -187,6 +187,14 @@ pub(crate) fn form(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
     let wrong =
         |detail: &str| Refusal::bad("PGRST102", "Empty or invalid form").at(At::Body(String::new()), detail.to_owned());
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not UTF-8"))?;
+    // What curl sends unless it is told the type.
+    if text.trim_start().starts_with(['{', '[']) {
+        let looks = Refusal::bad("PGRST102", "The body looks like JSON, and was sent as a form");
+        return Err(looks.at(
+            At::Header("Content-Type"),
+            "is application/x-www-form-urlencoded; send application/json (curl: --json)",
+        ));
+    }
     let mut row: Row<'static> = Vec::new();
     for field in text.split('&').filter(|field| !field.is_empty()) {
         let (name, value) = field.split_once('=').unwrap_or((field, ""));

@@ -46,7 +46,7 @@ pub(crate) fn failure(error: DbErr) -> Failure {
         DatabaseErrorKind::PermissionDenied => {
             Refusal::forbidden("permission denied by the tenant's database".to_owned(), true)
         }
-        kind => match by_code(code) {
+        kind => match by_code(code).or_else(|| of_sqlite(&error)) {
             Some(refusal) => refusal,
             // PostgreSQL's RAISE may have any code of five characters.
             None if kind == DatabaseErrorKind::ConstraintViolation && code.len() == 5 && !code.starts_with("23") => {
@@ -124,9 +124,31 @@ fn by_code(code: &str) -> Option<Refusal> {
             "there is no unique or exclusion constraint matching the ON CONFLICT specification",
         ),
         "21000" => Refusal::bad("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time"),
-        "428C9" => Refusal::bad("428C9", "cannot write a generated column"),
+        // PostgreSQL; MySQL; MariaDB.
+        "428C9" | "3105" | "1906" => generated(),
+        // PostgreSQL; MySQL.
+        "55000" | "1288" | "1471" => not_writable(),
         _ => return None,
     })
+}
+
+fn generated() -> Refusal {
+    Refusal::bad("428C9", "cannot write a generated column")
+}
+
+fn not_writable() -> Refusal {
+    Refusal::bad("55000", "the database cannot write through this view")
+}
+
+/// What SQLite refuses before it runs a statement. It has one code for all of these.
+fn of_sqlite(error: &DbErr) -> Option<Refusal> {
+    let error = DatabaseError::find(error).filter(|error| error.code.as_deref() == Some("1"))?;
+    let words = error.source()?.to_string();
+    if words.contains("because it is a view") {
+        return Some(not_writable());
+    }
+    let writes = ["cannot INSERT into generated column", "cannot UPDATE generated column"];
+    writes.iter().any(|text| words.contains(text)).then(generated)
 }
 
 /// Oracle's `raise_application_error`.

@@ -1,6 +1,6 @@
 //! Adds new tables and columns to a file, and leaves its existing lines unchanged.
 
-use super::{Piece, Pulled};
+use super::{Piece, Pulled, quoted};
 use crate::declaration::{TableDeclaration, Tables};
 
 pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
@@ -9,10 +9,7 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
     };
     let (mut added, mut left) = (Vec::new(), Vec::new());
     for piece in pieces {
-        match declared
-            .iter()
-            .find(|(name, table)| source(name, table) == piece.source)
-        {
+        match declared.iter().find(|(name, table)| is_of(piece, name, table)) {
             Some((name, table)) => file.complete(name, table, piece, &mut added, &mut left),
             None => {
                 file.append_table(piece);
@@ -21,7 +18,7 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
         }
     }
     for (name, table) in declared {
-        match pieces.iter().find(|piece| piece.source == source(name, table)) {
+        match pieces.iter().find(|piece| is_of(piece, name, table)) {
             None => left.push(format!("the table `{name}` is not in the database")),
             Some(piece) => {
                 for (column, declared) in &table.columns {
@@ -39,8 +36,14 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
     Pulled { text, added, left }
 }
 
-fn source<'t>(name: &'t str, table: &'t TableDeclaration) -> &'t str {
-    table.table.as_deref().unwrap_or(name)
+/// Whether a declared table is this one of the database. One that is found without its schema may
+/// be declared with it.
+fn is_of(piece: &Piece, name: &str, table: &TableDeclaration) -> bool {
+    let is_there = match (&table.schema, &piece.schema) {
+        (Some(declared), _) => piece.true_schema.as_ref().is_none_or(|found| found == declared),
+        (None, found) => found.is_none(),
+    };
+    is_there && table.table.as_deref().unwrap_or(name) == piece.source
 }
 
 struct File {
@@ -130,8 +133,11 @@ impl File {
             .collect();
         self.add(name, "columns", &columns, added, left);
         let leads = |mapping: &str| {
-            let same = |to: &str| mapping.contains(&format!("to: {to},"));
-            table.relations.values().any(|relation| same(&relation.to))
+            table.relations.values().any(|relation| {
+                let mut on = relation.on.iter();
+                mapping.contains(&format!("to: {},", quoted(&relation.to)))
+                    && on.all(|(here, there)| mapping.contains(&format!("{}: {}", quoted(here), quoted(there))))
+            })
         };
         let relations: Vec<(&str, &str)> = piece
             .relations
@@ -165,14 +171,15 @@ impl File {
             match place {
                 Some(_) => added.push(format!("{what} `{name}` of `{table}`")),
                 None => left.push(format!(
-                    "{what} `{name}` of `{table}` is not added to lines of another form: `{name}: {mapping}`"
+                    "{what} `{name}` of `{table}` is not added to lines of another form: `{}: {mapping}`",
+                    quoted(name)
                 )),
             }
         }
         if let Some((at, indent)) = place {
             let lines = entries
                 .iter()
-                .map(|(name, mapping)| format!("{}{name}: {mapping}", " ".repeat(indent)));
+                .map(|(name, mapping)| format!("{}{}: {mapping}", " ".repeat(indent), quoted(name)));
             let lines: Vec<String> = lines.collect();
             self.lines.splice(at..at, lines);
         }
@@ -211,6 +218,7 @@ mod tests {
             name: "orders".to_owned(),
             source: "orders".to_owned(),
             schema: None,
+            true_schema: None,
             description: None,
             key: vec!["id".to_owned()],
             columns: columns

@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::{ConnectionTrait, DbErr};
-use tenantry_core::DatabaseError;
+use sea_orm::ConnectionTrait;
 
 use super::{Job, Step, Upsert, text_of};
 use crate::{
@@ -30,7 +29,9 @@ impl<'m> Job<'_, 'm> {
     ) -> Result<Step, Failure> {
         let step = self.insert_rows(on, rows, Some(&upsert), false).await;
         let step = step.map_err(|failure| match failure {
-            Failure::Database(error) if takes_no_conflict(&error) => no_constraint().into(),
+            // PostgreSQL's object_not_in_prerequisite_state, as of what it cannot write: the
+            // constraint is deferrable.
+            Failure::Refused(refusal) if refusal.code == "55000" => no_constraint().into(),
             other => other,
         })?;
         if upsert.update.is_some() && step.affected < rows.rows.len() as u64 {
@@ -296,11 +297,6 @@ impl<'m> Job<'_, 'm> {
         }
         Ok(sorted)
     }
-}
-
-/// Whether PostgreSQL takes the constraint for no `ON CONFLICT`, since it is deferrable.
-fn takes_no_conflict(error: &DbErr) -> bool {
-    DatabaseError::find(error).and_then(|error| error.code.as_deref()) == Some("55000")
 }
 
 fn no_constraint() -> Refusal {
