@@ -13,6 +13,7 @@ pub mod conformance;
 mod constraint;
 mod database_config;
 mod driver;
+pub mod driver_settings;
 mod duration;
 pub mod engine;
 mod error;

@@ -10,20 +10,16 @@
 //! | Module | What drivers have in common |
 //! | --- | --- |
 //! | `server_address` | the server, the database and the login that a secret names |
-//! | `allowed_hosts` | whether a secret may name that server |
 //! | `live_address` | which address of the server's name answers |
 //! | `tls` | the certificates of a secret |
 //! | `rds_iam` | logins by token |
-//! | `statement_timeout`, `max_answer` | the bounds of a statement |
 //! | `script` | the statements of a script |
 //! | `structure` | the query for a database's structure |
+//!
+//! The settings that they have in common are in [`tenantry_core::driver_settings`].
 
-#[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql"))]
-mod allowed_hosts;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod live_address;
-#[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql", feature = "sqlite"))]
-mod max_answer;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "oracle")]
@@ -40,8 +36,6 @@ mod server_address;
 mod sqlite;
 #[cfg(any(feature = "mysql", feature = "postgresql", feature = "sqlite"))]
 mod sqlx_connection;
-#[cfg(any(feature = "mysql", feature = "oracle", feature = "postgresql", feature = "sqlite"))]
-mod statement_timeout;
 mod structure;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod tls;

@@ -23,18 +23,17 @@ use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DatabaseErrorKind, DriverError,
     DriverErrorKind, HumanDuration, MigrationLock, MigrationQueries, Plugin, ScriptFault, ScriptStatement,
     SecretInvalid, ServerVersion, TlsMode,
+    driver_settings::{MaxAnswer, statement_timeout},
 };
 use tokio::time::Instant;
 
 use files::{Files, HeldFile};
 
 use crate::{
-    max_answer::MaxAnswer,
     script::{self, Syntax},
     sqlx_connection::{
         Aftermath, Dialect, ErrorMeaning, STATEMENT_CACHE_CAPACITY, SqlxConnection, Watch, connect_error, renew,
     },
-    statement_timeout::statement_timeout,
 };
 
 /// How long a statement waits for the one writer there may be.

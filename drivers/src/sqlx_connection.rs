@@ -22,9 +22,11 @@ use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, SqlSafeStr as _, Statement as _,
 };
-use tenantry_core::{Connection, DatabaseError, DatabaseErrorKind, Encryption, RowStream, ServerVersion, Timer};
+use tenantry_core::{
+    Connection, DatabaseError, DatabaseErrorKind, Encryption, RowStream, ServerVersion, Timer,
+    driver_settings::MaxAnswer,
+};
 
-use crate::max_answer::MaxAnswer;
 use answer::{All, Execute, First, Interrupted, Mode, prepared};
 use errors::{ended, mistake, without_effect};
 use transaction::Level;

@@ -28,7 +28,7 @@
 //! | rows of an answer | `rest.max_rows` in the configuration |
 //! | embedded rows of one relation | `api::EMBEDDED_FOR_EACH` times `rest.max_rows` |
 //! | bytes that an answer repeats | `json::MOST_REPEATED` |
-//! | bytes that one statement returns | the driver's `max_answer` (`drivers/src/max_answer.rs`) |
+//! | bytes that one statement returns | the driver's `max_answer` (`core/src/driver_settings`) |
 //! | attempts | `api`: `MOST_ATTEMPTS`, `LOST_AGAIN`; `run::read::AGAIN` |
 //! | rows of a change that are answered | `api::EMBEDDED_FOR_EACH` times `rest.max_rows` |
 //! | columns of a catalogue | `catalogue::statements::MOST_COLUMNS` |

@@ -24,16 +24,15 @@ use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
     HumanDuration, MigrationLock, MigrationQueries, Plugin, ScriptFault, ScriptStatement, SecretInvalid, ServerVersion,
     TlsMode,
+    driver_settings::{MaxAnswer, check_hosts, statement_timeout},
 };
 
 use crate::{
-    allowed_hosts, live_address,
-    max_answer::MaxAnswer,
+    live_address,
     rds_iam::RdsIam,
     script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error, renew},
-    statement_timeout::statement_timeout,
     tls::{self, Certificates},
 };
 use dialect::Mysql;
@@ -189,7 +188,7 @@ impl DatabaseDriver for MysqlDriver {
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_transaction_pooler()?;
         let address = ServerAddress::of(config, DEFAULT_PORT)?;
-        allowed_hosts::check(self.hosts.as_deref(), config)?;
+        check_hosts(self.hosts.as_deref(), config)?;
         if address.host.starts_with('/') && config.tls.mode.is_some_and(|mode| mode > TlsMode::Prefer) {
             let reason = "cannot be honoured over a Unix socket, which has no host's name to verify: remove it";
             return Err(SecretInvalid::new("tls.mode", reason));

@@ -35,10 +35,10 @@ use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
     Encryption, HumanDuration, MigrationLock, MigrationQueries, Plugin, ScriptFault, ScriptStatement, SecretInvalid,
+    driver_settings::{MaxAnswer, check_hosts, statement_timeout},
 };
 use tokio::sync::Semaphore;
 
-use crate::{allowed_hosts, max_answer::MaxAnswer, statement_timeout::statement_timeout};
 use address::Address;
 use connection::OracleConnection;
 use offsets::Offsets;
@@ -174,7 +174,7 @@ impl DatabaseDriver for OracleDriver {
         config.refuse_transaction_pooler()?;
         config.refuse_certificates("cannot be used: Oracle's client library takes certificates from a wallet only")?;
         self.address(config)?;
-        allowed_hosts::check(self.hosts.as_deref(), config)
+        check_hosts(self.hosts.as_deref(), config)
     }
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {

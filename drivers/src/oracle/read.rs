@@ -11,9 +11,7 @@ use sea_orm::{
     JsonValue, Value,
     prelude::{Decimal, Uuid},
 };
-use tenantry_core::{DatabaseError, DatabaseErrorKind};
-
-use crate::max_answer::Room;
+use tenantry_core::{DatabaseError, DatabaseErrorKind, driver_settings::Room};
 
 use super::{
     dialect::{Kind, Output},

@@ -8,7 +8,7 @@ use std::{
 
 use oracle::{Connection, Statement, sql_type::OracleType};
 use sea_orm::{AccessMode, IsolationLevel, TransactionOptions, Value};
-use tenantry_core::{DatabaseError, DatabaseErrorKind, ServerVersion};
+use tenantry_core::{DatabaseError, DatabaseErrorKind, ServerVersion, driver_settings::MaxAnswer};
 
 use super::{
     dialect::{Plan, SourceColumn, Step},
@@ -16,7 +16,6 @@ use super::{
     offsets::Offsets,
     script,
 };
-use crate::max_answer::MaxAnswer;
 
 /// The savepoint at the beginning of a change of several statements within a transaction.
 const UNIT: &str = "tenantry_unit";

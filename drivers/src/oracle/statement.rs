@@ -4,9 +4,10 @@ use std::{cell::RefCell, sync::Arc};
 
 use oracle::{Connection, SqlValue, Statement, sql_type::OracleType};
 use sea_orm::Value;
-use tenantry_core::DatabaseErrorKind;
-
-use crate::max_answer::{MaxAnswer, Room};
+use tenantry_core::{
+    DatabaseErrorKind,
+    driver_settings::{MaxAnswer, Room},
+};
 
 use super::{
     bind::bind,

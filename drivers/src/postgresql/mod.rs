@@ -22,16 +22,15 @@ use tenantry_core::{
     BuildContext, BuildError, ByteSize, Connection, DatabaseConfig, DatabaseDriver, DriverError, DriverErrorKind,
     HumanDuration, MigrationLock, MigrationQueries, Plugin, Pooler, ScriptFault, ScriptStatement, SecretInvalid,
     ServerVersion, TlsMode,
+    driver_settings::{MaxAnswer, check_hosts, statement_timeout},
 };
 
 use crate::{
-    allowed_hosts, live_address,
-    max_answer::MaxAnswer,
+    live_address,
     rds_iam::RdsIam,
     script::{self, Syntax},
     server_address::ServerAddress,
     sqlx_connection::{PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error, renew},
-    statement_timeout::statement_timeout,
     tls::{self, Certificates},
 };
 use dialect::Postgresql;
@@ -251,7 +250,7 @@ impl DatabaseDriver for PostgresqlDriver {
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         ServerAddress::of(config, DEFAULT_PORT)?;
         search_path(config)?;
-        allowed_hosts::check(self.config.hosts.as_deref(), config)?;
+        check_hosts(self.config.hosts.as_deref(), config)?;
         if self.is_pooled(config) && !config.session.settings.is_empty() {
             let reason =
                 "has `options` that would not reach a session behind a pooler: write `ALTER ROLE .. SET` instead";

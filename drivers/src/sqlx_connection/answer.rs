@@ -4,10 +4,9 @@ use futures_util::TryStreamExt as _;
 use sea_orm::{ExecResult, QueryResult, Statement, Values};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{AssertSqlSafe, ColumnIndex, Database, Either, Executor, IntoArguments, Row};
-use tenantry_core::DatabaseError;
+use tenantry_core::{DatabaseError, driver_settings::Room};
 
 use super::Dialect;
-use crate::max_answer::Room;
 
 pub(super) type Query<'a, DB> = sqlx::query::Query<'a, DB, SqlxValues>;
 

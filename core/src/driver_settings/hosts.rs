@@ -1,11 +1,14 @@
 //! `drivers.<type>.hosts`: the servers that a secret may name. It keeps the author of a secret from
 //! making the program connect to any address that it can reach.
 
-use tenantry_core::{DatabaseConfig, SecretInvalid};
+use crate::{DatabaseConfig, SecretInvalid};
 
 /// Checks every server that a secret names. An entry is a host, or `*.` and a domain for any name
 /// below it. Without a list every host is allowed.
-pub(crate) fn check(allowed: Option<&[String]>, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
+///
+/// # Errors
+/// The field `host`, if a server is not in the list.
+pub fn check_hosts(allowed: Option<&[String]>, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
     let Some(allowed) = allowed else {
         return Ok(());
     };
@@ -37,17 +40,17 @@ fn matches(allowed: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tenantry_core::SecretValue;
 
     use super::*;
+    use crate::SecretValue;
 
     #[test]
     fn a_secret_names_only_hosts_of_the_list() {
         let allowed = ["db1", "10.0.0.7", "*.db.example.com", "/run/postgresql"].map(str::to_owned);
         let is_allowed = |url: &str| {
             let config = DatabaseConfig::parse(&SecretValue::new(json!({"url": url}))).unwrap();
-            assert_eq!(check(None, &config), Ok(()));
-            let outcome = check(Some(&allowed), &config);
+            assert_eq!(check_hosts(None, &config), Ok(()));
+            let outcome = check_hosts(Some(&allowed), &config);
             outcome.map_err(|error| assert_eq!(error.field, "host")).is_ok()
         };
         for url in [

@@ -1,7 +1,7 @@
 //! How large the answer of a statement may be. An answer that is read whole is in memory, and each
 //! tenant's database decides how large it is.
 
-use tenantry_core::{BuildError, ByteSize, DatabaseError, DatabaseErrorKind};
+use crate::{BuildError, ByteSize, DatabaseError, DatabaseErrorKind};
 
 /// The approximate overhead in memory of a row, and of a value.
 const ROW: usize = 64;
@@ -12,13 +12,17 @@ const DOUBLING: usize = 16 * 1024;
 
 /// The most bytes that an answer may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MaxAnswer(usize);
+pub struct MaxAnswer(usize);
 
 impl MaxAnswer {
     /// The default of the driver's `max_answer`.
-    pub(crate) const DEFAULT: ByteSize = ByteSize::mebibytes(32);
+    pub const DEFAULT: ByteSize = ByteSize::mebibytes(32);
 
-    pub(crate) fn new(configured: ByteSize) -> Result<Self, BuildError> {
+    /// Reads a driver's `max_answer`.
+    ///
+    /// # Errors
+    /// It is 0.
+    pub fn new(configured: ByteSize) -> Result<Self, BuildError> {
         match usize::try_from(configured.0).unwrap_or(usize::MAX) {
             0 => Err(BuildError::key("max_answer", "is 0")),
             bytes => Ok(Self(bytes)),
@@ -26,17 +30,21 @@ impl MaxAnswer {
     }
 
     /// The room for one answer.
-    pub(crate) fn room(self) -> Room {
+    pub fn room(self) -> Room {
         Room(self.0)
     }
 }
 
 /// The memory that is left for the rest of an answer.
-pub(crate) struct Room(usize);
+#[derive(Debug)]
+pub struct Room(usize);
 
 impl Room {
-    /// Takes room for a row with values of these lengths.
-    pub(crate) fn take_row(&mut self, lengths: impl Iterator<Item = usize>) -> Result<(), DatabaseError> {
+    /// Takes room for a row with values of these lengths, in bytes.
+    ///
+    /// # Errors
+    /// `AnswerTooLarge`, if less is left.
+    pub fn take_row(&mut self, lengths: impl Iterator<Item = usize>) -> Result<(), DatabaseError> {
         let length = lengths.map(|length| length + VALUE).sum::<usize>() + ROW;
         self.take(match length {
             ..DOUBLING => length,
@@ -44,8 +52,11 @@ impl Room {
         })
     }
 
-    /// Takes room for so many bytes, or fails with `AnswerTooLarge`.
-    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), DatabaseError> {
+    /// Takes room for so many bytes.
+    ///
+    /// # Errors
+    /// `AnswerTooLarge`, if fewer are left.
+    pub fn take(&mut self, bytes: usize) -> Result<(), DatabaseError> {
         match self.0.checked_sub(bytes) {
             Some(left) => {
                 self.0 = left;

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use tenantry_core::{BuildError, HumanDuration};
+use crate::{BuildError, HumanDuration};
 
 /// The longest that every database can count, in milliseconds.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// Reads a driver's `statement_timeout`. 0 is refused, since some databases take it for no limit;
 /// `null` is no limit.
-pub(crate) fn statement_timeout(configured: Option<HumanDuration>) -> Result<Option<Duration>, BuildError> {
+///
+/// # Errors
+/// It is not from 1 ms to 24 days.
+pub fn statement_timeout(configured: Option<HumanDuration>) -> Result<Option<Duration>, BuildError> {
     let limit = configured.map(Duration::from);
     let possible = Duration::from_millis(1)..=LONGEST;
     match limit {
