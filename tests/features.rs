@@ -32,7 +32,7 @@ const ONLY_WITH: [(&str, &[&str]); 8] = [
     ("aws", &["aws-config", "aws-sdk-secretsmanager", "aws-smithy-runtime"]),
     ("jwt", &["jsonwebtoken"]),
     ("mysql", &["sqlx-mysql"]),
-    ("oracle", &["oracle"]),
+    ("oracle", &["oracle", "tenantry-oracle"]),
     (
         "otlp",
         &[

@@ -4,8 +4,8 @@
 //! `postgresql`, `mysql` and `sqlite` share the connection in `sqlx_connection`, which runs
 //! statements under a deadline, keeps track of the transaction and gives errors their kinds. What
 //! they differ in is the trait `Dialect`: each driver implements it in its `dialect` (SQLite in
-//! `sqlite`), with the meanings of the server's codes in its `errors`. `oracle` has a connection of
-//! its own, on the crate `oracle`.
+//! `sqlite`), with the meanings of the server's codes in its `errors`. `oracle` is the crate
+//! `tenantry-oracle`, in the folder `oracle`, with a connection of its own.
 //!
 //! | Module | What drivers have in common |
 //! | --- | --- |
@@ -22,8 +22,6 @@
 mod live_address;
 #[cfg(feature = "mysql")]
 mod mysql;
-#[cfg(feature = "oracle")]
-mod oracle;
 #[cfg(feature = "postgresql")]
 mod postgresql;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
@@ -40,11 +38,11 @@ mod structure;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod tls;
 
-#[cfg(feature = "oracle")]
-pub use crate::oracle::{OracleConfig, OracleDriver};
 #[cfg(feature = "mysql")]
 pub use mysql::{MysqlConfig, MysqlDriver};
 #[cfg(feature = "postgresql")]
 pub use postgresql::{PostgresqlConfig, PostgresqlDriver};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteConfig, SqliteDriver};
+#[cfg(feature = "oracle")]
+pub use tenantry_oracle::{OracleConfig, OracleDriver};

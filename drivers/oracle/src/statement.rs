@@ -9,7 +9,7 @@ use tenantry_core::{
     driver_settings::{MaxAnswer, Room},
 };
 
-use super::{
+use crate::{
     bind::bind,
     dialect::{Kind, Output, Returning, SourceColumn, Sql, from_oracle},
     errors::Failure,
@@ -24,7 +24,7 @@ const ROWS_AT_ONCE: u32 = 100;
 const KNOWN_COLUMNS: usize = 1000;
 
 impl Session {
-    pub(super) fn query(
+    pub(crate) fn query(
         &mut self,
         sql: &Sql,
         values: &[Value],
@@ -77,7 +77,7 @@ impl Session {
         Ok(Rows { columns, rows })
     }
 
-    pub(super) fn change(
+    pub(crate) fn change(
         &mut self,
         sql: &Sql,
         values: &[Value],

@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
+use crate::{
     migration_lock,
     plans::Plans,
     session::{Outcome, Rows, Session, Shared, locked},
@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The stack of a connection's thread, in bytes: a long statement makes a deep tree when it is
 /// parsed. What is not used costs nothing.
-pub(super) const STACK: usize = 16 << 20;
+pub(crate) const STACK: usize = 16 << 20;
 
 /// A break stops the call that runs. One that comes while the statement is still translated, or
 /// between two calls, stops nothing, so it is repeated after each of these pauses, in milliseconds.
@@ -44,7 +44,7 @@ const BREAKS_AFTER: [u64; 8] = [0, 20, 50, 100, 200, 500, 1000, 2000];
 type Job = Box<dyn FnOnce(&mut Session) + Send>;
 
 /// One connection.
-pub(super) struct OracleConnection {
+pub(crate) struct OracleConnection {
     /// The thread's work; it ends when this is dropped. There is one job at a time.
     jobs: Option<SyncSender<Job>>,
     /// Resolves when the thread has ended.
@@ -62,7 +62,7 @@ pub(super) struct OracleConnection {
 /// Opens a connection on a thread that is its own from then on. The thread holds `permit` as long
 /// as it lives, even if no request waits for it any more, since a call of the client library cannot
 /// be abandoned.
-pub(super) async fn open(
+pub(crate) async fn open(
     connect: impl FnOnce() -> Result<oracle::Connection, DriverError> + Send + 'static,
     begin: impl FnOnce(Shared) -> Result<Session, DriverError> + Send + 'static,
     plans: Arc<Plans>,
@@ -124,7 +124,7 @@ pub(super) async fn open(
 
 impl OracleConnection {
     /// Says how it is protected.
-    pub(super) fn protected(mut self, encryption: Encryption) -> Self {
+    pub(crate) fn protected(mut self, encryption: Encryption) -> Self {
         self.encryption = encryption;
         self
     }
@@ -289,7 +289,7 @@ impl Connection for OracleConnection {
 
 impl OracleConnection {
     /// Ends the session, and the thread with it.
-    pub(super) async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         self.jobs = None;
         if let Some(ended) = self.ended.take() {
             self.break_off();

@@ -5,7 +5,7 @@
 
 use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind};
 
-use super::dialect::DialectError;
+use crate::dialect::DialectError;
 
 /// ODPI-C found no client library, or one that cannot be loaded.
 const DPI_NO_CLIENT: i32 = 1047;
@@ -91,7 +91,7 @@ fn named(message: &str) -> Option<i32> {
 }
 
 /// Why a connection could not be opened.
-pub(super) fn connect_error(error: oracle::Error) -> DriverError {
+pub(crate) fn connect_error(error: oracle::Error) -> DriverError {
     let code = Code::of(&error);
     let kind = connect_kind(&code);
     match code.text() {
@@ -122,17 +122,17 @@ fn connect_kind(code: &Code) -> DriverErrorKind {
 }
 
 /// A failed statement.
-pub(super) struct Failure {
-    pub(super) error: DatabaseError,
+pub(crate) struct Failure {
+    pub(crate) error: DatabaseError,
     /// Whether the transaction cannot go on and is to be rolled back at once.
-    pub(super) ends_transaction: bool,
+    pub(crate) ends_transaction: bool,
     /// Oracle's number.
-    pub(super) ora: i32,
+    pub(crate) ora: i32,
 }
 
 impl Failure {
     /// `alone` means that the statement was outside a transaction, and none of its rows was read.
-    pub(super) fn of(error: oracle::Error, alone: bool) -> Self {
+    pub(crate) fn of(error: oracle::Error, alone: bool) -> Self {
         let code = Code::of(&error);
         let kind = match kind(&code) {
             DatabaseErrorKind::ConnectionLostWithoutEffect if !alone => DatabaseErrorKind::ConnectionLost,
@@ -155,7 +155,7 @@ impl Failure {
     }
 
     /// Of a LOB that was read or written: the client library's own error is within the other one.
-    pub(super) fn of_lob(error: std::io::Error) -> Self {
+    pub(crate) fn of_lob(error: std::io::Error) -> Self {
         match error.into_inner().map(|inner| inner.downcast::<oracle::Error>()) {
             Some(Ok(error)) => Self::of(*error, false),
             _ => Self::here(DatabaseErrorKind::Other, "a LOB could not be read or written"),
@@ -163,7 +163,7 @@ impl Failure {
     }
 
     /// A fault that the database did not report: a value that cannot be bound or read.
-    pub(super) fn here(kind: DatabaseErrorKind, reason: &'static str) -> Self {
+    pub(crate) fn here(kind: DatabaseErrorKind, reason: &'static str) -> Self {
         Self {
             error: DatabaseError::new(kind).with_source(reason),
             ends_transaction: false,

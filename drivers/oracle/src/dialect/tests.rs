@@ -261,7 +261,7 @@ fn a_refusal_prints_no_value() {
 /// Runs on a stack like that of a connection's thread.
 fn with_the_stack_of_a_connection(test: fn()) {
     let thread = std::thread::Builder::new()
-        .stack_size(crate::oracle::connection::STACK)
+        .stack_size(crate::connection::STACK)
         .spawn(test);
     thread.unwrap().join().unwrap();
 }

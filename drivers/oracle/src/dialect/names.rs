@@ -9,7 +9,7 @@ use super::{
 
 /// A name as Oracle keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(in super::super) struct Name(pub(in super::super) String);
+pub(crate) struct Name(pub(crate) String);
 
 impl Name {
     /// From a name in a statement of PostgreSQL's.
@@ -39,7 +39,7 @@ pub(super) fn postgres(ident: &Ident) -> String {
 }
 
 /// The name that PostgreSQL would give a column of Oracle's.
-pub(in super::super) fn from_oracle(name: &str) -> String {
+pub(crate) fn from_oracle(name: &str) -> String {
     if name.chars().any(char::is_lowercase) {
         name.to_owned()
     } else {

@@ -10,7 +10,7 @@ use oracle::{
 use sea_orm::Value;
 use tenantry_core::DatabaseErrorKind;
 
-use super::errors::Failure;
+use crate::errors::Failure;
 
 /// The longest text, in bytes, that is not a LOB unless the database is set up for longer ones.
 const LONGEST_TEXT: usize = 4000;
@@ -20,7 +20,7 @@ const LONGEST_RAW: usize = 2000;
 /// Binds a value to a place, which counts from 1. `stored` means that it goes into a column
 /// unchanged. Only then it may be bound as a LOB, which cannot be compared. Long texts need a LOB,
 /// and so do empty ones: a LOB column stores an empty text, and any other column makes it NULL.
-pub(super) fn bind(
+pub(crate) fn bind(
     statement: &mut Statement,
     connection: &Connection,
     place: usize,

@@ -6,12 +6,12 @@
 
 use tenantry_core::{DatabaseError, MigrationLock};
 
-use super::{errors::Failure, session::Session};
+use crate::{errors::Failure, session::Session};
 
 /// Stands for [`try_lock`] among the statements of a connection.
 const TRY_LOCK: &str = "SELECT tenantry_migration_lock()";
 
-pub(super) const LOCK: MigrationLock = MigrationLock::Session {
+pub(crate) const LOCK: MigrationLock = MigrationLock::Session {
     lock: TRY_LOCK,
     // Scripts have no time-out, and what is written down in between is short.
     prepare: "",
@@ -25,12 +25,12 @@ const EXISTS: i32 = 955;
 const TAKEN: i32 = 1;
 
 /// Whether a statement asks for the lock.
-pub(super) fn is_try_lock(sql: &str) -> bool {
+pub(crate) fn is_try_lock(sql: &str) -> bool {
     sql == TRY_LOCK
 }
 
 /// Tries to take the lock, which waits for nothing but another one that tries.
-pub(super) fn try_lock(session: &mut Session) -> Result<bool, DatabaseError> {
+pub(crate) fn try_lock(session: &mut Session) -> Result<bool, DatabaseError> {
     match attempt(session)? {
         Some(taken) => Ok(taken),
         None => {

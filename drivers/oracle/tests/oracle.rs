@@ -3,7 +3,6 @@
 //! (`oracle://system:password@127.0.0.1:1521/FREEPDB1`) on a real Oracle, with the client library
 //! that is installed.
 
-#![cfg(feature = "oracle")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::{
@@ -25,7 +24,7 @@ use tenantry_core::{
     MigrationLock, Plugin, Registry, SecretValue,
     conformance::driver::{DriverFixture, MAX_ANSWER, STATEMENT_TIMEOUT, run},
 };
-use tenantry_drivers::OracleDriver;
+use tenantry_oracle::OracleDriver;
 use tenantry_test_support::{OracleServer, TenantDb, free_port, record_case};
 
 async fn driver() -> Arc<dyn DatabaseDriver> {
@@ -136,8 +135,8 @@ mod users {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-const CREATE: &str = include_str!("../../migrations/oracle/0001_create_users.sql");
-const SAMPLES: &str = include_str!("../../migrations/oracle/0002_sample_users.sql");
+const CREATE: &str = include_str!("../../../migrations/oracle/0001_create_users.sql");
+const SAMPLES: &str = include_str!("../../../migrations/oracle/0002_sample_users.sql");
 
 struct Session(Box<dyn Connection>);
 

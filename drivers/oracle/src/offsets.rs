@@ -11,14 +11,14 @@ use std::{
 
 use sea_orm::Value;
 
-use super::dialect::SourceColumn;
+use crate::dialect::SourceColumn;
 
 /// How many columns are remembered.
 const CAPACITY: usize = 1000;
 
 /// How the times of a column are read, if not as `DateTimeUtc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Zone {
+pub(crate) enum Zone {
     /// `DateTimeWithTimeZone`.
     Offset,
     /// `DateTimeLocal`.
@@ -28,11 +28,11 @@ pub(super) enum Zone {
 /// The columns to which such a time was written last, for all connections of all tenants: a program
 /// has one entity for a table.
 #[derive(Debug, Default)]
-pub(super) struct Offsets(RwLock<HashMap<SourceColumn, Zone>>);
+pub(crate) struct Offsets(RwLock<HashMap<SourceColumn, Zone>>);
 
 impl Offsets {
     /// Remembers what kind of time is written to a column.
-    pub(super) fn note(&self, column: &SourceColumn, value: &Value) {
+    pub(crate) fn note(&self, column: &SourceColumn, value: &Value) {
         let zone = match value {
             Value::ChronoDateTimeWithTimeZone(_) => Some(Zone::Offset),
             Value::ChronoDateTimeLocal(_) => Some(Zone::Local),
@@ -53,7 +53,7 @@ impl Offsets {
     }
 
     /// How the times of this column are read.
-    pub(super) fn of(&self, column: &SourceColumn) -> Option<Zone> {
+    pub(crate) fn of(&self, column: &SourceColumn) -> Option<Zone> {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -65,7 +65,7 @@ impl Offsets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::dialect::Name;
+    use crate::dialect::Name;
 
     #[test]
     fn a_column_is_read_as_it_was_written_last() {

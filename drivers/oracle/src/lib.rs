@@ -1,8 +1,8 @@
 //! Oracle 12.2 and later, through Oracle's own client library.
 //!
-//! SeaORM does not support Oracle. It writes statements for PostgreSQL; [`dialect`] translates
-//! them, and a [`session`](session::Session) runs them on its own thread, since the client library
-//! has only blocking calls.
+//! SeaORM does not support Oracle. It writes statements for PostgreSQL; `dialect` translates
+//! them, and a session runs them on its own thread, since the client library has only blocking
+//! calls.
 
 mod address;
 mod bind;
@@ -16,6 +16,7 @@ mod read;
 mod script;
 mod session;
 mod statement;
+mod structure;
 
 use std::{
     path::{Path, PathBuf},
@@ -26,8 +27,8 @@ use std::{
     time::Duration,
 };
 
-use ::oracle::{Connector, InitParams};
 use async_trait::async_trait;
+use oracle::{Connector, InitParams};
 use schemars::JsonSchema;
 use sea_orm::DbBackend;
 use secrecy::{ExposeSecret, SecretString};
@@ -139,7 +140,7 @@ impl Plugin<dyn DatabaseDriver> for OracleDriver {
 }
 
 /// Loads the client library, once for the whole program.
-fn load_client(folder: Option<&Path>) -> ::oracle::Result<()> {
+fn load_client(folder: Option<&Path>) -> oracle::Result<()> {
     let mut parameters = InitParams::new();
     if let Some(folder) = folder {
         parameters.oracle_client_lib_dir(folder)?;
@@ -236,7 +237,7 @@ impl DatabaseDriver for OracleDriver {
     fn migration_queries(&self) -> MigrationQueries {
         MigrationQueries {
             tables: Some("SELECT CAST(table_name AS VARCHAR(400)) FROM user_tables"),
-            structure: Some(crate::structure::ORACLE),
+            structure: Some(structure::QUERY),
             ..MigrationQueries::default()
         }
     }

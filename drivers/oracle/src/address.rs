@@ -9,11 +9,11 @@ const DEFAULT_TLS_PORT: u16 = 2484;
 
 /// The checked address of a server from a secret.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Address<'a> {
+pub(crate) struct Address<'a> {
     host: &'a str,
     port: u16,
     database: Database<'a>,
-    pub(super) username: &'a str,
+    pub(crate) username: &'a str,
     tls: Option<Tls<'a>>,
 }
 
@@ -35,7 +35,7 @@ struct Tls<'a> {
 impl<'a> Address<'a> {
     /// # Errors
     /// The field that is missing, or that contains a special character of connect descriptors.
-    pub(super) fn of(config: &'a DatabaseConfig, wallet: Option<&'a Path>) -> Result<Self, SecretInvalid> {
+    pub(crate) fn of(config: &'a DatabaseConfig, wallet: Option<&'a Path>) -> Result<Self, SecretInvalid> {
         let own = |pointer: &str| {
             config
                 .option(pointer)
@@ -81,12 +81,12 @@ impl<'a> Address<'a> {
     }
 
     /// Whether the connection is encrypted.
-    pub(super) fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()
     }
 
     /// The descriptor (Oracle Database Net Services Reference, "Local Naming Parameters").
-    pub(super) fn descriptor(&self, connect_timeout: Duration) -> String {
+    pub(crate) fn descriptor(&self, connect_timeout: Duration) -> String {
         let seconds = connect_timeout.as_secs_f64().ceil().max(1.0);
         let protocol = if self.tls.is_some() { "TCPS" } else { "TCP" };
         let database = match self.database {

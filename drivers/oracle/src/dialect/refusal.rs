@@ -5,7 +5,7 @@ use sqlparser::parser::ParserError;
 /// Why a statement could not be written for Oracle. It prints no value: the parser's own message,
 /// which may, is its source.
 #[derive(Debug, thiserror::Error)]
-pub(in super::super) enum DialectError {
+pub(crate) enum DialectError {
     /// It is not a valid statement of PostgreSQL.
     #[error("the statement cannot be parsed")]
     Syntax(#[source] ParserError),

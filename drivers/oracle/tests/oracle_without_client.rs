@@ -1,12 +1,11 @@
 //! The driver `oracle` where Oracle's client library is not installed. In a program of its own: a
 //! library that is loaded stays.
 
-#![cfg(feature = "oracle")]
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use serde_json::json;
 use tenantry_core::{BuildContext, DatabaseConfig, DriverErrorKind, Registry, SecretValue};
-use tenantry_drivers::OracleDriver;
+use tenantry_oracle::OracleDriver;
 
 #[tokio::test]
 async fn the_driver_is_built_without_the_client_library() {

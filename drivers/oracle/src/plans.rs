@@ -7,7 +7,7 @@ use std::{
 
 use tenantry_core::DatabaseError;
 
-use super::dialect::{Plan, translate};
+use crate::dialect::{Plan, translate};
 
 /// How many are kept. Those of a program are few; texts with values in them would come without end.
 const CAPACITY: usize = 1000;
@@ -15,14 +15,14 @@ const CAPACITY: usize = 1000;
 /// The translated statements, shared by all connections of all tenants, since a translation does
 /// not depend on them.
 #[derive(Debug, Default)]
-pub(super) struct Plans(RwLock<HashMap<String, Arc<Plan>>>);
+pub(crate) struct Plans(RwLock<HashMap<String, Arc<Plan>>>);
 
 impl Plans {
     /// Returns the plan for this statement.
     ///
     /// # Errors
     /// It is not a valid statement, or Oracle has no equivalent.
-    pub(super) fn of(&self, sql: &str) -> Result<Arc<Plan>, DatabaseError> {
+    pub(crate) fn of(&self, sql: &str) -> Result<Arc<Plan>, DatabaseError> {
         if let Some(plan) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(sql) {
             return Ok(Arc::clone(plan));
         }

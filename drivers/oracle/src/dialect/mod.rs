@@ -38,8 +38,8 @@ use sqlparser::{
     parser::Parser,
 };
 
-pub(super) use names::{Name, from_oracle};
-pub(super) use refusal::DialectError;
+pub(crate) use names::{Name, from_oracle};
+pub(crate) use refusal::DialectError;
 use refusal::{Result, refuse};
 use table::Scope;
 
@@ -48,7 +48,7 @@ const DEEPEST: usize = 80;
 
 /// The steps on Oracle for one statement.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// Gives rows.
     Query {
         sql: Sql,
@@ -79,56 +79,56 @@ pub(super) enum Plan {
 
 /// Inserts or updates rows, and reads them again if they are to be returned.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Step {
-    pub(super) sql: Sql,
-    pub(super) then: Option<(Sql, Vec<Output>)>,
+pub(crate) struct Step {
+    pub(crate) sql: Sql,
+    pub(crate) then: Option<(Sql, Vec<Output>)>,
 }
 
 /// A statement for Oracle, and what is to be bound in the order of its text.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Sql {
-    pub(super) text: String,
-    pub(super) binds: Vec<Bind>,
+pub(crate) struct Sql {
+    pub(crate) text: String,
+    pub(crate) binds: Vec<Bind>,
     /// The columns into which values are written as they are, each with the value's place in the
     /// statement's values, from 0.
-    pub(super) stores: Vec<(usize, SourceColumn)>,
+    pub(crate) stores: Vec<(usize, SourceColumn)>,
 }
 
 /// One place for a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Bind {
+pub(crate) struct Bind {
     /// Which of the statement's values, from 0.
-    pub(super) parameter: usize,
+    pub(crate) parameter: usize,
     /// Whether it is written into a column as it is, and is not part of an expression.
-    pub(super) stored: bool,
+    pub(crate) stored: bool,
 }
 
 /// One column of a result.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Output {
+pub(crate) struct Output {
     /// Its name in PostgreSQL; `None` if only Oracle knows it, as behind `*`.
-    pub(super) name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Its type, if the statement determines it.
-    pub(super) kind: Option<Kind>,
+    pub(crate) kind: Option<Kind>,
     /// The table's column that its value comes from, by Oracle's names.
-    pub(super) origin: Option<SourceColumn>,
+    pub(crate) origin: Option<SourceColumn>,
     /// Whether it is the sum of that column's values, which PostgreSQL gives in a wider type.
-    pub(super) sum: bool,
+    pub(crate) sum: bool,
     /// The columns of a calculation with whole numbers, if it is one.
-    pub(super) operands: Vec<SourceColumn>,
+    pub(crate) operands: Vec<SourceColumn>,
 }
 
 /// A column of a table, by Oracle's names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct SourceColumn {
+pub(crate) struct SourceColumn {
     /// As it is written in a statement, quoted, with its schema if one was given.
-    pub(super) table: String,
-    pub(super) column: Name,
+    pub(crate) table: String,
+    pub(crate) column: Name,
 }
 
 /// The types that a statement can determine, in SeaORM's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Bool,
     SmallInt,
     Int,
@@ -147,14 +147,14 @@ pub(super) enum Kind {
 
 /// The values that a change returns, by out binds at the end of its statement.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Returning {
-    pub(super) columns: Vec<Output>,
+pub(crate) struct Returning {
+    pub(crate) columns: Vec<Output>,
     /// A query for the same columns without rows. Its description gives the types to bind.
-    pub(super) describe: String,
+    pub(crate) describe: String,
 }
 
 /// Translates one statement.
-pub(super) fn translate(sql: &str) -> Result<Plan> {
+pub(crate) fn translate(sql: &str) -> Result<Plan> {
     let dialect = PostgreSqlDialect {};
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(DEEPEST)

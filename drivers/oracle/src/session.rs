@@ -10,7 +10,7 @@ use oracle::{Connection, Statement, sql_type::OracleType};
 use sea_orm::{AccessMode, IsolationLevel, TransactionOptions, Value};
 use tenantry_core::{DatabaseError, DatabaseErrorKind, ServerVersion, driver_settings::MaxAnswer};
 
-use super::{
+use crate::{
     dialect::{Plan, SourceColumn, Step},
     errors::Failure,
     offsets::Offsets,
@@ -28,42 +28,42 @@ const SETTINGS: &str = "ALTER SESSION SET TIME_ZONE = '+00:00' NLS_COMP = 'BINAR
 
 /// The connection, shared with the code that may interrupt it. Only its own thread changes it, and
 /// only between two statements.
-pub(super) type Shared = Arc<RwLock<Connection>>;
+pub(crate) type Shared = Arc<RwLock<Connection>>;
 
 /// Names and values of some rows.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
-    pub(super) columns: Vec<String>,
-    pub(super) rows: Vec<Vec<Value>>,
+pub(crate) struct Rows {
+    pub(crate) columns: Vec<String>,
+    pub(crate) rows: Vec<Vec<Value>>,
 }
 
 /// The outcome of a statement.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) rows: Rows,
-    pub(super) touched: u64,
+pub(crate) struct Outcome {
+    pub(crate) rows: Rows,
+    pub(crate) touched: u64,
 }
 
-pub(super) struct Session {
-    pub(super) connection: Shared,
+pub(crate) struct Session {
+    pub(crate) connection: Shared,
     statement_timeout: Option<Duration>,
-    pub(super) max_answer: MaxAnswer,
+    pub(crate) max_answer: MaxAnswer,
     version: ServerVersion,
     /// Save points count from 2; 0 is no transaction.
-    pub(super) depth: usize,
+    pub(crate) depth: usize,
     /// Whether the transaction was begun to read only.
     read_only: bool,
     /// Why the whole transaction was rolled back before its end.
     gone: Option<DatabaseErrorKind>,
     /// The types of columns, by the query that was described.
-    pub(super) described: HashMap<String, Arc<Vec<OracleType>>>,
-    pub(super) json: HashMap<SourceColumn, bool>,
-    pub(super) offsets: Arc<Offsets>,
+    pub(crate) described: HashMap<String, Arc<Vec<OracleType>>>,
+    pub(crate) json: HashMap<SourceColumn, bool>,
+    pub(crate) offsets: Arc<Offsets>,
 }
 
 impl Session {
     /// Begins a session with its [`SETTINGS`].
-    pub(super) fn begin_session(
+    pub(crate) fn begin_session(
         connection: Shared,
         statement_timeout: Option<Duration>,
         max_answer: MaxAnswer,
@@ -90,14 +90,14 @@ impl Session {
         })
     }
 
-    pub(super) fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {
+    pub(crate) fn ping(&mut self) -> Result<ServerVersion, DatabaseError> {
         let pinged = locked(&self.connection).ping();
         pinged.map_err(|error| self.failed(Failure::of(error, false)))?;
         Ok(self.version.clone())
     }
 
     /// Runs a statement's plan. `one` means that only the first row is wanted.
-    pub(super) fn run(&mut self, plan: &Plan, values: &[Value], one: bool) -> Result<Outcome, DatabaseError> {
+    pub(crate) fn run(&mut self, plan: &Plan, values: &[Value], one: bool) -> Result<Outcome, DatabaseError> {
         self.refuse_outside()?;
         match plan {
             Plan::Query { sql, columns, locks } => {
@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// Runs a script in Oracle's own SQL. It knows no time-out of its own: its caller has one.
-    pub(super) fn script(&mut self, text: &str) -> Result<u64, DatabaseError> {
+    pub(crate) fn script(&mut self, text: &str) -> Result<u64, DatabaseError> {
         self.refuse_outside()?;
         self.forget();
         let steps = script::steps(text);
@@ -200,7 +200,7 @@ impl Session {
     }
 
     /// Runs one statement of Oracle's own. An error that is tolerated counts as done.
-    pub(super) fn native(&mut self, sql: &str, tolerates: Option<i32>) -> Result<u64, DatabaseError> {
+    pub(crate) fn native(&mut self, sql: &str, tolerates: Option<i32>) -> Result<u64, DatabaseError> {
         self.autocommit(self.depth == 0);
         let ran = self.prepared(sql, |_, statement| {
             if statement.is_query() {
@@ -221,7 +221,7 @@ impl Session {
         }
     }
 
-    pub(super) fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
+    pub(crate) fn begin(&mut self, options: &TransactionOptions) -> Result<(), DatabaseError> {
         self.refuse_outside()?;
         if self.depth > 0 {
             let other_mode = options
@@ -249,7 +249,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn commit(&mut self) -> Result<(), DatabaseError> {
+    pub(crate) fn commit(&mut self) -> Result<(), DatabaseError> {
         match self.depth {
             0 => Err(no_transaction()),
             1 => {
@@ -269,7 +269,7 @@ impl Session {
         }
     }
 
-    pub(super) fn rollback(&mut self) -> Result<(), DatabaseError> {
+    pub(crate) fn rollback(&mut self) -> Result<(), DatabaseError> {
         match self.depth {
             0 => Err(no_transaction()),
             1 => {
@@ -291,7 +291,7 @@ impl Session {
 
     /// Ends the session. What was not committed is rolled back: Oracle would commit it when a
     /// session takes its leave.
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         let open = locked(&self.connection);
         let left = if self.depth > 0 && self.gone.is_none() {
             open.rollback()
@@ -345,7 +345,7 @@ impl Session {
     }
 
     /// Runs several statements as one unit.
-    pub(super) fn unit<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, DatabaseError> {
+    pub(crate) fn unit<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Result<T, DatabaseError> {
         self.autocommit(false);
         let alone = self.depth == 0;
         if !alone {
@@ -369,7 +369,7 @@ impl Session {
         }
     }
 
-    pub(super) fn autocommit(&self, on: bool) {
+    pub(crate) fn autocommit(&self, on: bool) {
         let is_on = locked(&self.connection).autocommit();
         if is_on != on {
             let mut connection = self.connection.write().unwrap_or_else(PoisonError::into_inner);
@@ -378,7 +378,7 @@ impl Session {
     }
 
     /// Prepares a statement, or finds it among those of this session, and does something with it.
-    pub(super) fn prepared<T>(
+    pub(crate) fn prepared<T>(
         &self,
         sql: &str,
         work: impl FnOnce(&Connection, &mut Statement) -> oracle::Result<T>,
@@ -405,7 +405,7 @@ fn skip_taken(skips: bool, changed: Result<Outcome, Failure>) -> Result<Outcome,
     }
 }
 
-pub(super) fn locked(connection: &Shared) -> RwLockReadGuard<'_, Connection> {
+pub(crate) fn locked(connection: &Shared) -> RwLockReadGuard<'_, Connection> {
     connection.read().unwrap_or_else(PoisonError::into_inner)
 }
 

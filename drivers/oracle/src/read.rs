@@ -13,7 +13,7 @@ use sea_orm::{
 };
 use tenantry_core::{DatabaseError, DatabaseErrorKind, driver_settings::Room};
 
-use super::{
+use crate::{
     dialect::{Kind, Output},
     errors::Failure,
     offsets::Zone,
@@ -21,7 +21,7 @@ use super::{
 
 /// How the values of one column are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
+pub(crate) enum Reader {
     /// As values of this type.
     Kind(Kind),
     /// A number without a size: `BigInt` if all of the column's are whole, else `Decimal`.
@@ -32,7 +32,7 @@ pub(super) enum Reader {
 
 /// Chooses by what the statement says, and by Oracle's description of the result. `source`: what
 /// Oracle says of the table's column that the values come from, if it was asked.
-pub(super) fn reader(
+pub(crate) fn reader(
     output: &Output,
     described: &OracleType,
     source: Option<&OracleType>,
@@ -103,7 +103,7 @@ fn number(output: &Output, described: &OracleType, source: Option<&OracleType>) 
 
 /// The type of a calculation with whole numbers of these columns, as PostgreSQL has it; `None` if
 /// one of them has others.
-pub(super) fn calculated<'a>(columns: impl IntoIterator<Item = Option<&'a OracleType>>) -> Option<Kind> {
+pub(crate) fn calculated<'a>(columns: impl IntoIterator<Item = Option<&'a OracleType>>) -> Option<Kind> {
     let mut widest = Kind::Int;
     for column in columns {
         match column.and_then(sized)? {
@@ -131,7 +131,7 @@ fn sized(described: &OracleType) -> Option<Kind> {
 }
 
 /// Reads one value, if there is room for it.
-pub(super) fn value(
+pub(crate) fn value(
     reader: Reader,
     from: &SqlValue<'_>,
     described: &OracleType,
@@ -189,7 +189,7 @@ pub(super) fn value(
 
 /// Makes the values of a column of [`Reader::Number`], which were read as texts, what they are: all
 /// of one variant.
-pub(super) fn settle_numbers(rows: &mut [Vec<Value>], column: usize) -> Result<(), Failure> {
+pub(crate) fn settle_numbers(rows: &mut [Vec<Value>], column: usize) -> Result<(), Failure> {
     let text = |row: &Vec<Value>| match row.get(column) {
         Some(Value::String(text)) => text.clone(),
         _ => None,
@@ -256,7 +256,7 @@ fn take_lob(lob: &impl Lob, room: &mut Room) -> Result<(), Failure> {
     room_for(room.take(usize::try_from(size).unwrap_or(usize::MAX)))
 }
 
-pub(super) fn room_for(taken: Result<(), DatabaseError>) -> Result<(), Failure> {
+pub(crate) fn room_for(taken: Result<(), DatabaseError>) -> Result<(), Failure> {
     taken.map_err(|error| Failure {
         error,
         ends_transaction: false,

@@ -9,19 +9,19 @@ use tenantry_core::{ScriptStatement, StatementEffect};
 
 /// One statement of a script, ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Step {
-    pub(super) sql: String,
+pub(crate) struct Step {
+    pub(crate) sql: String,
     /// The error that means it had been done before.
-    pub(super) tolerates: Option<i32>,
+    pub(crate) tolerates: Option<i32>,
 }
 
 /// The statements of a script as they are sent.
-pub(super) fn steps(script: &str) -> Vec<Step> {
+pub(crate) fn steps(script: &str) -> Vec<Step> {
     split(script).map(|(_, statement)| step(statement)).collect()
 }
 
 /// The statements of a script with their lines and effects.
-pub(super) fn statements(script: &str) -> Vec<ScriptStatement<'_>> {
+pub(crate) fn statements(script: &str) -> Vec<ScriptStatement<'_>> {
     let (mut place, mut line) = (0, 1);
     let mut statements = Vec::new();
     for (at, sql) in split(script) {
