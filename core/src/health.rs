@@ -188,6 +188,10 @@ impl TenantSnapshot {
                 }
             }
             Ok(None) => (self.status, self.error),
+            // Its migrations run: that is no failure.
+            Err(CheckFailure { kind, .. }) if kind == DatabaseErrorKind::Migrating.as_str() => {
+                (TenantStatus::Migrating, None)
+            }
             Err(CheckFailure { kind, cause }) => {
                 self.cause = Some(cause);
                 let is_behind = kind == DatabaseErrorKind::SchemaBehind.as_str();

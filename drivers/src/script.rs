@@ -96,6 +96,11 @@ impl<'a> Splitter<'a> {
         if is_word(rest) {
             self.begin();
             let word = word(rest);
+            // `END$$`: a delimiter of one's own may be part of what looks like a word.
+            let word = match word.find(self.delimiter) {
+                Some(end) => &word[..end],
+                None => word,
+            };
             self.word(word);
             self.at += word.len();
             return Ok(());

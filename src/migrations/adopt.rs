@@ -76,9 +76,11 @@ impl Foreign {
         let dialect = driver.migration_dialect();
         let flyway = match dialect {
             "oracle" => {
-                "SELECT \"version\", \"type\", CASE WHEN \"success\" = 1 THEN '1' ELSE '0' END FROM \"flyway_schema_history\""
+                "SELECT \"version\", \"type\", CASE WHEN \"success\" = 1 THEN '1' ELSE '0' END FROM \"flyway_schema_history\" ORDER BY \"installed_rank\""
             }
-            _ => "SELECT version, type, CASE WHEN success THEN '1' ELSE '0' END FROM flyway_schema_history",
+            _ => {
+                "SELECT version, type, CASE WHEN success THEN '1' ELSE '0' END FROM flyway_schema_history ORDER BY installed_rank"
+            }
         };
         if let Some(rows) = rows::<3>(driver, connection, ("Flyway", "flyway_schema_history"), flyway).await? {
             return Ok(Some(Self::of_flyway(rows)));
@@ -135,6 +137,14 @@ impl Foreign {
             let Some(version) = version else {
                 continue;
             };
+            // The version was undone, or its missing file was repaired away.
+            let is_taken_back = |kind: &str| kind == "DELETE" || kind.starts_with("UNDO");
+            if kind.as_deref().is_some_and(is_taken_back) && success.as_deref() == Some("1") {
+                if let Ok(number) = version.parse() {
+                    foreign.versions.remove(&number);
+                }
+                continue;
+            }
             if kind.as_deref() == Some("BASELINE") {
                 foreign.up_to = foreign.up_to.max(version.parse().ok());
             }
@@ -228,6 +238,23 @@ mod tests {
             Some(kind.to_owned()),
             Some(success.to_owned()),
         ]
+    }
+
+    #[test]
+    fn what_flyway_has_undone_is_not_there() {
+        let row = |version: &str, kind: &str| [version, kind, "1"].map(|text| Some(text.to_owned()));
+        let rows = vec![
+            row("1", "SQL"),
+            row("2", "SQL"),
+            row("2", "UNDO_SQL"),
+            row("3", "SQL"),
+            row("3", "DELETE"),
+            row("4", "SQL"),
+            row("4", "UNDO_SQL"),
+            row("4", "SQL"),
+        ];
+        let found = Foreign::of_flyway(rows);
+        assert_eq!(found.versions.into_iter().collect::<Vec<_>>(), [1, 4]);
     }
 
     #[test]

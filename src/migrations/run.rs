@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
                     continue;
                 }
                 // Requests use the table. They go first, and the file is tried again.
-                Err(error) if table_lock::is_busy(self.driver, &error) => {
+                Err(error) if self.may_try_again(next, &error) => {
                     tracing::debug!(tenant_id = %self.tenant, migration = next.name, "a table is in use");
                     self.renew().await?;
                     if tables.pause().await.is_err() {
@@ -121,6 +121,12 @@ impl<'a> Run<'a> {
             tables = Waiting::for_tables();
             self.renew().await?;
         }
+    }
+
+    fn may_try_again(&self, migration: &Migration, error: &MigrationError) -> bool {
+        let sql = migration.script(self.tenant);
+        let script = Script::read(self.driver, migration, &sql);
+        script.is_ok_and(|script| table_lock::is_busy(self.driver, &script, error))
     }
 
     async fn apply(&mut self, migration: &Migration, table_missing: bool) -> Result<Outcome, MigrationError> {

@@ -6,7 +6,7 @@
 use tenantry_core::{DatabaseDriver, StatementEffect};
 
 use super::{
-    error::MigrationError,
+    error::{FailurePoint, MigrationError},
     script::{Script, verb},
 };
 
@@ -47,7 +47,10 @@ pub(super) fn of_statement(
         ("postgresql", true) => Some("SET lock_timeout = '1s'"),
         // It takes no lock that a request waits for, and does wait for every transaction.
         ("postgresql", false) if !is_local && is_concurrent(sql) => Some("SET lock_timeout = 0"),
+        // What comes after a definition waits as the session does otherwise.
+        ("postgresql", false) if !is_local => Some("RESET lock_timeout"),
         ("mysql", true) => Some("SET SESSION lock_wait_timeout = 1"),
+        ("mysql", false) if !is_change_of_rows(sql) => Some("SET SESSION lock_wait_timeout = DEFAULT"),
         ("oracle", true) => Some("ALTER SESSION SET DDL_LOCK_TIMEOUT = 1"),
         _ => None,
     }
@@ -72,21 +75,100 @@ fn is_definition(sql: &str) -> bool {
     ) && !is_concurrent(sql)
 }
 
+fn is_change_of_rows(sql: &str) -> bool {
+    matches!(verb(sql).as_str(), "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SET")
+}
+
+/// Whether the file may go on in another session with the statement at `index`, which failed. The
+/// statement must have done nothing: a procedure may have committed, and behind a stored program
+/// there may be other statements. And the statements before it must have left nothing in the
+/// session.
+fn may_repeat(script: &Script<'_>, index: usize) -> bool {
+    let Some(failed) = script.statements.get(index) else {
+        return false;
+    };
+    (is_definition(failed.sql) || is_change_of_rows(failed.sql))
+        && !is_program(failed.sql)
+        && !script
+            .statements
+            .iter()
+            .take(index)
+            .any(|one| leaves_something(one.sql))
+}
+
+fn is_program(sql: &str) -> bool {
+    let mut words = sql.split(|c: char| !c.is_alphanumeric()).take(24);
+    verb(sql) == "CREATE"
+        && words.any(|word| {
+            let programs = ["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"];
+            programs.iter().any(|program| word.eq_ignore_ascii_case(program))
+        })
+}
+
+/// Whether a later statement may need what this one left in its session: a variable that is not a
+/// constant, or a temporary table.
+fn leaves_something(sql: &str) -> bool {
+    let upper = sql.to_ascii_uppercase();
+    let is_computed = verb(sql) == "SET" && upper.contains('@') && upper.contains('(');
+    is_computed || upper.contains("INTO @") || (verb(sql) == "CREATE" && upper.contains("TEMPORARY"))
+}
+
 fn is_concurrent(sql: &str) -> bool {
     sql.to_ascii_uppercase().contains("CONCURRENTLY")
 }
 
-/// Whether a file failed because its tables were in use: PostgreSQL's lock_not_available, MySQL's
-/// ER_LOCK_WAIT_TIMEOUT, Oracle's ORA-00054.
-pub(super) fn is_busy(driver: &dyn DatabaseDriver, error: &MigrationError) -> bool {
-    let MigrationError::Failed { source, .. } = error else {
+/// Whether a file failed because its tables were in use, and may be tried again: PostgreSQL's
+/// lock_not_available, MySQL's ER_LOCK_WAIT_TIMEOUT, Oracle's ORA-00054.
+pub(super) fn is_busy(driver: &dyn DatabaseDriver, script: &Script<'_>, error: &MigrationError) -> bool {
+    let MigrationError::Failed { source, at, .. } = error else {
         return false;
     };
+    // What ran in a transaction was rolled back.
+    if let (false, FailurePoint::Statement { number, .. }) = (script.in_transaction, &**at)
+        && !may_repeat(script, number.saturating_sub(1))
+    {
+        return false;
+    }
     let code = source.code.as_deref();
     match driver.migration_dialect() {
         "postgresql" => code == Some("55P03"),
         "mysql" => code == Some("1205"),
         "oracle" => matches!(code, Some("54" | "00054" | "ORA-00054")),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_core::ScriptStatement;
+
+    use super::*;
+
+    #[test]
+    fn only_what_has_done_nothing_is_repeated() {
+        let repeated = |statements: &[&'static str]| {
+            let of = |sql: &&'static str| ScriptStatement {
+                line: 1,
+                sql,
+                effect: StatementEffect::Undoable,
+            };
+            let script = Script {
+                statements: statements.iter().map(of).collect(),
+                in_transaction: false,
+            };
+            may_repeat(&script, statements.len() - 1)
+        };
+        assert!(repeated(&["SET @own = 7", "ALTER TABLE t ADD i int"]));
+        assert!(repeated(&["INSERT INTO t VALUES (1)"]));
+        for statements in [
+            &["CALL backfill()"][..],
+            &["DO $$ BEGIN COMMIT; END $$"],
+            &["CREATE OR REPLACE DEFINER = `a`@`b` PROCEDURE p() SELECT 1; INSERT INTO t VALUES (1)"],
+            &["SET @id = LAST_INSERT_ID()", "ALTER TABLE t ADD i int"],
+            &["SELECT max(id) INTO @id FROM t", "ALTER TABLE t ADD i int"],
+            &["CREATE TEMPORARY TABLE u (i int)", "ALTER TABLE t ADD i int"],
+        ] {
+            assert!(!repeated(statements), "{statements:?}");
+        }
     }
 }

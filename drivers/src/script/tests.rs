@@ -160,6 +160,19 @@ fn a_comment_in_a_file_with_lone_carriage_returns_is_refused() {
 }
 
 #[test]
+fn a_delimiter_ends_a_word() {
+    let script = "DELIMITER $$\nCREATE PROCEDURE p() BEGIN SELECT 1; END$$\nCREATE PROCEDURE q(a INT) DELETE FROM t WHERE i = a$$\n\
+                  DELIMITER ENDX\nSELECT 1ENDX\nDELIMITER ;\nSELECT a$b;";
+    let expected = [
+        (2, "CREATE PROCEDURE p() BEGIN SELECT 1; END"),
+        (3, "CREATE PROCEDURE q(a INT) DELETE FROM t WHERE i = a"),
+        (5, "SELECT 1"),
+        (7, "SELECT a$b"),
+    ];
+    assert_eq!(split(script, Syntax::Mysql), expected);
+}
+
+#[test]
 fn a_statement_s_first_words_tell_its_effect() {
     let postgresql = "SET a = 1; RESET ALL; SELECT pg_catalog.set_config('search_path', '', false); BEGIN; \
                       START TRANSACTION; COMMIT; END; ROLLBACK; ROLLBACK TO SAVEPOINT a; SAVEPOINT a; ABORT; CREATE TABLE t ()";
