@@ -26,6 +26,7 @@ const HELD: &[&str] = &[
     "aws_credential_types",
     "aws_runtime",
     "aws_sdk_secretsmanager",
+    "aws_sdk_ssm",
     "aws_sdk_sso",
     "aws_sdk_ssooidc",
     "aws_sdk_sts",
@@ -35,6 +36,9 @@ const HELD: &[&str] = &[
     "h2",
     "hyper",
     "hyper_util",
+    // They report each change of a watched folder. If the log is in it, each line makes another.
+    "mio",
+    "notify",
     "reqwest",
     "rustls",
     "sea_orm",

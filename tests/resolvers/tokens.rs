@@ -183,7 +183,11 @@ async fn a_bad_token_is_refused_with_the_reason() {
             token(json!({"tenant": ["tenant1"]})),
             "not a string",
         ),
-        ("no token", "x".to_owned(), "not a signed JWT"),
+        (
+            "no token",
+            "x".to_owned(),
+            "not a JWT signed with a supported algorithm",
+        ),
     ] {
         assert_refused(&server, what, &token, description).await;
     }

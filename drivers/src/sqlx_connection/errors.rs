@@ -156,7 +156,7 @@ impl fmt::Display for ServerRefused {
             "28P01" | "28000" | "1045" => "the user name or the password is wrong",
             "3D000" | "1049" => "there is no such database",
             "42501" | "1044" => "the user may not use this database",
-            "53300" | "1040" => "the server has no connection left",
+            "53300" | "1040" => "no connection is left for this user or database",
             _ => return Ok(()),
         };
         write!(f, " ({meaning})")

@@ -179,9 +179,11 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.kept = None;
     }
 
-    /// Lets the secret be read anew at its next use.
+    /// Lets the secret be read anew at its next use. It may have changed, so an earlier failure
+    /// does not count.
     pub(crate) fn expire(&mut self, now: Instant) {
         self.superseded = true;
+        self.backoff.succeed();
         if let Some(kept) = &mut self.kept {
             kept.times.fresh_until = kept.times.fresh_until.min(now);
         }
