@@ -400,6 +400,18 @@ mod tests {
             (before(TenantStatus::Healthy, None), failed(lost), unhealthy, Some(lost)),
             (before(idle, None), failed(behind), TenantStatus::Behind, Some(behind)),
             (
+                before(idle, None),
+                failed(DatabaseErrorKind::Migrating),
+                TenantStatus::Migrating,
+                None,
+            ),
+            (
+                before(TenantStatus::Suspended, None),
+                failed(DatabaseErrorKind::Migrating),
+                TenantStatus::Suspended,
+                None,
+            ),
+            (
                 before(TenantStatus::Suspended, None),
                 failed(lost),
                 TenantStatus::Suspended,

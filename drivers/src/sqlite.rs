@@ -127,7 +127,7 @@ impl DatabaseDriver for SqliteDriver {
             Err(error) if looks_only && create && error.kind == DriverErrorKind::DatabaseMissing => None,
             opened => Some(opened?),
         };
-        if looks_only {
+        if config.probes {
             let path = relative_path(config).map_err(invalid)?;
             self.files.check_writable(path, file.as_ref().map(HeldFile::path))?;
         }

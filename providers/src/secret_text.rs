@@ -49,7 +49,7 @@ pub(crate) fn from_url(text: &str) -> Option<Value> {
 fn malformed(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         Category::Eof => "is JSON that ends too early",
-        Category::Io | Category::Syntax | Category::Data => "it is not valid JSON",
+        Category::Io | Category::Syntax | Category::Data => "is not valid JSON",
     };
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
@@ -95,7 +95,7 @@ mod tests {
         }
         let error = parse("{\"a\": 1,\n \"b\" 2}").unwrap_err();
         assert!(
-            error.to_string().ends_with("it is not valid JSON (line 2, column 6)"),
+            error.to_string().ends_with("is not valid JSON (line 2, column 6)"),
             "{error}"
         );
         assert!(parse_bytes(&[b'{', 0xff]).is_err());

@@ -6,7 +6,7 @@
 use tenantry_core::{DatabaseDriver, StatementEffect};
 
 use super::{
-    error::{FailurePoint, MigrationError},
+    error::{Aftermath, FailurePoint, MigrationError},
     script::{Script, verb},
 };
 
@@ -50,7 +50,10 @@ pub(super) fn of_statement(
         // What comes after a definition waits as the session does otherwise.
         ("postgresql", false) if !is_local => Some("RESET lock_timeout"),
         ("mysql", true) => Some("SET SESSION lock_wait_timeout = 1"),
-        ("mysql", false) if !is_change_of_rows(sql) => Some("SET SESSION lock_wait_timeout = DEFAULT"),
+        // Rows are many, and the wait that is left to them is retried.
+        ("mysql", false) if !is_change_of_rows(sql) && verb(sql) != "SET" => {
+            Some("SET SESSION lock_wait_timeout = DEFAULT")
+        }
         ("oracle", true) => Some("ALTER SESSION SET DDL_LOCK_TIMEOUT = 1"),
         _ => None,
     }
@@ -76,7 +79,7 @@ fn is_definition(sql: &str) -> bool {
 }
 
 fn is_change_of_rows(sql: &str) -> bool {
-    matches!(verb(sql).as_str(), "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SET")
+    matches!(verb(sql).as_str(), "INSERT" | "UPDATE" | "DELETE" | "REPLACE")
 }
 
 /// Whether the file may go on in another session with the statement at `index`, which failed. The
@@ -109,8 +112,17 @@ fn is_program(sql: &str) -> bool {
 /// constant, or a temporary table.
 fn leaves_something(sql: &str) -> bool {
     let upper = sql.to_ascii_uppercase();
-    let is_computed = verb(sql) == "SET" && upper.contains('@') && upper.contains('(');
-    is_computed || upper.contains("INTO @") || (verb(sql) == "CREATE" && upper.contains("TEMPORARY"))
+    let words: Vec<&str> = upper.split_whitespace().collect();
+    match verb(sql).as_str() {
+        "SET" => upper.contains('@') && upper.contains('('),
+        "CREATE" => words.iter().take(3).any(|word| ["TEMP", "TEMPORARY"].contains(word)),
+        _ => {
+            upper.contains(":=")
+                || words
+                    .windows(2)
+                    .any(|pair| pair[0] == "INTO" && pair[1].starts_with('@'))
+        }
+    }
 }
 
 fn is_concurrent(sql: &str) -> bool {
@@ -120,11 +132,13 @@ fn is_concurrent(sql: &str) -> bool {
 /// Whether a file failed because its tables were in use, and may be tried again: PostgreSQL's
 /// lock_not_available, MySQL's ER_LOCK_WAIT_TIMEOUT, Oracle's ORA-00054.
 pub(super) fn is_busy(driver: &dyn DatabaseDriver, script: &Script<'_>, error: &MigrationError) -> bool {
-    let MigrationError::Failed { source, at, .. } = error else {
+    let MigrationError::Failed {
+        source, at, aftermath, ..
+    } = error
+    else {
         return false;
     };
-    // What ran in a transaction was rolled back.
-    if let (false, FailurePoint::Statement { number, .. }) = (script.in_transaction, &**at)
+    if let (Aftermath::Kept { .. }, FailurePoint::Statement { number, .. }) = (&**aftermath, &**at)
         && !may_repeat(script, number.saturating_sub(1))
     {
         return false;
@@ -165,8 +179,10 @@ mod tests {
             &["DO $$ BEGIN COMMIT; END $$"],
             &["CREATE OR REPLACE DEFINER = `a`@`b` PROCEDURE p() SELECT 1; INSERT INTO t VALUES (1)"],
             &["SET @id = LAST_INSERT_ID()", "ALTER TABLE t ADD i int"],
-            &["SELECT max(id) INTO @id FROM t", "ALTER TABLE t ADD i int"],
+            &["SELECT max(id) INTO\n@id FROM t", "ALTER TABLE t ADD i int"],
+            &["SELECT @id := max(id) FROM t", "ALTER TABLE t ADD i int"],
             &["CREATE TEMPORARY TABLE u (i int)", "ALTER TABLE t ADD i int"],
+            &["CREATE TEMP TABLE u (i int)", "ALTER TABLE t ADD i int"],
         ] {
             assert!(!repeated(statements), "{statements:?}");
         }

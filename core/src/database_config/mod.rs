@@ -54,6 +54,8 @@ pub struct DatabaseConfig {
     /// Whether the connection only looks at the database: opening it creates nothing and changes no
     /// setting of a file.
     pub looks_only: bool,
+    /// Whether the connection, which looks only, is to fail if one that serves requests would.
+    pub probes: bool,
     /// The user.
     pub username: Option<String>,
     /// The password.
@@ -102,6 +104,7 @@ impl DatabaseConfig {
             path: fields.text("path")?,
             create: fields.boolean("create")?,
             looks_only: false,
+            probes: false,
             username: fields.first_text(&["username", "user"])?,
             password: fields.text("password")?.map(SecretString::from),
             rds_iam: None,
@@ -166,6 +169,14 @@ impl DatabaseConfig {
         Self {
             looks_only: true,
             ..self.clone()
+        }
+    }
+
+    /// The same for a connection that only looks, to find out whether requests can be served.
+    pub(crate) fn to_probe(&self) -> Self {
+        Self {
+            probes: true,
+            ..self.to_look()
         }
     }
 

@@ -164,7 +164,7 @@ impl Tenants {
             }
         };
         permit.lingers = LINGERING;
-        let config = secret.config.to_look();
+        let config = secret.config.to_probe();
         let mut connection = self.0.secrets.connect(tenant, secret, &config).await?;
         let examined = pools.examine(secret, &mut *connection).await;
         connection.close().await;

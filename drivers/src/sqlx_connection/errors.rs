@@ -153,7 +153,8 @@ impl fmt::Display for ServerRefused {
         let code = self.code.as_deref().unwrap_or("without a code");
         write!(f, "the server refused with its error {code}")?;
         let meaning = match code {
-            "28P01" | "28000" | "1045" => "the user name or the password is wrong",
+            "28P01" | "1045" => "the user name or the password is wrong",
+            "28000" => "the server lets no such user log in from here",
             "3D000" | "1049" => "there is no such database",
             "42501" | "1044" => "the user may not use this database",
             "53300" | "1040" => "no connection is left for this user or database",

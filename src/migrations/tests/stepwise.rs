@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-const HEAD: &str = "-- no-transaction\n";
+pub(super) const HEAD: &str = "-- no-transaction\n";
 
 async fn one_after_another(target: &Target, files: &[(&str, &str)]) -> Result<Summary, String> {
     let (_folder, migrations) = folder(target.driver.migration_dialect(), files).await;

@@ -277,6 +277,14 @@ mod tests {
                 ("PGRST102", "names a column twice")
             );
         }
+        for json in [&b"{\"id\":1}"[..], b" [{}]"] {
+            let refusal = form(json).unwrap_err();
+            assert!(
+                refusal.message.starts_with("The body looks like JSON"),
+                "{}",
+                refusal.message
+            );
+        }
         let marked = csv("\u{feff}id,name\n1,a\n".as_bytes()).unwrap();
         assert_eq!(marked.rows[0][0].0, "id");
     }

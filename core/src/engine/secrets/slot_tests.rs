@@ -185,6 +185,20 @@ fn random_histories_match_the_model() {
     histories(history);
 }
 
+/// Else a corrected secret waits for the end of a back-off that is none of its own.
+#[test]
+fn a_changed_secret_is_read_at_once_after_failures() {
+    let (mut slot, now) = (SecretSlot::<Secret, ()>::default(), Instant::now());
+    for _ in 0..5 {
+        slot.begin_fetch(());
+        slot.fail(AcquireError::lost("a failure"), now);
+        slot.end_fetch();
+    }
+    assert!(!slot.may_fetch(now));
+    slot.expire(now);
+    assert!(slot.may_fetch(now));
+}
+
 #[test]
 fn a_refused_login_reads_it_three_times_a_minute() {
     let mut slot = SecretSlot::<Secret, ()>::default();
