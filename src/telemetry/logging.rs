@@ -182,6 +182,7 @@ where
         let place = panicked.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a panic: this is a defect");
     }));
+    tracing::debug!(level = settings.level.as_str(), "the log has started");
     Ok(())
 }
 
