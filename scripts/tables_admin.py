@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-import browser
+import browser_page
 
 WAIT_SECONDS = 60
 PAGE = '<!doctype html><meta charset="utf-8"><title>Films</title><div id="root"></div><script src="settings.js"></script><script src="admin.js"></script>'
@@ -99,12 +99,12 @@ class Admin:
 
     def __init__(self, url, profile):
         options = webdriver.ChromeOptions()
-        options.binary_location = browser.found("chromium", "google-chrome", "chromium-browser")
-        for flag in [*browser.FLAGS, f"--user-data-dir={profile}", "--window-size=1200,800"]:
+        options.binary_location = browser_page.found("chromium", "google-chrome", "chromium-browser")
+        for flag in [*browser_page.FLAGS, f"--user-data-dir={profile}", "--window-size=1200,800"]:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.url = url
-        self.driver = webdriver.Chrome(options, webdriver.ChromeService(browser.found("chromedriver")))
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(browser_page.found("chromedriver")))
 
     def wait(self, found, what):
         """Waits for what `found` gives; the page may replace an element at any time."""
@@ -201,7 +201,6 @@ def visit(tenant, bundle, screenshot):
 
 def main():
     # Selenium would look for a driver elsewhere, and report that it ran.
-    os.environ.update(SE_OFFLINE="true", SE_AVOID_STATS="true")
     options = argparse.ArgumentParser(prog="tables-admin", description=__doc__)
     options.add_argument("bundle", type=pathlib.Path)
     options.add_argument("--screenshots", type=pathlib.Path, metavar="FOLDER")

@@ -1,13 +1,9 @@
-"""Opens Swagger UI under each resolver in headless Chromium and reaches a tenant by hand. Run by ./scripts/browser."""
+"""A page in headless Chromium, as a person uses it. Used by ./scripts/browser, ./scripts/fleet-page and ./scripts/tables-clients."""
 
-import argparse
 import base64
 import json
 import os
-import pathlib
 import shutil
-import sys
-import tempfile
 import time
 import urllib.parse
 
@@ -16,10 +12,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-import resolver_servers as servers
-
-TENANT = "tenant2"
-ONE_TENANT = "tenant1"
+# Selenium would look for a driver elsewhere, and report that it ran.
+os.environ.update(SE_OFFLINE="true", SE_AVOID_STATS="true")
 WAIT_SECONDS = 30
 WIDTH = 1120
 
@@ -165,85 +159,3 @@ def found(*programs):
         if path := shutil.which(program):
             return path
     raise SystemExit(f"browser: {programs[0]} not found: apt-get install chromium chromium-driver")
-
-
-def steps(resolver):
-    """What a person does under each resolver: the host of the page, then a step on it, and parameters of the operation."""
-    key = {"header": "TenantHeader", "query": "TenantQuery", "cookie": "TenantCookie", "chain": "TenantHeader"}
-    if resolver in key:
-        return "127.0.0.1", lambda page: page.authorize(key[resolver], TENANT), {}
-    if resolver == "jwt":
-        return "127.0.0.1", lambda page: page.authorize("TenantToken", servers.token(TENANT)), {}
-    if resolver == "subdomain":
-        return f"{TENANT}.example.com", lambda page: page.set_server_variable("tenant", TENANT), {}
-    if resolver == "host":
-        return servers.HOSTS[TENANT], lambda page: None, {}
-    return "127.0.0.1", lambda page: None, {"tenant": TENANT} if resolver == "path" else {}
-
-
-def visit(resolver, port, screenshot):
-    """Lists the tenant's users, creates one, and gives what was not as it should be."""
-    host, step, parameters = steps(resolver)
-    # The cookie is one that Swagger UI must set to name the tenant, and no secret.
-    credential = {"header": TENANT, "query": TENANT, "jwt": servers.token(TENANT)}.get(resolver)
-    tenant = ONE_TENANT if resolver == "static" else TENANT
-    created = {"name": "Ada Lovelace", "email": f"ada@{tenant}.com"}
-    problems = []
-    with tempfile.TemporaryDirectory(prefix="tenantry-browser-", ignore_cleanup_errors=True) as profile:
-        page = Page(profile)
-        try:
-            page.open(f"http://{host}:{port}/docs")
-            step(page)
-            status, body = page.try_out("listUsers", parameters)
-            if status != "200" or servers.sample_user(tenant) not in body or created["email"] in body:
-                problems.append(f"listUsers shows {status}: {body[:500]}")
-            if screenshot:
-                page.save_screenshot(screenshot)
-            page.fold("listUsers")
-            status, body = page.try_out("createUser", parameters, created)
-            if status != "201" or created["email"] not in body:
-                problems.append(f"createUser shows {status}: {body[:500]}")
-            page.fold("createUser")
-            # The declared table, by a filter that is typed into its column's field; the fields of the other columns stay as they are.
-            status, body = page.try_out("read_users", {**parameters, "name": "ilike.*lovelace"}, tag="Table_users")
-            if status != "200" or created["email"] not in body or servers.sample_user(tenant) in body:
-                problems.append(f"read_users with a filter shows {status}: {body[:500]}")
-            # A token that a page has stored is anyone's who comes to the browser later, or to a script on the same host.
-            if credential and credential in page.stored():
-                problems.append("the credential is stored in the browser")
-            problems += page.problems({host})
-            if resolver == "jwt":
-                page.write_token_into_scalar(f"http://{host}:{port}/docs/scalar", credential)
-                if credential in page.stored():
-                    problems.append("Scalar stores the token in the browser")
-        finally:
-            page.driver.quit()
-    return problems
-
-
-def main():
-    # Selenium would look for a driver elsewhere, and report that it ran.
-    os.environ.update(SE_OFFLINE="true", SE_AVOID_STATS="true")
-    options = argparse.ArgumentParser(prog="browser", description=__doc__)
-    options.add_argument("--screenshot", type=pathlib.Path, metavar="FILE")
-    options.add_argument("--screenshots", type=pathlib.Path, metavar="FOLDER")
-    options.add_argument("resolvers", nargs="*", metavar="RESOLVER")
-    options = options.parse_args()
-    if unknown := set(options.resolvers) - set(servers.names()):
-        raise SystemExit(f"browser: not a resolver: {', '.join(sorted(unknown))}; there are {', '.join(servers.names())}")
-    if options.screenshots:
-        options.screenshots.mkdir(parents=True, exist_ok=True)
-    failed = False
-    with servers.running(options.resolvers or None) as ports:
-        for number, (resolver, port) in enumerate(ports.items()):
-            file = options.screenshots and options.screenshots / f"{resolver}.png"
-            problems = visit(resolver, port, options.screenshot if options.screenshot and number == 0 else file)
-            failed |= bool(problems)
-            print(f"browser: {resolver}: {'; '.join(problems) or 'listed, created and filtered users'}", flush=True)
-    if failed:
-        raise SystemExit("browser: failed")
-    print(f"browser: Swagger UI reached a tenant under {len(ports)} resolvers")
-
-
-if __name__ == "__main__":
-    main()
