@@ -392,3 +392,39 @@ async fn a_uuid_in_capitals_is_found_by_either_spelling() {
         assert_eq!((answer.status, answer.json()), (200, expected), "{kind}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_uuid_in_capitals_is_replaced_by_either_spelling() {
+    let shop = collated().await;
+    let capitals = "0F8FAD5B-D9CB-469F-A165-70867728950E";
+    let (small, other) = (capitals.to_lowercase(), "0f8fad5b-d9cb-469f-a165-70867728950d");
+    for kind in KINDS {
+        let path = format!("things?id=eq.{small}");
+        let answer = send(
+            &shop,
+            kind,
+            Method::PUT,
+            &path,
+            "return=representation",
+            json!({"n": 5}),
+        )
+        .await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.body);
+        let merge = "resolution=merge-duplicates,return=representation";
+        let rows = json!([{"id": other, "n": 7}, {"id": small, "n": 6}]);
+        let answer = send(&shop, kind, Method::POST, "things", merge, rows).await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.body);
+        let values: Vec<Value> = answer
+            .json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["n"].clone())
+            .collect();
+        assert_eq!(values, [7, 6], "{kind}: in the order of the body");
+        let found = get(&shop, kind, &format!("things?id=eq.{capitals}&select=n")).await;
+        assert_eq!(found, json!([{"n": 6}]), "{kind}");
+        let all = get(&shop, kind, "things?select=n&order=n").await;
+        assert_eq!(all, json!([{"n": 3}, {"n": 4}, {"n": 6}, {"n": 7}]), "{kind}");
+    }
+}

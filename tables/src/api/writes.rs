@@ -53,6 +53,7 @@ impl Request<'_> {
         let range = content_range(0, 0, self.counted(changed.affected));
         let mut answer = Answer::new(status).with(header::CONTENT_RANGE, &range);
         if self.preferences.representation == Some(Representation::HeadersOnly)
+            && self.reads_key()
             && let [key] = changed.keys.as_slice()
         {
             answer = answer.with(header::LOCATION, &self.location(key));
@@ -154,6 +155,12 @@ impl Request<'_> {
 
     pub(super) fn reads(&self) -> Option<&Access> {
         self.table.roles.get(self.caller.role)?.read.as_ref()
+    }
+
+    /// Whether the caller may know the keys of rows.
+    fn reads_key(&self) -> bool {
+        let reads = self.reads();
+        reads.is_some_and(|access| self.table.key.iter().all(|place| access.has(*place)))
     }
 
     fn body(&self) -> Result<Body<'_>, Refusal> {

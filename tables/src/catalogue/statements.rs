@@ -87,7 +87,13 @@ pub(super) fn columns(dialect: Dialect, tables: Option<&[Named]>) -> Statement {
             "c.TABLE_NAME",
             "c.TABLE_NAME, c.ORDINAL_POSITION",
         ),
-        Dialect::Sqlite => (DbBackend::Sqlite, SQLITE_COLUMNS, "m.name", "m.name, p.cid"),
+        // SQLite finds tables by names in capitals and in small letters.
+        Dialect::Sqlite => (
+            DbBackend::Sqlite,
+            SQLITE_COLUMNS,
+            "m.name COLLATE NOCASE",
+            "m.name, p.cid",
+        ),
         Dialect::Oracle => (
             DbBackend::Postgres,
             ORACLE_COLUMNS,

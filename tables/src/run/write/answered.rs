@@ -99,13 +99,9 @@ impl<'m> Job<'_, 'm> {
         let Some(read) = self.representation else {
             return Ok(None);
         };
-        let writer = self.writer();
-        let key_slots: Vec<usize> = self
-            .target
-            .table
-            .key
-            .iter()
-            .filter_map(|place| read.columns.iter().position(|known| known == place))
+        let places = self.target.table.key.iter();
+        let key_slots: Vec<(usize, usize)> = places
+            .filter_map(|place| Some((read.columns.iter().position(|known| known == place)?, *place)))
             .collect();
         let mut rows = Vec::new();
         for some in keys.chunks(self.keys_at_once()) {
@@ -116,8 +112,13 @@ impl<'m> Job<'_, 'm> {
         if !self.is_ordered {
             let order: HashMap<Vec<u8>, usize> = keys.iter().map(|key| text_of(key)).zip(0..).collect();
             let place = |row: &QueryResult| {
-                let key = writer.key(read, row, &key_slots).ok().flatten();
-                key.and_then(|key| order.get(&key).copied()).unwrap_or(usize::MAX)
+                let key = key_slots
+                    .iter()
+                    .map(|(slot, place)| self.read_key(row, read.index(*slot), *place));
+                let key = key.collect::<Result<Vec<Datum>, _>>();
+                key.ok()
+                    .and_then(|key| order.get(&text_of(&key)).copied())
+                    .unwrap_or(usize::MAX)
             };
             rows.sort_by_cached_key(place);
         }

@@ -130,7 +130,8 @@ impl<'m> Job<'_, 'm> {
         }
         let is_one_statement = upsert.is_none()
             && *rule == Condition::Always
-            && (!self.accepted.is_single() || rows.rows.len() == 1)
+            // A trigger may leave the row out, and an object is of exactly one.
+            && !self.accepted.is_single()
             && self.pieces(rows).len() == 1
             && (self.representation.is_none() || (rows.rows.len() == 1 && self.body <= LONGEST_ALONE))
             && (self.target.dialect.returns_rows() || !self.wants_keys())

@@ -1,6 +1,6 @@
 //! The statements of a change, and what they did.
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
 use super::{Job, Step, Upsert, no_keys};
@@ -8,7 +8,7 @@ use crate::{
     declaration::ColumnType,
     plan::{Condition, write::Rows},
     refusal::Failure,
-    run::failure,
+    run::{failure, read::counted},
     sql::{self, Assignment, Conflict, Dialect, Returned},
     value::Datum,
 };
@@ -39,11 +39,8 @@ impl<'m> Job<'_, 'm> {
             ..Step::default()
         };
         for row in &rows {
-            let key = self.target.table.key.iter().zip(first..).map(|(place, index)| {
-                self.target
-                    .dialect
-                    .read(row, index, &self.target.table.columns[*place].kind)
-            });
+            let key = self.target.table.key.iter().zip(first..);
+            let key = key.map(|(place, index)| self.read_key(row, index, *place));
             step.keys
                 .push(key.collect::<Result<_, _>>().map_err(Failure::Database)?);
             if is_new {
@@ -141,8 +138,15 @@ impl<'m> Job<'_, 'm> {
         let done = on.execute_raw(statement).await.map_err(failure)?;
         let affected = done.rows_affected();
         let keys = match affected == rows.rows.len() as u64 {
-            true if self.target.dialect == Dialect::Mysql => self.inserted_keys(rows, done.last_insert_id()),
-            true => self.inserted_keys(rows, 0),
+            true if self.target.dialect == Dialect::Mysql => {
+                let first = done.last_insert_id();
+                let step = match first > 0 && rows.rows.len() > 1 && !is_alone {
+                    true => step_of_keys(on).await?,
+                    false => 1,
+                };
+                self.inserted_keys(rows, first, step)
+            }
+            true => self.inserted_keys(rows, 0, 1),
             false => None,
         };
         match keys {
@@ -161,8 +165,9 @@ impl<'m> Job<'_, 'm> {
         }
     }
 
-    /// The keys of inserted rows: as they were given, or counted from the first that MySQL gave.
-    fn inserted_keys(&self, rows: &Rows, first: u64) -> Option<Vec<Vec<Datum>>> {
+    /// The keys of inserted rows: as they were given, or counted from the first that MySQL gave, by
+    /// this step.
+    fn inserted_keys(&self, rows: &Rows, first: u64, step: u64) -> Option<Vec<Vec<Datum>>> {
         // It counts only rows that leave the key to it, so a row that has a key of its own takes no
         // number.
         let is_made = |place: &usize| {
@@ -184,7 +189,7 @@ impl<'m> Job<'_, 'm> {
                 match at.and_then(|at| row.get(at)) {
                     Some(Assignment::Value(value)) => Some(value.clone()),
                     _ if is_made(place) => {
-                        let id = first.checked_add(u64::try_from(index).ok()?)?;
+                        let id = first.checked_add(u64::try_from(index).ok()?.checked_mul(step)?)?;
                         Some(match self.target.table.columns[*place].kind {
                             // `bigint unsigned`.
                             ColumnType::Numeric => Datum::Numeric(id.to_string()),
@@ -291,15 +296,29 @@ impl<'m> Job<'_, 'm> {
         let rows = on.query_all_raw(statement).await.map_err(failure)?;
         let read = |row: &QueryResult| {
             let each = columns.iter().enumerate();
-            let each = each.map(|(index, place)| {
-                self.target
-                    .dialect
-                    .read(row, index, &self.target.table.columns[*place].kind)
-            });
+            let each = each.map(|(index, place)| self.read_key(row, index, *place));
             each.collect::<Result<Vec<Datum>, _>>().map_err(Failure::Database)
         };
         rows.iter().map(read).collect()
     }
+
+    /// A value by which its row is found again. Of a UUID that is stored as a text the spelling
+    /// does not count, as in filters.
+    pub(super) fn read_key(&self, row: &QueryResult, index: usize, place: usize) -> Result<Datum, DbErr> {
+        let kind = &self.target.table.columns[place].kind;
+        let value = self.target.dialect.read(row, index, kind)?;
+        match &value {
+            Datum::Text(text) if *kind == ColumnType::Uuid => Ok(Datum::parse(kind, text).unwrap_or(value)),
+            _ => Ok(value),
+        }
+    }
+}
+
+/// How far apart MySQL's generated keys are: servers that write at once have each their own.
+async fn step_of_keys<C: ConnectionTrait>(on: &C) -> Result<u64, Failure> {
+    let step = "SELECT CAST(@@SESSION.auto_increment_increment AS SIGNED)";
+    let row = on.query_one_raw(Statement::from_string(DbBackend::MySql, step)).await;
+    row.map_err(failure)?.map_or(Ok(1), |row| counted(&row, 0))
 }
 
 /// The failure of a statement that is a transaction by itself. If its answer was too large to be
