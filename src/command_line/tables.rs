@@ -10,7 +10,7 @@ use clap::Subcommand;
 use futures_util::{StreamExt as _, stream};
 use sea_orm::ConnectionTrait as _;
 use tenantry_core::{Purpose, TenantId};
-use tenantry_tables::{Catalogue, CatalogueReader, Rest, Tables};
+use tenantry_tables::{Catalogue, CatalogueReader, Rest, TableDeclaration, Tables};
 
 use super::{DONE, FAILED, Stop, listed, report};
 use crate::{
@@ -78,6 +78,15 @@ async fn pull(installation: &Installation, tenant: &str, output: Option<PathBuf>
     let known = existing.as_deref().zip(declared.as_ref());
     let pulled = tenantry_tables::pull(&catalogue, known);
     if existing.as_deref() != Some(&pulled.text) {
+        // A file that was in order stays so.
+        let is_in_order = |tables: &Tables| TableDeclaration::check_all(tables).is_empty();
+        if declared.as_ref().is_none_or(is_in_order) && !is_in_order(&config::tables_of_file(&output, &pulled.text)?) {
+            return Err(Stop::Failure(format!(
+                "what the database has cannot be added to `{}`, which stays as it is: pull into another file with `--output`, \
+                 and copy from it",
+                output.display()
+            )));
+        }
         replace(&output, &pulled.text)
             .map_err(|error| Stop::Failure(format!("`{}` cannot be written: {error}", output.display())))?;
     }

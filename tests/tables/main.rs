@@ -8,6 +8,7 @@ mod case;
 mod catalogues;
 mod collations;
 mod counts;
+mod edges;
 mod encodings;
 mod errors;
 mod injections;

@@ -6,7 +6,7 @@ mod merge;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Catalogue, ForeignKey, FoundColumn, FoundTable};
-use crate::declaration::{ColumnType, Tables, is_name};
+use crate::declaration::{ColumnDeclaration, ColumnType, TableDeclaration, Tables, is_name};
 
 /// A file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,15 +70,15 @@ pub(super) struct Piece {
     pub(super) source: String,
     /// The schema, unless the table is found without it.
     schema: Option<String>,
-    true_schema: Option<String>,
     description: Option<String>,
     key: Vec<String>,
     /// For each column its name in the database, its name in URLs, and its mapping.
     pub(super) columns: Vec<(String, String, String)>,
     /// For each relation its name and its mapping.
     pub(super) relations: Vec<(String, String)>,
-    /// Columns of types that declarations do not have.
-    unknown: Vec<String>,
+    /// Columns of types that declarations do not have, each by its name in the database, and what
+    /// is said of it.
+    unknown: Vec<(String, String)>,
 }
 
 impl Piece {
@@ -101,7 +101,7 @@ impl Piece {
         for (_, name, mapping) in &self.columns {
             line(2, &format!("{}: {mapping}", quoted(name)));
         }
-        for unknown in &self.unknown {
+        for (_, unknown) in &self.unknown {
             line(2, &format!("# {unknown}"));
         }
         if !self.relations.is_empty() {
@@ -115,35 +115,50 @@ impl Piece {
     }
 }
 
-/// The tables that are found without their schema, or declared with it, and the schemas of others.
-fn pieces<'f>(found: &'f Catalogue, declared: &Tables) -> (Vec<Piece>, BTreeSet<&'f str>) {
-    let is_declared = |table: &FoundTable| {
-        let mut declared = declared.iter();
-        declared.any(|(name, known)| {
-            known.schema.is_some()
-                && known.schema == table.schema
-                && known.table.as_ref().unwrap_or(name) == &table.name
-        })
+/// Whether a declared table is this one of the database. One that is found without its schema may
+/// be declared with it.
+fn is_of(found: &FoundTable, name: &str, declared: &TableDeclaration) -> bool {
+    let is_there = match &declared.schema {
+        Some(schema) => found.schema.as_ref().is_none_or(|there| there == schema),
+        None => found.visible,
     };
+    is_there && declared.table.as_deref().unwrap_or(name) == found.name
+}
+
+/// The tables that are found without their schema, or declared with it, and the schemas of others.
+/// What is declared keeps its name.
+fn pieces<'f>(found: &'f Catalogue, declared: &Tables) -> (Vec<Piece>, BTreeSet<&'f str>) {
+    let declared_as = |table: &FoundTable| declared.iter().find(|(name, known)| is_of(table, name, known));
     let (mut taken, left): (Vec<&FoundTable>, Vec<&FoundTable>) = found
         .tables
         .iter()
-        .partition(|table| table.visible || is_declared(table));
+        .partition(|table| table.visible || declared_as(table).is_some());
     // A plain name is that of a table that is found by it.
     taken.sort_by_key(|table| !table.visible);
-    let mut names = BTreeSet::new();
+    let mut names: BTreeSet<String> = declared.keys().cloned().collect();
     let tables: Vec<(String, &FoundTable)> = taken
         .into_iter()
-        .map(|table| (unique(&url_name(&table.name), &mut names), table))
+        .map(|table| match declared_as(table) {
+            Some((name, _)) => (name.clone(), table),
+            None => (unique(&url_name(&table.name), &mut names), table),
+        })
         .collect();
     let columns: Columns<'_> = tables
         .iter()
         .map(|(_, table)| {
-            let mut names = BTreeSet::new();
-            let named = table
-                .columns
-                .iter()
-                .map(|column| (unique(&url_name(&column.name), &mut names), column));
+            let columns = declared_as(table)
+                .map(|(_, known)| known.columns.as_slice())
+                .unwrap_or_default();
+            let mut names: BTreeSet<String> = columns.iter().map(|(name, _)| name.clone()).collect();
+            let named = table.columns.iter().map(|column| {
+                let is_it = |(name, known): &&(String, ColumnDeclaration)| {
+                    known.column.as_ref().unwrap_or(name) == &column.name
+                };
+                match columns.iter().find(is_it) {
+                    Some((name, _)) => (name.clone(), column),
+                    None => (unique(&url_name(&column.name), &mut names), column),
+                }
+            });
             (place(table), named.collect())
         })
         .collect();
@@ -202,12 +217,14 @@ fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], colum
         Some((column.name.clone(), name.clone(), mapping))
     });
     let unknown = own.iter().filter(|(_, column)| column.kind.is_none());
-    let unknown = unknown.map(|(name, column)| format!("{name}: the type `{}` has no counterpart", column.type_name));
+    let unknown = unknown.map(|(name, column)| {
+        let said = format!("{name}: the type `{}` has no counterpart", column.type_name);
+        (column.name.clone(), said)
+    });
     Piece {
         name: name.to_owned(),
         source: table.name.clone(),
         schema: table.schema.clone().filter(|_| !table.visible),
-        true_schema: table.schema.clone(),
         description: table.comment.clone(),
         key: key.unwrap_or_default(),
         columns: known.collect(),

@@ -9,24 +9,26 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
     };
     let (mut added, mut left) = (Vec::new(), Vec::new());
     for piece in pieces {
-        match declared.iter().find(|(name, table)| is_of(piece, name, table)) {
-            Some((name, table)) => file.complete(name, table, piece, &mut added, &mut left),
-            None => {
-                file.append_table(piece);
-                added.push(format!("the table `{}`", piece.name));
-            }
+        match declared.get(&piece.name) {
+            Some(table) => file.complete(&piece.name, table, piece, &mut added, &mut left),
+            None if file.append_table(piece) => added.push(format!("the table `{}`", piece.name)),
+            None => left.push(format!(
+                "the table `{}` is not added to lines of another form; write `tables:` and below it",
+                piece.name
+            )),
         }
     }
     for (name, table) in declared {
-        match pieces.iter().find(|piece| is_of(piece, name, table)) {
-            None => left.push(format!("the table `{name}` is not in the database")),
-            Some(piece) => {
-                for (column, declared) in &table.columns {
-                    let source = declared.column.as_ref().unwrap_or(column);
-                    if !piece.columns.iter().any(|(known, ..)| known == source) {
-                        left.push(format!("the column `{column}` of `{name}` is not in the database"));
-                    }
-                }
+        let Some(piece) = pieces.iter().find(|piece| &piece.name == name) else {
+            left.push(format!("the table `{name}` is not in the database"));
+            continue;
+        };
+        for (column, declared) in &table.columns {
+            let source = declared.column.as_ref().unwrap_or(column);
+            if let Some((_, said)) = piece.unknown.iter().find(|(known, _)| known == source) {
+                left.push(format!("a column of `{name}`: {said}"));
+            } else if !piece.columns.iter().any(|(known, ..)| known == source) {
+                left.push(format!("the column `{column}` of `{name}` is not in the database"));
             }
         }
     }
@@ -34,16 +36,6 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
     let mut text = file.lines.join(end);
     text.push_str(end);
     Pulled { text, added, left }
-}
-
-/// Whether a declared table is this one of the database. One that is found without its schema may
-/// be declared with it.
-fn is_of(piece: &Piece, name: &str, table: &TableDeclaration) -> bool {
-    let is_there = match (&table.schema, &piece.schema) {
-        (Some(declared), _) => piece.true_schema.as_ref().is_none_or(|found| found == declared),
-        (None, found) => found.is_none(),
-    };
-    is_there && table.table.as_deref().unwrap_or(name) == piece.source
 }
 
 struct File {
@@ -101,13 +93,26 @@ impl File {
         self.key("tables", 0, self.lines.len())
     }
 
-    fn append_table(&mut self, piece: &Piece) {
-        let at = self.tables();
-        let end = at.map_or(self.lines.len(), |at| self.end(at));
-        let first = at.and_then(|at| self.lines.get(at + 1..end)?.iter().find(|line| counts(line)));
+    /// Adds a table to the block of tables, and returns whether there is one. One without tables
+    /// becomes a block.
+    fn append_table(&mut self, piece: &Piece) -> bool {
+        if self.tables().is_none()
+            && let Some(line) = self
+                .lines
+                .iter_mut()
+                .find(|line| begins(&line.replacen("{}", "", 1), "tables"))
+        {
+            *line = line.replacen(" {}", "", 1);
+        }
+        let Some(at) = self.tables() else {
+            return false;
+        };
+        let end = self.end(at);
+        let first = self.lines[at + 1..end].iter().find(|line| counts(line));
         let indent = first.map_or(2, |line| indent_of(line));
         let lines = piece.text(indent);
         self.lines.splice(end..end, lines.lines().map(str::to_owned));
+        true
     }
 
     /// Adds the columns and the relations that a table does not have yet.
@@ -218,7 +223,6 @@ mod tests {
             name: "orders".to_owned(),
             source: "orders".to_owned(),
             schema: None,
-            true_schema: None,
             description: None,
             key: vec!["id".to_owned()],
             columns: columns
