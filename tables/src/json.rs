@@ -47,8 +47,16 @@ struct Answer<'w> {
 /// The rows of a relation, written, by the row that they belong to.
 struct Groups {
     text: Vec<u8>,
-    /// For each key, the positions of its rows in the text, in their order.
-    places: HashMap<Vec<u8>, Vec<Range<usize>>, RandomState>,
+    by_key: HashMap<Vec<u8>, Rows, RandomState>,
+}
+
+/// The rows of one key.
+#[derive(Default)]
+struct Rows {
+    /// Their positions in the text, in their order.
+    places: Vec<Range<usize>>,
+    /// Whether they are in the answer already.
+    are_written: Cell<bool>,
 }
 
 impl Writer {
@@ -173,14 +181,16 @@ impl Answer<'_> {
         groups: &'g Groups,
     ) -> Result<&'g [Range<usize>], Failure> {
         let key = self.writer.key(read, row, &child.here).map_err(Failure::Database)?;
-        let mut places = key
-            .and_then(|key| groups.places.get(&key))
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let Some(rows) = key.and_then(|key| groups.by_key.get(&key)) else {
+            return Ok(&[]);
+        };
+        let mut places = rows.places.as_slice();
         if !child.relation.many {
             places = &places[..places.len().min(1)];
         }
-        self.repeat(&child.key, places.iter().map(|place| place.len() + 1).sum())?;
+        if rows.are_written.replace(true) {
+            self.repeat(&child.key, places.iter().map(|place| place.len() + 1).sum())?;
+        }
         Ok(places)
     }
 
@@ -236,7 +246,7 @@ impl Answer<'_> {
         let below = self.groups(&child.read, fetched, fields)?;
         let mut groups = Groups {
             text: Vec::with_capacity(LIKELY_ROW * fetched.rows.len()),
-            places: HashMap::default(),
+            by_key: HashMap::default(),
         };
         let mut key = Vec::new();
         for row in &fetched.rows {
@@ -251,9 +261,9 @@ impl Answer<'_> {
                 false => self.object(&child.read, row, &below, &mut groups.text)?,
             }
             let place = begin..groups.text.len();
-            match groups.places.get_mut(&key) {
-                Some(places) => places.push(place),
-                None => drop(groups.places.insert(key.clone(), vec![place])),
+            match groups.by_key.get_mut(&key) {
+                Some(rows) => rows.places.push(place),
+                None => groups.by_key.entry(key.clone()).or_default().places.push(place),
             }
         }
         Ok(groups)
