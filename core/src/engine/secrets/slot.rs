@@ -12,9 +12,14 @@ use crate::{acquire_error::AcquireError, engine::pace::Backoff};
 
 /// How long the provider is left alone after a failure: the first time, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(128));
-/// After a refused login the secret is read anew: at once, then after these pauses, and no more
-/// within `REFUSED_WINDOW` unless it changed.
-const REFUSED_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(1_200), Duration::from_secs(3)];
+/// After a refused login the secret is read anew: at once, once more after `REFUSED_SOON`, and then,
+/// unless it changed, after half the time since the first read, within `REFUSED_PAUSES`. So a
+/// corrected secret is found soon, and one that stays wrong costs the provider little.
+const REFUSED_SOON: Duration = Duration::from_millis(1_200);
+const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
+/// For how long requests wait for the next read, and try to log in meanwhile.
+const REFUSED_HOPE: Duration = Duration::from_secs(4);
+/// After this time without a read, a refused login is another matter.
 const REFUSED_WINDOW: Duration = Duration::from_secs(60);
 
 pub(crate) struct SecretSlot<S, F> {
@@ -25,8 +30,9 @@ pub(crate) struct SecretSlot<S, F> {
     superseded: bool,
     backoff: Backoff,
     last_error: Option<AcquireError>,
-    /// When the secret was read anew in vain after a refused login, since it last changed.
-    fruitless: Vec<Instant>,
+    /// When the secret was read anew in vain after a refused login, since it last changed: the
+    /// first time, and the last.
+    fruitless: Option<(Instant, Instant)>,
     generation: u64,
 }
 
@@ -36,6 +42,8 @@ struct CachedSecret<S> {
     times: Times,
     /// Whether the last try to renew it failed.
     stale: bool,
+    /// Whether it is only used if the provider fails to return another one.
+    cleared: bool,
 }
 
 /// For how long a secret is used.
@@ -69,7 +77,7 @@ pub(crate) enum AfterRefusal {
     TryAgain,
     /// Wait for a fetch first.
     Fetch,
-    /// All that was read lately is the secret that is refused.
+    /// What was read lately is the secret that is refused, and the next read is not due.
     GiveUp,
 }
 
@@ -81,7 +89,7 @@ impl<S: Clone, F: Clone> Default for SecretSlot<S, F> {
             superseded: false,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             last_error: None,
-            fruitless: Vec::new(),
+            fruitless: None,
             generation: 0,
         }
     }
@@ -90,7 +98,13 @@ impl<S: Clone, F: Clone> Default for SecretSlot<S, F> {
 impl<S: Clone, F: Clone> SecretSlot<S, F> {
     /// The secret, if it is within its time.
     pub(crate) fn fresh(&self, now: Instant) -> Option<&S> {
-        let kept = self.kept.as_ref().filter(|kept| now < kept.times.fresh_until)?;
+        let kept = self.kept.as_ref()?;
+        (!kept.cleared && now < kept.times.fresh_until).then_some(&kept.secret)
+    }
+
+    /// The secret that is kept, unless it was cleared since it was read.
+    pub(crate) fn cached(&self) -> Option<&S> {
+        let kept = self.kept.as_ref().filter(|kept| !kept.cleared)?;
         Some(&kept.secret)
     }
 
@@ -102,7 +116,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
     /// The secret as it is kept, its age, and whether it is past its time or could not be renewed.
     pub(crate) fn peek(&self, now: Instant) -> Option<(&S, Duration, bool)> {
         let kept = self.kept.as_ref()?;
-        let stale = kept.stale || now >= kept.times.fresh_until;
+        let stale = kept.stale || self.fresh(now).is_none();
         Some((&kept.secret, now - kept.fetched_at, stale))
     }
 
@@ -137,21 +151,23 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.fetch.is_none() && self.pause(now).is_none()
     }
 
-    /// Whether a kept secret is past its time and may be renewed now.
+    /// Whether a kept secret is past its time and may be renewed now. One that was cleared waits
+    /// for its next use.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.kept.is_some() && self.fresh(now).is_none() && self.may_fetch(now)
+        let is_renewed = self.kept.as_ref().is_some_and(|kept| kept.stale || !kept.cleared);
+        is_renewed && self.fresh(now).is_none() && self.may_fetch(now)
     }
 
     /// What a request is to do.
     pub(crate) fn read(&self, now: Instant) -> Read<S> {
         let left = self.pause(now).filter(|_| self.fetch.is_none());
         match (&self.kept, left, &self.last_error) {
-            (Some(kept), ..) if now < kept.times.fresh_until => Read::Fresh(kept.secret.clone()),
+            (Some(kept), ..) if self.fresh(now).is_some() => Read::Fresh(kept.secret.clone()),
             (Some(kept), left, _) if now < kept.times.serve_until => {
                 let secret = kept.secret.clone();
                 // It may have changed long ago. If the last try failed, no request waits for the
                 // next.
-                if kept.stale || now <= kept.times.old_from || left.is_some() {
+                if kept.stale || (now <= kept.times.old_from && !kept.cleared) || left.is_some() {
                     Read::Stale(secret)
                 } else {
                     Read::Fetch { fallback: Some(secret) }
@@ -167,11 +183,16 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.superseded = true;
     }
 
-    /// Forgets the secret; returns whether there was one.
+    /// Takes the secret out of the cache; returns whether it was there. Its next use waits for the
+    /// provider, and only if that fails the secret goes on in use.
     pub(crate) fn clear(&mut self) -> bool {
         self.superseded = true;
         self.backoff.succeed();
-        self.kept.take().is_some()
+        let was_cached = self.cached().is_some();
+        if let Some(kept) = &mut self.kept {
+            (kept.cleared, kept.stale) = (true, false);
+        }
+        was_cached
     }
 
     /// Forgets the secret, and nothing of the failures to read it.
@@ -208,13 +229,14 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.note_success();
         if changed {
             self.generation += 1;
-            self.fruitless.clear();
+            self.fruitless = None;
         }
         self.kept = Some(CachedSecret {
             secret: secret.clone(),
             fetched_at: now,
             times,
             stale: false,
+            cleared: false,
         });
         Some((secret, changed))
     }
@@ -253,15 +275,22 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         if self.fetch.is_some() {
             return AfterRefusal::Fetch;
         }
-        self.fruitless.retain(|at| now - *at < REFUSED_WINDOW);
-        let Some(pause) = REFUSED_PAUSES.get(self.fruitless.len()) else {
-            return AfterRefusal::GiveUp;
+        let Some((first, last)) = self.fruitless.filter(|(_, last)| now - *last < REFUSED_WINDOW) else {
+            self.fruitless = Some((now, now));
+            return AfterRefusal::Fetch;
         };
-        if self.fruitless.last().is_some_and(|last| now - *last < *pause) {
-            return AfterRefusal::TryAgain;
+        let pause = match last - first {
+            Duration::ZERO => REFUSED_SOON,
+            elapsed => (elapsed / 2).clamp(REFUSED_PAUSES.0, REFUSED_PAUSES.1),
+        };
+        if now - last >= pause {
+            self.fruitless = Some((first, now));
+            AfterRefusal::Fetch
+        } else if now - first < REFUSED_HOPE {
+            AfterRefusal::TryAgain
+        } else {
+            AfterRefusal::GiveUp
         }
-        self.fruitless.push(now);
-        AfterRefusal::Fetch
     }
 }
 
