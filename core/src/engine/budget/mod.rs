@@ -26,7 +26,7 @@ use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
-use crate::{TenantId, engine::measure::cache::PoolMetrics};
+use crate::{DatabaseConfig, TenantId, engine::measure::cache::PoolMetrics};
 
 /// Which part of all connections may be probes of databases that failed before.
 const PROBES_PART: usize = 4;
@@ -35,6 +35,8 @@ const PROBES_PART: usize = 4;
 pub(crate) trait Neighbour: Send + Sync {
     /// Its tenant.
     fn tenant(&self) -> TenantId;
+    /// Whether it logs in to the server that `config` names.
+    fn is_at_server_of(&self, config: &DatabaseConfig) -> bool;
     /// Its idle connection that has been idle longest.
     fn longest_idle(&self) -> Option<Idle>;
     /// Closes an idle connection that was not used after `since`; returns whether there was one.
@@ -251,18 +253,31 @@ impl Budget {
     /// Returns whether one is closing.
     fn make_room(&self, unused: Duration, none: bool) -> bool {
         while self.is_short() {
-            let now = Instant::now();
-            let best = self.best(|pool| {
-                let idle = pool.longest_idle().filter(|idle| idle.may_go(now, unused, none))?;
-                Some((idle.rank(now), idle.since))
-            });
-            let Some(((_, since), pool)) = best else { return false };
-            // A request may have taken it meanwhile: then the next one is looked for.
-            if pool.close_idle(since) {
-                return true;
+            match self.close_idle(unused, none, |_| true) {
+                // A request has taken it meanwhile: then the next one is looked for.
+                Some(false) => {}
+                closed => return closed.is_some(),
             }
         }
         true
+    }
+
+    /// Closes the idle connection to the server of `config` that is missed least, for a pool that
+    /// has no connection: the server has none left.
+    pub(crate) fn make_room_at(&self, config: &DatabaseConfig) {
+        while self.close_idle(Duration::ZERO, true, |pool| pool.is_at_server_of(config)) == Some(false) {}
+    }
+
+    /// Closes the idle connection that is missed least of the pools that `may` lose one; `None` if
+    /// there is none, and false if a request has taken it meanwhile.
+    fn close_idle(&self, unused: Duration, none: bool, may: impl Fn(&dyn Neighbour) -> bool) -> Option<bool> {
+        let now = Instant::now();
+        let best = self.best(|pool| {
+            let idle = pool.longest_idle().filter(|idle| idle.may_go(now, unused, none))?;
+            may(pool).then_some((idle.rank(now), idle.since))
+        });
+        let ((_, since), pool) = best?;
+        Some(pool.close_idle(since))
     }
 
     /// Closes unused pools, the least recently used first, while more have connections than should.

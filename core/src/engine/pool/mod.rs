@@ -34,8 +34,8 @@ use super::{
     secrets::{Secret, Secrets},
 };
 use crate::{
-    Cause, Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId, health::PoolHealth,
-    on_connect::OnConnect,
+    Cause, Connection, DatabaseConfig, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId,
+    health::PoolHealth, on_connect::OnConnect,
 };
 
 /// What all pools of an engine have in common.
@@ -286,7 +286,13 @@ impl Pool {
             tracing::warn!(tenant_id = %self.tenant, kind, cause, failures, "cannot connect to the database");
         }
         match failed {
-            Ok(pause) => Some(pause),
+            Ok(pause) => {
+                let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+                if full && self.health().status.open == 0 {
+                    self.parts.budget.make_room_at(&self.secret().config);
+                }
+                Some(pause)
+            }
             Err(waiting) => {
                 for waiter in waiting {
                     // The request may have gone away.
@@ -316,6 +322,10 @@ impl Pool {
 impl Neighbour for Pool {
     fn tenant(&self) -> TenantId {
         self.tenant
+    }
+
+    fn is_at_server_of(&self, config: &DatabaseConfig) -> bool {
+        self.secret().config.is_at_server_of(config)
     }
 
     fn longest_idle(&self) -> Option<Idle> {

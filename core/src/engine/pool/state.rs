@@ -13,7 +13,7 @@ use super::{
     connection::{Facts, HasFacts},
 };
 use crate::{
-    DatabaseError, DatabaseErrorKind, DriverErrorKind,
+    DatabaseError, DatabaseErrorKind,
     engine::{
         budget::{Idle, ProbePermit},
         pace::Backoff,
@@ -274,7 +274,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
         now: Instant,
     ) -> (Result<Duration, Vec<W>>, Option<u32>) {
         let pause = pauses.fail(now);
-        let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+        let full = matches!(error.kind, DatabaseErrorKind::Connect(kind) if kind.is_full());
         let again = self.open() > 0 || (full && pauses.failures() <= FULL_TRIES);
         let tolerated = match at_once {
             // A server that has no connection left can be reached.
