@@ -141,7 +141,7 @@ impl Tenants {
         let clear = |tenant: &Arc<Tenant>| {
             let mut holdings = tenant.holdings();
             holdings.prepare_again();
-            holdings.secret.clear()
+            holdings.secret.clear(Instant::now())
         };
         let cleared = match tenant {
             Some(tenant) => usize::from(engine.tenants.get(tenant).is_some_and(|found| clear(&found))),

@@ -38,6 +38,9 @@ use crate::{
     health::PoolHealth, on_connect::OnConnect,
 };
 
+/// The server has no connection left, whoever asks.
+const SERVER_FULL: DatabaseErrorKind = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+
 /// What all pools of an engine have in common.
 pub(crate) struct PoolParts {
     pub(crate) budget: Arc<Budget>,
@@ -287,9 +290,9 @@ impl Pool {
         }
         match failed {
             Ok(pause) => {
-                let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
-                if full && self.health().status.open == 0 {
-                    self.parts.budget.make_room_at(&self.secret().config);
+                if error.kind == SERVER_FULL && self.health().status.open == 0 {
+                    let budget = &self.parts.budget;
+                    budget.make_room(Duration::ZERO, true, Some(&self.secret().config));
                 }
                 Some(pause)
             }
@@ -324,12 +327,10 @@ impl Neighbour for Pool {
         self.tenant
     }
 
-    fn is_at_server_of(&self, config: &DatabaseConfig) -> bool {
-        self.secret().config.is_at_server_of(config)
-    }
-
-    fn longest_idle(&self) -> Option<Idle> {
-        self.state().longest_idle()
+    fn longest_idle(&self, at: Option<&DatabaseConfig>) -> Option<Idle> {
+        let inner = self.inner.lock();
+        let is_there = at.is_none_or(|config| inner.secret.config.is_at_server_of(config));
+        inner.state.longest_idle().filter(|_| is_there)
     }
 
     fn close_idle(&self, since: Instant) -> bool {

@@ -319,10 +319,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// name, as after its database was made anew: the other ones that are open lead to the same
     /// server. Returns whether all of them are closed now.
     pub(super) fn found_outdated(&mut self, kind: DatabaseErrorKind, now: Instant) -> bool {
-        let pause = if kind == DatabaseErrorKind::ReadOnly {
-            READ_ONLY_PAUSE
-        } else {
-            TABLE_MISSING_PAUSE
+        let pause = match kind {
+            DatabaseErrorKind::ReadOnly => READ_ONLY_PAUSE,
+            _ => TABLE_MISSING_PAUSE,
         };
         let is_over = |moment| now.saturating_duration_since(moment) >= pause;
         let outdated = self.outdated_before.is_none_or(is_over);

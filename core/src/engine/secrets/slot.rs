@@ -12,15 +12,12 @@ use crate::{acquire_error::AcquireError, engine::pace::Backoff};
 
 /// How long the provider is left alone after a failure: the first time, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(128));
-/// After a refused login the secret is read anew: at once, once more after `REFUSED_SOON`, and then,
-/// unless it changed, after half the time since the first read, within `REFUSED_PAUSES`. So a
-/// corrected secret is found soon, and one that stays wrong costs the provider little.
-const REFUSED_SOON: Duration = Duration::from_millis(1_200);
-const REFUSED_PAUSES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
-/// For how long requests wait for the next read, and try to log in meanwhile.
-const REFUSED_HOPE: Duration = Duration::from_secs(4);
-/// After this time without a read, a refused login is another matter.
-const REFUSED_WINDOW: Duration = Duration::from_secs(60);
+/// After a refused login the secret is read anew: at once, then after the first of these pauses,
+/// which doubles up to the longest unless the secret changes. So a corrected one is found soon, and
+/// one that stays wrong costs the provider little.
+const REFUSED: (Duration, Duration) = (Duration::from_millis(1_200), Duration::from_secs(6));
+/// For how many reads requests wait, and try to log in meanwhile. Then they fail until the next.
+const REFUSED_TRIES: u32 = 3;
 
 pub(crate) struct SecretSlot<S, F> {
     kept: Option<CachedSecret<S>>,
@@ -30,9 +27,8 @@ pub(crate) struct SecretSlot<S, F> {
     superseded: bool,
     backoff: Backoff,
     last_error: Option<AcquireError>,
-    /// When the secret was read anew in vain after a refused login, since it last changed: the
-    /// first time, and the last.
-    fruitless: Option<(Instant, Instant)>,
+    /// The reads after refused logins, which were in vain.
+    refusals: Backoff,
     generation: u64,
 }
 
@@ -89,7 +85,7 @@ impl<S: Clone, F: Clone> Default for SecretSlot<S, F> {
             superseded: false,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             last_error: None,
-            fruitless: None,
+            refusals: Backoff::new(REFUSED.0, REFUSED.1),
             generation: 0,
         }
     }
@@ -98,14 +94,13 @@ impl<S: Clone, F: Clone> Default for SecretSlot<S, F> {
 impl<S: Clone, F: Clone> SecretSlot<S, F> {
     /// The secret, if it is within its time.
     pub(crate) fn fresh(&self, now: Instant) -> Option<&S> {
-        let kept = self.kept.as_ref()?;
-        (!kept.cleared && now < kept.times.fresh_until).then_some(&kept.secret)
+        let kept = self.kept.as_ref().filter(|kept| now < kept.times.fresh_until)?;
+        Some(&kept.secret)
     }
 
     /// The secret that is kept, unless it was cleared since it was read.
     pub(crate) fn cached(&self) -> Option<&S> {
-        let kept = self.kept.as_ref().filter(|kept| !kept.cleared)?;
-        Some(&kept.secret)
+        self.kept.as_ref().filter(|kept| !kept.cleared).map(|kept| &kept.secret)
     }
 
     /// The secret that is kept, however old.
@@ -116,7 +111,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
     /// The secret as it is kept, its age, and whether it is past its time or could not be renewed.
     pub(crate) fn peek(&self, now: Instant) -> Option<(&S, Duration, bool)> {
         let kept = self.kept.as_ref()?;
-        let stale = kept.stale || self.fresh(now).is_none();
+        let stale = kept.stale || now >= kept.times.fresh_until;
         Some((&kept.secret, now - kept.fetched_at, stale))
     }
 
@@ -162,7 +157,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
     pub(crate) fn read(&self, now: Instant) -> Read<S> {
         let left = self.pause(now).filter(|_| self.fetch.is_none());
         match (&self.kept, left, &self.last_error) {
-            (Some(kept), ..) if self.fresh(now).is_some() => Read::Fresh(kept.secret.clone()),
+            (Some(kept), ..) if now < kept.times.fresh_until => Read::Fresh(kept.secret.clone()),
             (Some(kept), left, _) if now < kept.times.serve_until => {
                 let secret = kept.secret.clone();
                 // It may have changed long ago. If the last try failed, no request waits for the
@@ -185,14 +180,12 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
 
     /// Takes the secret out of the cache; returns whether it was there. Its next use waits for the
     /// provider, and only if that fails the secret goes on in use.
-    pub(crate) fn clear(&mut self) -> bool {
-        self.superseded = true;
-        self.backoff.succeed();
-        let was_cached = self.cached().is_some();
-        if let Some(kept) = &mut self.kept {
-            (kept.cleared, kept.stale) = (true, false);
-        }
-        was_cached
+    pub(crate) fn clear(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        self.kept.as_mut().is_some_and(|kept| {
+            kept.stale = false;
+            !std::mem::replace(&mut kept.cleared, true)
+        })
     }
 
     /// Forgets the secret, and nothing of the failures to read it.
@@ -227,9 +220,10 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         let changed = same.is_none();
         let secret = same.or_else(|| new(self.generation + 1))?;
         self.note_success();
-        if changed {
-            self.generation += 1;
-            self.fruitless = None;
+        self.generation += u64::from(changed);
+        // What was refused before a regular renewal is another matter.
+        if changed || self.fresh(now).is_none() {
+            self.refusals.succeed();
         }
         self.kept = Some(CachedSecret {
             secret: secret.clone(),
@@ -269,27 +263,15 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
 
     /// What to do after the user of the secret of generation `refused` was refused.
     pub(crate) fn after_refusal(&mut self, refused: u64, now: Instant) -> AfterRefusal {
-        if self.generation != refused {
-            return AfterRefusal::TryAgain;
-        }
-        if self.fetch.is_some() {
-            return AfterRefusal::Fetch;
-        }
-        let Some((first, last)) = self.fruitless.filter(|(_, last)| now - *last < REFUSED_WINDOW) else {
-            self.fruitless = Some((now, now));
-            return AfterRefusal::Fetch;
-        };
-        let pause = match last - first {
-            Duration::ZERO => REFUSED_SOON,
-            elapsed => (elapsed / 2).clamp(REFUSED_PAUSES.0, REFUSED_PAUSES.1),
-        };
-        if now - last >= pause {
-            self.fruitless = Some((first, now));
-            AfterRefusal::Fetch
-        } else if now - first < REFUSED_HOPE {
-            AfterRefusal::TryAgain
-        } else {
-            AfterRefusal::GiveUp
+        match self.refusals.remaining(now) {
+            _ if self.generation != refused => AfterRefusal::TryAgain,
+            _ if self.fetch.is_some() => AfterRefusal::Fetch,
+            None => {
+                self.refusals.fail(now);
+                AfterRefusal::Fetch
+            }
+            Some(_) if self.refusals.failures() < REFUSED_TRIES => AfterRefusal::TryAgain,
+            Some(_) => AfterRefusal::GiveUp,
         }
     }
 }

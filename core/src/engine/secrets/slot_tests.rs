@@ -167,7 +167,7 @@ fn history(seed: u64) {
             }
             7 => {
                 let cached = model.kept.is_some_and(|kept| !kept.cleared);
-                assert_eq!(slot.clear(), cached, "{}", at());
+                assert_eq!(slot.clear(now), cached, "{}", at());
                 if let Some(kept) = &mut model.kept {
                     (kept.cleared, kept.failed) = (true, false);
                 }
@@ -236,25 +236,27 @@ fn a_refused_login_reads_it_soon_and_then_seldom() {
     let mut slot = SecretSlot::<Secret, ()>::default();
     let start = Instant::now();
     let reads = reads_until(&mut slot, start, 600);
-    assert_eq!(reads, [0, 12, 42, 72, 108, 162, 243, 343, 443, 543]);
+    assert_eq!(reads, [0, 12, 36, 84, 144, 204, 264, 324, 384, 444, 504, 564]);
     let next = start + Duration::from_secs(60);
     assert_eq!(slot.after_refusal(0, next), AfterRefusal::GiveUp);
-    assert_eq!(slot.after_refusal(0, next + REFUSED_WINDOW), AfterRefusal::Fetch);
-    let soon = next + REFUSED_WINDOW + REFUSED_SOON / 2;
-    assert_eq!(
-        slot.after_refusal(0, soon),
-        AfterRefusal::TryAgain,
-        "it is another matter"
-    );
+    // Until it is renewed in its time, or changes.
+    let secret = Secret {
+        version: 0,
+        generation: 0,
+    };
+    for expected in [AfterRefusal::Fetch, AfterRefusal::TryAgain] {
+        slot.store(next, times(next, None), Some(secret), |_| None);
+        assert_eq!(slot.after_refusal(0, next), expected);
+    }
 }
 
 #[test]
-fn a_secret_that_is_corrected_late_is_found_in_half_that_time() {
+fn requests_wait_for_the_first_reads_and_fail_between_the_others() {
     let mut slot = SecretSlot::<Secret, ()>::default();
-    let reads = reads_until(&mut slot, Instant::now(), 3_000);
-    for corrected in 1..2_500 {
-        let read = *reads.iter().find(|read| **read >= corrected).unwrap();
-        let longest = (corrected / 2).clamp(30, 100);
-        assert!(read - corrected <= longest, "after {corrected}: {read}");
-    }
+    let start = Instant::now();
+    let gave_up = |tenth: &u64| {
+        let now = start + Duration::from_millis(tenth * 100);
+        slot.after_refusal(0, now) == AfterRefusal::GiveUp
+    };
+    assert_eq!((0..600).find(gave_up), Some(37));
 }

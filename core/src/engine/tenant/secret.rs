@@ -266,7 +266,7 @@ impl Tenant {
             );
             return Some(error);
         }
-        secrets.remember_unknown(self.id);
+        secrets.unknown.lock().remember(self.id, Instant::now());
         holdings.let_go();
         drop(holdings);
         if was_known {
