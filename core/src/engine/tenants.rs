@@ -133,9 +133,9 @@ impl Tenants {
         self.0.secrets.list().await
     }
 
-    /// Takes the secret of one tenant, or of all, out of the cache; returns how many there were. The
-    /// next request reads it anew, and goes on with the old one if the provider fails. Pools stay
-    /// until a changed secret is seen.
+    /// Takes the secret of one tenant, or of all, out of the cache; returns how many there were.
+    /// The next request reads it anew, and goes on with the old one if the provider fails. Pools
+    /// stay until a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
         let clear = |tenant: &Arc<Tenant>| {
