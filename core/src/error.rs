@@ -49,8 +49,10 @@ pub enum DriverErrorKind {
     /// The server was there and ended the session before it could be used, as when an operator ends
     /// all of a user's: the engine tries again.
     SessionEnded,
-    /// The server has no connection left.
+    /// The server has no connection left: the engine closes idle ones of other tenants.
     TooManyConnections,
+    /// The server has connections left, but none for this user or this database.
+    ConnectionLimit,
     /// The server is there, but the database is not.
     DatabaseMissing,
     /// The secret says something that this driver cannot use.
@@ -65,6 +67,11 @@ impl DriverErrorKind {
     /// One word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// Whether the server is well, and its connections are used up.
+    pub fn is_full(self) -> bool {
+        matches!(self, Self::TooManyConnections | Self::ConnectionLimit)
     }
 }
 

@@ -39,8 +39,9 @@ use crate::{
 /// How long a statement waits for the one writer there may be.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many of SQLite's virtual instructions run between two looks at the clock.
-const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 10_000;
+/// How many of SQLite's virtual instructions run between two looks at the clock: few, since one
+/// that compares a long text with a pattern takes milliseconds.
+const INSTRUCTIONS_BETWEEN_LOOKS: i32 = 100;
 
 /// SQLite, built in: a file for each tenant, below one folder.
 ///

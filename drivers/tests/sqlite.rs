@@ -213,6 +213,21 @@ async fn a_statement_whose_future_is_dropped_stops_running() {
     next.close().await;
 }
 
+/// Each row takes milliseconds, in a handful of SQLite's instructions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_comparison_of_few_rows_is_stopped_at_the_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver_with(folder.path(), json!({"statement_timeout": "50ms"})).await;
+    let mut connection = driver.connect(&config("slow.db")).await.unwrap();
+    let pattern = format!("*{}b", "a".repeat(250));
+    let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
+               SELECT count(*) FROM n WHERE printf('%.*c', 5000 + i, 'a') GLOB ?";
+    let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, [pattern.into()]);
+    let error = connection.query(&statement).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::StatementTimeout, "it was left to run on");
+    connection.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_waits_for_another_no_longer_than_it_may() {
     let folder = tempfile::tempdir().unwrap();

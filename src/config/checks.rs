@@ -24,6 +24,9 @@ pub(crate) fn check(config: &Config, places: &Places) -> Vec<Fault> {
     if server.body_limit.0 == 0 {
         found.add(&["server", "body_limit"], "must be at least 1 byte");
     }
+    if server.limits.unread_answers.0 == 0 {
+        found.add(&["server", "limits", "unread_answers"], "must be at least 1 byte");
+    }
     // Port 0 is another one each time.
     if server
         .admin_listen

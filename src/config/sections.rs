@@ -185,6 +185,9 @@ pub struct ServerLimits {
     /// later.
     #[schemars(range(min = 1))]
     pub streams: u32,
+    /// How many bytes of large answers clients may leave unread, over all connections. One tenant's
+    /// may be a quarter of them. More are refused with 429 `tenant_busy` or 503.
+    pub unread_answers: ByteSize,
 }
 
 impl Default for ServerLimits {
@@ -193,6 +196,7 @@ impl Default for ServerLimits {
             connections: None,
             head_timeout: HumanDuration::from_secs(10),
             streams: 100,
+            unread_answers: ByteSize::mebibytes(512),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! encodes tiny answers, images and encoded answers, uses a coding that the client excludes with
 //! `q=0`, and sends no `Vary`.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use async_compression::tokio::bufread::GzipEncoder;
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use http_body_util::{BodyExt as _, combinators::BoxBody};
 use poem::{Body, Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use tenantry_openapi::{Gzipped, gzip};
 use tokio::io::BufReader;
+
+use super::unread_answers::HeldRoom;
 
 /// Smaller answers do not become smaller enough to be worth it.
 const SMALLEST: u64 = 1024;
@@ -102,6 +104,7 @@ fn encoding(mut response: Response, takes: &Takes) -> (Response, bool) {
 /// memory than most answers, and would keep it as long as the client takes to read.
 async fn encoded(response: Response) -> Response {
     let prepared = response.data::<Gzipped>().map(|Gzipped(bytes)| bytes.clone());
+    let room = response.data::<Arc<HeldRoom>>().cloned();
     let (mut parts, body) = response.into_parts();
     let body: BoxBody<Bytes, io::Error> = body.into();
     let body = match (prepared, body.size_hint().exact()) {
@@ -111,7 +114,10 @@ async fn encoded(response: Response) -> Response {
             Body::from_async_read(GzipEncoder::new(BufReader::new(body)))
         }
         (None, Some(_)) => match at_once(body).await {
-            Ok(bytes) => Body::from(bytes),
+            Ok(bytes) => Body::from(match room {
+                Some(room) => room.around(bytes),
+                None => bytes,
+            }),
             Err(error) => {
                 // What is sent is cut off, as it would be in plain.
                 tracing::warn!(%error, "an answer could not be encoded");

@@ -22,6 +22,7 @@ use tenantry_openapi::{
 use super::{
     compression::{Gzip, GzipEndpoint},
     shutdown::{CloseWhenDraining, CloseWhenDrainingEndpoint},
+    unread_answers::{UnreadAnswers, UnreadAnswersEndpoint},
 };
 use crate::telemetry::{RequestTelemetryEndpoint, Telemetry};
 
@@ -40,12 +41,16 @@ pub(super) struct Layers {
     pub(super) tables: Option<Arc<str>>,
     /// The most bytes of a body.
     pub(super) body_limit: u64,
+    /// Bounds what clients leave unread.
+    pub(super) unread_answers: UnreadAnswers,
 }
 
 /// A router with all layers around it, the innermost last.
 pub(super) type Layered = RequestTelemetryEndpoint<
     CloseWhenDrainingEndpoint<
-        GzipEndpoint<RequestIdsEndpoint<ProblemsEndpoint<OneHostEndpoint<BodyLimitEndpoint<Router>>>>>,
+        GzipEndpoint<
+            RequestIdsEndpoint<ProblemsEndpoint<UnreadAnswersEndpoint<OneHostEndpoint<BodyLimitEndpoint<Router>>>>>,
+        >,
     >,
 >;
 
@@ -58,6 +63,8 @@ impl Layers {
             .with(BodyLimit { bytes: self.body_limit })
             // Refuses what two readers could take for requests to different hosts.
             .with(OneHost)
+            // Refuses a large answer while too many wait for their clients.
+            .with(self.unread_answers.clone())
             // Ends a request that takes too long, and turns errors into problems: around every
             // layer that can fail.
             .with(Problems {

@@ -11,6 +11,7 @@ mod connection;
 mod layers;
 mod listener;
 mod shutdown;
+mod unread_answers;
 
 use std::{
     future::Future,
@@ -42,6 +43,7 @@ use layers::{Layered, Layers};
 use listener::{Closing, Listener};
 pub(crate) use shutdown::Signals;
 use shutdown::Stopping;
+use unread_answers::UnreadAnswers;
 
 /// Why the server did not start, or failed.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +127,7 @@ impl Installation {
             request_timeout: config.server.request_timeout.into(),
             tables: config.rest.as_ref().map(|rest| rest.path.as_str().into()),
             body_limit: config.server.body_limit.0,
+            unread_answers: UnreadAnswers::new(config.server.limits.unread_answers.0),
         };
         let main = self.listen(config.server.listen, layers.around(served.main)).await?;
         let operator = match (config.server.admin_listen, served.operator) {

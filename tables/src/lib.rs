@@ -23,7 +23,7 @@
 //! | tables embedded within tables | `request::select::DEEPEST_EMBEDDING` |
 //! | rows of a body, members of a row | `request::body`: `MOST_ROWS`, `MOST_MEMBERS` |
 //! | tables of a request, items of a `select` | `plan::planner`: `MOST_TABLES`, `MOST_ITEMS` |
-//! | conditions | `plan::condition::MOST_TESTS` |
+//! | conditions, bytes of a pattern | `plan::condition`: `MOST_TESTS`, `LONGEST_PATTERN` |
 //! | bytes of a cursor | `plan::cursor::LONGEST` |
 //! | rows of an answer | `rest.max_rows` in the configuration |
 //! | embedded rows of one relation | `api::EMBEDDED_FOR_EACH` times `rest.max_rows` |

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_test_support::{PostgresServer, TenantryProcess};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::raw::{Answer, program, send, start};
+use crate::raw::{Answer, LIMIT, exchange, program, send, start};
 
 /// The most resident memory that the server may have, in MiB: 150 MB. At rest a debug build takes
 /// some 20 MiB more than a release build.
@@ -89,6 +89,68 @@ async fn two_thousand_open_bodies_cost_little() {
     let acme = ["Host: localhost", "X-Tenant-ID: acme"];
     let own = send(&server, "GET /api/v1/tenant/info", &acme).await;
     assert_eq!(own.status, 200, "open bodies took the tenant's own turn: {own:?}");
+}
+
+/// Users of whom a page takes 12 MB, more than the buffers of sockets, and clients that read one
+/// line of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_no_client_reads_are_bounded() {
+    const ROWS: usize = 4_000;
+    const ANSWERED: &str = "HTTP/1.1 200";
+    let server = start(
+        "server: { body_limit: 2MiB, limits: { unread_answers: 64MiB } }\n\
+         rest: { max_rows: 4000, tables: { users: { key: [id], columns: { id: { type: int8, generated: true }, \
+         name: { type: text }, email: { type: text } }, allow: { anon: { read: {}, create: {} } } } } }",
+    )
+    .await;
+    let insert = |tenant: &str, group: &str, prefer: &str| {
+        let user = |n: usize| json!({"name": "x".repeat(200), "email": format!("{n}@{group}.example")});
+        let body = Value::from_iter((0..ROWS).map(user)).to_string();
+        let length = body.len();
+        format!(
+            "POST /rest/v1/users HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: {tenant}\r\nPrefer: {prefer}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    };
+    for tenant in ["acme", "zeta"] {
+        let inserted = exchange(&server, insert(tenant, "first", "return=minimal").as_bytes()).await;
+        assert_eq!(inserted.status, 201, "{inserted:?}");
+    }
+    let columns: Vec<String> = (0..15).map(|n| format!("n{n}:name")).collect();
+    let read = async |tenant: &str| {
+        let mut stream = connect(&server).await;
+        let request = format!(
+            "GET /rest/v1/users?select={} HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: {tenant}\r\n\r\n",
+            columns.join(",")
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; ANSWERED.len()];
+        timeout(LIMIT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        (stream, String::from_utf8_lossy(&answer).into_owned())
+    };
+    let mut unread = Vec::new();
+    for number in 0..8 {
+        let (stream, status) = read("acme").await;
+        // A quarter of 64 MiB is 16 MiB, and the last one may take more than is left.
+        let expected = if number < 2 { ANSWERED } else { "HTTP/1.1 429" };
+        assert_eq!(status, expected, "number {number}");
+        unread.push(stream);
+    }
+    assert_eq!(read("zeta").await.1, ANSWERED, "of the other tenant");
+    let written = exchange(&server, insert("acme", "second", "return=representation").as_bytes()).await;
+    assert_eq!(written.status, 503, "{:?}", written.head);
+    assert!(
+        !written.head.to_lowercase().contains("retry-after"),
+        "{:?}",
+        written.head
+    );
+    drop(unread);
+    let again = async {
+        while read("acme").await.1 != ANSWERED {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, again).await.expect("the room is free again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

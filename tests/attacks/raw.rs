@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// The program with two tenants, and `more` in its configuration.
 pub(crate) fn program(resolver: &str, more: &str) -> TenantryBuilder {

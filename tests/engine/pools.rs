@@ -42,6 +42,8 @@ struct Script {
     loses_sessions: bool,
     /// Sessions up to this number are not answered any more.
     forgotten: usize,
+    /// The database that logins may name; the others are refused like a wrong password.
+    only: Option<&'static str>,
 }
 
 struct Server {
@@ -63,6 +65,7 @@ impl Server {
                 statement: Duration::from_millis(10),
                 loses_sessions: false,
                 forgotten: 0,
+                only: None,
             }),
             open: AtomicUsize::new(0),
             logins: AtomicUsize::new(0),
@@ -109,6 +112,13 @@ impl DatabaseDriver for Driver {
         sleep(server.now().login).await;
         if !server.now().answers_logins || config.host.as_deref() == Some(SILENT_HOST) {
             std::future::pending::<()>().await;
+        }
+        if server
+            .now()
+            .only
+            .is_some_and(|only| config.database.as_deref() != Some(only))
+        {
+            return Err(DriverError::new(DriverErrorKind::Authentication, "refused"));
         }
         if server.open.fetch_add(1, Ordering::SeqCst) >= server.now().sessions {
             server.open.fetch_sub(1, Ordering::SeqCst);
@@ -262,6 +272,36 @@ async fn a_full_server_slows_requests_and_fails_none() {
     }
     assert_eq!((failures, database.pool_status().open), (0, 3));
     assert_eq!(status().await, TenantStatus::Healthy, "it serves");
+}
+
+/// Idle connections of other tenants at the same server give way, those at another do not.
+#[tokio::test(start_paused = true)]
+async fn a_full_server_has_room_for_a_tenant_without_a_connection() {
+    let server = Server::new();
+    let provider = Scripted::with(None);
+    for (name, host) in [("t1", "h"), ("t2", "h"), ("t3", "elsewhere"), ("new", "h")] {
+        provider.put(name, json!({"type": "scripted", "host": host, "database": name}));
+    }
+    let tenants = engine_with(provider, &server, EngineSettings::default(), None);
+    let open = async |name: &str| tenants.acquire(&id(name)).await.unwrap().pool_status().open;
+    for name in ["t3", "t1", "t2"] {
+        let database = tenants.acquire(&id(name)).await.unwrap();
+        read(&database).await.unwrap();
+    }
+    server.change(|script| script.sessions = 3);
+    let held = database(&tenants).await;
+    let held = held.begin().await.unwrap();
+    let new = tenants.acquire(&id("new")).await.unwrap();
+    assert_eq!(kind(read(&new).await), None);
+    assert_eq!((open("t1").await, open("t2").await, open("t3").await), (1, 0, 1));
+    let _also_held = new.begin().await.unwrap();
+    let late = tenants.acquire(&id("t2")).await.unwrap();
+    let full = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+    assert_eq!(kind(read(&late).await), Some(full), "no idle connection is left there");
+    assert_eq!(open("t3").await, 1);
+    drop(held);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(kind(read(&late).await), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -519,6 +559,36 @@ async fn a_changed_secret_is_tried_while_a_login_hangs() {
         0,
         "the old login was given up"
     );
+}
+
+/// A rotation with a gap: the old password stops working before the new secret is stored.
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_comes_late_is_in_use_soon() {
+    for gap in [1, 5, 8, 20, 60] {
+        let (server, provider) = (Server::new(), Scripted::with(None));
+        let put = |database| provider.put("t1", json!({"type": "scripted", "host": "h", "database": database}));
+        put("old");
+        let tenants = engine_with(provider.clone(), &server, EngineSettings::default(), None);
+        read(&*database(&tenants).await).await.unwrap();
+        server.change(|script| (script.only, script.loses_sessions) = (Some("new"), true));
+        let request = async || read(&*database(&tenants).await).await;
+        assert!(request().await.is_err());
+        server.change(|script| script.loses_sessions = false);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(gap) {
+            assert!(request().await.is_err());
+            sleep(Duration::from_millis(100)).await;
+        }
+        let fetches = provider.fetches();
+        assert!(fetches <= 5 + gap as usize / 6, "{fetches} reads in {gap} s");
+        put("new");
+        let start = Instant::now();
+        while request().await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let longest = Duration::from_millis(7_500);
+        assert!(start.elapsed() < longest, "after {gap} s: {:?}", start.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]

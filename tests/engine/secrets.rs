@@ -215,6 +215,41 @@ async fn clearing_the_cache_reads_anew_and_leaves_the_pool() {
     assert_eq!((world.provider.fetches(), snapshot.pools.rotations), (3, 0));
 }
 
+/// An operator who clears the cache in an outage of the provider takes no tenant down.
+#[tokio::test(start_paused = true)]
+async fn a_cleared_secret_is_used_while_the_provider_fails() {
+    let mut settings = settings();
+    settings.secrets.stale_if_error = HumanDuration::from_secs(600);
+    let world = World::new(Scripted::with(["t1".to_owned()]), settings).await;
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    world.provider.set_down(true);
+    for _ in 0..3 {
+        world.tenants.clear_secrets(None);
+        assert_eq!(world.tenants.cache_snapshot().metrics.entries, 0);
+        let fetches = world.provider.fetches();
+        for _ in 0..10 {
+            world.tenants.acquire(&id("t1")).await.unwrap();
+        }
+        assert_eq!(
+            world.provider.fetches(),
+            fetches + 1,
+            "the next request asks, and no other"
+        );
+    }
+    sleep(Duration::from_secs(661)).await;
+    let refused = world.tenants.acquire(&id("t1")).await.unwrap_err();
+    assert!(
+        matches!(refused, AcquireError::ProviderUnavailable { .. }),
+        "{refused:?}"
+    );
+    world.provider.put("t1", json!({"type": "sqlite", "path": "other.db"}));
+    world.provider.set_down(false);
+    world.tenants.clear_secrets(None);
+    world.tenants.acquire(&id("t1")).await.unwrap();
+    let snapshot = world.tenants.cache_snapshot();
+    assert_eq!((snapshot.metrics.entries, snapshot.pools.rotations), (1, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn checking_every_tenant_pushes_no_secret_out() {
     let mut settings = settings();

@@ -70,6 +70,23 @@ async fn rows_that_repeat_themselves_are_bounded() {
     .await;
 }
 
+/// SQLite compares a long pattern with a long text for seconds, and cannot be stopped meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_length_of_a_pattern_is_bounded() {
+    let shop = Shop::open().await;
+    let path = |operator: &str, length: usize| format!("customers?select=id&name={operator}{}", "a".repeat(length));
+    for operator in ["like.", "ilike.", "not.like."] {
+        Case::get(Role::Clerk, &path(operator, 256)).send(&shop, 200).await;
+        let problem = Case::get(Role::Clerk, &path(operator, 257))
+            .refused(&shop, 400, "54000")
+            .await;
+        assert_eq!(problem["message"], "a pattern has more than 256 bytes", "{operator}");
+        assert_eq!(problem["errors"][0]["parameter"], "name", "{problem}");
+    }
+    let listed = format!("customers?select=id&name=like(any).{{a,{}}}", "a".repeat(257));
+    Case::get(Role::Clerk, &listed).refused(&shop, 400, "54000").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_not_made_if_its_answer_is_too_large_only_as_csv() {
     let shop = Shop::open().await;

@@ -18,7 +18,7 @@ use super::{
     measure::{observer::EngineObserver, tally::RequestTally, usage::UsageAccount},
     pool::PoolParts,
     secrets::Secrets,
-    settings::{EngineSettings, PoolsSettings},
+    settings::EngineSettings,
     tenant::{Held, Refused, Tenant, directory::Directory},
 };
 use crate::{
@@ -63,15 +63,14 @@ impl Engine {
     pub(super) fn start(parts: TenantsParts) -> Arc<Self> {
         let changes = parts.provider.changes();
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| {
-            let PoolsSettings {
-                max_connections, max, ..
-            } = parts.settings.pools;
+            let pools = &parts.settings.pools;
+            let budget = Budget::new(pools.max_connections, pools.max);
             let secrets = Secrets::new(parts.provider, parts.provider_type, parts.drivers, parts.settings);
             let secrets = Arc::new(secrets);
             // Weak, since the engine holds its pools.
             let engine = engine.clone();
             let pools = PoolParts {
-                budget: Budget::new(max_connections, max),
+                budget,
                 secrets: secrets.clone(),
                 refused: Box::new(move |id, generation| after_refusal(engine.clone(), id, generation).boxed()),
                 on_connect: parts.on_connect,

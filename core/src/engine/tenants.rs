@@ -133,14 +133,15 @@ impl Tenants {
         self.0.secrets.list().await
     }
 
-    /// Drops the kept secret of one tenant, or of all; returns how many there were. Pools stay
-    /// until a changed secret is seen.
+    /// Takes the secret of one tenant, or of all, out of the cache; returns how many there were.
+    /// The next request reads it anew, and goes on with the old one if the provider fails. Pools
+    /// stay until a changed secret is seen.
     pub fn clear_secrets(&self, tenant: Option<&TenantId>) -> usize {
         let engine = &*self.0;
         let clear = |tenant: &Arc<Tenant>| {
             let mut holdings = tenant.holdings();
             holdings.prepare_again();
-            holdings.secret.clear()
+            holdings.secret.clear(Instant::now())
         };
         let cleared = match tenant {
             Some(tenant) => usize::from(engine.tenants.get(tenant).is_some_and(|found| clear(&found))),
@@ -192,7 +193,7 @@ impl Tenants {
         metrics.hits = engine.forgotten.lock().secret_hits;
         for tenant in engine.tenants.all() {
             metrics.hits += tenant.usage.lock().secret_hits;
-            metrics.entries += usize::from(tenant.holdings().secret.kept().is_some());
+            metrics.entries += usize::from(tenant.holdings().secret.cached().is_some());
         }
         engine.pools.budget.report(&mut snapshot.pools);
         snapshot

@@ -111,7 +111,9 @@ fn connect_kind(code: &Code) -> DriverErrorKind {
         // The listener knows no such service, SID or instance.
         (_, 12505 | 12514 | 12521) => Kind::DatabaseMissing,
         (_, 28) => Kind::SessionEnded,
-        (_, 18 | 20 | 2391 | 12516 | 12518 | 12519 | 12520) => Kind::TooManyConnections,
+        (_, 18 | 20 | 12516 | 12518 | 12519 | 12520) => Kind::TooManyConnections,
+        // The user's own limit, of its profile.
+        (_, 2391) => Kind::ConnectionLimit,
         (_, 12154 | 12162 | 12533) => Kind::Invalid,
         (_, 28750..=28868 | 29000..=29143) => Kind::Tls,
         // Starting, stopping, restricted, down, and all that the network layer says.

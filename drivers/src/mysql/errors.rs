@@ -40,7 +40,8 @@ pub(super) fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErro
         // an expired password, from here.
         1044 | 1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 3878 | 4151 => DriverErrorKind::Authentication,
         1049 => DriverErrorKind::DatabaseMissing,
-        1040 | 1203 | 1226 => DriverErrorKind::TooManyConnections,
+        1040 => DriverErrorKind::TooManyConnections,
+        1203 | 1226 => DriverErrorKind::ConnectionLimit,
         // Shutting down; this host made too many bad connections.
         1053 | 1129 => DriverErrorKind::Unreachable,
         1927 => DriverErrorKind::SessionEnded,
@@ -84,7 +85,7 @@ pub(super) fn kind(number: u16) -> DatabaseErrorKind {
         1044 | 1142 | 1143 | 1227 | 1370 => Kind::PermissionDenied,
         1235 | 1295 => Kind::Unsupported,
         // The user may send no more statements in this hour.
-        1226 => Kind::Connect(DriverErrorKind::TooManyConnections),
+        1226 => Kind::Connect(DriverErrorKind::ConnectionLimit),
         // The table, or the database that it would be in: dropped while the session lived.
         1146 | 1046 | 1049 => Kind::TableMissing,
         _ => Kind::Other,

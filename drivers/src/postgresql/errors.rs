@@ -16,7 +16,11 @@ pub(super) fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErro
         // 42501: this user may not connect to this database.
         "28P01" | "28000" | "42501" => DriverErrorKind::Authentication,
         "3D000" => DriverErrorKind::DatabaseMissing,
-        "53300" => DriverErrorKind::TooManyConnections,
+        "53300" => match routine(error) {
+            // The limits of a role and of a database.
+            Some("InitializeSessionUserId" | "CheckMyDatabase") => DriverErrorKind::ConnectionLimit,
+            _ => DriverErrorKind::TooManyConnections,
+        },
         "57P01" => DriverErrorKind::SessionEnded,
         // Starting up, shutting down, or out of order.
         "57P02" | "57P03" | "58000" => DriverErrorKind::Unreachable,

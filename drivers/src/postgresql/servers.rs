@@ -67,10 +67,7 @@ async fn within(
 
 /// Whether another server may take what one did not.
 fn is_elsewhere_different(kind: DriverErrorKind) -> bool {
-    matches!(
-        kind,
-        DriverErrorKind::Unreachable | DriverErrorKind::SessionEnded | DriverErrorKind::TooManyConnections
-    )
+    kind.is_full() || matches!(kind, DriverErrorKind::Unreachable | DriverErrorKind::SessionEnded)
 }
 
 /// Returns the connection if its server is of the kind that is wanted.

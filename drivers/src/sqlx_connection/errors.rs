@@ -157,7 +157,7 @@ impl fmt::Display for ServerRefused {
             "28000" => "the server lets no such user log in from here",
             "3D000" | "1049" => "there is no such database",
             "42501" | "1044" => "the user may not use this database",
-            "53300" | "1040" => "no connection is left for this user or database",
+            "53300" | "1040" => "no connection is left, at the server or for this user or database",
             _ => return Ok(()),
         };
         write!(f, " ({meaning})")

@@ -33,7 +33,7 @@ pub(crate) async fn renew<D: Dialect>(
                 std::mem::swap(current, own::<D>(&mut *opened)?);
                 return Ok(());
             }
-            Err(error) if error.kind == DriverErrorKind::TooManyConnections && Instant::now() < give_up => {
+            Err(error) if error.kind.is_full() && Instant::now() < give_up => {
                 sleep(PAUSE).await;
             }
             Err(error) => return Err(error),

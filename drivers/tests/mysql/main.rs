@@ -578,7 +578,11 @@ async fn every_limit_of_connections_is_known_as_one() {
                 Err(error) => break error,
             }
         };
-        assert_eq!(error.kind, DriverErrorKind::TooManyConnections, "{limit}");
+        let expected = match limit {
+            "" => DriverErrorKind::TooManyConnections,
+            _ => DriverErrorKind::ConnectionLimit,
+        };
+        assert_eq!(error.kind, expected, "{limit}");
         assert!(open.len() <= most, "{limit}: {}", open.len());
         for connection in open {
             connection.close().await;
@@ -601,7 +605,7 @@ async fn a_user_who_may_send_no_more_statements_is_over_a_limit() {
         }
         assert!(sent <= 20);
     };
-    let limited = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+    let limited = DatabaseErrorKind::Connect(DriverErrorKind::ConnectionLimit);
     assert_eq!((error.kind, error.code.as_deref()), (limited, Some("1226")));
     connection.close().await;
 }

@@ -353,7 +353,7 @@ async fn a_full_server_and_one_that_starts_are_told() {
         server.psql("postgres", &limit).await.unwrap();
         let first = connect(server.secret(&tenant)).await.unwrap();
         let error = connect(server.secret(&tenant)).await.err().unwrap();
-        assert_eq!(error.kind, DriverErrorKind::TooManyConnections, "{limited}");
+        assert_eq!(error.kind, DriverErrorKind::ConnectionLimit, "{limited}");
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(
             cause.starts_with("the server refused with its error 53300 (no connection is left"),

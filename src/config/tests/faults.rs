@@ -156,6 +156,10 @@ fn rules_over_several_keys_are_checked() {
             "1:27: server.shutdown_grace: must be at most 3650 days",
         ),
         (
+            "server: { limits: { unread_answers: 0 } }",
+            "1:37: server.limits.unread_answers: must be at least 1 byte",
+        ),
+        (
             "server: { body_limit: 0 }",
             "1:23: server.body_limit: must be at least 1 byte",
         ),

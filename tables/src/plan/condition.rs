@@ -21,6 +21,10 @@ use crate::{
 /// The most tests in one request.
 pub(crate) const MOST_TESTS: usize = 1000;
 
+/// The longest pattern that a client may send, in bytes. A database compares each of its characters
+/// with each of a text, and SQLite cannot be stopped meanwhile.
+pub(crate) const LONGEST_PATTERN: usize = 256;
+
 /// What must hold of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Condition<'m> {
@@ -266,6 +270,10 @@ impl<'m> Conditions<'m, '_> {
                 let sign = if operator == Operator::Like { "~~" } else { "~~*" };
                 if !column.kind.is_text() {
                     return Err(no_operator(column, sign));
+                }
+                if self.readable.is_some() && text.len() > LONGEST_PATTERN {
+                    let message = format!("a pattern has more than {LONGEST_PATTERN} bytes");
+                    return Err(Refusal::too_much(message));
                 }
                 let bound = self.bound(text, takes)?;
                 if bound.as_ref().is_some_and(Vec::is_empty) {

@@ -26,7 +26,7 @@ use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
-use crate::{TenantId, engine::measure::cache::PoolMetrics};
+use crate::{DatabaseConfig, TenantId, engine::measure::cache::PoolMetrics};
 
 /// Which part of all connections may be probes of databases that failed before.
 const PROBES_PART: usize = 4;
@@ -35,8 +35,8 @@ const PROBES_PART: usize = 4;
 pub(crate) trait Neighbour: Send + Sync {
     /// Its tenant.
     fn tenant(&self) -> TenantId;
-    /// Its idle connection that has been idle longest.
-    fn longest_idle(&self) -> Option<Idle>;
+    /// Its idle connection that has been idle longest, if it is at the server of a config.
+    fn longest_idle(&self, at: Option<&DatabaseConfig>) -> Option<Idle>;
     /// Closes an idle connection that was not used after `since`; returns whether there was one.
     fn close_idle(&self, since: Instant) -> bool;
     /// When it was last used, if nothing uses it now.
@@ -115,11 +115,6 @@ impl Budget {
         metrics.evictions = self.evictions.load(Ordering::Relaxed);
     }
 
-    /// How many pools have connections.
-    fn holders(&self) -> usize {
-        self.state.lock().holders()
-    }
-
     /// How many permits a pool holds.
     pub(crate) fn held_by(&self, member: &Member) -> usize {
         self.state.lock().held_by(member.id)
@@ -169,7 +164,7 @@ impl Budget {
         let mut place = self.line_up(member);
         while wanted() {
             if self.may_look(Instant::now()) {
-                self.make_room(Duration::ZERO, self.held_by(member) == 0);
+                self.make_room(Duration::ZERO, self.held_by(member) == 0, None);
             }
             if let Ok(permit) = timeout(LOOK_AGAIN, place.permit()).await {
                 return Some(permit);
@@ -181,7 +176,7 @@ impl Budget {
     /// A permit that is free or that another tenant can do without.
     async fn spare(self: &Arc<Self>, member: &Member) -> Option<ConnectionPermit> {
         let mut place = self.line_up(member);
-        if !self.make_room(SPARE_AFTER, false) {
+        if !self.make_room(SPARE_AFTER, false, None) {
             return place.receiver.try_recv().ok();
         }
         timeout(LOOK_AGAIN, place.permit()).await.ok()
@@ -247,13 +242,14 @@ impl Budget {
     }
 
     /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as
-    /// many are closing already as wait. `none` is whether the pool that asks has no connection.
-    /// Returns whether one is closing.
-    fn make_room(&self, unused: Duration, none: bool) -> bool {
-        while self.is_short() {
+    /// many are closing already as wait. `none` is whether the pool that asks has no connection. If
+    /// a server has none left, the connection is one `at` the server of that config, whether or not
+    /// pools wait. Returns whether one is closing.
+    pub(crate) fn make_room(&self, unused: Duration, none: bool, at: Option<&DatabaseConfig>) -> bool {
+        while at.is_some() || self.is_short() {
             let now = Instant::now();
             let best = self.best(|pool| {
-                let idle = pool.longest_idle().filter(|idle| idle.may_go(now, unused, none))?;
+                let idle = pool.longest_idle(at).filter(|idle| idle.may_go(now, unused, none))?;
                 Some((idle.rank(now), idle.since))
             });
             let Some(((_, since), pool)) = best else { return false };
@@ -267,7 +263,8 @@ impl Budget {
 
     /// Closes unused pools, the least recently used first, while more have connections than should.
     pub(crate) fn trim(&self) {
-        for _ in self.most_holders..self.holders() {
+        let holders = self.state.lock().holders();
+        for _ in self.most_holders..holders {
             let Some((since, pool)) = self.best(|pool| pool.unused_since().map(std::cmp::Reverse)) else {
                 return;
             };

@@ -71,16 +71,13 @@ impl<P: Clone, W> State<P, W> {
     pub(super) fn line_up(&mut self, holder: HolderId, pool: &P, since: Instant, tell: W) -> u64 {
         let place = self.next_place;
         self.next_place += 1;
-        let pool = pool.clone();
-        self.line.insert(
-            place,
-            Waiter {
-                since,
-                holder,
-                pool,
-                tell,
-            },
-        );
+        let waiter = Waiter {
+            since,
+            holder,
+            pool: pool.clone(),
+            tell,
+        };
+        self.line.insert(place, waiter);
         place
     }
 

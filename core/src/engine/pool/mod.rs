@@ -34,9 +34,12 @@ use super::{
     secrets::{Secret, Secrets},
 };
 use crate::{
-    Cause, Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId, health::PoolHealth,
-    on_connect::OnConnect,
+    Cause, Connection, DatabaseConfig, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId,
+    health::PoolHealth, on_connect::OnConnect,
 };
+
+/// The server has no connection left, whoever asks.
+const SERVER_FULL: DatabaseErrorKind = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
 
 /// What all pools of an engine have in common.
 pub(crate) struct PoolParts {
@@ -286,7 +289,13 @@ impl Pool {
             tracing::warn!(tenant_id = %self.tenant, kind, cause, failures, "cannot connect to the database");
         }
         match failed {
-            Ok(pause) => Some(pause),
+            Ok(pause) => {
+                if error.kind == SERVER_FULL && self.health().status.open == 0 {
+                    let budget = &self.parts.budget;
+                    budget.make_room(Duration::ZERO, true, Some(&self.secret().config));
+                }
+                Some(pause)
+            }
             Err(waiting) => {
                 for waiter in waiting {
                     // The request may have gone away.
@@ -318,8 +327,10 @@ impl Neighbour for Pool {
         self.tenant
     }
 
-    fn longest_idle(&self) -> Option<Idle> {
-        self.state().longest_idle()
+    fn longest_idle(&self, at: Option<&DatabaseConfig>) -> Option<Idle> {
+        let inner = self.inner.lock();
+        let is_there = at.is_none_or(|config| inner.secret.config.is_at_server_of(config));
+        inner.state.longest_idle().filter(|_| is_there)
     }
 
     fn close_idle(&self, since: Instant) -> bool {

@@ -67,7 +67,7 @@ impl Pool {
                         return;
                     };
                     sleep(pause).await;
-                    if self.withdraw_if_unwanted() {
+                    if self.state().withdraw(false) {
                         return;
                     }
                 }
@@ -82,16 +82,10 @@ impl Pool {
             let state = self.state();
             (state.open() > 0, state.opening_time)
         };
-        let (budget, wanted) = (&self.parts.budget, || !self.withdraw_if_unwanted());
+        let (budget, wanted) = (&self.parts.budget, || !self.state().withdraw(false));
         budget
             .acquire(&self.member, wanted, has_others, opening_time, longest)
             .await
-    }
-
-    /// Ends an opening that has no permit yet, if no request wants it any more. Returns whether it
-    /// did.
-    fn withdraw_if_unwanted(&self) -> bool {
-        self.state().withdraw(false)
     }
 
     /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the

@@ -13,7 +13,7 @@ use super::{
     connection::{Facts, HasFacts},
 };
 use crate::{
-    DatabaseError, DatabaseErrorKind, DriverErrorKind,
+    DatabaseError, DatabaseErrorKind,
     engine::{
         budget::{Idle, ProbePermit},
         pace::Backoff,
@@ -274,7 +274,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
         now: Instant,
     ) -> (Result<Duration, Vec<W>>, Option<u32>) {
         let pause = pauses.fail(now);
-        let full = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
+        let full = matches!(error.kind, DatabaseErrorKind::Connect(kind) if kind.is_full());
         let again = self.open() > 0 || (full && pauses.failures() <= FULL_TRIES);
         let tolerated = match at_once {
             // A server that has no connection left can be reached.
@@ -319,10 +319,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// name, as after its database was made anew: the other ones that are open lead to the same
     /// server. Returns whether all of them are closed now.
     pub(super) fn found_outdated(&mut self, kind: DatabaseErrorKind, now: Instant) -> bool {
-        let pause = if kind == DatabaseErrorKind::ReadOnly {
-            READ_ONLY_PAUSE
-        } else {
-            TABLE_MISSING_PAUSE
+        let pause = match kind {
+            DatabaseErrorKind::ReadOnly => READ_ONLY_PAUSE,
+            _ => TABLE_MISSING_PAUSE,
         };
         let is_over = |moment| now.saturating_duration_since(moment) >= pause;
         let outdated = self.outdated_before.is_none_or(is_over);

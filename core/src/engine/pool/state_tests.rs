@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::engine::tests::histories;
+use crate::{DriverErrorKind, engine::tests::histories};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -51,7 +51,7 @@ pub(crate) struct Secrets {
     pub(crate) leases: Arc<Leases>,
     drivers: Drivers,
     pub(crate) settings: EngineSettings,
-    unknown: Mutex<UnknownTenants<Shared<oneshot::Receiver<()>>>>,
+    pub(crate) unknown: Mutex<UnknownTenants<Shared<oneshot::Receiver<()>>>>,
     /// The last list that was read for a page. Locked while one is being read.
     listed: Arc<tokio::sync::Mutex<Option<Listed>>>,
     fetches: Semaphore,
@@ -120,11 +120,6 @@ impl Secrets {
             self.counters.lock().metrics.not_found_hits += 1;
         }
         known
-    }
-
-    /// The provider answered that there is no such tenant.
-    pub(crate) fn remember_unknown(&self, tenant: TenantId) {
-        self.unknown.lock().remember(tenant, Instant::now());
     }
 
     /// The tenant exists, or is to be asked for whatever is known; without a tenant, all are.

@@ -12,10 +12,12 @@ use crate::{acquire_error::AcquireError, engine::pace::Backoff};
 
 /// How long the provider is left alone after a failure: the first time, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(128));
-/// After a refused login the secret is read anew: at once, then after these pauses, and no more
-/// within `REFUSED_WINDOW` unless it changed.
-const REFUSED_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(1_200), Duration::from_secs(3)];
-const REFUSED_WINDOW: Duration = Duration::from_secs(60);
+/// After a refused login the secret is read anew: at once, then after the first of these pauses,
+/// which doubles up to the longest unless the secret changes. So a corrected one is found soon, and
+/// one that stays wrong costs the provider little.
+const REFUSED: (Duration, Duration) = (Duration::from_millis(1_200), Duration::from_secs(6));
+/// For how many reads requests wait, and try to log in meanwhile. Then they fail until the next.
+const REFUSED_TRIES: u32 = 3;
 
 pub(crate) struct SecretSlot<S, F> {
     kept: Option<CachedSecret<S>>,
@@ -25,8 +27,8 @@ pub(crate) struct SecretSlot<S, F> {
     superseded: bool,
     backoff: Backoff,
     last_error: Option<AcquireError>,
-    /// When the secret was read anew in vain after a refused login, since it last changed.
-    fruitless: Vec<Instant>,
+    /// The reads after refused logins, which were in vain.
+    refusals: Backoff,
     generation: u64,
 }
 
@@ -36,6 +38,8 @@ struct CachedSecret<S> {
     times: Times,
     /// Whether the last try to renew it failed.
     stale: bool,
+    /// Whether it is only used if the provider fails to return another one.
+    cleared: bool,
 }
 
 /// For how long a secret is used.
@@ -69,7 +73,7 @@ pub(crate) enum AfterRefusal {
     TryAgain,
     /// Wait for a fetch first.
     Fetch,
-    /// All that was read lately is the secret that is refused.
+    /// What was read lately is the secret that is refused, and the next read is not due.
     GiveUp,
 }
 
@@ -81,7 +85,7 @@ impl<S: Clone, F: Clone> Default for SecretSlot<S, F> {
             superseded: false,
             backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             last_error: None,
-            fruitless: Vec::new(),
+            refusals: Backoff::new(REFUSED.0, REFUSED.1),
             generation: 0,
         }
     }
@@ -92,6 +96,11 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
     pub(crate) fn fresh(&self, now: Instant) -> Option<&S> {
         let kept = self.kept.as_ref().filter(|kept| now < kept.times.fresh_until)?;
         Some(&kept.secret)
+    }
+
+    /// The secret that is kept, unless it was cleared since it was read.
+    pub(crate) fn cached(&self) -> Option<&S> {
+        self.kept.as_ref().filter(|kept| !kept.cleared).map(|kept| &kept.secret)
     }
 
     /// The secret that is kept, however old.
@@ -137,9 +146,11 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.fetch.is_none() && self.pause(now).is_none()
     }
 
-    /// Whether a kept secret is past its time and may be renewed now.
+    /// Whether a kept secret is past its time and may be renewed now. One that was cleared waits
+    /// for its next use.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        self.kept.is_some() && self.fresh(now).is_none() && self.may_fetch(now)
+        let is_renewed = self.kept.as_ref().is_some_and(|kept| kept.stale || !kept.cleared);
+        is_renewed && self.fresh(now).is_none() && self.may_fetch(now)
     }
 
     /// What a request is to do.
@@ -151,7 +162,7 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
                 let secret = kept.secret.clone();
                 // It may have changed long ago. If the last try failed, no request waits for the
                 // next.
-                if kept.stale || now <= kept.times.old_from || left.is_some() {
+                if kept.stale || (now <= kept.times.old_from && !kept.cleared) || left.is_some() {
                     Read::Stale(secret)
                 } else {
                     Read::Fetch { fallback: Some(secret) }
@@ -167,11 +178,14 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.superseded = true;
     }
 
-    /// Forgets the secret; returns whether there was one.
-    pub(crate) fn clear(&mut self) -> bool {
-        self.superseded = true;
-        self.backoff.succeed();
-        self.kept.take().is_some()
+    /// Takes the secret out of the cache; returns whether it was there. Its next use waits for the
+    /// provider, and only if that fails the secret goes on in use.
+    pub(crate) fn clear(&mut self, now: Instant) -> bool {
+        self.expire(now);
+        self.kept.as_mut().is_some_and(|kept| {
+            kept.stale = false;
+            !std::mem::replace(&mut kept.cleared, true)
+        })
     }
 
     /// Forgets the secret, and nothing of the failures to read it.
@@ -206,15 +220,17 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         let changed = same.is_none();
         let secret = same.or_else(|| new(self.generation + 1))?;
         self.note_success();
-        if changed {
-            self.generation += 1;
-            self.fruitless.clear();
+        self.generation += u64::from(changed);
+        // What was refused before a regular renewal is another matter.
+        if changed || self.fresh(now).is_none() {
+            self.refusals.succeed();
         }
         self.kept = Some(CachedSecret {
             secret: secret.clone(),
             fetched_at: now,
             times,
             stale: false,
+            cleared: false,
         });
         Some((secret, changed))
     }
@@ -247,21 +263,16 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
 
     /// What to do after the user of the secret of generation `refused` was refused.
     pub(crate) fn after_refusal(&mut self, refused: u64, now: Instant) -> AfterRefusal {
-        if self.generation != refused {
-            return AfterRefusal::TryAgain;
+        match self.refusals.remaining(now) {
+            _ if self.generation != refused => AfterRefusal::TryAgain,
+            _ if self.fetch.is_some() => AfterRefusal::Fetch,
+            None => {
+                self.refusals.fail(now);
+                AfterRefusal::Fetch
+            }
+            Some(_) if self.refusals.failures() < REFUSED_TRIES => AfterRefusal::TryAgain,
+            Some(_) => AfterRefusal::GiveUp,
         }
-        if self.fetch.is_some() {
-            return AfterRefusal::Fetch;
-        }
-        self.fruitless.retain(|at| now - *at < REFUSED_WINDOW);
-        let Some(pause) = REFUSED_PAUSES.get(self.fruitless.len()) else {
-            return AfterRefusal::GiveUp;
-        };
-        if self.fruitless.last().is_some_and(|last| now - *last < *pause) {
-            return AfterRefusal::TryAgain;
-        }
-        self.fruitless.push(now);
-        AfterRefusal::Fetch
     }
 }
 

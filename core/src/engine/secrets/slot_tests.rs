@@ -19,11 +19,24 @@ struct ModelSecret {
     version: u64,
     at: Instant,
     lease: Option<Duration>,
+    /// Whether it was cleared, and whether the provider has failed since.
+    cleared: bool,
+    failed: bool,
 }
 
 impl ModelSecret {
+    fn read(version: u64, at: Instant, lease: Option<Duration>) -> Self {
+        Self {
+            version,
+            at,
+            lease,
+            cleared: false,
+            failed: false,
+        }
+    }
+
     fn is_fresh(&self, now: Instant) -> bool {
-        now < times(self.at, self.lease).fresh_until
+        !self.cleared && now < times(self.at, self.lease).fresh_until
     }
 
     /// Whether it may still be served while it cannot be renewed, which is never after its lease.
@@ -82,6 +95,7 @@ fn history(seed: u64) {
                 Read::Stale(secret) => {
                     let kept = model.kept.unwrap();
                     assert!(secret.version == kept.version && kept.is_served(now), "{}", at());
+                    assert!(!kept.cleared || kept.failed, "{}: nobody asked for another", at());
                 }
                 Read::Fetch { fallback } => {
                     assert!(slot.fetch().is_some() || slot.may_fetch(now), "{}", at());
@@ -109,7 +123,7 @@ fn history(seed: u64) {
                 let stored = slot.store(now, times(now, lease), same, |_| None);
                 assert!(stored.is_none_or(|(_, changed)| !changed), "{}", at());
                 if stored.is_some() {
-                    model.kept = Some(ModelSecret { at: now, lease, ..kept });
+                    model.kept = Some(ModelSecret::read(kept.version, now, lease));
                     model.fetch = None;
                     slot.end_fetch();
                 }
@@ -118,7 +132,11 @@ fn history(seed: u64) {
                 let Some(version) = model.fetch else { continue };
                 let superseded = version < model.oldest;
                 let landed = match random.u8(0..4) {
-                    0 => slot.fail(AcquireError::lost("a failure"), now).is_some(),
+                    0 => {
+                        let failed = slot.fail(AcquireError::lost("a failure"), now).is_some();
+                        model.kept.iter_mut().for_each(|kept| kept.failed |= failed);
+                        failed
+                    }
                     1 => {
                         let known = slot.fail(AcquireError::Unknown, now).is_some();
                         model.kept = model.kept.filter(|_| !known);
@@ -131,8 +149,7 @@ fn history(seed: u64) {
                         let stored = slot.store(now, times(now, lease), same, new);
                         if let Some((secret, changed)) = stored {
                             assert_eq!((secret.version, changed), (version, same.is_none()), "{}", at());
-                            let at = now;
-                            model.kept = Some(ModelSecret { version, at, lease });
+                            model.kept = Some(ModelSecret::read(version, now, lease));
                         }
                         stored.is_some()
                     }
@@ -149,8 +166,13 @@ fn history(seed: u64) {
                 model.oldest = model.at_provider;
             }
             7 => {
-                assert_eq!(slot.clear(), model.kept.take().is_some(), "{}", at());
+                let cached = model.kept.is_some_and(|kept| !kept.cleared);
+                assert_eq!(slot.clear(now), cached, "{}", at());
+                if let Some(kept) = &mut model.kept {
+                    (kept.cleared, kept.failed) = (true, false);
+                }
                 model.oldest = model.at_provider;
+                assert!(!slot.is_due(now), "{}: read before its next use", at());
             }
             8 if random.bool() => {
                 slot.expire(now);
@@ -174,6 +196,8 @@ fn history(seed: u64) {
         }
         let expected = model.kept.map(|kept| kept.version);
         assert_eq!(slot.kept().map(|kept| kept.version), expected, "{}", at());
+        let cached = model.kept.filter(|kept| !kept.cleared).map(|kept| kept.version);
+        assert_eq!(slot.cached().map(|kept| kept.version), cached, "{}", at());
         let is_fresh = model.kept.is_some_and(|kept| kept.is_fresh(now));
         assert!(is_fresh || slot.fresh(now).is_none(), "{}: fresh for too long", at());
         assert_eq!(slot.fetch().is_some(), model.fetch.is_some(), "{}", at());
@@ -199,17 +223,40 @@ fn a_changed_secret_is_read_at_once_after_failures() {
     assert!(slot.may_fetch(now));
 }
 
+/// When the secret is read after a refused login, in tenths of a second, if each try to log in is
+/// refused until then.
+fn reads_until(slot: &mut SecretSlot<Secret, ()>, start: Instant, tenths: u64) -> Vec<u64> {
+    let is_read =
+        |tenth: &u64| slot.after_refusal(0, start + Duration::from_millis(tenth * 100)) == AfterRefusal::Fetch;
+    (0..tenths).filter(is_read).collect()
+}
+
 #[test]
-fn a_refused_login_reads_it_three_times_a_minute() {
+fn a_refused_login_reads_it_soon_and_then_seldom() {
     let mut slot = SecretSlot::<Secret, ()>::default();
     let start = Instant::now();
-    let fetches = (0..600).filter(|tenth| {
+    let reads = reads_until(&mut slot, start, 600);
+    assert_eq!(reads, [0, 12, 36, 84, 144, 204, 264, 324, 384, 444, 504, 564]);
+    let next = start + Duration::from_secs(60);
+    assert_eq!(slot.after_refusal(0, next), AfterRefusal::GiveUp);
+    // Until it is renewed in its time, or changes.
+    let secret = Secret {
+        version: 0,
+        generation: 0,
+    };
+    for expected in [AfterRefusal::Fetch, AfterRefusal::TryAgain] {
+        slot.store(next, times(next, None), Some(secret), |_| None);
+        assert_eq!(slot.after_refusal(0, next), expected);
+    }
+}
+
+#[test]
+fn requests_wait_for_the_first_reads_and_fail_between_the_others() {
+    let mut slot = SecretSlot::<Secret, ()>::default();
+    let start = Instant::now();
+    let gave_up = |tenth: &u64| {
         let now = start + Duration::from_millis(tenth * 100);
-        slot.after_refusal(0, now) == AfterRefusal::Fetch
-    });
-    assert_eq!(fetches.count(), 3);
-    assert_eq!(
-        slot.after_refusal(0, start + REFUSED_WINDOW * 3 / 4),
-        AfterRefusal::GiveUp
-    );
+        slot.after_refusal(0, now) == AfterRefusal::GiveUp
+    };
+    assert_eq!((0..600).find(gave_up), Some(37));
 }

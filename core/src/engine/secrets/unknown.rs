@@ -39,7 +39,7 @@ pub(super) enum Verdict<F> {
 }
 
 /// A tenant that was created is called unknown for at most `ttl` after that.
-pub(super) struct UnknownTenants<F> {
+pub(crate) struct UnknownTenants<F> {
     ttl: Duration,
     /// Until when each is remembered.
     remembered: LruCache<TenantId, Instant>,
@@ -113,7 +113,7 @@ impl<F: Clone> UnknownTenants<F> {
     }
 
     /// The provider answered that there is no such tenant.
-    pub(super) fn remember(&mut self, tenant: TenantId, now: Instant) {
+    pub(crate) fn remember(&mut self, tenant: TenantId, now: Instant) {
         self.remembered.cache_set(tenant, now + self.ttl);
         if now >= self.in_vain.0 + self.ttl.max(COUNTED) {
             self.in_vain = (now, 0);

@@ -144,7 +144,7 @@ impl Tenant {
             return flight;
         };
         holdings.secret.begin_fetch(flight.clone());
-        let in_use = holdings.secret.kept().cloned().filter(|_| may_renew);
+        let in_use = holdings.secret.cached().cloned().filter(|_| may_renew);
         let is_new = !holdings.is_known();
         let secrets = secrets.clone();
         let span = trace_span!(
@@ -229,7 +229,7 @@ impl Tenant {
             None => true,
         };
         let same = holdings.in_use().filter(is_same);
-        let was_kept = holdings.secret.kept().is_some();
+        let was_kept = holdings.secret.cached().is_some();
         let (secret, changed) = holdings.secret.store(Instant::now(), times, same, |generation| {
             let secret = read.map(|read| Secret { generation, ..read });
             secret.map(Arc::new)
@@ -266,7 +266,7 @@ impl Tenant {
             );
             return Some(error);
         }
-        secrets.remember_unknown(self.id);
+        secrets.unknown.lock().remember(self.id, Instant::now());
         holdings.let_go();
         drop(holdings);
         if was_known {

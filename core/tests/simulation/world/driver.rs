@@ -130,7 +130,7 @@ impl State {
         if mood != ServerMood::Well {
             Err(DriverErrorKind::Unreachable)
         } else if tenant.server_limit.is_some_and(|limit| open >= limit) {
-            Err(DriverErrorKind::TooManyConnections)
+            Err(DriverErrorKind::ConnectionLimit)
         } else if !(tenant.accepted.0..=tenant.accepted.1).contains(&version)
             || lease.is_some_and(|lease| lease.over_for().is_some())
         {
