@@ -2,10 +2,12 @@
 //! do.
 
 mod effect;
+mod program;
 mod text;
 
 use tenantry_core::{ScriptFault, ScriptStatement};
 
+use program::Blocks;
 use text::{is_word, line_at, skipped, word};
 
 /// The kind of database that a script is for.
@@ -34,6 +36,7 @@ pub(crate) fn statements(script: &str, syntax: Syntax) -> Result<Vec<ScriptState
     while splitter.at < script.len() {
         splitter.step()?;
     }
+    splitter.refuse_open_program()?;
     splitter.finish(script.len())?;
     Ok(splitter.statements)
 }
@@ -64,8 +67,9 @@ struct Current {
     in_version: bool,
     /// SQLite's trigger ends with `; END ;`. How much of that has been read.
     trigger_end: u8,
-    /// A stored program of MySQL: the server itself finds its end.
+    /// A stored program of MySQL, with its blocks.
     is_program: bool,
+    program: Blocks,
     copies: bool,
 }
 
@@ -89,6 +93,7 @@ impl<'a> Splitter<'a> {
             } else {
                 self.begin();
                 self.current.trigger_end = 0;
+                self.current.program.symbol('\'');
             }
             self.at += length;
             return Ok(());
@@ -101,7 +106,7 @@ impl<'a> Splitter<'a> {
                 Some(end) => &word[..end],
                 None => word,
             };
-            self.word(word);
+            self.word(word, &rest[word.len()..]);
             self.at += word.len();
             return Ok(());
         }
@@ -133,6 +138,7 @@ impl<'a> Splitter<'a> {
         if !symbol.is_whitespace() {
             self.begin();
             self.current.trigger_end = u8::from(symbol == ';');
+            self.current.program.symbol(symbol);
         }
         self.at += symbol.len_utf8();
     }
@@ -141,7 +147,7 @@ impl<'a> Splitter<'a> {
         self.current.start.get_or_insert(self.at);
     }
 
-    fn word(&mut self, word: &str) {
+    fn word(&mut self, word: &str, rest: &str) {
         let upper = word.to_ascii_uppercase();
         let current = &mut self.current;
         current.trigger_end = match (current.trigger_end, upper.as_str()) {
@@ -156,6 +162,9 @@ impl<'a> Splitter<'a> {
                 _ => {}
             }
         }
+        if self.syntax == Syntax::Mysql {
+            current.program.word(&upper, rest);
+        }
         let is_copy = current.words.first().is_some_and(|first| first == "COPY");
         current.copies |= is_copy && matches!(upper.as_str(), "STDIN" | "STDOUT");
         if current.words.len() < WORDS {
@@ -169,8 +178,24 @@ impl<'a> Splitter<'a> {
         let current = &self.current;
         match self.syntax {
             Syntax::Postgresql => current.parentheses == 0 && current.blocks == 0,
-            Syntax::Mysql => !(self.delimiter == ";" && (current.is_program || current.in_version)),
+            Syntax::Mysql => {
+                let is_open = current.in_version || (current.is_program && current.program.are_open());
+                !(self.delimiter == ";" && is_open)
+            }
             Syntax::Sqlite => !effect::is_trigger(&current.words) || current.trigger_end == 2,
+        }
+    }
+
+    /// The rest of the script would be sent as a part of the program.
+    fn refuse_open_program(&mut self) -> Result<(), ScriptFault> {
+        let current = &self.current;
+        let is_open = self.delimiter == ";" && current.is_program && current.program.are_open();
+        match current.start.filter(|_| is_open) {
+            None => Ok(()),
+            Some(start) => Err(ScriptFault {
+                line: self.line(start),
+                reason: "the end of this stored program was not found; put it between two `DELIMITER` lines".to_owned(),
+            }),
         }
     }
 

@@ -83,29 +83,18 @@ fn is_change_of_rows(sql: &str) -> bool {
 }
 
 /// Whether the file may go on in another session with the statement at `index`, which failed. The
-/// statement must have done nothing: a procedure may have committed, and behind a stored program
-/// there may be other statements. And the statements before it must have left nothing in the
-/// session.
+/// statement must have done nothing: a procedure may have committed. And the statements before it
+/// must have left nothing in the session.
 fn may_repeat(script: &Script<'_>, index: usize) -> bool {
     let Some(failed) = script.statements.get(index) else {
         return false;
     };
     (is_definition(failed.sql) || is_change_of_rows(failed.sql))
-        && !is_program(failed.sql)
         && !script
             .statements
             .iter()
             .take(index)
             .any(|one| leaves_something(one.sql))
-}
-
-fn is_program(sql: &str) -> bool {
-    let mut words = sql.split(|c: char| !c.is_alphanumeric()).take(24);
-    verb(sql) == "CREATE"
-        && words.any(|word| {
-            let programs = ["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"];
-            programs.iter().any(|program| word.eq_ignore_ascii_case(program))
-        })
 }
 
 /// Whether a later statement may need what this one left in its session: a variable that is not a
@@ -177,7 +166,6 @@ mod tests {
         for statements in [
             &["CALL backfill()"][..],
             &["DO $$ BEGIN COMMIT; END $$"],
-            &["CREATE OR REPLACE DEFINER = `a`@`b` PROCEDURE p() SELECT 1; INSERT INTO t VALUES (1)"],
             &["SET @id = LAST_INSERT_ID()", "ALTER TABLE t ADD i int"],
             &["SELECT max(id) INTO\n@id FROM t", "ALTER TABLE t ADD i int"],
             &["SELECT @id := max(id) FROM t", "ALTER TABLE t ADD i int"],

@@ -117,16 +117,46 @@ fn mysql_s_delimiter_is_kept() {
 }
 
 #[test]
-fn mysql_finds_the_end_of_a_stored_program_itself() {
-    let trigger =
-        "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW IF NEW.a IS NULL THEN SET NEW.a = 1; END IF;\nSELECT 1;";
-    let script = format!("CREATE TABLE t (a int);\n{trigger}");
-    assert_eq!(
-        split(&script, Syntax::Mysql),
-        [(1, "CREATE TABLE t (a int)"), (2, trigger)]
+fn a_stored_program_without_a_delimiter_is_one_statement() {
+    stays_whole(
+        &[
+            "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW IF NEW.a IS NULL THEN SET NEW.a = IF(1, 2, 3); \
+             ELSEIF IF(NEW.a, 1, 0) THEN SET NEW.a = 1; ELSE IF (NEW.b) THEN SET NEW.b = 1; END IF; END IF",
+            "CREATE TRIGGER y BEFORE INSERT ON t FOR EACH ROW SET NEW.a = IF(NEW.a, CASE WHEN 1 THEN 2 END, REPEAT('x', 3))",
+            "CREATE DEFINER=`a`@`b` PROCEDURE IF NOT EXISTS p(IN a int, OUT b int)\nCOMMENT 'BEGIN; IF'\nouter_one: BEGIN\n\
+             DECLARE done int DEFAULT 0; DECLARE c CURSOR FOR SELECT `begin`, end, t.end FROM t WHERE end > 1;\n\
+             DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; END;\n-- END;\n\
+             WHILE a < 3 DO SET a = a + 1; END WHILE; l: LOOP LEAVE l; END LOOP l; REPEAT SET a = 1; UNTIL a END REPEAT;\n\
+             CASE a WHEN 1 THEN IF a THEN SELECT 1; END IF; ELSE BEGIN END; END CASE;\n\
+             IF a = CASE WHEN 1 THEN IF(1, 2, 3) ELSE IF(4, 5, 6) END THEN SELECT 1; END IF;\n\
+             IF EXISTS (SELECT 1) THEN SET b = REPEAT('a', 2); ELSEIF a THEN SET b = 2; END IF;\n END outer_one",
+            "CREATE FUNCTION f(a int) RETURNS int DETERMINISTIC RETURN CASE WHEN a THEN IF(a, 1, 2) ELSE 3 END",
+            "CREATE FUNCTION g() RETURNS int BEGIN RETURN (SELECT IF(max(i), CASE 1 WHEN 1 THEN 2 END, 3) FROM t); END",
+            "CREATE PROCEDURE r() WHILE @a < 3 DO IF @a THEN SET @a = @a + 1; END IF; END WHILE",
+            "CREATE PROCEDURE s() CASE 1 WHEN 1 THEN SELECT 1; ELSE BEGIN END; END CASE",
+            "CREATE EVENT e ON SCHEDULE EVERY 1 DAY STARTS '2026-01-01' DO BEGIN DELETE FROM t; DELETE FROM u; END",
+            "CREATE PROCEDURE q() SELECT 1",
+            "BEGIN NOT ATOMIC FOR i IN 1..3 DO SELECT i; END FOR; END",
+            "SELECT CASE WHEN 1 THEN 2 END, end, `begin` FROM t",
+        ],
+        Syntax::Mysql,
     );
     let view = "CREATE OR REPLACE DEFINER=`a`@`b` SQL SECURITY DEFINER VIEW v AS SELECT 1; SELECT 2";
     assert_eq!(split(view, Syntax::Mysql).len(), 2);
+}
+
+#[test]
+fn a_stored_program_without_an_end_is_refused_with_its_line() {
+    for program in [
+        "CREATE PROCEDURE p()\nBEGIN\nSELECT begin FROM t;\nSELECT 2;",
+        "CREATE PACKAGE p AS PROCEDURE a(); END;",
+    ] {
+        let fault = statements(&format!("SELECT 1;\n{program}\nEND;\nSELECT 3;"), Syntax::Mysql).unwrap_err();
+        let expected = "line 2: the end of this stored program was not found; put it between two `DELIMITER` lines";
+        assert_eq!(fault.to_string(), expected, "{program}");
+        let between = format!("DELIMITER //\n{program}\nEND//\nDELIMITER ;\nSELECT 3;");
+        assert_eq!(split(&between, Syntax::Mysql).len(), 2, "{program}");
+    }
 }
 
 #[test]

@@ -161,6 +161,21 @@ async fn a_run_goes_on_behind_the_last_statement_on_mariadb() {
 }
 
 #[tokio::test]
+async fn what_follows_a_stored_program_is_not_run_twice() {
+    let target = Target::mysql().await;
+    let wrong = "CREATE TABLE t (i int);\nCREATE PROCEDURE p()\nBEGIN\n  IF 1 THEN SELECT 1; END IF;\nEND;\n\
+                 INSERT INTO t VALUES (1);\nCREATE TABLE u (i int);\nINSERT INTO nowhere VALUES (1);";
+    let error = one_after_another(&target, &[("1_t.sql", wrong)]).await.unwrap_err();
+    assert!(error.contains("failed at line 8 (statement 5 of 5, `INSERT`)"), "{error}");
+    let right = wrong.replace("nowhere", "u");
+    assert_eq!(
+        one_after_another(&target, &[("1_t.sql", &right)]).await.unwrap(),
+        report(&["1_t"], 0)
+    );
+    assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_run_goes_on_behind_the_last_statement_on_sqlite() {
     let files = tempfile::tempdir().unwrap();
     let check = "(SELECT recursive_triggers * 7 FROM pragma_recursive_triggers)";
