@@ -3,6 +3,7 @@
 
 mod effect;
 mod program;
+mod refused;
 mod text;
 
 use tenantry_core::{ScriptFault, ScriptStatement};
@@ -38,6 +39,7 @@ pub(crate) fn statements(script: &str, syntax: Syntax) -> Result<Vec<ScriptState
     }
     splitter.refuse_open_program()?;
     splitter.finish(script.len())?;
+    refused::other_encoding(&splitter.statements)?;
     Ok(splitter.statements)
 }
 
@@ -204,12 +206,10 @@ impl<'a> Splitter<'a> {
         let current = std::mem::take(&mut self.current);
         let Some(start) = current.start else { return Ok(()) };
         let line = self.line(start);
-        if current.copies && self.syntax == Syntax::Postgresql {
+        if let Some(reason) = refused::of_words(&current.words, current.copies, self.syntax) {
             return Err(ScriptFault {
                 line,
-                reason: "`COPY` with its rows in the file is for psql; write the dump with `pg_dump --inserts`, or \
-                         with `--schema-only`"
-                    .to_owned(),
+                reason: reason.to_owned(),
             });
         }
         self.statements.push(ScriptStatement {
@@ -235,18 +235,28 @@ impl<'a> Splitter<'a> {
             Syntax::Postgresql if line.starts_with('\\') => Err(self.client_only("psql")),
             Syntax::Sqlite if between && line.starts_with('.') => Err(self.client_only("sqlite3")),
             Syntax::Mysql if command.eq_ignore_ascii_case("delimiter") => {
-                let named = line.split_whitespace().nth(1);
-                let Some(named) = named else {
-                    return Err(self.fault("`DELIMITER` names no delimiter"));
-                };
-                self.finish(self.at)?;
-                let start = named.as_ptr() as usize - self.script.as_ptr() as usize;
-                self.delimiter = &self.script[start..start + named.len()];
-                self.at += line_end;
-                Ok(true)
+                let mut words = line.split_whitespace().skip(1);
+                let (named, is_last) = (words.next(), words.next().is_none());
+                match named {
+                    Some(named) if between || (is_last && self.may_be_delimiter(named)) => {
+                        self.finish(self.at)?;
+                        let start = named.as_ptr() as usize - self.script.as_ptr() as usize;
+                        self.delimiter = &self.script[start..start + named.len()];
+                        self.at += line_end;
+                        Ok(true)
+                    }
+                    None if between => Err(self.fault("`DELIMITER` names no delimiter")),
+                    // A column may be named so.
+                    _ => Ok(false),
+                }
             }
             _ => Ok(false),
         }
+    }
+
+    /// Whether a line within a statement can be the command `DELIMITER`, and nothing of the statement.
+    fn may_be_delimiter(&self, named: &str) -> bool {
+        self.current.parentheses == 0 && named.chars().all(|c| ";$/|\\&@#~^".contains(c))
     }
 
     fn client_only(&mut self, client: &str) -> ScriptFault {

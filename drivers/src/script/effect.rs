@@ -74,7 +74,7 @@ fn of_mysql(words: &[&str], sql: &str) -> StatementEffect {
         ["ROLLBACK", ..] => StatementEffect::EndsOtherwise,
         ["SET", ..] if sql.to_ascii_lowercase().contains("autocommit") => StatementEffect::CommitsByItself,
         ["SET", "PASSWORD" | "ROLE" | "DEFAULT" | "STATEMENT", ..] => StatementEffect::CommitsByItself,
-        ["SET" | "USE", ..] => StatementEffect::Session,
+        ["SET", ..] => StatementEffect::Session,
         [
             "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SELECT" | "WITH" | "DO" | "VALUES" | "SAVEPOINT" | "RELEASE"
             | "SHOW",

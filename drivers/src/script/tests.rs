@@ -114,6 +114,80 @@ fn mysql_s_delimiter_is_kept() {
     assert_eq!(found[3].1, "CREATE PROCEDURE p() BEGIN SELECT ';;'; END");
     let fault = statements("SELECT 1;\nDELIMITER\n", Syntax::Mysql).unwrap_err();
     assert_eq!(fault.line, 2);
+    let unended = "SELECT 1\nDELIMITER //\nSELECT 2\nDELIMITER ;\nSELECT 3";
+    assert_eq!(
+        split(unended, Syntax::Mysql),
+        [(1, "SELECT 1"), (3, "SELECT 2"), (5, "SELECT 3")]
+    );
+}
+
+#[test]
+fn a_column_may_be_named_delimiter() {
+    stays_whole(
+        &[
+            "CREATE TABLE t (\n  delimiter char,\n  delimiter varchar(1)\n)",
+            "SELECT\n  delimiter\nFROM t",
+            "UPDATE t SET\ndelimiter = 'x', a = 1",
+            "SELECT a,\ndelimiter FROM t WHERE\ndelimiter IN (1)",
+        ],
+        Syntax::Mysql,
+    );
+}
+
+#[test]
+fn a_file_stays_in_the_tenant_s_database() {
+    let dump = "-- MariaDB dump\nCREATE DATABASE /*!32312 IF NOT EXISTS*/ `x`;\n\nUSE `x`;\nCREATE TABLE t (a int);";
+    let fault = statements(dump, Syntax::Mysql).unwrap_err();
+    assert_eq!(fault.line, 4);
+    assert!(fault.reason.contains("without `--databases`"), "{fault}");
+    assert_eq!(
+        split("CREATE TABLE t (\nuse_it int); SELECT `use` FROM t", Syntax::Mysql).len(),
+        2
+    );
+}
+
+#[test]
+fn another_encoding_is_refused_where_it_would_change_characters() {
+    for (syntax, setting) in [
+        (Syntax::Postgresql, "SET client_encoding = 'LATIN1'"),
+        (Syntax::Postgresql, "SET SESSION client_encoding TO latin1"),
+        (Syntax::Postgresql, "SET NAMES 'WIN1252'"),
+        (
+            Syntax::Postgresql,
+            "SELECT pg_catalog.set_config('client_encoding', 'LATIN1', false)",
+        ),
+        (Syntax::Mysql, "SET NAMES latin1"),
+        (Syntax::Mysql, "/*!40101 SET NAMES latin1 */"),
+        (Syntax::Mysql, "SET CHARACTER SET cp1251"),
+        (Syntax::Mysql, "SET SESSION character_set_client = latin1"),
+    ] {
+        let script = format!("SELECT 'é';\n{setting};\nSELECT 'e';\nSELECT 'é';");
+        let fault = statements(&script, syntax).unwrap_err();
+        assert_eq!(fault.line, 2, "{setting}");
+        assert!(fault.reason.contains("the characters on line 4 "), "{fault}");
+        let ascii = script.replace("SELECT 'é';", "SELECT 'x';");
+        assert_eq!(split(&ascii, syntax).len(), 4, "{setting}");
+    }
+    for (syntax, script) in [
+        (
+            Syntax::Postgresql,
+            "SET client_encoding = 'UTF8'; SET NAMES 'utf-8'; SET names.x = 'a'; SELECT 'é'",
+        ),
+        (
+            Syntax::Postgresql,
+            "SET client_encoding = 'LATIN1'; RESET client_encoding; SELECT 'é'",
+        ),
+        (
+            Syntax::Mysql,
+            "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET @s = @@character_set_client; SELECT 'é'",
+        ),
+        (
+            Syntax::Mysql,
+            "/*!50003 SET character_set_client = latin1 */; SELECT 1; /*!50003 SET character_set_client = @saved */; SELECT 'é'",
+        ),
+    ] {
+        assert!(statements(script, syntax).is_ok(), "{script}");
+    }
 }
 
 #[test]
@@ -223,7 +297,7 @@ fn a_statement_s_first_words_tell_its_effect() {
             Undoable
         ]
     );
-    let mysql = "SET FOREIGN_KEY_CHECKS = 0; USE x; SET autocommit = 0; INSERT INTO t VALUES (1); CREATE TABLE t (a int); \
+    let mysql = "SET FOREIGN_KEY_CHECKS = 0; SET NAMES utf8; SET autocommit = 0; INSERT INTO t VALUES (1); CREATE TABLE t (a int); \
                  LOCK TABLES t WRITE; START TRANSACTION; START SLAVE; COMMIT; TRUNCATE t; CALL p(); WITH a AS (SELECT 1) SELECT 1";
     assert_eq!(
         effects(mysql, Syntax::Mysql),
