@@ -44,6 +44,19 @@ pub enum MigrationError {
         /// How many of its statements were applied.
         statements: usize,
     },
+    /// A file cannot go on in a new session.
+    #[error(
+        "the migration `{name}` cannot go on{at}: this needs `{needs}` of a session that has ended; make it anew in a \
+         statement of its own before that one, or write that one without it"
+    )]
+    SessionEnded {
+        /// Which one.
+        name: String,
+        /// The statement that cannot run.
+        at: Box<FailurePoint>,
+        /// What it needs.
+        needs: String,
+    },
     /// A file cannot be run. None of its statements was executed.
     #[error("the migration `{name}` cannot be run: {fault}")]
     Refused {
@@ -136,6 +149,7 @@ impl MigrationError {
         match self {
             Self::Changed { name }
             | Self::ChangedBefore { name, .. }
+            | Self::SessionEnded { name, .. }
             | Self::Refused { name, .. }
             | Self::Failed { name, .. }
             | Self::Unrecorded { name } => Some(name),
@@ -147,7 +161,7 @@ impl MigrationError {
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Refused { fault, .. } => Some(fault.line),
-            Self::Failed { at, .. } => match &**at {
+            Self::Failed { at, .. } | Self::SessionEnded { at, .. } => match &**at {
                 FailurePoint::Statement { line, .. } => Some(*line),
                 FailurePoint::Commit => None,
             },
@@ -175,7 +189,7 @@ impl MigrationError {
     /// The number of the statement in the file, from 1.
     pub fn statement(&self) -> Option<usize> {
         match self {
-            Self::Failed { at, .. } => match &**at {
+            Self::Failed { at, .. } | Self::SessionEnded { at, .. } => match &**at {
                 FailurePoint::Statement { number, .. } => Some(*number),
                 FailurePoint::Commit => None,
             },

@@ -28,6 +28,7 @@ mod lint {
     }
 }
 mod lock;
+mod lost;
 mod on_connect;
 mod run;
 mod script;

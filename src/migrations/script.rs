@@ -3,8 +3,10 @@
 use tenantry_core::{DatabaseDriver, ScriptFault, ScriptStatement, StatementEffect};
 
 use super::{
+    applied::Progress,
     error::{FailurePoint, MigrationError},
     files::Migration,
+    lost::lost,
     text::{DIRECTIVE, checksum},
 };
 
@@ -84,6 +86,30 @@ impl<'a> Script<'a> {
             number: index + 1,
             of: self.statements.len(),
             verb: verb(sql),
+        }
+    }
+
+    /// Checks that a file still begins with the statements that an earlier run has applied.
+    pub(super) fn begins_as_before(&self, migration: &Migration, before: &Progress) -> Result<(), MigrationError> {
+        let from = before.statements;
+        if from <= self.statements.len() && before.checksum == self.checksum_of_first(from) {
+            return Ok(());
+        }
+        Err(MigrationError::ChangedBefore {
+            name: migration.name.clone(),
+            statements: from,
+        })
+    }
+
+    /// Checks that the statements from `from` on can run in another session than those before.
+    pub(super) fn may_continue(&self, migration: &Migration, from: usize) -> Result<(), MigrationError> {
+        match lost(&self.statements, from) {
+            None => Ok(()),
+            Some(lost) => Err(MigrationError::SessionEnded {
+                name: migration.name.clone(),
+                at: Box::new(self.place(lost.needed_by)),
+                needs: lost.name,
+            }),
         }
     }
 

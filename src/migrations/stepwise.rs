@@ -8,6 +8,7 @@ use super::{
     applied::{Applied, Progress, Record, Recorded},
     error::{Aftermath, MigrationError},
     files::Migration,
+    lost::is_computed_variable,
     run::{Outcome, Run},
     script::{Script, checksum_with},
     table_lock,
@@ -33,15 +34,11 @@ impl Run<'_> {
             checksum: script.checksum_of_first(from),
         };
         if let Some(before) = before {
-            if from > script.statements.len() || before.checksum != begun.checksum {
-                return Err(MigrationError::ChangedBefore {
-                    name: migration.name.clone(),
-                    statements: from,
-                });
-            }
+            script.begins_as_before(migration, before)?;
             if self.may_be_running(lock, before).await? {
                 return Ok(Outcome::Busy);
             }
+            script.may_continue(migration, from)?;
         }
         if matches!(lock, MigrationLock::EachTransaction { .. }) {
             refuse_settings(migration, script)?;
@@ -81,7 +78,8 @@ impl Run<'_> {
         let mut checksum = script.checksum_of_first(from);
         for (index, statement) in script.statements.iter().enumerate() {
             // The session is a new one, so it needs the settings again.
-            if index < from && statement.effect != StatementEffect::Session {
+            let is_setting = statement.effect == StatementEffect::Session && !is_computed_variable(statement.sql);
+            if index < from && !is_setting {
                 continue;
             }
             let state = (index >= from).then(|| {
