@@ -89,16 +89,18 @@ pub(super) struct Migration {
 }
 
 impl Migration {
-    fn new(name: &FileName<'_>, sql: String) -> Self {
+    /// # Errors
+    /// What a file of another tool has that Tenantry does not know.
+    fn new(name: &FileName<'_>, sql: String) -> Result<Self, String> {
         // A checkout may have turned the ends of the lines.
         let sql = sql.replace("\r\n", "\n");
-        let (sql, outside) = match text::up_section(&sql) {
+        let (sql, outside) = match text::up_section(&sql)? {
             Some((up, outside)) => (up.to_owned(), outside),
             None => (sql, false),
         };
         let bare = text::without_directive(&sql);
         let checksums = text::checksums(&sql, bare.as_deref());
-        Self {
+        Ok(Self {
             version: name.version,
             name: name.name.to_owned(),
             sample: name.title.starts_with(SAMPLE),
@@ -106,7 +108,7 @@ impl Migration {
             checksum: checksums.0,
             same: checksums.1,
             sql,
-        }
+        })
     }
 
     /// Whether a checksum that was written down is of this file.
@@ -204,7 +206,11 @@ impl Files {
         let Some(file) = FileName::read(dialect, name)? else {
             return Ok(());
         };
-        let migration = Migration::new(&file, text()?);
+        let refused = |reason| FilesError::Unsupported {
+            file: format!("{dialect}/{name}"),
+            reason,
+        };
+        let migration = Migration::new(&file, text()?).map_err(refused)?;
         match self.0.entry(dialect.to_owned()).or_default().entry(migration.version) {
             Entry::Vacant(entry) => {
                 entry.insert(migration);

@@ -2,7 +2,7 @@ use super::*;
 
 fn migration(file: &str, sql: &str) -> Result<Migration, FilesError> {
     let name = FileName::read("sqlite", file)?.unwrap();
-    Ok(Migration::new(&name, sql.to_owned()))
+    Ok(Migration::new(&name, sql.to_owned()).unwrap())
 }
 
 #[test]
