@@ -95,9 +95,11 @@ impl Run<'_> {
                     progress.to_string()
                 }
             });
+            self.at = Some((migration.name.clone(), statement.line));
             let ran = self
                 .step(lock, migration, script, record, statement.sql, state.as_deref())
                 .await;
+            self.at = None;
             if let Err(error) = ran {
                 let in_doubt = in_doubt && index == from;
                 return Err(self.stopped(migration, script, index, in_doubt, error).await);
