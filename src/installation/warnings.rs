@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tenantry_core::DatabaseDriver;
+
 use super::Installation;
 use crate::{
     config::{Forwarded, ListenAddress},
@@ -78,6 +80,21 @@ pub(super) fn beyond_the_last(migrations: &Migrations, required: i64, text: &str
              migrates is answered 503 `tenant_schema_behind`"
         )
     })
+}
+
+/// Warnings about files that a driver cannot split into statements. They are no faults: a file that
+/// was applied everywhere must stay as it is.
+pub(super) fn unreadable<'a>(
+    migrations: &Migrations,
+    drivers: impl Iterator<Item = &'a dyn DatabaseDriver>,
+) -> BTreeSet<String> {
+    let of_driver = |driver: &'a dyn DatabaseDriver| {
+        let folder = driver.migration_dialect();
+        let warning =
+            move |error| format!("`{folder}`: {error}; a tenant that it was not applied to cannot be migrated");
+        migrations.unreadable(driver).map(warning)
+    };
+    drivers.flat_map(of_driver).collect()
 }
 
 /// Warnings about folders of migrations that no driver applies, such as `postgres`. `dialects` are

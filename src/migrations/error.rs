@@ -32,6 +32,16 @@ pub enum MigrationError {
         /// Which one.
         name: String,
     },
+    /// The statements of a file were applied under another version.
+    #[error(
+        "the migration `{name}` was applied as `{was}`, and there is no file of that name any more; name it `{was}` again"
+    )]
+    Renumbered {
+        /// The file.
+        name: String,
+        /// The name that was recorded.
+        was: String,
+    },
     /// The statements that an earlier run has applied of a file are not those that it begins with
     /// now.
     #[error(
@@ -148,6 +158,7 @@ impl MigrationError {
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Changed { name }
+            | Self::Renumbered { name, .. }
             | Self::ChangedBefore { name, .. }
             | Self::SessionEnded { name, .. }
             | Self::Refused { name, .. }

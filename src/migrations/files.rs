@@ -9,7 +9,10 @@ use std::{
 use include_dir::{Dir, include_dir};
 use tenantry_core::TenantId;
 
-use super::text;
+use super::{
+    applied::{Recorded, Row},
+    text,
+};
 use name::FileName;
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
@@ -116,8 +119,18 @@ impl Migration {
         self.checksum == checksum || self.same.iter().any(|same| same == checksum)
     }
 
+    /// Whether its statements were applied under another version, by the row of that one. A file
+    /// that was begun is known by its title, as it may have been corrected.
+    pub(super) fn was_applied_as(&self, row: &Row) -> bool {
+        let title = |name: &str| name.split_once('_').map(|(_, title)| title.to_owned());
+        match &row.recorded {
+            // Comments alone may be those of several files.
+            Recorded::Whole(checksum) => self.is(checksum) && !text::is_comment(&self.sql),
+            Recorded::Part(_) => title(&row.name) == title(&self.name),
+        }
+    }
+
     /// The script's text, unchanged.
-    #[cfg(any(feature = "mysql", feature = "postgresql"))]
     pub(super) fn text(&self) -> &str {
         &self.sql
     }

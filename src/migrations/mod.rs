@@ -51,6 +51,7 @@ pub use files::FilesError;
 use files::{Files, Migration};
 pub use on_connect::MigrationsOnConnect;
 use run::Run;
+use script::Script;
 pub use state::State;
 pub use structure::Structure;
 pub(crate) use structure::{Definition, PartName};
@@ -235,29 +236,61 @@ impl Migrations {
             Some(query) if !is_there(driver, connection, query).await? => Applied::default(),
             _ => Applied::read(driver, connection).await?.unwrap_or_default(),
         };
-        Ok(State::of(files, &applied, choice))
+        Ok(State::of(files, &applied, choice, self.last().0))
     }
 
     /// Looks at a database as [`look`](Self::look), and refuses what [`apply`](Self::apply) refuses
-    /// before it runs a file. It changes nothing.
+    /// before it runs a file. It changes nothing. What it finds is in `report`, with the files that
+    /// would be applied.
     ///
     /// # Errors
-    /// As `look`; [`MigrationError::Changed`] and [`MigrationError::Foreign`].
+    /// As `look` and `apply`.
     pub async fn rehearse(
         &self,
-        driver: &dyn DatabaseDriver,
+        database: Database<'_>,
         connection: &mut dyn Connection,
         choice: Choice,
-    ) -> Result<State, MigrationError> {
-        let mut state = self.look(driver, connection, choice).await?;
-        if !state.changed.is_empty() {
-            let name = state.changed.swap_remove(0);
-            return Err(MigrationError::Changed { name });
+        report: &mut Report,
+    ) -> Result<(), MigrationError> {
+        let Database { driver, tenant, .. } = database;
+        let state = self.look(driver, connection, choice).await?;
+        (report.already, report.version) = (state.already, state.version.clone());
+        if let Some(error) = state.refused() {
+            return Err(error);
         }
-        if state.version.is_none() && !state.pending.is_empty() && Applied::read(driver, connection).await?.is_none() {
+        let applied = Applied::read(driver, connection).await?;
+        if applied.is_none() && !state.pending.is_empty() {
             foreign::refuse(driver, connection).await?;
         }
-        Ok(state)
+        for file in self.pending(driver, &state)? {
+            let sql = file.script(tenant);
+            let script = Script::read(driver, file, &sql)?;
+            if let Some(Recorded::Part(before)) = applied.as_ref().and_then(|applied| applied.get(file.version)) {
+                script.begins_as_before(file, before)?;
+                script.may_continue(file, before.statements)?;
+            }
+            report.applied.push(Done {
+                name: file.name.clone(),
+                took: Duration::ZERO,
+            });
+        }
+        Ok(())
+    }
+
+    /// The pending files of a state.
+    fn pending(&self, driver: &dyn DatabaseDriver, state: &State) -> Result<Vec<&Migration>, MigrationError> {
+        let mut names = state.pending.iter().peekable();
+        let files = self.of(driver.migration_dialect())?;
+        // Both are in the order of their versions.
+        Ok(files
+            .filter(|file| names.next_if(|name| **name == file.name).is_some())
+            .collect())
+    }
+
+    /// The files that this driver cannot split into statements, and why.
+    pub(crate) fn unreadable(&self, driver: &dyn DatabaseDriver) -> impl Iterator<Item = MigrationError> {
+        let files = self.files.of(driver.migration_dialect()).into_iter().flatten();
+        files.filter_map(|file| Script::read(driver, file, file.text()).err())
     }
 
     /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure
@@ -277,9 +310,9 @@ impl Migrations {
         let found = Applied::read(database.driver, connection).await?;
         let is_new = found.is_none();
         let found = found.unwrap_or_default();
+        report.version = found.version();
         let steps = self.steps(database.driver, choice, &found)?;
         report.already = steps.already;
-        report.version = found.version();
         if steps.pending.is_empty() {
             return Ok(());
         }
@@ -304,12 +337,10 @@ impl Migrations {
         is_named: bool,
     ) -> Result<Vec<String>, MigrationError> {
         let state = self.look_quietly(database.driver, connection, choice).await?;
-        if let Some(name) = state.changed.into_iter().next() {
-            return Err(MigrationError::Changed { name });
+        if let Some(error) = state.refused() {
+            return Err(error);
         }
-        let is_pending = |migration: &&Migration| state.pending.contains(&migration.name);
-        let dialect = database.driver.migration_dialect();
-        let files: Vec<&Migration> = self.of(dialect)?.filter(is_pending).collect();
+        let files = self.pending(database.driver, &state)?;
         if files.is_empty() {
             return Ok(Vec::new());
         }
@@ -324,23 +355,15 @@ impl Migrations {
         choice: Choice,
         applied: &Applied,
     ) -> Result<Steps<'_>, MigrationError> {
-        let mut steps = Steps::default();
-        for migration in self.of(driver.migration_dialect())? {
-            match applied.get(migration.version) {
-                // Checked even if samples are no longer configured.
-                Some(Recorded::Whole(checksum)) if !migration.is(checksum) => {
-                    return Err(MigrationError::Changed {
-                        name: migration.name.clone(),
-                    });
-                }
-                Some(Recorded::Whole(_)) => steps.already += 1,
-                // Checked when it is run.
-                Some(Recorded::Part(_)) if choice.reaches(migration) => steps.pending.push(migration),
-                None if choice.includes(migration) => steps.pending.push(migration),
-                _ => {}
-            }
+        let files = self.of(driver.migration_dialect())?;
+        let state = State::of(files, applied, choice, self.last().0);
+        match state.refused() {
+            Some(error) => Err(error),
+            None => Ok(Steps {
+                pending: self.pending(driver, &state)?,
+                already: state.already,
+            }),
         }
-        Ok(steps)
     }
 }
 
@@ -366,7 +389,6 @@ impl Choice {
 }
 
 /// What is left to do, and how much is done.
-#[derive(Default)]
 struct Steps<'a> {
     pending: Vec<&'a Migration>,
     already: usize,

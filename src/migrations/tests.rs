@@ -12,6 +12,7 @@ use super::*;
 
 mod dumps;
 mod hard;
+mod names;
 mod sessions;
 mod stepwise;
 mod tables;

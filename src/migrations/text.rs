@@ -53,6 +53,12 @@ pub(super) fn without_directive(text: &str) -> Option<String> {
     None
 }
 
+/// Whether a text has nothing but comments, one to a line.
+pub(super) fn is_comment(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim);
+    lines.all(|line| line.is_empty() || line.starts_with("--"))
+}
+
 /// A line that parts a file of dbmate (`-- migrate:up`), goose (`-- +goose Up`) or sql-migrate (`--
 /// +migrate Up`).
 #[derive(Debug, PartialEq, Eq)]
