@@ -119,6 +119,11 @@ impl Migration {
         self.checksum == checksum || self.same.iter().any(|same| same == checksum)
     }
 
+    /// Whether it is named as Flyway names its files.
+    pub(super) fn is_of_flyway(&self) -> bool {
+        self.name.starts_with('V')
+    }
+
     /// Whether its statements were applied under another version, by the row of that one. A file
     /// that was begun is known by its title, as it may have been corrected.
     pub(super) fn was_applied_as(&self, row: &Row) -> bool {

@@ -10,15 +10,10 @@ use tenantry_core::{ScriptStatement, StatementEffect};
 use super::script::verb;
 
 /// Functions of the keys and rows of the statements before, in the same session.
-const OF_EARLIER_STATEMENTS: [&str; 7] = [
-    "@@identity",
-    "changes",
-    "found_rows",
-    "last_insert_id",
-    "last_insert_rowid",
-    "row_count",
-    "total_changes",
-];
+const OF_EARLIER_STATEMENTS: [&str; 4] = ["@@identity", "found_rows", "last_insert_id", "last_insert_rowid"];
+
+/// Functions that count the rows which the statement before has changed.
+const ROWS_CHANGED: [&str; 3] = ["changes", "row_count", "total_changes"];
 
 /// Words in the value of a variable that differ from one session or moment to another. A call has a
 /// parenthesis.
@@ -56,6 +51,23 @@ pub(super) fn lost(statements: &[ScriptStatement<'_>], from: usize) -> Option<Lo
         let needed_by = from + index;
         Some(Lost { name, needed_by })
     })
+}
+
+/// Whether a statement creates a temporary table, view or sequence.
+pub(super) fn creates_temporary(sql: &str) -> bool {
+    temporary(&words(sql)).is_some()
+}
+
+/// The function that counts the rows of the statement before, if a statement calls one. In a file
+/// that runs statement by statement, that statement is Tenantry's own record.
+pub(super) fn counts_rows(sql: &str) -> Option<&'static str> {
+    let words = words(sql);
+    let is_called = |function: &&&str| words.iter().any(|word| word == **function) && is_call(sql, function);
+    ROWS_CHANGED
+        .iter()
+        .find(is_called)
+        .copied()
+        .filter(|_| !is_program(&words))
 }
 
 /// Whether a setting is of computed variables alone, which no other session computes in the same
@@ -341,16 +353,25 @@ mod tests {
                 &["INSERT INTO t VALUES (1)"],
                 &["CREATE PROCEDURE p() SELECT LAST_INSERT_ID()"],
             ),
-            (
-                &["INSERT INTO t VALUES (1)"],
-                &["CREATE TABLE u (changes int, `row_count` int)"],
-            ),
+            (&["INSERT INTO t VALUES (1)"], &["CREATE TABLE u (last_insert_id int)"]),
             (
                 &["INSERT INTO t VALUES (@own, 'a@b')"],
                 &["INSERT INTO t VALUES (@own)"],
             ),
         ] {
             assert_eq!(found(before, after), None, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_count_of_the_last_rows_is_found() {
+        assert_eq!(counts_rows("SET @n = ROW_COUNT ()"), Some("row_count"));
+        assert_eq!(counts_rows("INSERT INTO t VALUES (changes())"), Some("changes"));
+        for sql in [
+            "CREATE TABLE t (changes int, row_count int)",
+            "CREATE PROCEDURE p() SELECT ROW_COUNT()",
+        ] {
+            assert_eq!(counts_rows(sql), None, "{sql}");
         }
     }
 

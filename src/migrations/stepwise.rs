@@ -8,7 +8,7 @@ use super::{
     applied::{Applied, Progress, Record, Recorded},
     error::{Aftermath, MigrationError},
     files::Migration,
-    lost::is_computed_variable,
+    lost::{creates_temporary, is_computed_variable},
     run::{Outcome, Run},
     script::{Script, checksum_with},
     table_lock,
@@ -287,18 +287,18 @@ impl Run<'_> {
 
 /// Behind a pooler each statement outside a transaction may run in another session.
 fn refuse_settings(migration: &Migration, script: &Script<'_>) -> Result<(), MigrationError> {
-    let is_setting = |effect| {
+    let is_setting = |statement: &&ScriptStatement<'_>| {
         use StatementEffect::{Begins, Commits, EndsOtherwise, Session};
-        matches!(effect, Session | Begins | Commits | EndsOtherwise)
+        matches!(statement.effect, Session | Begins | Commits | EndsOtherwise) || creates_temporary(statement.sql)
     };
-    match script.statements.iter().find(|statement| is_setting(statement.effect)) {
+    match script.statements.iter().find(is_setting) {
         None => Ok(()),
         Some(statement) => Err(MigrationError::Refused {
             name: migration.name.clone(),
             fault: ScriptFault {
                 line: statement.line,
-                reason: "outside a transaction no setting lasts behind a pooler in transaction mode; take it out, or \
-                         migrate with a secret that leads to the server itself"
+                reason: "outside a transaction no setting and no temporary table lasts behind a pooler in transaction \
+                         mode; take it out, or migrate with a secret that leads to the server itself"
                     .to_owned(),
             },
         }),

@@ -59,12 +59,14 @@ pub(super) fn is_comment(text: &str) -> bool {
     lines.all(|line| line.is_empty() || line.starts_with("--"))
 }
 
-/// A line that parts a file of dbmate (`-- migrate:up`), goose (`-- +goose Up`) or sql-migrate (`--
-/// +migrate Up`).
+/// A line that parts a file of dbmate (`-- migrate:up`), goose (`-- +goose Up`), sql-migrate (`--
+/// +migrate Up`), micrate (`-- +micrate Up`), node-pg-migrate (`-- Up Migration`) or tern.
 #[derive(Debug, PartialEq, Eq)]
 enum Mark {
     Up,
     Down,
+    /// What stands above it is `Up`, and what stands below it is `Down`.
+    Between,
     /// It parts nothing.
     Nothing,
     Unknown,
@@ -75,6 +77,12 @@ impl Mark {
     /// transaction.
     fn read(line: &str) -> Option<(Self, bool)> {
         let line = line.trim().strip_prefix("--")?.trim_start().to_ascii_lowercase();
+        match line.as_str() {
+            "-- create above / drop below ----" => return Some((Self::Between, false)),
+            "up migration" => return Some((Self::Up, false)),
+            "down migration" => return Some((Self::Down, false)),
+            _ => {}
+        }
         let mut words = line.split_whitespace();
         let first = words.next()?;
         if let Some(mark) = first.strip_prefix("migrate:") {
@@ -85,7 +93,7 @@ impl Mark {
             };
             return Some((mark, words.any(|option| option == "transaction:false")));
         }
-        if !matches!(first, "+goose" | "+migrate") {
+        if !matches!(first, "+goose" | "+migrate" | "+micrate") {
             return None;
         }
         let words: Vec<&str> = words.collect();
@@ -100,9 +108,8 @@ impl Mark {
     }
 }
 
-/// What a file of dbmate, goose or sql-migrate applies: the text before its line `Down`. Also
-/// whether it runs outside a transaction. `None` if it has no line of these tools. Lines keep their
-/// numbers.
+/// What a file of one of these tools applies: the text before its line `Down`. Also whether it runs
+/// outside a transaction. `None` if it has no line of these tools. Lines keep their numbers.
 pub(super) fn up_section(text: &str) -> Result<Option<(&str, bool)>, String> {
     let (mut at, mut is_up, mut end, mut is_outside) = (0, false, None, false);
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -122,6 +129,10 @@ pub(super) fn up_section(text: &str) -> Result<Option<(&str, bool)>, String> {
                 ));
             }
             Some(Mark::Down) => end = end.or(Some(at)),
+            Some(Mark::Between) => {
+                is_up = true;
+                end = end.or(Some(at));
+            }
             Some(Mark::Unknown) => {
                 return Err(format!(
                     "has on line {number} `{}`, which Tenantry does not know",
@@ -165,12 +176,16 @@ mod tests {
                 "-- +goose down\n-- +goose StatementBegin",
             ),
             ("-- +migrate Up", "-- +migrate Down notransaction"),
+            ("-- +micrate Up", "-- +micrate Down"),
+            ("-- Up Migration", "-- Down Migration"),
         ] {
             let section = format!("-- a comment\n/* another */\n{up}\nCREATE TABLE t (i int);\n\n");
             let file = format!("{section}{down}\nDROP TABLE t;\n");
             assert_eq!(up_section(&file), Ok(Some((section.as_str(), false))), "{file}");
             assert_eq!(up_section(&section), Ok(Some((section.as_str(), false))), "{section}");
         }
+        let tern = "CREATE TABLE t (i int);\n---- create above / drop below ----\nDROP TABLE t;\n";
+        assert_eq!(up_section(tern), Ok(Some(("CREATE TABLE t (i int);\n", false))));
         for outside in [
             "-- migrate:up transaction:false\nVACUUM",
             "-- +goose NO TRANSACTION\n-- +goose Up\nVACUUM",

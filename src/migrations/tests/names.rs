@@ -93,3 +93,15 @@ async fn a_rehearsal_splits_the_pending_files() {
     assert!(ended.is_err());
     assert_eq!(report.version.as_deref(), Some("4"));
 }
+
+#[tokio::test]
+async fn a_placeholder_of_flyway_is_refused() {
+    let (_files, target) = sqlite().await;
+    let sql = "CREATE TABLE u (v text);\nINSERT INTO u VALUES ('${flyway:user}');";
+    let (_folder, migrations) = folder("sqlite", &[("V5__u.sql", sql)]).await;
+    let error = target.apply(&migrations, false).await.unwrap_err().to_string();
+    let expected = "the migration `V5__u` cannot be run: line 2: `${flyway:user}` is a placeholder of Flyway";
+    assert!(error.starts_with(expected), "{error}");
+    let (_folder, migrations) = folder("sqlite", &[("0005_u.sql", sql)]).await;
+    assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&["0005_u"], 0));
+}

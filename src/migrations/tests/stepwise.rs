@@ -203,6 +203,20 @@ async fn a_run_without_its_old_session_is_refused_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_count_of_rows_that_the_record_would_change_is_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let sqlite = Target::sqlite(files.path()).await;
+    for (target, function) in [(sqlite, "changes"), (Target::mysql().await, "row_count")] {
+        let count =
+            format!("CREATE TABLE t (i int);\nINSERT INTO t VALUES (1), (2);\nINSERT INTO t VALUES ({function}());");
+        let by_steps = format!("{HEAD}{count}");
+        let error = one_after_another(&target, &[("1_t.sql", &by_steps)]).await.unwrap_err();
+        let expected = format!("the migration `1_t` cannot be run: line 4: `{function}()` would count");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn what_follows_a_stored_program_is_not_run_twice() {
     let target = Target::mysql().await;
     let wrong = "CREATE TABLE t (i int);\nCREATE PROCEDURE p()\nBEGIN\n  IF 1 THEN SELECT 1; END IF;\nEND;\n\
