@@ -40,6 +40,7 @@ pub(crate) fn statements(script: &str, syntax: Syntax) -> Result<Vec<ScriptState
     splitter.refuse_open_program()?;
     splitter.finish(script.len())?;
     refused::other_encoding(&splitter.statements)?;
+    refused::other_backslash(&splitter.statements)?;
     Ok(splitter.statements)
 }
 

@@ -23,7 +23,7 @@ pub(super) fn is_program(words: &[String]) -> bool {
     let words = first(words);
     match words.as_slice() {
         ["BEGIN", "NOT", ..] => true,
-        ["CREATE", rest @ ..] => {
+        ["CREATE" | "ALTER", rest @ ..] => {
             let other = |word: &&str| {
                 matches!(
                     *word,

@@ -48,6 +48,31 @@ pub(super) fn other_encoding(statements: &[ScriptStatement<'_>]) -> Result<(), S
     Ok(())
 }
 
+/// Refuses a setting after which a backslash in a literal means something else than the splitter
+/// takes it for, if a backslash comes after it.
+pub(super) fn other_backslash(statements: &[ScriptStatement<'_>]) -> Result<(), ScriptFault> {
+    let is_setting = |statement: &&ScriptStatement<'_>| {
+        let lower = statement.sql.to_ascii_lowercase();
+        let is_off = lower.contains("standard_conforming_strings") && lower.contains("off");
+        statement.effect == StatementEffect::Session && (is_off || lower.contains("no_backslash_escapes"))
+    };
+    let mut rest = statements.iter();
+    let Some(setting) = rest.find(is_setting) else {
+        return Ok(());
+    };
+    match rest.find(|statement| statement.sql.contains('\\')) {
+        None => Ok(()),
+        Some(statement) => Err(ScriptFault {
+            line: setting.line,
+            reason: format!(
+                "it changes what the backslash in the statement on line {} means, and so where that statement ends; take the \
+                 setting out, or write the statement without a backslash",
+                statement.line
+            ),
+        }),
+    }
+}
+
 /// The encoding that a setting names, in lower case.
 fn encoding(statement: &ScriptStatement<'_>) -> Option<String> {
     if statement.effect != StatementEffect::Session {

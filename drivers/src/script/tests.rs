@@ -209,6 +209,7 @@ fn a_stored_program_without_a_delimiter_is_one_statement() {
             "CREATE PROCEDURE r() WHILE @a < 3 DO IF @a THEN SET @a = @a + 1; END IF; END WHILE",
             "CREATE PROCEDURE s() CASE 1 WHEN 1 THEN SELECT 1; ELSE BEGIN END; END CASE",
             "CREATE EVENT e ON SCHEDULE EVERY 1 DAY STARTS '2026-01-01' DO BEGIN DELETE FROM t; DELETE FROM u; END",
+            "ALTER EVENT e DO BEGIN DELETE FROM t; DELETE FROM u; END",
             "CREATE PROCEDURE q() SELECT 1",
             "BEGIN NOT ATOMIC FOR i IN 1..3 DO SELECT i; END FOR; END",
             "SELECT CASE WHEN 1 THEN 2 END, end, `begin` FROM t",
@@ -321,4 +322,20 @@ fn a_statement_s_first_words_tell_its_effect() {
         effects(sqlite, Syntax::Sqlite),
         [Session, Begins, Commits, Session, Undoable]
     );
+}
+
+#[test]
+fn another_meaning_of_the_backslash_is_refused_where_it_matters() {
+    for (syntax, setting) in [
+        (Syntax::Mysql, "SET sql_mode = 'NO_BACKSLASH_ESCAPES,ANSI'"),
+        (Syntax::Postgresql, "SET standard_conforming_strings = off"),
+    ] {
+        let script = format!("SELECT '\\d';\n{setting};\nSELECT 'C:\\';\nSELECT 1;");
+        let fault = statements(&script, syntax).unwrap_err();
+        assert_eq!(fault.line, 2, "{setting}");
+        assert!(fault.reason.contains("the statement on line 3 "), "{fault}");
+        assert_eq!(split(&script.replace("C:\\", "C:"), syntax).len(), 4, "{setting}");
+    }
+    let on = "SET standard_conforming_strings = on;\nSELECT 'C:\\';";
+    assert_eq!(split(on, Syntax::Postgresql).len(), 2);
 }
