@@ -13,7 +13,7 @@ use super::script::verb;
 const OF_EARLIER_STATEMENTS: [&str; 4] = ["@@identity", "found_rows", "last_insert_id", "last_insert_rowid"];
 
 /// Functions that count the rows which the statement before has changed.
-const ROWS_CHANGED: [&str; 3] = ["changes", "row_count", "total_changes"];
+const ROWS_CHANGED: [&str; 3] = ["total_changes", "changes", "row_count"];
 
 /// Words in the value of a variable that differ from one session or moment to another. A call has a
 /// parenthesis.
