@@ -155,7 +155,11 @@ impl Migration {
 
 /// The files of every folder, by number.
 #[derive(Debug, Default)]
-pub(super) struct Files(BTreeMap<String, BTreeMap<i64, Migration>>);
+pub(super) struct Files {
+    folders: BTreeMap<String, BTreeMap<i64, Migration>>,
+    /// Files outside these folders, and folders with files within these folders.
+    misplaced: Vec<String>,
+}
 
 impl Files {
     /// Those inside the program.
@@ -194,20 +198,25 @@ impl Files {
                 .await
                 .map_err(|source| unreadable(&folder, source))?;
             if !metadata.is_dir() {
+                files.misplaced.extend(Some(dialect).filter(|name| is_sql(name)));
                 continue;
             }
             for (name, path) in entries(&folder).await? {
-                let bytes = if name.ends_with(".sql") {
+                let bytes = if is_sql(&name) {
                     tokio::fs::read(&path)
                         .await
                         .map_err(|source| unreadable(&path, source))?
                 } else {
+                    let is_folder = entries(&path)
+                        .await
+                        .is_ok_and(|within| within.keys().any(|name| is_sql(name)));
+                    files.misplaced.extend(is_folder.then(|| format!("{dialect}/{name}")));
                     Vec::new()
                 };
                 files.add(&dialect, &name, || text::read(&path, bytes))?;
             }
         }
-        if files.0.is_empty() {
+        if files.folders.is_empty() {
             return Err(FilesError::Empty { path: root.to_owned() });
         }
         Ok(files)
@@ -229,7 +238,12 @@ impl Files {
             reason,
         };
         let migration = Migration::new(&file, text()?).map_err(refused)?;
-        match self.0.entry(dialect.to_owned()).or_default().entry(migration.version) {
+        match self
+            .folders
+            .entry(dialect.to_owned())
+            .or_default()
+            .entry(migration.version)
+        {
             Entry::Vacant(entry) => {
                 entry.insert(migration);
                 Ok(())
@@ -243,18 +257,28 @@ impl Files {
 
     /// The names of the folders.
     pub(super) fn folders(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.folders.keys().map(String::as_str)
+    }
+
+    /// What is not read, below the folder of all: files outside the folders, and folders within
+    /// them that have files.
+    pub(super) fn misplaced(&self) -> &[String] {
+        &self.misplaced
     }
 
     /// Every file.
     pub(super) fn all(&self) -> impl Iterator<Item = &Migration> {
-        self.0.values().flat_map(BTreeMap::values)
+        self.folders.values().flat_map(BTreeMap::values)
     }
 
     /// The files for one kind of database, in order; `None` if there is no folder for it.
     pub(super) fn of(&self, dialect: &str) -> Option<impl Iterator<Item = &Migration>> {
-        self.0.get(dialect).map(BTreeMap::values)
+        self.folders.get(dialect).map(BTreeMap::values)
     }
+}
+
+fn is_sql(name: &str) -> bool {
+    name.ends_with(".sql")
 }
 
 /// What a folder holds, by name and sorted, but for what is hidden.

@@ -30,6 +30,7 @@ mod lint {
 mod lock;
 mod lost;
 mod on_connect;
+mod rehearsal;
 mod run;
 mod script;
 mod state;
@@ -45,13 +46,12 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use sea_orm::Statement;
 use tenantry_core::{Connection, DatabaseConfig, DatabaseDriver, TenantId};
 
-use applied::{Applied, Recorded};
+use applied::Applied;
 pub use error::{Aftermath, FailurePoint, MigrationError};
 pub use files::FilesError;
 use files::{Files, Migration};
 pub use on_connect::MigrationsOnConnect;
 use run::Run;
-use script::Script;
 pub use state::State;
 pub use structure::Structure;
 pub(crate) use structure::{Definition, PartName};
@@ -173,6 +173,11 @@ impl Migrations {
         self.files.folders()
     }
 
+    /// What is not read of the folder, since it is too high or too low in it.
+    pub(crate) fn misplaced(&self) -> &[String] {
+        self.files.misplaced()
+    }
+
     /// What holds the files, for messages.
     pub(crate) fn place(&self) -> &str {
         &self.place
@@ -185,6 +190,12 @@ impl Migrations {
         last.map_or((0, ""), |migration| {
             (migration.version, applied::version_of(&migration.name))
         })
+    }
+
+    /// The last file of a folder, by its version and name.
+    pub(crate) fn last_of(&self, folder: &str) -> Option<(i64, &str)> {
+        let last = self.files.of(folder)?.last()?;
+        Some((last.version, &last.name))
     }
 
     /// Statements of these files that may keep a tenant's requests waiting.
@@ -239,44 +250,6 @@ impl Migrations {
         Ok(State::of(files, &applied, choice, self.last().0))
     }
 
-    /// Looks at a database as [`look`](Self::look), and refuses what [`apply`](Self::apply) refuses
-    /// before it runs a file. It changes nothing. What it finds is in `report`, with the files that
-    /// would be applied.
-    ///
-    /// # Errors
-    /// As `look` and `apply`.
-    pub async fn rehearse(
-        &self,
-        database: Database<'_>,
-        connection: &mut dyn Connection,
-        choice: Choice,
-        report: &mut Report,
-    ) -> Result<(), MigrationError> {
-        let Database { driver, tenant, .. } = database;
-        let state = self.look(driver, connection, choice).await?;
-        (report.already, report.version) = (state.already, state.version.clone());
-        if let Some(error) = state.refused() {
-            return Err(error);
-        }
-        let applied = Applied::read(driver, connection).await?;
-        if applied.is_none() && !state.pending.is_empty() {
-            foreign::refuse(driver, connection).await?;
-        }
-        for file in self.pending(driver, &state)? {
-            let sql = file.script(tenant);
-            let script = Script::read(driver, file, &sql)?;
-            if let Some(Recorded::Part(before)) = applied.as_ref().and_then(|applied| applied.get(file.version)) {
-                script.begins_as_before(file, before)?;
-                script.may_continue(file, before.statements)?;
-            }
-            report.applied.push(Done {
-                name: file.name.clone(),
-                took: Duration::ZERO,
-            });
-        }
-        Ok(())
-    }
-
     /// The pending files of a state.
     fn pending(&self, driver: &dyn DatabaseDriver, state: &State) -> Result<Vec<&Migration>, MigrationError> {
         let mut names = state.pending.iter().peekable();
@@ -285,12 +258,6 @@ impl Migrations {
         Ok(files
             .filter(|file| names.next_if(|name| **name == file.name).is_some())
             .collect())
-    }
-
-    /// The files that this driver cannot split into statements, and why.
-    pub(crate) fn unreadable(&self, driver: &dyn DatabaseDriver) -> impl Iterator<Item = MigrationError> {
-        let files = self.files.of(driver.migration_dialect()).into_iter().flatten();
-        files.filter_map(|file| Script::read(driver, file, file.text()).err())
     }
 
     /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure

@@ -105,3 +105,16 @@ async fn a_placeholder_of_flyway_is_refused() {
     let (_folder, migrations) = folder("sqlite", &[("0005_u.sql", sql)]).await;
     assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&["0005_u"], 0));
 }
+
+#[tokio::test]
+async fn a_file_that_is_not_in_a_driver_s_folder_is_named() {
+    let (folder, _) = folder("sqlite", &[TABLE, ("README.md", "")]).await;
+    let root = folder.path();
+    std::fs::create_dir_all(root.join("sqlite/2026")).unwrap();
+    std::fs::create_dir_all(root.join("sqlite/notes")).unwrap();
+    for file in ["sqlite/2026/0005_x.sql", "0006_x.sql", "sqlite/notes/x.md", "README.md"] {
+        std::fs::write(root.join(file), "").unwrap();
+    }
+    let migrations = Migrations::load(root).await.unwrap();
+    assert_eq!(migrations.misplaced(), ["0006_x.sql", "sqlite/2026"]);
+}
