@@ -159,7 +159,8 @@ impl<'a> Splitter<'a> {
         };
         if effect::is_routine(&current.words) {
             match upper.as_str() {
-                "BEGIN" => current.blocks += 1,
+                // A parameter may be named `begin`.
+                "BEGIN" if text::word(rest.trim_start()).eq_ignore_ascii_case("ATOMIC") => current.blocks += 1,
                 "CASE" if current.blocks > 0 => current.blocks += 1,
                 "END" => current.blocks = current.blocks.saturating_sub(1),
                 _ => {}
@@ -255,7 +256,8 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// Whether a line within a statement can be the command `DELIMITER`, and nothing of the statement.
+    /// Whether a line within a statement can be the command `DELIMITER`, and no part of the
+    /// statement.
     fn may_be_delimiter(&self, named: &str) -> bool {
         self.current.parentheses == 0 && named.chars().all(|c| ";$/|\\&@#~^".contains(c))
     }

@@ -13,6 +13,7 @@ use super::*;
 mod dumps;
 mod hard;
 mod names;
+mod resumed;
 mod sessions;
 mod stepwise;
 mod tables;

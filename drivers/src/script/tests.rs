@@ -63,6 +63,7 @@ fn postgresql_s_bodies_in_sql_and_rules_stay_whole() {
             "CREATE OR REPLACE FUNCTION f(a int) RETURNS int BEGIN ATOMIC SELECT 1; \
              SELECT CASE WHEN a > 1 THEN 2 ELSE 3 END; END",
             "CREATE PROCEDURE p() LANGUAGE SQL BEGIN ATOMIC INSERT INTO t VALUES (1); END",
+            "CREATE FUNCTION g(begin date, finish date) RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "CREATE RULE r AS ON INSERT TO t DO ALSO (DELETE FROM u; DELETE FROM v)",
             "SELECT CASE WHEN true THEN 1 END",
         ],
