@@ -107,6 +107,11 @@ impl Installation {
         let mut warnings = provider.warnings();
         let beyond = |(version, text): &(i64, String)| warnings::beyond_the_last(&migrations, *version, text);
         warnings.extend(require.as_ref().and_then(beyond));
+        if let Some((version, text)) = &require {
+            warnings.extend(warnings::below_required(&migrations, *version, text));
+        }
+        let each_driver = drivers.iter().map(|(_, driver)| &**driver);
+        warnings.extend(warnings::unreadable(&migrations, each_driver));
         let dialects = drivers.iter().map(|(_, driver)| driver.migration_dialect());
         let unread_folders = warnings::unread_folders(&migrations, dialects);
         let rest = config.rest.as_ref();

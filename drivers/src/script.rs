@@ -2,10 +2,13 @@
 //! do.
 
 mod effect;
+mod program;
+mod refused;
 mod text;
 
 use tenantry_core::{ScriptFault, ScriptStatement};
 
+use program::Blocks;
 use text::{is_word, line_at, skipped, word};
 
 /// The kind of database that a script is for.
@@ -34,7 +37,10 @@ pub(crate) fn statements(script: &str, syntax: Syntax) -> Result<Vec<ScriptState
     while splitter.at < script.len() {
         splitter.step()?;
     }
+    splitter.refuse_open_program()?;
     splitter.finish(script.len())?;
+    refused::other_encoding(&splitter.statements)?;
+    refused::other_backslash(&splitter.statements)?;
     Ok(splitter.statements)
 }
 
@@ -64,8 +70,9 @@ struct Current {
     in_version: bool,
     /// SQLite's trigger ends with `; END ;`. How much of that has been read.
     trigger_end: u8,
-    /// A stored program of MySQL: the server itself finds its end.
+    /// A stored program of MySQL, with its blocks.
     is_program: bool,
+    program: Blocks,
     copies: bool,
 }
 
@@ -89,6 +96,7 @@ impl<'a> Splitter<'a> {
             } else {
                 self.begin();
                 self.current.trigger_end = 0;
+                self.current.program.symbol('\'');
             }
             self.at += length;
             return Ok(());
@@ -101,7 +109,7 @@ impl<'a> Splitter<'a> {
                 Some(end) => &word[..end],
                 None => word,
             };
-            self.word(word);
+            self.word(word, &rest[word.len()..]);
             self.at += word.len();
             return Ok(());
         }
@@ -133,6 +141,7 @@ impl<'a> Splitter<'a> {
         if !symbol.is_whitespace() {
             self.begin();
             self.current.trigger_end = u8::from(symbol == ';');
+            self.current.program.symbol(symbol);
         }
         self.at += symbol.len_utf8();
     }
@@ -141,7 +150,7 @@ impl<'a> Splitter<'a> {
         self.current.start.get_or_insert(self.at);
     }
 
-    fn word(&mut self, word: &str) {
+    fn word(&mut self, word: &str, rest: &str) {
         let upper = word.to_ascii_uppercase();
         let current = &mut self.current;
         current.trigger_end = match (current.trigger_end, upper.as_str()) {
@@ -150,11 +159,15 @@ impl<'a> Splitter<'a> {
         };
         if effect::is_routine(&current.words) {
             match upper.as_str() {
-                "BEGIN" => current.blocks += 1,
+                // A parameter may be named `begin`.
+                "BEGIN" if text::word(rest.trim_start()).eq_ignore_ascii_case("ATOMIC") => current.blocks += 1,
                 "CASE" if current.blocks > 0 => current.blocks += 1,
                 "END" => current.blocks = current.blocks.saturating_sub(1),
                 _ => {}
             }
+        }
+        if self.syntax == Syntax::Mysql {
+            current.program.word(&upper, rest);
         }
         let is_copy = current.words.first().is_some_and(|first| first == "COPY");
         current.copies |= is_copy && matches!(upper.as_str(), "STDIN" | "STDOUT");
@@ -169,8 +182,24 @@ impl<'a> Splitter<'a> {
         let current = &self.current;
         match self.syntax {
             Syntax::Postgresql => current.parentheses == 0 && current.blocks == 0,
-            Syntax::Mysql => !(self.delimiter == ";" && (current.is_program || current.in_version)),
+            Syntax::Mysql => {
+                let is_open = current.in_version || (current.is_program && current.program.are_open());
+                !(self.delimiter == ";" && is_open)
+            }
             Syntax::Sqlite => !effect::is_trigger(&current.words) || current.trigger_end == 2,
+        }
+    }
+
+    /// The rest of the script would be sent as a part of the program.
+    fn refuse_open_program(&mut self) -> Result<(), ScriptFault> {
+        let current = &self.current;
+        let is_open = self.delimiter == ";" && current.is_program && current.program.are_open();
+        match current.start.filter(|_| is_open) {
+            None => Ok(()),
+            Some(start) => Err(ScriptFault {
+                line: self.line(start),
+                reason: "the end of this stored program was not found; put it between two `DELIMITER` lines".to_owned(),
+            }),
         }
     }
 
@@ -179,12 +208,10 @@ impl<'a> Splitter<'a> {
         let current = std::mem::take(&mut self.current);
         let Some(start) = current.start else { return Ok(()) };
         let line = self.line(start);
-        if current.copies && self.syntax == Syntax::Postgresql {
+        if let Some(reason) = refused::of_words(&current.words, current.copies, self.syntax) {
             return Err(ScriptFault {
                 line,
-                reason: "`COPY` with its rows in the file is for psql; write the dump with `pg_dump --inserts`, or \
-                         with `--schema-only`"
-                    .to_owned(),
+                reason: reason.to_owned(),
             });
         }
         self.statements.push(ScriptStatement {
@@ -210,18 +237,29 @@ impl<'a> Splitter<'a> {
             Syntax::Postgresql if line.starts_with('\\') => Err(self.client_only("psql")),
             Syntax::Sqlite if between && line.starts_with('.') => Err(self.client_only("sqlite3")),
             Syntax::Mysql if command.eq_ignore_ascii_case("delimiter") => {
-                let named = line.split_whitespace().nth(1);
-                let Some(named) = named else {
-                    return Err(self.fault("`DELIMITER` names no delimiter"));
-                };
-                self.finish(self.at)?;
-                let start = named.as_ptr() as usize - self.script.as_ptr() as usize;
-                self.delimiter = &self.script[start..start + named.len()];
-                self.at += line_end;
-                Ok(true)
+                let mut words = line.split_whitespace().skip(1);
+                let (named, is_last) = (words.next(), words.next().is_none());
+                match named {
+                    Some(named) if between || (is_last && self.may_be_delimiter(named)) => {
+                        self.finish(self.at)?;
+                        let start = named.as_ptr() as usize - self.script.as_ptr() as usize;
+                        self.delimiter = &self.script[start..start + named.len()];
+                        self.at += line_end;
+                        Ok(true)
+                    }
+                    None if between => Err(self.fault("`DELIMITER` names no delimiter")),
+                    // A column may be named so.
+                    _ => Ok(false),
+                }
             }
             _ => Ok(false),
         }
+    }
+
+    /// Whether a line within a statement can be the command `DELIMITER`, and no part of the
+    /// statement.
+    fn may_be_delimiter(&self, named: &str) -> bool {
+        self.current.parentheses == 0 && named.chars().all(|c| ";$/|\\&@#~^".contains(c))
     }
 
     fn client_only(&mut self, client: &str) -> ScriptFault {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tenantry_core::DatabaseDriver;
+
 use super::Installation;
 use crate::{
     config::{Forwarded, ListenAddress},
@@ -80,7 +82,38 @@ pub(super) fn beyond_the_last(migrations: &Migrations, required: i64, text: &str
     })
 }
 
-/// Warnings about folders of migrations that no driver applies, such as `postgres`. `dialects` are
+/// Warnings about folders that end below a required version which another folder has.
+pub(super) fn below_required(migrations: &Migrations, required: i64, text: &str) -> Vec<String> {
+    let (highest, _) = migrations.last();
+    let below = |folder| {
+        let (last, name) = migrations.last_of(folder)?;
+        (last < required && required <= highest).then(|| {
+            format!(
+                "`migrations.require` is `{text}`, and the last migration in the folder `{folder}` is `{name}`: a tenant of that \
+                 kind of database is served with it"
+            )
+        })
+    };
+    migrations.folders().filter_map(below).collect()
+}
+
+/// Warnings about files that a driver cannot split into statements. They are no faults: a file that
+/// was applied everywhere must stay as it is.
+pub(super) fn unreadable<'a>(
+    migrations: &Migrations,
+    drivers: impl Iterator<Item = &'a dyn DatabaseDriver>,
+) -> BTreeSet<String> {
+    let of_driver = |driver: &'a dyn DatabaseDriver| {
+        let folder = driver.migration_dialect();
+        let warning =
+            move |error| format!("`{folder}`: {error}; a tenant that it was not applied to cannot be migrated");
+        migrations.unreadable(driver).map(warning)
+    };
+    drivers.flat_map(of_driver).collect()
+}
+
+/// Warnings about folders of migrations that no driver applies, such as `postgres`, and about files
+/// outside these folders or in folders within them. `dialects` are
 /// those of the enabled drivers.
 pub(super) fn unread_folders<'a>(migrations: &Migrations, dialects: impl Iterator<Item = &'a str>) -> Vec<String> {
     const BUILT_IN: [&str; 4] = ["mysql", "oracle", "postgresql", "sqlite"];
@@ -91,5 +124,9 @@ pub(super) fn unread_folders<'a>(migrations: &Migrations, dialects: impl Iterato
         let (place, names) = (migrations.place(), names.join(", "));
         format!("no driver applies the migrations in the folder `{folder}` of {place}; the folders are {names}")
     };
-    unread.map(warning).collect()
+    let misplaced = migrations.misplaced().iter().map(|name| {
+        let place = migrations.place();
+        format!("`{name}` in {place} is not read: a file must be in a driver's folder itself, such as `postgresql/0001_x.sql`")
+    });
+    unread.map(warning).chain(misplaced).collect()
 }

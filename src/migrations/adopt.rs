@@ -85,12 +85,12 @@ impl Foreign {
         if let Some(rows) = rows::<3>(driver, connection, ("Flyway", "flyway_schema_history"), flyway).await? {
             return Ok(Some(Self::of_flyway(rows)));
         }
-        let text = match dialect {
-            "postgresql" => "CAST(version AS text)",
-            "oracle" => "CAST(version AS VARCHAR(40))",
-            "mysql" => "CAST(version AS CHAR)",
-            _ => "CAST(version AS TEXT)",
+        let kind = match dialect {
+            "oracle" => "VARCHAR(40)",
+            "mysql" => "CHAR",
+            _ => "TEXT",
         };
+        let text = format!("CAST(version AS {kind})");
         let sqlx = format!("SELECT {text}, CASE WHEN success THEN '1' ELSE '0' END FROM _sqlx_migrations");
         if let Some(rows) = rows::<2>(driver, connection, ("sqlx", "_sqlx_migrations"), &sqlx).await? {
             let mut foreign = Self::of("sqlx", "_sqlx_migrations");
@@ -98,6 +98,12 @@ impl Foreign {
                 foreign.add(version, success.as_deref() == Some("1"));
             }
             return Ok(Some(foreign));
+        }
+        let goose = format!(
+            "SELECT CAST(version_id AS {kind}), CASE WHEN is_applied THEN '1' ELSE '0' END FROM goose_db_version ORDER BY id"
+        );
+        if let Some(rows) = rows::<2>(driver, connection, ("goose", "goose_db_version"), &goose).await? {
+            return Ok(Some(Self::of_goose(rows)));
         }
         let golang = format!("SELECT {text}, CASE WHEN dirty THEN '1' ELSE '0' END FROM schema_migrations");
         if let Some(rows) = rows::<2>(driver, connection, ("golang-migrate", "schema_migrations"), &golang).await? {
@@ -127,6 +133,21 @@ impl Foreign {
             table,
             ..Self::default()
         }
+    }
+
+    /// A later row may say that a version was undone.
+    fn of_goose(rows: Vec<[Option<String>; 2]>) -> Self {
+        let mut foreign = Self::of("goose", "goose_db_version");
+        for [version, is_applied] in rows {
+            let Some(number) = version.and_then(|version| version.parse().ok()) else {
+                continue;
+            };
+            match is_applied.as_deref() {
+                Some("1") => foreign.versions.insert(number),
+                _ => foreign.versions.remove(&number),
+            };
+        }
+        foreign
     }
 
     fn of_flyway(rows: Vec<[Option<String>; 3]>) -> Self {
@@ -255,6 +276,20 @@ mod tests {
         ];
         let found = Foreign::of_flyway(rows);
         assert_eq!(found.versions.into_iter().collect::<Vec<_>>(), [1, 4]);
+    }
+
+    #[test]
+    fn what_goose_has_undone_is_not_there() {
+        let row = |version: &str, is_applied: &str| [version, is_applied].map(|text| Some(text.to_owned()));
+        let rows = vec![
+            row("0", "1"),
+            row("1", "1"),
+            row("2", "1"),
+            row("3", "1"),
+            row("2", "0"),
+        ];
+        let found = Foreign::of_goose(rows);
+        assert_eq!(found.versions.into_iter().collect::<Vec<_>>(), [0, 1, 3]);
     }
 
     #[test]

@@ -32,6 +32,16 @@ pub enum MigrationError {
         /// Which one.
         name: String,
     },
+    /// The statements of a file were applied under another version.
+    #[error(
+        "the migration `{name}` was applied as `{was}`, and there is no file of that name any more; name it `{was}` again"
+    )]
+    Renumbered {
+        /// The file.
+        name: String,
+        /// The name that was recorded.
+        was: String,
+    },
     /// The statements that an earlier run has applied of a file are not those that it begins with
     /// now.
     #[error(
@@ -43,6 +53,19 @@ pub enum MigrationError {
         name: String,
         /// How many of its statements were applied.
         statements: usize,
+    },
+    /// A file cannot go on in a new session.
+    #[error(
+        "the migration `{name}` cannot go on{at}: this needs `{needs}` of a session that has ended; make it anew in a \
+         statement of its own before that one, or write that one without it"
+    )]
+    SessionEnded {
+        /// Which one.
+        name: String,
+        /// The statement that cannot run.
+        at: Box<FailurePoint>,
+        /// What it needs.
+        needs: String,
     },
     /// A file cannot be run. None of its statements was executed.
     #[error("the migration `{name}` cannot be run: {fault}")]
@@ -135,7 +158,9 @@ impl MigrationError {
     pub fn file(&self) -> Option<&str> {
         match self {
             Self::Changed { name }
+            | Self::Renumbered { name, .. }
             | Self::ChangedBefore { name, .. }
+            | Self::SessionEnded { name, .. }
             | Self::Refused { name, .. }
             | Self::Failed { name, .. }
             | Self::Unrecorded { name } => Some(name),
@@ -147,7 +172,7 @@ impl MigrationError {
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Refused { fault, .. } => Some(fault.line),
-            Self::Failed { at, .. } => match &**at {
+            Self::Failed { at, .. } | Self::SessionEnded { at, .. } => match &**at {
                 FailurePoint::Statement { line, .. } => Some(*line),
                 FailurePoint::Commit => None,
             },
@@ -175,7 +200,7 @@ impl MigrationError {
     /// The number of the statement in the file, from 1.
     pub fn statement(&self) -> Option<usize> {
         match self {
-            Self::Failed { at, .. } => match &**at {
+            Self::Failed { at, .. } | Self::SessionEnded { at, .. } => match &**at {
                 FailurePoint::Statement { number, .. } => Some(*number),
                 FailurePoint::Commit => None,
             },

@@ -9,7 +9,10 @@ use std::{
 use include_dir::{Dir, include_dir};
 use tenantry_core::TenantId;
 
-use super::text;
+use super::{
+    applied::{Recorded, Row},
+    text,
+};
 use name::FileName;
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
@@ -89,16 +92,18 @@ pub(super) struct Migration {
 }
 
 impl Migration {
-    fn new(name: &FileName<'_>, sql: String) -> Self {
+    /// # Errors
+    /// What a file of another tool has that Tenantry does not know.
+    fn new(name: &FileName<'_>, sql: String) -> Result<Self, String> {
         // A checkout may have turned the ends of the lines.
         let sql = sql.replace("\r\n", "\n");
-        let (sql, outside) = match text::up_section(&sql) {
+        let (sql, outside) = match text::up_section(&sql)? {
             Some((up, outside)) => (up.to_owned(), outside),
             None => (sql, false),
         };
         let bare = text::without_directive(&sql);
         let checksums = text::checksums(&sql, bare.as_deref());
-        Self {
+        Ok(Self {
             version: name.version,
             name: name.name.to_owned(),
             sample: name.title.starts_with(SAMPLE),
@@ -106,7 +111,7 @@ impl Migration {
             checksum: checksums.0,
             same: checksums.1,
             sql,
-        }
+        })
     }
 
     /// Whether a checksum that was written down is of this file.
@@ -114,8 +119,23 @@ impl Migration {
         self.checksum == checksum || self.same.iter().any(|same| same == checksum)
     }
 
+    /// Whether it is named as Flyway names its files.
+    pub(super) fn is_of_flyway(&self) -> bool {
+        self.name.starts_with('V')
+    }
+
+    /// Whether its statements were applied under another version, by the row of that one. A file
+    /// that was begun is known by its title, as it may have been corrected.
+    pub(super) fn was_applied_as(&self, row: &Row) -> bool {
+        let title = |name: &str| name.split_once('_').map(|(_, title)| title.to_owned());
+        match &row.recorded {
+            // Comments alone may be those of several files.
+            Recorded::Whole(checksum) => self.is(checksum) && !text::is_comment(&self.sql),
+            Recorded::Part(_) => title(&row.name) == title(&self.name),
+        }
+    }
+
     /// The script's text, unchanged.
-    #[cfg(any(feature = "mysql", feature = "postgresql"))]
     pub(super) fn text(&self) -> &str {
         &self.sql
     }
@@ -135,7 +155,11 @@ impl Migration {
 
 /// The files of every folder, by number.
 #[derive(Debug, Default)]
-pub(super) struct Files(BTreeMap<String, BTreeMap<i64, Migration>>);
+pub(super) struct Files {
+    folders: BTreeMap<String, BTreeMap<i64, Migration>>,
+    /// Files outside these folders, and folders with files within these folders.
+    misplaced: Vec<String>,
+}
 
 impl Files {
     /// Those inside the program.
@@ -174,20 +198,25 @@ impl Files {
                 .await
                 .map_err(|source| unreadable(&folder, source))?;
             if !metadata.is_dir() {
+                files.misplaced.extend(Some(dialect).filter(|name| is_sql(name)));
                 continue;
             }
             for (name, path) in entries(&folder).await? {
-                let bytes = if name.ends_with(".sql") {
+                let bytes = if is_sql(&name) {
                     tokio::fs::read(&path)
                         .await
                         .map_err(|source| unreadable(&path, source))?
                 } else {
+                    let is_folder = entries(&path)
+                        .await
+                        .is_ok_and(|within| within.keys().any(|name| is_sql(name)));
+                    files.misplaced.extend(is_folder.then(|| format!("{dialect}/{name}")));
                     Vec::new()
                 };
                 files.add(&dialect, &name, || text::read(&path, bytes))?;
             }
         }
-        if files.0.is_empty() {
+        if files.folders.is_empty() {
             return Err(FilesError::Empty { path: root.to_owned() });
         }
         Ok(files)
@@ -204,8 +233,17 @@ impl Files {
         let Some(file) = FileName::read(dialect, name)? else {
             return Ok(());
         };
-        let migration = Migration::new(&file, text()?);
-        match self.0.entry(dialect.to_owned()).or_default().entry(migration.version) {
+        let refused = |reason| FilesError::Unsupported {
+            file: format!("{dialect}/{name}"),
+            reason,
+        };
+        let migration = Migration::new(&file, text()?).map_err(refused)?;
+        match self
+            .folders
+            .entry(dialect.to_owned())
+            .or_default()
+            .entry(migration.version)
+        {
             Entry::Vacant(entry) => {
                 entry.insert(migration);
                 Ok(())
@@ -219,18 +257,28 @@ impl Files {
 
     /// The names of the folders.
     pub(super) fn folders(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.folders.keys().map(String::as_str)
+    }
+
+    /// What is not read, below the folder of all: files outside the folders, and folders within
+    /// them that have files.
+    pub(super) fn misplaced(&self) -> &[String] {
+        &self.misplaced
     }
 
     /// Every file.
     pub(super) fn all(&self) -> impl Iterator<Item = &Migration> {
-        self.0.values().flat_map(BTreeMap::values)
+        self.folders.values().flat_map(BTreeMap::values)
     }
 
     /// The files for one kind of database, in order; `None` if there is no folder for it.
     pub(super) fn of(&self, dialect: &str) -> Option<impl Iterator<Item = &Migration>> {
-        self.0.get(dialect).map(BTreeMap::values)
+        self.folders.get(dialect).map(BTreeMap::values)
     }
+}
+
+fn is_sql(name: &str) -> bool {
+    name.ends_with(".sql")
 }
 
 /// What a folder holds, by name and sorted, but for what is hidden.

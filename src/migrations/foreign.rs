@@ -9,7 +9,7 @@ use tenantry_core::{Connection, DatabaseDriver};
 use super::error::MigrationError;
 
 /// The tables of other tools, in lower case, and the tools.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 15] = [
     ("__diesel_schema_migrations", "Diesel"),
     ("__efmigrationshistory", "Entity Framework"),
     ("_prisma_migrations", "Prisma"),
@@ -19,6 +19,7 @@ const TOOLS: [(&str, &str); 14] = [
     ("django_migrations", "Django"),
     ("flyway_schema_history", "Flyway"),
     ("goose_db_version", "goose"),
+    ("gorp_migrations", "sql-migrate"),
     ("knex_migrations", "Knex"),
     ("refinery_schema_history", "Refinery"),
     ("schema_migrations", "dbmate, golang-migrate or Rails"),

@@ -28,7 +28,9 @@ mod lint {
     }
 }
 mod lock;
+mod lost;
 mod on_connect;
+mod rehearsal;
 mod run;
 mod script;
 mod state;
@@ -44,7 +46,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use sea_orm::Statement;
 use tenantry_core::{Connection, DatabaseConfig, DatabaseDriver, TenantId};
 
-use applied::{Applied, Recorded};
+use applied::Applied;
 pub use error::{Aftermath, FailurePoint, MigrationError};
 pub use files::FilesError;
 use files::{Files, Migration};
@@ -171,6 +173,11 @@ impl Migrations {
         self.files.folders()
     }
 
+    /// What is not read of the folder, since it is too high or too low in it.
+    pub(crate) fn misplaced(&self) -> &[String] {
+        self.files.misplaced()
+    }
+
     /// What holds the files, for messages.
     pub(crate) fn place(&self) -> &str {
         &self.place
@@ -183,6 +190,12 @@ impl Migrations {
         last.map_or((0, ""), |migration| {
             (migration.version, applied::version_of(&migration.name))
         })
+    }
+
+    /// The last file of a folder, by its version and name.
+    pub(crate) fn last_of(&self, folder: &str) -> Option<(i64, &str)> {
+        let last = self.files.of(folder)?.last()?;
+        Some((last.version, &last.name))
     }
 
     /// Statements of these files that may keep a tenant's requests waiting.
@@ -234,29 +247,17 @@ impl Migrations {
             Some(query) if !is_there(driver, connection, query).await? => Applied::default(),
             _ => Applied::read(driver, connection).await?.unwrap_or_default(),
         };
-        Ok(State::of(files, &applied, choice))
+        Ok(State::of(files, &applied, choice, self.last().0))
     }
 
-    /// Looks at a database as [`look`](Self::look), and refuses what [`apply`](Self::apply) refuses
-    /// before it runs a file. It changes nothing.
-    ///
-    /// # Errors
-    /// As `look`; [`MigrationError::Changed`] and [`MigrationError::Foreign`].
-    pub async fn rehearse(
-        &self,
-        driver: &dyn DatabaseDriver,
-        connection: &mut dyn Connection,
-        choice: Choice,
-    ) -> Result<State, MigrationError> {
-        let mut state = self.look(driver, connection, choice).await?;
-        if !state.changed.is_empty() {
-            let name = state.changed.swap_remove(0);
-            return Err(MigrationError::Changed { name });
-        }
-        if state.version.is_none() && !state.pending.is_empty() && Applied::read(driver, connection).await?.is_none() {
-            foreign::refuse(driver, connection).await?;
-        }
-        Ok(state)
+    /// The pending files of a state.
+    fn pending(&self, driver: &dyn DatabaseDriver, state: &State) -> Result<Vec<&Migration>, MigrationError> {
+        let mut names = state.pending.iter().peekable();
+        let files = self.of(driver.migration_dialect())?;
+        // Both are in the order of their versions.
+        Ok(files
+            .filter(|file| names.next_if(|name| **name == file.name).is_some())
+            .collect())
     }
 
     /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure
@@ -276,9 +277,9 @@ impl Migrations {
         let found = Applied::read(database.driver, connection).await?;
         let is_new = found.is_none();
         let found = found.unwrap_or_default();
+        report.version = found.version();
         let steps = self.steps(database.driver, choice, &found)?;
         report.already = steps.already;
-        report.version = found.version();
         if steps.pending.is_empty() {
             return Ok(());
         }
@@ -303,12 +304,10 @@ impl Migrations {
         is_named: bool,
     ) -> Result<Vec<String>, MigrationError> {
         let state = self.look_quietly(database.driver, connection, choice).await?;
-        if let Some(name) = state.changed.into_iter().next() {
-            return Err(MigrationError::Changed { name });
+        if let Some(error) = state.refused() {
+            return Err(error);
         }
-        let is_pending = |migration: &&Migration| state.pending.contains(&migration.name);
-        let dialect = database.driver.migration_dialect();
-        let files: Vec<&Migration> = self.of(dialect)?.filter(is_pending).collect();
+        let files = self.pending(database.driver, &state)?;
         if files.is_empty() {
             return Ok(Vec::new());
         }
@@ -323,23 +322,15 @@ impl Migrations {
         choice: Choice,
         applied: &Applied,
     ) -> Result<Steps<'_>, MigrationError> {
-        let mut steps = Steps::default();
-        for migration in self.of(driver.migration_dialect())? {
-            match applied.get(migration.version) {
-                // Checked even if samples are no longer configured.
-                Some(Recorded::Whole(checksum)) if !migration.is(checksum) => {
-                    return Err(MigrationError::Changed {
-                        name: migration.name.clone(),
-                    });
-                }
-                Some(Recorded::Whole(_)) => steps.already += 1,
-                // Checked when it is run.
-                Some(Recorded::Part(_)) if choice.reaches(migration) => steps.pending.push(migration),
-                None if choice.includes(migration) => steps.pending.push(migration),
-                _ => {}
-            }
+        let files = self.of(driver.migration_dialect())?;
+        let state = State::of(files, applied, choice, self.last().0);
+        match state.refused() {
+            Some(error) => Err(error),
+            None => Ok(Steps {
+                pending: self.pending(driver, &state)?,
+                already: state.already,
+            }),
         }
-        Ok(steps)
     }
 }
 
@@ -365,7 +356,6 @@ impl Choice {
 }
 
 /// What is left to do, and how much is done.
-#[derive(Default)]
 struct Steps<'a> {
     pending: Vec<&'a Migration>,
     already: usize,

@@ -30,6 +30,20 @@ pub(super) struct Run<'a> {
     pub(super) choice: Choice,
     /// What another instance had done of a file when it was seen first.
     pub(super) watched: Option<(Progress, Instant)>,
+    /// The file that is being applied, and the line of the statement that runs.
+    pub(super) at: Option<(String, usize)>,
+}
+
+/// A run that takes too long is dropped.
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if let Some((migration, line)) = &self.at {
+            tracing::warn!(
+                tenant_id = %self.tenant, migration, line,
+                "a migration was cut off in the statement on this line"
+            );
+        }
+    }
 }
 
 /// What became of one file.
@@ -56,6 +70,7 @@ impl<'a> Run<'a> {
             tenant: database.tenant,
             choice,
             watched: None,
+            at: None,
         }
     }
 
@@ -243,7 +258,10 @@ impl<'a> Run<'a> {
             let Some(statement) = script.statements.get(index) else {
                 break;
             };
-            if let Err(source) = self.connection.execute_script(statement.sql).await {
+            self.at = Some((migration.name.clone(), statement.line));
+            let ran = self.connection.execute_script(statement.sql).await;
+            self.at = None;
+            if let Err(source) = ran {
                 return Err(MigrationError::Failed {
                     name: migration.name.clone(),
                     at: Box::new(script.place(index)),

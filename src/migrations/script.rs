@@ -3,8 +3,10 @@
 use tenantry_core::{DatabaseDriver, ScriptFault, ScriptStatement, StatementEffect};
 
 use super::{
+    applied::Progress,
     error::{FailurePoint, MigrationError},
     files::Migration,
+    lost::{counts_rows, lost},
     text::{DIRECTIVE, checksum},
 };
 
@@ -26,6 +28,9 @@ impl<'a> Script<'a> {
             fault,
         };
         let statements = driver.statements(sql).map_err(refused)?;
+        if let Some(fault) = placeholder(migration, sql) {
+            return Err(refused(fault));
+        }
         let commits = |statement: &ScriptStatement<'_>| statement.effect == StatementEffect::CommitsByItself;
         let in_transaction = !migration.no_transaction && !statements.iter().any(commits);
         let mut script = Self {
@@ -34,6 +39,8 @@ impl<'a> Script<'a> {
         };
         if in_transaction {
             script.leave_out_its_transaction().map_err(refused)?;
+        } else {
+            script.refuse_count_of_rows().map_err(refused)?;
         }
         Ok(script)
     }
@@ -70,6 +77,22 @@ impl<'a> Script<'a> {
         }
     }
 
+    /// After each statement Tenantry records it, which changes a row.
+    fn refuse_count_of_rows(&self) -> Result<(), ScriptFault> {
+        for statement in &self.statements {
+            if let Some(function) = counts_rows(statement.sql) {
+                return Err(ScriptFault {
+                    line: statement.line,
+                    reason: format!(
+                        "`{function}()` would count the row of Tenantry's record, which is made after each statement of this \
+                         file; count with a query, or in a stored program"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// How many settings it begins with.
     pub(super) fn leading_settings(&self) -> usize {
         let is_setting = |statement: &&ScriptStatement<'_>| statement.effect == StatementEffect::Session;
@@ -87,11 +110,55 @@ impl<'a> Script<'a> {
         }
     }
 
+    /// Checks that a file still begins with the statements that an earlier run has applied.
+    pub(super) fn begins_as_before(&self, migration: &Migration, before: &Progress) -> Result<(), MigrationError> {
+        let from = before.statements;
+        if from <= self.statements.len() && before.checksum == self.checksum_of_first(from) {
+            return Ok(());
+        }
+        Err(MigrationError::ChangedBefore {
+            name: migration.name.clone(),
+            statements: from,
+        })
+    }
+
+    /// Checks that the statements from `from` on can run in another session than those before.
+    pub(super) fn may_continue(&self, migration: &Migration, from: usize) -> Result<(), MigrationError> {
+        match lost(&self.statements, from) {
+            None => Ok(()),
+            Some(lost) => Err(MigrationError::SessionEnded {
+                name: migration.name.clone(),
+                at: Box::new(self.place(lost.needed_by)),
+                needs: lost.name,
+            }),
+        }
+    }
+
     /// A checksum of the first statements.
     pub(super) fn checksum_of_first(&self, count: usize) -> String {
         let first = self.statements.iter().take(count);
         first.fold(String::new(), |before, one| checksum_with(&before, one.sql))
     }
+}
+
+/// Refuses `${name}` in a file of Flyway, which writes a value in its place.
+fn placeholder(migration: &Migration, sql: &str) -> Option<ScriptFault> {
+    let is_name = |name: &str| {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':');
+        !name.is_empty() && name.chars().all(is_part)
+    };
+    let mut found = sql.match_indices("${").filter(|_| migration.is_of_flyway());
+    let (at, name) = found.find_map(|(at, _)| {
+        let (name, _) = sql[at + 2..].split_once('}')?;
+        is_name(name).then_some((at, name))
+    })?;
+    Some(ScriptFault {
+        line: 1 + sql[..at].matches('\n').count(),
+        reason: format!(
+            "`${{{name}}}` is a placeholder of Flyway; write its value, or name the file `{:04}_...` if these characters are meant",
+            migration.version
+        ),
+    })
 }
 
 /// A checksum of the statements that `before` is one of, and of another one after them.

@@ -1,8 +1,8 @@
 //! How far a database is.
 
 use super::{
-    Choice,
-    applied::{Applied, Recorded},
+    Choice, MigrationError,
+    applied::{Applied, Recorded, Row},
     files::Migration,
 };
 
@@ -23,19 +23,33 @@ pub struct State {
     pub already: usize,
     /// The lowest version that is left, sample rows aside.
     next: Option<i64>,
-    /// The highest version that was applied or has a file.
-    last: Option<i64>,
+    /// The highest version that was applied, or that a file of any kind of database has.
+    last: i64,
+    /// A pending file, and the name under which its statements were applied.
+    pub(super) renumbered: Option<(String, String)>,
 }
 
 impl State {
-    pub(super) fn of<'a>(files: impl Iterator<Item = &'a Migration>, applied: &Applied, choice: Choice) -> Self {
+    /// `last` is the highest version that a file of any kind of database has.
+    pub(super) fn of<'a>(
+        files: impl Iterator<Item = &'a Migration>,
+        applied: &Applied,
+        choice: Choice,
+        last: i64,
+    ) -> Self {
+        let files: Vec<&Migration> = files.collect();
+        // They are in the order of their versions.
+        let has_file = |version: i64| files.binary_search_by_key(&version, |file| file.version).is_ok();
+        let applied_last = applied.0.last_key_value().map_or(0, |(version, _)| *version);
+        let without_file = applied.0.iter().filter(|(version, _)| !has_file(**version));
+        let without_file: Vec<&Row> = without_file.map(|(_, row)| row).collect();
         let mut state = Self {
             version: applied.version(),
+            ahead: without_file.iter().map(|row| row.name.clone()).collect(),
+            last: last.max(applied_last),
             ..Self::default()
         };
-        let mut known = Vec::new();
         for migration in files {
-            known.push(migration.version);
             let recorded = applied.get(migration.version);
             match recorded {
                 Some(Recorded::Whole(checksum)) => {
@@ -46,7 +60,11 @@ impl State {
                     continue;
                 }
                 Some(Recorded::Part(_)) if choice.reaches(migration) => {}
-                None if choice.includes(migration) => {}
+                None if choice.includes(migration) => {
+                    let former = without_file.iter().find(|row| migration.was_applied_as(row));
+                    let renumbered = former.map(|row| (migration.name.clone(), row.name.clone()));
+                    state.renumbered = state.renumbered.or(renumbered);
+                }
                 _ => continue,
             }
             let was_stopped = matches!(recorded, Some(Recorded::Part(progress)) if !progress.running);
@@ -58,14 +76,6 @@ impl State {
             }
             state.pending.push(migration.name.clone());
         }
-        let applied_last = applied.0.last_key_value().map(|(version, _)| *version);
-        state.last = known.last().copied().max(applied_last);
-        // Both are in the order of their versions.
-        let without_file = applied
-            .0
-            .iter()
-            .filter(|(version, _)| known.binary_search(version).is_err());
-        state.ahead = without_file.map(|(_, row)| row.name.clone()).collect();
         state
     }
 
@@ -74,9 +84,18 @@ impl State {
         self.pending.is_empty() && self.changed.is_empty() && self.ahead.is_empty()
     }
 
-    /// Whether every file up to this version was applied. A version that no file has is reached if
-    /// a newer program has applied it.
+    /// Whether every file up to this version was applied. A version above those of all files, also
+    /// of those for other kinds of database, is reached if a newer program has applied it.
     pub fn reaches(&self, version: i64) -> bool {
-        self.next.is_none_or(|next| next > version) && self.last.is_some_and(|last| last >= version)
+        self.next.is_none_or(|next| next > version) && self.last >= version
+    }
+
+    /// Why a run would apply nothing.
+    pub(crate) fn refused(&self) -> Option<MigrationError> {
+        if let Some(name) = self.changed.first().cloned() {
+            return Some(MigrationError::Changed { name });
+        }
+        let (name, was) = self.renumbered.clone()?;
+        Some(MigrationError::Renumbered { name, was })
     }
 }

@@ -8,6 +8,7 @@ use super::{
     applied::{Applied, Progress, Record, Recorded},
     error::{Aftermath, MigrationError},
     files::Migration,
+    lost::{creates_temporary, is_computed_variable},
     run::{Outcome, Run},
     script::{Script, checksum_with},
     table_lock,
@@ -33,15 +34,11 @@ impl Run<'_> {
             checksum: script.checksum_of_first(from),
         };
         if let Some(before) = before {
-            if from > script.statements.len() || before.checksum != begun.checksum {
-                return Err(MigrationError::ChangedBefore {
-                    name: migration.name.clone(),
-                    statements: from,
-                });
-            }
+            script.begins_as_before(migration, before)?;
             if self.may_be_running(lock, before).await? {
                 return Ok(Outcome::Busy);
             }
+            script.may_continue(migration, from)?;
         }
         if matches!(lock, MigrationLock::EachTransaction { .. }) {
             refuse_settings(migration, script)?;
@@ -81,7 +78,8 @@ impl Run<'_> {
         let mut checksum = script.checksum_of_first(from);
         for (index, statement) in script.statements.iter().enumerate() {
             // The session is a new one, so it needs the settings again.
-            if index < from && statement.effect != StatementEffect::Session {
+            let is_setting = statement.effect == StatementEffect::Session && !is_computed_variable(statement.sql);
+            if index < from && !is_setting {
                 continue;
             }
             let state = (index >= from).then(|| {
@@ -97,9 +95,11 @@ impl Run<'_> {
                     progress.to_string()
                 }
             });
+            self.at = Some((migration.name.clone(), statement.line));
             let ran = self
                 .step(lock, migration, script, record, statement.sql, state.as_deref())
                 .await;
+            self.at = None;
             if let Err(error) = ran {
                 let in_doubt = in_doubt && index == from;
                 return Err(self.stopped(migration, script, index, in_doubt, error).await);
@@ -287,18 +287,18 @@ impl Run<'_> {
 
 /// Behind a pooler each statement outside a transaction may run in another session.
 fn refuse_settings(migration: &Migration, script: &Script<'_>) -> Result<(), MigrationError> {
-    let is_setting = |effect| {
+    let is_setting = |statement: &&ScriptStatement<'_>| {
         use StatementEffect::{Begins, Commits, EndsOtherwise, Session};
-        matches!(effect, Session | Begins | Commits | EndsOtherwise)
+        matches!(statement.effect, Session | Begins | Commits | EndsOtherwise) || creates_temporary(statement.sql)
     };
-    match script.statements.iter().find(|statement| is_setting(statement.effect)) {
+    match script.statements.iter().find(is_setting) {
         None => Ok(()),
         Some(statement) => Err(MigrationError::Refused {
             name: migration.name.clone(),
             fault: ScriptFault {
                 line: statement.line,
-                reason: "outside a transaction no setting lasts behind a pooler in transaction mode; take it out, or \
-                         migrate with a secret that leads to the server itself"
+                reason: "outside a transaction no setting and no temporary table lasts behind a pooler in transaction \
+                         mode; take it out, or migrate with a secret that leads to the server itself"
                     .to_owned(),
             },
         }),

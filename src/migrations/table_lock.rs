@@ -7,6 +7,7 @@ use tenantry_core::{DatabaseDriver, StatementEffect};
 
 use super::{
     error::{Aftermath, FailurePoint, MigrationError},
+    lost::lost,
     script::{Script, verb},
 };
 
@@ -83,46 +84,12 @@ fn is_change_of_rows(sql: &str) -> bool {
 }
 
 /// Whether the file may go on in another session with the statement at `index`, which failed. The
-/// statement must have done nothing: a procedure may have committed, and behind a stored program
-/// there may be other statements. And the statements before it must have left nothing in the
-/// session.
+/// statement must have done nothing: a procedure may have committed. And it and those after it must
+/// need nothing that the session had.
 fn may_repeat(script: &Script<'_>, index: usize) -> bool {
-    let Some(failed) = script.statements.get(index) else {
-        return false;
-    };
-    (is_definition(failed.sql) || is_change_of_rows(failed.sql))
-        && !is_program(failed.sql)
-        && !script
-            .statements
-            .iter()
-            .take(index)
-            .any(|one| leaves_something(one.sql))
-}
-
-fn is_program(sql: &str) -> bool {
-    let mut words = sql.split(|c: char| !c.is_alphanumeric()).take(24);
-    verb(sql) == "CREATE"
-        && words.any(|word| {
-            let programs = ["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "PACKAGE"];
-            programs.iter().any(|program| word.eq_ignore_ascii_case(program))
-        })
-}
-
-/// Whether a later statement may need what this one left in its session: a variable that is not a
-/// constant, or a temporary table.
-fn leaves_something(sql: &str) -> bool {
-    let upper = sql.to_ascii_uppercase();
-    let words: Vec<&str> = upper.split_whitespace().collect();
-    match verb(sql).as_str() {
-        "SET" => upper.contains('@') && upper.contains('('),
-        "CREATE" => words.iter().take(3).any(|word| ["TEMP", "TEMPORARY"].contains(word)),
-        _ => {
-            upper.contains(":=")
-                || words
-                    .windows(2)
-                    .any(|pair| pair[0] == "INTO" && pair[1].starts_with('@'))
-        }
-    }
+    let failed = script.statements.get(index);
+    failed.is_some_and(|failed| is_definition(failed.sql) || is_change_of_rows(failed.sql))
+        && lost(&script.statements, index).is_none()
 }
 
 fn is_concurrent(sql: &str) -> bool {
@@ -177,12 +144,8 @@ mod tests {
         for statements in [
             &["CALL backfill()"][..],
             &["DO $$ BEGIN COMMIT; END $$"],
-            &["CREATE OR REPLACE DEFINER = `a`@`b` PROCEDURE p() SELECT 1; INSERT INTO t VALUES (1)"],
-            &["SET @id = LAST_INSERT_ID()", "ALTER TABLE t ADD i int"],
-            &["SELECT max(id) INTO\n@id FROM t", "ALTER TABLE t ADD i int"],
-            &["SELECT @id := max(id) FROM t", "ALTER TABLE t ADD i int"],
-            &["CREATE TEMPORARY TABLE u (i int)", "ALTER TABLE t ADD i int"],
-            &["CREATE TEMP TABLE u (i int)", "ALTER TABLE t ADD i int"],
+            &["SELECT max(id) INTO @id FROM t", "INSERT INTO u VALUES (@id)"],
+            &["CREATE TEMP TABLE u (i int)", "DROP TABLE u"],
         ] {
             assert!(!repeated(statements), "{statements:?}");
         }

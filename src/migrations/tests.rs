@@ -12,6 +12,8 @@ use super::*;
 
 mod dumps;
 mod hard;
+mod names;
+mod resumed;
 mod sessions;
 mod stepwise;
 mod tables;

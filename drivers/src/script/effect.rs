@@ -23,7 +23,7 @@ pub(super) fn is_program(words: &[String]) -> bool {
     let words = first(words);
     match words.as_slice() {
         ["BEGIN", "NOT", ..] => true,
-        ["CREATE", rest @ ..] => {
+        ["CREATE" | "ALTER", rest @ ..] => {
             let other = |word: &&str| {
                 matches!(
                     *word,
@@ -74,7 +74,7 @@ fn of_mysql(words: &[&str], sql: &str) -> StatementEffect {
         ["ROLLBACK", ..] => StatementEffect::EndsOtherwise,
         ["SET", ..] if sql.to_ascii_lowercase().contains("autocommit") => StatementEffect::CommitsByItself,
         ["SET", "PASSWORD" | "ROLE" | "DEFAULT" | "STATEMENT", ..] => StatementEffect::CommitsByItself,
-        ["SET" | "USE", ..] => StatementEffect::Session,
+        ["SET", ..] => StatementEffect::Session,
         [
             "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SELECT" | "WITH" | "DO" | "VALUES" | "SAVEPOINT" | "RELEASE"
             | "SHOW",

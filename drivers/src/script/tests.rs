@@ -63,6 +63,7 @@ fn postgresql_s_bodies_in_sql_and_rules_stay_whole() {
             "CREATE OR REPLACE FUNCTION f(a int) RETURNS int BEGIN ATOMIC SELECT 1; \
              SELECT CASE WHEN a > 1 THEN 2 ELSE 3 END; END",
             "CREATE PROCEDURE p() LANGUAGE SQL BEGIN ATOMIC INSERT INTO t VALUES (1); END",
+            "CREATE FUNCTION g(begin date, finish date) RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "CREATE RULE r AS ON INSERT TO t DO ALSO (DELETE FROM u; DELETE FROM v)",
             "SELECT CASE WHEN true THEN 1 END",
         ],
@@ -114,19 +115,124 @@ fn mysql_s_delimiter_is_kept() {
     assert_eq!(found[3].1, "CREATE PROCEDURE p() BEGIN SELECT ';;'; END");
     let fault = statements("SELECT 1;\nDELIMITER\n", Syntax::Mysql).unwrap_err();
     assert_eq!(fault.line, 2);
+    let unended = "SELECT 1\nDELIMITER //\nSELECT 2\nDELIMITER ;\nSELECT 3";
+    assert_eq!(
+        split(unended, Syntax::Mysql),
+        [(1, "SELECT 1"), (3, "SELECT 2"), (5, "SELECT 3")]
+    );
 }
 
 #[test]
-fn mysql_finds_the_end_of_a_stored_program_itself() {
-    let trigger =
-        "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW IF NEW.a IS NULL THEN SET NEW.a = 1; END IF;\nSELECT 1;";
-    let script = format!("CREATE TABLE t (a int);\n{trigger}");
+fn a_column_may_be_named_delimiter() {
+    stays_whole(
+        &[
+            "CREATE TABLE t (\n  delimiter char,\n  delimiter varchar(1)\n)",
+            "SELECT\n  delimiter\nFROM t",
+            "UPDATE t SET\ndelimiter = 'x', a = 1",
+            "SELECT a,\ndelimiter FROM t WHERE\ndelimiter IN (1)",
+        ],
+        Syntax::Mysql,
+    );
+}
+
+#[test]
+fn a_file_stays_in_the_tenant_s_database() {
+    let dump = "-- MariaDB dump\nCREATE DATABASE /*!32312 IF NOT EXISTS*/ `x`;\n\nUSE `x`;\nCREATE TABLE t (a int);";
+    let fault = statements(dump, Syntax::Mysql).unwrap_err();
+    assert_eq!(fault.line, 4);
+    assert!(fault.reason.contains("without `--databases`"), "{fault}");
     assert_eq!(
-        split(&script, Syntax::Mysql),
-        [(1, "CREATE TABLE t (a int)"), (2, trigger)]
+        split("CREATE TABLE t (\nuse_it int); SELECT `use` FROM t", Syntax::Mysql).len(),
+        2
+    );
+}
+
+#[test]
+fn another_encoding_is_refused_where_it_would_change_characters() {
+    for (syntax, setting) in [
+        (Syntax::Postgresql, "SET client_encoding = 'LATIN1'"),
+        (Syntax::Postgresql, "SET SESSION client_encoding TO latin1"),
+        (Syntax::Postgresql, "SET NAMES 'WIN1252'"),
+        (
+            Syntax::Postgresql,
+            "SELECT pg_catalog.set_config('client_encoding', 'LATIN1', false)",
+        ),
+        (Syntax::Mysql, "SET NAMES latin1"),
+        (Syntax::Mysql, "/*!40101 SET NAMES latin1 */"),
+        (Syntax::Mysql, "SET CHARACTER SET cp1251"),
+        (Syntax::Mysql, "SET SESSION character_set_client = latin1"),
+    ] {
+        let script = format!("SELECT 'é';\n{setting};\nSELECT 'e';\nSELECT 'é';");
+        let fault = statements(&script, syntax).unwrap_err();
+        assert_eq!(fault.line, 2, "{setting}");
+        assert!(fault.reason.contains("the characters on line 4 "), "{fault}");
+        let ascii = script.replace("SELECT 'é';", "SELECT 'x';");
+        assert_eq!(split(&ascii, syntax).len(), 4, "{setting}");
+    }
+    for (syntax, script) in [
+        (
+            Syntax::Postgresql,
+            "SET client_encoding = 'UTF8'; SET NAMES 'utf-8'; SET names.x = 'a'; SELECT 'é'",
+        ),
+        (
+            Syntax::Postgresql,
+            "SET client_encoding = 'LATIN1'; RESET client_encoding; SELECT 'é'",
+        ),
+        (
+            Syntax::Mysql,
+            "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET @s = @@character_set_client; SELECT 'é'",
+        ),
+        (
+            Syntax::Mysql,
+            "/*!50003 SET character_set_client = latin1 */; SELECT 1; /*!50003 SET character_set_client = @saved */; SELECT 'é'",
+        ),
+    ] {
+        assert!(statements(script, syntax).is_ok(), "{script}");
+    }
+}
+
+#[test]
+fn a_stored_program_without_a_delimiter_is_one_statement() {
+    stays_whole(
+        &[
+            "CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW IF NEW.a IS NULL THEN SET NEW.a = IF(1, 2, 3); \
+             ELSEIF IF(NEW.a, 1, 0) THEN SET NEW.a = 1; ELSE IF (NEW.b) THEN SET NEW.b = 1; END IF; END IF",
+            "CREATE TRIGGER y BEFORE INSERT ON t FOR EACH ROW SET NEW.a = IF(NEW.a, CASE WHEN 1 THEN 2 END, REPEAT('x', 3))",
+            "CREATE DEFINER=`a`@`b` PROCEDURE IF NOT EXISTS p(IN a int, OUT b int)\nCOMMENT 'BEGIN; IF'\nouter_one: BEGIN\n\
+             DECLARE done int DEFAULT 0; DECLARE c CURSOR FOR SELECT `begin`, end, t.end FROM t WHERE end > 1;\n\
+             DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN ROLLBACK; END;\n-- END;\n\
+             WHILE a < 3 DO SET a = a + 1; END WHILE; l: LOOP LEAVE l; END LOOP l; REPEAT SET a = 1; UNTIL a END REPEAT;\n\
+             CASE a WHEN 1 THEN IF a THEN SELECT 1; END IF; ELSE BEGIN END; END CASE;\n\
+             IF a = CASE WHEN 1 THEN IF(1, 2, 3) ELSE IF(4, 5, 6) END THEN SELECT 1; END IF;\n\
+             IF EXISTS (SELECT 1) THEN SET b = REPEAT('a', 2); ELSEIF a THEN SET b = 2; END IF;\n END outer_one",
+            "CREATE FUNCTION f(a int) RETURNS int DETERMINISTIC RETURN CASE WHEN a THEN IF(a, 1, 2) ELSE 3 END",
+            "CREATE FUNCTION g() RETURNS int BEGIN RETURN (SELECT IF(max(i), CASE 1 WHEN 1 THEN 2 END, 3) FROM t); END",
+            "CREATE PROCEDURE r() WHILE @a < 3 DO IF @a THEN SET @a = @a + 1; END IF; END WHILE",
+            "CREATE PROCEDURE s() CASE 1 WHEN 1 THEN SELECT 1; ELSE BEGIN END; END CASE",
+            "CREATE EVENT e ON SCHEDULE EVERY 1 DAY STARTS '2026-01-01' DO BEGIN DELETE FROM t; DELETE FROM u; END",
+            "ALTER EVENT e DO BEGIN DELETE FROM t; DELETE FROM u; END",
+            "CREATE PROCEDURE q() SELECT 1",
+            "BEGIN NOT ATOMIC FOR i IN 1..3 DO SELECT i; END FOR; END",
+            "SELECT CASE WHEN 1 THEN 2 END, end, `begin` FROM t",
+        ],
+        Syntax::Mysql,
     );
     let view = "CREATE OR REPLACE DEFINER=`a`@`b` SQL SECURITY DEFINER VIEW v AS SELECT 1; SELECT 2";
     assert_eq!(split(view, Syntax::Mysql).len(), 2);
+}
+
+#[test]
+fn a_stored_program_without_an_end_is_refused_with_its_line() {
+    for program in [
+        "CREATE PROCEDURE p()\nBEGIN\nSELECT begin FROM t;\nSELECT 2;",
+        "CREATE PACKAGE p AS PROCEDURE a(); END;",
+    ] {
+        let fault = statements(&format!("SELECT 1;\n{program}\nEND;\nSELECT 3;"), Syntax::Mysql).unwrap_err();
+        let expected = "line 2: the end of this stored program was not found; put it between two `DELIMITER` lines";
+        assert_eq!(fault.to_string(), expected, "{program}");
+        let between = format!("DELIMITER //\n{program}\nEND//\nDELIMITER ;\nSELECT 3;");
+        assert_eq!(split(&between, Syntax::Mysql).len(), 2, "{program}");
+    }
 }
 
 #[test]
@@ -193,7 +299,7 @@ fn a_statement_s_first_words_tell_its_effect() {
             Undoable
         ]
     );
-    let mysql = "SET FOREIGN_KEY_CHECKS = 0; USE x; SET autocommit = 0; INSERT INTO t VALUES (1); CREATE TABLE t (a int); \
+    let mysql = "SET FOREIGN_KEY_CHECKS = 0; SET NAMES utf8; SET autocommit = 0; INSERT INTO t VALUES (1); CREATE TABLE t (a int); \
                  LOCK TABLES t WRITE; START TRANSACTION; START SLAVE; COMMIT; TRUNCATE t; CALL p(); WITH a AS (SELECT 1) SELECT 1";
     assert_eq!(
         effects(mysql, Syntax::Mysql),
@@ -217,4 +323,20 @@ fn a_statement_s_first_words_tell_its_effect() {
         effects(sqlite, Syntax::Sqlite),
         [Session, Begins, Commits, Session, Undoable]
     );
+}
+
+#[test]
+fn another_meaning_of_the_backslash_is_refused_where_it_matters() {
+    for (syntax, setting) in [
+        (Syntax::Mysql, "SET sql_mode = 'NO_BACKSLASH_ESCAPES,ANSI'"),
+        (Syntax::Postgresql, "SET standard_conforming_strings = off"),
+    ] {
+        let script = format!("SELECT '\\d';\n{setting};\nSELECT 'C:\\';\nSELECT 1;");
+        let fault = statements(&script, syntax).unwrap_err();
+        assert_eq!(fault.line, 2, "{setting}");
+        assert!(fault.reason.contains("the statement on line 3 "), "{fault}");
+        assert_eq!(split(&script.replace("C:\\", "C:"), syntax).len(), 4, "{setting}");
+    }
+    let on = "SET standard_conforming_strings = on;\nSELECT 'C:\\';";
+    assert_eq!(split(on, Syntax::Postgresql).len(), 2);
 }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     command_line::{DONE, FAILED, Stop, report},
     installation::Installation,
-    migrations::{Choice, Database, Done, Report, State},
+    migrations::{Choice, Database, Report, State},
     server::Signals,
 };
 
@@ -243,15 +243,14 @@ impl Run<'_> {
         };
         let migrations = self.installation.migrations();
         let (driver, connection) = (&*opened.driver, &mut *opened.connection);
+        let database = Database {
+            driver,
+            config: &opened.config,
+            tenant: id,
+        };
         let ended = if self.dry_run {
-            let rehearsed = migrations.rehearse(driver, connection, self.choice).await;
-            rehearsed.map(|state| would_apply(state, done))
+            migrations.rehearse(database, connection, self.choice, done).await
         } else {
-            let database = Database {
-                driver,
-                config: &opened.config,
-                tenant: id,
-            };
             migrations.apply(database, connection, self.choice, done).await
         };
         let (driver, name) = (opened.driver.clone(), opened.driver_type.to_string());
@@ -274,15 +273,6 @@ impl Run<'_> {
             }
         }
     }
-}
-
-fn would_apply(state: State, done: &mut Report) {
-    let file = |name| Done {
-        name,
-        took: Default::default(),
-    };
-    done.applied = state.pending.into_iter().map(file).collect();
-    (done.already, done.version) = (state.already, state.version);
 }
 
 fn show(outcomes: &[Outcome], flags: &Apply) -> Result<(), Stop> {

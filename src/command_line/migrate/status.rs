@@ -142,6 +142,9 @@ fn row(tenant: TenantId, found: Result<Found, Fault>, shared: &mut Shared, struc
         Some(Found { state, structure, .. }) => (state, structure),
         None => (State::default(), None),
     };
+    // What was changed is in a list of its own.
+    let refused = state.refused().filter(|_| state.changed.is_empty());
+    let error = error.or_else(|| refused.map(|error| Box::new(Fault::from(&error))));
     // A file that failed half-way has left the others behind anyway.
     let structure = structure.filter(|_| state.failed.is_none());
     Row {

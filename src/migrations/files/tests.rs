@@ -2,7 +2,7 @@ use super::*;
 
 fn migration(file: &str, sql: &str) -> Result<Migration, FilesError> {
     let name = FileName::read("sqlite", file)?.unwrap();
-    Ok(Migration::new(&name, sql.to_owned()))
+    Ok(Migration::new(&name, sql.to_owned()).unwrap())
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn every_dialect_inside_the_program_has_the_same_steps() {
     let names = |dialect: &str| -> Vec<String> { files.of(dialect).unwrap().map(|m| m.name.clone()).collect() };
     let steps = names("postgresql");
     assert!(steps.len() >= 2);
-    for dialect in files.0.keys() {
+    for dialect in files.folders() {
         assert_eq!(names(dialect), steps, "{dialect}");
     }
     assert!(files.of("sqlite").is_some() && files.of("mysql").is_some());

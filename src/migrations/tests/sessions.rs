@@ -43,8 +43,7 @@ async fn mariadb_s_settings_end_with_their_file() {
     let query = "SELECT CONCAT_WS(' ', @@foreign_key_checks, @@sql_mode, @@time_zone, @@lock_wait_timeout, @@autocommit, \
                  DATABASE() = 'mysql', @own IS NULL, @@character_set_client, @@max_statement_time)";
     let first = "SET FOREIGN_KEY_CHECKS = 0; SET sql_mode = 'ANSI_QUOTES'; SET time_zone = '+09:00'; SET @own = 1; \
-                 SET lock_wait_timeout = 7; CREATE TABLE t (i int PRIMARY KEY); SET autocommit = 0; INSERT INTO t VALUES (2); COMMIT; \
-                 USE information_schema";
+                 SET lock_wait_timeout = 7; CREATE TABLE t (i int PRIMARY KEY); SET autocommit = 0; INSERT INTO t VALUES (2); COMMIT";
     let second = "CREATE TABLE u (i int, FOREIGN KEY (i) REFERENCES t (i)); DROP TABLE u; INSERT INTO t VALUES (1)";
     settings_end_with_their_file(Target::mysql().await, first, second, query).await;
 }

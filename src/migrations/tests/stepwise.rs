@@ -6,7 +6,7 @@ use super::*;
 
 pub(super) const HEAD: &str = "-- no-transaction\n";
 
-async fn one_after_another(target: &Target, files: &[(&str, &str)]) -> Result<Summary, String> {
+pub(super) async fn one_after_another(target: &Target, files: &[(&str, &str)]) -> Result<Summary, String> {
     let (_folder, migrations) = folder(target.driver.migration_dialect(), files).await;
     let applied = target.apply(&migrations, false).await;
     applied.map_err(|error| error.to_string())

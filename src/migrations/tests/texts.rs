@@ -85,6 +85,17 @@ on_every_database! {
 }
 
 #[tokio::test]
+async fn a_file_of_goose_keeps_what_it_makes() {
+    let files = tempfile::tempdir().unwrap();
+    let target = Target::sqlite(files.path()).await;
+    let file = "-- +goose Up\n-- +goose StatementBegin\nCREATE TABLE t (i int);\nINSERT INTO t VALUES (1);\n\
+                -- +goose StatementEnd\n\n-- +goose Down\nDROP TABLE t;\n";
+    let (_folder, migrations) = folder("sqlite", &[("1_t.sql", file)]).await;
+    assert_eq!(target.apply(&migrations, false).await.unwrap(), report(&["1_t"], 0));
+    assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_text_is_refused_by_name() {
     let utf16: Vec<u8> = "\u{feff}SELECT 1;".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let without_mark: Vec<u8> = "SELECT 1;".encode_utf16().flat_map(u16::to_le_bytes).collect();

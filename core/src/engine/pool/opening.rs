@@ -232,7 +232,7 @@ impl Pool {
         let longest = Duration::from(self.parts.secrets.settings.migrations_timeout);
         let outcome = timeout(longest, AssertUnwindSafe(preparation).catch_unwind()).await;
         self.state().preparing_since = None;
-        let outcome = outcome.map_err(BoxError::from);
+        let outcome = outcome.map_err(|_| BoxError::from("the preparation took longer than `migrations.timeout`"));
         let outcome = outcome.and_then(|ended| ended.unwrap_or_else(|_| Err("the preparation panicked".into())));
         secret.schema.prepared(outcome)?;
         self.state().prepared = begun;

@@ -1,0 +1,393 @@
+//! What a file's statements left in a session that has ended.
+//!
+//! A run that continues a file has a new session. It makes the settings again, and nothing else: no
+//! computed variable, temporary table or generated key of the old session.
+
+use std::collections::BTreeSet;
+
+use tenantry_core::{ScriptStatement, StatementEffect};
+
+use super::script::verb;
+
+/// Functions of the keys and rows of the statements before, in the same session.
+const OF_EARLIER_STATEMENTS: [&str; 4] = ["@@identity", "found_rows", "last_insert_id", "last_insert_rowid"];
+
+/// Functions that count the rows which the statement before has changed.
+const ROWS_CHANGED: [&str; 3] = ["total_changes", "changes", "row_count"];
+
+/// Words in the value of a variable that differ from one session or moment to another. A call has a
+/// parenthesis.
+const COMPUTED: [&str; 9] = [
+    "(",
+    ":=",
+    "@@identity",
+    "@@insert_id",
+    "@@last_insert_id",
+    "@@timestamp",
+    "current_",
+    "localtime",
+    "utc_",
+];
+
+/// A statement that needs something of a session that has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// What it needs, as the statement names it.
+    pub(super) name: String,
+    /// The statement's index.
+    pub(super) needed_by: usize,
+}
+
+/// Finds the first statement from `from` on that needs something which the statements before
+/// `from` left in their session.
+pub(super) fn lost(statements: &[ScriptStatement<'_>], from: usize) -> Option<Lost> {
+    let (before, after) = statements.split_at(from.min(statements.len()));
+    let mut session = Session::default();
+    for statement in before {
+        session.read(statement);
+    }
+    after.iter().enumerate().find_map(|(index, statement)| {
+        let name = session.needed_by(statement)?;
+        let needed_by = from + index;
+        Some(Lost { name, needed_by })
+    })
+}
+
+/// Whether a statement creates a temporary table, view or sequence.
+pub(super) fn creates_temporary(sql: &str) -> bool {
+    temporary(&words(sql)).is_some()
+}
+
+/// The function that counts the rows of the statement before, if a statement calls one. In a file
+/// that runs statement by statement, that statement is Tenantry's own record.
+pub(super) fn counts_rows(sql: &str) -> Option<&'static str> {
+    let words = words(sql);
+    let is_called = |function: &&&str| words.iter().any(|word| word == **function) && is_call(sql, function);
+    ROWS_CHANGED
+        .iter()
+        .find(is_called)
+        .copied()
+        .filter(|_| !is_program(&words))
+}
+
+/// Whether a setting is of computed variables alone, which no other session computes in the same
+/// way.
+pub(super) fn is_computed_variable(sql: &str) -> bool {
+    let lower = sql.to_ascii_lowercase();
+    let mut depth = 0_usize;
+    let mut assignments = lower.trim_start().trim_start_matches("set").split(|c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    verb(sql) == "SET" && is_computed(&lower) && assignments.all(|one| is_variable(one.trim_start()))
+}
+
+fn is_computed(lower: &str) -> bool {
+    COMPUTED.iter().any(|computed| lower.contains(computed))
+}
+
+/// What the session had that a new one has not.
+#[derive(Default)]
+struct Session {
+    /// Variables and temporary tables.
+    left: BTreeSet<String>,
+    /// Variables that the settings of the new session make again.
+    set: BTreeSet<String>,
+    /// Whether a procedure may have set any variable.
+    is_any_left: bool,
+    has_inserted: bool,
+}
+
+impl Session {
+    /// A statement that the old session ran.
+    fn read(&mut self, statement: &ScriptStatement<'_>) {
+        let words = words(statement.sql);
+        let variables = words.iter().filter(|word| is_variable(word));
+        let verb = verb(statement.sql);
+        match verb.as_str() {
+            "SET" if statement.effect == StatementEffect::Session => {
+                let lower = statement.sql.to_ascii_lowercase();
+                let is_left = is_computed(&lower) || words.iter().skip(2).any(|word| self.is_left(word));
+                for variable in variables {
+                    let (to, out_of) = if is_left {
+                        (&mut self.left, &mut self.set)
+                    } else {
+                        (&mut self.set, &mut self.left)
+                    };
+                    out_of.remove(variable);
+                    to.insert(variable.clone());
+                }
+            }
+            "CREATE" => self.left.extend(temporary(&words).map(str::to_owned)),
+            "DROP" => self.left.retain(|name| !words.contains(name)),
+            "CALL" | "EXECUTE" => {
+                self.is_any_left = true;
+                self.has_inserted = true;
+                self.set.clear();
+            }
+            _ => {
+                self.has_inserted |= matches!(verb.as_str(), "INSERT" | "REPLACE" | "WITH" | "LOAD");
+                let reads = matches!(
+                    verb.as_str(),
+                    "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SELECT" | "WITH"
+                );
+                let sets = !reads || statement.sql.contains(":=") || words.windows(2).any(|pair| sets(pair));
+                if sets {
+                    let variables: Vec<String> = variables.cloned().collect();
+                    self.set.retain(|name| !variables.contains(name));
+                    self.left.extend(variables);
+                }
+            }
+        }
+    }
+
+    /// What the next statement of the new session needs and the session lacks.
+    fn needed_by(&mut self, statement: &ScriptStatement<'_>) -> Option<String> {
+        let words = words(statement.sql);
+        if is_program(&words) {
+            return None;
+        }
+        let verb = verb(statement.sql);
+        let mut made = None;
+        for (at, word) in words.iter().enumerate() {
+            let is_earlier = OF_EARLIER_STATEMENTS.contains(&word.as_str()) && self.has_inserted;
+            if is_earlier && (word.starts_with('@') || is_call(statement.sql, word)) {
+                return Some(word.clone());
+            }
+            if !self.is_left(word) {
+                continue;
+            }
+            let is_only = words.iter().filter(|other| *other == word).count() == 1;
+            let is_set = verb == "SET" && at == 1 || at > 0 && sets(&words[at - 1..=at]);
+            let is_created = temporary(&words) == Some(word);
+            let is_dropped = verb == "DROP" && words.get(1).is_some_and(|kind| kind == "temporary");
+            if !(is_only && (is_set || is_created) || is_dropped) {
+                return Some(word.clone());
+            }
+            made = Some(word.clone());
+        }
+        if let Some(made) = made {
+            self.left.remove(&made);
+            self.set.insert(made);
+        }
+        if matches!(verb.as_str(), "INSERT" | "REPLACE") {
+            self.has_inserted = false;
+        }
+        None
+    }
+
+    fn is_left(&self, word: &str) -> bool {
+        self.left.contains(word) || (self.is_any_left && is_variable(word) && !self.set.contains(word))
+    }
+}
+
+/// The words of a statement in lower case, with the `@` before a variable.
+fn words(sql: &str) -> Vec<String> {
+    let lower = sql.to_lowercase();
+    let words = lower.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$' | '@')));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+fn is_variable(word: &str) -> bool {
+    word.len() > 1 && word.starts_with('@') && !word.starts_with("@@")
+}
+
+/// Whether two words are `INTO @variable`.
+fn sets(pair: &[String]) -> bool {
+    pair[0] == "into" && is_variable(&pair[1])
+}
+
+fn is_call(sql: &str, function: &str) -> bool {
+    let lower = sql.to_ascii_lowercase();
+    lower
+        .match_indices(function)
+        .any(|(at, _)| lower[at + function.len()..].trim_start().starts_with('('))
+}
+
+/// The name of the temporary table, view or sequence that a statement creates.
+fn temporary(words: &[String]) -> Option<&str> {
+    let is_temporary = words.iter().take(5).any(|word| word == "temp" || word == "temporary");
+    if !is_temporary || words.first().is_none_or(|first| first != "create") {
+        return None;
+    }
+    let kind = words
+        .iter()
+        .position(|word| matches!(word.as_str(), "table" | "view" | "sequence"))?;
+    let mut names = words[kind + 1..].iter();
+    let name = names.find(|word| !matches!(word.as_str(), "if" | "not" | "exists" | "pg_temp"));
+    name.map(String::as_str)
+}
+
+/// Whether a statement creates a stored program. It needs something when the program runs.
+fn is_program(words: &[String]) -> bool {
+    let decides = |word: &&String| {
+        let kinds = [
+            "table",
+            "view",
+            "index",
+            "procedure",
+            "function",
+            "trigger",
+            "event",
+            "package",
+        ];
+        kinds.contains(&word.as_str())
+    };
+    let kind = words.iter().take(24).find(decides);
+    words.first().is_some_and(|first| first == "create")
+        && kind.is_some_and(|kind| !matches!(kind.as_str(), "table" | "view" | "index"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(before: &[&'static str], after: &[&'static str]) -> Option<String> {
+        let of = |sql: &&'static str| ScriptStatement {
+            line: 1,
+            sql,
+            effect: match verb(sql).as_str() {
+                "SET" => StatementEffect::Session,
+                _ => StatementEffect::CommitsByItself,
+            },
+        };
+        let statements: Vec<_> = before.iter().chain(after).map(of).collect();
+        let lost = lost(&statements, before.len())?;
+        assert_eq!(lost.needed_by, statements.len() - 1);
+        Some(lost.name)
+    }
+
+    #[test]
+    fn what_a_session_had_is_found_where_it_is_needed() {
+        for (before, after, name) in [
+            (
+                &["SET @id = LAST_INSERT_ID()"][..],
+                &["SELECT 1", "INSERT INTO t VALUES (@id)"][..],
+                "@id",
+            ),
+            (
+                &["SET @Now = CURRENT_TIMESTAMP", "SET @b = @now"],
+                &["INSERT INTO t VALUES (@b)"],
+                "@b",
+            ),
+            (
+                &["SELECT max(id) INTO\n@a, @id FROM t"],
+                &["INSERT INTO t VALUES (@id)"],
+                "@id",
+            ),
+            (
+                &["SELECT @id := max(id) FROM t"],
+                &["INSERT INTO t VALUES (@id)"],
+                "@id",
+            ),
+            (&["SET @id = 7", "CALL p(@id)"], &["INSERT INTO t VALUES (@id)"], "@id"),
+            (&["EXECUTE s"], &["SET @a = @id"], "@id"),
+            (&["SET @id = (SELECT 1)"], &["SET @id = @id + 1"], "@id"),
+            (
+                &["CREATE TEMPORARY TABLE IF NOT EXISTS Own (i int)"],
+                &["INSERT INTO t SELECT * FROM `own`"],
+                "own",
+            ),
+            (&["CREATE TEMP TABLE own AS SELECT 1"], &["DROP TABLE own"], "own"),
+            (
+                &["INSERT INTO t VALUES (1)"],
+                &["INSERT INTO u VALUES (LAST_INSERT_ID())"],
+                "last_insert_id",
+            ),
+            (
+                &["INSERT INTO t VALUES (1)"],
+                &["SELECT 1", "SET @id = @@identity"],
+                "@@identity",
+            ),
+            (
+                &["INSERT INTO t VALUES (1)"],
+                &["INSERT INTO u SELECT last_insert_rowid ()"],
+                "last_insert_rowid",
+            ),
+        ] {
+            assert_eq!(found(before, after).as_deref(), Some(name), "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_new_session_has_again_is_not_lost() {
+        for (before, after) in [
+            (
+                &["SET @own = 7", "SET @old = @@sql_mode"][..],
+                &["INSERT INTO t VALUES (@own, @old)"][..],
+            ),
+            (
+                &["SET @id = LAST_INSERT_ID()", "SET @id = 3"],
+                &["INSERT INTO t VALUES (@id)"],
+            ),
+            (&["SET @id = LAST_INSERT_ID()"], &["ALTER TABLE t ADD i int"]),
+            (
+                &["SET @id = LAST_INSERT_ID()"],
+                &["SET @id = (SELECT max(id) FROM t)", "INSERT INTO t VALUES (@id)"],
+            ),
+            (
+                &["CALL p(@id)"],
+                &["SELECT max(id) INTO @id FROM t", "INSERT INTO t VALUES (@id)"],
+            ),
+            (
+                &["CREATE TEMP TABLE own (i int)", "DROP TABLE own"],
+                &["INSERT INTO own VALUES (1)"],
+            ),
+            (
+                &["CREATE TEMP TABLE own (i int)"],
+                &["CREATE TEMP TABLE own (i int)", "INSERT INTO own VALUES (1)"],
+            ),
+            (
+                &["CREATE TEMPORARY TABLE own (i int)"],
+                &["DROP TEMPORARY TABLE IF EXISTS own"],
+            ),
+            (
+                &["INSERT INTO t VALUES (1)"],
+                &["INSERT INTO t VALUES (2)", "INSERT INTO u VALUES (LAST_INSERT_ID())"],
+            ),
+            (
+                &["INSERT INTO t VALUES (1)"],
+                &["CREATE PROCEDURE p() SELECT LAST_INSERT_ID()"],
+            ),
+            (&["INSERT INTO t VALUES (1)"], &["CREATE TABLE u (last_insert_id int)"]),
+            (
+                &["INSERT INTO t VALUES (@own, 'a@b')"],
+                &["INSERT INTO t VALUES (@own)"],
+            ),
+        ] {
+            assert_eq!(found(before, after), None, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_count_of_the_last_rows_is_found() {
+        assert_eq!(counts_rows("SET @n = ROW_COUNT ()"), Some("row_count"));
+        assert_eq!(counts_rows("INSERT INTO t VALUES (changes())"), Some("changes"));
+        for sql in [
+            "CREATE TABLE t (changes int, row_count int)",
+            "CREATE PROCEDURE p() SELECT ROW_COUNT()",
+        ] {
+            assert_eq!(counts_rows(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_setting_of_computed_variables_alone_is_not_repeated() {
+        for sql in ["SET @id = LAST_INSERT_ID()", "set @a = f(1, 2), @b = 3"] {
+            assert!(is_computed_variable(sql), "{sql}");
+        }
+        for sql in [
+            "SET @id = 7",
+            "SET @old = @@sql_mode",
+            "SET sql_mode = CONCAT(@@sql_mode, 'x')",
+            "SET @id = f(), sql_mode = ''",
+            "SELECT set_config('a', 'b', false)",
+        ] {
+            assert!(!is_computed_variable(sql), "{sql}");
+        }
+    }
+}
