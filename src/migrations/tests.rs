@@ -12,10 +12,12 @@ use super::*;
 
 mod dumps;
 mod hard;
+mod schemas;
 mod sessions;
 mod stepwise;
 mod tables;
 mod texts;
+mod waits;
 
 /// A driver and the secret of an empty database.
 struct Target {
