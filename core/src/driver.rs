@@ -99,9 +99,9 @@ pub struct MigrationQueries {
     /// create it. They differ if a session looks in several schemas. `None` if a file cannot change
     /// where its session looks.
     pub schema: Option<&'static str>,
-    /// Returns the statements that remove the index that a failed `CREATE INDEX`, `REINDEX` or `DROP
-    /// INDEX` leaves although nothing can use it. It binds two texts: the table and the new index's
-    /// name, or the table or index itself and `NULL`.
+    /// Returns the statements that remove the index that a failed `CREATE INDEX`, `REINDEX` or
+    /// `DROP INDEX` leaves although nothing can use it. It binds two texts: the table and the new
+    /// index's name, or the table or index itself and `NULL`.
     pub left_behind: Option<&'static str>,
     /// Returns a few words on the session that has the lock or runs a marked statement, such as
     /// `session 17 from 10.0.0.5`.

@@ -38,9 +38,9 @@ pub(super) const QUERIES: MigrationQueries = MigrationQueries {
     structure: Some(crate::structure::POSTGRESQL),
 };
 
-/// The tenant's own schema is the first of the search path, also if it does not exist or may not be
-/// used: then the next one is `current_schema`, which may be another tenant's. Only `"$user"` stands
-/// for a schema that may be missing.
+/// The tenant's own schema is the first of the search path, also if it does not exist or may not
+/// be used: then the next one is `current_schema`, which may be another tenant's. Only `"$user"`
+/// stands for a schema that may be missing.
 const SCHEMA: &str = "SELECT (SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
     ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')), \
     CASE WHEN p.first IN ('', '$user', '\"$user\"') OR pg_catalog.to_regnamespace(p.first) \
@@ -50,8 +50,8 @@ const SCHEMA: &str = "SELECT (SELECT n.nspname::text FROM pg_catalog.pg_class c 
     FROM (SELECT pg_catalog.btrim(pg_catalog.substring(pg_catalog.current_setting('search_path'), \
     '^\\s*(\"(?:[^\"]|\"\")*\"|[^,\"]*)')) AS first) p";
 
-/// The session with the lock, or one that runs a statement behind a pooler. What it says of a session
-/// of another user is its number only.
+/// The session with the lock, or one that runs a statement behind a pooler. Of a session of another
+/// user the server may show the number only.
 const HOLDER: &str = "SELECT pg_catalog.format('session %s%s%s%s', a.pid, ' of `' || NULLIF(a.application_name, '') || '`', \
     ' from ' || pg_catalog.host(a.client_addr), pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', \
     '\", since\" YYYY-MM-DD HH24:MI:SS\" UTC\"')) \
@@ -69,9 +69,9 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
 /// A comment by which a migration's statement is seen in `pg_stat_activity`.
 const MARK: &str = "/* a migration of tenantry */ ";
 
-/// Indexes that `CREATE INDEX CONCURRENTLY`, `REINDEX CONCURRENTLY` or `DROP INDEX CONCURRENTLY` left
-/// when it failed, less those that are being built. `$1` is the table of the new index `$2`; without
-/// `$2` it is the table or index itself, of which there may be a half-built copy.
+/// Indexes that `CREATE INDEX CONCURRENTLY`, `REINDEX CONCURRENTLY` or `DROP INDEX CONCURRENTLY`
+/// left when it failed, less those that are being built. `$1` is the table of the new index `$2`;
+/// without `$2` it is the table or index itself, of which there may be a half-built copy.
 const INVALID_INDEXES: &str = "SELECT pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', n.nspname, c.relname) \
     FROM pg_catalog.pg_class r JOIN pg_catalog.pg_class c ON c.relnamespace = r.relnamespace \
     JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, \

@@ -135,3 +135,37 @@ async fn the_half_built_copy_of_an_index_is_named() {
         assert!(error.contains("`DROP INDEX CONCURRENTLY public.i_ccnew`"), "{error}");
     }
 }
+
+/// A statement that runs in no transaction has none of its settings behind a pooler.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_behind_a_pooler_reaches_no_other_schema() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("pooled-schema").await.unwrap();
+    let create = "CREATE SCHEMA d; CREATE TABLE d.t (i int); CREATE TABLE public.t (i int)";
+    let direct = Target::new(json!({"type": "postgresql"}), server.secret(&tenant)).await;
+    direct.execute(create).await.unwrap();
+    let sql = format!("{HEAD}CREATE INDEX CONCURRENTLY i ON t (i);");
+    let (_folder, migrations) = folder("postgresql", &[("1_i.sql", &sql)]).await;
+    let apply = async || {
+        let pgbouncer = PgBouncer::start(server, "default_pool_size = 2").await.unwrap();
+        let mut secret = pgbouncer.secret(&tenant);
+        secret["schema"] = json!("d");
+        let target = Target::new(json!({"type": "postgresql"}), secret).await;
+        target.apply(&migrations, false).await
+    };
+    let error = apply().await.unwrap_err();
+    let source = std::error::Error::source(&error).and_then(std::error::Error::source);
+    let source = source.map(ToString::to_string).unwrap_or_default();
+    assert!(
+        source.contains("`schema` is not set behind a pooler"),
+        "{error}: {source}"
+    );
+    let indexes = "SELECT n.nspname::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid \
+                   JOIN pg_namespace n ON n.oid = relnamespace WHERE c.relname = 'i'";
+    assert!(direct.texts(indexes).await.is_empty());
+
+    let path = format!("ALTER ROLE \"{}\" SET search_path = d", tenant.user);
+    server.psql("postgres", &path).await.unwrap();
+    assert_eq!(apply().await.unwrap(), report(&["1_i"], 0));
+    assert_eq!(direct.texts(indexes).await, ["d"]);
+}
