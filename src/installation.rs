@@ -103,6 +103,7 @@ impl Installation {
         let (Some(provider), Some(resolver), Some(migrations)) = (provider, resolver, migrations) else {
             return Err(loaded.fault_at(&[], "a part of it could not be built").into());
         };
+        let migrations = migrations.waiting_at_most(config.migrations.timeout.into());
         let migrations = Arc::new(migrations);
         let mut warnings = provider.warnings();
         let beyond = |(version, text): &(i64, String)| warnings::beyond_the_last(&migrations, *version, text);

@@ -94,13 +94,20 @@ pub trait DatabaseDriver: Send + Sync {
 /// Queries that migrations need. Each returns texts in its first column.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MigrationQueries {
-    /// Returns the schema that holds the table `tenantry_migrations`, since a file may change the
-    /// one that is looked in. `None` if files cannot do that.
+    /// Returns three schemas: that of the table `tenantry_migrations` that the session sees, or
+    /// `NULL`; the one in which the tenant's table belongs; and the one in which the session would
+    /// create it. They differ if a session looks in several schemas. `None` if a file cannot change
+    /// where its session looks.
     pub schema: Option<&'static str>,
-    /// Returns what a statement that failed leaves in the database although nothing can use it: its
-    /// name in the first column, the statement that removes it in the second.
+    /// Returns the statements that remove the index that a failed `CREATE INDEX`, `REINDEX` or
+    /// `DROP INDEX` leaves although nothing can use it. It binds two texts: the table and the new
+    /// index's name, or the table or index itself and `NULL`.
     pub left_behind: Option<&'static str>,
-    /// Returns the names of the tables, among which may be one of another tool for migrations.
+    /// Returns a few words on the session that has the lock or runs a marked statement, such as
+    /// `session 17 from 10.0.0.5`.
+    pub holder: Option<&'static str>,
+    /// Returns the names of the tables, among which may be one of another tool for migrations; and
+    /// in the second column `NULL`, or the schema of a table that is not in the tenant's own.
     pub tables: Option<&'static str>,
     /// Returns the structure of the database, so that tenants' databases can be compared: a kind in
     /// the first column (`column`), a name in the second (`users.email`), a definition in the

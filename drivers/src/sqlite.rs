@@ -181,7 +181,7 @@ impl DatabaseDriver for SqliteDriver {
 
     fn migration_queries(&self) -> MigrationQueries {
         MigrationQueries {
-            tables: Some("SELECT name FROM sqlite_master WHERE type = 'table'"),
+            tables: Some("SELECT name, NULL FROM sqlite_master WHERE type = 'table'"),
             structure: Some(crate::structure::SQLITE),
             ..MigrationQueries::default()
         }

@@ -35,6 +35,8 @@ pub(crate) use dialect::{Aftermath, Dialect, ErrorMeaning, Watch};
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 pub(crate) use errors::begin_error;
 pub(crate) use errors::{connect_error, io_kind};
+#[cfg(feature = "postgresql")]
+pub(crate) use pooler::ELSEWHERE;
 pub(crate) use pooler::PerTransaction;
 pub(crate) use renew::renew;
 

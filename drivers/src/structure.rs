@@ -4,12 +4,15 @@
 /// PostgreSQL: everything in the schemas of the search path, so that tenants with differently named
 /// schemas can be compared.
 #[cfg(feature = "postgresql")]
-pub(crate) const POSTGRESQL: &str = "WITH n AS (SELECT oid, quote_ident(nspname) || '.' AS prefix FROM pg_catalog.pg_namespace \
-WHERE nspname = ANY (pg_catalog.current_schemas(false))), \
-t AS (SELECT c.oid, c.relname, c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, n.prefix FROM pg_catalog.pg_class c JOIN n ON n.oid = c.relnamespace \
-WHERE c.relname NOT LIKE 'tenantry!_migration%' ESCAPE '!') \
-SELECT 'table'::text, t.relname::text, CASE t.relpersistence WHEN 'u' THEN 'unlogged' ELSE 'logged' END \
+pub(crate) const POSTGRESQL: &str = "WITH n AS (SELECT oid, nspname, quote_ident(nspname) || '.' AS prefix, \
+CASE WHEN nspname = pg_catalog.current_schema() THEN '' ELSE ' (schema ' || array_position(pg_catalog.current_schemas(false), nspname) || ')' END AS suffix \
+FROM pg_catalog.pg_namespace WHERE nspname = ANY (pg_catalog.current_schemas(false))), \
+t AS (SELECT c.oid, c.relname || n.suffix AS relname, c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, c.reloptions, c.relpartbound, n.prefix \
+FROM pg_catalog.pg_class c JOIN n ON n.oid = c.relnamespace WHERE c.relname NOT LIKE 'tenantry!_migration%' ESCAPE '!') \
+SELECT 'table'::text, t.relname, CASE t.relpersistence WHEN 'u' THEN 'unlogged' ELSE 'logged' END \
 || CASE WHEN t.relrowsecurity THEN ', row security' ELSE '' END || CASE WHEN t.relforcerowsecurity THEN ' of the owner too' ELSE '' END \
+|| CASE t.relkind WHEN 'p' THEN ', partition by ' || pg_catalog.pg_get_partkeydef(t.oid) ELSE '' END \
+|| COALESCE(', partition ' || pg_catalog.pg_get_expr(t.relpartbound, t.oid), '') \
 FROM t WHERE t.relkind IN ('r', 'p') \
 UNION ALL SELECT 'column', t.relname || '.' || a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) \
 || COALESCE((SELECT ' collate ' || pg_catalog.quote_ident(l.collname) FROM pg_catalog.pg_collation l \
@@ -20,14 +23,14 @@ JOIN pg_catalog.pg_type y ON y.oid = a.atttypid WHERE l.oid = a.attcollation AND
 || pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') \
 FROM t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped \
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum WHERE t.relkind IN ('r', 'p') \
-UNION ALL SELECT 'index', t.relname || '.' || i.relname, CASE WHEN x.indisunique THEN 'unique ' ELSE '' END || m.amname || ' (' \
-|| (SELECT string_agg(pg_catalog.pg_get_indexdef(x.indexrelid, k, false), ', ' ORDER BY k) \
-FROM pg_catalog.generate_series(1, x.indnatts::int) k) || ')' \
-|| COALESCE(' where ' || pg_catalog.pg_get_expr(x.indpred, x.indrelid), '') \
-|| CASE WHEN x.indisvalid THEN '' ELSE ', invalid' END \
-FROM t JOIN pg_catalog.pg_index x ON x.indrelid = t.oid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid \
-JOIN pg_catalog.pg_am m ON m.oid = i.relam WHERE t.relkind IN ('r', 'p') \
+UNION ALL SELECT 'index', t.relname || '.' || i.relname, CASE WHEN x.indisunique THEN 'unique ' ELSE '' END \
+|| substr(x.sql, strpos(x.sql, ' USING ') + 7) || CASE WHEN x.indisvalid THEN '' ELSE ', invalid' END \
+FROM t JOIN (SELECT x.indexrelid, x.indrelid, x.indisunique, x.indisvalid, pg_catalog.pg_get_indexdef(x.indexrelid) AS sql \
+FROM pg_catalog.pg_index x WHERE x.indrelid IN (SELECT t.oid FROM t)) x ON x.indrelid = t.oid \
+JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid WHERE t.relkind IN ('r', 'p', 'm') \
 UNION ALL SELECT 'constraint', t.relname || '.' || c.conname, replace(pg_catalog.pg_get_constraintdef(c.oid), t.prefix, '') \
+|| CASE WHEN c.contype = 'f' AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger g WHERE g.tgconstraint = c.oid AND g.tgenabled <> 'O') \
+THEN ', its triggers disabled' ELSE '' END \
 FROM t JOIN pg_catalog.pg_constraint c ON c.conrelid = t.oid WHERE c.contype IN ('c', 'f', 'p', 'u', 'x') \
 UNION ALL SELECT 'policy', t.relname || '.' || p.polname, CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END \
 || CASE p.polcmd WHEN 'r' THEN ' for select' WHEN 'a' THEN ' for insert' WHEN 'w' THEN ' for update' WHEN 'd' THEN ' for delete' ELSE '' END \
@@ -39,54 +42,101 @@ UNION ALL SELECT 'sequence', COALESCE((SELECT o.relname || '.' FROM pg_catalog.p
 WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = t.oid AND d.refclassid = d.classid \
 AND d.deptype IN ('a', 'i') LIMIT 1), '') || t.relname, 'increment ' || q.seqincrement || ' from ' || q.seqmin || ' to ' || q.seqmax \
 || CASE WHEN q.seqcycle THEN ' cycle' ELSE '' END FROM t JOIN pg_catalog.pg_sequence q ON q.seqrelid = t.oid \
-UNION ALL SELECT 'view', t.relname::text, replace(pg_catalog.pg_get_viewdef(t.oid), t.prefix, '') FROM t WHERE t.relkind IN ('v', 'm') \
+UNION ALL SELECT 'view', t.relname, CASE t.relkind WHEN 'm' THEN 'materialized' ELSE '' END \
+|| COALESCE('with (' || array_to_string(t.reloptions, ', ') || ')', '') \
+|| replace(pg_catalog.pg_get_viewdef(t.oid), t.prefix, '') FROM t WHERE t.relkind IN ('v', 'm') \
+UNION ALL SELECT 'rule', t.relname || '.' || r.rulename, replace(pg_catalog.pg_get_ruledef(r.oid), t.prefix, '') \
+|| CASE r.ev_enabled WHEN 'O' THEN '' WHEN 'D' THEN ', disabled' ELSE ', enabled for replicas' END \
+FROM t JOIN pg_catalog.pg_rewrite r ON r.ev_class = t.oid WHERE r.rulename <> '_RETURN' \
 UNION ALL SELECT 'trigger', t.relname || '.' || g.tgname, replace(pg_catalog.pg_get_triggerdef(g.oid), t.prefix, '') \
-|| CASE g.tgenabled WHEN 'D' THEN ', disabled' ELSE '' END \
+|| CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ', disabled' WHEN 'R' THEN ', enabled for replicas' ELSE ', always enabled' END \
 FROM t JOIN pg_catalog.pg_trigger g ON g.tgrelid = t.oid WHERE NOT g.tgisinternal \
-UNION ALL SELECT 'routine', p.proname || '(' || replace(pg_catalog.pg_get_function_identity_arguments(p.oid), n.prefix, '') || ')', \
-p.prosrc FROM pg_catalog.pg_proc p JOIN n ON n.oid = p.pronamespace WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
+UNION ALL SELECT 'routine', p.proname || n.suffix || '(' || replace(pg_catalog.pg_get_function_identity_arguments(p.oid), n.prefix, '') || ')', \
+concat_ws(', ', NULLIF(replace(pg_catalog.pg_get_function_arguments(p.oid), n.prefix, ''), ''), replace(pg_catalog.pg_get_function_result(p.oid), n.prefix, ''), \
+l.lanname, CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' END, CASE WHEN p.proisstrict THEN 'strict' END, \
+CASE WHEN p.prosecdef THEN 'security definer' END, CASE WHEN p.proleakproof THEN 'leakproof' END, \
+CASE p.proparallel WHEN 's' THEN 'parallel safe' WHEN 'r' THEN 'parallel restricted' END, \
+'cost ' || p.procost || ' rows ' || p.prorows, \
+replace(array_to_string(p.proconfig, ', ') || ',', '=' || n.nspname || ',', '=,'), NULLIF(p.prosrc, ''), \
+CASE WHEN p.prosrc = '' AND p.prokind <> 'a' THEN replace(pg_catalog.pg_get_functiondef(p.oid), n.prefix, '') END, \
+(SELECT concat_ws(' ', a.aggtransfn, a.aggfinalfn, a.aggcombinefn, pg_catalog.format_type(a.aggtranstype, NULL), a.agginitval) \
+FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid)) \
+FROM pg_catalog.pg_proc p JOIN n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
 WHERE d.objid = p.oid AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.deptype = 'e') \
-UNION ALL SELECT 'type', y.typname::text, (SELECT string_agg(e.enumlabel, ', ' ORDER BY e.enumsortorder) \
-FROM pg_catalog.pg_enum e WHERE e.enumtypid = y.oid) FROM pg_catalog.pg_type y JOIN n ON n.oid = y.typnamespace WHERE y.typtype = 'e'";
+UNION ALL SELECT 'type', y.typname || n.suffix, CASE y.typtype WHEN 'e' THEN (SELECT string_agg(e.enumlabel, ', ' ORDER BY e.enumsortorder) \
+FROM pg_catalog.pg_enum e WHERE e.enumtypid = y.oid) \
+WHEN 'c' THEN (SELECT string_agg(a.attname || ' ' || pg_catalog.format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) \
+FROM pg_catalog.pg_attribute a WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped) \
+ELSE pg_catalog.format_type(y.typbasetype, y.typtypmod) || CASE WHEN y.typnotnull THEN ' not null' ELSE '' END \
+|| COALESCE(' default ' || y.typdefault, '') \
+|| COALESCE((SELECT string_agg(' ' || c.conname || ' ' || replace(pg_catalog.pg_get_constraintdef(c.oid), n.prefix, ''), '' ORDER BY c.conname) \
+FROM pg_catalog.pg_constraint c WHERE c.contypid = y.oid AND c.contype = 'c'), '') END \
+FROM pg_catalog.pg_type y JOIN n ON n.oid = y.typnamespace LEFT JOIN pg_catalog.pg_class k ON k.oid = y.typrelid \
+WHERE (y.typtype IN ('e', 'd') OR k.relkind = 'c') AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d \
+WHERE d.objid = y.oid AND d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.deptype = 'e')";
 
 /// MySQL and MariaDB.
 #[cfg(feature = "mysql")]
-pub(crate) const MYSQL: &str = "SELECT 'table', CAST(table_name AS CHAR), CAST(COALESCE(engine, '') AS CHAR) \
-FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' \
+pub(crate) const MYSQL: &str = "SELECT 'table', CAST(table_name AS CHAR), CAST(CONCAT(IF(table_type = 'BASE TABLE', '', CONCAT(LOWER(table_type), ' ')), COALESCE(engine, ''), \
+IF(create_options LIKE '%partitioned%', ', partitioned', '')) AS CHAR) \
+FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type NOT LIKE '%VIEW' \
 AND table_name NOT LIKE 'tenantry!_migration%' ESCAPE '!' \
 UNION ALL SELECT 'column', CAST(CONCAT(table_name, '.', column_name) AS CHAR), CAST(CONCAT(column_type, \
 IF(is_nullable = 'NO', ' not null', ''), COALESCE(CONCAT(' default ', column_default), ''), IF(extra = '', '', CONCAT(' ', extra)), \
+COALESCE(CONCAT(' as (', NULLIF(generation_expression, ''), ')'), ''), \
 COALESCE(CONCAT(' charset ', character_set_name, ' collate ', collation_name), '')) AS CHAR) FROM information_schema.columns \
 WHERE table_schema = DATABASE() AND table_name NOT LIKE 'tenantry!_migration%' ESCAPE '!' \
-UNION ALL SELECT 'index', CAST(CONCAT(table_name, '.', index_name) AS CHAR), CAST(CONCAT(IF(MIN(non_unique) = 0, 'unique ', ''), '(', \
-GROUP_CONCAT(COALESCE(column_name, 'expression') ORDER BY seq_in_index SEPARATOR ', '), ')') AS CHAR) \
+UNION ALL SELECT 'index', CAST(CONCAT(table_name, '.', index_name) AS CHAR), CAST(CONCAT(IF(MIN(non_unique) = 0, 'unique ', ''), LOWER(MIN(index_type)), ' (', \
+GROUP_CONCAT(COALESCE(column_name, /*!80013 expression, */ 'expression'), IF(sub_part IS NULL, '', CONCAT('(', sub_part, ')')), \
+IF(collation = 'D', ' desc', '') ORDER BY seq_in_index SEPARATOR ', '), ')' \
+/*!80000 , IF(MIN(is_visible) = 'NO', ', invisible', '') */ /*M!100600 , IF(MIN(ignored) = 'YES', ', ignored', '') */) AS CHAR) \
 FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name NOT LIKE 'tenantry!_migration%' ESCAPE '!' \
 GROUP BY table_name, index_name \
-UNION ALL SELECT 'constraint', CAST(CONCAT(table_name, '.', constraint_name) AS CHAR), CAST(CONCAT('foreign key (', \
-GROUP_CONCAT(column_name ORDER BY ordinal_position SEPARATOR ', '), ') references ', MIN(referenced_table_name), ' (', \
-GROUP_CONCAT(referenced_column_name ORDER BY ordinal_position SEPARATOR ', '), ')') AS CHAR) \
-FROM information_schema.key_column_usage WHERE table_schema = DATABASE() AND referenced_table_name IS NOT NULL \
-GROUP BY table_name, constraint_name \
-UNION ALL SELECT 'view', CAST(table_name AS CHAR), CAST(REPLACE(view_definition, CONCAT('`', DATABASE(), '`.'), '') AS CHAR) \
+UNION ALL SELECT 'constraint', CAST(CONCAT(f.table_name, '.', f.constraint_name) AS CHAR), CAST(CONCAT('foreign key (', \
+GROUP_CONCAT(f.column_name ORDER BY f.position SEPARATOR ', '), ') references ', MIN(f.referenced_table_name), ' (', \
+GROUP_CONCAT(f.referenced_column_name ORDER BY f.position SEPARATOR ', '), ')', MIN(f.rules)) AS CHAR) \
+FROM (SELECT table_name, constraint_name, column_name, referenced_table_name, referenced_column_name, ordinal_position AS position, \
+NULL AS rules FROM information_schema.key_column_usage WHERE table_schema = DATABASE() AND referenced_table_name IS NOT NULL \
+UNION ALL SELECT table_name, constraint_name, NULL, NULL, NULL, 0, CONCAT(' on delete ', LOWER(delete_rule), ' on update ', LOWER(update_rule)) \
+FROM information_schema.referential_constraints WHERE constraint_schema = DATABASE()) f GROUP BY f.table_name, f.constraint_name \
+/*M!100222 UNION ALL SELECT 'constraint', CAST(CONCAT(table_name, '.', constraint_name) AS CHAR), CAST(CONCAT('check (', check_clause, ')') AS CHAR) \
+FROM information_schema.check_constraints WHERE constraint_schema = DATABASE() */ \
+/*!80016 UNION ALL SELECT 'constraint', CAST(CONCAT(t.table_name, '.', t.constraint_name) AS CHAR), \
+CAST(CONCAT('check ', c.check_clause, IF(t.enforced = 'NO', ' not enforced', '')) AS CHAR) FROM information_schema.table_constraints t \
+JOIN information_schema.check_constraints c ON c.constraint_schema = t.constraint_schema AND c.constraint_name = t.constraint_name \
+WHERE t.table_schema = DATABASE() AND t.constraint_type = 'CHECK' */ \
+UNION ALL SELECT 'view', CAST(table_name AS CHAR), CAST(CONCAT(IF(security_type = 'DEFINER', '', 'sql security invoker '), \
+REPLACE(view_definition, CONCAT('`', DATABASE(), '`.'), ''), IF(check_option = 'NONE', '', CONCAT(' with check option ', check_option))) AS CHAR) \
 FROM information_schema.views WHERE table_schema = DATABASE() AND table_name NOT LIKE 'tenantry!_migration%' ESCAPE '!' \
 UNION ALL SELECT 'trigger', CAST(CONCAT(event_object_table, '.', trigger_name) AS CHAR), \
 CAST(CONCAT(action_timing, ' ', event_manipulation, ' ', action_statement) AS CHAR) \
 FROM information_schema.triggers WHERE trigger_schema = DATABASE() \
-UNION ALL SELECT 'routine', CAST(routine_name AS CHAR), CAST(COALESCE(routine_definition, '') AS CHAR) \
-FROM information_schema.routines WHERE routine_schema = DATABASE()";
+UNION ALL SELECT CAST(LOWER(r.routine_type) AS CHAR), CAST(r.routine_name AS CHAR), CAST(CONCAT('(', COALESCE(p.list, ''), ') ', \
+IF(r.is_deterministic = 'YES', 'deterministic ', ''), LOWER(r.sql_data_access), \
+IF(r.security_type = 'DEFINER', ' ', ' sql security invoker '), COALESCE(r.routine_definition, '')) AS CHAR) \
+FROM information_schema.routines r LEFT JOIN (SELECT specific_name, routine_type, \
+GROUP_CONCAT(CONCAT_WS(' ', parameter_mode, parameter_name, dtd_identifier) ORDER BY ordinal_position SEPARATOR ', ') AS list \
+FROM information_schema.parameters WHERE specific_schema = DATABASE() GROUP BY specific_name, routine_type) p \
+ON p.specific_name = r.specific_name AND p.routine_type = r.routine_type WHERE r.routine_schema = DATABASE() \
+UNION ALL SELECT 'event', CAST(event_name AS CHAR), CAST(CONCAT_WS(' ', event_type, interval_value, interval_field, LOWER(status), event_definition) AS CHAR) \
+FROM information_schema.events WHERE event_schema = DATABASE()";
 
 /// SQLite.
 #[cfg(feature = "sqlite")]
-pub(crate) const SQLITE: &str = "WITH t AS (SELECT name FROM sqlite_master WHERE type = 'table' \
-AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name NOT LIKE 'tenantry!_migration%' ESCAPE '!') \
-SELECT 'table', t.name, '' FROM t \
+pub(crate) const SQLITE: &str = "WITH t AS (SELECT m.name, m.sql, l.wr, l.strict FROM sqlite_master m JOIN pragma_table_list(m.name) l ON l.schema = 'main' WHERE m.type = 'table' \
+AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!' AND m.name NOT LIKE 'tenantry!_migration%' ESCAPE '!') \
+SELECT 'table', t.name, CASE WHEN t.strict THEN 'strict ' ELSE '' END || CASE WHEN t.wr THEN 'without rowid' ELSE '' END FROM t \
+UNION ALL SELECT 'table definition', t.name, char(10) || lower(replace(replace(replace(replace(replace(replace(t.sql, ' ', ''), char(9), ''), char(10), ''), char(13), ''), \
+'\"', ''), '`', '')) FROM t \
 UNION ALL SELECT 'column', t.name || '.' || c.name, lower(c.type) || CASE WHEN c.\"notnull\" THEN ' not null' ELSE '' END \
 || COALESCE(' default ' || c.dflt_value, '') || CASE WHEN c.pk > 0 THEN ' primary key ' || c.pk ELSE '' END \
 || CASE WHEN c.hidden > 1 THEN ' generated' ELSE '' END FROM t JOIN pragma_table_xinfo(t.name) c \
 UNION ALL SELECT 'index', t.name || '.' || i.name, CASE WHEN i.\"unique\" THEN 'unique ' ELSE '' END || '(' \
-|| COALESCE((SELECT group_concat(COALESCE(x.name, 'expression') || CASE WHEN x.\"desc\" THEN ' desc' ELSE '' END, ', ') \
-FROM pragma_index_xinfo(i.name) x WHERE x.key), '') || ')' \
-|| CASE WHEN i.partial THEN COALESCE((SELECT substr(s.sql, instr(lower(s.sql), ' where ')) FROM sqlite_master s \
+|| COALESCE((SELECT group_concat(COALESCE(x.name, 'expression') || CASE x.coll WHEN 'BINARY' THEN '' ELSE ' collate ' || lower(x.coll) END \
+|| CASE WHEN x.\"desc\" THEN ' desc' ELSE '' END, ', ') FROM pragma_index_xinfo(i.name) x WHERE x.key), '') || ')' \
+|| CASE WHEN i.partial OR EXISTS (SELECT 1 FROM pragma_index_xinfo(i.name) x WHERE x.key AND x.name IS NULL) \
+THEN COALESCE((SELECT ' as ' || substr(s.sql, instr(s.sql, '(')) FROM sqlite_master s \
 WHERE s.type = 'index' AND s.name = i.name), '') ELSE '' END FROM t JOIN pragma_index_list(t.name) i \
 UNION ALL SELECT 'constraint', t.name || '.foreign key ' || f.id || '.' || f.seq, '(' || f.\"from\" || ') references ' || f.\"table\" \
 || ' (' || COALESCE(f.\"to\", '') || ') on delete ' || f.on_delete || ' on update ' || f.on_update \

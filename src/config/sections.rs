@@ -301,7 +301,8 @@ pub struct Migrations {
     /// Whether sample rows are written as well.
     pub sample_data: bool,
     /// How long the migrations of one tenant may take on its first connection. Requests do not wait
-    /// for them that long: they get 503 `tenant_migrating` meanwhile.
+    /// for them that long: they get 503 `tenant_migrating` meanwhile. And how long a run waits for
+    /// another one on the same database.
     #[schemars(extend("format" = HumanDuration::POSITIVE_FORM))]
     pub timeout: HumanDuration,
     /// The lowest version that is served, such as `"0004"`: requests of a tenant below it are

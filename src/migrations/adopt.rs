@@ -10,8 +10,8 @@ use super::{
     applied::{Applied, Record, Recorded, create_table},
     error::MigrationError,
     files::Migration,
+    foreign::Tables,
     run::Run,
-    structure::Structure,
 };
 
 /// What another tool says that it has applied.
@@ -27,26 +27,43 @@ struct Foreign {
     failed: Option<String>,
 }
 
-/// Checks that a database has these files. Unless they may have been applied `by_hand`, another
+/// What stands in for the table of another tool.
+#[derive(Clone, Copy)]
+pub(super) struct Trust {
+    /// The files may have been applied by hand.
+    pub(super) by_hand: bool,
+    /// The tenant was named.
+    pub(super) is_named: bool,
+}
+
+/// Checks that a database has these files. Unless they may have been applied by hand, another
 /// tool's table must say so.
 pub(super) async fn check(
     driver: &dyn DatabaseDriver,
     connection: &mut dyn Connection,
     files: &[&Migration],
-    by_hand: bool,
+    trust: Trust,
 ) -> Result<(), MigrationError> {
     let refused = |reason| Err(MigrationError::NotAdopted { reason });
-    let Some(foreign) = Foreign::read(driver, connection).await? else {
-        if !by_hand {
+    let tables = Tables::read(driver, connection).await?;
+    let Some(foreign) = Foreign::read(driver, connection, tables.as_ref()).await? else {
+        if let Some((table, schema)) = tables.as_ref().and_then(elsewhere)
+            && !trust.is_named
+        {
+            return refused(format!(
+                "the table `{table}` is in the schema `{schema}`, and may be about another tenant; if this tenant has \
+                 the files, name it with `--tenant`"
+            ));
+        }
+        if !trust.by_hand {
             return refused(
                 "the database was migrated by `tenantry migrate`, which applies what is left; if the files were applied by \
                  hand, name the tenant with `--tenant`"
                     .to_owned(),
             );
         }
-        let structure = Structure::read(driver, connection).await?;
-        return match structure {
-            Some(structure) if structure.is_empty() => {
+        return match tables {
+            Some(tables) if !tables.has_own() => {
                 refused("the database has no table; `tenantry migrate` applies the files".to_owned())
             }
             _ => Ok(()),
@@ -68,11 +85,21 @@ pub(super) async fn check(
     }
 }
 
+/// The table of another tool, and its schema, if it is not the tenant's own.
+fn elsewhere(tables: &Tables) -> Option<(&'static str, &str)> {
+    let names = ["flyway_schema_history", "_sqlx_migrations", "schema_migrations"];
+    names
+        .into_iter()
+        .find_map(|table| Some((table, tables.schema_of(table)??)))
+}
+
 impl Foreign {
     async fn read(
         driver: &dyn DatabaseDriver,
         connection: &mut dyn Connection,
+        tables: Option<&Tables>,
     ) -> Result<Option<Self>, MigrationError> {
+        let may_have = |table| tables.is_none_or(|tables| tables.schema_of(table) == Some(None));
         let dialect = driver.migration_dialect();
         let flyway = match dialect {
             "oracle" => {
@@ -82,7 +109,9 @@ impl Foreign {
                 "SELECT version, type, CASE WHEN success THEN '1' ELSE '0' END FROM flyway_schema_history ORDER BY installed_rank"
             }
         };
-        if let Some(rows) = rows::<3>(driver, connection, ("Flyway", "flyway_schema_history"), flyway).await? {
+        if may_have("flyway_schema_history")
+            && let Some(rows) = rows::<3>(driver, connection, ("Flyway", "flyway_schema_history"), flyway).await?
+        {
             return Ok(Some(Self::of_flyway(rows)));
         }
         let kind = match dialect {
@@ -92,7 +121,9 @@ impl Foreign {
         };
         let text = format!("CAST(version AS {kind})");
         let sqlx = format!("SELECT {text}, CASE WHEN success THEN '1' ELSE '0' END FROM _sqlx_migrations");
-        if let Some(rows) = rows::<2>(driver, connection, ("sqlx", "_sqlx_migrations"), &sqlx).await? {
+        if may_have("_sqlx_migrations")
+            && let Some(rows) = rows::<2>(driver, connection, ("sqlx", "_sqlx_migrations"), &sqlx).await?
+        {
             let mut foreign = Self::of("sqlx", "_sqlx_migrations");
             for [version, success] in rows {
                 foreign.add(version, success.as_deref() == Some("1"));
@@ -106,7 +137,9 @@ impl Foreign {
             return Ok(Some(Self::of_goose(rows)));
         }
         let golang = format!("SELECT {text}, CASE WHEN dirty THEN '1' ELSE '0' END FROM schema_migrations");
-        if let Some(rows) = rows::<2>(driver, connection, ("golang-migrate", "schema_migrations"), &golang).await? {
+        if may_have("schema_migrations")
+            && let Some(rows) = rows::<2>(driver, connection, ("golang-migrate", "schema_migrations"), &golang).await?
+        {
             let mut foreign = Self::of("golang-migrate", "schema_migrations");
             for [version, dirty] in rows {
                 if dirty.as_deref() == Some("1") {
@@ -117,7 +150,9 @@ impl Foreign {
             return Ok(Some(foreign));
         }
         let dbmate = format!("SELECT {text} FROM schema_migrations");
-        if let Some(rows) = rows::<1>(driver, connection, ("dbmate", "schema_migrations"), &dbmate).await? {
+        if may_have("schema_migrations")
+            && let Some(rows) = rows::<1>(driver, connection, ("dbmate", "schema_migrations"), &dbmate).await?
+        {
             let mut foreign = Self::of("dbmate", "schema_migrations");
             for [version] in rows {
                 foreign.add(version, true);

@@ -77,6 +77,10 @@ impl Applied {
         driver: &dyn DatabaseDriver,
         connection: &mut dyn Connection,
     ) -> Result<Option<Self>, MigrationError> {
+        // A query for a missing table would leave an error in PostgreSQL's log.
+        if Place::of_table(driver, connection).await? == Place::Nowhere {
+            return Ok(None);
+        }
         let select = Query::select()
             .columns(["version", "name", "checksum"].map(Alias::new))
             .from(Alias::new(TABLE))
@@ -114,6 +118,56 @@ impl Applied {
 pub(super) fn version_of(name: &str) -> &str {
     let number = name.trim_start_matches('V');
     number.split('_').next().unwrap_or(number)
+}
+
+/// Where a table or view of Tenantry is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The driver does not say. Its name finds it, if it is there.
+    Unknown,
+    /// There is none.
+    Nowhere,
+    /// In this schema, which is the tenant's own.
+    Own(String),
+    /// In another schema, which may be another tenant's.
+    Elsewhere { found: String, own: String },
+    /// The tenant's own schema cannot be used.
+    NoSchema(String),
+}
+
+impl Place {
+    /// Where the table or view of this name is.
+    pub(super) async fn of(
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+        name: &str,
+    ) -> Result<Self, MigrationError> {
+        let Some(query) = driver.migration_queries().schema else {
+            return Ok(Self::Unknown);
+        };
+        let statement = Statement::from_string(driver.backend(), query.replace(TABLE, name));
+        let row = connection.query_one(&statement).await.map_err(MigrationError::Table)?;
+        let Some(row) = row else {
+            return Ok(Self::Unknown);
+        };
+        let schema = |index| row.try_get_by_index(index).map_err(MigrationError::Unreadable);
+        let (found, current): (Option<String>, Option<String>) = (schema(0)?, schema(2)?);
+        Ok(match (found, schema(1)?) {
+            (_, Some(own)) if current.as_ref() != Some(&own) => Self::NoSchema(own),
+            (Some(found), Some(own)) if found != own => Self::Elsewhere { found, own },
+            (Some(found), _) => Self::Own(found),
+            (None, _) => Self::Nowhere,
+        })
+    }
+
+    /// Where the table of what was applied is.
+    async fn of_table(driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Result<Self, MigrationError> {
+        match Self::of(driver, connection, TABLE).await? {
+            Self::Elsewhere { found, own } => Err(MigrationError::Elsewhere { found, own }),
+            Self::NoSchema(schema) => Err(MigrationError::NoSchema { schema }),
+            place => Ok(place),
+        }
+    }
 }
 
 /// Whether there is no such table.
@@ -156,18 +210,10 @@ impl Record {
         driver: &dyn DatabaseDriver,
         connection: &mut dyn Connection,
     ) -> Result<Self, MigrationError> {
-        let mut schema: Option<String> = None;
-        if let Some(query) = driver.migration_queries().schema {
-            let statement = Statement::from_string(driver.backend(), query);
-            let row = connection.query_one(&statement).await.map_err(MigrationError::Table)?;
-            if let Some(row) = row {
-                schema = row.try_get_by_index(0).map_err(MigrationError::Unreadable)?;
-            }
-        }
         let table = Alias::new(TABLE);
-        let table = match schema {
-            Some(schema) => (Alias::new(schema), table).into_table_ref(),
-            None => table.into_table_ref(),
+        let table = match Place::of_table(driver, connection).await? {
+            Place::Own(schema) => (Alias::new(schema), table).into_table_ref(),
+            _ => table.into_table_ref(),
         };
         Ok(Self { table })
     }

@@ -7,9 +7,6 @@ use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, ScriptFault, 
 
 use super::{TABLE, text::DIRECTIVE};
 
-/// How long an instance waits for another one that migrates the same database.
-pub(super) const LOCK_DEADLINE: Duration = Duration::from_secs(60);
-
 /// MySQL's codes of errors that name tables, columns and keys: they exist, are missing or unknown,
 /// or the syntax is wrong.
 const MYSQL_NAMES: [&str; 8] = ["1050", "1051", "1054", "1060", "1061", "1064", "1072", "1091"];
@@ -98,8 +95,37 @@ pub enum MigrationError {
         name: String,
     },
     /// Another instance migrates this database, and takes too long.
-    #[error("another instance has been migrating this database for more than {} s", LOCK_DEADLINE.as_secs())]
-    Locked,
+    #[error(
+        "this run has waited {} s for another one that migrates the database{}; run it again when that one is over",
+        waited.as_secs(),
+        holder.as_ref().map(|holder| format!(", in its {holder}")).unwrap_or_default()
+    )]
+    Locked {
+        /// How long this one has waited for it.
+        waited: Duration,
+        /// What the database says of the other's session.
+        holder: Option<String>,
+    },
+    /// It is not known whether a table says what was applied to this tenant, or to another one.
+    #[error(
+        "the table `{TABLE}` is in the schema `{found}`, and this tenant's belongs in `{own}`, the first of its search \
+         path; if it is this tenant's, move it to `{own}`; if it is another tenant's, create an empty one in `{own}`"
+    )]
+    Elsewhere {
+        /// The schema with the table.
+        found: String,
+        /// The tenant's own schema.
+        own: String,
+    },
+    /// Tables would be created in another schema than the tenant's own.
+    #[error(
+        "the schema `{schema}`, the first of the tenant's search path, does not exist, or its user may not use it; \
+         create it, or grant its usage"
+    )]
+    NoSchema {
+        /// The tenant's own schema.
+        schema: String,
+    },
     /// What was applied cannot be read or written down.
     #[error("the table `{TABLE}` cannot be used")]
     Table(#[source] DatabaseError),

@@ -7,7 +7,11 @@
 use sea_orm::{DbErr, Statement};
 use tenantry_core::{Connection, DatabaseDriver, DatabaseError, TenantId};
 
-use super::{applied::is_missing_table, error::MigrationError, run::Run};
+use super::{
+    applied::{Place, is_missing_table},
+    error::MigrationError,
+    run::Run,
+};
 
 const VIEW: &str = "tenantry_migration_failure";
 
@@ -75,12 +79,11 @@ pub(super) async fn read(
 
 async fn name(driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Result<Option<String>, MigrationError> {
     // PostgreSQL would log that there is no such view.
-    if let Some(query) = driver.migration_queries().schema {
-        let statement = Statement::from_string(driver.backend(), query.replace(super::TABLE, VIEW));
-        let schema = connection.query_one(&statement).await;
-        if schema.map_err(MigrationError::Table)?.is_none() {
-            return Ok(None);
-        }
+    if !matches!(
+        Place::of(driver, connection, VIEW).await?,
+        Place::Own(_) | Place::Unknown
+    ) {
+        return Ok(None);
     }
     let select = Statement::from_string(driver.backend(), format!("SELECT failed_file FROM {VIEW}"));
     match connection.query_one(&select).await {

@@ -1,7 +1,7 @@
 //! Refuses to apply files to a database that another tool has migrated.
 
 use sea_orm::{
-    Statement,
+    DbErr, QueryResult, Statement,
     sea_query::{Alias, Expr, Query},
 };
 use tenantry_core::{Connection, DatabaseDriver};
@@ -27,16 +27,46 @@ const TOOLS: [(&str, &str); 15] = [
     ("seaql_migrations", "SeaORM"),
 ];
 
+/// The tables that a session sees, with the schema of each that is not in the tenant's own.
+pub(super) struct Tables(Vec<(String, Option<String>)>);
+
+impl Tables {
+    /// `None` if the driver does not say how.
+    pub(super) async fn read(
+        driver: &dyn DatabaseDriver,
+        connection: &mut dyn Connection,
+    ) -> Result<Option<Self>, MigrationError> {
+        let Some(query) = driver.migration_queries().tables else {
+            return Ok(None);
+        };
+        let query = Statement::from_string(driver.backend(), query);
+        let rows = connection.query(&query).await.map_err(MigrationError::Structure)?;
+        let table = |row: &QueryResult| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
+        let tables: Result<_, DbErr> = rows.iter().map(table).collect();
+        tables.map(Self).map(Some).map_err(MigrationError::Unreadable)
+    }
+
+    /// Whether the tenant has a table, other than Tenantry's and the database's own.
+    pub(super) fn has_own(&self) -> bool {
+        let is_own = |name: &str| !name.starts_with("sqlite_") && !name.to_ascii_lowercase().starts_with("tenantry_");
+        let mut tables = self.0.iter();
+        tables.any(|(name, schema)| schema.is_none() && is_own(name))
+    }
+
+    /// The schema of the table of this name: `None` without one, `Some(None)` for the tenant's own.
+    pub(super) fn schema_of(&self, table: &str) -> Option<Option<&str>> {
+        let found = self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
+        found.map(|(_, schema)| schema.as_deref())
+    }
+}
+
 /// Refuses a database if the table of another tool has rows.
 pub(super) async fn refuse(driver: &dyn DatabaseDriver, connection: &mut dyn Connection) -> Result<(), MigrationError> {
-    let Some(query) = driver.migration_queries().tables else {
+    // A query for a missing table would leave an error in the server's log.
+    let Some(Tables(tables)) = Tables::read(driver, connection).await? else {
         return Ok(());
     };
-    // A query for a missing table would leave an error in the server's log.
-    let query = Statement::from_string(driver.backend(), query);
-    let rows = connection.query(&query).await.map_err(MigrationError::Structure)?;
-    for row in rows {
-        let table: String = row.try_get_by_index(0).map_err(MigrationError::Unreadable)?;
+    for (table, schema) in tables {
         let known = TOOLS.iter().find(|(name, _)| table.eq_ignore_ascii_case(name));
         let Some((_, tool)) = known else {
             continue;
@@ -46,6 +76,7 @@ pub(super) async fn refuse(driver: &dyn DatabaseDriver, connection: &mut dyn Con
             .from(Alias::new(&table))
             .limit(1)
             .to_owned();
+        let table = schema.map(|schema| format!("{schema}.")).unwrap_or_default() + &table;
         match connection.query_one(&driver.backend().build(&select)).await {
             Ok(None) => {}
             Ok(Some(_)) => return Err(MigrationError::Foreign { table, tool }),

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use sea_orm::{IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions};
-use tenantry_core::MigrationLock;
+use tenantry_core::{DatabaseError, DatabaseErrorKind, MigrationLock};
 use tokio::time::{Instant, sleep};
 
-use super::{
-    applied::Progress,
-    error::{LOCK_DEADLINE, MigrationError},
-    run::Run,
-};
+use super::{applied::Progress, error::MigrationError, run::Run};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a run waits for another one before it reports that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a file is retried while its tables are in use.
 const TABLE_DEADLINE: Duration = Duration::from_secs(120);
@@ -26,9 +25,9 @@ impl Run<'_> {
     pub(super) async fn take(&mut self, lock: &MigrationLock) -> Result<(), MigrationError> {
         match lock {
             MigrationLock::Session { lock, prepare } => {
-                let mut waiting = Waiting::begin();
+                let mut waiting = self.waiting();
                 while !self.is_one(lock).await? {
-                    waiting.pause().await?;
+                    self.wait(&mut waiting).await?;
                 }
                 let prepared = self.connection.execute_script(prepare).await;
                 prepared.map(drop).map_err(MigrationError::Table)
@@ -39,7 +38,13 @@ impl Run<'_> {
                     sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                     ..Default::default()
                 };
-                self.connection.begin(&options).await.map_err(MigrationError::Table)
+                let mut waiting = self.waiting();
+                loop {
+                    match self.connection.begin(&options).await {
+                        Err(error) if is_busy(&error) => self.wait(&mut waiting).await?,
+                        begun => return begun.map_err(MigrationError::Table),
+                    }
+                }
             }
         }
     }
@@ -51,7 +56,7 @@ impl Run<'_> {
             isolation_level: Some(IsolationLevel::ReadCommitted),
             ..Default::default()
         };
-        let mut waiting = Waiting::begin();
+        let mut waiting = self.waiting();
         loop {
             self.connection.begin(&options).await.map_err(MigrationError::Table)?;
             match self.is_one(lock).await {
@@ -62,8 +67,44 @@ impl Run<'_> {
                     return Err(error);
                 }
             }
-            waiting.pause().await?;
+            self.wait(&mut waiting).await?;
         }
+    }
+
+    /// For another run that migrates the same database.
+    pub(super) fn waiting(&self) -> Waiting {
+        let began = Instant::now();
+        Waiting {
+            began,
+            give_up: began + self.migrations.longest_wait,
+            is_reported: false,
+            pause: FIRST_PAUSE,
+            longest: LONGEST_PAUSE,
+        }
+    }
+
+    /// Waits for another run, and reports which one.
+    pub(super) async fn wait(&mut self, waiting: &mut Waiting) -> Result<(), MigrationError> {
+        if !waiting.pause().await {
+            return Err(MigrationError::Locked {
+                waited: self.migrations.longest_wait,
+                holder: self.holder().await,
+            });
+        }
+        if !waiting.is_reported && waiting.began.elapsed() >= PATIENCE {
+            waiting.is_reported = true;
+            let holder = self.holder().await.unwrap_or_default();
+            tracing::warn!(tenant_id = %self.tenant, holder, "waiting for another run that migrates this database");
+        }
+        Ok(())
+    }
+
+    /// Which session the other run has, if the database says so.
+    async fn holder(&mut self) -> Option<String> {
+        let query = self.driver.migration_queries().holder?;
+        let statement = Statement::from_string(self.driver.backend(), query);
+        let row = self.connection.query_one(&statement).await.ok()??;
+        row.try_get_by_index(0).ok()
     }
 
     /// Whether the first column of a query's first row is 1.
@@ -106,39 +147,41 @@ impl Run<'_> {
     }
 }
 
+/// Whether another connection is writing: SQLite's SQLITE_BUSY.
+fn is_busy(error: &DatabaseError) -> bool {
+    error.kind == DatabaseErrorKind::StatementTimeout && error.code.as_deref() == Some("5")
+}
+
 /// Waits until something else has released a lock, in pauses that grow.
 pub(super) struct Waiting {
+    began: Instant,
     give_up: Instant,
+    is_reported: bool,
     pause: Duration,
     longest: Duration,
 }
 
 impl Waiting {
-    /// For another instance that migrates the same database.
-    pub(super) fn begin() -> Self {
-        Self {
-            give_up: Instant::now() + LOCK_DEADLINE,
-            pause: FIRST_PAUSE,
-            longest: LONGEST_PAUSE,
-        }
-    }
-
     /// For the requests that use a table. They get the most of the time.
     pub(super) fn for_tables() -> Self {
+        let began = Instant::now();
         Self {
-            give_up: Instant::now() + TABLE_DEADLINE,
+            began,
+            give_up: began + TABLE_DEADLINE,
+            is_reported: false,
             pause: Duration::from_millis(500),
             longest: Duration::from_secs(8),
         }
     }
 
-    pub(super) async fn pause(&mut self) -> Result<(), MigrationError> {
+    /// Returns false if it has waited as long as it may.
+    pub(super) async fn pause(&mut self) -> bool {
         if Instant::now() + self.pause > self.give_up {
-            return Err(MigrationError::Locked);
+            return false;
         }
         // Runs that began together do not try again together.
         sleep(self.pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
         self.pause = (self.pause * 2).min(self.longest);
-        Ok(())
+        true
     }
 }

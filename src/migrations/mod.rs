@@ -18,6 +18,7 @@ mod error;
 mod failure;
 mod files;
 mod foreign;
+mod left_behind;
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 mod lint;
 #[cfg(not(any(feature = "mysql", feature = "postgresql")))]
@@ -43,7 +44,6 @@ mod text;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use sea_orm::Statement;
 use tenantry_core::{Connection, DatabaseConfig, DatabaseDriver, TenantId};
 
 use applied::Applied;
@@ -115,12 +115,24 @@ pub struct Migrations {
     files: Files,
     /// What holds them, for errors.
     place: String,
+    /// How long a run waits for another one on the same database.
+    longest_wait: Duration,
 }
 
 impl Migrations {
     fn new(files: Files, place: impl Into<String>) -> Self {
-        let place = place.into();
-        Self { files, place }
+        Self {
+            files,
+            place: place.into(),
+            longest_wait: tenantry_core::engine::DEFAULT_MIGRATIONS_TIMEOUT.into(),
+        }
+    }
+
+    /// Sets how long a run waits for another one on the same database, ten minutes by default.
+    #[must_use]
+    pub fn waiting_at_most(mut self, longest: Duration) -> Self {
+        self.longest_wait = longest;
+        self
     }
 
     /// Those inside the program.
@@ -231,8 +243,7 @@ impl Migrations {
         Ok(state)
     }
 
-    /// As [`look`](Self::look), less the file that failed. It leaves no error in the server's log
-    /// if nothing was ever applied.
+    /// As [`look`](Self::look), less the file that failed.
     ///
     /// # Errors
     /// As `look`.
@@ -243,10 +254,7 @@ impl Migrations {
         choice: Choice,
     ) -> Result<State, MigrationError> {
         let files = self.of(driver.migration_dialect())?;
-        let applied = match driver.migration_queries().schema {
-            Some(query) if !is_there(driver, connection, query).await? => Applied::default(),
-            _ => Applied::read(driver, connection).await?.unwrap_or_default(),
-        };
+        let applied = Applied::read(driver, connection).await?.unwrap_or_default();
         Ok(State::of(files, &applied, choice, self.last().0))
     }
 
@@ -262,8 +270,8 @@ impl Migrations {
 
     /// Applies what has not been applied, and reports it in `report` as it goes, so that a failure
     /// leaves what was done before it. Instances that migrate the same database at once wait for
-    /// each other, and each file is applied once. If there is nothing to do, it costs one query and
-    /// no lock.
+    /// each other, and each file is applied once. If there is nothing to do, it costs two queries
+    /// and no lock.
     ///
     /// # Errors
     /// See [`MigrationError`].
@@ -311,7 +319,11 @@ impl Migrations {
         if files.is_empty() {
             return Ok(Vec::new());
         }
-        adopt::check(database.driver, connection, &files, is_named || state.version.is_none()).await?;
+        let trust = adopt::Trust {
+            by_hand: is_named || state.version.is_none(),
+            is_named,
+        };
+        adopt::check(database.driver, connection, &files, trust).await?;
         Run::new(self, database, connection, choice).adopt(&files).await
     }
 
@@ -332,17 +344,6 @@ impl Migrations {
             }),
         }
     }
-}
-
-/// Whether a query has a row.
-async fn is_there(
-    driver: &dyn DatabaseDriver,
-    connection: &mut dyn Connection,
-    query: &'static str,
-) -> Result<bool, MigrationError> {
-    let statement = Statement::from_string(driver.backend(), query);
-    let row = connection.query_one(&statement).await;
-    Ok(row.map_err(MigrationError::Table)?.is_some())
 }
 
 impl Choice {

@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
     }
 
     async fn each(&mut self, report: &mut Report) -> Result<(), MigrationError> {
-        let mut waiting = Waiting::begin();
+        let mut waiting = self.waiting();
         let mut tables = Waiting::for_tables();
         let migrations = self.migrations;
         loop {
@@ -118,21 +118,21 @@ impl<'a> Run<'a> {
                 }
                 Ok(Outcome::AppliedElsewhere) => {}
                 Ok(Outcome::Busy) => {
-                    waiting.pause().await?;
+                    self.wait(&mut waiting).await?;
                     continue;
                 }
                 // Requests use the table. They go first, and the file is tried again.
                 Err(error) if self.may_try_again(next, &error) => {
                     tracing::debug!(tenant_id = %self.tenant, migration = next.name, "a table is in use");
                     self.renew().await?;
-                    if tables.pause().await.is_err() {
+                    if !tables.pause().await {
                         return Err(error);
                     }
                     continue;
                 }
                 Err(error) => return Err(error),
             }
-            waiting = Waiting::begin();
+            waiting = self.waiting();
             tables = Waiting::for_tables();
             self.renew().await?;
         }

@@ -1,7 +1,7 @@
 //! Applies a file outside a transaction, statement by statement. Progress is recorded after each
 //! statement, so the next run continues after the last one.
 
-use sea_orm::{Statement, TransactionOptions};
+use sea_orm::TransactionOptions;
 use tenantry_core::{DatabaseError, DatabaseErrorKind, MigrationLock, ScriptFault, ScriptStatement, StatementEffect};
 
 use super::{
@@ -193,34 +193,6 @@ impl Run<'_> {
         finished.map(|()| true).map_err(MigrationError::Table)
     }
 
-    /// `CREATE INDEX CONCURRENTLY IF NOT EXISTS` succeeds if there is an index that an earlier one
-    /// left behind, which nothing can use.
-    async fn check_left_behind(&mut self, sql: &str) -> Result<(), DatabaseError> {
-        if sql.to_ascii_uppercase().contains("CONCURRENTLY") && !self.left_behind(sql).await?.is_empty() {
-            let source = "an index that it names is invalid";
-            return Err(DatabaseError::new(DatabaseErrorKind::Other).with_source(source));
-        }
-        Ok(())
-    }
-
-    /// The statements that remove what a failed statement has left.
-    async fn left_behind(&mut self, sql: &str) -> Result<Vec<String>, DatabaseError> {
-        let Some(query) = self.driver.migration_queries().left_behind else {
-            return Ok(Vec::new());
-        };
-        let statement = Statement::from_string(self.driver.backend(), query);
-        let mut remove = Vec::new();
-        for row in self.connection.query(&statement).await? {
-            let texts = (row.try_get_by_index::<String>(0), row.try_get_by_index::<String>(1));
-            if let (Ok(name), Ok(statement)) = texts
-                && sql.to_lowercase().contains(&name.to_lowercase())
-            {
-                remove.push(statement);
-            }
-        }
-        Ok(remove)
-    }
-
     /// Marks the file as stopped, and says what is left. The old session may be in a transaction
     /// that failed, or have other settings.
     async fn stopped(
@@ -235,9 +207,14 @@ impl Run<'_> {
         let (mut resumes_at, mut remove) = (None, Vec::new());
         use DatabaseErrorKind::{AnswerTooLarge, ConnectionLost, NoAnswer};
         let may_have_effect = matches!(source.kind, ConnectionLost | NoAnswer | AnswerTooLarge);
+        // A new session may look in another schema.
+        let left = self.left_behind(sql).await;
         if self.renew().await.is_ok() {
             resumes_at = self.mark_stopped(migration, script, may_have_effect).await;
-            remove = self.left_behind(sql).await.unwrap_or_default();
+            remove = match left {
+                Ok(left) => left,
+                Err(_) => self.left_behind(sql).await.unwrap_or_default(),
+            };
         }
         MigrationError::Failed {
             name: migration.name.clone(),

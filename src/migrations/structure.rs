@@ -15,6 +15,10 @@ const MOST_SHOWN: usize = 50;
 /// The longest definition that is shown.
 const LONGEST_SHOWN: usize = 200;
 
+/// The kind of a part that is all of a table. It is shown only if no other part of the table
+/// differs.
+const WHOLE_TABLE: &str = "table definition";
+
 /// A kind and a name: `column` and `users.email`.
 pub(crate) type PartName = (String, String);
 
@@ -73,11 +77,6 @@ impl Structure {
         Ok(Some(Self(parts.map_err(MigrationError::Unreadable)?)))
     }
 
-    /// Whether there is no table.
-    pub fn is_empty(&self) -> bool {
-        !self.0.keys().any(|(kind, _)| kind == "table")
-    }
-
     /// Equal for equal structures, within one run of the program.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -90,6 +89,9 @@ impl Structure {
         let mut found = Vec::new();
         for (part, definition) in &self.0 {
             let (kind, part_name) = part;
+            if kind == WHOLE_TABLE && self.differs_in_parts_of(part_name, other) {
+                continue;
+            }
             match other.0.get(part) {
                 Some(theirs) if theirs == definition => {}
                 Some(theirs) => found.push(match (definition.text(), theirs.text()) {
@@ -101,6 +103,7 @@ impl Structure {
             }
         }
         let missing = other.0.keys().filter(|part| !self.0.contains_key(*part));
+        let missing = missing.filter(|(kind, _)| kind != WHOLE_TABLE);
         for (kind, part_name) in missing.filter(|part| !self.lacks_table_of(part)) {
             found.push(format!("{kind} {part_name} is missing; it is in {name}"));
         }
@@ -110,6 +113,16 @@ impl Structure {
             found.push(format!("and {more} more"));
         }
         found
+    }
+
+    /// Whether a table, or one of its parts, is there in one of the two only, or defined otherwise.
+    fn differs_in_parts_of(&self, table: &str, other: &Self) -> bool {
+        let is_of_table = |(kind, name): &(String, String)| match name.split_once('.') {
+            Some((of, _)) => of == table,
+            None => kind == "table" && name == table,
+        };
+        let mut parts = self.0.keys().chain(other.0.keys());
+        parts.any(|part| is_of_table(part) && self.0.get(part) != other.0.get(part))
     }
 
     /// Whether it is a part of a table that is not here: the table is named then, not its parts.
@@ -164,6 +177,42 @@ mod tests {
         );
         assert!(most.differences(&most, "the others").is_empty());
         assert_ne!(one.fingerprint(), most.fingerprint());
+    }
+
+    #[test]
+    fn a_whole_table_is_shown_only_if_none_of_its_parts_is() {
+        let most = structure(&[
+            ("table", "users", ""),
+            ("table definition", "users", "\na"),
+            ("column", "users.id", "bigint"),
+        ]);
+        let checked = structure(&[
+            ("table", "users", ""),
+            ("table definition", "users", "\nb"),
+            ("column", "users.id", "bigint"),
+        ]);
+        let altered = structure(&[
+            ("table", "users", ""),
+            ("table definition", "users", "\nb"),
+            ("column", "users.id", "text"),
+        ]);
+        let differences = |one: &Structure| one.differences(&most, "the others");
+        assert_eq!(
+            differences(&checked),
+            ["table definition users is not defined as in the others"]
+        );
+        assert_eq!(
+            differences(&altered),
+            ["column users.id is `text`, and `bigint` in the others"]
+        );
+        assert_eq!(
+            most.differences(&Structure::default(), "the others"),
+            ["table users is not in the others"]
+        );
+        assert_eq!(
+            Structure::default().differences(&most, "the others"),
+            ["table users is missing; it is in the others"]
+        );
     }
 
     #[test]

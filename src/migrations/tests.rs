@@ -14,10 +14,12 @@ mod dumps;
 mod hard;
 mod names;
 mod resumed;
+mod schemas;
 mod sessions;
 mod stepwise;
 mod tables;
 mod texts;
+mod waits;
 
 /// A driver and the secret of an empty database.
 struct Target {

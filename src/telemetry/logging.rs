@@ -69,7 +69,7 @@ const SILENCED: &[&str] = &[
 ];
 
 /// The parts of the program whose warnings a command shows.
-const COMMAND_PARTS: [&str; 2] = ["tenantry_core::leases", "tenantry_providers"];
+const COMMAND_PARTS: [&str; 3] = ["tenantry::migrations", "tenantry_core::leases", "tenantry_providers"];
 
 /// Logging could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -94,8 +94,8 @@ pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
     start(settings, None::<NoLayer>)
 }
 
-/// Sends warnings about secrets to standard error, such as leases that could not be given back, for
-/// a command that otherwise prints its results only. A process that logs already has them there.
+/// Sends warnings about secrets and migrations to standard error, such as leases that could not be
+/// given back, for a command that otherwise prints its results only. A process that logs already has them there.
 pub(super) fn start_for_command() {
     let is_shown = |metadata: &Metadata<'_>| {
         let target = metadata.target();

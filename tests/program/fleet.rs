@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use tenantry_core::{BuildContext, DatabaseConfig, Registry, SecretValue};
 use tenantry_drivers::SqliteDriver;
-use tenantry_test_support::{Finished, MariadbServer, PostgresServer};
+use tenantry_test_support::Finished;
 use tokio::fs;
 
 use crate::{
@@ -29,7 +29,7 @@ async fn write_steps(project: &Project, steps: &[&str]) {
     }
 }
 
-fn tenants(finished: &Finished) -> Vec<Value> {
+pub(crate) fn tenants(finished: &Finished) -> Vec<Value> {
     let json: Value = serde_json::from_str(&finished.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}{}", finished.stdout, finished.stderr));
     json["tenants"].as_array().unwrap().clone()
@@ -57,7 +57,7 @@ async fn cure(project: &Project, tenant: &str) {
 }
 
 /// Runs SQL in a SQLite file, through the driver.
-async fn execute(path: &Path, sql: &str) {
+pub(crate) async fn execute(path: &Path, sql: &str) {
     let mut registry = Registry::new();
     registry.driver::<SqliteDriver>();
     let root = path.parent().unwrap();
@@ -308,71 +308,6 @@ async fn a_database_that_was_altered_by_hand_is_shown() {
             "{driver}"
         );
     }
-}
-
-/// What three databases differ in after one of them was changed by hand.
-async fn drift_after(driver: &str, secrets: [Value; 3], create: &str, by_hand: impl AsyncFnOnce()) -> String {
-    let [a, b, c] = secrets;
-    let project = Project::new(json!({"a": a, "b": b, "c": c}));
-    project.write(&format!("{driver}/0001_people.sql"), create).await;
-    let migrated = project.migrate(true, &[]).await;
-    assert_eq!(migrated.code, 0, "{}", migrated.stdout);
-    let alike = project.migrate(true, &["status"]).await;
-    assert_eq!(alike.code, 0, "{}", alike.stdout);
-    by_hand().await;
-    let status = project.migrate(true, &["status", "--json"]).await;
-    let found = tenants(&status);
-    assert_eq!((&found[0]["drift"], &found[1]["drift"]), (&json!([]), &json!([])));
-    found[2]["drift"].to_string()
-}
-
-#[tokio::test]
-async fn drift_of_postgresql_includes_rights_storage_and_sequences() {
-    let server = PostgresServer::shared().await;
-    let mut databases = Vec::new();
-    for name in ["drift-a", "drift-b", "drift-c"] {
-        databases.push(server.create_tenant(name).await.unwrap());
-    }
-    let secrets = [0, 1, 2].map(|n: usize| server.secret(&databases[n]));
-    let create = "CREATE TABLE people (id serial PRIMARY KEY, name text);\nCREATE SEQUENCE numbers;\n\
-                  CREATE TABLE notes (id integer);\n";
-    let drift = drift_after("postgresql", secrets, create, async || {
-        let sql = "ALTER TABLE people ENABLE ROW LEVEL SECURITY;
-                   ALTER TABLE people ALTER COLUMN name TYPE text COLLATE \"C\";
-                   CREATE POLICY own ON people USING (name = current_user);
-                   ALTER SEQUENCE numbers INCREMENT 5;
-                   ALTER SEQUENCE people_id_seq INCREMENT 2;
-                   ALTER TABLE notes SET UNLOGGED";
-        server.psql(&databases[2].database, sql).await.unwrap();
-    })
-    .await;
-    for part in [
-        "table people is `logged, row security`, and `logged` in the others",
-        "policy people.own is not in the others",
-        "column people.name is `text collate \\\"C\\\"`",
-        "sequence numbers is `increment 5",
-        "sequence people.people_id_seq is `increment 2",
-        "table notes is `unlogged`",
-    ] {
-        assert!(drift.contains(part), "{part}: {drift}");
-    }
-}
-
-#[tokio::test]
-async fn drift_of_mariadb_includes_the_character_set() {
-    let server = MariadbServer::shared().await;
-    let mut databases = Vec::new();
-    for name in ["drift-a", "drift-b", "drift-c"] {
-        databases.push(server.create_tenant(name).await.unwrap());
-    }
-    let secrets = [0, 1, 2].map(|n: usize| server.secret(&databases[n]));
-    let create = "CREATE TABLE people (id integer PRIMARY KEY, name varchar(20) CHARACTER SET utf8mb4);\n";
-    let drift = drift_after("mysql", secrets, create, async || {
-        let sql = "ALTER TABLE people MODIFY name varchar(20) CHARACTER SET latin1";
-        server.sql(&databases[2].database, sql).await.unwrap();
-    })
-    .await;
-    assert!(drift.contains("charset latin1"), "{drift}");
 }
 
 #[tokio::test]

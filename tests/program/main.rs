@@ -12,6 +12,7 @@ mod connections;
 mod counting;
 mod cut_off;
 mod databases;
+mod drift;
 mod encryption;
 mod every_store;
 mod fleet;

@@ -236,8 +236,9 @@ impl DatabaseDriver for OracleDriver {
 
     fn migration_queries(&self) -> MigrationQueries {
         MigrationQueries {
-            tables: Some("SELECT CAST(table_name AS VARCHAR(400)) FROM user_tables"),
+            tables: Some("SELECT CAST(table_name AS VARCHAR(400)), CAST(NULL AS VARCHAR(400)) FROM user_tables"),
             structure: Some(structure::QUERY),
+            holder: Some("SELECT CAST('session ' || holder AS VARCHAR(400)) FROM tenantry_migration_lock"),
             ..MigrationQueries::default()
         }
     }

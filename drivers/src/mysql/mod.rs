@@ -286,10 +286,16 @@ impl DatabaseDriver for MysqlDriver {
 
     fn migration_queries(&self) -> MigrationQueries {
         MigrationQueries {
-            schema: Some("SELECT DATABASE()"),
+            schema: Some("SELECT DATABASE(), DATABASE(), DATABASE()"),
             left_behind: None,
+            holder: Some(
+                "SELECT CAST(CONCAT('session ', l.id, COALESCE(CONCAT(' from ', p.host), '')) AS CHAR) \
+                 FROM (SELECT IS_USED_LOCK(CONCAT('tenantry-', MD5(DATABASE()))) AS id) l \
+                 LEFT JOIN information_schema.processlist p ON p.id = l.id WHERE l.id IS NOT NULL",
+            ),
             tables: Some(
-                "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()",
+                "SELECT CAST(table_name AS CHAR), CAST(NULL AS CHAR) FROM information_schema.tables \
+                 WHERE table_schema = DATABASE() AND table_type NOT LIKE '%VIEW'",
             ),
             structure: Some(crate::structure::MYSQL),
         }

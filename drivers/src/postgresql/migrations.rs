@@ -26,17 +26,40 @@ pub(super) fn lock(is_pooled: bool) -> MigrationLock {
 
 /// What migrations ask of the database.
 pub(super) const QUERIES: MigrationQueries = MigrationQueries {
-    schema: Some(
-        "SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
-         ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')",
-    ),
+    schema: Some(SCHEMA),
     left_behind: Some(INVALID_INDEXES),
+    holder: Some(HOLDER),
     tables: Some(
-        "SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND c.relkind IN ('r', 'p')",
+        "SELECT c.relname::text, NULLIF(n.nspname, pg_catalog.current_schema())::text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND c.relkind IN ('r', 'p') \
+         AND pg_catalog.pg_table_is_visible(c.oid)",
     ),
     structure: Some(crate::structure::POSTGRESQL),
 };
+
+/// The tenant's own schema is the first of the search path, also if it does not exist or may not
+/// be used: then the next one is `current_schema`, which may be another tenant's. Only `"$user"`
+/// stands for a schema that may be missing.
+const SCHEMA: &str = "SELECT (SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
+    ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')), \
+    CASE WHEN p.first IN ('', '$user', '\"$user\"') OR pg_catalog.to_regnamespace(p.first) \
+    = pg_catalog.to_regnamespace(pg_catalog.quote_ident(pg_catalog.current_schema())) \
+    THEN pg_catalog.current_schema()::text ELSE pg_catalog.btrim(p.first, '\"') END, \
+    pg_catalog.current_schema()::text \
+    FROM (SELECT pg_catalog.btrim(pg_catalog.substring(pg_catalog.current_setting('search_path'), \
+    '^\\s*(\"(?:[^\"]|\"\")*\"|[^,\"]*)')) AS first) p";
+
+/// The session with the lock, or one that runs a statement behind a pooler. Of a session of another
+/// user the server may show the number only.
+const HOLDER: &str = "SELECT pg_catalog.format('session %s%s%s%s', a.pid, ' of `' || NULLIF(a.application_name, '') || '`', \
+    ' from ' || pg_catalog.host(a.client_addr), pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', \
+    '\", since\" YYYY-MM-DD HH24:MI:SS\" UTC\"')) \
+    FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() \
+    AND a.pid <> pg_catalog.pg_backend_pid() \
+    AND (a.state = 'active' AND a.query LIKE '/* a migration of tenantry */%' OR a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l \
+    WHERE l.locktype = 'advisory' AND l.database = a.datid AND l.granted AND l.objsubid = 1 \
+    AND (l.classid::bigint << 32) | l.objid::bigint = 8387231245791425145)) LIMIT 1";
 
 /// Resets the settings that a file made, within its transaction; `DISCARD ALL` is not allowed in
 /// one.
@@ -46,12 +69,19 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
 /// A comment by which a migration's statement is seen in `pg_stat_activity`.
 const MARK: &str = "/* a migration of tenantry */ ";
 
-/// Indexes that `CREATE INDEX CONCURRENTLY` or `REINDEX CONCURRENTLY` left when it failed, less
-/// those that are being built.
-const INVALID_INDEXES: &str = "SELECT c.relname::text, \
-    pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', n.nspname, c.relname) \
-    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname NOT LIKE 'pg!_%' ESCAPE '!' \
+/// Indexes that `CREATE INDEX CONCURRENTLY`, `REINDEX CONCURRENTLY` or `DROP INDEX CONCURRENTLY`
+/// left when it failed, less those that are being built. `$1` is the table of the new index `$2`;
+/// without `$2` it is the table or index itself, of which there may be a half-built copy.
+const INVALID_INDEXES: &str = "SELECT pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', n.nspname, c.relname) \
+    FROM pg_catalog.pg_class r JOIN pg_catalog.pg_class c ON c.relnamespace = r.relnamespace \
+    JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, \
+    LATERAL (SELECT pg_catalog.regexp_replace(c.relname::text, '_cc(new|old)[0-9]*$', '') AS name) copied \
+    WHERE r.oid = pg_catalog.to_regclass($1::text) AND NOT i.indisvalid AND c.relkind = 'i' \
+    AND CASE WHEN $2::text IS NOT NULL THEN c.relname = $2::text::name \
+    WHEN c.oid = r.oid THEN true \
+    WHEN copied.name = c.relname THEN false \
+    WHEN r.relkind = 'i' THEN copied.name = pg_catalog.left(r.relname::text, \
+    GREATEST(pg_catalog.length(copied.name), 50)) \
+    ELSE i.indrelid = r.oid END \
     AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index p WHERE p.index_relid = c.oid) \
     ORDER BY c.relname";

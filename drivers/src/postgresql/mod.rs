@@ -137,7 +137,7 @@ impl PostgresqlDriver {
             settings.push_str(&format!("; SET LOCAL statement_timeout = {}", milliseconds(limit)));
         }
         let if_possible = notices_lost_clients(server_version).then_some(NOTICE_LOST_CLIENTS);
-        PerTransaction::new(settings, if_possible)
+        PerTransaction::new(settings, if_possible, search_path.map(session::check_of))
     }
 
     /// Logs in to one server, by another of its addresses if the first is dead.

@@ -4,6 +4,7 @@ use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use tenantry_core::{DatabaseConfig, SecretInvalid};
 
 use super::errors::is_fatal;
+use crate::sqlx_connection::ELSEWHERE;
 
 /// What correctness rests on in a session, whatever `ALTER ROLE`, `ALTER DATABASE` and the server's
 /// configuration say. sqlx sets the encoding, the time zone and the style of dates at the login.
@@ -28,6 +29,16 @@ pub(super) fn settings(set: &str, search_path: Option<&str>) -> String {
     let settings = SETTINGS.into_iter().chain(search_path.as_deref());
     let script: Vec<String> = settings.map(|setting| format!("{set} {setting}")).collect();
     script.join("; ")
+}
+
+/// A script that fails if the session's own search path leads to other schemas than `search_path`.
+pub(super) fn check_of(search_path: &str) -> String {
+    format!(
+        "DO $tenantry$ DECLARE found pg_catalog.text := pg_catalog.current_schemas(false)::pg_catalog.text; BEGIN \
+         SET LOCAL search_path = {search_path}; \
+         IF found <> pg_catalog.current_schemas(false)::pg_catalog.text THEN \
+         RAISE SQLSTATE '{ELSEWHERE}'; END IF; END $tenantry$"
+    )
 }
 
 /// Has the server look, in the middle of a statement, whether its client is still there, so that

@@ -62,7 +62,7 @@ async fn a_setting_that_the_server_refuses_is_left_out() {
         .options(&address, &config, Certificates::default())
         .password(password);
     let refused = Some("SET LOCAL client_connection_check_interval = 'canary'");
-    let per_transaction = PerTransaction::new("SET LOCAL statement_timeout = 1234".to_owned(), refused);
+    let per_transaction = PerTransaction::new("SET LOCAL statement_timeout = 1234".to_owned(), refused, None);
     let show = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
     for in_transaction in [false, true] {
         let mut connection = SqlxConnection::<Postgresql>::new(

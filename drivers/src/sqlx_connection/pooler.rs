@@ -18,22 +18,35 @@ pub(crate) struct PerTransaction {
     settings: String,
     /// One more that some servers refuse; `None` once this one has.
     if_possible: Option<&'static str>,
+    /// A script that fails with [`ELSEWHERE`] if a statement without the settings would look for its
+    /// tables elsewhere; `None` if it cannot.
+    check: Option<String>,
 }
+
+/// PostgreSQL's `invalid_schema_name`.
+pub(crate) const ELSEWHERE: &str = "3F000";
 
 impl PerTransaction {
     /// `settings` are statements that are valid until the end of their transaction, parted by
-    /// semicolons.
+    /// semicolons. `check` fails with [`ELSEWHERE`] if a statement without them would look for its
+    /// tables elsewhere.
     #[cfg_attr(
         not(feature = "postgresql"),
         allow(dead_code, reason = "no other driver speaks to a pooler")
     )]
-    pub(crate) fn new(settings: String, if_possible: Option<&'static str>) -> Self {
-        Self { settings, if_possible }
+    pub(crate) fn new(settings: String, if_possible: Option<&'static str>, check: Option<String>) -> Self {
+        Self {
+            settings,
+            if_possible,
+            check,
+        }
     }
 
     /// The script that begins a transaction and makes the settings.
     fn after(&self, begin: &str) -> String {
-        let Self { settings, if_possible } = self;
+        let Self {
+            settings, if_possible, ..
+        } = self;
         match if_possible {
             Some(more) => format!("{begin}; {settings}; {more}"),
             None => format!("{begin}; {settings}"),
@@ -110,8 +123,14 @@ where
             return self.script(sql, None).await;
         };
         let script = per_transaction.before(sql);
+        let check = per_transaction.check.clone();
         match self.script(&script, None).await {
-            Err(error) if must_stand_alone(&error) && is_one_statement(sql) => self.script(sql, None).await,
+            Err(error) if must_stand_alone(&error) && is_one_statement(sql) => {
+                if let Some(check) = check {
+                    self.script(&check, None).await.map_err(elsewhere)?;
+                }
+                self.script(sql, None).await
+            }
             outcome => outcome,
         }
     }
@@ -121,6 +140,17 @@ where
 /// procedure that commits. Of a script of one statement nothing was done then.
 fn must_stand_alone(error: &DatabaseError) -> bool {
     matches!(error.code.as_deref(), Some("25001" | "2D000"))
+}
+
+/// Without its settings a statement would look for its tables in another schema.
+fn elsewhere(error: DatabaseError) -> DatabaseError {
+    if error.code.as_deref() != Some(ELSEWHERE) {
+        return error;
+    }
+    DatabaseError::new(DatabaseErrorKind::Other).with_source(
+        "outside a transaction the secret's `schema` is not set behind a pooler in transaction mode; give the user this \
+         search path with `ALTER ROLE ... SET search_path`, or use a secret that leads to the server itself",
+    )
 }
 
 /// In doubt it is not one.
