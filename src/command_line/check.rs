@@ -9,7 +9,7 @@ use tenantry_core::{
 use tenantry_openapi::ApiSet;
 
 use super::{DONE, FAILED, Stop, listed, report};
-use crate::installation::Installation;
+use crate::{config::Faults, installation::Installation};
 
 /// How many tenants are reached at once.
 const AT_ONCE: usize = 10;
@@ -18,6 +18,10 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
     installation
         .document(apis)
         .map_err(|error| Stop::Misuse(report::chain(&error)))?;
+    // With `--connect`, the table names them.
+    if !connect {
+        Faults::check(installation.secret_faults().to_vec())?;
+    }
     report::print(format_args!("{}", installation.summary()))?;
     for warning in installation.warnings() {
         eprintln!("warning: {warning}");

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use tenantry_tables::Tables;
 
 use super::{
-    deserialize,
     fault::{Fault, Faults, Place, Step},
     read, refused,
+    remains::deserialize,
     tree::Node,
     validate::validate,
     yaml,
