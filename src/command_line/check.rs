@@ -68,10 +68,12 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
 /// followed by one.
 fn unhealthy(snapshot: &TenantSnapshot) -> String {
     let kind = snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned());
-    match &snapshot.cause {
-        Some(cause) if !kind.contains(": ") => format!("{kind} ({cause})"),
-        _ => kind,
-    }
+    let Some(cause) = snapshot.cause.as_deref().filter(|_| !kind.contains(": ")) else {
+        return kind;
+    };
+    // What comes before it only says that there is no connection.
+    let own = cause.rsplit_once(&format!("({kind}): ")).map_or(cause, |(_, own)| own);
+    format!("{kind} ({own})")
 }
 
 fn row(snapshot: &TenantSnapshot) -> (String, String, String, String) {

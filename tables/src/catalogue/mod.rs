@@ -111,8 +111,8 @@ impl CatalogueReader {
         }
     }
 
-    /// The statement that returns the names of views that [`columns`](Self::columns) leaves out. Each
-    /// of them is read by itself, since one that refers to something missing cannot be read.
+    /// The statement that returns the names of views that [`columns`](Self::columns) leaves out.
+    /// Each of them is read by itself, since one that refers to something missing cannot be read.
     pub fn views(&self) -> Option<Statement> {
         let is_left_out = self.dialect == Dialect::Sqlite && self.tables.is_none();
         is_left_out.then(|| Statement::from_string(DbBackend::Sqlite, statements::SQLITE_VIEWS))
