@@ -152,8 +152,11 @@ impl<'m> Conditions<'m, '_> {
         let column = &self.table.columns[place];
         let condition = self
             .test(column, &filter.test)
-            .map_err(|refusal| match refusal.places.is_empty() {
-                true => hinted(refusal, &filter.test).at_parameter(&filter.field, "does not fit its column"),
+            .map_err(|mut refusal| match refusal.places.is_empty() {
+                true => {
+                    refusal.hint = filter.test.hint().map(str::to_owned);
+                    refusal.at_parameter(&filter.field, "does not fit its column")
+                }
                 false => refusal,
             })?;
         Ok(if filter.negated { condition.not() } else { condition })
@@ -321,23 +324,6 @@ impl<'m> Conditions<'m, '_> {
         values
             .collect::<Result<_, _>>()
             .map_err(|malformed| refuse(column, malformed))
-    }
-}
-
-/// Adds what a client most likely meant by a value that does not fit.
-fn hinted(refusal: Refusal, test: &Test) -> Refusal {
-    let Test::Compare(operator, value) = test else {
-        return refusal;
-    };
-    // The offset of a time: `2026-01-02T03:04:05 02:00`.
-    let offset = value.rsplit_once(' ').map(|(_, after)| after.as_bytes());
-    let has_lost_plus = value.contains('T') && matches!(offset, Some([b'0'..=b'9', b'0'..=b'9', ..]));
-    match operator {
-        Operator::Equal | Operator::NotEqual if value == "null" => {
-            refusal.hint("A column is compared with NULL by `is.null` and `not.is.null`.")
-        }
-        _ if has_lost_plus => refusal.hint("A `+` in a URL stands for a space; write `%2B`."),
-        _ => refusal,
     }
 }
 
