@@ -378,20 +378,28 @@ impl App {
             let loaded = self.load(Some(&file), Absent::Refused);
             (self, loaded)
         });
-        let (app, loaded) = reading.await?;
+        let (mut app, loaded) = reading.await?;
         let loaded = loaded?;
+        app.refuse_faults(&loaded).await?;
         let telemetry = Telemetry::within_process(&loaded)?;
         let (installation, parts) = app.build(loaded, telemetry).await?;
         Ok(installation.bind(parts).await?.start())
     }
 
-    /// Reads the configuration for this program. It blocks.
+    /// Reads the configuration for this program, as far as it can be read: see
+    /// [`refuse_faults`](Self::refuse_faults). It blocks.
     pub(crate) fn load(&mut self, file: Option<&Path>, absent: Absent) -> Result<Loaded, Faults> {
-        let loaded = match absent {
-            Absent::Refused => config::load(file, &Environment::of_process(), &self.registry)?,
-            Absent::Empty => config::load_to_pull(file, &Environment::of_process(), &self.registry)?,
-        };
+        let loaded = config::read_all(file, &Environment::of_process(), &self.registry, absent)?;
         Ok(loaded.of_product(self.product.clone()))
+    }
+
+    /// Refuses a configuration with faults, after building what it names to find all of them.
+    pub(crate) async fn refuse_faults(&mut self, loaded: &Loaded) -> Result<(), Faults> {
+        if loaded.faults.is_empty() {
+            return Ok(());
+        }
+        let registry = Arc::new(std::mem::take(&mut self.registry));
+        Err(Installation::all_faults(loaded, registry, self.parts.migrations.take()).await)
     }
 
     /// Sets the program up and builds what the configuration names.

@@ -1,41 +1,29 @@
 //! Builds the provider, drivers, resolver and engine that the configuration names. The server and
 //! all commands use it.
 
+mod misplaced;
 mod parts;
+mod secrets;
 mod warnings;
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
-use serde_json::Value;
 use tenantry_core::{
-    BoxError, BuildContext, Registry, SecretProvider, TenantId, TenantIdPattern, TenantLocation, TenantResolver,
-    TrustedProxies,
+    BoxError, Registry, TenantId, TenantIdPattern, TenantResolver, TrustedProxies,
     engine::{OnConnect, Tenants, TenantsParts},
 };
 use tenantry_openapi::{ApiConflict, ApiDocument, ApiSet, DocumentSettings, TenantGate};
 use tenantry_tables::Rest;
 
 use crate::{
-    config::{Fault, Faults, ListenAddress, Loaded, Network, Origin, WarmUp},
+    config::{Fault, Faults, ListenAddress, Loaded, Network, Origin, WarmUp, add_news},
     migrations::{Migrations, MigrationsOnConnect},
     rest,
     server::Certificate,
     telemetry::Telemetry,
 };
-use parts::built;
-
-/// The first segments of the server's own paths. A path resolver's prefix must not begin with one,
-/// since it would hide them.
-const SERVED: [&str; 7] = [
-    "admin",
-    "api",
-    "docs",
-    "health",
-    "metrics",
-    "openapi.json",
-    "openapi.yaml",
-];
+use parts::Parts;
 
 /// Migrations inside a program of your own: paths, `<database>/NNNN_name.sql`, and texts.
 pub(crate) type OwnMigrations = Vec<(Cow<'static, str>, Cow<'static, str>)>;
@@ -61,6 +49,8 @@ pub(crate) struct Installation {
     warnings: Vec<String>,
     /// What is said of folders of migrations that no driver applies.
     unread_folders: Vec<String>,
+    /// What is wrong with secrets in the configuration itself. Their tenants are not served.
+    secret_faults: Vec<Fault>,
 }
 
 impl Installation {
@@ -75,35 +65,25 @@ impl Installation {
         telemetry: Telemetry,
         own_migrations: Option<OwnMigrations>,
     ) -> Result<Self, Faults> {
-        let config = &loaded.config;
-        let id_pattern = config.tenancy.id_pattern();
-        let context = BuildContext {
-            base_dir: loaded.base_dir.clone(),
-            environment: config.app.environment.clone(),
-            id_pattern: id_pattern.clone(),
-            registry: registry.clone(),
-        };
         let mut faults = Vec::new();
-        let failed = |part, error| loaded.build_fault(&["tenancy", part], &error);
-        let provider = registry.build_provider(config.tenancy.provider.mapping(), &context);
-        let provider = provider.await.map_err(|error| failed("provider", error));
-        let provider: Option<Arc<dyn SecretProvider>> = built(provider, &mut faults);
-        let drivers = parts::drivers(&loaded, &registry, &context, &mut faults).await;
-        let resolver = registry.build_resolver(config.tenancy.resolver.mapping(), &context);
-        let resolver = resolver.await.map_err(|error| failed("resolver", error));
-        let resolver = built(resolver, &mut faults);
-        let location = resolver.as_ref().map(|resolver| resolver.location());
-        faults.extend(location.and_then(|location| misplaced_prefix(&loaded, &location)));
-        faults.extend(misplaced_tables(&loaded));
-        let migrations = built(parts::migrations(&loaded, own_migrations).await, &mut faults);
-        let require = built(parts::required_version(&loaded), &mut faults).flatten();
-        let certificate = parts::certificate(&loaded, &mut faults).await;
-        let warm_up = parts::warm_up(&loaded, &id_pattern);
+        let built = Parts::build(&loaded, registry, own_migrations, &mut faults).await;
         Faults::check(faults)?;
-        let (Some(provider), Some(resolver), Some(migrations)) = (provider, resolver, migrations) else {
+        let config = &loaded.config;
+        let Parts {
+            provider: Some(provider),
+            resolver: Some(resolver),
+            migrations: Some(migrations),
+            drivers,
+            require,
+            certificate,
+            id_pattern,
+        } = built
+        else {
             return Err(loaded.fault_at(&[], "a part of it could not be built").into());
         };
         let migrations = migrations.waiting_at_most(config.migrations.timeout.into());
+        let warm_up = parts::warm_up(&loaded, &id_pattern);
+        let secret_faults = secrets::faults(&loaded, &drivers);
         let migrations = Arc::new(migrations);
         let mut warnings = provider.warnings();
         let beyond = |(version, text): &(i64, String)| warnings::beyond_the_last(&migrations, *version, text);
@@ -140,12 +120,37 @@ impl Installation {
             telemetry,
             warnings,
             unread_folders,
+            secret_faults,
         })
+    }
+
+    /// Everything that is wrong with a configuration that has faults already: also what cannot be
+    /// built by it.
+    pub(crate) async fn all_faults(
+        loaded: &Loaded,
+        registry: Arc<Registry>,
+        own_migrations: Option<OwnMigrations>,
+    ) -> Faults {
+        let mut found = Vec::new();
+        let parts = Parts::build(loaded, registry, own_migrations, &mut found).await;
+        if parts.provider.is_some() {
+            found.extend(secrets::faults(loaded, &parts.drivers));
+        }
+        let mut faults = loaded.faults.clone();
+        add_news(&mut faults, found);
+        Faults::check(faults)
+            .err()
+            .unwrap_or_else(|| loaded.fault_at(&[], "has faults").into())
     }
 
     /// The configuration.
     pub(crate) fn loaded(&self) -> &Loaded {
         &self.loaded
+    }
+
+    /// What is wrong with secrets in the configuration itself.
+    pub(crate) fn secret_faults(&self) -> &[Fault] {
+        &self.secret_faults
     }
 
     /// The engine.
@@ -313,42 +318,4 @@ async fn open_ahead(tenants: &Tenants, ids: Vec<TenantId>) {
     let failed = opened.iter().filter(|opened| opened.is_err()).count();
     let opened = opened.len() - failed;
     tracing::info!(opened, failed, "tenants were opened ahead of their first request");
-}
-
-fn first_segment(path: &str) -> Option<&str> {
-    path.trim_start_matches('/').split('/').next()
-}
-
-/// A path of declared tables that begins as the server's own routes do.
-fn misplaced_tables(loaded: &Loaded) -> Option<Fault> {
-    let first = first_segment(&loaded.config.rest.as_ref()?.path)?;
-    let served = SERVED.iter().find(|served| **served == first && **served != "api")?;
-    let message = format!("begins with `/{served}`, which is a path of the server itself");
-    Some(loaded.fault_at(&["rest", "path"], message))
-}
-
-/// A prefix before tenants' paths that hides routes of the server.
-fn misplaced_prefix(loaded: &Loaded, location: &TenantLocation) -> Option<Fault> {
-    let first = location.path_prefix()?.trim_start_matches('/').split('/').next()?;
-    let tables = loaded.config.rest.as_ref().and_then(|rest| first_segment(&rest.path));
-    let served = SERVED.into_iter().chain(tables).find(|served| *served == first)?;
-    let mut path = vec!["tenancy".to_owned(), "resolver".to_owned()];
-    path.extend(place_of_prefix(&loaded.config.tenancy.resolver.mapping()).unwrap_or_default());
-    let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    Some(loaded.fault_at(
-        &path,
-        format!("begins with `/{served}`, which is a path of the server itself"),
-    ))
-}
-
-/// The place of the prefix in a resolver's mapping, or in the mappings of the resolvers inside it.
-fn place_of_prefix(mapping: &Value) -> Option<Vec<String>> {
-    if mapping.get("prefix").is_some() {
-        return Some(vec!["prefix".to_owned()]);
-    }
-    let parts = mapping.get("resolvers")?.as_array()?;
-    parts.iter().enumerate().find_map(|(index, part)| {
-        let below = place_of_prefix(part)?;
-        Some([vec!["resolvers".to_owned(), index.to_string()], below].concat())
-    })
 }

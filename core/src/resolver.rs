@@ -164,6 +164,15 @@ impl TenantLocation {
         }
     }
 
+    /// The query parameters in which a client names its tenant.
+    pub fn query_parameters(&self) -> Vec<String> {
+        match self {
+            Self::Query { name } => vec![name.clone()],
+            Self::AnyOf(all) | Self::AllOf(all) => all.iter().flat_map(Self::query_parameters).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The prefix that the router takes off a path, if one of the locations is the path.
     pub fn path_prefix(&self) -> Option<&str> {
         match self {

@@ -18,7 +18,7 @@ use poem_openapi::{
 use serde_json::Value;
 
 use crate::{
-    operator::OnlyKnownQuery,
+    known_query::OnlyKnownQuery,
     router::Methods,
     translate::PathNames,
     validation::{Checked, Rules},
@@ -118,12 +118,20 @@ impl ApiSet {
         self.apis.iter().map(|(description, _)| description)
     }
 
-    /// All routes of the set.
-    pub(crate) fn into_routes(self) -> RouteTable {
-        self.into_table(|_, _, operation| operation.endpoint)
+    /// All routes of the set. Operations refuse query parameters that they do not have; `others`
+    /// are known to all of them.
+    pub(crate) fn into_routes(self, others: &[String]) -> RouteTable {
+        self.into_table(|document, (path, method), operation| {
+            let described = &document["paths"][path][method.as_str().to_ascii_lowercase()];
+            Arc::new(ToDynEndpoint(OnlyKnownQuery::new(
+                operation.endpoint,
+                described,
+                others,
+            )))
+        })
     }
 
-    /// Like [`into_routes`](Self::into_routes), but a bad request is answered with all its faults.
+    /// All routes of the set. A bad request is answered with all its faults.
     pub(crate) fn into_checked_routes(self) -> RouteTable {
         self.into_table(|document, (path, method), operation| {
             let rules = Rules::of(document, path, &method.as_str().to_ascii_lowercase());
@@ -135,15 +143,6 @@ impl ApiSet {
                 })),
                 None => operation.endpoint,
             }
-        })
-    }
-
-    /// Like [`into_routes`](Self::into_routes), but operators' operations refuse query parameters
-    /// that they do not have.
-    pub(crate) fn into_operator_routes(self) -> RouteTable {
-        self.into_table(|document, (path, method), operation| {
-            let described = &document["paths"][path][method.as_str().to_ascii_lowercase()];
-            Arc::new(ToDynEndpoint(OnlyKnownQuery::new(operation.endpoint, described)))
         })
     }
 
@@ -349,7 +348,7 @@ mod tests {
 
     fn client() -> TestClient<impl Endpoint> {
         let set = ApiSet::new().with(Colours).with(Sounds);
-        let router = set.into_routes().into_router().unwrap();
+        let router = set.into_routes(&[]).into_router().unwrap();
         TestClient::new(router.with(Problems::default()).with(RequestIds::default()))
     }
 

@@ -98,6 +98,16 @@ impl Problem {
         }
     }
 
+    /// The problem for an error of a statement on `table`, which the tenant's database may not have
+    /// yet: 503 `tenant_schema_behind`, as for declared tables.
+    pub(crate) fn of_table(table: &str, error: DbErr) -> Self {
+        if DatabaseErrorKind::of(&error) != DatabaseErrorKind::TableMissing {
+            return error.into();
+        }
+        let detail = format!("The tenant's database does not have the table `{table}` yet.");
+        Self::new(ProblemCode::TenantSchemaBehind, detail).with_retry_after(SCHEMA_RETRY_AFTER)
+    }
+
     /// 503 `tenant_schema_behind`, with both versions.
     fn schema_behind(error: &DbErr) -> Self {
         let source = DatabaseError::find(error).and_then(std::error::Error::source);

@@ -32,6 +32,7 @@ mod health;
 mod health_page;
 mod input;
 mod json;
+mod known_query;
 mod log_level;
 mod operator;
 mod operator_input;

@@ -1,15 +1,14 @@
 //! The extractor that makes an operation an operator's.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, Method, Uri, header, uri::Authority};
-use poem::{Endpoint, PathPattern, Request, RequestBody, Result};
+use poem::{PathPattern, Request, RequestBody, Result};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use crate::{Fault, Gates, Problem, RequestContext, tenant::placeholder};
+use crate::{Gates, Problem, RequestContext, known_query, tenant::placeholder};
 
 /// The name under which the extractor marks operations, and under which the document has the
 /// operator's bearer token.
@@ -151,59 +150,9 @@ impl<'a> ApiExtractor<'a> for Operator {
             audit(request, gates, peer, admitted.is_ok());
         }
         admitted?;
-        if let Some(KnownQuery(known)) = request.data() {
-            refuse_unknown(request.params()?, known)?;
-        }
+        known_query::check(request)?;
         Ok(Self(()))
     }
-}
-
-/// The query parameters of the operation of a request.
-#[derive(Debug, Clone)]
-struct KnownQuery(Arc<[String]>);
-
-/// Refuses query parameters that its operation does not have, once the operator is admitted: a
-/// misspelt `tenant` would otherwise mean all tenants.
-pub(crate) struct OnlyKnownQuery<E> {
-    endpoint: E,
-    known: KnownQuery,
-}
-
-impl<E> OnlyKnownQuery<E> {
-    /// Takes the parameters from the operation in the document.
-    pub(crate) fn new(endpoint: E, operation: &Value) -> Self {
-        let parameters = operation["parameters"].as_array().into_iter().flatten();
-        let of_query = parameters.filter(|parameter| parameter["in"] == "query");
-        let known = of_query.filter_map(|parameter| Some(parameter["name"].as_str()?.to_owned()));
-        let known = KnownQuery(known.collect());
-        Self { endpoint, known }
-    }
-}
-
-impl<E: Endpoint> Endpoint for OnlyKnownQuery<E> {
-    type Output = E::Output;
-
-    fn call(&self, mut request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
-        request.set_data(self.known.clone());
-        self.endpoint.call(request)
-    }
-}
-
-/// The longest name of an unknown parameter that an answer repeats, in bytes.
-const LONGEST_NAME: usize = 100;
-
-fn refuse_unknown(query: Vec<(String, String)>, known: &[String]) -> Result<(), Problem> {
-    let mut names = query.into_iter().map(|(name, _)| name);
-    let unknown = names.find(|name| !known.contains(name));
-    let Some(name) = unknown else {
-        return Ok(());
-    };
-    let detail = match known {
-        [] => "is not known; this operation has no query parameter".to_owned(),
-        known => format!("is not known; this operation has `{}`", known.join("`, `")),
-    };
-    let name = Some(name).filter(|name| name.len() <= LONGEST_NAME).unwrap_or_default();
-    Err(Problem::invalid(vec![Fault::parameter(name, detail)]))
 }
 
 /// Writes the log line about an action, or about a refused request.

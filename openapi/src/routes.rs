@@ -113,7 +113,7 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
         ours = ours.with(TenantStatsApi).with(UsersApi);
     }
     let own = extra.take_middleware();
-    let mut below_prefix = ours.into_routes();
+    let mut below_prefix = ours.into_routes(&location.query_parameters());
     below_prefix.extend(extra.into_checked_routes());
     let mut operator = ApiSet::new()
         .with(HealthApi {
@@ -127,7 +127,7 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
             id_pattern,
             log: parts.log,
         })
-        .into_operator_routes();
+        .into_routes(&[]);
     fleet_page::add_route(&mut operator, parts.operator.token.is_some());
 
     let apart = parts.document.operator_server.is_some();

@@ -16,7 +16,7 @@ use tenantry_core::{
 };
 use tracing::{Instrument as _, field::Empty};
 
-use crate::{Problem, RequestContext, translate::unreadable_body};
+use crate::{Problem, RequestContext, known_query, translate::unreadable_body};
 
 /// The placeholder scheme with which the extractor marks operations. The document replaces it by
 /// the configured resolver's scheme.
@@ -128,7 +128,9 @@ impl Tenant {
             tracing::error!("a tenant's operation is served without a `TenantGate`");
             return Err(Problem::internal().into());
         };
-        Ok(gates.tenant.admit(request, body, context).await?)
+        let tenant = gates.tenant.admit(request, body, context).await?;
+        known_query::check(request)?;
+        Ok(tenant)
     }
 
     /// The claims of the request's verified token, if its resolver reads one.

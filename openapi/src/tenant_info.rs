@@ -7,7 +7,11 @@ use sea_orm::{EntityTrait, PaginatorTrait};
 use serde::Serialize;
 use tenantry_core::engine::{PoolStatus, TenantUsage};
 
-use crate::{Failure, Json, Problem, Tenant, tags::ApiTags, users::entity::Entity};
+use crate::{
+    Failure, Json, Problem, Tenant,
+    tags::ApiTags,
+    users::{entity::Entity, failed},
+};
 
 /// A tenant and its database.
 #[derive(Debug, Object, Serialize)]
@@ -173,7 +177,7 @@ impl TenantStatsApi {
     /// Get the tenant's statistics
     #[oai(path = "/stats", method = "get", operation_id = "getTenantStats")]
     async fn stats(&self, tenant: Tenant) -> Result<Json<TenantStats>, Failure> {
-        let users = Entity::find().count(&*tenant).await?;
+        let users = Entity::find().count(&*tenant).await.map_err(failed)?;
         Ok(Json(TenantStats {
             id: tenant.tenant().to_string(),
             users,

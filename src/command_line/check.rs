@@ -9,7 +9,7 @@ use tenantry_core::{
 use tenantry_openapi::ApiSet;
 
 use super::{DONE, FAILED, Stop, listed, report};
-use crate::installation::Installation;
+use crate::{config::Faults, installation::Installation};
 
 /// How many tenants are reached at once.
 const AT_ONCE: usize = 10;
@@ -18,6 +18,10 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
     installation
         .document(apis)
         .map_err(|error| Stop::Misuse(report::chain(&error)))?;
+    // With `--connect`, the table names them.
+    if !connect {
+        Faults::check(installation.secret_faults().to_vec())?;
+    }
     report::print(format_args!("{}", installation.summary()))?;
     for warning in installation.warnings() {
         eprintln!("warning: {warning}");
@@ -64,10 +68,12 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
 /// followed by one.
 fn unhealthy(snapshot: &TenantSnapshot) -> String {
     let kind = snapshot.error.clone().unwrap_or_else(|| "unhealthy".to_owned());
-    match &snapshot.cause {
-        Some(cause) if !kind.contains(": ") => format!("{kind} ({cause})"),
-        _ => kind,
-    }
+    let Some(cause) = snapshot.cause.as_deref().filter(|_| !kind.contains(": ")) else {
+        return kind;
+    };
+    // What comes before it only says that there is no connection.
+    let own = cause.rsplit_once(&format!("({kind}): ")).map_or(cause, |(_, own)| own);
+    format!("{kind} ({own})")
 }
 
 fn row(snapshot: &TenantSnapshot) -> (String, String, String, String) {

@@ -161,7 +161,8 @@ fn prepare(mut app: App, arguments: Arguments) -> Result<u8, Stop> {
     outcome
 }
 
-async fn dispatch(command: Command, loaded: Loaded, app: App) -> Result<u8, Stop> {
+async fn dispatch(command: Command, loaded: Loaded, mut app: App) -> Result<u8, Stop> {
+    app.refuse_faults(&loaded).await?;
     match command {
         Command::Serve => serve(loaded, app).await,
         Command::Check { live: true, .. } => live::run(&loaded).await,

@@ -53,12 +53,16 @@ pub(super) fn progress(steps: usize, what: &'static str) -> ProgressBar {
     bar
 }
 
-/// An empty table with these columns.
+/// The widest line of a table, in characters.
+const TABLE_WIDTH: u16 = 100;
+
+/// An empty table with these columns. A long cell takes several lines.
 pub(super) fn table<const N: usize>(columns: [&str; N]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::UTF8_BORDERS_ONLY)
-        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(TABLE_WIDTH)
         .set_header(columns);
     table
 }

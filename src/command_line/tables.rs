@@ -8,8 +8,8 @@ use std::{
 
 use clap::Subcommand;
 use futures_util::{StreamExt as _, stream};
-use sea_orm::ConnectionTrait as _;
-use tenantry_core::{Purpose, TenantId};
+use sea_orm::{ConnectionTrait as _, DbErr};
+use tenantry_core::{DatabaseError, Purpose, TenantId};
 use tenantry_tables::{Catalogue, CatalogueReader, Rest, TableDeclaration, Tables};
 
 use super::{DONE, FAILED, Stop, listed, report};
@@ -190,21 +190,32 @@ fn parse(installation: &Installation, id: &str) -> Result<TenantId, Stop> {
 async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result<Catalogue, Stop> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
+    // SeaORM's error hides its causes.
+    let refused = |error: DbErr| match DatabaseError::find(&error) {
+        Some(found) => failed(found),
+        None => failed(&error),
+    };
     let database = installation
         .tenants()
         .acquire(tenant)
         .await
         .map_err(|error| failed(&error))?;
     let reader = CatalogueReader::of_all(database.driver(), database.get_database_backend());
-    let columns = database
-        .query_all_raw(reader.columns())
-        .await
-        .map_err(|error| failed(&error))?;
-    let keys = database
-        .query_all_raw(reader.keys())
-        .await
-        .map_err(|error| failed(&error))?;
-    reader.read(&columns, &keys).map_err(|error| failed(&error))
+    let mut columns = database.query_all_raw(reader.columns()).await.map_err(refused)?;
+    if let Some(views) = reader.views() {
+        for view in database.query_all_raw(views).await.map_err(refused)? {
+            let view: String = view.try_get_by_index(0).map_err(refused)?;
+            match database.query_all_raw(reader.columns_of_view(&view)).await {
+                Ok(found) => columns.extend(found),
+                Err(error) => eprintln!(
+                    "warning: the view `{view}` is left out, since its columns cannot be read: {}",
+                    report::chain(&error)
+                ),
+            }
+        }
+    }
+    let keys = database.query_all_raw(reader.keys()).await.map_err(refused)?;
+    reader.read(&columns, &keys).map_err(refused)
 }
 
 /// How a tenant's database differs from the declared tables.

@@ -67,6 +67,11 @@ impl Environment {
         value.map(|value| value.to_str().ok_or(NotUtf8)).transpose()
     }
 
+    /// The names of all variables.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Like [`get`](Self::get), but an empty value counts as not set, and a value that is not UTF-8
     /// is a fault.
     fn non_empty(&self, name: &str, faults: &mut Vec<Fault>) -> Option<&str> {

@@ -30,6 +30,7 @@
 //!    from the environment to the types that it allows.
 //! 6. `validate` compares the tree with the schema.
 //! 7. serde makes the typed `sections`, and `checks` applies the rules that no schema expresses.
+//!    Faults of earlier steps do not end this: `remains` takes out what has a fault.
 //!
 //! What a plugin finds wrong with its own settings is reported later, when `src/installation.rs`
 //! builds it. The configuration is read once: nothing here runs while the server serves.
@@ -45,6 +46,7 @@ mod coerce;
 mod environment;
 mod fault;
 mod plugins;
+mod remains;
 mod schema;
 mod sections;
 mod substitute;
@@ -52,6 +54,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unread;
 mod validate;
 mod values;
 mod warm_up;
@@ -64,16 +67,14 @@ use std::{
     sync::Arc,
 };
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use serde_path_to_error::Segment;
-use tenantry_core::{BuildError, Registry, Sections, without_value};
+use tenantry_core::{BuildError, Registry, Sections};
 
 #[cfg(not(feature = "tls"))]
 pub(crate) use checks::needs_feature;
 pub use environment::{Environment, NotUtf8, OVERRIDE_PREFIX, WELL_KNOWN, WELL_KNOWN_OF_PLUGINS};
 pub use fault::{Fault, Faults, Place};
 pub use plugins::{Drivers, PluginConfig};
+pub(crate) use remains::add_news;
 pub use schema::schema;
 pub use sections::{
     Admin, App, Config, Docs, Forwarded, LogFormat, Logging, Metrics, Migrations, Observability, OtlpProtocol, Rest,
@@ -86,7 +87,7 @@ pub use warm_up::WarmUp;
 
 use crate::product::Product;
 
-use fault::{Step, below};
+use fault::Step;
 use tree::{Entry, Kind, Node, Places};
 
 /// The file that is used if there is no other.
@@ -110,7 +111,7 @@ pub enum Origin {
     Shipped,
 }
 
-/// A configuration without faults, and the places at which its keys were written.
+/// A configuration, and the places at which its keys were written.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// What it says.
@@ -125,6 +126,10 @@ pub struct Loaded {
     pub sections: Sections,
     /// What the program is called.
     pub(crate) product: Product,
+    /// What is wrong with it: the rest of it is as if that were not written.
+    pub(crate) faults: Vec<Fault>,
+    /// Variables that look as if they were meant for it and that nothing reads.
+    pub(crate) warnings: Vec<String>,
     places: Places,
 }
 
@@ -162,6 +167,11 @@ impl Loaded {
         self.fault_at(&path, error.reason.as_str())
     }
 
+    /// Whether something is wrong at `path`, above it or below it.
+    pub(crate) fn has_fault_at(&self, path: &[&str]) -> bool {
+        remains::is_known(&self.faults, &self.fault_at(path, ""))
+    }
+
     /// `path` if it is absolute, else `path` below the base folder.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.base_dir.join(path)
@@ -174,30 +184,33 @@ impl Loaded {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(source: Option<&Path>, environment: &Environment, registry: &Registry) -> Result<Loaded, Faults> {
-    load_with(Path::new(""), source, environment, registry, Absent::Refused)
+    load_in(Path::new(""), source, environment, registry)
 }
 
-/// Like [`load`], for a command that may write the file of the tables.
+/// Like [`load`], but a configuration with faults is returned as far as it could be read, with
+/// them, so that what is built by it can be checked too.
 ///
 /// # Errors
-/// As those of [`load`], but if that file is not there it is no fault.
-pub(crate) fn load_to_pull(
+/// Everything that is wrong with a configuration of which too little is left.
+pub(crate) fn read_all(
     source: Option<&Path>,
     environment: &Environment,
     registry: &Registry,
+    absent: Absent,
 ) -> Result<Loaded, Faults> {
-    load_with(Path::new(""), source, environment, registry, Absent::Empty)
+    load_with(Path::new(""), source, environment, registry, absent)
 }
 
 /// Like [`load`], with another working directory.
-#[cfg(test)]
 fn load_in(
     working_dir: &Path,
     source: Option<&Path>,
     environment: &Environment,
     registry: &Registry,
 ) -> Result<Loaded, Faults> {
-    load_with(working_dir, source, environment, registry, Absent::Refused)
+    let loaded = load_with(working_dir, source, environment, registry, Absent::Refused)?;
+    Faults::check(loaded.faults.clone())?;
+    Ok(loaded)
 }
 
 fn load_with(
@@ -231,19 +244,27 @@ fn load_with(
     let reported: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
     let news = |fault: &Fault| !reported.iter().any(|path| is_within(&fault.path, path));
     faults.extend(validate::validate(&root, &places, &schema).into_iter().filter(news));
-    Faults::check(faults)?;
+    let unread = unread::unread(environment, &found.text, &schema);
 
-    let mut value = root.to_value();
-    let sections = take_sections(&mut value, registry, &places)?;
-    let config = deserialize(value, &places)?;
-    Faults::check(checks::check(&config, &places))?;
+    let Some(remains) = remains::of(root, registry, &places, &mut faults) else {
+        faults.extend(unread);
+        return Err(refused(faults));
+    };
+    // They may be why something is missing.
+    let (unread, warnings) = match faults.is_empty() {
+        true => (Vec::new(), unread.iter().map(ToString::to_string).collect()),
+        false => (unread, Vec::new()),
+    };
+    faults.extend(unread);
     Ok(Loaded {
-        sections,
+        sections: remains.sections,
         product: Product::default(),
-        config,
+        config: remains.config,
         origin: found.origin,
         base_dir: found.base_dir,
         tables_file,
+        faults,
+        warnings,
         places,
     })
 }
@@ -356,44 +377,4 @@ fn default_resolver(root: &mut Node) {
     if let Some(tenancy) = root.at_mut(&["tenancy"]) {
         tenancy.set(&["resolver".to_owned()], default);
     }
-}
-
-/// Takes the sections of a program of one's own out of the configuration.
-fn take_sections(value: &mut Value, registry: &Registry, places: &Places) -> Result<Sections, Faults> {
-    let mut sections = Sections::default();
-    let mut faults = Vec::new();
-    for section in registry.sections() {
-        let path = [Step::from(section.name)];
-        if schema::is_built_in(section.name) {
-            let message = "is a section of Tenantry's own; register yours by another name";
-            faults.push(Fault::new(places.key(&path), &path, message));
-            continue;
-        }
-        let written = value.as_object_mut().and_then(|root| root.shift_remove(section.name));
-        let written = written.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-        if let Err(error) = sections.read(section, written) {
-            let inside = error.path.iter().map(String::as_str);
-            let steps: Vec<&str> = std::iter::once(section.name).chain(inside).collect();
-            let steps = places.steps(&steps);
-            faults.push(Fault::new(places.value(&steps), &steps, error.reason.as_str()));
-        }
-    }
-    Faults::check(faults).map(|()| sections)
-}
-
-/// Converts the checked tree to the typed sections, and reports faults that the schema cannot
-/// express.
-fn deserialize<T: DeserializeOwned>(value: Value, places: &Places) -> Result<T, Faults> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let mut path = Vec::new();
-        for segment in error.path() {
-            match segment {
-                Segment::Seq { index } => path = below(&path, Step::Index(*index)),
-                Segment::Map { key } => path = below(&path, key.as_str()),
-                Segment::Enum { .. } | Segment::Unknown => {}
-            }
-        }
-        let message = without_value(&error.inner().to_string());
-        Fault::new(places.value(&path), &path, message).into()
-    })
 }

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use tenantry_tables::Tables;
 
 use super::{
-    deserialize,
     fault::{Fault, Faults, Place, Step},
     read, refused,
+    remains::deserialize,
     tree::Node,
     validate::validate,
     yaml,
@@ -92,7 +92,13 @@ struct TablesFile {
 
 /// Reads a file; `None` if it has faults, which are added to `faults`.
 fn tables(name: &str, base_dir: &Path, steps: &[Step], faults: &mut Vec<Fault>) -> Result<Option<Node>, String> {
-    let text = read(&base_dir.join(name)).map_err(|error| format!("the file cannot be read: {error}"))?;
+    let text = read(&base_dir.join(name)).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => "; `tenantry tables pull --tenant ID` writes it from a tenant's database",
+            _ => "",
+        };
+        format!("the file cannot be read: {error}{hint}")
+    })?;
     let file: Arc<str> = name.into();
     let place = Place::file(&file);
     let Some(root) = yaml::parse(&text, &place, steps, faults) else {

@@ -18,7 +18,8 @@ impl Installation {
         let config = &self.loaded.config;
         let ListenAddress(main) = config.server.listen;
         let ListenAddress(operator) = config.server.admin_listen.unwrap_or(config.server.listen);
-        let mut warnings = self.resolver.warnings();
+        let mut warnings = self.loaded.warnings.clone();
+        warnings.extend(self.resolver.warnings());
         warnings.extend(self.unreachable_roles());
         warnings.extend(self.hidden_parameter());
         warnings.extend(self.warnings.iter().chain(&self.unread_folders).cloned());

@@ -28,7 +28,7 @@ pub(crate) fn tables(config: &config::Rest, location: &TenantLocation) -> Arc<Re
     let settings = Settings {
         max_rows: config.max_rows,
         role_claim: config.role_claim.clone(),
-        other_parameters: query_parameters(location),
+        other_parameters: location.query_parameters(),
     };
     Arc::new(Rest::new(&config.tables, settings))
 }
@@ -76,7 +76,7 @@ pub(crate) fn unreachable_roles(served: &Rest, location: &TenantLocation) -> Opt
 /// The parameter of the declared tables that no request can use, since the resolver reads the
 /// tenant from a parameter of that name; in a sentence.
 pub(crate) fn hidden_parameter(served: &Rest, location: &TenantLocation) -> Option<String> {
-    let names = query_parameters(location);
+    let names = location.query_parameters();
     let name = names.iter().find(|name| served.has_parameter(name))?;
     Some(format!(
         "no request can use `{name}` of the declared tables, since `tenancy.resolver` reads the tenant from a query parameter \
@@ -90,15 +90,6 @@ fn has_claims(location: &TenantLocation) -> bool {
         TenantLocation::Bearer { .. } | TenantLocation::ApiKey { .. } => true,
         TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().any(has_claims),
         _ => false,
-    }
-}
-
-/// The query parameters in which a client names its tenant.
-fn query_parameters(location: &TenantLocation) -> Vec<String> {
-    match location {
-        TenantLocation::Query { name } => vec![name.clone()],
-        TenantLocation::AnyOf(all) | TenantLocation::AllOf(all) => all.iter().flat_map(query_parameters).collect(),
-        _ => Vec::new(),
     }
 }
 

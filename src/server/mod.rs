@@ -145,7 +145,12 @@ impl Installation {
             warming: Box::pin(self.warming()),
             grace: config.server.shutdown_grace.into(),
             draining,
-            warnings: self.warnings(),
+            warnings: self
+                .secret_faults()
+                .iter()
+                .map(ToString::to_string)
+                .chain(self.warnings())
+                .collect(),
             background,
         })
     }

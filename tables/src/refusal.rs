@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::StatusCode;
 use sea_orm::DbErr;
 
+use crate::model::{Access, Table};
+
 /// A request that is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -126,13 +128,20 @@ impl Refusal {
         self.at(At::Parameter(shortened(name).into_owned()), detail)
     }
 
-    /// PGRST204.
-    pub(crate) fn no_column(table: &str, column: &str) -> Self {
-        let column = shortened(column);
-        Self::bad(
+    /// PGRST204. `readable` are the columns that the role knows; it knows all of them if `None`.
+    pub(crate) fn no_column(table: &Table, column: &str, readable: Option<&Access>) -> Self {
+        let known = table.columns.iter().enumerate();
+        let known = known.filter(|(place, _)| readable.is_none_or(|access| access.has(*place)));
+        let nearest = tenantry_core::nearest(column, known.map(|(_, column)| column.name.as_str()));
+        let (table, column) = (&table.name, shortened(column));
+        let refusal = Self::bad(
             "PGRST204",
             format!("Could not find the '{column}' column of '{table}' in the schema cache"),
-        )
+        );
+        match nearest {
+            Some(nearest) => refusal.hint(format!("Perhaps you meant the column '{nearest}'")),
+            None => refusal,
+        }
     }
 
     /// PGRST205.

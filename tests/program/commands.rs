@@ -15,19 +15,34 @@ fn json_of(stdout: &str) -> Value {
     serde_json::from_str(stdout).unwrap()
 }
 
-/// The cells of a printed table's rows, its heading first.
+/// The cells of a printed table's rows, its heading first. A cell may take several lines.
 pub(crate) fn table(stdout: &str) -> Vec<Vec<String>> {
     let rows = stdout.lines().filter(|line| line.starts_with('│'));
-    let cells = |line: &str| {
-        let inner = line.trim_matches(['│', ' ']);
-        inner
-            .split("  ")
-            .map(str::trim)
-            .filter(|cell| !cell.is_empty())
-            .map(str::to_owned)
-            .collect()
-    };
-    rows.map(cells).collect()
+    let rows: Vec<Vec<char>> = rows.map(|line| line.trim_matches('│').chars().collect()).collect();
+    let Some(heading) = rows.first() else { return Vec::new() };
+    let begins = |at: &usize| heading[*at] != ' ' && (*at < 2 || heading[at - 2..*at] == [' ', ' ']);
+    let begins: Vec<usize> = (0..heading.len()).filter(begins).collect();
+    let mut table: Vec<Vec<String>> = Vec::new();
+    for row in &rows {
+        let ends = begins.iter().skip(1).copied().chain([row.len()]);
+        let cells = begins
+            .iter()
+            .zip(ends)
+            .map(|(begin, end)| row[*begin..end].iter().collect::<String>());
+        let cells: Vec<String> = cells.map(|cell| cell.trim().to_owned()).collect();
+        match table.last_mut() {
+            Some(last) if cells[0].is_empty() => {
+                for (cell, more) in last.iter_mut().zip(&cells) {
+                    *cell = format!("{cell} {more}").trim().to_owned();
+                }
+            }
+            _ => table.push(cells),
+        }
+    }
+    for row in &mut table {
+        row.retain(|cell| !cell.is_empty());
+    }
+    table
 }
 
 #[tokio::test]
@@ -142,6 +157,8 @@ async fn check_connect_fails_if_a_tenant_cannot_be_reached() {
     for text in [&checked.stdout, &checked.stderr] {
         assert!(!text.contains("canary"), "{text}");
     }
+    let widest = checked.stdout.lines().skip(1).map(|line| line.chars().count()).max();
+    assert!(widest <= Some(100), "{}", checked.stdout);
 }
 
 #[tokio::test]

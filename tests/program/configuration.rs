@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use tenantry_test_support::{Certificates, Finished, TenantryBuilder, free_port};
 
-use crate::databases::program;
+use crate::{client::Client, databases::program};
 
 /// A configuration that would do, to put a fault in; it says nothing of `server`.
 const LEAST: &str = "tenancy:\n  provider: { type: static, tenants: { acme: { type: sqlite, path: acme.db, password: canary-secret } } }\n";
@@ -226,6 +226,116 @@ async fn every_fault_is_told_at_once() {
         "TENANTRY__DOCS__ENABLED docs.enabled",
     ];
     assert_eq!(places, expected, "{stderr}");
+}
+
+#[tokio::test]
+async fn faults_of_every_step_are_told_at_once() {
+    let config = "server: { request_timeout: canary, admin_listen: \"127.0.0.1:1\", tls: { cert: none.pem, key: none.pem } }
+tenancy:
+  resolver: { type: jwt, secret: canary-canary-canary-canary-canary, algorithms: [canary] }
+  provider: { type: static, tenants: { acme: { type: sqlit, path: acme.db }, bad_port: { type: postgresql, host: h, port: canary } } }
+  warm_up: [Canary]
+drivers: { sqlite: { rot: canary } }
+migrations: { dir: nowhere, require: canary }
+rest:
+  tables:
+    a: { key: [id], columns: { id: { type: canary } } }
+    b: { key: [canary], columns: { id: { type: int8 } }, relations: { a: { to: a, on: { id: id } }, c: { to: canary, on: { id: id } } } }
+";
+    let stderr = refused(|| program().config(config).env("TENANTRY_SERVER_LISTN", "canary")).await;
+    let paths: Vec<&str> = stderr
+        .lines()
+        .map(|line| line.split_once("/config.yaml:").map_or(line, |(_, rest)| rest))
+        .map(|line| line.split(": ").nth(1).unwrap())
+        .collect();
+    let expected = [
+        "server.request_timeout",
+        "server.tls.cert",
+        "server.tls.key",
+        "tenancy.resolver.algorithms[0]",
+        "tenancy.provider.tenants.bad_port.port",
+        "tenancy.warm_up[0]",
+        "drivers.sqlite.rot",
+        "migrations.dir",
+        "migrations.require",
+        "rest.tables.a.columns.id.type",
+        "rest.tables.b.key[0]",
+        "rest.tables.b.relations.c.to",
+        "nothing reads this variable; did you mean `TENANTRY__SERVER__LISTEN`?",
+    ];
+    assert_eq!(paths, expected, "{stderr}");
+}
+
+#[tokio::test]
+async fn secrets_in_the_configuration_are_checked() {
+    let config = "tenancy:
+  provider:
+    type: static
+    tenants:
+      a: { type: postgress, host: canary, database: d, username: u, password: canary }
+      b: { type: postgresql, host: h, port: canary, database: d, username: u, password: canary }
+      c: { type: postgresql, database: d }
+      d: { url: \"postgres://u:canary@h/d?nonsense=canary\" }
+      e: { type: sqlite }
+      f: { path: f.db }
+      good: { type: sqlite, path: good.db }
+";
+    let checked = program().config(config).run(["check"]).await.unwrap();
+    assert_eq!((checked.code, checked.stdout.as_str()), (2, ""), "{}", checked.stderr);
+    assert!(!checked.stderr.contains("canary"), "{}", checked.stderr);
+    let faults: Vec<&str> = checked
+        .stderr
+        .lines()
+        .map(|line| line.split_once("/config.yaml:").unwrap().1)
+        .collect();
+    let begins = [
+        "5:18: tenancy.provider.tenants.a.type: names no driver that is built in and enabled (",
+        "6:45: tenancy.provider.tenants.b.port: is not a whole number",
+        "7:7: tenancy.provider.tenants.c.host: is missing",
+        "8:17: tenancy.provider.tenants.d.url",
+        "9:7: tenancy.provider.tenants.e.path: is missing",
+        "10:7: tenancy.provider.tenants.f.type: is missing",
+    ];
+    assert_eq!(faults.len(), begins.len(), "{faults:?}");
+    for (fault, begin) in faults.iter().zip(begins) {
+        assert!(fault.starts_with(begin), "{fault}");
+    }
+    assert!(faults[0].ends_with("; did you mean `postgres`?"), "{}", faults[0]);
+    // The other tenants are served.
+    let server = program().config(config).start().await.unwrap();
+    let client = Client::of(&server);
+    client.tenant("good").get("/api/v1/tenant/info").await.expect(200);
+    client
+        .tenant("b")
+        .get("/api/v1/tenant/info")
+        .await
+        .problem(503, "secret_invalid");
+}
+
+#[tokio::test]
+async fn a_variable_that_nothing_reads_is_a_warning() {
+    for (name, meant) in [
+        ("TENANTRY_SERVER_LISTEN", Some("TENANTRY__SERVER__LISTEN")),
+        ("TENANTRY_SERVER__LISTEN", Some("TENANTRY__SERVER__LISTEN")),
+        ("TENANTRY_CONFG", Some("TENANTRY_CONFIG")),
+        ("TENANTRY_ADMIN_TOKN", Some("TENANTRY_ADMIN_TOKEN")),
+        // Kubernetes makes these for a service `tenantry`.
+        ("TENANTRY_SERVICE_HOST", None),
+        ("TENANTRY_PORT_8080_TCP_ADDR", None),
+        ("TENANTRY_ADMIN_TOKEN", None),
+    ] {
+        let config = format!("{LEAST}admin: {{ token: \"${{TENANTRY_ADMIN_TOKEN:-}}\" }}\n");
+        let checked = program()
+            .config(config)
+            .env(name, "canary-canary-canary")
+            .run(["check"])
+            .await
+            .unwrap();
+        assert_eq!(checked.code, 0, "{name}: {}", checked.stderr);
+        let expected =
+            meant.map(|meant| format!("warning: {name}: nothing reads this variable; did you mean `{meant}`?\n"));
+        assert_eq!(checked.stderr, expected.unwrap_or_default(), "{name}");
+    }
 }
 
 #[tokio::test]

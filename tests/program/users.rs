@@ -1,7 +1,9 @@
 //! The users of a tenant: one set of tests, run on every kind of database.
 
+mod absent_table;
 mod life;
 mod pages;
+mod parameters;
 mod refusals;
 mod texts;
 

@@ -46,6 +46,16 @@ fn program(root: &Path, (kind, secret): (&str, &Value), sql: &str, tables: &str)
         .file(format!("migrations/{kind}/0001_tables.sql"), sql)
 }
 
+/// The words of a printed table.
+fn words(table: &str) -> String {
+    let words: Vec<&str> = table.split(|c: char| c.is_whitespace() || c == '│').collect();
+    words
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// A declaration with this key of `loose`.
 fn declared(key: &str, id: &str) -> String {
     format!(
@@ -144,7 +154,7 @@ async fn catalogues_are_pulled_and_compared_with_their_keys() {
                 .run(["tables", "check"])
                 .await
                 .unwrap();
-            let said = check.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            let said = words(&check.stdout);
             assert!(check.code != 0 && said.contains(fault), "{kind}: {key}: {check:?}");
             assert!(!said.contains("`seen`"), "{kind}: {check:?}");
         }
@@ -160,7 +170,7 @@ async fn catalogues_are_pulled_and_compared_with_their_keys() {
                 .run(["tables", "check"])
                 .await
                 .unwrap();
-            let said = check.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            let said = words(&check.stdout);
             assert!(said.contains("`bigint(20) unsigned`"), "{check:?}");
         }
     }
@@ -251,5 +261,128 @@ async fn what_the_database_never_writes_is_refused_alike() {
             let problem: Value = answer.json().await.unwrap();
             assert_eq!((status, &problem["code"]), (400, &code.into()), "{kind}: {problem}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn domains_over_domains_and_labels_with_line_breaks_are_pulled_and_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = secret("postgresql", "domains").await;
+    let tenant = ("postgresql", &secret);
+    let sql = "CREATE TYPE mood AS ENUM ('good', E'so\nso');
+         CREATE DOMAIN feeling AS mood DEFAULT 'good';
+         CREATE DOMAIN deep AS feeling NOT NULL;
+         CREATE DOMAIN short AS varchar(10) NOT NULL;
+         CREATE DOMAIN code AS short CHECK (VALUE <> '');
+         CREATE TABLE felt (id bigint PRIMARY KEY, mood deep, code code, plain feeling);";
+    let output = folder.path().join("pulled.yaml");
+    let pull = [
+        "tables",
+        "pull",
+        "--tenant",
+        "postgresql",
+        "--output",
+        output.to_str().unwrap(),
+    ];
+    let done = program(folder.path(), tenant, sql, "tables: {}\n")
+        .run(pull)
+        .await
+        .unwrap();
+    assert_eq!(done.code, 0, "{done:?}");
+    let text = std::fs::read_to_string(output).unwrap();
+    for pulled in [
+        "mood: { type: { enum: [good, \"so\\nso\"] }, default: true }",
+        "code: { type: text, max: 10 }",
+        "plain: { type: { enum: [good, \"so\\nso\"] }, nullable: true, default: true }",
+    ] {
+        assert!(text.contains(pulled), "{pulled}: {text}");
+    }
+    let tables = text.replace("allow: {}", "allow: { anon: { read: {}, create: {} } }");
+    let server = program(folder.path(), tenant, sql, &tables).start().await.unwrap();
+    let client = reqwest::Client::new();
+    let url = format!("{}/rest/v1/felt", server.base_url());
+    let row = json!({"id": 1, "mood": "so\nso", "code": "a", "plain": null});
+    let created = client
+        .post(&url)
+        .header("X-Tenant-ID", "postgresql")
+        .json(&row)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(created.status(), 201);
+    let found = client
+        .get(format!("{url}?mood=eq.so%0Aso"))
+        .header("X-Tenant-ID", "postgresql");
+    let found: Value = found.send().await.unwrap().json().await.unwrap();
+    assert_eq!(found, json!([row]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_view_of_sqlite_hides_no_other_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = json!({"type": "sqlite", "path": "stale.db"});
+    let tenant = ("sqlite", &secret);
+    let sql = "CREATE TABLE base (id integer PRIMARY KEY, name text);
+         CREATE VIEW fresh AS SELECT id FROM base;
+         CREATE VIEW stale AS SELECT gone FROM base;
+         CREATE VIEW lost AS SELECT * FROM nowhere;";
+    let output = folder.path().join("pulled.yaml");
+    let pull = [
+        "tables",
+        "pull",
+        "--tenant",
+        "sqlite",
+        "--output",
+        output.to_str().unwrap(),
+    ];
+    let done = program(folder.path(), tenant, sql, "tables: {}\n")
+        .run(pull)
+        .await
+        .unwrap();
+    assert_eq!(done.code, 0, "{done:?}");
+    let text = std::fs::read_to_string(output).unwrap();
+    assert!(text.contains("  base:\n") && text.contains("  fresh:\n"), "{text}");
+    assert!(!text.contains("stale") && !text.contains("lost"), "{text}");
+    for view in ["lost", "stale"] {
+        assert!(
+            done.stderr.contains(&format!("the view `{view}` is left out")),
+            "{done:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_in_a_json_column_of_sqlite_keeps_its_digits() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = json!({"type": "sqlite", "path": "numbers.db"});
+    let sql = "CREATE TABLE notes (id integer PRIMARY KEY, info json);";
+    let tables = "tables:\n  notes:\n    key: [id]\n    columns: { id: { type: int8 }, info: { type: json } }\n    \
+                  allow: { anon: { read: {}, create: {} } }\n";
+    let server = program(folder.path(), ("sqlite", &secret), sql, tables)
+        .start()
+        .await
+        .unwrap();
+    let client = reqwest::Client::new();
+    for (id, info) in [
+        "9007199254740993",
+        "4096.000244140625",
+        "12.5",
+        "[9007199254740993, 1e2]",
+        "\"7\"",
+        "true",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let body = format!("{{\"id\":{id},\"info\":{info}}}");
+        let request = client
+            .post(format!("{}/rest/v1/notes", server.base_url()))
+            .body(body.clone());
+        let request = request
+            .header("Content-Type", "application/json")
+            .header("X-Tenant-ID", "sqlite");
+        let answer = request.header("Prefer", "return=representation").send().await.unwrap();
+        assert_eq!(answer.status(), 201, "{info}");
+        assert_eq!(answer.text().await.unwrap(), format!("[{}]", body.replace(", ", ",")));
     }
 }

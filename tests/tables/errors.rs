@@ -1,7 +1,7 @@
 //! What is refused, and in which words.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     case::Case,
@@ -159,4 +159,41 @@ async fn a_forbidden_request_is_401_without_a_token_else_403() {
         (404, &"tenant_unknown".into())
     );
     assert!(tenantless.json()["message"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_names_what_was_most_likely_meant() {
+    let shop = Shop::open().await;
+    for (path, code, hint) in [
+        (
+            "orders?total=7",
+            "PGRST100",
+            "Write an operator before the value, such as `eq.` or `like.`.",
+        ),
+        ("orders?totl=gt.1", "PGRST204", "Perhaps you meant the column 'total'"),
+        (
+            "orders?select=id,totl",
+            "PGRST204",
+            "Perhaps you meant the column 'total'",
+        ),
+        ("orders?order=totl", "PGRST204", "Perhaps you meant the column 'total'"),
+        (
+            "orders?total=eq.null",
+            "22P02",
+            "A column is compared with NULL by `is.null` and `not.is.null`.",
+        ),
+        (
+            "orders?placed_at=gt.2026-01-02T03:04:05+02:00",
+            "22P02",
+            "A `+` in a URL stands for a space; write `%2B`.",
+        ),
+    ] {
+        let problem = Case::get(Role::Clerk, path).refused(&shop, 400, code).await;
+        assert_eq!(problem["hint"], hint, "{path}");
+    }
+    // A column that the role may not read is not named.
+    let problem = Case::get(Role::Anon, "orders?remrk=eq.a")
+        .refused(&shop, 400, "PGRST204")
+        .await;
+    assert_eq!(problem["hint"], Value::Null);
 }

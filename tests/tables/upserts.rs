@@ -105,6 +105,25 @@ async fn rows_of_a_view_and_of_partitions_are_merged_too() {
 const FULL: &str = "return=representation";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_key_is_always_generated_is_put() {
+    let kind = "postgresql";
+    let sql =
+        "CREATE TABLE made (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \"a \"\" VALUES (\" text NOT NULL);";
+    let tables = "tables:\n  made:\n    key: [id]\n    columns:\n      id: { type: int8, generated: true }\n      \
+                  a: { type: text, column: 'a \" VALUES (' }\n    allow: { clerk: { read: {}, create: {}, update: {} } }\n";
+    let shop = Shop::of(&[kind], 1000, tables, &[(kind, sql)]).await;
+    for (text, status) in [("first", 201), ("second", 200)] {
+        let body = Some(json!({ "a": text }).to_string());
+        let headers = [("Prefer", FULL)];
+        let answer = shop
+            .send(kind, Role::Clerk, Method::PUT, "made?id=eq.7", &headers, body)
+            .await;
+        let expected = json!([{"id": 7, "a": text}]);
+        assert_eq!((answer.status, answer.json()), (status, expected), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_that_are_there_are_merged_or_left() {
     let shop = Shop::open().await;
     let merge = "resolution=merge-duplicates, return=representation";

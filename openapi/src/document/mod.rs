@@ -5,6 +5,7 @@ mod answer_schemas;
 mod answers;
 mod location;
 mod merge;
+mod nullable;
 mod tidy;
 
 use bytes::Bytes;
@@ -117,6 +118,7 @@ fn build_value<'a>(
     });
     tidy::tidy(&mut document, &id_pattern(&settings.id_pattern));
     answer_schemas::open(&mut document);
+    nullable::allow(&mut document);
     Ok(document)
 }
 

@@ -204,7 +204,8 @@ impl UsersApi {
             .order_by_asc(Column::Id)
             .limit(limit + 1)
             .all(&*tenant)
-            .await?;
+            .await
+            .map_err(failed)?;
         // One row more than the page has: others follow.
         let more = rows.len() as u64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -261,7 +262,7 @@ impl UsersApi {
         let Some(UserId(id)) = faults.parameter("id", id.0) else {
             return Err(faults.into());
         };
-        let row = Entity::find_by_id(id).one(&*tenant).await?;
+        let row = Entity::find_by_id(id).one(&*tenant).await.map_err(failed)?;
         Ok(Json(row.ok_or_else(|| no_such_user(id))?.into()))
     }
 
@@ -306,7 +307,7 @@ impl UsersApi {
         let Some(UserId(id)) = faults.parameter("id", id.0) else {
             return Err(faults.into());
         };
-        let deleted = Entity::delete_by_id(id).exec(&*tenant).await?;
+        let deleted = Entity::delete_by_id(id).exec(&*tenant).await.map_err(failed)?;
         if deleted.rows_affected == 0 {
             return Err(no_such_user(id).into());
         }
@@ -320,6 +321,11 @@ fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
+/// The problem for an error of a statement on the users.
+pub(crate) fn failed(error: DbErr) -> Problem {
+    Problem::of_table("users", error)
+}
+
 fn no_such_user(id: i64) -> Problem {
     Problem::not_found(format!("The tenant has no user {id}."))
 }
@@ -328,7 +334,7 @@ fn no_such_user(id: i64) -> Problem {
 /// constraint than the two that the migrations make is one of the tenant's own.
 fn value_taken(error: DbErr) -> Problem {
     if DatabaseErrorKind::of(&error) != DatabaseErrorKind::UniqueViolation {
-        return error.into();
+        return failed(error);
     }
     let constraint = DatabaseError::constraint_of(&error).unwrap_or_default().to_lowercase();
     match constraint.as_str() {

@@ -30,7 +30,8 @@ impl Request<'_> {
                 let place = |name: &String| {
                     let place = self.table.column(name).filter(is_known);
                     place.ok_or_else(|| {
-                        Refusal::no_column(&self.table.name, name).at_parameter("on_conflict", "names no column")
+                        Refusal::no_column(self.table, name, Some(reads.unwrap_or(access)))
+                            .at_parameter("on_conflict", "names no column")
                     })
                 };
                 let mut places = names.iter().map(place).collect::<Result<Vec<_>, _>>()?;

@@ -111,6 +111,22 @@ impl CatalogueReader {
         }
     }
 
+    /// The statement that returns the names of views that [`columns`](Self::columns) leaves out.
+    /// Each of them is read by itself, since one that refers to something missing cannot be read.
+    pub fn views(&self) -> Option<Statement> {
+        let is_left_out = self.dialect == Dialect::Sqlite && self.tables.is_none();
+        is_left_out.then(|| Statement::from_string(DbBackend::Sqlite, statements::SQLITE_VIEWS))
+    }
+
+    /// The statement that returns the columns of one such view.
+    pub fn columns_of_view(&self, name: &str) -> Statement {
+        let view = Named {
+            schema: None,
+            table: name.to_owned(),
+        };
+        statements::columns(self.dialect, Some(&[view]))
+    }
+
     pub(crate) fn of_tables(dialect: Dialect, tables: Vec<Named>) -> Self {
         Self {
             dialect,

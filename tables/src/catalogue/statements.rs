@@ -18,21 +18,27 @@ const MOST_IN_LIST: usize = 1000;
 /// The end of a collation of PostgreSQL that finds texts equal which are not the same.
 pub(super) const LAX: &str = " lax";
 
+/// A domain may be one over another domain: `t` is the type below all of them.
 const POSTGRESQL_COLUMNS: &str = "\
+WITH RECURSIVE step(oid, below, modifier, is_strict, has_default) AS (\
+SELECT oid, typbasetype, typtypmod, typnotnull, typdefault IS NOT NULL FROM pg_type WHERE typtype = 'd' \
+UNION ALL SELECT s.oid, d.typbasetype, d.typtypmod, s.is_strict OR d.typnotnull, s.has_default OR d.typdefault IS NOT NULL \
+FROM step AS s JOIN pg_type AS d ON d.oid = s.below WHERE d.typtype = 'd'), \
+domain AS (SELECT s.* FROM step AS s JOIN pg_type AS b ON b.oid = s.below WHERE b.typtype <> 'd') \
 SELECT n.nspname::text, c.relname::text, a.attname::text, \
-format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END)::text, \
-CASE WHEN a.attnotnull OR t.typnotnull THEN '0' ELSE '1' END, \
-CASE WHEN a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL THEN '1' ELSE '0' END, \
+format_type(t.oid, COALESCE(o.modifier, a.atttypmod))::text, \
+CASE WHEN a.attnotnull OR o.is_strict THEN '0' ELSE '1' END, \
+CASE WHEN a.atthasdef OR a.attidentity <> '' OR o.has_default THEN '1' ELSE '0' END, \
 CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%' THEN '1' ELSE '0' END, \
 CASE WHEN t.typtype = 'e' THEN quote_ident(tn.nspname) || '.' || quote_ident(t.typname) END::text, \
-(SELECT string_agg(e.enumlabel::text, chr(10) ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid)::text, \
+(SELECT json_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid)::text, \
 col_description(c.oid, a.attnum)::text, obj_description(c.oid, 'pg_class')::text, \
 CASE WHEN pg_table_is_visible(c.oid) THEN '1' ELSE '0' END, \
 (SELECT l.oid::text || CASE WHEN to_jsonb(l) ->> 'collisdeterministic' = 'false' THEN ' lax' ELSE '' END \
 FROM pg_collation AS l WHERE l.oid = a.attcollation AND l.collname <> 'default'), \
 CASE WHEN c.relkind = 'v' THEN '1' ELSE '0' END \
 FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-JOIN pg_type AS t ON t.oid = a.atttypid JOIN pg_namespace AS tn ON tn.oid = t.typnamespace \
+LEFT JOIN domain AS o ON o.oid = a.atttypid JOIN pg_type AS t ON t.oid = COALESCE(o.below, a.atttypid) JOIN pg_namespace AS tn ON tn.oid = t.typnamespace \
 LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum \
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped \
 AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%' \
@@ -56,6 +62,14 @@ const MARIADB_TYPE: &str = "\
 COALESCE(/*M! CASE WHEN c.DATA_TYPE = 'longtext' THEN (SELECT 'json' FROM information_schema.CHECK_CONSTRAINTS AS k \
 WHERE k.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA AND k.TABLE_NAME = c.TABLE_NAME AND k.CONSTRAINT_NAME = c.COLUMN_NAME \
 AND k.CHECK_CLAUSE LIKE 'json_valid(%' LIMIT 1) END, */ c.COLUMN_TYPE)";
+
+/// The kinds of tables, in the statement below.
+const SQLITE_KINDS: &str = "m.type IN ('table', 'view')";
+/// The same without views. One that refers to something missing would make the statement fail, so
+/// `tables pull` reads each view by itself.
+const SQLITE_TABLES: &str = "m.type = 'table'";
+
+pub(super) const SQLITE_VIEWS: &str = "SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name";
 
 const SQLITE_COLUMNS: &str = "\
 SELECT NULL, m.name, p.name, p.type, CASE WHEN p.\"notnull\" OR p.pk > 0 THEN '0' ELSE '1' END, \
@@ -102,7 +116,9 @@ pub(super) fn columns(dialect: Dialect, tables: Option<&[Named]>) -> Statement {
         ),
     };
     let mut sql = match tables {
-        None => text.replace(MYSQL_TYPE, MARIADB_TYPE),
+        None => text
+            .replace(MYSQL_TYPE, MARIADB_TYPE)
+            .replace(SQLITE_KINDS, SQLITE_TABLES),
         Some(_) => text.to_owned(),
     };
     let mut values: Vec<Value> = Vec::new();
@@ -214,7 +230,9 @@ pub(super) struct Column {
 impl Column {
     pub(super) fn read(dialect: Dialect, row: &QueryResult) -> Result<Self, DbErr> {
         let type_name = text(row, 3)?.unwrap_or_default();
-        let values = text(row, 8)?.map(|values| values.split('\n').map(str::to_owned).collect());
+        let values = text(row, 8)?.map(|values| serde_json::from_str(&values)).transpose();
+        let values =
+            values.map_err(|error| DbErr::Custom(format!("the labels of an enumeration cannot be read: {error}")))?;
         let (kind, max) = kinds::of(dialect, &type_name, values);
         let generated = flag(row, 6)?;
         Ok(Self {

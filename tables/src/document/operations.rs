@@ -136,7 +136,12 @@ impl Described<'_> {
         });
         operation["responses"]["200"] =
             json!({"description": "Every row was there and is changed.", "content": self.rows()});
-        operation["responses"]["201"] = json!({"description": "The rows are inserted.", "content": self.rows()});
+        let headers = json!({"Location": {
+            "description": "The URL of the new row, if it is the only one and `Prefer: return=headers-only` is sent.",
+            "schema": {"type": "string", "example": format!("/rest/v1/{}?id=eq.1", self.table.name)},
+        }});
+        operation["responses"]["201"] =
+            json!({"description": "The rows are inserted.", "headers": headers, "content": self.rows()});
         operation["responses"]["409"] =
             problem("A unique value is taken (23505), or a row is referred to that is missing (23503).");
         operation

@@ -156,8 +156,11 @@ impl<'m> Conditions<'m, '_> {
         let column = &self.table.columns[place];
         let condition = self
             .test(column, &filter.test)
-            .map_err(|refusal| match refusal.places.is_empty() {
-                true => refusal.at_parameter(&filter.field, "does not fit its column"),
+            .map_err(|mut refusal| match refusal.places.is_empty() {
+                true => {
+                    refusal.hint = filter.test.hint().map(str::to_owned);
+                    refusal.at_parameter(&filter.field, "does not fit its column")
+                }
                 false => refusal,
             })?;
         Ok(if filter.negated { condition.not() } else { condition })
@@ -173,7 +176,7 @@ impl<'m> Conditions<'m, '_> {
     fn embedded_filter(&self, filter: &Filter) -> Result<Condition<'m>, Refusal> {
         let place = self.embedded.iter().position(|name| *name == filter.field);
         let Some(place) = place else {
-            return Err(Refusal::no_column(&self.table.name, &filter.field)
+            return Err(Refusal::no_column(self.table, &filter.field, self.readable)
                 .at_parameter(&filter.field, "is no column of the table"));
         };
         let exists = Condition::Embedded(place);

@@ -133,7 +133,7 @@ impl<'m, 'q> Planner<'m, 'q> {
             Item::Column { name, alias } => {
                 let place = read.table.column(name).filter(|place| access.has(*place));
                 let place = place.ok_or_else(|| {
-                    Refusal::no_column(&read.table.name, name)
+                    Refusal::no_column(read.table, name, Some(access))
                         .at_parameter("select", "names a column that the table does not have")
                 })?;
                 read.add_column(alias.as_ref().unwrap_or(name), place);
@@ -214,7 +214,7 @@ impl<'m, 'q> Planner<'m, 'q> {
                 None => {
                     let place = read.table.column(&term.column).filter(|place| access.has(*place));
                     TermColumn::Own(place.ok_or_else(|| {
-                        Refusal::no_column(&read.table.name, &term.column)
+                        Refusal::no_column(read.table, &term.column, Some(access))
                             .at_parameter("order", "names a column that the table does not have")
                     })?)
                 }
@@ -268,7 +268,7 @@ impl<'m, 'q> Planner<'m, 'q> {
         let access = self.access(target)?;
         let place = target.column(&term.column).filter(|place| access.has(*place));
         let place = place.ok_or_else(|| {
-            Refusal::no_column(&target.name, &term.column)
+            Refusal::no_column(target, &term.column, Some(access))
                 .at_parameter("order", "names a column that the table does not have")
         })?;
         Ok(TermColumn::Related(at, place))

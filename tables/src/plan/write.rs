@@ -125,7 +125,7 @@ impl Reader<'_, '_> {
 
     fn place(&self, name: &str, at: At) -> Result<usize, Refusal> {
         let table = self.table;
-        let unknown = || Refusal::no_column(&table.name, name).at(at.clone(), "is no column of the table");
+        let unknown = || Refusal::no_column(table, name, Some(self.access)).at(at.clone(), "is no column of the table");
         let place = table.column(name).ok_or_else(unknown)?;
         let column = &table.columns[place];
         // The key of a `PUT` identifies the row, even if the database generates keys.

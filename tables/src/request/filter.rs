@@ -25,6 +25,24 @@ pub(crate) enum Test {
     IsDistinct(String),
 }
 
+impl Test {
+    /// What a client most likely meant by a value that does not fit its column.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        let Self::Compare(operator, value) = self else {
+            return None;
+        };
+        // The offset of a time: `2026-01-02T03:04:05 02:00`.
+        let offset = value.rsplit_once(' ').map(|(_, after)| after.as_bytes());
+        let has_lost_plus = value.contains('T') && matches!(offset, Some([b'0'..=b'9', b'0'..=b'9', ..]));
+        match operator {
+            Operator::Equal | Operator::NotEqual if value == "null" => {
+                Some("A column is compared with NULL by `is.null` and `not.is.null`.")
+            }
+            _ => has_lost_plus.then_some("A `+` in a URL stands for a space; write `%2B`."),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
     Equal,

@@ -27,9 +27,13 @@ impl Unexpected {
         };
         let (text, column) = (shortened(text), self.column);
         let message = format!("\"failed to parse {what} ({text})\" (line 1, column {column})");
-        Refusal::bad("PGRST100", message)
+        let refusal = Refusal::bad("PGRST100", message)
             .details(format!("{found} expecting {}", self.expecting))
-            .at_parameter(parameter, format!("is not understood at character {column}"))
+            .at_parameter(parameter, format!("is not understood at character {column}"));
+        match (what, column) {
+            ("filter", 1) => refusal.hint("Write an operator before the value, such as `eq.` or `like.`."),
+            _ => refusal,
+        }
     }
 }
 

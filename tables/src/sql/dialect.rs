@@ -89,6 +89,9 @@ impl Dialect {
             // A cast would make 0 of a text.
             (Self::Sqlite, Type::Bool | Type::Int2 | Type::Int4 | Type::Int8) => return column,
             (Self::Sqlite, Type::Float4 | Type::Float8) => return column,
+            // A column of the type JSON keeps a document that is one number as a number, and a cast
+            // would leave 15 digits of it.
+            (Self::Sqlite, Type::Json) => return column,
             (Self::Sqlite, Type::Bytea) => "BLOB",
             (Self::Sqlite, _) => "TEXT",
             (Self::Oracle, Type::Int2 | Type::Int4 | Type::Int8) => "bigint",
@@ -290,6 +293,9 @@ fn read_sqlite(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Dat
         })
         .or_else(|_| get(row, index, |number: i64| Datum::Float8(number as f64)))
         .or_else(|_| text()),
+        Type::Json => text()
+            .or_else(|_| get(row, index, |number: i64| read_text(kind, number.to_string())))
+            .or_else(|_| get(row, index, |float| read_text(kind, Datum::Float8(float).to_text()))),
         _ => text(),
     }
 }

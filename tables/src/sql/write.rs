@@ -110,7 +110,23 @@ pub(crate) fn insert_or(
     if let Some(returned) = returned {
         insert.returning(returning(&scope, table, returned));
     }
-    target.dialect.insert(&insert)
+    let mut statement = target.dialect.insert(&insert);
+    if target.dialect == Dialect::Postgresql && columns.iter().any(|place| table.columns[*place].generated) {
+        statement.sql = overriding(&statement.sql);
+    }
+    statement
+}
+
+/// The statement that also inserts what an identity column would make itself (`GENERATED ALWAYS`).
+/// Only `PUT` inserts such a value: that of the row that it is about.
+fn overriding(sql: &str) -> String {
+    let mut quoted = false;
+    let place = sql.char_indices().find(|(index, c)| {
+        quoted ^= *c == '"';
+        !quoted && sql[*index..].starts_with(" VALUES ")
+    });
+    let (before, values) = sql.split_at(place.map_or(sql.len(), |(index, _)| index));
+    format!("{before} OVERRIDING SYSTEM VALUE{values}")
 }
 
 fn on_conflict(scope: &Scope<'_, '_>, table: &Table, conflict: &Conflict<'_, '_>) -> OnConflict {
@@ -119,12 +135,18 @@ fn on_conflict(scope: &Scope<'_, '_>, table: &Table, conflict: &Conflict<'_, '_>
     if conflict.update.is_empty() {
         on_conflict.do_nothing();
     } else {
-        for place in conflict.update {
-            // A row keeps what it was found by, although the new one may spell it otherwise.
-            match conflict.target.contains(place) {
-                true => on_conflict.value(iden(place), scope.column(&table.columns[*place])),
-                false => on_conflict.update_column(iden(place)),
-            };
+        // A row keeps what it was found by, although the new one may spell it otherwise.
+        let (kept, changed): (Vec<&usize>, Vec<&usize>) = conflict
+            .update
+            .iter()
+            .partition(|place| conflict.target.contains(place));
+        on_conflict.update_columns(changed.iter().map(|place| iden(place)));
+        // The database returns only a row that it changes.
+        if changed.is_empty() {
+            let values = kept
+                .into_iter()
+                .map(|place| (iden(place), scope.column(&table.columns[*place])));
+            on_conflict.values(values);
         }
         if let Some(allowed) = condition(scope, table, conflict.allowed) {
             on_conflict.action_and_where(allowed);
