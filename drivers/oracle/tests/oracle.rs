@@ -343,6 +343,49 @@ async fn several_rows_that_give_something_back_stand_or_fall_together() {
     session.0.close().await;
 }
 
+/// More than a `BigInt` holds.
+const GREAT: &str = "1000000000000000000000000000000";
+
+#[tokio::test]
+async fn a_change_whose_returned_value_cannot_be_read_is_undone() {
+    let server = database("unread").await;
+    let mut session = Session::of(&server).await;
+    session
+        .script("DROP TABLE IF EXISTS unread; CREATE TABLE unread (id NUMBER(38))")
+        .await;
+    let insert = format!("INSERT INTO unread (id) VALUES ({GREAT}) RETURNING id");
+    let insert = Statement::from_string(DbBackend::Postgres, insert);
+    for _ in 0..2 {
+        session.0.query(&insert).await.unwrap_err();
+        let rows = session.sql("SELECT COUNT(*) AS n FROM unread").await;
+        assert_eq!(rows[0].try_get::<i64>("", "n").unwrap(), 0);
+    }
+    let small = session.sql("INSERT INTO unread (id) VALUES (7) RETURNING id").await;
+    assert_eq!(small[0].try_get::<i64>("", "id").unwrap(), 7);
+    let mut other = Session::of(&server).await;
+    let rows = other.sql("SELECT id FROM unread").await;
+    assert_eq!(rows[0].try_get::<i64>("", "id").unwrap(), 7);
+    other.0.close().await;
+    session.0.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_read_for_update_locks_nothing() {
+    let server = database("unlocked").await;
+    let mut session = Session::of(&server).await;
+    let create = "DROP TABLE IF EXISTS unlocked; CREATE TABLE unlocked (id NUMBER(38))";
+    session
+        .script(&format!("{create}; INSERT INTO unlocked (id) VALUES ({GREAT})"))
+        .await;
+    let select = Statement::from_string(DbBackend::Postgres, "SELECT id FROM unlocked FOR UPDATE");
+    session.0.query(&select).await.unwrap_err();
+    let mut other = Session::of(&server).await;
+    let update = Statement::from_string(DbBackend::Postgres, "UPDATE unlocked SET id = 1");
+    assert_eq!(other.0.execute(&update).await.unwrap_or_else(told).rows_affected(), 1);
+    other.0.close().await;
+    session.0.close().await;
+}
+
 #[tokio::test]
 async fn a_conflict_updates_or_does_nothing() {
     let server = database("conflict").await;
