@@ -370,6 +370,28 @@ async fn a_change_whose_returned_value_cannot_be_read_is_undone() {
 }
 
 #[tokio::test]
+async fn a_number_beyond_its_column_s_type_is_read() {
+    let server = database("beyond").await;
+    let mut session = Session::of(&server).await;
+    session
+        .script("DROP TABLE IF EXISTS beyond; CREATE TABLE beyond (small NUMBER(5, 0), whole NUMBER(10, 0))")
+        .await;
+    let great = "INSERT INTO beyond (small, whole) VALUES (40000, 3000000000) RETURNING small, whole";
+    let select = "SELECT small, whole FROM beyond";
+    for sql in [great, select] {
+        let row = session.sql(sql).await.remove(0);
+        let numbers: (i64, i64) = row.try_get_many_by_index().unwrap();
+        assert_eq!(numbers, (40_000, 3_000_000_000), "{sql}");
+    }
+    session.script("DELETE FROM beyond").await;
+    let fitting = "INSERT INTO beyond (small, whole) VALUES (32767, -2147483648) RETURNING small, whole";
+    let row = session.sql(fitting).await.remove(0);
+    let numbers: (i16, i32) = row.try_get_many_by_index().unwrap();
+    assert_eq!(numbers, (i16::MAX, i32::MIN));
+    session.0.close().await;
+}
+
+#[tokio::test]
 async fn a_failed_read_for_update_locks_nothing() {
     let server = database("unlocked").await;
     let mut session = Session::of(&server).await;
