@@ -334,7 +334,10 @@ impl Session {
         let open = locked(&self.connection);
         let settled = if keep { open.commit() } else { open.rollback() };
         let Err(error) = settled else { return Ok(()) };
-        let failure = Failure::of(error, false);
+        let failure = match keep {
+            true => Failure::of_committing(error, false),
+            false => Failure::of(error, false),
+        };
         if keep && !failure.error.kind.breaks_connection() {
             // A commit that failed, as by a deferred constraint, has rolled back; if it has not,
             // this does.

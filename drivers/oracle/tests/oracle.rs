@@ -409,6 +409,30 @@ async fn a_failed_read_for_update_locks_nothing() {
 }
 
 #[tokio::test]
+async fn a_change_that_was_cut_off_may_have_been_committed() {
+    let server = database("cut_off").await;
+    let mut holder = Session::of(&server).await;
+    let create = "DROP TABLE IF EXISTS held; CREATE TABLE held (id NUMBER(19))";
+    holder
+        .script(&format!("{create}; INSERT INTO held (id) VALUES (1)"))
+        .await;
+    let update = Statement::from_string(DbBackend::Postgres, "UPDATE held SET id = 2");
+    holder.0.begin(&TransactionOptions::default()).await.unwrap();
+    holder.0.execute(&update).await.unwrap_or_else(told);
+    let mut session = Session::of(&server).await;
+    let error = session.0.execute(&update).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::NoAnswer);
+    session.0.close().await;
+    // Nothing is committed within a transaction.
+    let mut session = Session::of(&server).await;
+    session.0.begin(&TransactionOptions::default()).await.unwrap();
+    let error = session.0.execute(&update).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::StatementTimeout);
+    session.0.close().await;
+    holder.0.close().await;
+}
+
+#[tokio::test]
 async fn a_conflict_updates_or_does_nothing() {
     let server = database("conflict").await;
     let mut session = Session::of(&server).await;
