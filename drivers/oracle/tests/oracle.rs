@@ -601,6 +601,31 @@ async fn calls_cut_off_at_any_moment_leave_no_session_behind() {
 }
 
 #[tokio::test]
+async fn logins_that_hang_leave_threads_to_other_servers() {
+    let server = database("hung").await;
+    let mut registry = Registry::new();
+    registry.driver::<OracleDriver>();
+    let mut mapping = json!({"type": "oracle", "max_threads": 8});
+    if let Some(folder) = server.oracle.client_library() {
+        mapping["client_library"] = json!(folder);
+    }
+    let context = BuildContext::for_tests(Registry::new());
+    let driver = registry.build_driver(mapping, &context).await.unwrap();
+    // It accepts connections, and nothing reads from them.
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = hung.local_addr().unwrap().port();
+    let secret = server.with(json!({"host": "127.0.0.1", "port": port})).unwrap();
+    let secret = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+    for _ in 0..8 {
+        let login = tokio::time::timeout(Duration::from_millis(100), driver.connect(&secret)).await;
+        assert!(login.is_err());
+    }
+    let secret = DatabaseConfig::parse(&SecretValue::new(server.secret())).unwrap();
+    let connected = tokio::time::timeout(Duration::from_secs(20), driver.connect(&secret)).await;
+    connected.unwrap().unwrap().close().await;
+}
+
+#[tokio::test]
 async fn the_example_builds_and_wrong_keys_are_named() {
     let mut registry = Registry::new();
     registry.driver::<OracleDriver>();
