@@ -10,9 +10,12 @@ use super::{
     applied::{Applied, Record, Recorded, create_table},
     error::MigrationError,
     files::Migration,
+    foreign,
     run::Run,
     structure::Structure,
 };
+
+const FLYWAY: &str = "flyway_schema_history";
 
 /// What another tool says that it has applied.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +40,16 @@ pub(super) async fn check(
 ) -> Result<(), MigrationError> {
     let refused = |reason| Err(MigrationError::NotAdopted { reason });
     let Some(foreign) = Foreign::read(driver, connection).await? else {
+        // On Oracle Flyway makes its table in lower case, which no statement here can name.
+        if driver.migration_dialect() == "oracle" {
+            let found = foreign::tables(driver, connection).await?;
+            if found.iter().any(|(table, _)| table == FLYWAY) {
+                return refused(format!(
+                    "the table `{FLYWAY}` of Flyway cannot be read, since its name is in lower case; make a view of it \
+                     whose name and columns are in upper case"
+                ));
+            }
+        }
         if !by_hand {
             return refused(
                 "the database was migrated by `tenantry migrate`, which applies what is left; if the files were applied by \
@@ -82,7 +95,7 @@ impl Foreign {
                 "SELECT version, type, CASE WHEN success THEN '1' ELSE '0' END FROM flyway_schema_history ORDER BY installed_rank"
             }
         };
-        if let Some(rows) = rows::<3>(driver, connection, ("Flyway", "flyway_schema_history"), flyway).await? {
+        if let Some(rows) = rows::<3>(driver, connection, ("Flyway", FLYWAY), flyway).await? {
             return Ok(Some(Self::of_flyway(rows)));
         }
         let text = match dialect {
@@ -130,7 +143,7 @@ impl Foreign {
     }
 
     fn of_flyway(rows: Vec<[Option<String>; 3]>) -> Self {
-        let mut foreign = Self::of("Flyway", "flyway_schema_history");
+        let mut foreign = Self::of("Flyway", FLYWAY);
         for [version, kind, success] in rows {
             // A repeatable file has no version, and neither has the row that says that a schema was
             // made.

@@ -12,6 +12,7 @@ use super::*;
 
 mod dumps;
 mod hard;
+mod lower_case;
 mod sessions;
 mod stepwise;
 mod tables;
