@@ -14,6 +14,8 @@ use super::{
     run::Run,
 };
 
+const FLYWAY: &str = "flyway_schema_history";
+
 /// What another tool says that it has applied.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Foreign {
@@ -55,6 +57,13 @@ pub(super) async fn check(
                  the files, name it with `--tenant`"
             ));
         }
+        // On Oracle Flyway makes its table in lower case, which no statement here can name.
+        if driver.migration_dialect() == "oracle" && tables.as_ref().is_some_and(|tables| tables.spells(FLYWAY)) {
+            return refused(format!(
+                "the table `{FLYWAY}` of Flyway cannot be read, since its name is in lower case; make a view of it \
+                 whose name and columns are in upper case"
+            ));
+        }
         if !trust.by_hand {
             return refused(
                 "the database was migrated by `tenantry migrate`, which applies what is left; if the files were applied by \
@@ -87,7 +96,7 @@ pub(super) async fn check(
 
 /// The table of another tool, and its schema, if it is not the tenant's own.
 fn elsewhere(tables: &Tables) -> Option<(&'static str, &str)> {
-    let names = ["flyway_schema_history", "_sqlx_migrations", "schema_migrations"];
+    let names = [FLYWAY, "_sqlx_migrations", "schema_migrations"];
     names
         .into_iter()
         .find_map(|table| Some((table, tables.schema_of(table)??)))
@@ -109,8 +118,8 @@ impl Foreign {
                 "SELECT version, type, CASE WHEN success THEN '1' ELSE '0' END FROM flyway_schema_history ORDER BY installed_rank"
             }
         };
-        if may_have("flyway_schema_history")
-            && let Some(rows) = rows::<3>(driver, connection, ("Flyway", "flyway_schema_history"), flyway).await?
+        if may_have(FLYWAY)
+            && let Some(rows) = rows::<3>(driver, connection, ("Flyway", FLYWAY), flyway).await?
         {
             return Ok(Some(Self::of_flyway(rows)));
         }
@@ -186,7 +195,7 @@ impl Foreign {
     }
 
     fn of_flyway(rows: Vec<[Option<String>; 3]>) -> Self {
-        let mut foreign = Self::of("Flyway", "flyway_schema_history");
+        let mut foreign = Self::of("Flyway", FLYWAY);
         for [version, kind, success] in rows {
             // A repeatable file has no version, and neither has the row that says that a schema was
             // made.

@@ -4,7 +4,7 @@ use sea_orm::{
     DbErr, QueryResult, Statement,
     sea_query::{Alias, Expr, Query},
 };
-use tenantry_core::{Connection, DatabaseDriver};
+use tenantry_core::{Connection, DatabaseDriver, DatabaseErrorKind};
 
 use super::error::MigrationError;
 
@@ -58,6 +58,11 @@ impl Tables {
         let found = self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(table));
         found.map(|(_, schema)| schema.as_deref())
     }
+
+    /// Whether there is a table whose name is spelt so.
+    pub(super) fn spells(&self, table: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == table)
+    }
 }
 
 /// Refuses a database if the table of another tool has rows.
@@ -80,6 +85,10 @@ pub(super) async fn refuse(driver: &dyn DatabaseDriver, connection: &mut dyn Con
         match connection.query_one(&driver.backend().build(&select)).await {
             Ok(None) => {}
             Ok(Some(_)) => return Err(MigrationError::Foreign { table, tool }),
+            // It is there, and a statement for Oracle cannot name it in lower case.
+            Err(error) if error.kind == DatabaseErrorKind::TableMissing => {
+                return Err(MigrationError::Foreign { table, tool });
+            }
             Err(error) => return Err(MigrationError::of_foreign(table, tool, error)),
         }
     }

@@ -12,6 +12,7 @@ use super::*;
 
 mod dumps;
 mod hard;
+mod lower_case;
 mod names;
 mod resumed;
 mod schemas;

@@ -85,6 +85,11 @@ impl<'a> Address<'a> {
         self.tls.is_some()
     }
 
+    /// The server, whatever database of it.
+    pub(crate) fn server(&self) -> (String, u16) {
+        (self.host.to_owned(), self.port)
+    }
+
     /// The descriptor (Oracle Database Net Services Reference, "Local Naming Parameters").
     pub(crate) fn descriptor(&self, connect_timeout: Duration) -> String {
         let seconds = connect_timeout.as_secs_f64().ceil().max(1.0);

@@ -156,6 +156,16 @@ impl Failure {
         }
     }
 
+    /// Of a call that commits: one that was cut off may have done so.
+    pub(crate) fn of_committing(error: oracle::Error, alone: bool) -> Self {
+        let is_cut_off = error.dpi_code() == Some(DPI_CALL_TIMEOUT);
+        let mut failure = Self::of(error, alone);
+        if is_cut_off {
+            failure.error.kind = DatabaseErrorKind::NoAnswer;
+        }
+        failure
+    }
+
     /// Of a LOB that was read or written: the client library's own error is within the other one.
     pub(crate) fn of_lob(error: std::io::Error) -> Self {
         match error.into_inner().map(|inner| inner.downcast::<oracle::Error>()) {
@@ -267,6 +277,17 @@ mod tests {
             Kind::StatementTimeout
         );
         assert_eq!(statement(dpi("DPI-1010: not connected"), true), Kind::ConnectionLost);
+    }
+
+    #[test]
+    fn a_commit_that_was_cut_off_may_have_had_its_effect() {
+        use DatabaseErrorKind as Kind;
+        let commit = |error| Failure::of_committing(error, true).error.kind;
+        let cut_off = dpi("DPI-1067: call timeout of 2000 ms exceeded with ORA-03156");
+        assert_eq!(commit(cut_off), Kind::NoAnswer);
+        // The server itself gave the statement up.
+        assert_eq!(commit(ora(54)), Kind::StatementTimeout);
+        assert_eq!(commit(ora(1)), Kind::UniqueViolation);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod bind;
 mod connection;
 mod dialect;
 mod errors;
+mod logins;
 mod migration_lock;
 mod offsets;
 mod plans;
@@ -42,6 +43,7 @@ use tokio::sync::Semaphore;
 
 use address::Address;
 use connection::OracleConnection;
+use logins::Logins;
 use offsets::Offsets;
 use plans::Plans;
 use session::Session;
@@ -75,7 +77,7 @@ pub struct OracleConfig {
     /// The folder of the wallet with the certificates for TLS, for secrets that name none.
     pub wallet_location: Option<PathBuf>,
     /// The most threads, over all tenants. A connection has one from before it is opened until it
-    /// is closed.
+    /// is closed. Logins to one server take a quarter of them at a time, and 16 at most.
     pub max_threads: usize,
     /// The hosts that secrets may name, such as `db1` or `*.db.example.com`;
     /// `null` for any. A secret that names another one is `secret_invalid` at `host`.
@@ -107,6 +109,7 @@ pub struct OracleDriver {
     client_library: Option<PathBuf>,
     wallet_location: Option<PathBuf>,
     threads: Arc<Semaphore>,
+    logins: Logins,
     plans: Arc<Plans>,
     offsets: Arc<Offsets>,
     /// Whether the missing client library has already been logged.
@@ -132,6 +135,7 @@ impl Plugin<dyn DatabaseDriver> for OracleDriver {
             client_library: config.client_library.map(|path| context.path(path)),
             wallet_location: config.wallet_location.map(|path| context.path(path)),
             threads: Arc::new(Semaphore::new(config.max_threads)),
+            logins: Logins::of_threads(config.max_threads),
             plans: Arc::default(),
             offsets: Arc::default(),
             told: Arc::default(),
@@ -190,8 +194,9 @@ impl DatabaseDriver for OracleDriver {
         };
         let password = config.password.clone().unwrap_or_else(|| SecretString::from(""));
         let descriptor = address.descriptor(self.connect_timeout);
-        let permit = Arc::clone(&self.threads).acquire_owned().await;
-        let permit = permit.map_err(|error| DriverError::new(DriverErrorKind::Other, error))?;
+        let closed = |error| DriverError::new(DriverErrorKind::Other, error);
+        let login = self.logins.to(address.server()).acquire_owned().await.map_err(closed)?;
+        let permit = Arc::clone(&self.threads).acquire_owned().await.map_err(closed)?;
         let (folder, told) = (self.client_library.clone(), Arc::clone(&self.told));
         let connect = move || {
             let opened = load_client(folder.as_deref()).and_then(|()| {
@@ -200,6 +205,7 @@ impl DatabaseDriver for OracleDriver {
                     .driver_name("tenantry")
                     .connect()
             });
+            drop(login);
             opened.map_err(|error| {
                 let error = errors::connect_error(error);
                 if error.kind == DriverErrorKind::Unsupported {

@@ -12,6 +12,10 @@ use crate::dialect::{Plan, translate};
 /// How many are kept. Those of a program are few; texts with values in them would come without end.
 const CAPACITY: usize = 1000;
 
+/// The longest statement that is kept, in bytes. A longer one is mostly rows or lists of values
+/// whose number changes, and its plan takes several times its memory.
+const LONGEST_KEPT: usize = 4_096;
+
 /// The translated statements, shared by all connections of all tenants, since a translation does
 /// not depend on them.
 #[derive(Debug, Default)]
@@ -27,6 +31,9 @@ impl Plans {
             return Ok(Arc::clone(plan));
         }
         let plan = Arc::new(translate(sql)?);
+        if sql.len() > LONGEST_KEPT {
+            return Ok(plan);
+        }
         let mut plans = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if plans.len() >= CAPACITY {
             plans.clear();
@@ -50,5 +57,15 @@ mod tests {
             assert!(plans.0.read().unwrap().len() <= CAPACITY);
         }
         assert!(plans.of("SELEKT 1").is_err());
+    }
+
+    #[test]
+    fn a_long_statement_is_not_kept() {
+        let plans = Plans::default();
+        let kept = |length: usize| {
+            plans.of(&format!("{:<length$}", "SELECT 1")).unwrap();
+            plans.0.read().unwrap().len()
+        };
+        assert_eq!((kept(LONGEST_KEPT), kept(LONGEST_KEPT + 1)), (1, 1));
     }
 }

@@ -151,8 +151,8 @@ pub(crate) fn value(
     Ok(match kind {
         Kind::Bool if *described == OracleType::Boolean => Value::Bool(get::<bool>(from)?),
         Kind::Bool => Value::Bool(get::<i64>(from)?.map(|number| number != 0)),
-        Kind::SmallInt => Value::SmallInt(get::<i16>(from)?),
-        Kind::Int => Value::Int(get::<i32>(from)?),
+        Kind::SmallInt => narrow(get(from)?, Value::SmallInt),
+        Kind::Int => narrow(get(from)?, Value::Int),
         Kind::BigInt => Value::BigInt(get::<i64>(from)?),
         Kind::Decimal => Value::Decimal(get::<String>(from)?.map(|text| decimal(&text)).transpose()?),
         Kind::Float => Value::Float(get::<f32>(from)?),
@@ -210,6 +210,14 @@ pub(crate) fn settle_numbers(rows: &mut [Vec<Value>], column: usize) -> Result<(
 
 fn get<T: FromSql>(from: &SqlValue<'_>) -> Result<Option<T>, Failure> {
     from.get::<Option<T>>().map_err(|error| Failure::of(error, false))
+}
+
+/// A whole number in its column's type. One that is greater, as 40000 in a NUMBER(5), is a `BigInt`.
+fn narrow<T: TryFrom<i64>>(number: Option<i64>, make: fn(Option<T>) -> Value) -> Value {
+    match number.map(T::try_from).transpose() {
+        Ok(fitting) => make(fitting),
+        Err(_) => Value::BigInt(number),
+    }
 }
 
 fn unreadable(reason: &'static str) -> Failure {

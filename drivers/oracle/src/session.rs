@@ -101,14 +101,13 @@ impl Session {
         self.refuse_outside()?;
         match plan {
             Plan::Query { sql, columns, locks } => {
-                let ends = *locks && self.depth == 0;
-                let rows = self
-                    .query(sql, values, columns, one)
-                    .map_err(|failure| self.failed(failure))?;
-                if ends {
+                let rows = if *locks && self.depth == 0 {
                     // The locks of a statement outside a transaction end with it.
-                    self.settle(true)?;
-                }
+                    self.unit(|session| session.query(sql, values, columns, one))?
+                } else {
+                    self.query(sql, values, columns, one)
+                        .map_err(|failure| self.failed(failure))?
+                };
                 Ok(Outcome {
                     touched: rows.rows.len() as u64,
                     rows,
@@ -119,11 +118,13 @@ impl Session {
                 returning,
                 skips_taken,
             } => match statements.as_slice() {
-                [sql] => skip_taken(
+                [sql] if returning.is_none() || self.depth > 0 => skip_taken(
                     *skips_taken,
                     self.change(sql, values, returning.as_ref(), self.depth == 0),
                 )
                 .map_err(|failure| self.failed(failure)),
+                // What is returned is read before the commit: a value that cannot be read undoes
+                // the change.
                 several => self.unit(|session| {
                     let mut outcome = Outcome::default();
                     for sql in several {
@@ -333,7 +334,10 @@ impl Session {
         let open = locked(&self.connection);
         let settled = if keep { open.commit() } else { open.rollback() };
         let Err(error) = settled else { return Ok(()) };
-        let failure = Failure::of(error, false);
+        let failure = match keep {
+            true => Failure::of_committing(error, false),
+            false => Failure::of(error, false),
+        };
         if keep && !failure.error.kind.breaks_connection() {
             // A commit that failed, as by a deferred constraint, has rolled back; if it has not,
             // this does.

@@ -109,7 +109,10 @@ impl Session {
                 statement.bind(place, oracle_type).map_err(failed)?;
             }
         }
-        statement.execute(&[]).map_err(failed)?;
+        statement.execute(&[]).map_err(|error| match autocommit {
+            true => Failure::of_committing(error, alone),
+            false => failed(error),
+        })?;
         let touched = statement.row_count().map_err(failed)?;
         let Some((returning, types)) = types else {
             return Ok(Outcome {

@@ -343,6 +343,95 @@ async fn several_rows_that_give_something_back_stand_or_fall_together() {
     session.0.close().await;
 }
 
+/// More than a `BigInt` holds.
+const GREAT: &str = "1000000000000000000000000000000";
+
+#[tokio::test]
+async fn a_change_whose_returned_value_cannot_be_read_is_undone() {
+    let server = database("unread").await;
+    let mut session = Session::of(&server).await;
+    session
+        .script("DROP TABLE IF EXISTS unread; CREATE TABLE unread (id NUMBER(38))")
+        .await;
+    let insert = format!("INSERT INTO unread (id) VALUES ({GREAT}) RETURNING id");
+    let insert = Statement::from_string(DbBackend::Postgres, insert);
+    for _ in 0..2 {
+        session.0.query(&insert).await.unwrap_err();
+        let rows = session.sql("SELECT COUNT(*) AS n FROM unread").await;
+        assert_eq!(rows[0].try_get::<i64>("", "n").unwrap(), 0);
+    }
+    let small = session.sql("INSERT INTO unread (id) VALUES (7) RETURNING id").await;
+    assert_eq!(small[0].try_get::<i64>("", "id").unwrap(), 7);
+    let mut other = Session::of(&server).await;
+    let rows = other.sql("SELECT id FROM unread").await;
+    assert_eq!(rows[0].try_get::<i64>("", "id").unwrap(), 7);
+    other.0.close().await;
+    session.0.close().await;
+}
+
+#[tokio::test]
+async fn a_number_beyond_its_column_s_type_is_read() {
+    let server = database("beyond").await;
+    let mut session = Session::of(&server).await;
+    session
+        .script("DROP TABLE IF EXISTS beyond; CREATE TABLE beyond (small NUMBER(5, 0), whole NUMBER(10, 0))")
+        .await;
+    let great = "INSERT INTO beyond (small, whole) VALUES (40000, 3000000000) RETURNING small, whole";
+    let select = "SELECT small, whole FROM beyond";
+    for sql in [great, select] {
+        let row = session.sql(sql).await.remove(0);
+        let numbers: (i64, i64) = row.try_get_many_by_index().unwrap();
+        assert_eq!(numbers, (40_000, 3_000_000_000), "{sql}");
+    }
+    session.script("DELETE FROM beyond").await;
+    let fitting = "INSERT INTO beyond (small, whole) VALUES (32767, -2147483648) RETURNING small, whole";
+    let row = session.sql(fitting).await.remove(0);
+    let numbers: (i16, i32) = row.try_get_many_by_index().unwrap();
+    assert_eq!(numbers, (i16::MAX, i32::MIN));
+    session.0.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_read_for_update_locks_nothing() {
+    let server = database("unlocked").await;
+    let mut session = Session::of(&server).await;
+    let create = "DROP TABLE IF EXISTS unlocked; CREATE TABLE unlocked (id NUMBER(38))";
+    session
+        .script(&format!("{create}; INSERT INTO unlocked (id) VALUES ({GREAT})"))
+        .await;
+    let select = Statement::from_string(DbBackend::Postgres, "SELECT id FROM unlocked FOR UPDATE");
+    session.0.query(&select).await.unwrap_err();
+    let mut other = Session::of(&server).await;
+    let update = Statement::from_string(DbBackend::Postgres, "UPDATE unlocked SET id = 1");
+    assert_eq!(other.0.execute(&update).await.unwrap_or_else(told).rows_affected(), 1);
+    other.0.close().await;
+    session.0.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_was_cut_off_may_have_been_committed() {
+    let server = database("cut_off").await;
+    let mut holder = Session::of(&server).await;
+    let create = "DROP TABLE IF EXISTS held; CREATE TABLE held (id NUMBER(19))";
+    holder
+        .script(&format!("{create}; INSERT INTO held (id) VALUES (1)"))
+        .await;
+    let update = Statement::from_string(DbBackend::Postgres, "UPDATE held SET id = 2");
+    holder.0.begin(&TransactionOptions::default()).await.unwrap();
+    holder.0.execute(&update).await.unwrap_or_else(told);
+    let mut session = Session::of(&server).await;
+    let error = session.0.execute(&update).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::NoAnswer);
+    session.0.close().await;
+    // Nothing is committed within a transaction.
+    let mut session = Session::of(&server).await;
+    session.0.begin(&TransactionOptions::default()).await.unwrap();
+    let error = session.0.execute(&update).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::StatementTimeout);
+    session.0.close().await;
+    holder.0.close().await;
+}
+
 #[tokio::test]
 async fn a_conflict_updates_or_does_nothing() {
     let server = database("conflict").await;
@@ -509,6 +598,31 @@ async fn calls_cut_off_at_any_moment_leave_no_session_behind() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     session.0.close().await;
+}
+
+#[tokio::test]
+async fn logins_that_hang_leave_threads_to_other_servers() {
+    let server = database("hung").await;
+    let mut registry = Registry::new();
+    registry.driver::<OracleDriver>();
+    let mut mapping = json!({"type": "oracle", "max_threads": 8});
+    if let Some(folder) = server.oracle.client_library() {
+        mapping["client_library"] = json!(folder);
+    }
+    let context = BuildContext::for_tests(Registry::new());
+    let driver = registry.build_driver(mapping, &context).await.unwrap();
+    // It accepts connections, and nothing reads from them.
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = hung.local_addr().unwrap().port();
+    let secret = server.with(json!({"host": "127.0.0.1", "port": port})).unwrap();
+    let secret = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+    for _ in 0..8 {
+        let login = tokio::time::timeout(Duration::from_millis(100), driver.connect(&secret)).await;
+        assert!(login.is_err());
+    }
+    let secret = DatabaseConfig::parse(&SecretValue::new(server.secret())).unwrap();
+    let connected = tokio::time::timeout(Duration::from_secs(20), driver.connect(&secret)).await;
+    connected.unwrap().unwrap().close().await;
 }
 
 #[tokio::test]

@@ -2,13 +2,13 @@
 //! means.
 
 pub(crate) mod failure;
+mod profile;
 mod store;
 
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, Region, SdkConfig, profile::ProfileFileCredentialsProvider, retry::RetryConfig,
-    sts::AssumeRoleProvider, timeout::TimeoutConfig,
+    BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::SharedCredentialsProvider;
 use schemars::JsonSchema;
@@ -51,7 +51,8 @@ pub struct Settings {
     #[serde(deserialize_with = "defaults::deserialize")]
     pub defaults: Option<SecretValue>,
     /// The profile in the shared configuration files of AWS that credentials and region are taken
-    /// from. Its credentials go before those of the environment.
+    /// from. Its credentials go before those of the environment; without any, the usual sources
+    /// count.
     pub profile: Option<String>,
     /// A role that is assumed with the credentials found, such as
     /// `arn:aws:iam::123456789012:role/tenantry`.
@@ -99,13 +100,15 @@ pub(crate) async fn load(config: &mut Settings, variable: &str) -> Result<SdkCon
         loader = loader.region(Region::new(region.clone()));
     }
     if let Some(profile) = &config.profile {
-        // By itself the SDK takes the environment's credentials before those of a profile.
-        let credentials = ProfileFileCredentialsProvider::builder().profile_name(profile);
-        loader = loader.profile_name(profile).credentials_provider(credentials.build());
+        loader = loader.profile_name(profile);
     }
-    timeout(LOAD_TIMEOUT, silenced(loader.load()))
+    let sdk = timeout(LOAD_TIMEOUT, silenced(loader.load()))
         .await
-        .map_err(|_| BuildError::key("region", "is not set, and the machine does not tell its own in time"))
+        .map_err(|_| BuildError::key("region", "is not set, and the machine does not tell its own in time"))?;
+    Ok(match &config.profile {
+        Some(profile) => profile::prefer(sdk, profile),
+        None => sdk,
+    })
 }
 
 /// `sdk` with these keys, but for the endpoint, which is returned beside it. Nothing is sent.

@@ -277,11 +277,15 @@ impl CallError {
 
     /// Whether asking again later may help.
     pub(super) fn is_outage(&self) -> bool {
-        // What Vault itself refuses stays refused until policy, role or mount is mended. 412 is a
-        // standby that is behind.
-        let status = self.status.map_or(0, |status| status.as_u16());
-        let is_refused = (400..500).contains(&status) && !matches!(status, 412 | 429);
-        !(is_refused && self.words.is_some())
+        // What Vault itself refuses stays refused until policy, role or mount is mended.
+        !(self.is_refused() && self.words.is_some())
+    }
+
+    /// Whether Vault, or a program before it, refused the request. 412 is a standby that is behind.
+    pub(super) fn is_refused(&self) -> bool {
+        let is_passing = |status: &StatusCode| matches!(status.as_u16(), 412 | 429);
+        self.status
+            .is_some_and(|status| status.is_client_error() && !is_passing(&status))
     }
 
     /// Whether the token may be no longer good, or the policy forbids it.

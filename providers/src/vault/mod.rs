@@ -70,7 +70,7 @@ struct Inner {
     id_pattern: TenantIdPattern,
     /// Whether the roles that were read last are static ones.
     is_static: AtomicBool,
-    /// Whether the KV mount was not found to be one of version 1.
+    /// Whether the KV mount needs no check any more that it is not one of version 1.
     is_kv_2: AtomicBool,
     /// Whether secrets cross a network unencrypted.
     is_in_clear: bool,
@@ -262,6 +262,7 @@ impl Inner {
         let (Some(version), Some(made)) = (version, metadata["created_time"].as_str()) else {
             return Err(ProviderError::invalid("the mount holds no KV 2 secrets"));
         };
+        self.is_kv_2.store(true, Ordering::Relaxed);
         let version = SecretVersion::new(format!("{version} of {made}"));
         match data["data"].take() {
             Value::Null => Err(ProviderError::NotFound),
@@ -292,9 +293,9 @@ impl Inner {
                     return Err(ProviderError::Denied(reason.into()));
                 }
             }
-            Err(error) if error.is_outage() => return Err(error.into()),
-            // A policy may forbid the question.
-            Err(_) => {}
+            // A policy or a gateway may forbid the question.
+            Err(error) if error.is_refused() => {}
+            Err(error) => return Err(error.into()),
         }
         self.is_kv_2.store(true, Ordering::Relaxed);
         Ok(())

@@ -613,6 +613,44 @@ async fn each_failure_has_its_kind() {
 }
 
 #[tokio::test]
+async fn a_tenant_is_not_found_if_a_gateway_hides_the_mounts() {
+    let statuses = [
+        ("403 Forbidden", "not_found"),
+        ("404 Not Found", "not_found"),
+        ("405 Method Not Allowed", "not_found"),
+        ("412 Precondition Failed", "unavailable"),
+        ("429 Too Many Requests", "throttled"),
+        ("502 Bad Gateway", "unavailable"),
+    ];
+    for (status, kind) in statuses {
+        let provider = stub(move |request| match request {
+            _ if request.contains("lookup-self") => looked_up(),
+            _ if request.contains("internal/ui/mounts") => StubAnswer::json(status, "<html>no</html>"),
+            _ => StubAnswer::json("404 Not Found", r#"{"errors":[]}"#),
+        });
+        let error = provider.await.fetch(&id("t1")).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{status}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_mount_is_asked_for_after_a_secret_was_read() {
+    let provider = stub(|request| match request {
+        _ if request.contains("lookup-self") => looked_up(),
+        _ if request.contains("secret/data/t1") => {
+            let body = r#"{"data":{"data":{},"metadata":{"version":1,"created_time":"t"}}}"#;
+            StubAnswer::json("200 OK", body)
+        }
+        _ if request.contains("internal/ui/mounts") => StubAnswer::json("502 Bad Gateway", "<html>no</html>"),
+        _ => StubAnswer::json("404 Not Found", r#"{"errors":[]}"#),
+    })
+    .await;
+    provider.fetch(&id("t1")).await.unwrap();
+    let error = provider.fetch(&id("t2")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::NotFound), "{error:?}");
+}
+
+#[tokio::test]
 async fn logins_that_are_refused_become_rare() {
     let logins = Arc::new(AtomicUsize::new(0));
     let counted = logins.clone();

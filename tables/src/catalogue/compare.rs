@@ -141,7 +141,9 @@ pub(crate) fn key_difference(
 
 fn is_it(dialect: Dialect, table: &Table, found: &FoundTable) -> bool {
     let in_schema = match (&table.schema, dialect) {
-        (Some(schema), Dialect::Postgresql) => found.schema.as_ref() == Some(schema),
+        (Some(schema), Dialect::Postgresql | Dialect::Oracle) => {
+            found.schema.as_ref().is_some_and(|found| same(dialect, schema, found))
+        }
         _ => found.visible,
     };
     in_schema && same(dialect, &table.source, &found.name)

@@ -170,7 +170,7 @@ impl CatalogueReader {
             table.columns.push(row.found);
         }
         for row in keys {
-            let row = statements::KeyColumn::read(row)?;
+            let row = statements::KeyColumn::read(self.dialect, row)?;
             let same = |table: &&mut FoundTable| {
                 table.name == row.table && (row.schema.is_none() || table.schema == row.schema)
             };

@@ -82,10 +82,11 @@ FROM sqlite_schema AS m JOIN pragma_table_xinfo(m.name) AS p \
 WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite~_%' ESCAPE '~' AND m.name <> 'tenantry_migrations'";
 
 const ORACLE_COLUMNS: &str = "\
-SELECT NULL, c.table_name, c.column_name, c.data_type || ',' || c.data_precision || ',' || c.data_scale || ',' || c.char_length, \
+SELECT c.owner, c.table_name, c.column_name, c.data_type || ',' || c.data_precision || ',' || c.data_scale || ',' || c.char_length, \
 CASE WHEN c.nullable = 'Y' THEN '1' ELSE '0' END, CASE WHEN c.default_length IS NULL THEN '0' ELSE '1' END, \
-CASE WHEN c.identity_column = 'YES' THEN '1' ELSE '0' END, NULL, NULL, NULL, NULL, '1', NULL, NULL \
-FROM user_tab_columns AS c WHERE c.table_name NOT IN ('TENANTRY_MIGRATIONS', 'TENANTRY_MIGRATION_LOCK')";
+CASE WHEN c.identity_column = 'YES' THEN '1' ELSE '0' END, NULL, NULL, NULL, NULL, \
+CASE WHEN c.owner = current_schema() THEN '1' ELSE '0' END, NULL, NULL \
+FROM all_tab_columns AS c WHERE c.table_name NOT IN ('TENANTRY_MIGRATIONS', 'TENANTRY_MIGRATION_LOCK')";
 
 pub(super) fn columns(dialect: Dialect, tables: Option<&[Named]>) -> Statement {
     let (backend, text, name, order) = match dialect {
@@ -112,7 +113,7 @@ pub(super) fn columns(dialect: Dialect, tables: Option<&[Named]>) -> Statement {
             DbBackend::Postgres,
             ORACLE_COLUMNS,
             "c.table_name",
-            "c.table_name, c.column_id",
+            "c.owner, c.table_name, c.column_id",
         ),
     };
     let mut sql = match tables {
@@ -135,6 +136,15 @@ pub(super) fn columns(dialect: Dialect, tables: Option<&[Named]>) -> Statement {
             let schemas = one_of(backend, "n.nspname", schemas.into_iter().collect(), &mut values);
             sql.push_str(&format!(" AND (pg_table_is_visible(c.oid) OR {schemas})"));
         }
+        if dialect == Dialect::Oracle {
+            let schemas = tables.iter().filter_map(|named| named.schema.as_deref());
+            let schemas: BTreeSet<String> = schemas.map(str::to_uppercase).collect();
+            let schemas = one_of(backend, "c.owner", schemas.into_iter().collect(), &mut values);
+            sql.push_str(&format!(" AND (c.owner = current_schema() OR {schemas})"));
+        }
+    } else if dialect == Dialect::Oracle {
+        // Others are Oracle's own, mostly.
+        sql.push_str(" AND c.owner = current_schema()");
     }
     sql.push_str(&format!(" ORDER BY {order} LIMIT {}", MOST_COLUMNS + 1));
     Statement::from_sql_and_values(backend, sql, values)
@@ -236,7 +246,7 @@ impl Column {
         let (kind, max) = kinds::of(dialect, &type_name, values);
         let generated = flag(row, 6)?;
         Ok(Self {
-            schema: text(row, 0)?,
+            schema: text(row, 0)?.map(|schema| name(dialect, schema)),
             table: name(dialect, text(row, 1)?.unwrap_or_default()),
             table_comment: text(row, 10)?,
             visible: flag(row, 11)?,
@@ -270,16 +280,17 @@ pub(super) struct KeyColumn {
 }
 
 impl KeyColumn {
-    pub(super) fn read(row: &QueryResult) -> Result<Self, DbErr> {
-        let get = |index| Ok::<_, DbErr>(text(row, index)?.unwrap_or_default());
+    pub(super) fn read(dialect: Dialect, row: &QueryResult) -> Result<Self, DbErr> {
+        let text_or_none = |index| Ok::<_, DbErr>(text(row, index)?.map(|text| name(dialect, text)));
+        let get = |index| Ok::<_, DbErr>(text_or_none(index)?.unwrap_or_default());
         Ok(Self {
             schema: text(row, 0)?,
             table: get(1)?,
             constraint: get(2)?,
             is_primary: get(3)? == "p",
             column: get(4)?,
-            to: text(row, 5)?,
-            to_column: text(row, 6)?,
+            to: text_or_none(5)?,
+            to_column: text_or_none(6)?,
             to_schema: text(row, 7)?,
         })
     }
@@ -336,5 +347,50 @@ mod tests {
         let statement = columns(Dialect::Postgresql, Some(&named));
         let expected = "(pg_table_is_visible(c.oid) OR (n.nspname IN ($3)))";
         assert!(statement.sql.contains(expected), "{}", statement.sql);
+    }
+
+    #[test]
+    fn the_names_of_oracle_are_folded_in_tables_and_their_keys() {
+        let rows = |texts: &[&str]| {
+            let names: Vec<String> = (0..texts.len()).map(|number| number.to_string()).collect();
+            let text = |text: &&str| Value::String((!text.is_empty()).then(|| (*text).to_owned()));
+            tenantry_core::rows::query_results(&names, vec![texts.iter().map(text).collect()]).unwrap()
+        };
+        let columns = rows(&[
+            "APP",
+            "ORDERS",
+            "ID",
+            "NUMBER,19,0,",
+            "0",
+            "0",
+            "1",
+            "",
+            "",
+            "",
+            "",
+            "1",
+            "",
+            "",
+        ]);
+        let keys = rows(&["", "ORDERS", "ORDERS_PK", "p", "ID", "", "", ""]);
+        let reader = super::super::CatalogueReader::of_all("oracle", DbBackend::Postgres);
+        let found = reader.read(&columns, &keys).unwrap().tables.remove(0);
+        assert_eq!((found.schema.as_deref(), found.name.as_str()), (Some("app"), "orders"));
+        assert_eq!(found.key, ["id"]);
+    }
+
+    #[test]
+    fn oracle_looks_into_its_own_schema_and_declared_ones() {
+        let named = [Some("billing"), None].map(|schema| Named {
+            schema: schema.map(str::to_owned),
+            table: "invoices".to_owned(),
+        });
+        let statement = columns(Dialect::Oracle, Some(&named));
+        let expected = "(c.owner = current_schema() OR (c.owner IN ($3)))";
+        assert!(statement.sql.contains(expected), "{}", statement.sql);
+        let values: Vec<Value> = statement.values.unwrap().0;
+        assert_eq!(values, ["INVOICES", "INVOICES", "BILLING"].map(Value::from));
+        let all = columns(Dialect::Oracle, None).sql;
+        assert!(all.contains(" AND c.owner = current_schema() ORDER BY"), "{all}");
     }
 }

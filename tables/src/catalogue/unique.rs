@@ -26,8 +26,10 @@ UNION ALL SELECT 'sqlite_key', name FROM pragma_table_info(?1) WHERE pk > 0 \
 UNION ALL SELECT NULL, NULL FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
 
 const ORACLE: &str = "\
-SELECT i.index_name, c.column_name FROM user_tables AS t LEFT JOIN user_ind_columns AS c ON c.table_name = t.table_name \
-LEFT JOIN user_indexes AS i ON i.index_name = c.index_name AND i.uniqueness = 'UNIQUE' WHERE t.table_name = $1";
+SELECT i.index_name, c.column_name FROM all_tables AS t \
+LEFT JOIN all_ind_columns AS c ON c.table_owner = t.owner AND c.table_name = t.table_name \
+LEFT JOIN all_indexes AS i ON i.owner = c.index_owner AND i.index_name = c.index_name AND i.uniqueness = 'UNIQUE' \
+WHERE t.table_name = $1 AND t.owner = COALESCE($2, current_schema())";
 
 /// Returns the columns of each unique index of a table, one a row. A table has at least one row; a
 /// view has none.
@@ -40,7 +42,10 @@ pub(crate) fn unique_columns(dialect: Dialect, table: &Table) -> Statement {
         }
         Dialect::Mysql => (DbBackend::MySql, MYSQL, vec![name.into()]),
         Dialect::Sqlite => (DbBackend::Sqlite, SQLITE, vec![name.into()]),
-        Dialect::Oracle => (DbBackend::Postgres, ORACLE, vec![name.to_uppercase().into()]),
+        Dialect::Oracle => {
+            let schema = Value::String(table.schema.as_ref().map(|schema| schema.to_uppercase()));
+            (DbBackend::Postgres, ORACLE, vec![name.to_uppercase().into(), schema])
+        }
     };
     Statement::from_sql_and_values(backend, sql, values)
 }

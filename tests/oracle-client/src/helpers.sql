@@ -46,6 +46,13 @@ CREATE VIEW oracle_stand_in.user_ind_columns AS
 CREATE VIEW oracle_stand_in.user_views AS
     SELECT upper(relname::text) AS view_name
       FROM pg_class WHERE relkind = 'v' AND relnamespace = 'public'::regnamespace;
+-- A tenant sees no other schema than its own.
+CREATE VIEW oracle_stand_in.all_tables AS SELECT 'PUBLIC' AS owner, t.* FROM oracle_stand_in.user_tables AS t;
+CREATE VIEW oracle_stand_in.all_tab_columns AS SELECT 'PUBLIC' AS owner, t.* FROM oracle_stand_in.user_tab_columns AS t;
+CREATE VIEW oracle_stand_in.all_indexes AS SELECT 'PUBLIC' AS owner, t.* FROM oracle_stand_in.user_indexes AS t;
+CREATE VIEW oracle_stand_in.all_ind_columns AS
+    SELECT 'PUBLIC' AS index_owner, 'PUBLIC' AS table_owner, t.* FROM oracle_stand_in.user_ind_columns AS t;
+CREATE FUNCTION oracle_stand_in.sys_context(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'PUBLIC'$$;
 -- Those of this stand-in are none of the user's.
 CREATE VIEW oracle_stand_in.user_triggers AS
     SELECT '' AS table_name, '' AS trigger_name, '' AS trigger_type, '' AS triggering_event, '' AS status WHERE false;

@@ -151,6 +151,10 @@ impl Writer {
                 self.push("SYS_GUID()");
                 Ok(())
             }
+            "current_schema" if arguments == 0 => {
+                self.push("SYS_CONTEXT('USERENV', 'CURRENT_SCHEMA')");
+                Ok(())
+            }
             "random" if arguments == 0 => {
                 self.push("DBMS_RANDOM.VALUE");
                 Ok(())
