@@ -119,14 +119,13 @@ impl DatabaseDriver for SqliteDriver {
         let path = relative_path(config).map_err(invalid)?.to_owned();
         let create = config.create.unwrap_or(self.create);
         let (files, tenant, looks_only) = (self.files.clone(), config.tenant, config.looks_only);
-        let opened = tokio::task::spawn_blocking(move || files.open(&path, create && !looks_only, tenant))
+        let opened = tokio::task::spawn_blocking(move || match looks_only {
+            true => files.look(&path, create, tenant),
+            false => files.open(&path, create, tenant).map(Some),
+        });
+        let file = opened
             .await
-            .map_err(|error| DriverError::new(DriverErrorKind::Other, error))?;
-        let file = match opened {
-            // It would be created, and is empty until then.
-            Err(error) if looks_only && create && error.kind == DriverErrorKind::DatabaseMissing => None,
-            opened => Some(opened?),
-        };
+            .map_err(|error| DriverError::new(DriverErrorKind::Other, error))??;
         if config.probes {
             let path = relative_path(config).map_err(invalid)?;
             self.files.check_writable(path, file.as_ref().map(HeldFile::path))?;

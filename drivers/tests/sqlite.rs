@@ -309,6 +309,39 @@ async fn the_mode_of_a_url_says_whether_a_file_is_created() {
     );
 }
 
+/// Opens a connection of a health check, and closes it.
+async fn probe(driver: &dyn DatabaseDriver, path: &str) -> Result<(), DriverErrorKind> {
+    let mut config = config(path);
+    (config.looks_only, config.probes) = (true, true);
+    let probed = driver.connect(&config).await.map_err(|error| error.kind);
+    probed?.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_probe_finds_what_a_request_would_find() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let files = folder.path().join("files");
+    // A request would create it, and its folder.
+    assert_eq!(probe(&*driver, "a/x.db").await, Ok(()));
+    assert!(!files.exists());
+    driver.connect(&config("a/x.db")).await.unwrap().close().await;
+    assert_eq!(probe(&*driver, "a/x.db").await, Ok(()));
+    std::os::unix::fs::symlink(files.join("absent.db"), files.join("link.db")).unwrap();
+    std::os::unix::fs::symlink(files.join("absent"), files.join("linked")).unwrap();
+    std::fs::remove_file(files.join("a/x.db")).unwrap();
+    // A request would create none of these.
+    for path in ["a/x.db", "link.db", "linked/x.db"] {
+        assert_eq!(
+            probe(&*driver, path).await,
+            Err(DriverErrorKind::DatabaseMissing),
+            "{path}"
+        );
+        assert!(driver.connect(&config(path)).await.is_err(), "{path}");
+    }
+}
+
 /// A backup is moved to the file's place, or the file is removed: SQLite would go on with the old
 /// one.
 #[tokio::test(flavor = "multi_thread")]

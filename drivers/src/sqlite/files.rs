@@ -104,8 +104,7 @@ impl Files {
 
     /// Finds the file at `path` for a connection of `tenant`, and creates it if `create` is set.
     pub(super) fn open(&self, path: &Path, create: bool, tenant: Option<TenantId>) -> Result<HeldFile, DriverError> {
-        let opened = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let create = create && !opened().contains(path);
+        let create = create && !self.opened().contains(path);
         let unreachable = |error| DriverError::new(DriverErrorKind::Unreachable, error);
         let found = place(&self.root, path, create)?;
         if create {
@@ -125,9 +124,33 @@ impl Files {
             }
             None => None,
         };
-        opened().insert(path.to_owned());
+        self.opened().insert(path.to_owned());
         let path = found;
         Ok(HeldFile { path, id, claims })
+    }
+
+    /// Finds the file at `path` for a connection of `tenant` that only looks. `None` is a missing
+    /// file that [`open`](Self::open) would create: it is empty until then.
+    pub(super) fn look(
+        &self,
+        path: &Path,
+        create: bool,
+        tenant: Option<TenantId>,
+    ) -> Result<Option<HeldFile>, DriverError> {
+        match self.open(path, false, tenant) {
+            Err(error) if error.kind == DriverErrorKind::DatabaseMissing && create && self.would_create(path) => {
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
+
+    /// Whether a missing file can be created: it was never opened, and no symbolic link on the way
+    /// to it leads nowhere.
+    fn would_create(&self, path: &Path) -> bool {
+        let whole = self.root.join(path);
+        let is_dangling = |part: &Path| part.is_symlink() && !part.exists();
+        !self.opened().contains(path) && !whole.ancestors().any(is_dangling)
     }
 
     /// Checks that a connection could write the file at `path`, whose true path is `found`, or
@@ -178,6 +201,10 @@ impl Files {
             }
         }
         Ok(())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn claims(&self) -> MutexGuard<'_, HashMap<FileId, Claim>> {
