@@ -118,18 +118,15 @@ impl DatabaseDriver for SqliteDriver {
         refuse_servers(config).map_err(invalid)?;
         let path = relative_path(config).map_err(invalid)?.to_owned();
         let create = config.create.unwrap_or(self.create);
-        let (files, tenant, looks_only) = (self.files.clone(), config.tenant, config.looks_only);
+        let (files, tenant) = (self.files.clone(), config.tenant);
+        let (looks_only, probes) = (config.looks_only, config.probes);
         let opened = tokio::task::spawn_blocking(move || match looks_only {
-            true => files.look(&path, create, tenant),
+            true => files.look(&path, create, tenant, probes),
             false => files.open(&path, create, tenant).map(Some),
         });
         let file = opened
             .await
             .map_err(|error| DriverError::new(DriverErrorKind::Other, error))??;
-        if config.probes {
-            let path = relative_path(config).map_err(invalid)?;
-            self.files.check_writable(path, file.as_ref().map(HeldFile::path))?;
-        }
         let failed = |error| connect_error(error, connect_kind);
         let path = file.as_ref().map_or(Path::new(":memory:"), HeldFile::path);
         let options = SqliteConnectOptions::new().filename(path);

@@ -130,19 +130,23 @@ impl Files {
     }
 
     /// Finds the file at `path` for a connection of `tenant` that only looks. `None` is a missing
-    /// file that [`open`](Self::open) would create: it is empty until then.
+    /// file that [`open`](Self::open) would create: it is empty until then. A connection that
+    /// `probes` is refused if one that serves requests could not write.
     pub(super) fn look(
         &self,
         path: &Path,
         create: bool,
         tenant: Option<TenantId>,
+        probes: bool,
     ) -> Result<Option<HeldFile>, DriverError> {
-        match self.open(path, false, tenant) {
-            Err(error) if error.kind == DriverErrorKind::DatabaseMissing && create && self.would_create(path) => {
-                Ok(None)
-            }
-            found => found.map(Some),
+        let found = match self.open(path, false, tenant) {
+            Err(error) if error.kind == DriverErrorKind::DatabaseMissing && create && self.would_create(path) => None,
+            found => Some(found?),
+        };
+        if probes {
+            self.check_writable(path, found.as_ref().map(HeldFile::path))?;
         }
+        Ok(found)
     }
 
     /// Whether a missing file can be created: it was never opened, and no symbolic link on the way
@@ -157,7 +161,7 @@ impl Files {
     /// create it. Nothing is changed, and the file is not opened: a process that closes one loses
     /// the locks of its other connections to it (SQLite's "How To Corrupt An SQLite Database File",
     /// 2.2).
-    pub(super) fn check_writable(&self, path: &Path, found: Option<&Path>) -> Result<(), DriverError> {
+    fn check_writable(&self, path: &Path, found: Option<&Path>) -> Result<(), DriverError> {
         let whole = found.map_or_else(|| self.root.join(path), Path::to_owned);
         let folder = whole.ancestors().skip(1).find(|folder| folder.exists());
         for (what, path) in [("file", found), ("folder", folder)] {
