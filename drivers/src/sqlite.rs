@@ -131,7 +131,9 @@ impl DatabaseDriver for SqliteDriver {
         let path = file.as_ref().map_or(Path::new(":memory:"), HeldFile::path);
         let options = SqliteConnectOptions::new().filename(path);
         let options = match looks_only {
-            true => options.pragma("query_only", "ON"),
+            true => options
+                .pragma("query_only", "ON")
+                .immutable(file.as_ref().is_some_and(|file| file.immutable)),
             false => options.journal_mode(SqliteJournalMode::Wal),
         };
         let mut connection = options

@@ -342,6 +342,30 @@ async fn a_probe_finds_what_a_request_would_find() {
     }
 }
 
+/// As on a read-only mount. Root may write everywhere, so this shows something for other users only.
+#[tokio::test]
+async fn a_database_in_a_read_only_folder_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let mut connection = driver.connect(&config("x.db")).await.unwrap();
+    connection.execute_script("CREATE TABLE t (i integer)").await.unwrap();
+    connection.close().await;
+    let files = folder.path().join("files");
+    let mut permissions = std::fs::metadata(&files).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&files, permissions).unwrap();
+    if std::fs::File::create(files.join("y.db")).is_ok() {
+        return;
+    }
+    let mut config = config("x.db");
+    config.looks_only = true;
+    let mut connection = driver.connect(&config).await.unwrap();
+    let select = Statement::from_string(DbBackend::Sqlite, "SELECT i FROM t");
+    assert!(connection.query(&select).await.unwrap().is_empty());
+    connection.close().await;
+    assert_eq!(std::fs::read_dir(&files).unwrap().count(), 1);
+}
+
 /// A backup is moved to the file's place, or the file is removed: SQLite would go on with the old
 /// one.
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,9 @@ impl Claim {
 pub(super) struct HeldFile {
     path: PathBuf,
     id: FileId,
+    /// Whether nothing can be created beside it, and nothing is there that SQLite has left: then
+    /// nothing changes it, and SQLite can read it without the files that it keeps beside it.
+    pub(super) immutable: bool,
     /// The register of claims, if a tenant has claimed it.
     claims: Option<Files>,
 }
@@ -125,8 +128,12 @@ impl Files {
             None => None,
         };
         self.opened().insert(path.to_owned());
-        let path = found;
-        Ok(HeldFile { path, id, claims })
+        Ok(HeldFile {
+            path: found,
+            id,
+            immutable: false,
+            claims,
+        })
     }
 
     /// Finds the file at `path` for a connection of `tenant` that only looks. `None` is a missing
@@ -139,12 +146,15 @@ impl Files {
         tenant: Option<TenantId>,
         probes: bool,
     ) -> Result<Option<HeldFile>, DriverError> {
-        let found = match self.open(path, false, tenant) {
+        let mut found = match self.open(path, false, tenant) {
             Err(error) if error.kind == DriverErrorKind::DatabaseMissing && create && self.would_create(path) => None,
             found => Some(found?),
         };
         if probes {
             self.check_writable(path, found.as_ref().map(HeldFile::path))?;
+        }
+        if let Some(file) = &mut found {
+            file.immutable = is_immutable(&file.path);
         }
         Ok(found)
     }
@@ -231,6 +241,16 @@ fn create_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether nothing can be created beside a file, and SQLite has left nothing there.
+fn is_immutable(path: &Path) -> bool {
+    let is_beside = |end: &str| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(end);
+        Path::new(&beside).exists()
+    };
+    path.parent().is_some_and(|folder| is_writable(folder).is_err()) && !["-wal", "-journal"].into_iter().any(is_beside)
 }
 
 #[cfg(unix)]
