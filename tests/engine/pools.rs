@@ -351,6 +351,47 @@ async fn a_migration_runs_once_and_to_its_end() {
     );
 }
 
+/// Loses the connection when a health check looks.
+struct LosesLooks;
+
+#[async_trait]
+impl OnConnect for LosesLooks {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
+        _: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        Ok(Some(SchemaVersion::default()))
+    }
+
+    async fn look(&self, _: &dyn DatabaseDriver, _: &mut dyn Connection) -> Result<Option<SchemaVersion>, BoxError> {
+        Err(DatabaseError::new(DatabaseErrorKind::ConnectionLost).into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_a_probe_loses_is_closed() {
+    let server = Server::new();
+    let tenants = engine(
+        &server,
+        ["t1".to_owned()],
+        EngineSettings::default(),
+        Some(Arc::new(LosesLooks)),
+    );
+    let database = database(&tenants).await;
+    for open in [0, 1] {
+        assert_eq!(database.pool_status().open, open);
+        let snapshot = tenants.probe(&id("t1")).await.unwrap();
+        assert_eq!(snapshot.status, TenantStatus::Unhealthy);
+        assert_eq!(snapshot.error.as_deref(), Some("connection_lost"));
+        assert_eq!(database.pool_status().open, 0);
+        assert_eq!(snapshot.schema.is_some(), open == 1);
+        read(&database).await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failing_migration_is_left_alone_for_a_while() {
     let server = Server::new();
