@@ -174,11 +174,12 @@ impl TenantSnapshot {
     /// The same after its database was checked just now.
     pub(crate) fn checked(mut self, checked: Checked) -> Self {
         self.checked_at = Some(Utc::now());
-        // After failed migrations the database answers, but the tenant's requests fail.
-        let is_unprepared = self.status == TenantStatus::Migrating
-            || [DatabaseErrorKind::Migration, DatabaseErrorKind::SchemaBehind]
-                .iter()
-                .any(|kind| self.error.as_deref() == Some(kind.as_str()));
+        // After failed migrations the database answers, but the tenant's requests fail, unless the
+        // look of the check has found that nothing is left to apply.
+        let is_left = self.schema.as_ref().is_none_or(|schema| schema.pending > 0);
+        let has_failed = self.error.as_deref() == Some(DatabaseErrorKind::Migration.as_str());
+        let is_migrating = self.status == TenantStatus::Migrating;
+        let is_unprepared = is_migrating || (has_failed && is_left);
         let (status, error) = match checked {
             Ok(Some(latency)) => {
                 self.latency = Some(latency);
@@ -375,6 +376,10 @@ mod tests {
             error: error.map(|kind| kind.as_str().to_owned()),
             ..TenantSnapshot::idle(id(1))
         };
+        let with = |pending, before| TenantSnapshot {
+            schema: Some(SchemaVersion { version: None, pending }),
+            ..before
+        };
         let answered = || Ok(Some(Duration::from_millis(3)));
         let failed = |kind| Err(AcquireError::Database(DatabaseError::new(kind)).into());
         let behind = DatabaseErrorKind::SchemaBehind;
@@ -389,6 +394,24 @@ mod tests {
                 answered(),
                 unhealthy,
                 Some(migration),
+            ),
+            (
+                with(1, before(unhealthy, Some(migration))),
+                answered(),
+                unhealthy,
+                Some(migration),
+            ),
+            (
+                with(0, before(unhealthy, Some(migration))),
+                answered(),
+                TenantStatus::Healthy,
+                None,
+            ),
+            (
+                with(1, before(TenantStatus::Behind, Some(behind))),
+                answered(),
+                TenantStatus::Healthy,
+                None,
             ),
             (
                 before(TenantStatus::Migrating, None),
