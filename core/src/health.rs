@@ -133,11 +133,14 @@ pub(crate) struct CheckFailure {
     cause: String,
 }
 
+/// The kind of a check that had no answer in time.
+const TIMED_OUT: &str = "timeout";
+
 impl CheckFailure {
     /// The database did not answer in time.
     pub(crate) fn timed_out() -> Self {
         Self {
-            kind: "timeout".to_owned(),
+            kind: TIMED_OUT.to_owned(),
             cause: "no answer in time".to_owned(),
         }
     }
@@ -189,8 +192,10 @@ impl TenantSnapshot {
                 }
             }
             Ok(None) => (self.status, self.error),
-            // Its migrations run: that is no failure.
-            Err(CheckFailure { kind, .. }) if kind == DatabaseErrorKind::Migrating.as_str() => {
+            // Its migrations run, and the check may have waited for them: that is no failure.
+            Err(CheckFailure { kind, .. })
+                if kind == DatabaseErrorKind::Migrating.as_str() || (is_migrating && kind == TIMED_OUT) =>
+            {
                 (TenantStatus::Migrating, None)
             }
             Err(CheckFailure { kind, cause }) => {
@@ -418,6 +423,18 @@ mod tests {
                 answered(),
                 TenantStatus::Migrating,
                 None,
+            ),
+            (
+                before(TenantStatus::Migrating, None),
+                Err(CheckFailure::timed_out()),
+                TenantStatus::Migrating,
+                None,
+            ),
+            (
+                before(TenantStatus::Migrating, None),
+                failed(lost),
+                unhealthy,
+                Some(lost),
             ),
             (before(idle, None), Ok(None), idle, None),
             (before(TenantStatus::Healthy, None), failed(lost), unhealthy, Some(lost)),

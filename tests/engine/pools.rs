@@ -351,6 +351,19 @@ async fn a_migration_runs_once_and_to_its_end() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_probe_in_the_first_seconds_of_a_migration_says_so() {
+    let server = Server::new();
+    let slow = Slow::new(Duration::from_secs(14), false);
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), Some(slow));
+    let database = database(&tenants).await;
+    let request = tokio::spawn(async move { read(&database).await });
+    sleep(Duration::from_millis(100)).await;
+    let snapshot = tenants.probe(&id("t1")).await.unwrap();
+    assert_eq!((snapshot.status, snapshot.error), (TenantStatus::Migrating, None));
+    assert_eq!(kind(request.await.unwrap()), Some(DatabaseErrorKind::Migrating));
+}
+
 /// Loses the connection when a health check looks.
 struct LosesLooks;
 
