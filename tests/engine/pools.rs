@@ -17,7 +17,8 @@ use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
     DriverErrorKind, MigrationLock, SecretInvalid, ServerVersion, TenantId,
     engine::{
-        EngineSettings, HealthQuery, OnConnect, SchemaVersion, TenantDatabase, TenantStatus, Tenants, TenantsParts,
+        EngineSettings, HealthQuery, OnConnect, RequestTally, SchemaVersion, TenantDatabase, TenantStatus, Tenants,
+        TenantsParts,
     },
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -481,6 +482,43 @@ async fn a_repeated_read_waits_no_longer_than_a_single_one() {
     let waited = start.elapsed();
     assert!(waited <= Duration::from_millis(5030), "{waited:?}");
     assert_eq!(server.logins(), 3);
+}
+
+/// MySQL commits a transaction at a definition.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_lost_after_a_definition_has_an_unknown_outcome() {
+    let server = Server::new();
+    let provider = Scripted::with(None);
+    provider.put("t1", json!({"type": "mysql", "host": "h", "database": "d"}));
+    let driver: Arc<dyn DatabaseDriver> = Arc::new(Driver(server.clone()));
+    let tenants = Tenants::new(TenantsParts {
+        provider,
+        provider_type: "scripted".to_owned(),
+        drivers: vec![("mysql".to_owned(), driver)],
+        settings: EngineSettings::default(),
+        on_connect: None,
+        observer: None,
+    });
+    for (definition, expected) in [
+        ("UPDATE t SET i = 1", DatabaseErrorKind::ConnectionLost),
+        ("UPDATE t SET i = 1; DROP TABLE t", DatabaseErrorKind::OutcomeUnknown),
+        ("CREATE TABLE t (i int)", DatabaseErrorKind::OutcomeUnknown),
+    ] {
+        let tally = Arc::new(RequestTally::default());
+        let acquired = tenants.acquire_for(&id("t1"), Some(tally.clone())).await;
+        let transaction = acquired.unwrap().begin().await.unwrap();
+        let run = async |sql: &str| {
+            let statement = Statement::from_string(DbBackend::MySql, sql);
+            transaction.query_all_raw(statement).await
+        };
+        run(definition).await.unwrap();
+        let is_unknown = expected == DatabaseErrorKind::OutcomeUnknown;
+        assert_eq!(tally.may_have_effect(), is_unknown, "{definition}");
+        server.change(|script| script.loses_sessions = true);
+        let lost = run("SELECT 1").await.unwrap_err();
+        assert_eq!(DatabaseErrorKind::of(&lost), expected, "{definition}");
+        server.change(|script| script.loses_sessions = false);
+    }
 }
 
 #[tokio::test(start_paused = true)]
