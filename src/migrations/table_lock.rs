@@ -114,7 +114,13 @@ fn leaves_something(sql: &str) -> bool {
     let upper = sql.to_ascii_uppercase();
     let words: Vec<&str> = upper.split_whitespace().collect();
     match verb(sql).as_str() {
-        "SET" => upper.contains('@') && upper.contains('('),
+        "SET" => {
+            let value = upper.split_once('=').map_or("", |(_, value)| value);
+            upper.contains('@')
+                && ["(", "@@", "CURRENT_", "LOCALTIME", "UTC_"]
+                    .iter()
+                    .any(|call| value.contains(call))
+        }
         "CREATE" => words.iter().take(3).any(|word| ["TEMP", "TEMPORARY"].contains(word)),
         _ => {
             upper.contains(":=")
@@ -173,12 +179,15 @@ mod tests {
             may_repeat(&script, statements.len() - 1)
         };
         assert!(repeated(&["SET @own = 7", "ALTER TABLE t ADD i int"]));
+        assert!(repeated(&["SET @@sql_mode = ''", "ALTER TABLE t ADD i int"]));
         assert!(repeated(&["INSERT INTO t VALUES (1)"]));
         for statements in [
             &["CALL backfill()"][..],
             &["DO $$ BEGIN COMMIT; END $$"],
             &["CREATE OR REPLACE DEFINER = `a`@`b` PROCEDURE p() SELECT 1; INSERT INTO t VALUES (1)"],
             &["SET @id = LAST_INSERT_ID()", "ALTER TABLE t ADD i int"],
+            &["SET @id = @@last_insert_id", "ALTER TABLE t ADD i int"],
+            &["SET @now := CURRENT_TIMESTAMP", "ALTER TABLE t ADD i int"],
             &["SELECT max(id) INTO\n@id FROM t", "ALTER TABLE t ADD i int"],
             &["SELECT @id := max(id) FROM t", "ALTER TABLE t ADD i int"],
             &["CREATE TEMPORARY TABLE u (i int)", "ALTER TABLE t ADD i int"],
