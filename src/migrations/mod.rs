@@ -253,8 +253,11 @@ impl Migrations {
             let name = state.changed.swap_remove(0);
             return Err(MigrationError::Changed { name });
         }
-        if state.version.is_none() && !state.pending.is_empty() && Applied::read(driver, connection).await?.is_none() {
-            foreign::refuse(driver, connection).await?;
+        if state.version.is_none() && !state.pending.is_empty() {
+            let found = Applied::read(driver, connection).await?.unwrap_or_default();
+            if found.0.is_empty() {
+                foreign::refuse(driver, connection).await?;
+            }
         }
         Ok(state)
     }
@@ -273,16 +276,15 @@ impl Migrations {
         choice: Choice,
         report: &mut Report,
     ) -> Result<(), MigrationError> {
-        let found = Applied::read(database.driver, connection).await?;
-        let is_new = found.is_none();
-        let found = found.unwrap_or_default();
+        let found = Applied::read(database.driver, connection).await?.unwrap_or_default();
         let steps = self.steps(database.driver, choice, &found)?;
         report.already = steps.already;
         report.version = found.version();
         if steps.pending.is_empty() {
             return Ok(());
         }
-        if is_new {
+        // An `adopt` that was cut off may have left the table without a row.
+        if found.0.is_empty() {
             foreign::refuse(database.driver, connection).await?;
         }
         Run::new(self, database, connection, choice).all(report).await

@@ -11,6 +11,7 @@ use tenantry_test_support::{MariadbServer, PgBouncer, PostgresServer};
 use super::*;
 
 mod dumps;
+mod first_use;
 mod hard;
 mod sessions;
 mod stepwise;
@@ -293,6 +294,12 @@ macro_rules! on_every_database {
             async fn a_file_that_fails_is_named_and_run_again() {
                 let (_folder, target) = $target;
                 super::a_file_that_fails_is_named_and_run_again(target, stringify!($dialect)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn an_adoption_that_was_cut_off_leaves_the_database_to_its_tool() {
+                let (_folder, target) = $target;
+                first_use::an_adoption_that_was_cut_off_leaves_the_database_to_its_tool(target, stringify!($dialect)).await;
             }
         })*
     };

@@ -1,0 +1,56 @@
+//! What a server does before it first uses a database.
+
+use tenantry_core::engine::{OnConnect as _, SchemaBehind};
+
+use super::*;
+
+/// MySQL commits the table of applied files before the first of them is recorded.
+pub(super) async fn an_adoption_that_was_cut_off_leaves_the_database_to_its_tool(target: Target, dialect: &str) {
+    target
+        .execute(
+            "CREATE TABLE flyway_schema_history (version varchar(50)); INSERT INTO flyway_schema_history VALUES ('1')",
+        )
+        .await
+        .unwrap();
+    let mut connection = target.driver.connect(&target.config).await.unwrap();
+    applied::create_table(&*target.driver, &mut *connection).await.unwrap();
+    let (_folder, migrations) = folder(dialect, &[("1_t.sql", "CREATE TABLE t (i integer)")]).await;
+    let applied = target.apply_with(&mut *connection, &migrations).await;
+    assert!(matches!(applied, Err(MigrationError::Foreign { .. })), "{applied:?}");
+    let rehearsed = migrations
+        .rehearse(&*target.driver, &mut *connection, Choice::default())
+        .await;
+    assert!(
+        matches!(rehearsed, Err(MigrationError::Foreign { .. })),
+        "{rehearsed:?}"
+    );
+    connection.close().await;
+}
+
+#[tokio::test]
+async fn a_look_finds_what_requests_would_find() {
+    let files = tempfile::tempdir().unwrap();
+    let target = Target::sqlite(files.path()).await;
+    let (_folder, migrations) = folder("sqlite", &[("1_t.sql", "CREATE TABLE t (i integer)")]).await;
+    let migrations = Arc::new(migrations);
+    let mut connection = target.driver.connect(&target.config).await.unwrap();
+    let on_connect = |is_applying| MigrationsOnConnect::new(migrations.clone(), is_applying, false);
+    let required = |is_applying| on_connect(is_applying).require(2, "2");
+    let mut look = async |on_connect: MigrationsOnConnect| on_connect.look(&*target.driver, &mut *connection).await;
+
+    assert_eq!(look(required(true)).await.unwrap().unwrap().pending, 1);
+    assert!(look(required(false)).await.unwrap_err().is::<SchemaBehind>());
+    target.apply(&migrations, false).await.unwrap();
+    assert_eq!(look(on_connect(true)).await.unwrap().unwrap().pending, 0);
+    for is_applying in [true, false] {
+        assert!(look(required(is_applying)).await.unwrap_err().is::<SchemaBehind>());
+    }
+    target
+        .execute("DROP TABLE tenantry_migrations; CREATE TABLE tenantry_migrations (i integer); INSERT INTO tenantry_migrations VALUES (1)")
+        .await
+        .unwrap();
+    for needed in [on_connect(true), required(false)] {
+        assert!(look(needed).await.is_err());
+    }
+    assert_eq!(look(on_connect(false)).await.unwrap(), None);
+}
