@@ -297,6 +297,12 @@ macro_rules! on_every_database {
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            async fn no_text_of_a_file_is_logged() {
+                let (_folder, target) = $target;
+                first_use::no_text_of_a_file_is_logged(target, stringify!($dialect)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
             async fn an_adoption_that_was_cut_off_leaves_the_database_to_its_tool() {
                 let (_folder, target) = $target;
                 first_use::an_adoption_that_was_cut_off_leaves_the_database_to_its_tool(target, stringify!($dialect)).await;

@@ -4,6 +4,30 @@ use tenantry_core::engine::{OnConnect as _, SchemaBehind};
 
 use super::*;
 
+/// Wrong syntax is quoted by the database, and the quotation may hold a password.
+pub(super) async fn no_text_of_a_file_is_logged(target: Target, dialect: &str) {
+    for (sql, is_logged) in [
+        ("CREATE TABLE t (i integer); DELETE FROM t 'canary'", false),
+        ("CREATE TABLE t (i integer); INSERT INTO t (i) VALUES ('canary)", false),
+        ("CREATE TABLE t (i integer); UPDATE t SET nowhere = 'canary'", true),
+        ("SELECT 'canary' FROM nowhere", true),
+    ] {
+        let (_folder, migrations) = folder(dialect, &[("1_t.sql", sql)]).await;
+        let error = target.apply(&migrations, false).await.unwrap_err();
+        let reason = error.reason();
+        assert_eq!(
+            reason.is_some(),
+            is_logged && !matches!(error, MigrationError::Refused { .. }),
+            "{sql}: {error:?}"
+        );
+        assert!(!format!("{error} {reason:?}").contains("canary"), "{error} {reason:?}");
+        target
+            .execute("DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS tenantry_migrations")
+            .await
+            .unwrap();
+    }
+}
+
 /// MySQL commits the table of applied files before the first of them is recorded.
 pub(super) async fn an_adoption_that_was_cut_off_leaves_the_database_to_its_tool(target: Target, dialect: &str) {
     target
