@@ -342,7 +342,8 @@ async fn a_probe_finds_what_a_request_would_find() {
     }
 }
 
-/// As on a read-only mount. Root may write everywhere, so this shows something for other users only.
+/// As on a read-only mount. Root may write everywhere, so this shows something for other users
+/// only.
 #[tokio::test]
 async fn a_database_in_a_read_only_folder_can_be_looked_at() {
     let folder = tempfile::tempdir().unwrap();
