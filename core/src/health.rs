@@ -133,11 +133,14 @@ pub(crate) struct CheckFailure {
     cause: String,
 }
 
+/// The kind of a check that had no answer in time.
+const TIMED_OUT: &str = "timeout";
+
 impl CheckFailure {
     /// The database did not answer in time.
     pub(crate) fn timed_out() -> Self {
         Self {
-            kind: "timeout".to_owned(),
+            kind: TIMED_OUT.to_owned(),
             cause: "no answer in time".to_owned(),
         }
     }
@@ -174,11 +177,12 @@ impl TenantSnapshot {
     /// The same after its database was checked just now.
     pub(crate) fn checked(mut self, checked: Checked) -> Self {
         self.checked_at = Some(Utc::now());
-        // After failed migrations the database answers, but the tenant's requests fail.
-        let is_unprepared = self.status == TenantStatus::Migrating
-            || [DatabaseErrorKind::Migration, DatabaseErrorKind::SchemaBehind]
-                .iter()
-                .any(|kind| self.error.as_deref() == Some(kind.as_str()));
+        // After failed migrations the database answers, but the tenant's requests fail, unless the
+        // look of the check has found that nothing is left to apply.
+        let is_left = self.schema.as_ref().is_none_or(|schema| schema.pending > 0);
+        let has_failed = self.error.as_deref() == Some(DatabaseErrorKind::Migration.as_str());
+        let is_migrating = self.status == TenantStatus::Migrating;
+        let is_unprepared = is_migrating || (has_failed && is_left);
         let (status, error) = match checked {
             Ok(Some(latency)) => {
                 self.latency = Some(latency);
@@ -188,8 +192,10 @@ impl TenantSnapshot {
                 }
             }
             Ok(None) => (self.status, self.error),
-            // Its migrations run: that is no failure.
-            Err(CheckFailure { kind, .. }) if kind == DatabaseErrorKind::Migrating.as_str() => {
+            // Its migrations run, and the check may have waited for them: that is no failure.
+            Err(CheckFailure { kind, .. })
+                if kind == DatabaseErrorKind::Migrating.as_str() || (is_migrating && kind == TIMED_OUT) =>
+            {
                 (TenantStatus::Migrating, None)
             }
             Err(CheckFailure { kind, cause }) => {
@@ -375,6 +381,10 @@ mod tests {
             error: error.map(|kind| kind.as_str().to_owned()),
             ..TenantSnapshot::idle(id(1))
         };
+        let with = |pending, before| TenantSnapshot {
+            schema: Some(SchemaVersion { version: None, pending }),
+            ..before
+        };
         let answered = || Ok(Some(Duration::from_millis(3)));
         let failed = |kind| Err(AcquireError::Database(DatabaseError::new(kind)).into());
         let behind = DatabaseErrorKind::SchemaBehind;
@@ -391,10 +401,40 @@ mod tests {
                 Some(migration),
             ),
             (
+                with(1, before(unhealthy, Some(migration))),
+                answered(),
+                unhealthy,
+                Some(migration),
+            ),
+            (
+                with(0, before(unhealthy, Some(migration))),
+                answered(),
+                TenantStatus::Healthy,
+                None,
+            ),
+            (
+                with(1, before(TenantStatus::Behind, Some(behind))),
+                answered(),
+                TenantStatus::Healthy,
+                None,
+            ),
+            (
                 before(TenantStatus::Migrating, None),
                 answered(),
                 TenantStatus::Migrating,
                 None,
+            ),
+            (
+                before(TenantStatus::Migrating, None),
+                Err(CheckFailure::timed_out()),
+                TenantStatus::Migrating,
+                None,
+            ),
+            (
+                before(TenantStatus::Migrating, None),
+                failed(lost),
+                unhealthy,
+                Some(lost),
             ),
             (before(idle, None), Ok(None), idle, None),
             (before(TenantStatus::Healthy, None), failed(lost), unhealthy, Some(lost)),

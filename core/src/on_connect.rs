@@ -49,12 +49,13 @@ pub trait OnConnect: Send + Sync {
     /// default that is not known.
     ///
     /// # Errors
-    /// [`SchemaBehind`] if requests would be refused for it.
+    /// Why requests would be refused, such as [`SchemaBehind`]; a [`DatabaseError`], not within
+    /// another error, if the database could not be asked.
     async fn look(
         &self,
         _driver: &dyn DatabaseDriver,
         _connection: &mut dyn Connection,
-    ) -> Result<Option<SchemaVersion>, SchemaBehind> {
+    ) -> Result<Option<SchemaVersion>, BoxError> {
         Ok(None)
     }
 }
@@ -76,14 +77,21 @@ impl LastSchema {
     /// Looks at the database, and notes what is found.
     ///
     /// # Errors
-    /// [`DatabaseErrorKind::SchemaBehind`].
+    /// [`DatabaseErrorKind::SchemaBehind`], [`DatabaseErrorKind::Migration`], or the error of the
+    /// connection.
     pub(crate) async fn look(
         &self,
         on_connect: &dyn OnConnect,
         driver: &dyn DatabaseDriver,
         connection: &mut dyn Connection,
     ) -> Result<(), DatabaseError> {
-        self.note(on_connect.look(driver, connection).await)
+        match on_connect.look(driver, connection).await {
+            Ok(found) => self.note(Ok(found)),
+            Err(source) => match source.downcast::<DatabaseError>() {
+                Ok(error) => Err(*error),
+                Err(source) => self.prepared(Err(source)),
+            },
+        }
     }
 
     /// Notes what [`OnConnect::prepare`] returned.
@@ -110,7 +118,9 @@ impl LastSchema {
     fn note(&self, looked: Result<Option<SchemaVersion>, SchemaBehind>) -> Result<(), DatabaseError> {
         match looked {
             Ok(found) => {
-                *self.0.lock() = found;
+                if found.is_some() {
+                    *self.0.lock() = found;
+                }
                 Ok(())
             }
             Err(behind) => {
@@ -146,6 +156,8 @@ mod tests {
         assert_eq!(schema.get(), Some(at("0001")));
         let failed = schema.prepared(Err("a file fails".into())).map_err(|error| error.kind);
         assert_eq!(failed, Err(DatabaseErrorKind::Migration));
+        let unknown = schema.prepared(Ok(None)).map_err(|error| error.kind);
+        assert_eq!((unknown, schema.get()), (Ok(()), Some(at("0001"))));
         let next = LastSchema::default();
         next.inherit(&schema);
         assert_eq!(next.get(), Some(at("0001")));

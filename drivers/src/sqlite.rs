@@ -119,24 +119,22 @@ impl DatabaseDriver for SqliteDriver {
         refuse_servers(config).map_err(invalid)?;
         let path = relative_path(config).map_err(invalid)?.to_owned();
         let create = config.create.unwrap_or(self.create);
-        let (files, tenant, looks_only) = (self.files.clone(), config.tenant, config.looks_only);
-        let opened = tokio::task::spawn_blocking(move || files.open(&path, create && !looks_only, tenant))
+        let (files, tenant) = (self.files.clone(), config.tenant);
+        let (looks_only, probes) = (config.looks_only, config.probes);
+        let opened = tokio::task::spawn_blocking(move || match looks_only {
+            true => files.look(&path, create, tenant, probes),
+            false => files.open(&path, create, tenant).map(Some),
+        });
+        let file = opened
             .await
-            .map_err(|error| DriverError::new(DriverErrorKind::Other, error))?;
-        let file = match opened {
-            // It would be created, and is empty until then.
-            Err(error) if looks_only && create && error.kind == DriverErrorKind::DatabaseMissing => None,
-            opened => Some(opened?),
-        };
-        if config.probes {
-            let path = relative_path(config).map_err(invalid)?;
-            self.files.check_writable(path, file.as_ref().map(HeldFile::path))?;
-        }
+            .map_err(|error| DriverError::new(DriverErrorKind::Other, error))??;
         let failed = |error| connect_error(error, connect_kind);
         let path = file.as_ref().map_or(Path::new(":memory:"), HeldFile::path);
         let options = SqliteConnectOptions::new().filename(path);
         let options = match looks_only {
-            true => options.pragma("query_only", "ON"),
+            true => options
+                .pragma("query_only", "ON")
+                .immutable(file.as_ref().is_some_and(|file| file.immutable)),
             false => options.journal_mode(SqliteJournalMode::Wal),
         };
         let mut connection = options

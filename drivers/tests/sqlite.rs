@@ -324,6 +324,64 @@ async fn the_mode_of_a_url_says_whether_a_file_is_created() {
     );
 }
 
+/// Opens a connection of a health check, and closes it.
+async fn probe(driver: &dyn DatabaseDriver, path: &str) -> Result<(), DriverErrorKind> {
+    let mut config = config(path);
+    (config.looks_only, config.probes) = (true, true);
+    let probed = driver.connect(&config).await.map_err(|error| error.kind);
+    probed?.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_probe_finds_what_a_request_would_find() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let files = folder.path().join("files");
+    // A request would create it, and its folder.
+    assert_eq!(probe(&*driver, "a/x.db").await, Ok(()));
+    assert!(!files.exists());
+    driver.connect(&config("a/x.db")).await.unwrap().close().await;
+    assert_eq!(probe(&*driver, "a/x.db").await, Ok(()));
+    std::os::unix::fs::symlink(files.join("absent.db"), files.join("link.db")).unwrap();
+    std::os::unix::fs::symlink(files.join("absent"), files.join("linked")).unwrap();
+    std::fs::remove_file(files.join("a/x.db")).unwrap();
+    // A request would create none of these.
+    for path in ["a/x.db", "link.db", "linked/x.db"] {
+        assert_eq!(
+            probe(&*driver, path).await,
+            Err(DriverErrorKind::DatabaseMissing),
+            "{path}"
+        );
+        assert!(driver.connect(&config(path)).await.is_err(), "{path}");
+    }
+}
+
+/// As on a read-only mount. Root may write everywhere, so this shows something for other users
+/// only.
+#[tokio::test]
+async fn a_database_in_a_read_only_folder_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let driver = driver(folder.path()).await;
+    let mut connection = driver.connect(&config("x.db")).await.unwrap();
+    connection.execute_script("CREATE TABLE t (i integer)").await.unwrap();
+    connection.close().await;
+    let files = folder.path().join("files");
+    let mut permissions = std::fs::metadata(&files).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&files, permissions).unwrap();
+    if std::fs::File::create(files.join("y.db")).is_ok() {
+        return;
+    }
+    let mut config = config("x.db");
+    config.looks_only = true;
+    let mut connection = driver.connect(&config).await.unwrap();
+    let select = Statement::from_string(DbBackend::Sqlite, "SELECT i FROM t");
+    assert!(connection.query(&select).await.unwrap().is_empty());
+    connection.close().await;
+    assert_eq!(std::fs::read_dir(&files).unwrap().count(), 1);
+}
+
 /// A backup is moved to the file's place, or the file is removed: SQLite would go on with the old
 /// one.
 #[tokio::test(flavor = "multi_thread")]

@@ -60,24 +60,35 @@ impl<E: Endpoint> Middleware<E> for Problems {
 
 /// Tells the requests of one connection of a server that stops to answer now. Clones share one.
 #[derive(Debug, Clone, Default)]
-pub struct LastCall(Arc<(AtomicBool, Notify)>);
+pub struct LastCall(Arc<Called>);
+
+#[derive(Debug, Default)]
+struct Called {
+    is_called: AtomicBool,
+    notify: Notify,
+    has_ended: AtomicBool,
+}
 
 impl LastCall {
     /// Requests that still run are answered 503.
     pub fn call(&self) {
-        let (called, notify) = &*self.0;
-        called.store(true, Ordering::Release);
-        notify.notify_waiters();
+        self.0.is_called.store(true, Ordering::Release);
+        self.0.notify.notify_waiters();
+    }
+
+    /// Whether a request was answered so.
+    pub fn has_ended_a_request(&self) -> bool {
+        self.0.has_ended.load(Ordering::Acquire)
     }
 
     async fn called(&self) {
-        let (called, notify) = &*self.0;
-        let mut notified = pin!(notify.notified());
+        let mut notified = pin!(self.0.notify.notified());
         // Before the look, so that no call is missed between the two.
         notified.as_mut().enable();
-        if !called.load(Ordering::Acquire) {
+        if !self.0.is_called.load(Ordering::Acquire) {
             notified.await;
         }
+        self.0.has_ended.store(true, Ordering::Release);
     }
 }
 
@@ -270,9 +281,11 @@ mod tests {
             let asked = client.request(method, "/x").data(last_call.clone()).send();
             let calling = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(!last_call.has_ended_a_request());
                 last_call.call();
             };
             let (response, ()) = tokio::join!(asked, calling);
+            assert!(last_call.has_ended_a_request());
             let response = response.0;
             assert_eq!(response.status(), 503);
             assert!(response.header("retry-after").is_some());

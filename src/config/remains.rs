@@ -126,7 +126,7 @@ fn keep_valid(node: &mut Node, path: &[Step], faults: &HashSet<&str>) -> bool {
                 .map(|entry| text(&below(path, entry.key.as_str())))
                 .collect();
             let is_missing = |fault: &&str| lacks(fault) && !written.contains(*fault);
-            let is_complete = !faults.iter().any(|fault| is_missing(&fault));
+            let is_complete = !faults.iter().any(is_missing);
             entries.retain_mut(|entry| {
                 let path = below(path, entry.key.as_str());
                 keep_valid(&mut entry.value, &path, faults)

@@ -7,9 +7,14 @@ use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, ScriptFault, 
 
 use super::{TABLE, text::DIRECTIVE};
 
-/// MySQL's codes of errors that name tables, columns and keys: they exist, are missing or unknown,
-/// or the syntax is wrong.
-const MYSQL_NAMES: [&str; 8] = ["1050", "1051", "1054", "1060", "1061", "1064", "1072", "1091"];
+/// MySQL's codes of errors that name tables, columns and keys: they exist, are missing or unknown.
+const MYSQL_NAMES: [&str; 7] = ["1050", "1051", "1054", "1060", "1061", "1072", "1091"];
+
+/// PostgreSQL's `syntax_error`.
+const POSTGRESQL_SYNTAX: &str = "42601";
+
+/// What SQLite says before it quotes a statement. It has the same code for all mistakes.
+const SQLITE_QUOTES: [&str; 3] = ["near \"", "unrecognized token", "string literal"];
 
 /// Why a database could not be made ready. The connection is to be closed then: it may still hold
 /// the lock.
@@ -206,8 +211,9 @@ impl MigrationError {
         }
     }
 
-    /// What the database said of a statement, unless its words may repeat a value of a row: of
-    /// missing or existing tables and columns, syntax and rights it names what the file names.
+    /// What the database said of a statement, for the server's log, unless its words may repeat a
+    /// value. Of missing or existing tables and columns and of rights it names what the file names.
+    /// Of wrong syntax it quotes the statement, which may hold a password.
     pub fn reason(&self) -> Option<String> {
         let Self::Failed { source, .. } = self else {
             return None;
@@ -217,10 +223,13 @@ impl MigrationError {
             DatabaseErrorKind::TableMissing | DatabaseErrorKind::PermissionDenied => true,
             // PostgreSQL's class 42 is `syntax error or access rule violation`, and SQLite's code
             // for all of these is 1.
-            _ => (code.len() == 5 && code.starts_with("42")) || code == "1" || MYSQL_NAMES.contains(&code),
+            _ if code.len() == 5 => code.starts_with("42") && code != POSTGRESQL_SYNTAX,
+            _ => code == "1" || MYSQL_NAMES.contains(&code),
         };
         let words = std::error::Error::source(source).filter(|_| names_only)?;
-        Some(database_words(words).map_or_else(|| words.to_string(), str::to_owned))
+        let words = database_words(words).map_or_else(|| words.to_string(), str::to_owned);
+        let quotes = code == "1" && SQLITE_QUOTES.iter().any(|quote| words.contains(quote));
+        Some(words).filter(|_| !quotes)
     }
 
     /// The number of the statement in the file, from 1.

@@ -135,7 +135,7 @@ impl Session {
                     verb.as_str(),
                     "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SELECT" | "WITH"
                 );
-                let sets = !reads || statement.sql.contains(":=") || words.windows(2).any(|pair| sets(pair));
+                let sets = !reads || statement.sql.contains(":=") || words.windows(2).any(sets);
                 if sets {
                     let variables: Vec<String> = variables.cloned().collect();
                     self.set.retain(|name| !variables.contains(name));

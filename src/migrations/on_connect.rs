@@ -163,11 +163,14 @@ impl OnConnect for MigrationsOnConnect {
         &self,
         driver: &dyn DatabaseDriver,
         connection: &mut dyn Connection,
-    ) -> Result<Option<SchemaVersion>, SchemaBehind> {
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        let is_needed = self.is_applying || self.require.is_some();
         match self.state(driver, connection).await {
-            // The first request applies what is left.
-            Ok(state) if self.is_applying => Ok(Some(state.into())),
-            Ok(state) => self.check(state).map(Some),
+            // The next request applies what is left.
+            Ok(state) if self.is_applying && !state.pending.is_empty() => Ok(Some(state.into())),
+            Ok(state) => Ok(Some(self.check(state)?)),
+            Err(MigrationError::Table(error)) if is_needed || error.kind.breaks_connection() => Err(error.into()),
+            Err(error) if is_needed => Err(Unprepared(error).into()),
             Err(_) => Ok(None),
         }
     }

@@ -11,6 +11,7 @@ use tenantry_test_support::{MariadbServer, PgBouncer, PostgresServer};
 use super::*;
 
 mod dumps;
+mod first_use;
 mod hard;
 mod lower_case;
 mod names;
@@ -298,6 +299,12 @@ macro_rules! on_every_database {
             async fn a_file_that_fails_is_named_and_run_again() {
                 let (_folder, target) = $target;
                 super::a_file_that_fails_is_named_and_run_again(target, stringify!($dialect)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn no_text_of_a_file_is_logged() {
+                let (_folder, target) = $target;
+                first_use::no_text_of_a_file_is_logged(target, stringify!($dialect)).await;
             }
         })*
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, TenantId,
-    engine::{OnConnect, SchemaBehind, SchemaVersion},
+    engine::{OnConnect, SchemaVersion},
 };
 use tenantry_tables::Rest;
 
@@ -47,7 +47,7 @@ impl OnConnect for ComparedOnConnect {
         &self,
         driver: &dyn DatabaseDriver,
         connection: &mut dyn Connection,
-    ) -> Result<Option<SchemaVersion>, SchemaBehind> {
+    ) -> Result<Option<SchemaVersion>, BoxError> {
         self.first.look(driver, connection).await
     }
 }

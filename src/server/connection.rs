@@ -114,7 +114,6 @@ impl<E: Endpoint + 'static> Service<E> {
         let io = TokioIo::new(Watched::new(io, activity.clone()));
         let refused = Arc::new(Mutex::new(None));
         let last_call = LastCall::default();
-        let mut was_ended = false;
         let Stop {
             stopping,
             last_call: hurry,
@@ -137,7 +136,6 @@ impl<E: Endpoint + 'static> Service<E> {
                 connection.as_mut().graceful_shutdown();
             }
             if hurried.as_mut().poll(context).is_ready() {
-                was_ended |= activity.has_request();
                 last_call.call();
             }
             if cut_off.as_mut().poll(context).is_ready() {
@@ -172,7 +170,7 @@ impl<E: Endpoint + 'static> Service<E> {
                 () = cut.cancelled() => {}
             }
         }
-        was_ended || (cut.is_cancelled() && activity.has_request())
+        last_call.has_ended_a_request() || (cut.is_cancelled() && activity.has_request())
     }
 
     /// The answer to one request.

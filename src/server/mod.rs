@@ -202,10 +202,12 @@ impl BoundServer {
     /// 1. Readiness turns down, and background work is signalled to end.
     /// 2. [After notice](Stopping::AfterNotice), requests are still accepted for a quarter of
     ///    `server.shutdown_grace`, at most two seconds.
-    /// 3. New connections are refused, and running requests end. Those that do not are cut off.
-    /// 4. Background work that still runs is aborted.
-    /// 5. The pools are closed.
-    /// 6. The last traces and metrics are sent. If nothing is left of `server.shutdown_grace`, this
+    /// 3. New connections are refused, and running requests end.
+    /// 4. At the last call, at most a second before the end of their time, those that still run are
+    ///    answered 503. At the end, connections whose client has not taken its answer are cut off.
+    /// 5. Background work that still runs is aborted.
+    /// 6. The pools are closed.
+    /// 7. The last traces and metrics are sent. If nothing is left of `server.shutdown_grace`, this
     ///    takes [`SENDING`] more.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
     DriverErrorKind, MigrationLock, SecretInvalid, ServerVersion, TenantId,
     engine::{
-        EngineSettings, HealthQuery, OnConnect, SchemaVersion, TenantDatabase, TenantStatus, Tenants, TenantsParts,
+        EngineSettings, HealthQuery, OnConnect, RequestTally, SchemaVersion, TenantDatabase, TenantStatus, Tenants,
+        TenantsParts,
     },
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -392,6 +393,60 @@ async fn a_migration_runs_once_and_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_in_the_first_seconds_of_a_migration_says_so() {
+    let server = Server::new();
+    let slow = Slow::new(Duration::from_secs(14), false);
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), Some(slow));
+    let database = database(&tenants).await;
+    let request = tokio::spawn(async move { read(&database).await });
+    sleep(Duration::from_millis(100)).await;
+    let snapshot = tenants.probe(&id("t1")).await.unwrap();
+    assert_eq!((snapshot.status, snapshot.error), (TenantStatus::Migrating, None));
+    assert_eq!(kind(request.await.unwrap()), Some(DatabaseErrorKind::Migrating));
+}
+
+/// Loses the connection when a health check looks.
+struct LosesLooks;
+
+#[async_trait]
+impl OnConnect for LosesLooks {
+    async fn prepare(
+        &self,
+        _: &TenantId,
+        _: &dyn DatabaseDriver,
+        _: &DatabaseConfig,
+        _: &mut dyn Connection,
+    ) -> Result<Option<SchemaVersion>, BoxError> {
+        Ok(Some(SchemaVersion::default()))
+    }
+
+    async fn look(&self, _: &dyn DatabaseDriver, _: &mut dyn Connection) -> Result<Option<SchemaVersion>, BoxError> {
+        Err(DatabaseError::new(DatabaseErrorKind::ConnectionLost).into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_a_probe_loses_is_closed() {
+    let server = Server::new();
+    let tenants = engine(
+        &server,
+        ["t1".to_owned()],
+        EngineSettings::default(),
+        Some(Arc::new(LosesLooks)),
+    );
+    let database = database(&tenants).await;
+    for open in [0, 1] {
+        assert_eq!(database.pool_status().open, open);
+        let snapshot = tenants.probe(&id("t1")).await.unwrap();
+        assert_eq!(snapshot.status, TenantStatus::Unhealthy);
+        assert_eq!(snapshot.error.as_deref(), Some("connection_lost"));
+        assert_eq!(database.pool_status().open, 0);
+        assert_eq!(snapshot.schema.is_some(), open == 1);
+        read(&database).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_migration_is_left_alone_for_a_while() {
     let server = Server::new();
     let slow = Slow::new(Duration::from_millis(100), true);
@@ -467,6 +522,43 @@ async fn a_repeated_read_waits_no_longer_than_a_single_one() {
     let waited = start.elapsed();
     assert!(waited <= Duration::from_millis(5030), "{waited:?}");
     assert_eq!(server.logins(), 3);
+}
+
+/// MySQL commits a transaction at a definition.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_lost_after_a_definition_has_an_unknown_outcome() {
+    let server = Server::new();
+    let provider = Scripted::with(None);
+    provider.put("t1", json!({"type": "mysql", "host": "h", "database": "d"}));
+    let driver: Arc<dyn DatabaseDriver> = Arc::new(Driver(server.clone()));
+    let tenants = Tenants::new(TenantsParts {
+        provider,
+        provider_type: "scripted".to_owned(),
+        drivers: vec![("mysql".to_owned(), driver)],
+        settings: EngineSettings::default(),
+        on_connect: None,
+        observer: None,
+    });
+    for (definition, expected) in [
+        ("UPDATE t SET i = 1", DatabaseErrorKind::ConnectionLost),
+        ("UPDATE t SET i = 1; DROP TABLE t", DatabaseErrorKind::OutcomeUnknown),
+        ("CREATE TABLE t (i int)", DatabaseErrorKind::OutcomeUnknown),
+    ] {
+        let tally = Arc::new(RequestTally::default());
+        let acquired = tenants.acquire_for(&id("t1"), Some(tally.clone())).await;
+        let transaction = acquired.unwrap().begin().await.unwrap();
+        let run = async |sql: &str| {
+            let statement = Statement::from_string(DbBackend::MySql, sql);
+            transaction.query_all_raw(statement).await
+        };
+        run(definition).await.unwrap();
+        let is_unknown = expected == DatabaseErrorKind::OutcomeUnknown;
+        assert_eq!(tally.may_have_effect(), is_unknown, "{definition}");
+        server.change(|script| script.loses_sessions = true);
+        let lost = run("SELECT 1").await.unwrap_err();
+        assert_eq!(DatabaseErrorKind::of(&lost), expected, "{definition}");
+        server.change(|script| script.loses_sessions = false);
+    }
 }
 
 #[tokio::test(start_paused = true)]

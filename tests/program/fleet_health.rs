@@ -133,6 +133,8 @@ async fn a_tenant_below_the_version_that_is_needed_is_refused_by_name() {
 
     // It is served soon after it was migrated, by whatever did that.
     assert_eq!(project.migrate(true, &["--to", "0002"]).await.code, 0);
+    let one = client.get("/health/tenant/behind").await.expect(200).json();
+    assert_eq!((&one["status"], &one["error"]), (&json!("healthy"), &Value::Null));
     let began = Instant::now();
     while client.tenant("behind").get(INFO).await.status != 200 {
         assert!(

@@ -22,8 +22,9 @@ pub use tls::{TlsConfig, TlsMode};
 pub enum Purpose {
     /// The database may be changed.
     Change,
-    /// The database is only looked at: opening the connection creates no file and changes none. A
-    /// file that would be created looks empty.
+    /// The database is only looked at: opening the connection creates no database and changes none.
+    /// A file that would be created looks empty. While it is open, SQLite may keep its own files
+    /// beside the database; closing it may move what they hold into the database.
     Look,
 }
 
@@ -51,8 +52,7 @@ pub struct DatabaseConfig {
     pub path: Option<String>,
     /// Whether a missing file is created; `None` leaves it to the driver.
     pub create: Option<bool>,
-    /// Whether the connection only looks at the database: opening it creates nothing and changes no
-    /// setting of a file.
+    /// Whether the connection only looks at the database, as [`Purpose::Look`] says.
     pub looks_only: bool,
     /// Whether the connection, which looks only, is to fail if one that serves requests would.
     pub probes: bool,

@@ -1,6 +1,6 @@
 //! The side effects that a statement may have.
 
-use super::{Token, tokens};
+use super::{Dialect, Token, tokens};
 
 /// Whether a statement only reads, so that running it twice does no harm: a `SELECT`, also after a
 /// `WITH`, that locks nothing, changes nothing and calls no function that is not known to be pure.
@@ -43,6 +43,20 @@ pub(crate) fn is_read(sql: &str) -> bool {
         before = token;
     }
     !in_with
+}
+
+/// Whether the database may commit the open transaction when it runs these statements: MySQL and
+/// Oracle do at a definition, and whatever else changes no rows may do so too.
+pub(crate) fn may_commit(sql: &str, dialect: Dialect) -> bool {
+    const OF_ROWS: &str = "select with insert update delete merge replace";
+    let mut begins = true;
+    matches!(dialect, Dialect::Mysql | Dialect::Oracle)
+        && tokens(sql).any(|token| {
+            let is_first = std::mem::replace(&mut begins, matches!(token, Token::Symbol(';')));
+            is_first
+                && !matches!(token, Token::Symbol(_))
+                && !matches!(token, Token::Word(word) if is_one_of(word, OF_ROWS))
+        })
 }
 
 /// Whether the kinds of database disagree about the ends of literals, names and comments in it.

@@ -8,7 +8,7 @@ mod pieces;
 mod session_state;
 
 pub(crate) use describe::{described, normalized, operation};
-pub(crate) use effects::is_read;
+pub(crate) use effects::{is_read, may_commit};
 pub(crate) use pieces::Dialect;
 use pieces::{Piece, Pieces};
 pub(crate) use session_state::leaves_session_state;

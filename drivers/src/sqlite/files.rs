@@ -63,6 +63,9 @@ impl Claim {
 pub(super) struct HeldFile {
     path: PathBuf,
     id: FileId,
+    /// Whether nothing can be created beside it, and nothing is there that SQLite has left: then
+    /// nothing changes it, and SQLite can read it without the files that it keeps beside it.
+    pub(super) immutable: bool,
     /// The register of claims, if a tenant has claimed it.
     claims: Option<Files>,
 }
@@ -104,8 +107,7 @@ impl Files {
 
     /// Finds the file at `path` for a connection of `tenant`, and creates it if `create` is set.
     pub(super) fn open(&self, path: &Path, create: bool, tenant: Option<TenantId>) -> Result<HeldFile, DriverError> {
-        let opened = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let create = create && !opened().contains(path);
+        let create = create && !self.opened().contains(path);
         let unreachable = |error| DriverError::new(DriverErrorKind::Unreachable, error);
         let found = place(&self.root, path, create)?;
         if create {
@@ -125,16 +127,51 @@ impl Files {
             }
             None => None,
         };
-        opened().insert(path.to_owned());
-        let path = found;
-        Ok(HeldFile { path, id, claims })
+        self.opened().insert(path.to_owned());
+        Ok(HeldFile {
+            path: found,
+            id,
+            immutable: false,
+            claims,
+        })
+    }
+
+    /// Finds the file at `path` for a connection of `tenant` that only looks. `None` is a missing
+    /// file that [`open`](Self::open) would create: it is empty until then. A connection that
+    /// `probes` is refused if one that serves requests could not write.
+    pub(super) fn look(
+        &self,
+        path: &Path,
+        create: bool,
+        tenant: Option<TenantId>,
+        probes: bool,
+    ) -> Result<Option<HeldFile>, DriverError> {
+        let mut found = match self.open(path, false, tenant) {
+            Err(error) if error.kind == DriverErrorKind::DatabaseMissing && create && self.would_create(path) => None,
+            found => Some(found?),
+        };
+        if probes {
+            self.check_writable(path, found.as_ref().map(HeldFile::path))?;
+        }
+        if let Some(file) = &mut found {
+            file.immutable = is_immutable(&file.path);
+        }
+        Ok(found)
+    }
+
+    /// Whether a missing file can be created: it was never opened, and no symbolic link on the way
+    /// to it leads nowhere.
+    fn would_create(&self, path: &Path) -> bool {
+        let whole = self.root.join(path);
+        let is_dangling = |part: &Path| part.is_symlink() && !part.exists();
+        !self.opened().contains(path) && !whole.ancestors().any(is_dangling)
     }
 
     /// Checks that a connection could write the file at `path`, whose true path is `found`, or
     /// create it. Nothing is changed, and the file is not opened: a process that closes one loses
     /// the locks of its other connections to it (SQLite's "How To Corrupt An SQLite Database File",
     /// 2.2).
-    pub(super) fn check_writable(&self, path: &Path, found: Option<&Path>) -> Result<(), DriverError> {
+    fn check_writable(&self, path: &Path, found: Option<&Path>) -> Result<(), DriverError> {
         let whole = found.map_or_else(|| self.root.join(path), Path::to_owned);
         let folder = whole.ancestors().skip(1).find(|folder| folder.exists());
         for (what, path) in [("file", found), ("folder", folder)] {
@@ -180,6 +217,10 @@ impl Files {
         Ok(())
     }
 
+    fn opened(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn claims(&self) -> MutexGuard<'_, HashMap<FileId, Claim>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -200,6 +241,16 @@ fn create_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether nothing can be created beside a file, and SQLite has left nothing there.
+fn is_immutable(path: &Path) -> bool {
+    let is_beside = |end: &str| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(end);
+        Path::new(&beside).exists()
+    };
+    path.parent().is_some_and(|folder| is_writable(folder).is_err()) && !["-wal", "-journal"].into_iter().any(is_beside)
 }
 
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 use std::sync::atomic::AtomicUsize;
 
-use poem::endpoint::make;
+use poem::{EndpointExt as _, endpoint::make};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     task::JoinHandle,
@@ -17,6 +17,7 @@ struct Served {
     client: DuplexStream,
     task: JoinHandle<bool>,
     stopping: CancellationToken,
+    last_call: CancellationToken,
     cut: CancellationToken,
     began: Instant,
 }
@@ -24,23 +25,24 @@ struct Served {
 impl Served {
     fn by(endpoint: impl Endpoint + 'static) -> Self {
         let (client, server) = duplex(16 * 1024);
-        let (stopping, cut) = (CancellationToken::new(), CancellationToken::new());
+        let stop = Stop::default();
+        let Stop {
+            stopping,
+            last_call,
+            cut,
+        } = stop.clone();
         let service = Service::new(endpoint, &ServerLimits::default(), Duration::from_secs(15));
         let ends = Ends {
             local: LocalAddr::default(),
             remote: RemoteAddr::default(),
             scheme: Scheme::HTTP,
         };
-        let stop = Stop {
-            stopping: stopping.clone(),
-            cut: cut.clone(),
-            ..Stop::default()
-        };
         let task = tokio::spawn(async move { service.serve(server, ends, &stop).await });
         Self {
             client,
             task,
             stopping,
+            last_call,
             cut,
             began: Instant::now(),
         }
@@ -164,6 +166,32 @@ async fn a_client_that_takes_none_of_its_answer_is_let_go() {
         served.client.read_exact(&mut [0; 16 * 1024]).await.unwrap();
     }
     assert_eq!(served.seconds().await, 3 * 50 + 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_being_read_at_the_last_call_is_not_cut_off() {
+    let mut served = Served::by(make(|_| async { Ok::<_, poem::Error>("a".repeat(1_000_000)) }));
+    served.send(GET).await;
+    served.client.read_exact(&mut [0; 16 * 1024]).await.unwrap();
+    served.stopping.cancel();
+    served.last_call.cancel();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    served.client.read_to_end(&mut Vec::new()).await.unwrap();
+    assert!(!served.task.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_answered_by_the_last_call_was_cut_off() {
+    let hangs = make(|_| std::future::pending::<Result<(), poem::Error>>());
+    let mut served = Served::by(hangs.with(tenantry_openapi::Problems::default()));
+    served.send(GET).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    served.stopping.cancel();
+    served.last_call.cancel();
+    let mut answer = String::new();
+    served.client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(served.task.await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,6 +41,8 @@ pub(crate) struct Lease {
     depth: usize,
     /// Whether the transaction that is open was begun to read only.
     reads_only: bool,
+    /// Whether a statement may have committed a part of the transaction.
+    committed: bool,
     /// What counts the effects of its calls, if they are of a request that may have any.
     tally: Option<Arc<RequestTally>>,
     /// The same if the last call was counted.
@@ -118,6 +120,7 @@ impl Lease {
             broken: false,
             depth: 0,
             reads_only: false,
+            committed: false,
             tally: None,
             counted: None,
         }
@@ -160,12 +163,18 @@ impl Lease {
         let depth = self.depth;
         // A call that failed may have left something too, such as a lock that it took first.
         self.broken |= self.leaves_session_state(call);
+        let unsent = DatabaseErrorKind::ConnectionLostWithoutEffect;
+        let was_sent = !answer.as_ref().is_err_and(|error| error.kind == unsent);
+        self.committed |= depth > 0 && was_sent && self.may_commit(call);
         match (&answer, call) {
             (Ok(_), Call::Begin(options)) if depth == 0 => {
                 (self.depth, self.reads_only) = (1, options.access_mode == Some(AccessMode::ReadOnly));
             }
             (Ok(_), Call::Begin(_)) => self.depth += 1,
-            (Ok(_), Call::Commit | Call::Rollback) => self.depth = depth.saturating_sub(1),
+            (Ok(_), Call::Commit | Call::Rollback) => {
+                self.depth = depth.saturating_sub(1);
+                self.committed &= self.depth > 0;
+            }
             // A part of it may have run, such as a `BEGIN`.
             (Err(_), Call::Script(_)) => self.broken = true,
             _ => {}
@@ -174,10 +183,19 @@ impl Lease {
     }
 
     fn leaves_session_state(&self, call: Call<'_>) -> bool {
+        self.shows(call, sql::leaves_session_state)
+    }
+
+    fn may_commit(&self, call: Call<'_>) -> bool {
+        self.shows(call, sql::may_commit)
+    }
+
+    /// Whether a call is a statement with a text that shows something.
+    fn shows(&self, call: Call<'_>, what: fn(&str, sql::Dialect) -> bool) -> bool {
         let (Some(sql), Some(pooled)) = (call.sql(), &self.connection) else {
             return false;
         };
-        sql::leaves_session_state(sql, sql::Dialect::of(&pooled.secret.driver_type))
+        what(sql, sql::Dialect::of(&pooled.secret.driver_type))
     }
 
     fn failed(&mut self, call: Call<'_>, mut error: DatabaseError) -> DatabaseError {
@@ -196,13 +214,15 @@ impl Lease {
             self.broken = true;
             self.give_back();
         }
-        let lost = [DatabaseErrorKind::ConnectionLost, DatabaseErrorKind::NoAnswer].contains(&error.kind);
-        if lost && self.takes_effect(call) {
+        let was_sent = error.kind != DatabaseErrorKind::ConnectionLostWithoutEffect;
+        let lost = error.kind.is_lost() || error.kind == DatabaseErrorKind::NoAnswer;
+        if lost && (self.committed || (was_sent && self.takes_effect(call))) {
             // A client that repeats the request could make the change twice.
             error.kind = DatabaseErrorKind::OutcomeUnknown;
         }
         // Of a script some statements may have run.
-        let counted = self.counted.take().filter(|_| !matches!(call, Call::Script(_)));
+        let is_partial = self.committed || matches!(call, Call::Script(_));
+        let counted = self.counted.take().filter(|_| !is_partial);
         if let Some(tally) = counted.filter(|_| error.kind.had_no_effect()) {
             tally.had_no_effect();
         }
@@ -210,11 +230,12 @@ impl Lease {
     }
 
     /// Whether a call takes effect by itself. What a lost transaction did is undone, unless it was
-    /// just being committed.
+    /// just being committed, or a statement may have committed it.
     fn takes_effect(&self, call: Call<'_>) -> bool {
         match call {
             Call::Commit => self.depth == 1 && !self.reads_only,
-            _ => self.depth == 0 && !call.changes_nothing(),
+            _ if self.depth == 0 || self.committed => !call.changes_nothing(),
+            _ => self.may_commit(call),
         }
     }
 
