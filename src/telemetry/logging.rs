@@ -95,7 +95,8 @@ pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
 }
 
 /// Sends warnings about secrets and migrations to standard error, such as leases that could not be
-/// given back, for a command that otherwise prints its results only. A process that logs already has them there.
+/// given back, for a command that otherwise prints its results only. A process that logs already
+/// has them there.
 pub(super) fn start_for_command() {
     let is_shown = |metadata: &Metadata<'_>| {
         let target = metadata.target();

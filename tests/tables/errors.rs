@@ -165,11 +165,6 @@ async fn a_forbidden_request_is_401_without_a_token_else_403() {
 async fn a_hint_names_what_was_most_likely_meant() {
     let shop = Shop::open().await;
     for (path, code, hint) in [
-        (
-            "orders?total=7",
-            "PGRST100",
-            "Write an operator before the value, such as `eq.` or `like.`.",
-        ),
         ("orders?totl=gt.1", "PGRST204", "Perhaps you meant the column 'total'"),
         (
             "orders?select=id,totl",

@@ -212,7 +212,8 @@ fn get<T: FromSql>(from: &SqlValue<'_>) -> Result<Option<T>, Failure> {
     from.get::<Option<T>>().map_err(|error| Failure::of(error, false))
 }
 
-/// A whole number in its column's type. One that is greater, as 40000 in a NUMBER(5), is a `BigInt`.
+/// A whole number in its column's type. One that is greater, as 40000 in a NUMBER(5), is a
+/// `BigInt`.
 fn narrow<T: TryFrom<i64>>(number: Option<i64>, make: fn(Option<T>) -> Value) -> Value {
     match number.map(T::try_from).transpose() {
         Ok(fitting) => make(fitting),

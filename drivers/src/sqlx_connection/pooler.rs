@@ -18,8 +18,8 @@ pub(crate) struct PerTransaction {
     settings: String,
     /// One more that some servers refuse; `None` once this one has.
     if_possible: Option<&'static str>,
-    /// A script that fails with [`ELSEWHERE`] if a statement without the settings would look for its
-    /// tables elsewhere; `None` if it cannot.
+    /// A script that fails with [`ELSEWHERE`] if a statement without the settings would look for
+    /// its tables elsewhere; `None` if it cannot.
     check: Option<String>,
 }
 

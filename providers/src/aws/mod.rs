@@ -106,7 +106,7 @@ pub(crate) async fn load(config: &mut Settings, variable: &str) -> Result<SdkCon
         .await
         .map_err(|_| BuildError::key("region", "is not set, and the machine does not tell its own in time"))?;
     Ok(match &config.profile {
-        Some(profile) => profile::prefer(sdk, profile),
+        Some(profile) => profile::prefer(sdk, profile).await,
         None => sdk,
     })
 }

@@ -1,14 +1,21 @@
 //! The credentials of a profile.
 
 use aws_config::{
-    SdkConfig, meta::credentials::CredentialsProviderChain, profile::ProfileFileCredentialsProvider,
+    SdkConfig,
+    meta::credentials::CredentialsProviderChain,
+    profile::{self, ProfileFileCredentialsProvider},
     provider_config::ProviderConfig,
 };
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_runtime::env_config::file::EnvConfigFiles;
+use aws_types::os_shim_internal::{Env, Fs};
 
 /// `sdk` with the credentials of a profile first. By itself the SDK takes the environment's
-/// credentials before those of a profile.
-pub(super) fn prefer(sdk: SdkConfig, profile: &str) -> SdkConfig {
+/// credentials before those of a profile. The usual sources count for a profile that has none, and
+/// not for one that does not exist: its name may be misspelt.
+pub(super) async fn prefer(sdk: SdkConfig, profile: &str) -> SdkConfig {
+    let usual = sdk.credentials_provider();
+    let usual = if exists(profile).await { usual } else { None };
     // The region is that of STS, which a profile with a role needs.
     let settings = ProviderConfig::without_region()
         .with_region(sdk.region().cloned())
@@ -19,11 +26,17 @@ pub(super) fn prefer(sdk: SdkConfig, profile: &str) -> SdkConfig {
         .configure(&settings)
         .build();
     let mut credentials = CredentialsProviderChain::first_try("Profile", profile);
-    if let Some(usual) = sdk.credentials_provider() {
+    if let Some(usual) = usual {
         credentials = credentials.or_else("Default", usual);
     }
     let credentials = SharedCredentialsProvider::new(credentials);
     sdk.into_builder().credentials_provider(credentials).build()
+}
+
+async fn exists(profile: &str) -> bool {
+    let (files, name) = (EnvConfigFiles::default(), profile.to_owned().into());
+    let found = profile::load(&Fs::real(), &Env::real(), &files, Some(name)).await;
+    found.is_ok_and(|found| found.get_profile(profile).is_some())
 }
 
 #[cfg(test)]

@@ -27,13 +27,9 @@ impl Unexpected {
         };
         let (text, column) = (shortened(text), self.column);
         let message = format!("\"failed to parse {what} ({text})\" (line 1, column {column})");
-        let refusal = Refusal::bad("PGRST100", message)
+        Refusal::bad("PGRST100", message)
             .details(format!("{found} expecting {}", self.expecting))
-            .at_parameter(parameter, format!("is not understood at character {column}"));
-        match (what, column) {
-            ("filter", 1) => refusal.hint("Write an operator before the value, such as `eq.` or `like.`."),
-            _ => refusal,
-        }
+            .at_parameter(parameter, format!("is not understood at character {column}"))
     }
 }
 
