@@ -95,7 +95,7 @@ pub trait DatabaseDriver: Send + Sync {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MigrationQueries {
     /// Returns three schemas: that of the table `tenantry_migrations` that the session sees, or
-    /// `NULL`; the one in which the tenant's table belongs; and the one in which the session would
+    /// `NULL` if it sees none and looks in several; the one in which the tenant's table belongs; and the one in which the session would
     /// create it. They differ if a session looks in several schemas. `None` if a file cannot change
     /// where its session looks.
     pub schema: Option<&'static str>,

@@ -1,5 +1,7 @@
 //! The statements that a script, such as a migration's file, consists of.
 
+use crate::sql::{self, Dialect};
+
 /// One statement of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptStatement<'a> {
@@ -9,6 +11,16 @@ pub struct ScriptStatement<'a> {
     pub sql: &'a str,
     /// Its effect on the transaction and the session that it runs in.
     pub effect: StatementEffect,
+}
+
+impl ScriptStatement<'_> {
+    /// Its words, names and symbols in lower case, as the driver of this `type` reads them, such as
+    /// `mysql`. A literal text and a comment are a space; a comment that MySQL runs is what it
+    /// holds.
+    #[must_use]
+    pub fn code(&self, driver: &str) -> String {
+        sql::code(self.sql, Dialect::of(driver))
+    }
 }
 
 /// The effect of a statement on the transaction and the session that it runs in.

@@ -15,11 +15,9 @@ const OF_EARLIER_STATEMENTS: [&str; 4] = ["@@identity", "found_rows", "last_inse
 /// Functions that count the rows which the statement before has changed.
 const ROWS_CHANGED: [&str; 3] = ["total_changes", "changes", "row_count"];
 
-/// Words in the value of a variable that differ from one session or moment to another. A call has a
+/// How words begin whose value differs from one session or moment to another. A call has a
 /// parenthesis.
-const COMPUTED: [&str; 9] = [
-    "(",
-    ":=",
+const COMPUTED: [&str; 7] = [
     "@@identity",
     "@@insert_id",
     "@@last_insert_id",
@@ -40,42 +38,38 @@ pub(super) struct Lost {
 
 /// Finds the first statement from `from` on that needs something which the statements before
 /// `from` left in their session.
-pub(super) fn lost(statements: &[ScriptStatement<'_>], from: usize) -> Option<Lost> {
+pub(super) fn lost(statements: &[ScriptStatement<'_>], driver: &str, from: usize) -> Option<Lost> {
     let (before, after) = statements.split_at(from.min(statements.len()));
     let mut session = Session::default();
     for statement in before {
-        session.read(statement);
+        session.read(&statement.code(driver), statement.effect);
     }
     after.iter().enumerate().find_map(|(index, statement)| {
-        let name = session.needed_by(statement)?;
+        let name = session.needed_by(&statement.code(driver))?;
         let needed_by = from + index;
         Some(Lost { name, needed_by })
     })
 }
 
 /// Whether a statement creates a temporary table, view or sequence.
-pub(super) fn creates_temporary(sql: &str) -> bool {
-    temporary(&words(sql)).is_some()
+pub(super) fn creates_temporary(code: &str) -> bool {
+    temporary(&words(code)).is_some()
 }
 
 /// The function that counts the rows of the statement before, if a statement calls one. In a file
 /// that runs statement by statement, that statement is Tenantry's own record.
-pub(super) fn counts_rows(sql: &str) -> Option<&'static str> {
-    let words = words(sql);
-    let is_called = |function: &&&str| words.iter().any(|word| word == **function) && is_call(sql, function);
-    ROWS_CHANGED
-        .iter()
-        .find(is_called)
-        .copied()
-        .filter(|_| !is_program(&words))
+pub(super) fn counts_rows(code: &str) -> Option<&'static str> {
+    // They have no argument; with one it is a column list or a function of the user's own.
+    let is_called = |function: &&&str| calls(code, function).any(|after| after.trim_start().starts_with(')'));
+    let called = ROWS_CHANGED.iter().find(is_called).copied();
+    called.filter(|_| !is_program(&words(code)))
 }
 
 /// Whether a setting is of computed variables alone, which no other session computes in the same
 /// way.
-pub(super) fn is_computed_variable(sql: &str) -> bool {
-    let lower = sql.to_ascii_lowercase();
+pub(super) fn is_computed_variable(code: &str) -> bool {
     let mut depth = 0_usize;
-    let mut assignments = lower.trim_start().trim_start_matches("set").split(|c| {
+    let mut assignments = code.trim_start().trim_start_matches("set").split(|c| {
         match c {
             '(' => depth += 1,
             ')' => depth = depth.saturating_sub(1),
@@ -83,11 +77,13 @@ pub(super) fn is_computed_variable(sql: &str) -> bool {
         }
         c == ',' && depth == 0
     });
-    verb(sql) == "SET" && is_computed(&lower) && assignments.all(|one| is_variable(one.trim_start()))
+    verb(code) == "SET" && is_computed(code) && assignments.all(|one| is_variable(one.trim_start()))
 }
 
-fn is_computed(lower: &str) -> bool {
-    COMPUTED.iter().any(|computed| lower.contains(computed))
+fn is_computed(code: &str) -> bool {
+    let value = code.split_once('=').map_or("", |(_, value)| value);
+    let is_of_session = |word: String| COMPUTED.iter().any(|computed| word.starts_with(computed));
+    value.contains('(') || words(value).into_iter().any(is_of_session)
 }
 
 /// What the session had that a new one has not.
@@ -104,14 +100,13 @@ struct Session {
 
 impl Session {
     /// A statement that the old session ran.
-    fn read(&mut self, statement: &ScriptStatement<'_>) {
-        let words = words(statement.sql);
+    fn read(&mut self, code: &str, effect: StatementEffect) {
+        let words = words(code);
         let variables = words.iter().filter(|word| is_variable(word));
-        let verb = verb(statement.sql);
+        let verb = verb(code);
         match verb.as_str() {
-            "SET" if statement.effect == StatementEffect::Session => {
-                let lower = statement.sql.to_ascii_lowercase();
-                let is_left = is_computed(&lower) || words.iter().skip(2).any(|word| self.is_left(word));
+            "SET" if effect == StatementEffect::Session => {
+                let is_left = is_computed(code) || words.iter().skip(2).any(|word| self.is_left(word));
                 for variable in variables {
                     let (to, out_of) = if is_left {
                         (&mut self.left, &mut self.set)
@@ -135,7 +130,7 @@ impl Session {
                     verb.as_str(),
                     "INSERT" | "UPDATE" | "DELETE" | "REPLACE" | "SELECT" | "WITH"
                 );
-                let sets = !reads || statement.sql.contains(":=") || words.windows(2).any(sets);
+                let sets = !reads || code.contains(":=") || words.windows(2).any(sets);
                 if sets {
                     let variables: Vec<String> = variables.cloned().collect();
                     self.set.retain(|name| !variables.contains(name));
@@ -146,16 +141,16 @@ impl Session {
     }
 
     /// What the next statement of the new session needs and the session lacks.
-    fn needed_by(&mut self, statement: &ScriptStatement<'_>) -> Option<String> {
-        let words = words(statement.sql);
+    fn needed_by(&mut self, code: &str) -> Option<String> {
+        let words = words(code);
         if is_program(&words) {
             return None;
         }
-        let verb = verb(statement.sql);
+        let verb = verb(code);
         let mut made = None;
         for (at, word) in words.iter().enumerate() {
             let is_earlier = OF_EARLIER_STATEMENTS.contains(&word.as_str()) && self.has_inserted;
-            if is_earlier && (word.starts_with('@') || is_call(statement.sql, word)) {
+            if is_earlier && (word.starts_with('@') || calls(code, word).next().is_some()) {
                 return Some(word.clone());
             }
             if !self.is_left(word) {
@@ -185,10 +180,9 @@ impl Session {
     }
 }
 
-/// The words of a statement in lower case, with the `@` before a variable.
-fn words(sql: &str) -> Vec<String> {
-    let lower = sql.to_lowercase();
-    let words = lower.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$' | '@')));
+/// The words of a statement's code, with the `@` before a variable.
+fn words(code: &str) -> Vec<String> {
+    let words = code.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$' | '@')));
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
@@ -201,11 +195,15 @@ fn sets(pair: &[String]) -> bool {
     pair[0] == "into" && is_variable(&pair[1])
 }
 
-fn is_call(sql: &str, function: &str) -> bool {
-    let lower = sql.to_ascii_lowercase();
-    lower
-        .match_indices(function)
-        .any(|(at, _)| lower[at + function.len()..].trim_start().starts_with('('))
+/// What stands behind the parenthesis of each call of a function.
+fn calls<'a>(code: &'a str, function: &'a str) -> impl Iterator<Item = &'a str> {
+    code.match_indices(function).filter_map(move |(at, _)| {
+        let is_whole = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        code[at + function.len()..]
+            .trim_start()
+            .strip_prefix('(')
+            .filter(|_| is_whole)
+    })
 }
 
 /// The name of the temporary table, view or sequence that a statement creates.
@@ -256,7 +254,7 @@ mod tests {
             },
         };
         let statements: Vec<_> = before.iter().chain(after).map(of).collect();
-        let lost = lost(&statements, before.len())?;
+        let lost = lost(&statements, "mysql", before.len())?;
         assert_eq!(lost.needed_by, statements.len() - 1);
         Some(lost.name)
     }
@@ -317,8 +315,12 @@ mod tests {
     fn what_a_new_session_has_again_is_not_lost() {
         for (before, after) in [
             (
-                &["SET @own = 7", "SET @old = @@sql_mode"][..],
-                &["INSERT INTO t VALUES (@own, @old)"][..],
+                &["SET @utc = 'current_date()'"][..],
+                &["INSERT INTO t VALUES (@utc)"][..],
+            ),
+            (
+                &["SET @own = 7", "SET @old = @@sql_mode"],
+                &["INSERT INTO t VALUES (@own, @old)"],
             ),
             (
                 &["SET @id = LAST_INSERT_ID()", "SET @id = 3"],
@@ -365,29 +367,37 @@ mod tests {
 
     #[test]
     fn a_count_of_the_last_rows_is_found() {
-        assert_eq!(counts_rows("SET @n = ROW_COUNT ()"), Some("row_count"));
-        assert_eq!(counts_rows("INSERT INTO t VALUES (changes())"), Some("changes"));
-        for sql in [
-            "CREATE TABLE t (changes int, row_count int)",
-            "CREATE PROCEDURE p() SELECT ROW_COUNT()",
+        assert_eq!(counts_rows("set @n = row_count ( )"), Some("row_count"));
+        assert_eq!(counts_rows("insert into t values (changes())"), Some("changes"));
+        for code in [
+            "create table t (changes int, row_count int)",
+            "create table changes (id int)",
+            "alter table t add key row_count (n)",
+            "select old_changes()",
+            "create procedure p() select row_count()",
         ] {
-            assert_eq!(counts_rows(sql), None, "{sql}");
+            assert_eq!(counts_rows(code), None, "{code}");
         }
     }
 
     #[test]
     fn a_setting_of_computed_variables_alone_is_not_repeated() {
-        for sql in ["SET @id = LAST_INSERT_ID()", "set @a = f(1, 2), @b = 3"] {
-            assert!(is_computed_variable(sql), "{sql}");
-        }
-        for sql in [
-            "SET @id = 7",
-            "SET @old = @@sql_mode",
-            "SET sql_mode = CONCAT(@@sql_mode, 'x')",
-            "SET @id = f(), sql_mode = ''",
-            "SELECT set_config('a', 'b', false)",
+        for code in [
+            "set @id = last_insert_id()",
+            "set @a = f(1, 2), @b = 3",
+            "set @now := current_timestamp",
         ] {
-            assert!(!is_computed_variable(sql), "{sql}");
+            assert!(is_computed_variable(code), "{code}");
+        }
+        for code in [
+            "set @id = 7",
+            "set @current_tenant := 7",
+            "set @old = @@sql_mode",
+            "set sql_mode = concat(@@sql_mode,  )",
+            "set @id = f(), sql_mode =  ",
+            "select set_config( ,  , false)",
+        ] {
+            assert!(!is_computed_variable(code), "{code}");
         }
     }
 }

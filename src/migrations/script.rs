@@ -12,6 +12,8 @@ use super::{
 
 /// A file's statements, and how they are run.
 pub(super) struct Script<'a> {
+    /// The driver that has split them.
+    pub(super) driver: String,
     pub(super) statements: Vec<ScriptStatement<'a>>,
     /// Whether all of them run in one transaction. Otherwise each is run and recorded by itself.
     pub(super) in_transaction: bool,
@@ -34,6 +36,7 @@ impl<'a> Script<'a> {
         let commits = |statement: &ScriptStatement<'_>| statement.effect == StatementEffect::CommitsByItself;
         let in_transaction = !migration.no_transaction && !statements.iter().any(commits);
         let mut script = Self {
+            driver: driver.migration_dialect().to_owned(),
             statements,
             in_transaction,
         };
@@ -80,7 +83,7 @@ impl<'a> Script<'a> {
     /// After each statement Tenantry records it, which changes a row.
     fn refuse_count_of_rows(&self) -> Result<(), ScriptFault> {
         for statement in &self.statements {
-            if let Some(function) = counts_rows(statement.sql) {
+            if let Some(function) = counts_rows(&statement.code(&self.driver)) {
                 return Err(ScriptFault {
                     line: statement.line,
                     reason: format!(
@@ -124,7 +127,7 @@ impl<'a> Script<'a> {
 
     /// Checks that the statements from `from` on can run in another session than those before.
     pub(super) fn may_continue(&self, migration: &Migration, from: usize) -> Result<(), MigrationError> {
-        match lost(&self.statements, from) {
+        match lost(&self.statements, &self.driver, from) {
             None => Ok(()),
             Some(lost) => Err(MigrationError::SessionEnded {
                 name: migration.name.clone(),
@@ -168,6 +171,7 @@ pub(super) fn checksum_with(before: &str, sql: &str) -> String {
 
 /// The first word of a statement, in upper case. It can be no secret: longer ones are cut.
 pub(super) fn verb(sql: &str) -> String {
+    let sql = sql.strip_prefix("/*M!").unwrap_or(sql);
     let word = sql.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
     let word = word.chars().take_while(char::is_ascii_alphabetic).take(12);
     word.collect::<String>().to_ascii_uppercase()

@@ -78,7 +78,8 @@ impl Run<'_> {
         let mut checksum = script.checksum_of_first(from);
         for (index, statement) in script.statements.iter().enumerate() {
             // The session is a new one, so it needs the settings again.
-            let is_setting = statement.effect == StatementEffect::Session && !is_computed_variable(statement.sql);
+            let is_setting =
+                statement.effect == StatementEffect::Session && !is_computed_variable(&statement.code(&script.driver));
             if index < from && !is_setting {
                 continue;
             }
@@ -266,7 +267,8 @@ impl Run<'_> {
 fn refuse_settings(migration: &Migration, script: &Script<'_>) -> Result<(), MigrationError> {
     let is_setting = |statement: &&ScriptStatement<'_>| {
         use StatementEffect::{Begins, Commits, EndsOtherwise, Session};
-        matches!(statement.effect, Session | Begins | Commits | EndsOtherwise) || creates_temporary(statement.sql)
+        matches!(statement.effect, Session | Begins | Commits | EndsOtherwise)
+            || creates_temporary(&statement.code(&script.driver))
     };
     match script.statements.iter().find(is_setting) {
         None => Ok(()),

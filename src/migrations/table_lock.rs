@@ -89,7 +89,7 @@ fn is_change_of_rows(sql: &str) -> bool {
 fn may_repeat(script: &Script<'_>, index: usize) -> bool {
     let failed = script.statements.get(index);
     failed.is_some_and(|failed| is_definition(failed.sql) || is_change_of_rows(failed.sql))
-        && lost(&script.statements, index).is_none()
+        && lost(&script.statements, &script.driver, index).is_none()
 }
 
 fn is_concurrent(sql: &str) -> bool {
@@ -134,6 +134,7 @@ mod tests {
                 effect: StatementEffect::Undoable,
             };
             let script = Script {
+                driver: "mysql".to_owned(),
                 statements: statements.iter().map(of).collect(),
                 in_transaction: false,
             };

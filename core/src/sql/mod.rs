@@ -13,6 +13,35 @@ pub(crate) use pieces::Dialect;
 use pieces::{Piece, Pieces};
 pub(crate) use session_state::leaves_session_state;
 
+/// The words, names and symbols of a statement in lower case. A literal text and a comment are a
+/// space, and a comment that MySQL runs is what it holds.
+pub(crate) fn code(sql: &str, dialect: Dialect) -> String {
+    let mut code = String::new();
+    let mut pieces = Pieces { rest: sql, dialect };
+    loop {
+        let before = pieces.rest;
+        let Some(piece) = pieces.next() else {
+            return code;
+        };
+        let text = &before[..before.len() - pieces.rest.len()];
+        match piece {
+            Piece::Comment if dialect == Dialect::Mysql && is_run(text) => {
+                let held = text.trim_start_matches("/*M!").trim_start_matches("/*!");
+                let held = held.trim_start_matches(|c: char| c.is_ascii_digit());
+                code.push(' ');
+                code.push_str(&self::code(held.strip_suffix("*/").unwrap_or(held), dialect));
+            }
+            Piece::Literal | Piece::Comment => code.push(' '),
+            _ => code.push_str(&text.to_lowercase()),
+        }
+    }
+}
+
+/// Whether a comment is one that MySQL or MariaDB runs. No server has the version 999999.
+fn is_run(comment: &str) -> bool {
+    (comment.starts_with("/*!") || comment.starts_with("/*M!")) && !comment.starts_with("/*M!999999")
+}
+
 /// A piece of a statement. Literal texts and comments are left out.
 #[derive(Clone, Copy)]
 enum Token<'a> {
@@ -34,4 +63,26 @@ fn tokens(sql: &str) -> impl Iterator<Item = Token<'_>> {
         Piece::Symbol(symbol) => Some(Token::Symbol(symbol)),
         Piece::Literal | Piece::Comment | Piece::Space => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_has_neither_literals_nor_comments() {
+        for (dialect, sql, expected) in [
+            (Dialect::Mysql, "SELECT 'it\\'s', \"b\" -- c\n, D", "select  ,    \n, d"),
+            (Dialect::Postgresql, "SELECT '\\', \"B\" /* ' */", "select  , \"b\"  "),
+            (Dialect::Mysql, "/*!40101 SET @Old = 'x' */", "  set @old =   "),
+            (Dialect::Mysql, "/*M!100616 SET @a=1*/;", "  set @a=1;"),
+            (
+                Dialect::Mysql,
+                "/*M!999999\\- enable the sandbox mode */ SET @a=1",
+                "  set @a=1",
+            ),
+        ] {
+            assert_eq!(code(sql, dialect), expected, "{sql}");
+        }
+    }
 }

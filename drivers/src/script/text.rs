@@ -41,8 +41,10 @@ fn comment(text: &str, syntax: Syntax) -> Option<usize> {
             _ => line(),
         },
         Syntax::Mysql if text.starts_with('#') => line(),
-        // MySQL executes the text inside such a comment.
-        Syntax::Mysql if text.starts_with("/*!") || text.starts_with("/*M!") => None,
+        // MySQL executes the text inside such a comment. No server has the version 999999, with which
+        // the dumps of MariaDB begin.
+        Syntax::Mysql if text.starts_with("/*!") => None,
+        Syntax::Mysql if text.starts_with("/*M!") && !text.starts_with("/*M!999999") => None,
         _ if text.starts_with("--") => line(),
         Syntax::Postgresql if text.starts_with("/*") => Some(nested_comment(text)),
         _ if text.starts_with("/*") => Some(text[2..].find("*/").map_or(text.len(), |at| at + 4)),
