@@ -15,6 +15,13 @@ use super::{
 };
 
 const FLYWAY: &str = "flyway_schema_history";
+const SQLX: &str = "_sqlx_migrations";
+const GOOSE: &str = "goose_db_version";
+/// Of golang-migrate and of dbmate.
+const SCHEMA_MIGRATIONS: &str = "schema_migrations";
+
+/// The tables of other tools that are read.
+const TABLES: [&str; 4] = [FLYWAY, SQLX, GOOSE, SCHEMA_MIGRATIONS];
 
 /// What another tool says that it has applied.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -96,8 +103,7 @@ pub(super) async fn check(
 
 /// The table of another tool, and its schema, if it is not the tenant's own.
 fn elsewhere(tables: &Tables) -> Option<(&'static str, &str)> {
-    let names = [FLYWAY, "_sqlx_migrations", "schema_migrations"];
-    names
+    TABLES
         .into_iter()
         .find_map(|table| Some((table, tables.schema_of(table)??)))
 }
@@ -130,10 +136,10 @@ impl Foreign {
         };
         let text = format!("CAST(version AS {kind})");
         let sqlx = format!("SELECT {text}, CASE WHEN success THEN '1' ELSE '0' END FROM _sqlx_migrations");
-        if may_have("_sqlx_migrations")
-            && let Some(rows) = rows::<2>(driver, connection, ("sqlx", "_sqlx_migrations"), &sqlx).await?
+        if may_have(SQLX)
+            && let Some(rows) = rows::<2>(driver, connection, ("sqlx", SQLX), &sqlx).await?
         {
-            let mut foreign = Self::of("sqlx", "_sqlx_migrations");
+            let mut foreign = Self::of("sqlx", SQLX);
             for [version, success] in rows {
                 foreign.add(version, success.as_deref() == Some("1"));
             }
@@ -142,14 +148,16 @@ impl Foreign {
         let goose = format!(
             "SELECT CAST(version_id AS {kind}), CASE WHEN is_applied THEN '1' ELSE '0' END FROM goose_db_version ORDER BY id"
         );
-        if let Some(rows) = rows::<2>(driver, connection, ("goose", "goose_db_version"), &goose).await? {
+        if may_have(GOOSE)
+            && let Some(rows) = rows::<2>(driver, connection, ("goose", GOOSE), &goose).await?
+        {
             return Ok(Some(Self::of_goose(rows)));
         }
         let golang = format!("SELECT {text}, CASE WHEN dirty THEN '1' ELSE '0' END FROM schema_migrations");
-        if may_have("schema_migrations")
-            && let Some(rows) = rows::<2>(driver, connection, ("golang-migrate", "schema_migrations"), &golang).await?
+        if may_have(SCHEMA_MIGRATIONS)
+            && let Some(rows) = rows::<2>(driver, connection, ("golang-migrate", SCHEMA_MIGRATIONS), &golang).await?
         {
-            let mut foreign = Self::of("golang-migrate", "schema_migrations");
+            let mut foreign = Self::of("golang-migrate", SCHEMA_MIGRATIONS);
             for [version, dirty] in rows {
                 if dirty.as_deref() == Some("1") {
                     foreign.failed = version.clone();
@@ -159,10 +167,10 @@ impl Foreign {
             return Ok(Some(foreign));
         }
         let dbmate = format!("SELECT {text} FROM schema_migrations");
-        if may_have("schema_migrations")
-            && let Some(rows) = rows::<1>(driver, connection, ("dbmate", "schema_migrations"), &dbmate).await?
+        if may_have(SCHEMA_MIGRATIONS)
+            && let Some(rows) = rows::<1>(driver, connection, ("dbmate", SCHEMA_MIGRATIONS), &dbmate).await?
         {
-            let mut foreign = Self::of("dbmate", "schema_migrations");
+            let mut foreign = Self::of("dbmate", SCHEMA_MIGRATIONS);
             for [version] in rows {
                 foreign.add(version, true);
             }
@@ -181,7 +189,7 @@ impl Foreign {
 
     /// A later row may say that a version was undone.
     fn of_goose(rows: Vec<[Option<String>; 2]>) -> Self {
-        let mut foreign = Self::of("goose", "goose_db_version");
+        let mut foreign = Self::of("goose", GOOSE);
         for [version, is_applied] in rows {
             let Some(number) = version.and_then(|version| version.parse().ok()) else {
                 continue;

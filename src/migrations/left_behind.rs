@@ -1,6 +1,6 @@
 //! Finds the index that a statement with `CONCURRENTLY` has left half-built.
 
-use sea_orm::Statement;
+use sea_orm::{DbErr, Statement};
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
 use super::run::Run;
@@ -25,7 +25,8 @@ impl Run<'_> {
         let values = [relation.into(), index.into()];
         let statement = Statement::from_sql_and_values(self.driver.backend(), query, values);
         let rows = self.connection.query(&statement).await?;
-        Ok(rows.iter().filter_map(|row| row.try_get_by_index(0).ok()).collect())
+        let removals: Result<_, DbErr> = rows.iter().map(|row| row.try_get_by_index(0)).collect();
+        removals.map_err(|error| DatabaseError::new(DatabaseErrorKind::Other).with_source(error))
     }
 }
 

@@ -291,6 +291,7 @@ impl Migrations {
         if steps.pending.is_empty() {
             return Ok(());
         }
+        // With an empty table its owner says that another tool's table does not matter.
         if is_new {
             foreign::refuse(database.driver, connection).await?;
         }

@@ -166,6 +166,12 @@ impl OnConnect for MigrationsOnConnect {
     ) -> Result<Option<SchemaVersion>, BoxError> {
         let is_needed = self.is_applying || self.require.is_some();
         match self.state(driver, connection).await {
+            Ok(state)
+                if self.is_applying
+                    && let Some(error) = state.refused() =>
+            {
+                Err(Unprepared(error).into())
+            }
             // The next request applies what is left.
             Ok(state) if self.is_applying && !state.pending.is_empty() => Ok(Some(state.into())),
             Ok(state) => Ok(Some(self.check(state)?)),
