@@ -149,7 +149,8 @@ fn is_it(dialect: Dialect, table: &Table, found: &FoundTable) -> bool {
     in_schema && same(dialect, &table.source, &found.name)
 }
 
-fn same(dialect: Dialect, one: &str, other: &str) -> bool {
+/// Whether a name in a declaration is this one of the database.
+pub(super) fn same(dialect: Dialect, one: &str, other: &str) -> bool {
     match dialect {
         Dialect::Postgresql => one == other,
         _ => one.eq_ignore_ascii_case(other),

@@ -17,8 +17,9 @@ pub use pull::{Pulled, pull};
 pub(crate) use unique::{is_unique, unique_columns};
 
 /// What a database has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Catalogue {
+    pub(crate) dialect: Dialect,
     pub(crate) tables: Vec<FoundTable>,
 }
 
@@ -179,6 +180,7 @@ impl CatalogueReader {
             }
         }
         Ok(Catalogue {
+            dialect: self.dialect,
             tables: tables.into_values().collect(),
         })
     }

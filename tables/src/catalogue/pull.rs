@@ -5,8 +5,11 @@ mod merge;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Catalogue, ForeignKey, FoundColumn, FoundTable};
-use crate::declaration::{ColumnDeclaration, ColumnType, TableDeclaration, Tables, is_name};
+use super::{Catalogue, ForeignKey, FoundColumn, FoundTable, compare::same};
+use crate::{
+    declaration::{ColumnDeclaration, ColumnType, TableDeclaration, Tables, is_name},
+    sql::Dialect,
+};
 
 /// A file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +79,8 @@ pub(super) struct Piece {
     pub(super) columns: Vec<(String, String, String)>,
     /// For each relation its name and its mapping.
     pub(super) relations: Vec<(String, String)>,
-    /// Columns of types that declarations do not have, each by its name in the database, and what
-    /// is said of it.
+    /// Columns of types that declarations do not have, each by its name in URLs, and what is said
+    /// of it.
     unknown: Vec<(String, String)>,
 }
 
@@ -117,18 +120,22 @@ impl Piece {
 
 /// Whether a declared table is this one of the database. One that is found without its schema may
 /// be declared with it.
-fn is_of(found: &FoundTable, name: &str, declared: &TableDeclaration) -> bool {
+fn is_of(dialect: Dialect, found: &FoundTable, name: &str, declared: &TableDeclaration) -> bool {
     let is_there = match &declared.schema {
-        Some(schema) => found.schema.as_ref().is_none_or(|there| there == schema),
+        Some(schema) => found.schema.as_ref().is_none_or(|there| same(dialect, schema, there)),
         None => found.visible,
     };
-    is_there && declared.table.as_deref().unwrap_or(name) == found.name
+    is_there && same(dialect, declared.table.as_deref().unwrap_or(name), &found.name)
 }
 
 /// The tables that are found without their schema, or declared with it, and the schemas of others.
 /// What is declared keeps its name.
 fn pieces<'f>(found: &'f Catalogue, declared: &Tables) -> (Vec<Piece>, BTreeSet<&'f str>) {
-    let declared_as = |table: &FoundTable| declared.iter().find(|(name, known)| is_of(table, name, known));
+    let declared_as = |table: &FoundTable| {
+        declared
+            .iter()
+            .find(|(name, known)| is_of(found.dialect, table, name, known))
+    };
     let (mut taken, left): (Vec<&FoundTable>, Vec<&FoundTable>) = found
         .tables
         .iter()
@@ -152,7 +159,7 @@ fn pieces<'f>(found: &'f Catalogue, declared: &Tables) -> (Vec<Piece>, BTreeSet<
             let mut names: BTreeSet<String> = columns.iter().map(|(name, _)| name.clone()).collect();
             let named = table.columns.iter().map(|column| {
                 let is_it = |(name, known): &&(String, ColumnDeclaration)| {
-                    known.column.as_ref().unwrap_or(name) == &column.name
+                    same(found.dialect, known.column.as_ref().unwrap_or(name), &column.name)
                 };
                 match columns.iter().find(is_it) {
                     Some((name, _)) => (name.clone(), column),
@@ -219,7 +226,7 @@ fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], colum
     let unknown = own.iter().filter(|(_, column)| column.kind.is_none());
     let unknown = unknown.map(|(name, column)| {
         let said = format!("{name}: the type `{}` has no counterpart", column.type_name);
-        (column.name.clone(), said)
+        (name.clone(), said)
     });
     Piece {
         name: name.to_owned(),

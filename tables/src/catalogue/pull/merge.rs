@@ -23,11 +23,10 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
             left.push(format!("the table `{name}` is not in the database"));
             continue;
         };
-        for (column, declared) in &table.columns {
-            let source = declared.column.as_ref().unwrap_or(column);
-            if let Some((_, said)) = piece.unknown.iter().find(|(known, _)| known == source) {
+        for (column, _) in &table.columns {
+            if let Some((_, said)) = piece.unknown.iter().find(|(known, _)| known == column) {
                 left.push(format!("a column of `{name}`: {said}"));
-            } else if !piece.columns.iter().any(|(known, ..)| known == source) {
+            } else if !piece.columns.iter().any(|(_, known, _)| known == column) {
                 left.push(format!("the column `{column}` of `{name}` is not in the database"));
             }
         }
@@ -124,16 +123,11 @@ impl File {
         added: &mut Vec<String>,
         left: &mut Vec<String>,
     ) {
-        let is_new = |source: &String| {
-            !table
-                .columns
-                .iter()
-                .any(|(name, column)| column.column.as_ref().unwrap_or(name) == source)
-        };
+        // What is declared has its declared name.
         let columns: Vec<(&str, &str)> = piece
             .columns
             .iter()
-            .filter(|(source, name, _)| is_new(source) && table.column(name).is_none())
+            .filter(|(_, name, _)| table.column(name).is_none())
             .map(|(_, name, mapping)| (name.as_str(), mapping.as_str()))
             .collect();
         self.add(name, "columns", &columns, added, left);
