@@ -200,7 +200,6 @@ def visit(tenant, bundle, screenshot):
 
 
 def main():
-    # Selenium would look for a driver elsewhere, and report that it ran.
     options = argparse.ArgumentParser(prog="tables-admin", description=__doc__)
     options.add_argument("bundle", type=pathlib.Path)
     options.add_argument("--screenshots", type=pathlib.Path, metavar="FOLDER")

@@ -241,9 +241,7 @@ fn load_with(
     faults.extend(root.broken());
     // A value that could not be read, or a repeated key, already has a fault. A second fault for
     // the same place is left out.
-    let reported: Vec<String> = faults.iter().map(|fault| fault.path.clone()).collect();
-    let news = |fault: &Fault| !reported.iter().any(|path| is_within(&fault.path, path));
-    faults.extend(validate::validate(&root, &places, &schema).into_iter().filter(news));
+    remains::add_news(&mut faults, validate::validate(&root, &places, &schema));
     let unread = unread::unread(environment, &found.text, &schema);
 
     let Some(remains) = remains::of(root, registry, &places, &mut faults) else {

@@ -31,7 +31,7 @@ pub(super) fn tables(loaded: &Loaded) -> Option<Fault> {
 
 /// A prefix before tenants' paths that hides routes of the server.
 pub(super) fn prefix(loaded: &Loaded, location: &TenantLocation) -> Option<Fault> {
-    let first = location.path_prefix()?.trim_start_matches('/').split('/').next()?;
+    let first = first_segment(location.path_prefix()?)?;
     let tables = loaded.config.rest.as_ref().and_then(|rest| first_segment(&rest.path));
     let served = SERVED.into_iter().chain(tables).find(|served| *served == first)?;
     let mut path = vec!["tenancy".to_owned(), "resolver".to_owned()];

@@ -114,8 +114,7 @@ pub(super) fn unreadable<'a>(
 }
 
 /// Warnings about folders of migrations that no driver applies, such as `postgres`, and about files
-/// outside these folders or in folders within them. `dialects` are
-/// those of the enabled drivers.
+/// outside these folders or in folders within them. `dialects` are those of the enabled drivers.
 pub(super) fn unread_folders<'a>(migrations: &Migrations, dialects: impl Iterator<Item = &'a str>) -> Vec<String> {
     const BUILT_IN: [&str; 4] = ["mysql", "oracle", "postgresql", "sqlite"];
     let known: BTreeSet<&str> = dialects.chain(BUILT_IN).collect();

@@ -128,7 +128,10 @@ impl UnreadAnswers {
         };
         match self.hold(tenant, size) {
             Ok(room) => {
-                let body = body.collect().await.map_err(|_| Problem::internal())?;
+                let body = body.collect().await.map_err(|error| {
+                    tracing::warn!(%error, "an answer that was made cannot be read");
+                    Problem::internal()
+                })?;
                 response.set_data(room.clone());
                 response.set_body(Body::from(room.around(body.to_bytes())));
                 Ok(response)
