@@ -12,8 +12,8 @@ use super::script::verb;
 /// Functions of the keys and rows of the statements before, in the same session.
 const OF_EARLIER_STATEMENTS: [&str; 4] = ["@@identity", "found_rows", "last_insert_id", "last_insert_rowid"];
 
-/// Functions that count the rows which the statement before has changed.
-const ROWS_CHANGED: [&str; 3] = ["total_changes", "changes", "row_count"];
+/// Functions that count the rows which the statement before has changed, by the kind of database.
+const ROWS_CHANGED: [(&str, &[&str]); 2] = [("mysql", &["row_count"]), ("sqlite", &["total_changes", "changes"])];
 
 /// How words begin whose value differs from one session or moment to another. A call has a
 /// parenthesis.
@@ -40,7 +40,7 @@ pub(super) struct Lost {
 /// `from` left in their session.
 pub(super) fn lost(statements: &[ScriptStatement<'_>], driver: &str, from: usize) -> Option<Lost> {
     let (before, after) = statements.split_at(from.min(statements.len()));
-    let mut session = Session::default();
+    let mut session = Session::of(driver);
     for statement in before {
         session.read(&statement.code(driver), statement.effect);
     }
@@ -52,17 +52,17 @@ pub(super) fn lost(statements: &[ScriptStatement<'_>], driver: &str, from: usize
 }
 
 /// Whether a statement creates a temporary table, view or sequence.
-pub(super) fn creates_temporary(code: &str) -> bool {
-    temporary(&words(code)).is_some()
+pub(super) fn creates_temporary(code: &str, driver: &str) -> bool {
+    temporary(code, &words(code, driver), driver).is_some()
 }
 
 /// The function that counts the rows of the statement before, if a statement calls one. In a file
 /// that runs statement by statement, that statement is Tenantry's own record.
-pub(super) fn counts_rows(code: &str) -> Option<&'static str> {
+pub(super) fn counts_rows(code: &str, driver: &str) -> Option<&'static str> {
+    let (_, functions) = ROWS_CHANGED.iter().find(|(of, _)| *of == driver)?;
     // They have no argument; with one it is a column list or a function of the user's own.
-    let is_called = |function: &&&str| calls(code, function).any(|after| after.trim_start().starts_with(')'));
-    let called = ROWS_CHANGED.iter().find(is_called).copied();
-    called.filter(|_| !is_program(&words(code)))
+    let called = functions.iter().find(|function| calls_bare(code, function)).copied();
+    called.filter(|_| !is_program(&words(code, driver)))
 }
 
 /// Whether a setting is of computed variables alone, which no other session computes in the same
@@ -83,14 +83,17 @@ pub(super) fn is_computed_variable(code: &str) -> bool {
 fn is_computed(code: &str) -> bool {
     let value = code.split_once('=').map_or("", |(_, value)| value);
     let is_of_session = |word: String| COMPUTED.iter().any(|computed| word.starts_with(computed));
-    value.contains('(') || words(value).into_iter().any(is_of_session)
+    value.contains('(') || words(value, "mysql").into_iter().any(is_of_session)
 }
 
 /// What the session had that a new one has not.
 #[derive(Default)]
 struct Session {
+    driver: String,
     /// Variables and temporary tables.
     left: BTreeSet<String>,
+    /// Statements that `PREPARE` has named.
+    prepared: BTreeSet<String>,
     /// Variables that the settings of the new session make again.
     set: BTreeSet<String>,
     /// Whether a procedure may have set any variable.
@@ -99,9 +102,17 @@ struct Session {
 }
 
 impl Session {
+    fn of(driver: &str) -> Self {
+        Self {
+            driver: driver.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// A statement that the old session ran.
     fn read(&mut self, code: &str, effect: StatementEffect) {
-        let words = words(code);
+        let words = words(code, &self.driver);
+        self.has_inserted |= sets_insert_id(code);
         let variables = words.iter().filter(|word| is_variable(word));
         let verb = verb(code);
         match verb.as_str() {
@@ -117,14 +128,24 @@ impl Session {
                     to.insert(variable.clone());
                 }
             }
-            "CREATE" => self.left.extend(temporary(&words).map(str::to_owned)),
-            "DROP" => self.left.retain(|name| !words.contains(name)),
+            "CREATE" => self
+                .left
+                .extend(temporary(code, &words, &self.driver).map(str::to_owned)),
+            "PREPARE" => self.prepared.extend(words.get(1).cloned()),
+            "DEALLOCATE" | "DROP" | "DISCARD" => {
+                let is_kept = |name: &String| !words.contains(name);
+                let is_all = words.get(1).is_some_and(|word| word == "all");
+                self.prepared.retain(|name| is_kept(name) && !is_all);
+                self.left.retain(|name| is_kept(name) && !(is_all && verb == "DISCARD"));
+            }
             "CALL" | "EXECUTE" => {
                 self.is_any_left = true;
                 self.has_inserted = true;
                 self.set.clear();
             }
             _ => {
+                self.left
+                    .extend(temporary(code, &words, &self.driver).map(str::to_owned));
                 self.has_inserted |= matches!(verb.as_str(), "INSERT" | "REPLACE" | "WITH" | "LOAD");
                 let reads = matches!(
                     verb.as_str(),
@@ -142,15 +163,18 @@ impl Session {
 
     /// What the next statement of the new session needs and the session lacks.
     fn needed_by(&mut self, code: &str) -> Option<String> {
-        let words = words(code);
+        let words = words(code, &self.driver);
         if is_program(&words) {
             return None;
         }
         let verb = verb(code);
+        if let Some(name) = self.prepared_for(&words, &verb) {
+            return Some(name);
+        }
         let mut made = None;
         for (at, word) in words.iter().enumerate() {
             let is_earlier = OF_EARLIER_STATEMENTS.contains(&word.as_str()) && self.has_inserted;
-            if is_earlier && (word.starts_with('@') || calls(code, word).next().is_some()) {
+            if is_earlier && (word.starts_with('@') || calls_bare(code, word)) {
                 return Some(word.clone());
             }
             if !self.is_left(word) {
@@ -158,7 +182,7 @@ impl Session {
             }
             let is_only = words.iter().filter(|other| *other == word).count() == 1;
             let is_set = verb == "SET" && at == 1 || at > 0 && sets(&words[at - 1..=at]);
-            let is_created = temporary(&words) == Some(word);
+            let is_created = temporary(code, &words, &self.driver) == Some(word);
             let is_dropped = verb == "DROP" && words.get(1).is_some_and(|kind| kind == "temporary");
             if !(is_only && (is_set || is_created) || is_dropped) {
                 return Some(word.clone());
@@ -169,10 +193,28 @@ impl Session {
             self.left.remove(&made);
             self.set.insert(made);
         }
-        if matches!(verb.as_str(), "INSERT" | "REPLACE") {
+        if matches!(verb.as_str(), "INSERT" | "REPLACE") || sets_insert_id(code) {
             self.has_inserted = false;
         }
         None
+    }
+
+    /// The prepared statement of the old session that a statement needs. One that prepares it anew
+    /// needs none.
+    fn prepared_for(&mut self, words: &[String], verb: &str) -> Option<String> {
+        let named = match verb {
+            "PREPARE" => {
+                self.prepared.retain(|name| words.get(1) != Some(name));
+                return None;
+            }
+            "DEALLOCATE" => words.iter().find(|word| self.prepared.contains(*word)),
+            "DROP" if words.get(1).is_some_and(|kind| kind == "prepare") => words.get(2),
+            _ => {
+                let execute = words.iter().position(|word| word == "execute")?;
+                words.get(execute + 1)
+            }
+        };
+        named.filter(|name| self.prepared.contains(*name)).cloned()
     }
 
     fn is_left(&self, word: &str) -> bool {
@@ -180,10 +222,24 @@ impl Session {
     }
 }
 
-/// The words of a statement's code, with the `@` before a variable.
-fn words(code: &str) -> Vec<String> {
-    let words = code.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$' | '@')));
-    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+/// The words of a statement's code, with the `@` before a variable of MySQL. After a name or a quote
+/// it is the `@` of an account, such as `'app'@localhost`.
+fn words(code: &str, driver: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before = ' ';
+    for c in code.chars() {
+        let word = words
+            .last_mut()
+            .filter(|word| c != '@' || matches!(word.as_str(), "" | "@"));
+        match word {
+            Some(word) if c.is_alphanumeric() || matches!(c, '_' | '$') => word.push(c),
+            Some(word) if c == '@' && driver == "mysql" && !matches!(before, '\'' | '"' | '`') => word.push(c),
+            _ => words.push(String::new()),
+        }
+        before = c;
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 fn is_variable(word: &str) -> bool {
@@ -206,18 +262,33 @@ fn calls<'a>(code: &'a str, function: &'a str) -> impl Iterator<Item = &'a str> 
     })
 }
 
+/// Whether a call of a function without an argument stands in a statement.
+fn calls_bare(code: &str, function: &str) -> bool {
+    calls(code, function).any(|after| after.trim_start().starts_with(')'))
+}
+
+/// Whether a statement sets the value that `LAST_INSERT_ID()` has afterwards.
+fn sets_insert_id(code: &str) -> bool {
+    calls(code, "last_insert_id").any(|after| !after.trim_start().starts_with(')'))
+}
+
 /// The name of the temporary table, view or sequence that a statement creates.
-fn temporary(words: &[String]) -> Option<&str> {
-    let is_temporary = words.iter().take(5).any(|word| word == "temp" || word == "temporary");
-    if !is_temporary || words.first().is_none_or(|first| first != "create") {
-        return None;
-    }
-    let kind = words
-        .iter()
-        .position(|word| matches!(word.as_str(), "table" | "view" | "sequence"))?;
-    let mut names = words[kind + 1..].iter();
-    let name = names.find(|word| !matches!(word.as_str(), "if" | "not" | "exists" | "pg_temp"));
-    name.map(String::as_str)
+fn temporary<'a>(code: &str, words: &'a [String], driver: &str) -> Option<&'a str> {
+    let is_temporary = |word: &&String| matches!(word.as_str(), "temp" | "temporary" | "pg_temp");
+    let position = |kinds: &[&str]| words.iter().position(|word| kinds.contains(&word.as_str()));
+    let is_select = driver == "postgresql" && matches!(words.first()?.as_str(), "select" | "with");
+    let at = match words.first()?.as_str() {
+        "create" => position(&["table", "view", "sequence"])?,
+        _ if is_select => position(&["into"]).filter(|at| !matches!(words[at - 1].as_str(), "insert" | "merge"))?,
+        _ => return None,
+    };
+    let is_left_out = |word: &&String| matches!(word.as_str(), "if" | "not" | "exists" | "table" | "local" | "global");
+    let mut named = words[at + 1..].iter().filter(|word| !is_left_out(word)).peekable();
+    // A table of another schema may be named `temp`.
+    let is_schema = is_select || code.contains("temp.");
+    let is_in_schema = named.next_if(|word| is_schema && is_temporary(word)).is_some();
+    let name = named.next().filter(|name| *name != "from")?;
+    (is_in_schema || words[..at].iter().any(|word| is_temporary(&word))).then_some(name)
 }
 
 /// Whether a statement creates a stored program. It needs something when the program runs.
@@ -245,6 +316,10 @@ mod tests {
     use super::*;
 
     fn found(before: &[&'static str], after: &[&'static str]) -> Option<String> {
+        found_on("mysql", before, after)
+    }
+
+    fn found_on(driver: &str, before: &[&'static str], after: &[&'static str]) -> Option<String> {
         let of = |sql: &&'static str| ScriptStatement {
             line: 1,
             sql,
@@ -254,7 +329,7 @@ mod tests {
             },
         };
         let statements: Vec<_> = before.iter().chain(after).map(of).collect();
-        let lost = lost(&statements, "mysql", before.len())?;
+        let lost = lost(&statements, driver, before.len())?;
         assert_eq!(lost.needed_by, statements.len() - 1);
         Some(lost.name)
     }
@@ -306,6 +381,15 @@ mod tests {
                 &["INSERT INTO u SELECT last_insert_rowid ()"],
                 "last_insert_rowid",
             ),
+            (&["SET @`I` = UUID()"], &["INSERT INTO t VALUES (@i)"], "@i"),
+            (&["SET @k = UUID()"], &["INSERT INTO t VALUES (@'K')"], "@k"),
+            (
+                &["UPDATE t SET i = LAST_INSERT_ID(i + 1)"],
+                &["INSERT INTO u VALUES (LAST_INSERT_ID())"],
+                "last_insert_id",
+            ),
+            (&["SET @sql = 'SELECT 1'", "PREPARE s FROM @sql"], &["EXECUTE s"], "s"),
+            (&["PREPARE s FROM @sql", "EXECUTE s"], &["DEALLOCATE PREPARE s"], "s"),
         ] {
             assert_eq!(found(before, after).as_deref(), Some(name), "{before:?} {after:?}");
         }
@@ -360,15 +444,76 @@ mod tests {
                 &["INSERT INTO t VALUES (@own, 'a@b')"],
                 &["INSERT INTO t VALUES (@own)"],
             ),
+            (
+                &["CREATE USER 'app'@localhost", "CALL p()"],
+                &["GRANT SELECT ON t TO 'app'@localhost, `b`@'localhost', c@localhost"],
+            ),
+            (
+                &["INSERT INTO t VALUES (1)"],
+                &["UPDATE t SET i = LAST_INSERT_ID(i + 1)", "SELECT LAST_INSERT_ID()"],
+            ),
+            (
+                &["PREPARE s FROM @sql"],
+                &["PREPARE s FROM @sql", "EXECUTE s", "DEALLOCATE PREPARE s"],
+            ),
+            (&["PREPARE s FROM @sql", "DROP PREPARE s"], &["SELECT s FROM t"]),
+            (&["CREATE TABLE temp (i int)"], &["INSERT INTO temp VALUES (1)"]),
         ] {
             assert_eq!(found(before, after), None, "{before:?} {after:?}");
         }
     }
 
     #[test]
+    fn postgresql_loses_temporary_tables_and_prepared_statements() {
+        for (before, after, name) in [
+            ("SELECT 1 AS i INTO TEMP own", "INSERT INTO t SELECT * FROM own", "own"),
+            (
+                "WITH a AS (SELECT 1) SELECT * INTO LOCAL TEMPORARY TABLE own FROM a",
+                "DROP TABLE own",
+                "own",
+            ),
+            ("CREATE TABLE pg_temp.own (i int)", "SELECT * FROM own", "own"),
+            ("PREPARE q AS SELECT 1", "CREATE TABLE u AS EXECUTE q(1)", "q"),
+        ] {
+            let found = found_on("postgresql", &[before], &[after]);
+            assert_eq!(found.as_deref(), Some(name), "{before} {after}");
+            assert_eq!(
+                found_on("postgresql", &[before, "DISCARD ALL"], &[after]),
+                None,
+                "{before}"
+            );
+        }
+        for (before, after) in [
+            ("SELECT 1 AS i INTO own", "INSERT INTO t SELECT * FROM own"),
+            ("SELECT * INTO temp FROM t", "INSERT INTO temp SELECT 1"),
+            (
+                "WITH a AS (SELECT 1) INSERT INTO temp SELECT * FROM a",
+                "DELETE FROM temp",
+            ),
+            ("SELECT 1 AS i INTO TEMP own", "SELECT 1 AS i INTO TEMP own"),
+            ("CALL p()", "SELECT @a FROM t WHERE b <@c AND d @> e"),
+            (
+                "PREPARE q AS SELECT 1",
+                "CREATE TRIGGER x BEFORE UPDATE ON t EXECUTE FUNCTION q()",
+            ),
+        ] {
+            assert_eq!(found_on("postgresql", &[before], &[after]), None, "{before} {after}");
+        }
+    }
+
+    #[test]
     fn a_count_of_the_last_rows_is_found() {
-        assert_eq!(counts_rows("set @n = row_count ( )"), Some("row_count"));
-        assert_eq!(counts_rows("insert into t values (changes())"), Some("changes"));
+        for (driver, code, function) in [
+            ("mysql", "set @n = row_count ( )", Some("row_count")),
+            ("sqlite", "insert into t values (changes())", Some("changes")),
+            ("sqlite", "select total_changes()", Some("total_changes")),
+            ("mysql", "insert into t values (changes())", None),
+            ("sqlite", "select row_count()", None),
+            ("postgresql", "select row_count(), changes(), total_changes()", None),
+            ("oracle", "select changes() from dual", None),
+        ] {
+            assert_eq!(counts_rows(code, driver), function, "{driver} {code}");
+        }
         for code in [
             "create table t (changes int, row_count int)",
             "create table changes (id int)",
@@ -376,7 +521,11 @@ mod tests {
             "select old_changes()",
             "create procedure p() select row_count()",
         ] {
-            assert_eq!(counts_rows(code), None, "{code}");
+            assert_eq!(
+                counts_rows(code, "mysql").or(counts_rows(code, "sqlite")),
+                None,
+                "{code}"
+            );
         }
     }
 

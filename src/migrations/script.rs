@@ -83,7 +83,7 @@ impl<'a> Script<'a> {
     /// After each statement Tenantry records it, which changes a row.
     fn refuse_count_of_rows(&self) -> Result<(), ScriptFault> {
         for statement in &self.statements {
-            if let Some(function) = counts_rows(&statement.code(&self.driver)) {
+            if let Some(function) = counts_rows(&statement.code(&self.driver), &self.driver) {
                 return Err(ScriptFault {
                     line: statement.line,
                     reason: format!(

@@ -268,7 +268,7 @@ fn refuse_settings(migration: &Migration, script: &Script<'_>) -> Result<(), Mig
     let is_setting = |statement: &&ScriptStatement<'_>| {
         use StatementEffect::{Begins, Commits, EndsOtherwise, Session};
         matches!(statement.effect, Session | Begins | Commits | EndsOtherwise)
-            || creates_temporary(&statement.code(&script.driver))
+            || creates_temporary(&statement.code(&script.driver), &script.driver)
     };
     match script.statements.iter().find(is_setting) {
         None => Ok(()),

@@ -13,8 +13,9 @@ pub(crate) use pieces::Dialect;
 use pieces::{Piece, Pieces};
 pub(crate) use session_state::leaves_session_state;
 
-/// The words, names and symbols of a statement in lower case. A literal text and a comment are a
-/// space, and a comment that MySQL runs is what it holds.
+/// The words, names and symbols of a statement in lower case. A comment is a space, a literal text
+/// is `''`, and a comment that MySQL runs is what it holds. MySQL's variables have no quotes: `@'k'`
+/// and ``@`k` `` are `@k`.
 pub(crate) fn code(sql: &str, dialect: Dialect) -> String {
     let mut code = String::new();
     let mut pieces = Pieces { rest: sql, dialect };
@@ -31,10 +32,22 @@ pub(crate) fn code(sql: &str, dialect: Dialect) -> String {
                 code.push(' ');
                 code.push_str(&self::code(held.strip_suffix("*/").unwrap_or(held), dialect));
             }
-            Piece::Literal | Piece::Comment => code.push(' '),
+            Piece::Literal | Piece::Name(_) if dialect == Dialect::Mysql && begins_variable(&code) => {
+                let name = text.trim_matches(['\'', '"', '`']).to_lowercase();
+                code.push_str(&name.replace(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$')), "_"));
+            }
+            Piece::Literal => code.push_str("''"),
+            Piece::Comment => code.push(' '),
             _ => code.push_str(&text.to_lowercase()),
         }
     }
+}
+
+/// Whether this code ends with the `@` of a variable. After a name it is the `@` of an account:
+/// `'app'@'localhost'`.
+fn begins_variable(code: &str) -> bool {
+    let of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '@' | '\'' | '`');
+    code.strip_suffix('@').is_some_and(|before| !before.ends_with(of_name))
 }
 
 /// Whether a comment is one that MySQL or MariaDB runs. No server has the version 999999.
@@ -72,10 +85,17 @@ mod tests {
     #[test]
     fn code_has_neither_literals_nor_comments() {
         for (dialect, sql, expected) in [
-            (Dialect::Mysql, "SELECT 'it\\'s', \"b\" -- c\n, D", "select  ,    \n, d"),
-            (Dialect::Postgresql, "SELECT '\\', \"B\" /* ' */", "select  , \"b\"  "),
-            (Dialect::Mysql, "/*!40101 SET @Old = 'x' */", "  set @old =   "),
+            (
+                Dialect::Mysql,
+                "SELECT 'it\\'s', \"b\" -- c\n, D",
+                "select '', ''  \n, d",
+            ),
+            (Dialect::Postgresql, "SELECT '\\', \"B\" /* ' */", "select '', \"b\"  "),
+            (Dialect::Mysql, "/*!40101 SET @Old = 'x' */", "  set @old = '' "),
             (Dialect::Mysql, "/*M!100616 SET @a=1*/;", "  set @a=1;"),
+            (Dialect::Mysql, "SET @`I`=@'k', @\"a b\"=1", "set @i=@k, @a_b=1"),
+            (Dialect::Mysql, "'a'@'b', `a`@`b`, a@'b'", "''@'', `a`@`b`, a@''"),
+            (Dialect::Postgresql, "SELECT @'-1'", "select @''"),
             (
                 Dialect::Mysql,
                 "/*M!999999\\- enable the sandbox mode */ SET @a=1",

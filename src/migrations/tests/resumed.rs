@@ -14,8 +14,9 @@ async fn a_run_without_its_old_session_is_refused(target: Target, first: &str, r
     let lost = format!("{head}INSERT INTO t VALUES (2);\n{rest};");
     for _ in 0..2 {
         let error = one_after_another(&target, &[("1_t.sql", &lost)]).await.unwrap_err();
+        let verb = script::verb(rest);
         let expected =
-            format!("the migration `1_t` cannot go on at line 6 (statement 5 of 5, `INSERT`): this needs `{needs}` of");
+            format!("the migration `1_t` cannot go on at line 6 (statement 5 of 5, `{verb}`): this needs `{needs}` of");
         assert!(error.starts_with(&expected), "{error}");
     }
     assert!(target.texts("SELECT 'row' FROM t").await.is_empty());
@@ -33,6 +34,8 @@ async fn a_run_without_its_old_session_is_refused_on_mariadb() {
     a_run_without_its_old_session_is_refused(Target::mysql().await, first, rest, "SET @id = 7", "@id").await;
     let first = "SET @id = CONNECTION_ID()";
     a_run_without_its_old_session_is_refused(Target::mysql().await, first, rest, "SET @id = 7", "@id").await;
+    let (first, rest) = ("PREPARE s FROM 'INSERT INTO u VALUES (7)'", "EXECUTE s");
+    a_run_without_its_old_session_is_refused(Target::mysql().await, first, rest, first, "s").await;
 }
 
 #[tokio::test]
@@ -42,6 +45,8 @@ async fn a_run_without_its_old_session_is_refused_elsewhere() {
         "INSERT INTO u SELECT i FROM own",
     );
     a_run_without_its_old_session_is_refused(Target::postgresql().await, first, rest, first, "own").await;
+    let into = "SELECT 7 AS i INTO TEMP own";
+    a_run_without_its_old_session_is_refused(Target::postgresql().await, into, rest, into, "own").await;
     let files = tempfile::tempdir().unwrap();
     let target = Target::sqlite(files.path()).await;
     a_run_without_its_old_session_is_refused(target, first, rest, first, "own").await;
