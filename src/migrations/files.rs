@@ -7,7 +7,7 @@ use std::{
 };
 
 use include_dir::{Dir, include_dir};
-use tenantry_core::TenantId;
+use tenantry_core::{ScriptFault, TenantId};
 
 use super::{
     applied::{Recorded, Row},
@@ -89,29 +89,37 @@ pub(super) struct Migration {
     /// Other checksums of the same statements, as they may have been written down.
     same: Vec<String>,
     sql: String,
+    /// What it has of another tool that Tenantry cannot apply. It matters if the file is pending.
+    pub(super) fault: Option<ScriptFault>,
 }
 
 impl Migration {
-    /// # Errors
-    /// What a file of another tool has that Tenantry does not know.
-    fn new(name: &FileName<'_>, sql: String) -> Result<Self, String> {
+    fn new(dialect: &str, name: &FileName<'_>, sql: String) -> Self {
         // A checkout may have turned the ends of the lines.
-        let sql = sql.replace("\r\n", "\n");
-        let (sql, outside) = match text::up_section(&sql)? {
-            Some((up, outside)) => (up.to_owned(), outside),
-            None => (sql, false),
+        let whole = sql.replace("\r\n", "\n");
+        let (sql, outside, fault) = match text::up_section(&whole, dialect) {
+            Ok(Some((up, outside))) => (up.to_owned(), outside, None),
+            Ok(None) => (whole.clone(), false, None),
+            Err(fault) => (whole.clone(), false, Some(fault)),
         };
         let bare = text::without_directive(&sql);
-        let checksums = text::checksums(&sql, bare.as_deref());
-        Ok(Self {
+        let (checksum, mut same) = text::checksums(&sql, bare.as_deref());
+        if sql.len() < whole.len() {
+            // It may have been applied before it was known to be another tool's.
+            let (of_whole, same_as_whole) = text::checksums(&whole, text::without_directive(&whole).as_deref());
+            same.push(of_whole);
+            same.extend(same_as_whole);
+        }
+        Self {
             version: name.version,
             name: name.name.to_owned(),
             sample: name.title.starts_with(SAMPLE),
             no_transaction: outside || bare.is_some(),
-            checksum: checksums.0,
-            same: checksums.1,
+            checksum,
+            same,
             sql,
-        })
+            fault,
+        }
     }
 
     /// Whether a checksum that was written down is of this file.
@@ -233,11 +241,7 @@ impl Files {
         let Some(file) = FileName::read(dialect, name)? else {
             return Ok(());
         };
-        let refused = |reason| FilesError::Unsupported {
-            file: format!("{dialect}/{name}"),
-            reason,
-        };
-        let migration = Migration::new(&file, text()?).map_err(refused)?;
+        let migration = Migration::new(dialect, &file, text()?);
         match self
             .folders
             .entry(dialect.to_owned())

@@ -29,6 +29,9 @@ impl<'a> Script<'a> {
             name: migration.name.clone(),
             fault,
         };
+        if let Some(fault) = migration.fault.clone() {
+            return Err(refused(fault));
+        }
         let statements = driver.statements(sql).map_err(refused)?;
         if let Some(fault) = placeholder(migration, sql) {
             return Err(refused(fault));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tenantry_core::{ScriptFault, ScriptStatement, StatementEffect};
 
 use super::FilesError;
 
@@ -108,42 +109,100 @@ impl Mark {
     }
 }
 
-/// What a file of one of these tools applies: the text before its line `Down`. Also whether it runs
-/// outside a transaction. `None` if it has no line of these tools. Lines keep their numbers.
-pub(super) fn up_section(text: &str) -> Result<Option<(&str, bool)>, String> {
-    let (mut at, mut is_up, mut end, mut is_outside) = (0, false, None, false);
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        let number = index + 1;
-        let read = Mark::read(line);
-        is_outside |= matches!(read, Some((Mark::Up | Mark::Nothing, true)));
-        match read.map(|(mark, _)| mark) {
-            Some(Mark::Up) if is_up => {
-                return Err(format!(
-                    "has a second part to apply on line {number}; write it in a file of its own"
-                ));
-            }
-            Some(Mark::Up) => is_up = true,
-            Some(Mark::Down) if !is_up => {
-                return Err(format!(
-                    "has a part `Down` on line {number}, and no line before it that begins the part `Up`"
-                ));
-            }
-            Some(Mark::Down) => end = end.or(Some(at)),
-            Some(Mark::Between) => {
-                is_up = true;
-                end = end.or(Some(at));
-            }
-            Some(Mark::Unknown) => {
-                return Err(format!(
-                    "has on line {number} `{}`, which Tenantry does not know",
-                    line.trim()
-                ));
-            }
-            Some(Mark::Nothing) | None => {}
-        }
-        at += line.len();
+/// A line with a mark.
+struct Marked<'a> {
+    mark: Mark,
+    /// Whether the file runs outside a transaction.
+    is_outside: bool,
+    /// Its number, from 1.
+    number: usize,
+    before: &'a str,
+    line: &'a str,
+    after: &'a str,
+}
+
+impl Marked<'_> {
+    fn fault<T>(&self, reason: &str) -> Result<T, ScriptFault> {
+        Err(ScriptFault {
+            line: self.number,
+            reason: reason.to_owned(),
+        })
     }
-    Ok(is_up.then(|| (&text[..end.unwrap_or(text.len())], is_outside)))
+}
+
+/// The lines of these tools. `Up` within a comment or a literal is none.
+fn marks<'a>(text: &'a str, dialect: &str) -> Vec<Marked<'a>> {
+    let mut at = 0;
+    let lines = text.split_inclusive('\n').enumerate().filter_map(|(index, line)| {
+        let (before, rest) = text.split_at(at);
+        at += line.len();
+        let (mark, is_outside) = Mark::read(line)?;
+        let is_mark = mark != Mark::Up || is_code(before, dialect);
+        is_mark.then(|| Marked {
+            mark,
+            is_outside,
+            number: index + 1,
+            before,
+            line: line.trim(),
+            after: &rest[line.len()..],
+        })
+    });
+    lines.collect()
+}
+
+/// What a file of one of these tools applies: the text before its line `Down`. Also whether it runs
+/// outside a transaction. `None` if the file is of none of these tools. Lines keep their numbers.
+pub(super) fn up_section<'a>(text: &'a str, dialect: &str) -> Result<Option<(&'a str, bool)>, ScriptFault> {
+    let marks = marks(text, dialect);
+    if !marks.iter().any(|line| matches!(line.mark, Mark::Up | Mark::Between)) {
+        let mut downs = marks.iter().filter(|line| line.mark == Mark::Down);
+        let undoes = |line: &&Marked<'_>| is_code(line.before, dialect) && has_code(line.after, dialect);
+        return match downs.find(undoes) {
+            None => Ok(None),
+            Some(down) => down.fault("it begins a part `Down`, and no line before it begins the part `Up`"),
+        };
+    }
+    let (mut is_up, mut up) = (false, None);
+    for line in &marks {
+        match line.mark {
+            Mark::Up if is_up => {
+                return line.fault("it begins a second part to apply; write that in a file of its own");
+            }
+            Mark::Up => is_up = true,
+            Mark::Down if !is_up => {
+                return line.fault("it begins a part `Down`, and no line before it begins the part `Up`");
+            }
+            Mark::Down => up = up.or(Some(line.before)),
+            Mark::Between => {
+                is_up = true;
+                up = up.or(Some(line.before));
+            }
+            Mark::Unknown => return line.fault(&format!("Tenantry does not know `{}`", line.line)),
+            Mark::Nothing => {}
+        }
+    }
+    let is_outside = |line: &Marked<'_>| line.is_outside && matches!(line.mark, Mark::Up | Mark::Nothing);
+    Ok(Some((up.unwrap_or(text), marks.iter().any(is_outside))))
+}
+
+fn code(sql: &str, dialect: &str) -> String {
+    let statement = ScriptStatement {
+        line: 1,
+        sql,
+        effect: StatementEffect::Undoable,
+    };
+    statement.code(dialect)
+}
+
+/// Whether what follows this text is in none of its comments and literals.
+fn is_code(before: &str, dialect: &str) -> bool {
+    const NEXT: &str = "tenantry";
+    code(&format!("{before}{NEXT}"), dialect).ends_with(NEXT)
+}
+
+/// Whether a text has anything but comments.
+fn has_code(text: &str, dialect: &str) -> bool {
+    !code(text, dialect).trim().is_empty()
 }
 
 /// The checksum to write down, and those that may have been written down for the same statements:
@@ -181,18 +240,33 @@ mod tests {
         ] {
             let section = format!("-- a comment\n/* another */\n{up}\nCREATE TABLE t (i int);\n\n");
             let file = format!("{section}{down}\nDROP TABLE t;\n");
-            assert_eq!(up_section(&file), Ok(Some((section.as_str(), false))), "{file}");
-            assert_eq!(up_section(&section), Ok(Some((section.as_str(), false))), "{section}");
+            assert_eq!(
+                up_section(&file, "postgresql"),
+                Ok(Some((section.as_str(), false))),
+                "{file}"
+            );
+            assert_eq!(
+                up_section(&section, "postgresql"),
+                Ok(Some((section.as_str(), false))),
+                "{section}"
+            );
         }
         let tern = "CREATE TABLE t (i int);\n---- create above / drop below ----\nDROP TABLE t;\n";
-        assert_eq!(up_section(tern), Ok(Some(("CREATE TABLE t (i int);\n", false))));
+        assert_eq!(
+            up_section(tern, "postgresql"),
+            Ok(Some(("CREATE TABLE t (i int);\n", false)))
+        );
         for outside in [
             "-- migrate:up transaction:false\nVACUUM",
             "-- +goose NO TRANSACTION\n-- +goose Up\nVACUUM",
             "-- +goose Up\n-- +goose NO TRANSACTION\nVACUUM",
             "-- +migrate Up notransaction\nVACUUM",
         ] {
-            assert_eq!(up_section(outside), Ok(Some((outside, true))), "{outside}");
+            assert_eq!(
+                up_section(outside, "postgresql"),
+                Ok(Some((outside, true))),
+                "{outside}"
+            );
         }
         for other in [
             "",
@@ -200,20 +274,31 @@ mod tests {
             "-- migrate: the users",
             "-- a comment",
             "SELECT '+goose Down'",
+            "-- +goose is not used\nSELECT 1;",
+            "SELECT 1;\n-- migrate:down\n-- DROP TABLE t;\n/* DROP TABLE u; */\n",
+            "/*\n-- +goose Up\nx\n-- +goose Down\ny\n*/\nSELECT 1;",
+            "SELECT '\n-- migrate:up\n-- migrate:down\n';",
+            "SELECT $$\n-- Up Migration\n-- Down Migration\nx $$;",
         ] {
-            assert_eq!(up_section(other), Ok(None), "{other}");
+            assert_eq!(up_section(other, "postgresql"), Ok(None), "{other}");
         }
         for (refused, reason) in [
-            ("SELECT 1;\n-- migrate:down\nx", "a part `Down` on line 2"),
-            ("-- +goose Down\nx\n-- +goose Up", "a part `Down` on line 1"),
+            ("SELECT 1;\n-- migrate:down\nx", "line 2: it begins a part `Down`"),
+            ("-- +goose Down\nx\n-- +goose Up", "line 1: it begins a part `Down`"),
             (
                 "-- migrate:up\n-- migrate:down\n-- migrate:up\n",
-                "a second part to apply on line 3",
+                "line 3: it begins a second part to apply",
             ),
-            ("-- +goose Up\n-- +goose Dwon\n", "line 2 `-- +goose Dwon`"),
-            ("-- +goose Up\n-- +goose ENVSUB ON\n", "line 2 `-- +goose ENVSUB ON`"),
+            (
+                "-- +goose Up\n-- +goose Dwon\n",
+                "line 2: Tenantry does not know `-- +goose Dwon`",
+            ),
+            (
+                "-- +goose Up\n-- +goose ENVSUB ON\n",
+                "line 2: Tenantry does not know `-- +goose ENVSUB ON`",
+            ),
         ] {
-            let error = up_section(refused).unwrap_err();
+            let error = up_section(refused, "postgresql").unwrap_err().to_string();
             assert!(error.contains(reason), "{refused}: {error}");
         }
     }

@@ -2,7 +2,7 @@ use super::*;
 
 fn migration(file: &str, sql: &str) -> Result<Migration, FilesError> {
     let name = FileName::read("sqlite", file)?.unwrap();
-    Ok(Migration::new(&name, sql.to_owned()).unwrap())
+    Ok(Migration::new("sqlite", &name, sql.to_owned()))
 }
 
 #[test]
@@ -39,6 +39,19 @@ fn a_checksum_is_of_the_text_whatever_ends_its_lines() {
         checksum(""),
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     );
+}
+
+#[test]
+fn a_file_that_was_applied_whole_is_the_same_without_its_way_back() {
+    let text = "-- no-transaction\n-- migrate:up\nSELECT 1;\n";
+    let whole = format!("{text}-- migrate:down\nSELECT 2;\n");
+    let file = migration("1_x.sql", &whole).unwrap();
+    assert_eq!(file.text(), text);
+    let bare = whole.replace("-- no-transaction\n", "");
+    for same in [&whole, &bare, &format!("\u{feff}{bare}")] {
+        assert!(file.is(&text::checksum(same)), "{same}");
+    }
+    assert!(!file.is(&text::checksum(&whole.replace('2', "3"))));
 }
 
 #[test]

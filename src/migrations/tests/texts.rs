@@ -96,6 +96,25 @@ async fn a_file_of_goose_keeps_what_it_makes() {
 }
 
 #[tokio::test]
+async fn a_file_of_another_tool_that_is_not_known_is_refused_when_it_is_pending() {
+    let files = tempfile::tempdir().unwrap();
+    let target = Target::sqlite(files.path()).await;
+    let plain = (
+        "1_t.sql",
+        "CREATE TABLE t (i int);\n-- +goose is not used\n-- +goose Down\n-- DROP TABLE t;\n",
+    );
+    let unknown = (
+        "2_u.sql",
+        "-- +goose Up\nCREATE TABLE u (i int);\n-- +goose Dwon\nDROP TABLE u;\n",
+    );
+    let (_folder, migrations) = folder("sqlite", &[plain, unknown]).await;
+    let error = target.apply(&migrations, false).await.unwrap_err().to_string();
+    let expected = "the migration `2_u` cannot be run: line 3: Tenantry does not know `-- +goose Dwon`";
+    assert_eq!(error, expected);
+    assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 0);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_text_is_refused_by_name() {
     let utf16: Vec<u8> = "\u{feff}SELECT 1;".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let without_mark: Vec<u8> = "SELECT 1;".encode_utf16().flat_map(u16::to_le_bytes).collect();
