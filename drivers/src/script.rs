@@ -9,7 +9,7 @@ mod text;
 use tenantry_core::{ScriptFault, ScriptStatement};
 
 use program::Blocks;
-use text::{is_word, line_at, skipped, word};
+use text::{after_comments, is_word, line_at, skipped, word};
 
 /// The kind of database that a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,6 @@ pub(crate) fn statements(script: &str, syntax: Syntax) -> Result<Vec<ScriptState
     while splitter.at < script.len() {
         splitter.step()?;
     }
-    splitter.refuse_open_program()?;
     splitter.finish(script.len())?;
     refused::other_encoding(&splitter.statements)?;
     refused::other_backslash(&splitter.statements)?;
@@ -73,6 +72,8 @@ struct Current {
     /// A stored program of MySQL, with its blocks.
     is_program: bool,
     program: Blocks,
+    /// Where `USE` stands after a semicolon. No program can have it, so that it comes after one.
+    leads_elsewhere: Option<usize>,
     copies: bool,
 }
 
@@ -160,13 +161,16 @@ impl<'a> Splitter<'a> {
         if effect::is_routine(&current.words) {
             match upper.as_str() {
                 // A parameter may be named `begin`.
-                "BEGIN" if text::word(rest.trim_start()).eq_ignore_ascii_case("ATOMIC") => current.blocks += 1,
+                "BEGIN" if begins_atomic(rest) => current.blocks += 1,
                 "CASE" if current.blocks > 0 => current.blocks += 1,
                 "END" => current.blocks = current.blocks.saturating_sub(1),
                 _ => {}
             }
         }
         if self.syntax == Syntax::Mysql {
+            if upper == "USE" && current.program.follows_semicolon() {
+                current.leads_elsewhere.get_or_insert(self.at);
+            }
             current.program.word(&upper, rest);
         }
         let is_copy = current.words.first().is_some_and(|first| first == "COPY");
@@ -190,23 +194,17 @@ impl<'a> Splitter<'a> {
         }
     }
 
-    /// The rest of the script would be sent as a part of the program.
-    fn refuse_open_program(&mut self) -> Result<(), ScriptFault> {
-        let current = &self.current;
-        let is_open = self.delimiter == ";" && current.is_program && current.program.are_open();
-        match current.start.filter(|_| is_open) {
-            None => Ok(()),
-            Some(start) => Err(ScriptFault {
-                line: self.line(start),
-                reason: "the end of this stored program was not found; put it between two `DELIMITER` lines".to_owned(),
-            }),
-        }
-    }
-
-    /// Ends the statement that has been read so far, if there is one.
+    /// Ends the statement that has been read so far, if there is one. A stored program with an end
+    /// that was not found has the rest of the script in it, which the server splits.
     fn finish(&mut self, end: usize) -> Result<(), ScriptFault> {
         let current = std::mem::take(&mut self.current);
         let Some(start) = current.start else { return Ok(()) };
+        if let Some(at) = current.leads_elsewhere.filter(|_| current.is_program) {
+            return Err(ScriptFault {
+                line: self.line(at),
+                reason: refused::USE.to_owned(),
+            });
+        }
         let line = self.line(start);
         if let Some(reason) = refused::of_words(&current.words, current.copies, self.syntax) {
             return Err(ScriptFault {
@@ -296,6 +294,11 @@ impl<'a> Splitter<'a> {
     fn follows_word(&self) -> bool {
         self.script[..self.at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$'))
     }
+}
+
+/// Whether a `BEGIN` before this text begins a body of PostgreSQL.
+fn begins_atomic(rest: &str) -> bool {
+    word(after_comments(rest, Syntax::Postgresql)).eq_ignore_ascii_case("ATOMIC")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::Syntax;
 const COPY: &str = "`COPY` with its rows in the file is for psql; write the dump with `pg_dump --inserts`, or with \
                     `--schema-only`";
 
-const USE: &str = "`USE` leads out of the tenant's database; take it out, and in a dump `CREATE DATABASE` too (write the \
+pub(super) const USE: &str = "`USE` leads out of the tenant's database; take it out, and in a dump `CREATE DATABASE` too (write the \
                    dump without `--databases`). The name of another database may stand before a table's: `other.t`";
 
 /// The encodings in which a file's characters are not changed on their way to the database. A

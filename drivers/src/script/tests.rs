@@ -62,6 +62,7 @@ fn postgresql_s_bodies_in_sql_and_rules_stay_whole() {
         &[
             "CREATE OR REPLACE FUNCTION f(a int) RETURNS int BEGIN ATOMIC SELECT 1; \
              SELECT CASE WHEN a > 1 THEN 2 ELSE 3 END; END",
+            "CREATE FUNCTION h() RETURNS int BEGIN /* a; */ -- b;\n ATOMIC SELECT 1; SELECT 2; END",
             "CREATE PROCEDURE p() LANGUAGE SQL BEGIN ATOMIC INSERT INTO t VALUES (1); END",
             "CREATE FUNCTION g(begin date, finish date) RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "CREATE RULE r AS ON INSERT TO t DO ALSO (DELETE FROM u; DELETE FROM v)",
@@ -222,16 +223,55 @@ fn a_stored_program_without_a_delimiter_is_one_statement() {
 }
 
 #[test]
-fn a_stored_program_without_an_end_is_refused_with_its_line() {
+fn a_stored_program_may_name_columns_like_blocks() {
+    stays_whole(
+        &[
+            "CREATE FUNCTION f(begin date, end date) RETURNS int DETERMINISTIC RETURN end - begin",
+            "CREATE FUNCTION g(begin date, end date) RETURNS int DETERMINISTIC BEGIN\n DECLARE begin INT; \
+             DECLARE end INT; DECLARE CONTINUE HANDLER FOR NOT FOUND SET begin = 1; RETURN datediff(end, begin); END",
+            "CREATE PROCEDURE p() BEGIN SELECT begin FROM t; SELECT a, begin, end FROM t ORDER BY begin DESC, end; \
+             SELECT x INTO begin FROM t; UPDATE t SET begin = 1, end = begin + 1 WHERE end = begin; END",
+            "CREATE PROCEDURE q() UPDATE t SET begin = 1, a = begin WHERE begin > 2 AND end < 3 ORDER BY begin DESC",
+            "CREATE TRIGGER x BEFORE INSERT ON package FOR EACH ROW BEGIN SET NEW.package = 1; SET NEW.begin = 2; \
+             SET NEW.a = CASE WHEN NEW.end > NEW.begin THEN NEW.end ELSE end END; SET @begin = 1; END",
+            "CREATE TRIGGER y BEFORE INSERT ON begin FOR EACH ROW SET NEW.begin = NEW.end",
+            "CREATE TRIGGER begin BEFORE INSERT ON t FOR EACH ROW FOLLOWS begin BEGIN SET NEW.a = 1; SET NEW.b = 2; END",
+        ],
+        Syntax::Mysql,
+    );
+}
+
+#[test]
+fn every_block_of_a_stored_program_is_found() {
+    stays_whole(
+        &[
+            "CREATE PROCEDURE p() BEGIN FOR i IN 1..3 DO IF i > 1 THEN SELECT i; END IF; SELECT 2; END FOR; SELECT 3; END",
+            "CREATE PROCEDURE q() FOR r IN (SELECT a FROM t FOR UPDATE) DO SELECT r.a; SELECT 2; END FOR",
+            "CREATE PROCEDURE r() BEGIN IF (CASE WHEN 1 THEN 2 END) = 1 THEN SELECT 1; SELECT 2; END IF; SELECT 3; END",
+            "CREATE PROCEDURE s() BEGIN IF CASE 1 WHEN 1 THEN 2 ELSE end END = 1 THEN SELECT 1; END IF; SELECT 3; END",
+            "CREATE PROCEDURE t() BEGIN DECLARE EXIT HANDLER FOR 1062, SQLSTATE '23000' BEGIN SELECT 1; SELECT 2; END; \
+             CASE a WHEN 1 THEN BEGIN SELECT 1; SELECT 2; END; ELSE BEGIN END; END CASE; END /* c */",
+            "CREATE PROCEDURE u() BEGIN IF a THEN SELECT 1; END /* c */ IF; END",
+            "CREATE FUNCTION v() RETURNS varchar(9) COMMENT 'x' BEGIN -- a comment\n RETURN 'a'; END",
+        ],
+        Syntax::Mysql,
+    );
+}
+
+#[test]
+fn a_stored_program_without_an_end_has_the_rest_of_the_file() {
     for program in [
-        "CREATE PROCEDURE p()\nBEGIN\nSELECT begin FROM t;\nSELECT 2;",
+        "CREATE PROCEDURE p()\nBEGIN\nSELECT 2;",
         "CREATE PACKAGE p AS PROCEDURE a(); END;",
     ] {
-        let fault = statements(&format!("SELECT 1;\n{program}\nEND;\nSELECT 3;"), Syntax::Mysql).unwrap_err();
-        let expected = "line 2: the end of this stored program was not found; put it between two `DELIMITER` lines";
-        assert_eq!(fault.to_string(), expected, "{program}");
+        let script = format!("SELECT 1;\n{program}\nSELECT 3;");
+        let rest = format!("{program}\nSELECT 3;");
+        assert_eq!(split(&script, Syntax::Mysql), [(1, "SELECT 1"), (2, rest.as_str())]);
         let between = format!("DELIMITER //\n{program}\nEND//\nDELIMITER ;\nSELECT 3;");
         assert_eq!(split(&between, Syntax::Mysql).len(), 2, "{program}");
+        let fault = statements(&format!("{program}\nUSE other;"), Syntax::Mysql).unwrap_err();
+        assert_eq!(fault.line, 1 + program.lines().count(), "{program}");
+        assert!(fault.reason.contains("leads out of the tenant's database"), "{fault}");
     }
 }
 

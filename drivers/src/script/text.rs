@@ -13,6 +13,15 @@ pub(super) fn word(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
+/// The text without the space and the comments that it begins with.
+pub(super) fn after_comments(text: &str, syntax: Syntax) -> &str {
+    let text = text.trim_start();
+    match comment(text, syntax) {
+        Some(length) => after_comments(&text[length..], syntax),
+        None => text,
+    }
+}
+
 /// Counts the lines up to `at` from a position with a known line number.
 pub(super) fn line_at(script: &str, (place, line): (usize, usize), at: usize) -> (usize, usize) {
     let lines = |text: &str| text.bytes().filter(|byte| *byte == b'\n').count();

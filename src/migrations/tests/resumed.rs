@@ -83,3 +83,19 @@ async fn what_follows_a_stored_program_is_not_run_twice() {
     );
     assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 1);
 }
+
+#[tokio::test]
+async fn what_follows_a_stored_program_without_a_known_end_is_applied() {
+    let target = Target::mysql().await;
+    let package = "SET sql_mode = ORACLE;\nCREATE PACKAGE p AS\n  PROCEDURE a();\nEND;\nCREATE TABLE t (i int);\n\
+                   INSERT INTO t VALUES (1);\n";
+    let columns = "CREATE TABLE u (begin int, `end` int);\n\
+                   CREATE TRIGGER v BEFORE INSERT ON u FOR EACH ROW\nBEGIN\n\
+                   SET NEW.begin = CASE WHEN NEW.end > 1 THEN NEW.end ELSE 1 END;\nSET NEW.end = 7;\nEND;\n\
+                   CREATE PROCEDURE q()\nBEGIN\nFOR i IN 1..3 DO\nINSERT INTO u VALUES (i, i);\nEND FOR;\nEND;\nCALL q();\n";
+    let files = [("1_p.sql", package), ("2_u.sql", columns)];
+    let applied = one_after_another(&target, &files).await.unwrap();
+    assert_eq!(applied, report(&["1_p", "2_u"], 0));
+    assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 1);
+    assert_eq!(target.texts("SELECT 'row' FROM u WHERE `end` = 7").await.len(), 3);
+}
