@@ -9,7 +9,7 @@ mod text;
 use tenantry_core::{ScriptFault, ScriptStatement};
 
 use program::Blocks;
-use text::{after_comments, is_word, line_at, skipped, word};
+use text::{after_comments, is_word, line_at, skipped, version_mark, word};
 
 /// The kind of database that a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,8 @@ pub(crate) fn statements(script: &str, syntax: Syntax) -> Result<Vec<ScriptState
         splitter.step()?;
     }
     splitter.finish(script.len())?;
-    refused::other_encoding(&splitter.statements)?;
-    refused::other_backslash(&splitter.statements)?;
+    refused::other_encoding(&splitter.statements, syntax)?;
+    refused::other_backslash(&splitter.statements, syntax)?;
     Ok(splitter.statements)
 }
 
@@ -123,9 +123,7 @@ impl<'a> Splitter<'a> {
             // `/*!40101` and `/*M!100100`: MySQL runs what follows.
             self.begin();
             self.current.in_version = true;
-            let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-            let open = if rest.starts_with("/*M") { 4 } else { 3 };
-            self.at += open + digits(&rest[open..]);
+            self.at += version_mark(rest);
             return;
         }
         if self.current.in_version && rest.starts_with("*/") {

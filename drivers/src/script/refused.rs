@@ -2,7 +2,10 @@
 
 use tenantry_core::{ScriptFault, ScriptStatement, StatementEffect};
 
-use super::Syntax;
+use super::{
+    Syntax,
+    text::{Part, parts},
+};
 
 const COPY: &str = "`COPY` with its rows in the file is for psql; write the dump with `pg_dump --inserts`, or with \
                     `--schema-only`";
@@ -25,67 +28,111 @@ pub(super) fn of_words(words: &[String], copies: bool, syntax: Syntax) -> Option
 
 /// Refuses a setting after which the server reads UTF-8 as another encoding, if characters that
 /// this would change come after it.
-pub(super) fn other_encoding(statements: &[ScriptStatement<'_>]) -> Result<(), ScriptFault> {
+pub(super) fn other_encoding(statements: &[ScriptStatement<'_>], syntax: Syntax) -> Result<(), ScriptFault> {
     let mut other = None;
     for statement in statements {
-        let sets = encoding(statement).map(|name| !UNCHANGED.iter().any(|unchanged| name.starts_with(unchanged)));
-        match (sets, other) {
-            (Some(true), _) => other = Some(statement.line),
-            (Some(false), _) => other = None,
-            (None, Some(line)) if !statement.sql.is_ascii() => {
-                return Err(ScriptFault {
-                    line,
-                    reason: format!(
-                        "it sets another encoding, and the file is UTF-8: the characters on line {} and after it would be \
-                         stored wrongly; take the setting out, or set UTF-8",
-                        statement.line
-                    ),
-                });
-            }
-            _ => {}
+        if let Some(name) = sets(statement, syntax, encoding) {
+            let is_unchanged = UNCHANGED.iter().any(|unchanged| name.starts_with(unchanged));
+            other = Some(statement.line).filter(|_| !is_unchanged);
+            continue;
+        }
+        let is_changed = |part: &Part<'_>| match part {
+            Part::Comment => false,
+            Part::Literal(text) => !text.is_ascii(),
+            Part::Character(c) => !c.is_ascii(),
+        };
+        if let Some(line) = other
+            && parts(statement.sql, syntax).iter().any(is_changed)
+        {
+            return Err(ScriptFault {
+                line,
+                reason: format!(
+                    "it sets another encoding, and the file is UTF-8: the characters on line {} and after it would be \
+                     stored wrongly; take the setting out, or set UTF-8",
+                    statement.line
+                ),
+            });
         }
     }
     Ok(())
 }
 
 /// Refuses a setting after which a backslash in a literal means something else than the splitter
-/// takes it for, if a backslash comes after it.
-pub(super) fn other_backslash(statements: &[ScriptStatement<'_>]) -> Result<(), ScriptFault> {
-    let is_setting = |statement: &&ScriptStatement<'_>| {
-        let lower = statement.sql.to_ascii_lowercase();
-        let is_off = lower.contains("standard_conforming_strings") && lower.contains("off");
-        statement.effect == StatementEffect::Session && (is_off || lower.contains("no_backslash_escapes"))
-    };
-    let mut rest = statements.iter();
-    let Some(setting) = rest.find(is_setting) else {
-        return Ok(());
-    };
-    match rest.find(|statement| statement.sql.contains('\\')) {
-        None => Ok(()),
-        Some(statement) => Err(ScriptFault {
-            line: setting.line,
-            reason: format!(
-                "it changes what the backslash in the statement on line {} means, and so where that statement ends; take the \
-                 setting out, or write the statement without a backslash",
-                statement.line
-            ),
-        }),
+/// takes it for, if such a literal comes after it.
+pub(super) fn other_backslash(statements: &[ScriptStatement<'_>], syntax: Syntax) -> Result<(), ScriptFault> {
+    let mut other = None;
+    for statement in statements {
+        if let Some(is_other) = sets(statement, syntax, backslash) {
+            other = other.or(Some(statement.line)).filter(|_| is_other);
+            continue;
+        }
+        // PostgreSQL's `E'...'` and `$$ ... $$` are read as before.
+        let is_changed = |part: &Part<'_>| matches!(part, Part::Literal(text) if text.starts_with(['\'', '"']) && text.contains('\\'));
+        if let Some(line) = other
+            && parts(statement.sql, syntax).iter().any(is_changed)
+        {
+            return Err(ScriptFault {
+                line,
+                reason: format!(
+                    "it changes what the backslash in the statement on line {} means, and so where that statement ends; \
+                     take the setting out, or write the statement without a backslash",
+                    statement.line
+                ),
+            });
+        }
     }
+    Ok(())
 }
 
-/// The encoding that a setting names, in lower case.
-fn encoding(statement: &ScriptStatement<'_>) -> Option<String> {
-    if statement.effect != StatementEffect::Session {
-        return None;
+/// What a statement sets, by the last of its settings for which `read` returns something.
+fn sets<T>(statement: &ScriptStatement<'_>, syntax: Syntax, read: fn(&str) -> Option<T>) -> Option<T> {
+    let settings = settings(statement.sql, syntax);
+    let is_setting = statement.effect == StatementEffect::Session || settings.first()? == "discard all";
+    settings
+        .iter()
+        .rev()
+        .filter(|_| is_setting)
+        .find_map(|setting| read(setting))
+}
+
+/// The settings of a statement in lower case, without `SET` and comments. MySQL's `SET` may have
+/// several; those of variables (`@a`) are left out.
+fn settings(sql: &str, syntax: Syntax) -> Vec<String> {
+    let (mut settings, mut depth) = (vec![String::new()], 0_usize);
+    for part in parts(sql, syntax) {
+        match part {
+            Part::Character('(') => depth += 1,
+            Part::Character(')') => depth = depth.saturating_sub(1),
+            Part::Character(',') if depth == 0 => settings.push(String::new()),
+            _ => {}
+        }
+        let Some(setting) = settings.last_mut() else { continue };
+        match part {
+            Part::Comment => setting.push(' '),
+            Part::Literal(text) => setting.push_str(&text.to_lowercase()),
+            Part::Character(c) => setting.extend(c.to_lowercase()),
+        }
     }
-    let lower = statement.sql.to_ascii_lowercase();
+    let settings = settings.into_iter().map(|setting| {
+        let words: Vec<&str> = setting.trim_matches([' ', ',']).split_whitespace().collect();
+        words.strip_prefix(&["set"]).unwrap_or(&words).join(" ")
+    });
+    let is_variable = |setting: &String| setting.starts_with('@') && !setting.starts_with("@@");
+    settings.filter(|setting| !is_variable(setting)).collect()
+}
+
+/// The encoding that a setting names.
+fn encoding(setting: &str) -> Option<String> {
+    if is_reset(setting) {
+        return Some("default".to_owned());
+    }
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '@' | '.');
-    let mut words = lower.split(|c| !is_part(c)).filter(|word| !word.is_empty());
+    let mut words = setting.split(|c| !is_part(c)).filter(|word| !word.is_empty());
     let mut before = "";
     while let Some(word) = words.next() {
         let is_set = word.ends_with("client_encoding")
             || word.ends_with("character_set_client")
-            || (word == "names" && matches!(before, "set" | "session" | "local"))
+            || (word == "names" && matches!(before, "" | "session" | "local"))
             || word == "charset"
             || (word == "set" && before == "character");
         if is_set {
@@ -95,4 +142,32 @@ fn encoding(statement: &ScriptStatement<'_>) -> Option<String> {
         before = word;
     }
     None
+}
+
+/// Whether a setting gives the backslash another meaning, or `false` if it takes that back.
+fn backslash(setting: &str) -> Option<bool> {
+    const OFF: [&str; 4] = ["off", "false", "no", "0"];
+    if is_reset(setting) {
+        return Some(false);
+    }
+    if let Some((_, value)) = setting.split_once("standard_conforming_strings") {
+        let is_part = |c: char| c.is_alphanumeric();
+        let mut words = value.split(|c| !is_part(c)).filter(|word| !word.is_empty());
+        return Some(words.find(|word| *word != "to").is_some_and(|word| OFF.contains(&word)));
+    }
+    let (name, value) = setting.split_once('=')?;
+    if !name.trim_end_matches([' ', ':', '`']).ends_with("sql_mode") {
+        return None;
+    }
+    let is_removed = value.trim_start().starts_with("replace");
+    if value.contains("no_backslash_escapes") {
+        return Some(!is_removed);
+    }
+    // It changes the modes that there are.
+    (!value.contains("@@")).then_some(false)
+}
+
+/// Whether PostgreSQL takes back every setting.
+fn is_reset(setting: &str) -> bool {
+    matches!(setting, "reset all" | "discard all")
 }

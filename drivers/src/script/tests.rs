@@ -379,4 +379,74 @@ fn another_meaning_of_the_backslash_is_refused_where_it_matters() {
     }
     let on = "SET standard_conforming_strings = on;\nSELECT 'C:\\';";
     assert_eq!(split(on, Syntax::Postgresql).len(), 2);
+    let concat = "SET sql_mode = CONCAT(@@sql_mode, ',NO_BACKSLASH_ESCAPES');\nSET sql_mode = CONCAT(@@sql_mode, ',ANSI');\n\
+                  SELECT '\\d';";
+    assert_eq!(statements(concat, Syntax::Mysql).unwrap_err().line, 1);
+}
+
+#[test]
+fn a_setting_that_is_undone_before_the_text_is_not_refused() {
+    for (syntax, script) in [
+        (
+            Syntax::Mysql,
+            "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SET sql_mode = ''; SELECT '\\d'",
+        ),
+        (
+            Syntax::Mysql,
+            "SET @old = @@sql_mode, sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT 1; SET sql_mode = @old; SELECT '\\d'",
+        ),
+        (
+            Syntax::Mysql,
+            "SET @@SESSION.sql_mode = 'NO_BACKSLASH_ESCAPES'; \
+             SET sql_mode = REPLACE(@@sql_mode, 'NO_BACKSLASH_ESCAPES', ''); SELECT '\\d'",
+        ),
+        (Syntax::Mysql, "SET @a = 'NO_BACKSLASH_ESCAPES'; SELECT '\\d'"),
+        (
+            Syntax::Mysql,
+            "SET sql_mode = '' /* not NO_BACKSLASH_ESCAPES */; SELECT '\\d'",
+        ),
+        (
+            Syntax::Mysql,
+            "SET sql_mode = 'NO_BACKSLASH_ESCAPES'; SELECT 1 /* \\d */; -- \\d\nSELECT 2",
+        ),
+        (Syntax::Mysql, "SET @a = 'SET NAMES latin1'; SELECT 'é'"),
+        (
+            Syntax::Mysql,
+            "SET NAMES utf8mb4 /* not SET NAMES latin1 */; SELECT 'é'",
+        ),
+        (Syntax::Mysql, "SET NAMES latin1; SELECT 1 /* é */; # é\nSELECT 2"),
+        (
+            Syntax::Postgresql,
+            "SET standard_conforming_strings = off; SET standard_conforming_strings = on; SELECT '\\d'",
+        ),
+        (
+            Syntax::Postgresql,
+            "SET standard_conforming_strings TO off; RESET ALL; SELECT '\\d'",
+        ),
+        (
+            Syntax::Postgresql,
+            "SET standard_conforming_strings = off; DISCARD ALL; SELECT '\\d'",
+        ),
+        (
+            Syntax::Postgresql,
+            "SET standard_conforming_strings = off; SELECT E'\\d', $$ \\d $$",
+        ),
+        (
+            Syntax::Postgresql,
+            "SET a.b = 1 /* standard_conforming_strings = off */; SELECT '\\d'",
+        ),
+        (
+            Syntax::Postgresql,
+            "SET client_encoding = 'LATIN1'; RESET ALL; SELECT 'é'",
+        ),
+    ] {
+        assert!(statements(script, syntax).is_ok(), "{script}");
+    }
+    for script in [
+        "SET @a = 1, NAMES latin1;\nSELECT 'é'",
+        "SET @old = @@sql_mode, sql_mode = 'NO_BACKSLASH_ESCAPES';\nSELECT '\\d'",
+        "/*!40101 SET @old = @@sql_mode, sql_mode = 'NO_BACKSLASH_ESCAPES' */;\nSELECT '\\d'",
+    ] {
+        assert_eq!(statements(script, Syntax::Mysql).unwrap_err().line, 1, "{script}");
+    }
 }

@@ -41,6 +41,41 @@ pub(super) fn skipped(text: &str, syntax: Syntax, follows_word: bool) -> Option<
     literal(text, syntax, follows_word).map(|length| (length, false))
 }
 
+/// A part of a statement's text.
+pub(super) enum Part<'a> {
+    /// A comment, or the marks around what MySQL runs in one.
+    Comment,
+    /// A literal or a quoted name.
+    Literal(&'a str),
+    Character(char),
+}
+
+/// The parts of a statement's text.
+pub(super) fn parts(text: &str, syntax: Syntax) -> Vec<Part<'_>> {
+    let (mut parts, mut at) = (Vec::new(), 0);
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
+        let follows_word = text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$'));
+        let (length, part) = match skipped(rest, syntax, follows_word) {
+            Some((length, true)) => (length, Part::Comment),
+            Some((length, false)) => (length, Part::Literal(&rest[..length])),
+            None if syntax == Syntax::Mysql && rest.starts_with("/*") => (version_mark(rest), Part::Comment),
+            None if syntax == Syntax::Mysql && rest.starts_with("*/") => (2, Part::Comment),
+            None => (c.len_utf8(), Part::Character(c)),
+        };
+        parts.push(part);
+        at += length;
+    }
+    parts
+}
+
+/// The length of `/*!40101` or `/*M!100100`: MySQL runs what follows.
+pub(super) fn version_mark(text: &str) -> usize {
+    let open = if text.starts_with("/*M") { 4 } else { 3 };
+    let open = open.min(text.len());
+    open + text[open..].bytes().take_while(u8::is_ascii_digit).count()
+}
+
 fn comment(text: &str, syntax: Syntax) -> Option<usize> {
     let line = || Some(text.find('\n').unwrap_or(text.len()));
     match syntax {
