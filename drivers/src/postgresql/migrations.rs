@@ -2,24 +2,48 @@
 
 use tenantry_core::{MigrationLock, MigrationQueries};
 
+/// The key of the advisory lock: the bytes of "tenantry". Advisory locks are a database's own.
+macro_rules! key {
+    () => {
+        "8387231245791425145"
+    };
+}
+
+/// A comment by which a migration's statement is seen in `pg_stat_activity`.
+macro_rules! mark {
+    () => {
+        "/* a migration of tenantry */ "
+    };
+}
+
 /// How migrations are kept from running twice at once; `is_pooled` is whether each transaction may
 /// run in another session of the server.
 pub(super) fn lock(is_pooled: bool) -> MigrationLock {
-    // The key is the bytes of "tenantry"; advisory locks are a database's own.
     if is_pooled {
         return MigrationLock::EachTransaction {
-            lock: "SELECT CASE WHEN pg_try_advisory_xact_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
+            lock: concat!(
+                "SELECT CASE WHEN pg_try_advisory_xact_lock(",
+                key!(),
+                ") THEN 1 ELSE 0 END::bigint"
+            ),
             prepare: "SET LOCAL statement_timeout = 0",
             reset: RESET,
-            mark: MARK,
-            running: "SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE \
-                      datname = pg_catalog.current_database() AND state = 'active' \
-                      AND pid <> pg_catalog.pg_backend_pid() \
-                      AND query LIKE '/* a migration of tenantry */%') THEN 1 ELSE 0 END::bigint",
+            mark: mark!(),
+            running: concat!(
+                "SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE \
+                 datname = pg_catalog.current_database() AND state = 'active' \
+                 AND pid <> pg_catalog.pg_backend_pid() AND query LIKE '",
+                mark!(),
+                "%') THEN 1 ELSE 0 END::bigint"
+            ),
         };
     }
     MigrationLock::Session {
-        lock: "SELECT CASE WHEN pg_try_advisory_lock(8387231245791425145) THEN 1 ELSE 0 END::bigint",
+        lock: concat!(
+            "SELECT CASE WHEN pg_try_advisory_lock(",
+            key!(),
+            ") THEN 1 ELSE 0 END::bigint"
+        ),
         prepare: "SET statement_timeout = 0",
     }
 }
@@ -38,13 +62,15 @@ pub(super) const QUERIES: MigrationQueries = MigrationQueries {
     structure: Some(crate::structure::POSTGRESQL),
 };
 
-/// The tenant's own schema is the first of the search path, also if it does not exist or may not
-/// be used: then the next one is `current_schema`, which may be another tenant's. Only `"$user"`
-/// stands for a schema that may be missing.
+/// The tenant's own schema is the first of the search path. If the session has set that path, as
+/// by the secret's `schema`, it is so also if the schema does not exist or may not be used: then
+/// the next one is `current_schema`, which may be another tenant's. Only `"$user"` stands for a
+/// schema that may be missing.
 const SCHEMA: &str = "SELECT (SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
     ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')), \
     CASE WHEN p.first IN ('', '$user', '\"$user\"') OR pg_catalog.to_regnamespace(p.first) \
     = pg_catalog.to_regnamespace(pg_catalog.quote_ident(pg_catalog.current_schema())) \
+    OR NOT EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE s.name = 'search_path' AND s.source IN ('client', 'session')) \
     THEN pg_catalog.current_schema()::text ELSE pg_catalog.btrim(p.first, '\"') END, \
     pg_catalog.current_schema()::text \
     FROM (SELECT pg_catalog.btrim(pg_catalog.substring(pg_catalog.current_setting('search_path'), \
@@ -52,22 +78,24 @@ const SCHEMA: &str = "SELECT (SELECT n.nspname::text FROM pg_catalog.pg_class c 
 
 /// The session with the lock, or one that runs a statement behind a pooler. Of a session of another
 /// user the server may show the number only.
-const HOLDER: &str = "SELECT pg_catalog.format('session %s%s%s%s', a.pid, ' of `' || NULLIF(a.application_name, '') || '`', \
-    ' from ' || pg_catalog.host(a.client_addr), pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', \
-    '\", since\" YYYY-MM-DD HH24:MI:SS\" UTC\"')) \
-    FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() \
-    AND a.pid <> pg_catalog.pg_backend_pid() \
-    AND (a.state = 'active' AND a.query LIKE '/* a migration of tenantry */%' OR a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l \
-    WHERE l.locktype = 'advisory' AND l.database = a.datid AND l.granted AND l.objsubid = 1 \
-    AND (l.classid::bigint << 32) | l.objid::bigint = 8387231245791425145)) LIMIT 1";
+const HOLDER: &str = concat!(
+    "SELECT pg_catalog.format('session %s%s%s%s', a.pid, ' of `' || NULLIF(a.application_name, '') || '`', \
+     ' from ' || pg_catalog.host(a.client_addr), pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', \
+     '\", since\" YYYY-MM-DD HH24:MI:SS\" UTC\"')) \
+     FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() \
+     AND a.pid <> pg_catalog.pg_backend_pid() AND (a.state = 'active' AND a.query LIKE '",
+    mark!(),
+    "%' OR a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l \
+     WHERE l.locktype = 'advisory' AND l.database = a.datid AND l.granted AND l.objsubid = 1 \
+     AND (l.classid::bigint << 32) | l.objid::bigint = ",
+    key!(),
+    ")) LIMIT 1"
+);
 
 /// Resets the settings that a file made, within its transaction; `DISCARD ALL` is not allowed in
 /// one.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; DISCARD TEMP; \
     DISCARD SEQUENCES; SELECT pg_catalog.pg_advisory_unlock_all()";
-
-/// A comment by which a migration's statement is seen in `pg_stat_activity`.
-const MARK: &str = "/* a migration of tenantry */ ";
 
 /// Indexes that `CREATE INDEX CONCURRENTLY`, `REINDEX CONCURRENTLY` or `DROP INDEX CONCURRENTLY`
 /// left when it failed, less those that are being built. `$1` is the table of the new index `$2`;

@@ -74,7 +74,8 @@ pub(super) async fn begin_session(
     settings.execute(connection).await.map(|_| None)
 }
 
-/// Reads the secret's `schema`, one name or several with commas between them, as SQL.
+/// Reads the secret's `schema`, one name or several with commas between them, as SQL. A name may
+/// stand in double quotes, as in SQL.
 pub(super) fn search_path(config: &DatabaseConfig) -> Result<Option<String>, SecretInvalid> {
     /// A longer name would be cut short by the server (`NAMEDATALEN`).
     const LONGEST_NAME: usize = 63;
@@ -84,7 +85,9 @@ pub(super) fn search_path(config: &DatabaseConfig) -> Result<Option<String>, Sec
     };
     let mut quoted = Vec::new();
     for name in names.split(',').map(str::trim) {
-        match name {
+        let inner = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+        let name = inner.map_or_else(|| name.to_owned(), |name| name.replace("\"\"", "\""));
+        match name.as_str() {
             "" => return wrong("has an empty name"),
             name if name.len() > LONGEST_NAME => return wrong("has a name of more than 63 bytes"),
             name if name.contains('\0') => return wrong("holds a NUL character"),
@@ -116,7 +119,18 @@ mod tests {
         assert_eq!(path(json!(null)), Ok(None));
         assert_eq!(path(json!("app, Public")), Ok(Some(r#""app", "Public""#.to_owned())));
         assert_eq!(path(json!("a\"; x")), Ok(Some(r#""a""; x""#.to_owned())));
-        for wrong in [json!(7), json!("a,,b"), json!("a\0"), json!("a".repeat(64))] {
+        assert_eq!(
+            path(json!(r#""$user", "Public""#)),
+            Ok(Some(r#""$user", "Public""#.to_owned()))
+        );
+        assert_eq!(path(json!(r#""a""b""#)), Ok(Some(r#""a""b""#.to_owned())));
+        for wrong in [
+            json!(7),
+            json!("a,\"\""),
+            json!("a,,b"),
+            json!("a\0"),
+            json!("a".repeat(64)),
+        ] {
             assert!(path(wrong).unwrap_err().starts_with("`schema` "));
         }
     }

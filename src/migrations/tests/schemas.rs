@@ -46,6 +46,20 @@ async fn the_table_of_another_tenant_s_schema_is_not_read() {
 }
 
 #[tokio::test]
+async fn a_missing_schema_of_the_role_s_own_search_path_is_passed_over() {
+    let (public, [quoted, missing]) = in_one_database(["\"$user\", \"public\"", "app, public"]).await;
+    let (_folder, migrations) = folder("postgresql", &[("1_t.sql", "CREATE TABLE t (i int)")]).await;
+    public
+        .execute("ALTER ROLE CURRENT_USER SET search_path = app, public")
+        .await
+        .unwrap();
+    assert_eq!(public.apply(&migrations, false).await.unwrap(), report(&["1_t"], 0));
+    assert_eq!(quoted.apply(&migrations, false).await.unwrap(), report(&[], 1));
+    let error = missing.apply(&migrations, false).await.unwrap_err().to_string();
+    assert!(error.starts_with("the schema `app`, the first"), "{error}");
+}
+
+#[tokio::test]
 async fn the_failure_of_another_tenant_s_schema_is_not_this_tenant_s() {
     let (public, [own]) = in_one_database(["d, public"]).await;
     public.execute("CREATE SCHEMA d").await.unwrap();
