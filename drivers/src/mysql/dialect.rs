@@ -2,10 +2,11 @@
 
 use sea_orm::{TransactionOptions, Value};
 use sqlx::{Decode, mysql::MySqlValueRef};
+use tenantry_core::DatabaseErrorKind;
 
 use super::{
     ending::EndsSession,
-    errors::{aftermath, kind, number_of},
+    errors::{aftermath, kind, names_no_prepared, number_of},
 };
 use crate::sqlx_connection::{Dialect, ErrorMeaning};
 
@@ -21,7 +22,11 @@ impl Dialect for Mysql {
     fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let number = number_of(error);
         ErrorMeaning {
-            kind: kind(number),
+            kind: if names_no_prepared(error) {
+                DatabaseErrorKind::Other
+            } else {
+                kind(number)
+            },
             transaction: aftermath(number, watch.timeout_rolls_back),
         }
     }

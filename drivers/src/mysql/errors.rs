@@ -51,6 +51,14 @@ pub(super) fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErro
     }
 }
 
+/// Whether a statement's `EXECUTE` or `DEALLOCATE PREPARE` names what the session has not prepared.
+/// sqlx's own prepared statements have the same number, and the message of them names
+/// `mysqld_stmt_execute` in every language.
+pub(super) fn names_no_prepared(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let message = error.message();
+    number_of(error) == 1243 && ["EXECUTE", "DEALLOCATE"].iter().any(|word| message.contains(word))
+}
+
 /// What became of the transaction in which a statement failed with this number.
 pub(super) fn aftermath(number: u16, timeout_rolls_back: bool) -> Aftermath {
     match number {

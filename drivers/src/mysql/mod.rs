@@ -42,6 +42,14 @@ use session::{begin_session, short_version};
 
 const DEFAULT_PORT: u16 = 3306;
 
+/// The name of the lock on migrations. Locks have names of at most 64 characters and belong to the
+/// server, not to a database.
+macro_rules! lock_name {
+    () => {
+        "CONCAT('tenantry-', MD5(DATABASE()))"
+    };
+}
+
 /// MySQL 8, MariaDB 10.6 and later, and Amazon Aurora MySQL.
 ///
 /// A secret for it has `host`, `database`, `username` and mostly `password`; `port` is 3306 by
@@ -273,9 +281,8 @@ impl DatabaseDriver for MysqlDriver {
     }
 
     fn migration_lock(&self, _config: &DatabaseConfig) -> MigrationLock {
-        // Locks have names of at most 64 characters and belong to the server, not to a database.
         MigrationLock::Session {
-            lock: "SELECT GET_LOCK(CONCAT('tenantry-', MD5(DATABASE())), 0)",
+            lock: concat!("SELECT GET_LOCK(", lock_name!(), ", 0)"),
             prepare: "SET @tenantry = 1 /*M! , SESSION max_statement_time = 0 */",
         }
     }
@@ -288,11 +295,12 @@ impl DatabaseDriver for MysqlDriver {
         MigrationQueries {
             schema: Some("SELECT DATABASE(), DATABASE(), DATABASE()"),
             left_behind: None,
-            holder: Some(
+            holder: Some(concat!(
                 "SELECT CAST(CONCAT('session ', l.id, COALESCE(CONCAT(' from ', p.host), '')) AS CHAR) \
-                 FROM (SELECT IS_USED_LOCK(CONCAT('tenantry-', MD5(DATABASE()))) AS id) l \
-                 LEFT JOIN information_schema.processlist p ON p.id = l.id WHERE l.id IS NOT NULL",
-            ),
+                 FROM (SELECT IS_USED_LOCK(",
+                lock_name!(),
+                ") AS id) l LEFT JOIN information_schema.processlist p ON p.id = l.id WHERE l.id IS NOT NULL",
+            )),
             tables: Some(
                 "SELECT CAST(table_name AS CHAR), CAST(NULL AS CHAR) FROM information_schema.tables \
                  WHERE table_schema = DATABASE() AND table_type NOT LIKE '%VIEW'",

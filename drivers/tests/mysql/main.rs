@@ -530,6 +530,13 @@ async fn numbers_of_a_server_that_takes_no_writes_are_known() {
         let error = connection.execute(&sql("INSERT INTO t VALUES (1)")).await.unwrap_err();
         assert_eq!((error.kind, error.code), (kind, Some(number.to_string())));
     }
+    for statement in ["EXECUTE s", "DEALLOCATE PREPARE s"] {
+        let error = connection.execute_script(statement).await.unwrap_err();
+        assert_eq!(
+            (error.kind, error.code.as_deref()),
+            (DatabaseErrorKind::Other, Some("1243"))
+        );
+    }
     connection.close().await;
 }
 
