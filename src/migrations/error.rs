@@ -36,7 +36,8 @@ pub enum MigrationError {
     },
     /// The statements of a file were applied under another version.
     #[error(
-        "the migration `{name}` was applied as `{was}`, and there is no file of that name any more; name it `{was}` again"
+        "the migration `{name}` was applied as `{was}`, and there is no file of that name any more; name it `{was}` \
+         again, or, if it is to be applied once more, add a comment to it and give it another title"
     )]
     Renumbered {
         /// The file.

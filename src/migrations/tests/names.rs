@@ -26,12 +26,15 @@ async fn a_file_with_another_number_does_not_run_again() {
     let (_folder, migrations) = folder("sqlite", &[TABLE, ("5_x.sql", insert), ("7_c.sql", "-- a")]).await;
     target.apply(&migrations, false).await.unwrap();
     let (_folder, renamed) = folder("sqlite", &[TABLE, ("6_x.sql", insert), ("8_c.sql", "-- a")]).await;
-    let expected =
-        "the migration `6_x` was applied as `5_x`, and there is no file of that name any more; name it `5_x` again";
+    let expected = "the migration `6_x` was applied as `5_x`, and there is no file of that name any more; name it `5_x` \
+                    again, or, if it is to be applied once more, add a comment to it and give it another title";
     assert_eq!(target.apply(&renamed, false).await.unwrap_err().to_string(), expected);
     assert_eq!(rehearsed(&target, &renamed).await.1, Err(expected.to_owned()));
     let state = target.look(&renamed, false).await;
     assert_eq!(state.refused().unwrap().to_string(), expected);
+    let again = format!("-- once more\n{insert}");
+    let (_folder, again) = folder("sqlite", &[TABLE, ("6_y.sql", &again)]).await;
+    assert_eq!(rehearsed(&target, &again).await.1, Ok(()));
     // The same statements once more, and a file of comments alone.
     let (_folder, twice) = folder(
         "sqlite",
