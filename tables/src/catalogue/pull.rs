@@ -29,7 +29,7 @@ pub fn pull(found: &Catalogue, existing: Option<(&str, &Tables)>) -> Pulled {
     // A file that was pulled from an empty database holds nothing to keep.
     let existing = existing.filter(|(text, tables)| !(tables.is_empty() && text.ends_with(EMPTY)));
     let mut pulled = match existing {
-        Some((text, declared)) => merge::merge(text, declared, &pieces),
+        Some((text, declared)) => merge::merge(text, declared, &pieces, found.dialect),
         None => {
             let mut text = HEADER.to_owned();
             let mut added = Vec::new();
@@ -79,9 +79,11 @@ pub(super) struct Piece {
     pub(super) columns: Vec<(String, String, String)>,
     /// For each relation its name and its mapping.
     pub(super) relations: Vec<(String, String)>,
-    /// Columns of types that declarations do not have, each by its name in URLs, and what is said
-    /// of it.
+    /// Columns of types that declarations do not have, each by its name in the database, and what is
+    /// said of it.
     unknown: Vec<(String, String)>,
+    /// Other names under which the table is declared.
+    pub(super) others: Vec<String>,
 }
 
 impl Piece {
@@ -169,10 +171,16 @@ fn pieces<'f>(found: &'f Catalogue, declared: &Tables) -> (Vec<Piece>, BTreeSet<
             (place(table), named.collect())
         })
         .collect();
-    let pieces = tables
-        .iter()
-        .map(|(name, table)| piece(name, table, &tables, &columns))
-        .collect();
+    let pieces = tables.iter().map(|(name, table)| {
+        let names = declared
+            .iter()
+            .filter(|(other, known)| *other != name && is_of(found.dialect, table, other, known));
+        Piece {
+            others: names.map(|(other, _)| other.clone()).collect(),
+            ..piece(name, table, &tables, &columns)
+        }
+    });
+    let pieces = pieces.collect();
     (
         pieces,
         left.iter().filter_map(|table| table.schema.as_deref()).collect(),
@@ -226,7 +234,7 @@ fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], colum
     let unknown = own.iter().filter(|(_, column)| column.kind.is_none());
     let unknown = unknown.map(|(name, column)| {
         let said = format!("{name}: the type `{}` has no counterpart", column.type_name);
-        (name.clone(), said)
+        (column.name.clone(), said)
     });
     Piece {
         name: name.to_owned(),
@@ -237,6 +245,7 @@ fn piece(name: &str, table: &FoundTable, tables: &[(String, &FoundTable)], colum
         columns: known.collect(),
         relations: relations(table, own, tables, &url),
         unknown: unknown.collect(),
+        others: Vec::new(),
     }
 }
 
@@ -386,4 +395,73 @@ fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
         count += 1;
     }
     candidate
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn column(name: &str, kind: Option<ColumnType>) -> FoundColumn {
+        FoundColumn {
+            name: name.to_owned(),
+            type_name: "point".to_owned(),
+            kind,
+            nullable: false,
+            default: false,
+            generated: false,
+            max: None,
+            comment: None,
+            enum_type: None,
+            collation: None,
+        }
+    }
+
+    #[test]
+    fn two_declared_names_of_one_table_are_both_in_the_database() {
+        let orders = FoundTable {
+            schema: None,
+            name: "orders".to_owned(),
+            visible: true,
+            is_view: false,
+            comment: None,
+            columns: vec![
+                column("id", Some(ColumnType::Int8)),
+                column("total", Some(ColumnType::Int8)),
+                column("place", None),
+            ],
+            key: vec!["id".to_owned()],
+            foreign_keys: Vec::new(),
+        };
+        let found = Catalogue {
+            dialect: Dialect::Postgresql,
+            tables: vec![orders],
+        };
+        let text =
+            "tables:\n  orders:\n    key: [id]\n    columns:\n      id: { type: int8 }\n      total: { type: int8 }\n";
+        let declared = |second: &str| {
+            let table = |name: &str, columns: serde_json::Value| {
+                let table = json!({"table": "orders", "key": ["id"], "columns": columns, "allow": {}});
+                (name.to_owned(), serde_json::from_value(table).unwrap())
+            };
+            let sum = json!({"type": "int8", "column": second});
+            Tables::from([
+                table("orders", json!({"id": {"type": "int8"}, "total": {"type": "int8"}})),
+                table("sums", json!({"id": {"type": "int8"}, "sum": sum})),
+            ])
+        };
+        let pulled = |second: &str| pull(&found, Some((text, &declared(second))));
+        assert_eq!(pulled("total").left, [""; 0]);
+        assert_eq!(
+            (pulled("total").text.as_str(), pulled("total").added),
+            (text, Vec::new())
+        );
+        assert_eq!(
+            pulled("gone").left,
+            ["the column `sum` of `sums` is not in the database"]
+        );
+        let unknown = "a column of `sums`: place: the type `point` has no counterpart";
+        assert_eq!(pulled("place").left, [unknown]);
+    }
 }

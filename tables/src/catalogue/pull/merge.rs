@@ -1,9 +1,12 @@
 //! Adds new tables and columns to a file, and leaves its existing lines unchanged.
 
-use super::{Piece, Pulled, quoted};
-use crate::declaration::{TableDeclaration, Tables};
+use super::{Piece, Pulled, quoted, same};
+use crate::{
+    declaration::{TableDeclaration, Tables},
+    sql::Dialect,
+};
 
-pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
+pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece], dialect: Dialect) -> Pulled {
     let mut file = File {
         lines: text.lines().map(str::to_owned).collect(),
     };
@@ -19,14 +22,17 @@ pub(super) fn merge(text: &str, declared: &Tables, pieces: &[Piece]) -> Pulled {
         }
     }
     for (name, table) in declared {
-        let Some(piece) = pieces.iter().find(|piece| &piece.name == name) else {
+        let is_of = |piece: &&Piece| piece.name == *name || piece.others.contains(name);
+        let Some(piece) = pieces.iter().find(is_of) else {
             left.push(format!("the table `{name}` is not in the database"));
             continue;
         };
-        for (column, _) in &table.columns {
-            if let Some((_, said)) = piece.unknown.iter().find(|(known, _)| known == column) {
+        for (column, declaration) in &table.columns {
+            let source = declaration.column.as_ref().unwrap_or(column);
+            let is_it = |known: &str| same(dialect, source, known);
+            if let Some((_, said)) = piece.unknown.iter().find(|(known, _)| is_it(known)) {
                 left.push(format!("a column of `{name}`: {said}"));
-            } else if !piece.columns.iter().any(|(_, known, _)| known == column) {
+            } else if !piece.columns.iter().any(|(known, _, _)| is_it(known)) {
                 left.push(format!("the column `{column}` of `{name}` is not in the database"));
             }
         }
@@ -228,6 +234,7 @@ mod tests {
                 .map(|name| ((*name).to_owned(), format!("{{ to: {name}, on: {{ id: id }} }}")))
                 .collect(),
             unknown: Vec::new(),
+            others: Vec::new(),
         }
     }
 
@@ -262,7 +269,12 @@ tables:
         let declared = Tables::from([("orders".to_owned(), orders)]);
         let mut other = piece(&["a"], &[]);
         (other.name, other.source) = ("items".to_owned(), "items".to_owned());
-        let merged = merge(text, &declared, &[piece(&["id", "total"], &["customers"]), other]);
+        let merged = merge(
+            text,
+            &declared,
+            &[piece(&["id", "total"], &["customers"]), other],
+            Dialect::Sqlite,
+        );
         let expected = "\
 # our tables
 tables:
@@ -288,10 +300,15 @@ tables:
         assert_eq!(merged.added.len(), 3, "{:?}", merged.added);
         assert!(merged.left.is_empty(), "{:?}", merged.left);
         let windows = text.replace('\n', "\r\n");
-        let merged = merge(&windows, &declared, &[piece(&["id", "total"], &["customers"])]);
+        let merged = merge(
+            &windows,
+            &declared,
+            &[piece(&["id", "total"], &["customers"])],
+            Dialect::Sqlite,
+        );
         assert_eq!(merged.text.matches('\n').count(), merged.text.matches("\r\n").count());
         assert!(merged.text.starts_with(&windows[..60]), "{}", merged.text);
-        let gone = merge(text, &declared, &[]);
+        let gone = merge(text, &declared, &[], Dialect::Sqlite);
         assert_eq!(gone.text, text);
         assert_eq!(gone.left, ["the table `orders` is not in the database"]);
     }
