@@ -9,6 +9,15 @@ use strum::IntoStaticStr;
 
 use crate::{DatabaseConfig, DatabaseError, DriverError, ScriptFault, ScriptStatement, SecretInvalid, StatementEffect};
 
+/// Finds a driver by its `type`, or else by another word for it.
+pub fn driver_named<'a, N: AsRef<str>>(
+    drivers: &'a [(N, Arc<dyn DatabaseDriver>)],
+    word: &str,
+) -> Option<&'a (N, Arc<dyn DatabaseDriver>)> {
+    let by_type = drivers.iter().find(|(name, _)| name.as_ref() == word);
+    by_type.or_else(|| drivers.iter().find(|(_, driver)| driver.aliases().contains(&word)))
+}
+
 /// Speaks to one kind of database. It opens connections; pooling is the engine's.
 ///
 /// What every driver keeps, and `conformance::driver` checks:

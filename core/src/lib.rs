@@ -42,7 +42,9 @@ pub use database_config::{
     DatabaseConfig, LimitOverrides, PoolOverrides, Pooler, Purpose, QueryConfig, SessionConfig, SessionTarget,
     TlsConfig, TlsMode,
 };
-pub use driver::{Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion};
+pub use driver::{
+    Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion, driver_named,
+};
 pub use duration::{HumanDuration, TOO_LONG, UNIT_MISSING, is_bare_number};
 pub use error::{
     BoxError, Cause, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid, database_words,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tenantry_core::{DatabaseConfig, DatabaseDriver, SecretInvalid, SecretValue, nearest};
+use tenantry_core::{DatabaseConfig, DatabaseDriver, SecretInvalid, SecretValue, driver_named, nearest};
 
 use crate::config::{Fault, Loaded};
 
@@ -35,10 +35,7 @@ pub(super) fn faults(loaded: &Loaded, drivers: &[(String, Arc<dyn DatabaseDriver
 
 fn check(secret: &Value, drivers: &[(String, Arc<dyn DatabaseDriver>)]) -> Result<(), SecretInvalid> {
     let config = DatabaseConfig::parse(&SecretValue::new(secret.clone()))?;
-    let is_meant = |(name, driver): &&(String, Arc<dyn DatabaseDriver>)| {
-        *name == config.driver || driver.aliases().contains(&config.driver.as_str())
-    };
-    match drivers.iter().find(is_meant) {
+    match driver_named(drivers, &config.driver) {
         Some((_, driver)) => driver.validate(&config),
         None => Err(unknown_driver(&config.driver, drivers)),
     }

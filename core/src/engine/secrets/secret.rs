@@ -1,13 +1,13 @@
 //! A tenant's secret, read and checked, with the driver and the lease that belong to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 use crate::{
     DatabaseConfig, DatabaseDriver, Encryption, HumanDuration, SecretDocument, SecretInvalid, SecretProvider,
-    SecretVersion, ServerVersion, TenantId,
+    SecretVersion, ServerVersion, TenantId, driver_named,
     engine::settings::{PoolDefaults, PoolsSettings},
     leases::HeldLease,
     login::LoginDriver,
@@ -34,8 +34,8 @@ pub(crate) struct Secret {
     pub(crate) server_version: OnceCell<ServerVersion>,
 }
 
-/// The drivers by every word that a secret may use for them.
-pub(super) struct Drivers(BTreeMap<String, (Arc<str>, Arc<dyn DatabaseDriver>)>);
+/// The drivers, each by its `type`.
+pub(super) struct Drivers(Vec<(Arc<str>, Arc<dyn DatabaseDriver>)>);
 
 impl Drivers {
     pub(super) fn new(
@@ -43,21 +43,15 @@ impl Drivers {
         provider: &Arc<dyn SecretProvider>,
         connect_timeout: Duration,
     ) -> Self {
-        let mut words = BTreeMap::new();
-        for (name, driver) in drivers {
-            let name: Arc<str> = name.into();
-            let provider = provider.clone();
+        let drivers = drivers.into_iter().map(|(name, driver)| {
             let driver: Arc<dyn DatabaseDriver> = Arc::new(LoginDriver {
                 driver,
-                provider,
+                provider: provider.clone(),
                 connect_timeout,
             });
-            for alias in driver.aliases() {
-                words.insert((*alias).to_owned(), (name.clone(), driver.clone()));
-            }
-            words.insert(name.to_string(), (name, driver));
-        }
-        Self(words)
+            (name.into(), driver)
+        });
+        Self(drivers.collect())
     }
 
     /// Reads and checks a document; the generation is still to be set. The lease is given back also
@@ -73,7 +67,7 @@ impl Drivers {
         config.tenant = Some(tenant);
         // The word is not repeated: it is a part of the secret.
         let none = || SecretInvalid::new("type", "names no driver that is built in and enabled");
-        let (driver_type, driver) = self.0.get(&config.driver).cloned().ok_or_else(none)?;
+        let (driver_type, driver) = driver_named(&self.0, &config.driver).cloned().ok_or_else(none)?;
         driver.validate(&config)?;
         let (own, defaults) = (config.pool, &pools.defaults);
         let ceiling = pools.max_per_tenant.unwrap_or(usize::MAX);
