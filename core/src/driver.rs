@@ -45,6 +45,11 @@ pub trait DatabaseDriver: Send + Sync {
     /// The field that is missing or wrong.
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid>;
 
+    /// The port of the server that a secret leads to: its own, or the driver's default.
+    fn port(&self, config: &DatabaseConfig) -> Option<u16> {
+        config.port
+    }
+
     /// Opens one connection.
     ///
     /// # Errors

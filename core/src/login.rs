@@ -68,6 +68,10 @@ impl DatabaseDriver for LoginDriver {
         self.driver.validate(config)
     }
 
+    fn port(&self, config: &DatabaseConfig) -> Option<u16> {
+        self.driver.port(config)
+    }
+
     fn wants_encryption(&self, config: &DatabaseConfig) -> bool {
         self.driver.wants_encryption(config)
     }

@@ -104,6 +104,10 @@ impl DatabaseDriver for Driver {
         Ok(())
     }
 
+    fn port(&self, config: &DatabaseConfig) -> Option<u16> {
+        config.port.or(Some(7))
+    }
+
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let server = &self.0;
         let number = server.logins.fetch_add(1, Ordering::SeqCst) + 1;
@@ -229,7 +233,10 @@ fn engine_with(
     Tenants::new(TenantsParts {
         provider,
         provider_type: "scripted".to_owned(),
-        drivers: vec![("scripted".to_owned(), Arc::new(Driver(server.clone())))],
+        drivers: vec![
+            ("scripted".to_owned(), Arc::new(Driver(server.clone()))),
+            ("other".to_owned(), Arc::new(Driver(server.clone()))),
+        ],
         settings,
         on_connect,
         observer: None,
@@ -280,21 +287,32 @@ async fn a_full_server_slows_requests_and_fails_none() {
 async fn a_full_server_has_room_for_a_tenant_without_a_connection() {
     let server = Server::new();
     let provider = Scripted::with(None);
-    for (name, host) in [("t1", "h"), ("t2", "h"), ("t3", "elsewhere"), ("new", "h")] {
-        provider.put(name, json!({"type": "scripted", "host": host, "database": name}));
+    for (name, kind, host, port) in [
+        ("t1", "scripted", "h", None),
+        ("t2", "scripted", "h", Some(7)),
+        ("t3", "scripted", "elsewhere", None),
+        ("t4", "other", "h", None),
+        ("t5", "scripted", "h", Some(8)),
+        ("new", "scripted", "h", None),
+    ] {
+        provider.put(
+            name,
+            json!({"type": kind, "host": host, "port": port, "database": name}),
+        );
     }
     let tenants = engine_with(provider, &server, EngineSettings::default(), None);
     let open = async |name: &str| tenants.acquire(&id(name)).await.unwrap().pool_status().open;
-    for name in ["t3", "t1", "t2"] {
+    for name in ["t3", "t4", "t5", "t1", "t2"] {
         let database = tenants.acquire(&id(name)).await.unwrap();
         read(&database).await.unwrap();
     }
-    server.change(|script| script.sessions = 3);
+    server.change(|script| script.sessions = 5);
     let held = database(&tenants).await;
     let held = held.begin().await.unwrap();
     let new = tenants.acquire(&id("new")).await.unwrap();
     assert_eq!(kind(read(&new).await), None);
-    assert_eq!((open("t1").await, open("t2").await, open("t3").await), (1, 0, 1));
+    assert_eq!((open("t1").await, open("t2").await), (1, 0));
+    assert_eq!((open("t3").await, open("t4").await, open("t5").await), (1, 1, 1));
     let _also_held = new.begin().await.unwrap();
     let late = tenants.acquire(&id("t2")).await.unwrap();
     let full = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);

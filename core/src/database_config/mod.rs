@@ -240,15 +240,11 @@ impl DatabaseConfig {
         !self.host.iter().chain(others).all(is_here)
     }
 
-    /// Whether both name the same server.
-    pub(crate) fn is_at_server_of(&self, other: &Self) -> bool {
-        self.host == other.host && self.port == other.port
-    }
-
     /// Whether both name the same database, whatever the login and the other settings.
     pub fn is_same_database(&self, other: &Self) -> bool {
         self.driver == other.driver
-            && self.is_at_server_of(other)
+            && self.host == other.host
+            && self.port == other.port
             && self.other_servers == other.other_servers
             && self.database == other.database
             && self.path == other.path

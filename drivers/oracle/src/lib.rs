@@ -174,6 +174,11 @@ impl DatabaseDriver for OracleDriver {
         &["oracle-ee", "oracle-se2"]
     }
 
+    fn port(&self, config: &DatabaseConfig) -> Option<u16> {
+        self.address(config)
+            .map_or(config.port, |address| Some(address.server().1))
+    }
+
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_rds_iam()?;
         config.refuse_transaction_pooler()?;

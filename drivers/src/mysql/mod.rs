@@ -193,6 +193,10 @@ impl DatabaseDriver for MysqlDriver {
         &["mariadb", "aurora-mysql"]
     }
 
+    fn port(&self, config: &DatabaseConfig) -> Option<u16> {
+        config.port.or(Some(DEFAULT_PORT))
+    }
+
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         config.refuse_transaction_pooler()?;
         let address = ServerAddress::of(config, DEFAULT_PORT)?;

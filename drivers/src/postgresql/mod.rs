@@ -247,6 +247,10 @@ impl DatabaseDriver for PostgresqlDriver {
         &["postgres", "aurora-postgresql"]
     }
 
+    fn port(&self, config: &DatabaseConfig) -> Option<u16> {
+        config.port.or(Some(DEFAULT_PORT))
+    }
+
     fn validate(&self, config: &DatabaseConfig) -> Result<(), SecretInvalid> {
         ServerAddress::of(config, DEFAULT_PORT)?;
         search_path(config)?;

@@ -26,7 +26,10 @@ use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
-use crate::{DatabaseConfig, TenantId, engine::measure::cache::PoolMetrics};
+use crate::{
+    TenantId,
+    engine::{measure::cache::PoolMetrics, secrets::Secret},
+};
 
 /// Which part of all connections may be probes of databases that failed before.
 const PROBES_PART: usize = 4;
@@ -35,8 +38,8 @@ const PROBES_PART: usize = 4;
 pub(crate) trait Neighbour: Send + Sync {
     /// Its tenant.
     fn tenant(&self) -> TenantId;
-    /// Its idle connection that has been idle longest, if it is at the server of a config.
-    fn longest_idle(&self, at: Option<&DatabaseConfig>) -> Option<Idle>;
+    /// Its idle connection that has been idle longest, if it is at the server of a secret.
+    fn longest_idle(&self, at: Option<&Secret>) -> Option<Idle>;
     /// Closes an idle connection that was not used after `since`; returns whether there was one.
     fn close_idle(&self, since: Instant) -> bool;
     /// When it was last used, if nothing uses it now.
@@ -243,9 +246,9 @@ impl Budget {
 
     /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as
     /// many are closing already as wait. `none` is whether the pool that asks has no connection. If
-    /// a server has none left, the connection is one `at` the server of that config, whether or not
+    /// a server has none left, the connection is one `at` the server of that secret, whether or not
     /// pools wait. Returns whether one is closing.
-    pub(crate) fn make_room(&self, unused: Duration, none: bool, at: Option<&DatabaseConfig>) -> bool {
+    pub(crate) fn make_room(&self, unused: Duration, none: bool, at: Option<&Secret>) -> bool {
         while at.is_some() || self.is_short() {
             let now = Instant::now();
             let best = self.best(|pool| {

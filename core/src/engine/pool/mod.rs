@@ -34,8 +34,8 @@ use super::{
     secrets::{Secret, Secrets},
 };
 use crate::{
-    Cause, Connection, DatabaseConfig, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId,
-    health::PoolHealth, on_connect::OnConnect,
+    Cause, Connection, DatabaseError, DatabaseErrorKind, DriverErrorKind, ServerVersion, TenantId, health::PoolHealth,
+    on_connect::OnConnect,
 };
 
 /// The server has no connection left, whoever asks.
@@ -292,7 +292,7 @@ impl Pool {
             Ok(pause) => {
                 if error.kind == SERVER_FULL && self.health().status.open == 0 {
                     let budget = &self.parts.budget;
-                    budget.make_room(Duration::ZERO, true, Some(&self.secret().config));
+                    budget.make_room(Duration::ZERO, true, Some(&self.secret()));
                 }
                 Some(pause)
             }
@@ -327,9 +327,9 @@ impl Neighbour for Pool {
         self.tenant
     }
 
-    fn longest_idle(&self, at: Option<&DatabaseConfig>) -> Option<Idle> {
+    fn longest_idle(&self, at: Option<&Secret>) -> Option<Idle> {
         let inner = self.inner.lock();
-        let is_there = at.is_none_or(|config| inner.secret.config.is_at_server_of(config));
+        let is_there = at.is_none_or(|secret| inner.secret.is_at_server_of(secret));
         inner.state.longest_idle().filter(|_| is_there)
     }
 

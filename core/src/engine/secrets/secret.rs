@@ -34,6 +34,15 @@ pub(crate) struct Secret {
     pub(crate) server_version: OnceCell<ServerVersion>,
 }
 
+impl Secret {
+    /// Whether both lead to the same server.
+    pub(crate) fn is_at_server_of(&self, other: &Self) -> bool {
+        self.driver_type == other.driver_type
+            && self.config.host == other.config.host
+            && self.driver.port(&self.config) == other.driver.port(&other.config)
+    }
+}
+
 /// The drivers, each by its `type`.
 pub(super) struct Drivers(Vec<(Arc<str>, Arc<dyn DatabaseDriver>)>);
 
