@@ -109,9 +109,9 @@ pub trait DatabaseDriver: Send + Sync {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MigrationQueries {
     /// Returns three schemas: that of the table `tenantry_migrations` that the session sees, or
-    /// `NULL` if it sees none and looks in several; the one in which the tenant's table belongs; and the one in which the session would
-    /// create it. They differ if a session looks in several schemas. `None` if a file cannot change
-    /// where its session looks.
+    /// `NULL` if it sees none and looks in several; the one in which the tenant's table belongs;
+    /// and the one in which the session would create it. They differ if a session looks in several
+    /// schemas. `None` if a file cannot change where its session looks.
     pub schema: Option<&'static str>,
     /// Returns the statements that remove the index that a failed `CREATE INDEX`, `REINDEX` or
     /// `DROP INDEX` leaves although nothing can use it. It binds two texts: the table and the new

@@ -222,8 +222,8 @@ impl Session {
     }
 }
 
-/// The words of a statement's code, with the `@` before a variable of MySQL. After a name or a quote
-/// it is the `@` of an account, such as `'app'@localhost`.
+/// The words of a statement's code, with the `@` before a variable of MySQL. After a name or a
+/// quote it is the `@` of an account, such as `'app'@localhost`.
 fn words(code: &str, driver: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';

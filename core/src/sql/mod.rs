@@ -14,8 +14,8 @@ use pieces::{Piece, Pieces};
 pub(crate) use session_state::leaves_session_state;
 
 /// The words, names and symbols of a statement in lower case. A comment is a space, a literal text
-/// is `''`, and a comment that MySQL runs is what it holds. MySQL's variables have no quotes: `@'k'`
-/// and ``@`k` `` are `@k`.
+/// is `''`, and a comment that MySQL runs is what it holds. MySQL's variables have no quotes:
+/// `@'k'` and ``@`k` `` are `@k`.
 pub(crate) fn code(sql: &str, dialect: Dialect) -> String {
     let mut code = String::new();
     let mut pieces = Pieces { rest: sql, dialect };

@@ -85,8 +85,8 @@ fn comment(text: &str, syntax: Syntax) -> Option<usize> {
             _ => line(),
         },
         Syntax::Mysql if text.starts_with('#') => line(),
-        // MySQL executes the text inside such a comment. No server has the version 999999, with which
-        // the dumps of MariaDB begin.
+        // MySQL executes the text inside such a comment. No server has the version 999999, with
+        // which the dumps of MariaDB begin.
         Syntax::Mysql if text.starts_with("/*!") => None,
         Syntax::Mysql if text.starts_with("/*M!") && !text.starts_with("/*M!999999") => None,
         _ if text.starts_with("--") => line(),

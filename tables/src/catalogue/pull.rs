@@ -79,8 +79,8 @@ pub(super) struct Piece {
     pub(super) columns: Vec<(String, String, String)>,
     /// For each relation its name and its mapping.
     pub(super) relations: Vec<(String, String)>,
-    /// Columns of types that declarations do not have, each by its name in the database, and what is
-    /// said of it.
+    /// Columns of types that declarations do not have, each by its name in the database, and what
+    /// is said of it.
     unknown: Vec<(String, String)>,
     /// Other names under which the table is declared.
     pub(super) others: Vec<String>,
