@@ -341,6 +341,24 @@ async fn a_silent_server_fails_no_request_while_a_connection_lives() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
+/// A request that waits shortly has the connection that comes back, and no other is opened.
+#[tokio::test(start_paused = true)]
+async fn a_pool_grows_for_statements_that_are_slower_than_a_login() {
+    let server = Server::new();
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
+    let database = database(&tenants).await;
+    read(&database).await.unwrap();
+    for (milliseconds, logins) in [(2, 1), (20, 2)] {
+        server.change(|script| script.statement = Duration::from_millis(milliseconds));
+        for _ in 0..20 {
+            let both = tokio::join!(read(&database), read(&database));
+            assert!(both.0.is_ok() && both.1.is_ok());
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(server.logins(), logins, "statements of {milliseconds} ms");
+    }
+}
+
 /// Takes its time, then succeeds or fails.
 struct Slow {
     takes: Duration,

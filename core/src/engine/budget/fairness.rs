@@ -13,7 +13,8 @@
 //! | --- | --- | --- |
 //! | `PATIENCE` | 100 ms | how long a pool asks before a busy connection is closed for it |
 //! | `SHORTEST_TENURE`..`LONGEST_TENURE` | 250 ms to 1 s | how long a busy connection stays |
-//! | `SHORT_PATIENCE` | 50 ms | how long a pool first waits for one of its own |
+//! | `FIRST_PATIENCE` | 5 ms | how long a pool waits for one of its own before it opens another |
+//! | `SHORT_PATIENCE` | 50 ms | and how long before it takes a spare one |
 //! | `LEAST_PATIENCE`..`MOST_PATIENCE` | 250 ms to 1 s | and how long until it takes a busy one |
 //! | `SPARE_AFTER` | 1 s | how long a connection is idle before its tenant can do without it |
 //! | `FORGOTTEN_AFTER` | 30 s | the same for a tenant's only connection |
@@ -30,6 +31,7 @@ pub(super) const RESERVED_PART: usize = 10;
 const PATIENCE: Duration = Duration::from_millis(100);
 const SHORTEST_TENURE: Duration = Duration::from_millis(250);
 const LONGEST_TENURE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(5);
 const SHORT_PATIENCE: Duration = Duration::from_millis(50);
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 const MOST_PATIENCE: Duration = Duration::from_secs(1);

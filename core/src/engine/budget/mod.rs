@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
+use fairness::{BETWEEN_LOOKS, FIRST_PATIENCE, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
@@ -136,8 +136,9 @@ impl Budget {
     }
 
     /// Waits for a permit for as long as it is `wanted`, which it asks now and then until the
-    /// answer is no. A pool that `has_others`, which took `opening` to open, waits for its own
-    /// before it takes another tenant's: that costs one opening, and mostly two.
+    /// answer is no. A pool that `has_others`, which took `opening` to open, waits for one of them
+    /// first: fast statements end sooner than a login. It waits longer before it takes another
+    /// tenant's: that costs one opening, and mostly two.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         member: &Member,
@@ -146,6 +147,12 @@ impl Budget {
         opening: Duration,
         longest: Duration,
     ) -> Option<ConnectionPermit> {
+        if has_others {
+            sleep(opening.min(FIRST_PATIENCE)).await;
+            if !wanted() {
+                return None;
+            }
+        }
         if let Some(permit) = self.try_acquire(member) {
             return Some(permit);
         }
