@@ -17,7 +17,7 @@ use tenantry_core::{
     engine::{EngineSettings, TenantDatabase, Tenants, TenantsParts},
 };
 use tenantry_drivers::PostgresqlDriver;
-use tenantry_test_support::{PgBouncer, PostgresServer, TenantDb};
+use tenantry_test_support::{PgBouncer, PostgresServer, TenantDb, requests};
 
 use crate::scripted::{Scripted, id};
 
@@ -111,15 +111,15 @@ async fn request(database: &TenantDatabase, client: i64, first: i64) -> Result<(
 }
 
 async fn every_request_succeeds(sessions: usize) {
-    const REQUESTS: i64 = 250;
+    let requests = requests(2_000) as i64 / CLIENTS;
     let pooled = Pooled::start(sessions).await;
     let (succeeded, failed) = (AtomicI64::new(0), AtomicI64::new(0));
     let clients = (0..CLIENTS).map(|client| {
         let (pooled, succeeded, failed) = (&pooled, &succeeded, &failed);
         async move {
-            for n in 0..REQUESTS {
+            for n in 0..requests {
                 let database = pooled.database().await;
-                match request(&database, client, (client * REQUESTS + n) * 5).await {
+                match request(&database, client, (client * requests + n) * 5).await {
                     Ok(()) => succeeded.fetch_add(1, Ordering::Relaxed),
                     Err(error) => {
                         println!("{error}");
@@ -135,11 +135,11 @@ async fn every_request_succeeds(sessions: usize) {
         "{sessions} sessions: {} requests succeeded, {} failed",
         counts.0, counts.1
     );
-    assert_eq!(counts, (CLIENTS * REQUESTS, 0));
+    assert_eq!(counts, (CLIENTS * requests, 0));
     let written = pooled
         .psql("SELECT count(*), count(*) FILTER (WHERE n % 5 = 4) FROM numbers")
         .await;
-    assert_eq!(written, format!("{}|0", CLIENTS * REQUESTS * 4));
+    assert_eq!(written, format!("{}|0", CLIENTS * requests * 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,14 +156,14 @@ async fn every_request_succeeds_on_four_sessions_of_a_pooler() {
 /// was acknowledged, and not there if it was refused, unless its outcome is unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pooler_that_is_restarted_loses_and_doubles_no_write() {
-    const WRITES: i64 = 400;
+    let writes = requests(4_000) as i64 / CLIENTS;
     let pooled = Pooled::start(3).await;
     let clients = (0..CLIENTS).map(|client| {
         let pooled = &pooled;
         async move {
             let (mut kept, mut unknown, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-            for n in 0..WRITES {
-                let number = client * WRITES + n;
+            for n in 0..writes {
+                let number = client * writes + n;
                 let database = pooled.database().await;
                 match database.execute_raw(with(INSERT, [number, client])).await {
                     Ok(_) => kept.push(number),
@@ -211,7 +211,7 @@ async fn a_pooler_that_is_restarted_loses_and_doubles_no_write() {
         refused += outcome.2.len();
     }
     println!("{kept} writes were acknowledged, {unknown} are unknown, {refused} were refused: {kinds:?}");
-    assert!(kept > 0 && kept + unknown + refused == (CLIENTS * WRITES) as usize);
+    assert!(kept > 0 && kept + unknown + refused == (CLIENTS * writes) as usize);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use poem_openapi::{OpenApi, param::Path, payload::Json};
 use sea_orm::{ConnectionTrait, Statement, TransactionTrait, sea_query::Query};
 use serde_json::json;
 use tenantry::{App, Failure, Tenant};
-use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb};
+use tenantry_test_support::{MariadbServer, OracleServer, PostgresServer, TenantDb, requests};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -33,7 +33,6 @@ use crate::{
     users::{USERS, user},
 };
 
-const REQUESTS: u64 = 10_000;
 /// How many users there are before, for the requests that read, change and delete one.
 const KNOWN: usize = 100;
 const AT_ONCE: usize = 48;
@@ -52,7 +51,7 @@ struct Work {
 
 /// How far the requests of [`Work`] came.
 struct Progress {
-    /// Notifies the client of each request that its handler runs.## openapi/src/pages.rs
+    /// Notifies the client of each request that its handler runs.
     begins: Vec<Notify>,
     begun: AtomicUsize,
     ended: AtomicUsize,
@@ -166,8 +165,8 @@ async fn cut_off(address: SocketAddr, n: u64, known: &[u64], progress: &Progress
 /// Sends all the requests, from a thread of their own: in the server's they would go away when it
 /// has time for them, which is when they are answered.
 fn cut_off_all(address: SocketAddr, known: &[u64], progress: &Progress) {
-    let clients = stream::iter(0..REQUESTS)
-        .map(|n| cut_off(address, n, known, progress))
+    let clients = stream::iter(0..progress.begins.len())
+        .map(|n| cut_off(address, n as u64, known, progress))
         .buffer_unordered(AT_ONCE)
         .for_each(|()| async {});
     runtime::Builder::new_current_thread()
@@ -275,8 +274,9 @@ async fn requests_that_are_cut_off_leak_nothing(database: Database) {
         "drivers": drivers,
     });
     tokio::fs::write(&file, config.to_string()).await.unwrap();
+    let requests = requests(3_000);
     let progress = Arc::new(Progress {
-        begins: (0..REQUESTS).map(|_| Notify::new()).collect(),
+        begins: (0..requests).map(|_| Notify::new()).collect(),
         begun: AtomicUsize::new(0),
         ended: AtomicUsize::new(0),
     });
@@ -304,7 +304,7 @@ async fn requests_that_are_cut_off_leak_nothing(database: Database) {
         progress.ended.load(Ordering::Relaxed),
     );
     println!(
-        "{}: {REQUESTS} requests in {:?}; of {begun} that were counted {} were cut off in the middle",
+        "{}: {requests} requests in {:?}; of {begun} that were counted {} were cut off in the middle",
         database.driver(),
         before.elapsed(),
         begun - ended
@@ -356,21 +356,21 @@ async fn requests_that_are_cut_off_leak_nothing(database: Database) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_cut_off_requests_leak_nothing_on_sqlite() {
+async fn cut_off_requests_leak_nothing_on_sqlite() {
     requests_that_are_cut_off_leak_nothing(Database::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_cut_off_requests_leak_nothing_on_postgresql() {
+async fn cut_off_requests_leak_nothing_on_postgresql() {
     requests_that_are_cut_off_leak_nothing(Database::Postgresql).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_cut_off_requests_leak_nothing_on_mariadb() {
+async fn cut_off_requests_leak_nothing_on_mariadb() {
     requests_that_are_cut_off_leak_nothing(Database::Mariadb).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_cut_off_requests_leak_nothing_on_oracle() {
+async fn cut_off_requests_leak_nothing_on_oracle() {
     requests_that_are_cut_off_leak_nothing(Database::Oracle).await;
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use serde_json::{Map, Value};
+use tenantry_test_support::requests;
 
 use crate::{
     client::Client,
@@ -13,7 +14,6 @@ use crate::{
 };
 
 const TENANTS: usize = 20;
-const REQUESTS: usize = 10_000;
 
 /// The expected users of a tenant, and the state of the random generator.
 struct Model {
@@ -154,7 +154,7 @@ impl Model {
 }
 
 #[tokio::test]
-async fn ten_thousand_mixed_requests_get_their_own_answers() {
+async fn mixed_requests_get_their_own_answers() {
     let mut secrets = Map::new();
     for n in 0..TENANTS {
         let tenant = format!("tenant{n}");
@@ -176,7 +176,7 @@ async fn ten_thousand_mixed_requests_get_their_own_answers() {
         .map(|n| Model::new(&client, format!("tenant{n}"), n as u64))
         .collect();
     let models = join_all(models.into_iter().map(|mut model| async move {
-        for _ in 0..REQUESTS / TENANTS {
+        for _ in 0..requests(4_000) / TENANTS {
             model.step().await;
         }
         model

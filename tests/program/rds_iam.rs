@@ -33,7 +33,7 @@ async fn start(tenants: Value, secret_key: &str, clock: &Clock) -> Result<Tenant
         "tenancy": {
             "provider": {"type": "static", "tenants": tenants},
             "secrets": {"ttl": "1s"},
-            "pools": {"connect_timeout": "30s", "acquire_timeout": "30s"},
+            "pools": {"connect_timeout": "30s", "acquire_timeout": "10s"},
         },
         "migrations": {"on_connect": true},
         "server": {"request_timeout": "60s"},

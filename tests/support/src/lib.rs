@@ -76,6 +76,21 @@ pub const ORACLE_SQL: &str = "TENANTRY_TEST_ORACLE_SQL";
 /// The environment variable that names the file to which [`record_case`] appends.
 pub const CASES: &str = "TENANTRY_TEST_CASES";
 
+/// The environment variable that says how many requests the tests send that look for something
+/// rare, such as a connection that is lost: see [`requests`].
+pub const REQUESTS: &str = "TENANTRY_TEST_REQUESTS";
+
+/// As many requests as [`REQUESTS`] says, or else `few`.
+///
+/// # Panics
+/// If it is no number.
+pub fn requests(few: usize) -> usize {
+    let set = std::env::var(REQUESTS).ok();
+    set.map_or(few, |number| {
+        number.parse().expect("a number in TENANTRY_TEST_REQUESTS")
+    })
+}
+
 /// The environment variable that holds the path of the `moto_server` program.
 pub const MOTO_PROGRAM: &str = "TENANTRY_TEST_MOTO";
 
