@@ -99,17 +99,12 @@ impl Migration {
         let whole = sql.replace("\r\n", "\n");
         let (sql, outside, fault) = match text::up_section(&whole, dialect) {
             Ok(Some((up, outside))) => (up.to_owned(), outside, None),
-            Ok(None) => (whole.clone(), false, None),
-            Err(fault) => (whole.clone(), false, Some(fault)),
+            Ok(None) => (whole, false, None),
+            Err(fault) => (whole, false, Some(fault)),
         };
         let bare = text::without_directive(&sql);
-        let (checksum, mut same) = text::checksums(&sql, bare.as_deref());
-        if sql.len() < whole.len() {
-            // It may have been applied before it was known to be another tool's.
-            let (of_whole, same_as_whole) = text::checksums(&whole, text::without_directive(&whole).as_deref());
-            same.push(of_whole);
-            same.extend(same_as_whole);
-        }
+        // A record of the whole file is one of another file: its part `Down` has run too.
+        let (checksum, same) = text::checksums(&sql, bare.as_deref());
         Self {
             version: name.version,
             name: name.name.to_owned(),

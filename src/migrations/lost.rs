@@ -278,7 +278,9 @@ fn temporary<'a>(code: &str, words: &'a [String], driver: &str) -> Option<&'a st
     let position = |kinds: &[&str]| words.iter().position(|word| kinds.contains(&word.as_str()));
     let is_select = driver == "postgresql" && matches!(words.first()?.as_str(), "select" | "with");
     let at = match words.first()?.as_str() {
-        "create" => position(&["table", "view", "sequence"])?,
+        // What a stored program creates, it creates when it runs.
+        "create" if is_program(words) => return None,
+        "create" => position(&["table", "view", "sequence", "index"]).filter(|at| words[*at] != "index")?,
         _ if is_select => position(&["into"]).filter(|at| !matches!(words[at - 1].as_str(), "insert" | "merge"))?,
         _ => return None,
     };
@@ -458,6 +460,14 @@ mod tests {
             ),
             (&["PREPARE s FROM @sql", "DROP PREPARE s"], &["SELECT s FROM t"]),
             (&["CREATE TABLE temp (i int)"], &["INSERT INTO temp VALUES (1)"]),
+            (
+                &["CREATE PROCEDURE p() BEGIN CREATE TEMPORARY TABLE ids (i int); END"],
+                &["ALTER TABLE t ADD ids json"],
+            ),
+            (
+                &["CREATE INDEX i ON readings (temporary, view, created)"],
+                &["SELECT created FROM readings"],
+            ),
         ] {
             assert_eq!(found(before, after), None, "{before:?} {after:?}");
         }

@@ -186,6 +186,12 @@ pub(super) fn up_section<'a>(text: &'a str, dialect: &str) -> Result<Option<(&'a
 }
 
 fn code(sql: &str, dialect: &str) -> String {
+    // In doubt a comment of Oracle goes to the end of a statement. In a file it ends as SQLite's
+    // does, and a mark stands behind it.
+    let dialect = match dialect {
+        "postgresql" | "mysql" => dialect,
+        _ => "sqlite",
+    };
     let statement = ScriptStatement {
         line: 1,
         sql,
@@ -281,6 +287,11 @@ mod tests {
             "SELECT $$\n-- Up Migration\n-- Down Migration\nx $$;",
         ] {
             assert_eq!(up_section(other, "postgresql"), Ok(None), "{other}");
+        }
+        let nested = "/* see db/*.sql */\n-- migrate:up\nSELECT 1;\n";
+        for driver in ["oracle", "sqlite", "mysql", "another"] {
+            let file = format!("{nested}-- migrate:down\nSELECT 2;\n");
+            assert_eq!(up_section(&file, driver), Ok(Some((nested, false))), "{driver}");
         }
         for (refused, reason) in [
             ("SELECT 1;\n-- migrate:down\nx", "line 2: it begins a part `Down`"),

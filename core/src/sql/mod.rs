@@ -19,6 +19,7 @@ pub(crate) use session_state::leaves_session_state;
 pub(crate) fn code(sql: &str, dialect: Dialect) -> String {
     let mut code = String::new();
     let mut pieces = Pieces { rest: sql, dialect };
+    let mut is_in_comment = false;
     loop {
         let before = pieces.rest;
         let Some(piece) = pieces.next() else {
@@ -26,11 +27,16 @@ pub(crate) fn code(sql: &str, dialect: Dialect) -> String {
         };
         let text = &before[..before.len() - pieces.rest.len()];
         match piece {
-            Piece::Comment if dialect == Dialect::Mysql && is_run(text) => {
-                let held = text.trim_start_matches("/*M!").trim_start_matches("/*!");
-                let held = held.trim_start_matches(|c: char| c.is_ascii_digit());
+            Piece::Comment if dialect == Dialect::Mysql && is_run(text) && !is_in_comment => {
+                let mark = if text.starts_with("/*M") { 4 } else { 3 };
+                pieces.rest = before[mark..].trim_start_matches(|c: char| c.is_ascii_digit());
+                is_in_comment = true;
                 code.push(' ');
-                code.push_str(&self::code(held.strip_suffix("*/").unwrap_or(held), dialect));
+            }
+            Piece::Symbol('*') if is_in_comment && pieces.rest.starts_with('/') => {
+                pieces.rest = &pieces.rest[1..];
+                is_in_comment = false;
+                code.push(' ');
             }
             Piece::Literal | Piece::Name(_) if dialect == Dialect::Mysql && begins_variable(&code) => {
                 let name = text.trim_matches(['\'', '"', '`']).to_lowercase();
@@ -91,8 +97,9 @@ mod tests {
                 "select '', ''  \n, d",
             ),
             (Dialect::Postgresql, "SELECT '\\', \"B\" /* ' */", "select '', \"b\"  "),
-            (Dialect::Mysql, "/*!40101 SET @Old = 'x' */", "  set @old = '' "),
-            (Dialect::Mysql, "/*M!100616 SET @a=1*/;", "  set @a=1;"),
+            (Dialect::Mysql, "/*!40101 SET @Old = 'x' */", "  set @old = ''  "),
+            (Dialect::Mysql, "/*M!100616 SET @a=1*/;", "  set @a=1 ;"),
+            (Dialect::Mysql, "/*! a /*! b */ c", "  a   c"),
             (Dialect::Mysql, "SET @`I`=@'k', @\"a b\"=1", "set @i=@k, @a_b=1"),
             (Dialect::Mysql, "'a'@'b', `a`@`b`, a@'b'", "''@'', `a`@`b`, a@''"),
             (Dialect::Postgresql, "SELECT @'-1'", "select @''"),

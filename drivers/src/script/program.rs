@@ -26,12 +26,14 @@ const BEFORE_A_NAME: &[&str] = &[
     "AND",
     "AS",
     "BETWEEN",
+    "BINARY",
     "BY",
     "CASE",
     "CALL",
     "DECLARE",
     "DEFAULT",
     "DISTINCT",
+    "DISTINCTROW",
     "DIV",
     "ELSE",
     "ELSEIF",
@@ -43,6 +45,7 @@ const BEFORE_A_NAME: &[&str] = &[
     "HAVING",
     "IF",
     "IN",
+    "INTERVAL",
     "INTO",
     "JOIN",
     "LIKE",
@@ -57,6 +60,7 @@ const BEFORE_A_NAME: &[&str] = &[
     "RLIKE",
     "SELECT",
     "SET",
+    "SQL_CALC_FOUND_ROWS",
     "THEN",
     "TRIGGER",
     "UPDATE",
@@ -71,6 +75,9 @@ const AFTER_A_NAME: [char; 13] = [',', '.', '=', '<', '>', '!', ')', '+', '-', '
 
 /// What is created, of which the statement may have only one.
 const KINDS: [&str; 5] = ["EVENT", "FUNCTION", "PACKAGE", "PROCEDURE", "TRIGGER"];
+
+/// Which of `BEFORE_A_NAME` may be names themselves.
+const NAMES: [&str; 4] = ["EVENT", "FOLLOWS", "FUNCTION", "PRECEDES"];
 
 /// A block that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +156,7 @@ impl Blocks {
             "IF" | "CASE" | "LOOP" | "WHILE" | "REPEAT" | "FOR" if before == "END" => {}
             "CASE" if begins => self.open.push(Block::Case),
             "CASE" => self.open.push(Block::Expression { parentheses: 0 }),
-            "BEGIN" if (begins && !(self.open.is_empty() && is_name(rest))) || self.begins_handler(&before) => {
+            "BEGIN" if self.begins_body(&before, rest) || self.begins_handler(&before) => {
                 self.open.push(Block::Begin);
                 self.is_handler = false;
             }
@@ -180,7 +187,8 @@ impl Blocks {
         };
         match word {
             "CASE" => self.open.push(block),
-            "END" if !BEFORE_A_NAME.contains(&before) => {
+            // A column may be named `event`, and what is created stands in no expression.
+            "END" if !BEFORE_A_NAME.contains(&before) || NAMES.contains(&before) => {
                 self.open.pop_if(|open| *open == block);
             }
             _ => {}
@@ -189,6 +197,13 @@ impl Blocks {
 
     fn begins_statement(&self, before: &str) -> bool {
         BEFORE_A_STATEMENT.contains(&before) || (self.open.is_empty() && !BEFORE_A_NAME.contains(&before))
+    }
+
+    /// Whether `BEGIN` opens a block. `AS` comes before a body of Oracle's kind, or before a name.
+    fn begins_body(&self, before: &str, rest: &str) -> bool {
+        let is_outermost = matches!(self.open.last(), None | Some(Block::Package));
+        let begins = self.begins_statement(before) || (is_outermost && before == "AS");
+        begins && !(self.open.is_empty() && is_name(rest))
     }
 
     fn begins_handler(&self, before: &str) -> bool {
@@ -217,5 +232,6 @@ impl Blocks {
 
 /// Whether a name stands before this text, and not the word that begins a block.
 fn is_name(rest: &str) -> bool {
-    rest.starts_with(AFTER_A_NAME) || text::word(rest).eq_ignore_ascii_case("FROM")
+    let is_run = rest.starts_with("/*");
+    (rest.starts_with(AFTER_A_NAME) && !is_run) || text::word(rest).eq_ignore_ascii_case("FROM")
 }

@@ -4,7 +4,7 @@ use tenantry_core::{ScriptFault, ScriptStatement, StatementEffect};
 
 use super::{
     Syntax,
-    text::{Part, parts},
+    text::{Part, after_comments, parts, word},
 };
 
 const COPY: &str = "`COPY` with its rows in the file is for psql; write the dump with `pg_dump --inserts`, or with \
@@ -86,13 +86,12 @@ pub(super) fn other_backslash(statements: &[ScriptStatement<'_>], syntax: Syntax
 
 /// What a statement sets, by the last of its settings for which `read` returns something.
 fn sets<T>(statement: &ScriptStatement<'_>, syntax: Syntax, read: fn(&str) -> Option<T>) -> Option<T> {
+    let first = word(after_comments(statement.sql, syntax));
+    if statement.effect != StatementEffect::Session && !first.eq_ignore_ascii_case("discard") {
+        return None;
+    }
     let settings = settings(statement.sql, syntax);
-    let is_setting = statement.effect == StatementEffect::Session || settings.first()? == "discard all";
-    settings
-        .iter()
-        .rev()
-        .filter(|_| is_setting)
-        .find_map(|setting| read(setting))
+    settings.iter().rev().find_map(|setting| read(setting))
 }
 
 /// The settings of a statement in lower case, without `SET` and comments. MySQL's `SET` may have

@@ -235,6 +235,7 @@ fn a_stored_program_may_name_columns_like_blocks() {
             "CREATE TRIGGER x BEFORE INSERT ON package FOR EACH ROW BEGIN SET NEW.package = 1; SET NEW.begin = 2; \
              SET NEW.a = CASE WHEN NEW.end > NEW.begin THEN NEW.end ELSE end END; SET @begin = 1; END",
             "CREATE TRIGGER y BEFORE INSERT ON begin FOR EACH ROW SET NEW.begin = NEW.end",
+            "CREATE PROCEDURE r() BEGIN SELECT CASE WHEN a THEN function ELSE event END, CASE WHEN follows THEN 1 END; SELECT 2; END",
             "CREATE TRIGGER begin BEFORE INSERT ON t FOR EACH ROW FOLLOWS begin BEGIN SET NEW.a = 1; SET NEW.b = 2; END",
         ],
         Syntax::Mysql,
@@ -252,6 +253,9 @@ fn every_block_of_a_stored_program_is_found() {
             "CREATE PROCEDURE t() BEGIN DECLARE EXIT HANDLER FOR 1062, SQLSTATE '23000' BEGIN SELECT 1; SELECT 2; END; \
              CASE a WHEN 1 THEN BEGIN SELECT 1; SELECT 2; END; ELSE BEGIN END; END CASE; END /* c */",
             "CREATE PROCEDURE u() BEGIN IF a THEN SELECT 1; END /* c */ IF; END",
+            "CREATE PROCEDURE w() AS BEGIN SELECT 1 AS begin; SELECT 2; END",
+            "CREATE PROCEDURE x() BEGIN /*!50000 SELECT 1 */; SELECT 2; END",
+            "CREATE FUNCTION y(d date) RETURNS date RETURN d + INTERVAL CASE WHEN 1 THEN 2 ELSE 3 END DAY",
             "CREATE FUNCTION v() RETURNS varchar(9) COMMENT 'x' BEGIN -- a comment\n RETURN 'a'; END",
         ],
         Syntax::Mysql,
@@ -273,6 +277,12 @@ fn a_stored_program_without_an_end_has_the_rest_of_the_file() {
         assert_eq!(fault.line, 1 + program.lines().count(), "{program}");
         assert!(fault.reason.contains("leads out of the tenant's database"), "{fault}");
     }
+}
+
+#[test]
+fn a_setting_before_many_comments_is_read() {
+    let script = format!("SET a = 1;\n{}SELECT 1;", "-- c\n".repeat(200_000));
+    assert_eq!(split(&script, Syntax::Mysql).len(), 2);
 }
 
 #[test]

@@ -15,11 +15,11 @@ pub(super) fn word(text: &str) -> &str {
 
 /// The text without the space and the comments that it begins with.
 pub(super) fn after_comments(text: &str, syntax: Syntax) -> &str {
-    let text = text.trim_start();
-    match comment(text, syntax) {
-        Some(length) => after_comments(&text[length..], syntax),
-        None => text,
+    let mut text = text.trim_start();
+    while let Some(length) = comment(text, syntax) {
+        text = text[length..].trim_start();
     }
+    text
 }
 
 /// Counts the lines up to `at` from a position with a known line number.

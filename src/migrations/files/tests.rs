@@ -42,16 +42,16 @@ fn a_checksum_is_of_the_text_whatever_ends_its_lines() {
 }
 
 #[test]
-fn a_file_that_was_applied_whole_is_the_same_without_its_way_back() {
+fn a_file_that_was_applied_with_its_way_back_is_another_one() {
     let text = "-- no-transaction\n-- migrate:up\nSELECT 1;\n";
     let whole = format!("{text}-- migrate:down\nSELECT 2;\n");
     let file = migration("1_x.sql", &whole).unwrap();
     assert_eq!(file.text(), text);
-    let bare = whole.replace("-- no-transaction\n", "");
-    for same in [&whole, &bare, &format!("\u{feff}{bare}")] {
+    let bare = text.replace("-- no-transaction\n", "");
+    for same in [text, &bare, &format!("\u{feff}{bare}")] {
         assert!(file.is(&text::checksum(same)), "{same}");
     }
-    assert!(!file.is(&text::checksum(&whole.replace('2', "3"))));
+    assert!(!file.is(&text::checksum(&whole)));
 }
 
 #[test]

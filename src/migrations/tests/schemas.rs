@@ -57,6 +57,12 @@ async fn a_missing_schema_of_the_role_s_own_search_path_is_passed_over() {
     assert_eq!(quoted.apply(&migrations, false).await.unwrap(), report(&[], 1));
     let error = missing.apply(&migrations, false).await.unwrap_err().to_string();
     assert!(error.starts_with("the schema `app`, the first"), "{error}");
+
+    // One that is there may be the tenant's own.
+    let unusable = "CREATE SCHEMA app; REVOKE ALL ON SCHEMA app FROM CURRENT_USER";
+    public.execute(unusable).await.unwrap();
+    let error = public.apply(&migrations, false).await.unwrap_err().to_string();
+    assert!(error.starts_with("the schema `app`, the first"), "{error}");
 }
 
 #[tokio::test]
