@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use tenantry_test_support::{Certificates, Finished, TenantryBuilder, free_port};
+use tenantry_test_support::{Certificates, Finished, TenantryBuilder};
 
 use crate::{client::Client, databases::program};
 
@@ -11,7 +11,7 @@ const LEAST: &str = "tenancy:\n  provider: { type: static, tenants: { acme: { ty
 
 /// Starts it on a port that is taken, so that a server which binds before it looks says so instead; and validates it too.
 async fn refused(make: impl Fn() -> TenantryBuilder) -> String {
-    let taken = TcpListener::bind(("127.0.0.1", free_port().unwrap())).unwrap();
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let make = || make().env("TENANTRY__SERVER__LISTEN", &listen);
     let Finished { code, stdout, stderr } = make().run(["serve"]).await.unwrap();
@@ -386,7 +386,7 @@ async fn the_environment_overrides_the_file_and_it_the_defaults() {
 
 #[tokio::test]
 async fn an_address_that_is_taken_is_a_failure_and_not_a_fault() {
-    let taken = TcpListener::bind(("127.0.0.1", free_port().unwrap())).unwrap();
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ended = program()
         .config(LEAST)
