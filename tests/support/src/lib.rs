@@ -80,15 +80,14 @@ pub const CASES: &str = "TENANTRY_TEST_CASES";
 /// rare, such as a connection that is lost: see [`requests`].
 pub const REQUESTS: &str = "TENANTRY_TEST_REQUESTS";
 
-/// As many requests as [`REQUESTS`] says, or else `few`.
+/// As many requests as [`REQUESTS`] says, and `few` at least.
 ///
 /// # Panics
 /// If it is no number.
 pub fn requests(few: usize) -> usize {
     let set = std::env::var(REQUESTS).ok();
-    set.map_or(few, |number| {
-        number.parse().expect("a number in TENANTRY_TEST_REQUESTS")
-    })
+    let number = set.map(|number| number.parse().expect("a number in TENANTRY_TEST_REQUESTS"));
+    number.unwrap_or(few).max(few)
 }
 
 /// The environment variable that holds the path of the `moto_server` program.

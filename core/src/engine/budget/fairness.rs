@@ -31,7 +31,7 @@ pub(super) const RESERVED_PART: usize = 10;
 const PATIENCE: Duration = Duration::from_millis(100);
 const SHORTEST_TENURE: Duration = Duration::from_millis(250);
 const LONGEST_TENURE: Duration = Duration::from_secs(1);
-pub(super) const FIRST_PATIENCE: Duration = Duration::from_millis(5);
+const FIRST_PATIENCE: Duration = Duration::from_millis(5);
 const SHORT_PATIENCE: Duration = Duration::from_millis(50);
 const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 const MOST_PATIENCE: Duration = Duration::from_secs(1);
@@ -40,12 +40,14 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
-/// How long a pool that has connections waits for one of its own: before it asks for another
-/// tenant's spare one, and then before it asks for one that was used just now.
-pub(super) fn patience(opening: Duration, longest: Duration) -> (Duration, Duration) {
+/// How long a pool that has connections waits for one of its own: before it opens another, then
+/// before it asks for another tenant's spare one, and then before it asks for one that was used
+/// just now.
+pub(super) fn patience(opening: Duration, longest: Duration) -> (Duration, Duration, Duration) {
+    let first = opening.min(FIRST_PATIENCE).min(longest);
     let short = opening.min(SHORT_PATIENCE).min(longest);
     let long = (opening * 4).clamp(LEAST_PATIENCE, MOST_PATIENCE).min(longest);
-    (short, long.saturating_sub(short))
+    (first, short - first, long.saturating_sub(short))
 }
 
 /// An idle connection, as the search for the one that is missed least sees it.

@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use fairness::{BETWEEN_LOOKS, FIRST_PATIENCE, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
+use fairness::{BETWEEN_LOOKS, LOOK_AGAIN, RESERVED_PART, SPARE_AFTER, patience};
 pub(crate) use fairness::{Idle, Returned};
 use state::{HolderId, State};
 
@@ -147,8 +147,9 @@ impl Budget {
         opening: Duration,
         longest: Duration,
     ) -> Option<ConnectionPermit> {
-        if has_others {
-            sleep(opening.min(FIRST_PATIENCE)).await;
+        let waits = has_others.then(|| patience(opening, longest));
+        if let Some((first, ..)) = waits {
+            sleep(first).await;
             if !wanted() {
                 return None;
             }
@@ -156,8 +157,7 @@ impl Budget {
         if let Some(permit) = self.try_acquire(member) {
             return Some(permit);
         }
-        if has_others {
-            let (short, long) = patience(opening, longest);
+        if let Some((_, short, long)) = waits {
             sleep(short).await;
             if !wanted() {
                 return None;
