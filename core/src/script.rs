@@ -15,8 +15,8 @@ pub struct ScriptStatement<'a> {
 
 impl ScriptStatement<'_> {
     /// Its words, names and symbols in lower case, as the driver of this `type` reads them, such as
-    /// `mysql`. A literal text and a comment are a space; a comment that MySQL runs is what it
-    /// holds.
+    /// `mysql`. A literal text is `''`, a comment is a space, and a comment that MySQL runs is what
+    /// it holds.
     #[must_use]
     pub fn code(&self, driver: &str) -> String {
         sql::code(self.sql, Dialect::of(driver))
@@ -38,6 +38,9 @@ pub enum StatementEffect {
     EndsOtherwise,
     /// The database commits before and after it, so that no transaction undoes it.
     CommitsByItself,
+    /// As [`Self::CommitsByItself`], and it may hold further statements, which the server parts. If
+    /// it fails, those before the one that failed were done.
+    Several,
 }
 
 /// Why a script cannot be run.

@@ -6,10 +6,10 @@ mod program;
 mod refused;
 mod text;
 
-use tenantry_core::{ScriptFault, ScriptStatement};
+use tenantry_core::{ScriptFault, ScriptStatement, StatementEffect};
 
 use program::Blocks;
-use text::{after_comments, is_word, line_at, skipped, version_mark, word};
+use text::{after_comments, is_closed, is_word, line_at, skipped, version_mark, word};
 
 /// The kind of database that a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,9 @@ impl<'a> Splitter<'a> {
         if let Some((length, is_comment)) = skipped(rest, self.syntax, self.follows_word()) {
             if is_comment {
                 self.refuse_lone_return(&rest[..length])?;
+                if !is_closed(&rest[..length], self.syntax) {
+                    return Err(self.fault("a comment begins here and has no end"));
+                }
             } else {
                 self.begin();
                 self.current.trigger_end = 0;
@@ -210,10 +213,15 @@ impl<'a> Splitter<'a> {
                 reason: reason.to_owned(),
             });
         }
+        let is_open = current.is_program && current.program.are_open();
+        let effect = match is_open && self.delimiter == ";" {
+            true => StatementEffect::Several,
+            false => effect::of(&current.words, self.syntax, &self.script[start..end]),
+        };
         self.statements.push(ScriptStatement {
             line,
             sql: self.script[start..end].trim_end(),
-            effect: effect::of(&current.words, self.syntax, &self.script[start..end]),
+            effect,
         });
         Ok(())
     }

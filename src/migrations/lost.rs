@@ -45,7 +45,7 @@ pub(super) fn lost(statements: &[ScriptStatement<'_>], driver: &str, from: usize
         session.read(&statement.code(driver), statement.effect);
     }
     after.iter().enumerate().find_map(|(index, statement)| {
-        let name = session.needed_by(&statement.code(driver))?;
+        let name = session.needed_by(&statement.code(driver), statement.effect)?;
         let needed_by = from + index;
         Some(Lost { name, needed_by })
     })
@@ -132,12 +132,14 @@ impl Session {
                 .left
                 .extend(temporary(code, &words, &self.driver).map(str::to_owned)),
             "PREPARE" => self.prepared.extend(words.get(1).cloned()),
-            "DEALLOCATE" | "DROP" | "DISCARD" => {
-                let is_kept = |name: &String| !words.contains(name);
-                let is_all = words.get(1).is_some_and(|word| word == "all");
-                self.prepared.retain(|name| is_kept(name) && !is_all);
-                self.left.retain(|name| is_kept(name) && !(is_all && verb == "DISCARD"));
-            }
+            "DEALLOCATE" if words.last().is_some_and(|word| word == "all") => self.prepared.clear(),
+            "DEALLOCATE" => self.prepared.retain(|name| !words.contains(name)),
+            "DISCARD" if words[1..].iter().any(|word| word.starts_with("temp")) => self.left.clear(),
+            "DROP" => match words.get(1).map(String::as_str) {
+                Some("prepare") => self.prepared.retain(|name| !words.contains(name)),
+                Some("table" | "view" | "sequence" | "temporary") => self.left.retain(|name| !words.contains(name)),
+                _ => {}
+            },
             "CALL" | "EXECUTE" => {
                 self.is_any_left = true;
                 self.has_inserted = true;
@@ -162,9 +164,9 @@ impl Session {
     }
 
     /// What the next statement of the new session needs and the session lacks.
-    fn needed_by(&mut self, code: &str) -> Option<String> {
+    fn needed_by(&mut self, code: &str, effect: StatementEffect) -> Option<String> {
         let words = words(code, &self.driver);
-        if is_program(&words) {
+        if is_program(&words) && effect != StatementEffect::Several {
             return None;
         }
         let verb = verb(code);
@@ -281,16 +283,33 @@ fn temporary<'a>(code: &str, words: &'a [String], driver: &str) -> Option<&'a st
         // What a stored program creates, it creates when it runs.
         "create" if is_program(words) => return None,
         "create" => position(&["table", "view", "sequence", "index"]).filter(|at| words[*at] != "index")?,
-        _ if is_select => position(&["into"]).filter(|at| !matches!(words[at - 1].as_str(), "insert" | "merge"))?,
+        _ if is_select => words
+            .windows(2)
+            .position(|pair| pair[1] == "into" && !matches!(pair[0].as_str(), "insert" | "merge"))
+            .map(|before| before + 1)?,
         _ => return None,
     };
     let is_left_out = |word: &&String| matches!(word.as_str(), "if" | "not" | "exists" | "table" | "local" | "global");
     let mut named = words[at + 1..].iter().filter(|word| !is_left_out(word)).peekable();
-    // A table of another schema may be named `temp`.
-    let is_schema = is_select || code.contains("temp.");
+    let is_schema = is_select || begins_temporary_schema(code, &words[at], driver);
     let is_in_schema = named.next_if(|word| is_schema && is_temporary(word)).is_some();
     let name = named.next().filter(|name| *name != "from")?;
     (is_in_schema || words[..at].iter().any(|word| is_temporary(&word))).then_some(name)
+}
+
+/// Whether the schema of temporary tables stands behind the kind of what is created. Another
+/// database may have a schema or a table of that name.
+fn begins_temporary_schema(code: &str, kind: &str, driver: &str) -> bool {
+    let schema = match driver {
+        "postgresql" => "pg_temp",
+        "sqlite" => "temp",
+        _ => return false,
+    };
+    let named = code.split_once(kind).map_or("", |(_, named)| named.trim_start());
+    let named = named.strip_prefix("if not exists").unwrap_or(named).trim_start();
+    named
+        .strip_prefix(schema)
+        .is_some_and(|rest| rest.trim_start().starts_with('.'))
 }
 
 /// Whether a statement creates a stored program. It needs something when the program runs.
@@ -464,6 +483,7 @@ mod tests {
                 &["CREATE PROCEDURE p() BEGIN CREATE TEMPORARY TABLE ids (i int); END"],
                 &["ALTER TABLE t ADD ids json"],
             ),
+            (&["CREATE TABLE temp (i int, CHECK (temp.i > 0))"], &["SELECT i FROM u"]),
             (
                 &["CREATE INDEX i ON readings (temporary, view, created)"],
                 &["SELECT created FROM readings"],
@@ -483,12 +503,22 @@ mod tests {
                 "own",
             ),
             ("CREATE TABLE pg_temp.own (i int)", "SELECT * FROM own", "own"),
+            (
+                "CREATE TABLE IF NOT EXISTS pg_temp . own (i int)",
+                "SELECT * FROM own",
+                "own",
+            ),
+            (
+                "WITH a AS (INSERT INTO t SELECT 1 RETURNING i) SELECT * INTO TEMP own FROM a",
+                "SELECT * FROM own",
+                "own",
+            ),
             ("PREPARE q AS SELECT 1", "CREATE TABLE u AS EXECUTE q(1)", "q"),
         ] {
             let found = found_on("postgresql", &[before], &[after]);
             assert_eq!(found.as_deref(), Some(name), "{before} {after}");
             assert_eq!(
-                found_on("postgresql", &[before, "DISCARD ALL"], &[after]),
+                found_on("postgresql", &[before, "DISCARD TEMP", "DEALLOCATE ALL"], &[after]),
                 None,
                 "{before}"
             );
@@ -552,9 +582,9 @@ mod tests {
             "set @id = 7",
             "set @current_tenant := 7",
             "set @old = @@sql_mode",
-            "set sql_mode = concat(@@sql_mode,  )",
-            "set @id = f(), sql_mode =  ",
-            "select set_config( ,  , false)",
+            "set sql_mode = concat(@@sql_mode, '')",
+            "set @id = f(), sql_mode = ''",
+            "select set_config('', '', false)",
         ] {
             assert!(!is_computed_variable(code), "{code}");
         }

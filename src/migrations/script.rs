@@ -36,7 +36,12 @@ impl<'a> Script<'a> {
         if let Some(fault) = placeholder(migration, sql) {
             return Err(refused(fault));
         }
-        let commits = |statement: &ScriptStatement<'_>| statement.effect == StatementEffect::CommitsByItself;
+        let commits = |statement: &ScriptStatement<'_>| {
+            matches!(
+                statement.effect,
+                StatementEffect::CommitsByItself | StatementEffect::Several
+            )
+        };
         let in_transaction = !migration.no_transaction && !statements.iter().any(commits);
         let mut script = Self {
             driver: driver.migration_dialect().to_owned(),

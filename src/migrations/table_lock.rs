@@ -84,10 +84,11 @@ fn is_change_of_rows(sql: &str) -> bool {
 }
 
 /// Whether the file may go on in another session with the statement at `index`, which failed. The
-/// statement must have done nothing: a procedure may have committed. And it and those after it must
-/// need nothing that the session had.
+/// statement must have done nothing: a procedure may have committed, and so may the first of
+/// several statements. And it and those after it must need nothing that the session had.
 fn may_repeat(script: &Script<'_>, index: usize) -> bool {
     let failed = script.statements.get(index);
+    let failed = failed.filter(|failed| failed.effect != StatementEffect::Several);
     failed.is_some_and(|failed| is_definition(failed.sql) || is_change_of_rows(failed.sql))
         && lost(&script.statements, &script.driver, index).is_none()
 }
@@ -127,12 +128,8 @@ mod tests {
 
     #[test]
     fn only_what_has_done_nothing_is_repeated() {
-        let repeated = |statements: &[&'static str]| {
-            let of = |sql: &&'static str| ScriptStatement {
-                line: 1,
-                sql,
-                effect: StatementEffect::Undoable,
-            };
+        let repeated_with = |effect: StatementEffect, statements: &[&'static str]| {
+            let of = |sql: &&'static str| ScriptStatement { line: 1, sql, effect };
             let script = Script {
                 driver: "mysql".to_owned(),
                 statements: statements.iter().map(of).collect(),
@@ -140,6 +137,9 @@ mod tests {
             };
             may_repeat(&script, statements.len() - 1)
         };
+        let repeated = |statements: &[&'static str]| repeated_with(StatementEffect::Undoable, statements);
+        let piece = ["CREATE OR REPLACE PACKAGE p AS END; INSERT INTO t VALUES (1); ALTER TABLE u ADD x int"];
+        assert!(!repeated_with(StatementEffect::Several, &piece));
         assert!(repeated(&["SET @own = 7", "ALTER TABLE t ADD i int"]));
         assert!(repeated(&["INSERT INTO t VALUES (1)"]));
         for statements in [

@@ -130,14 +130,15 @@ impl Marked<'_> {
     }
 }
 
-/// The lines of these tools. `Up` within a comment or a literal is none.
+/// The lines of these tools. The line that begins the part to apply, or tern's between the parts,
+/// is none within a comment or a literal.
 fn marks<'a>(text: &'a str, dialect: &str) -> Vec<Marked<'a>> {
     let mut at = 0;
     let lines = text.split_inclusive('\n').enumerate().filter_map(|(index, line)| {
         let (before, rest) = text.split_at(at);
         at += line.len();
         let (mark, is_outside) = Mark::read(line)?;
-        let is_mark = mark != Mark::Up || is_code(before, dialect);
+        let is_mark = !matches!(mark, Mark::Up | Mark::Between) || is_code(before, dialect);
         is_mark.then(|| Marked {
             mark,
             is_outside,
@@ -284,6 +285,7 @@ mod tests {
             "SELECT 1;\n-- migrate:down\n-- DROP TABLE t;\n/* DROP TABLE u; */\n",
             "/*\n-- +goose Up\nx\n-- +goose Down\ny\n*/\nSELECT 1;",
             "SELECT '\n-- migrate:up\n-- migrate:down\n';",
+            "/*\n---- create above / drop below ----\n*/\nSELECT 1;",
             "SELECT $$\n-- Up Migration\n-- Down Migration\nx $$;",
         ] {
             assert_eq!(up_section(other, "postgresql"), Ok(None), "{other}");

@@ -63,15 +63,15 @@ pub(super) const QUERIES: MigrationQueries = MigrationQueries {
 };
 
 /// The tenant's own schema is the first of the search path, also if it may not be used: then the
-/// next one is `current_schema`, which may be another tenant's. If the session has set that path,
-/// as by the secret's `schema`, it is so also if the schema does not exist. Only `"$user"` stands for a
-/// schema that may be missing.
+/// next one is `current_schema`, which may be another tenant's. If it does not exist, it is still
+/// the tenant's own if the session has set the path, as by the secret's `schema`. Only `"$user"`
+/// stands for a schema that may be missing.
 const SCHEMA: &str = "SELECT (SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
     ON n.oid = c.relnamespace WHERE c.oid = pg_catalog.to_regclass('tenantry_migrations')), \
     CASE WHEN p.first IN ('', '$user', '\"$user\"') OR pg_catalog.to_regnamespace(p.first) \
     = pg_catalog.to_regnamespace(pg_catalog.quote_ident(pg_catalog.current_schema())) \
-    OR pg_catalog.to_regnamespace(p.first) IS NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s \
-    WHERE s.name = 'search_path' AND s.source IN ('client', 'session')) \
+    OR pg_catalog.to_regnamespace(p.first) IS NULL AND pg_catalog.current_schema() IS NOT NULL \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE s.name = 'search_path' AND s.source IN ('client', 'session')) \
     THEN pg_catalog.current_schema()::text ELSE pg_catalog.btrim(p.first, '\"') END, \
     pg_catalog.current_schema()::text \
     FROM (SELECT pg_catalog.btrim(pg_catalog.substring(pg_catalog.current_setting('search_path'), \

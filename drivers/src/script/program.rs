@@ -26,7 +26,6 @@ const BEFORE_A_NAME: &[&str] = &[
     "AND",
     "AS",
     "BETWEEN",
-    "BINARY",
     "BY",
     "CASE",
     "CALL",
@@ -120,14 +119,17 @@ impl Blocks {
 
     /// Whether the next word begins a statement after another one.
     pub(super) fn follows_semicolon(&self) -> bool {
-        self.previous == ";" && self.parentheses == 0
+        self.previous == ";"
     }
 
     pub(super) fn symbol(&mut self, symbol: char) {
         match symbol {
             '(' => self.parentheses += 1,
             ')' => self.parentheses = self.parentheses.saturating_sub(1),
+            // No expression goes on behind it.
             ';' => {
+                self.parentheses = 0;
+                self.open.retain(|block| !matches!(block, Block::Expression { .. }));
                 self.condition.clear();
                 self.is_handler = false;
             }

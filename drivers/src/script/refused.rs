@@ -4,7 +4,7 @@ use tenantry_core::{ScriptFault, ScriptStatement, StatementEffect};
 
 use super::{
     Syntax,
-    text::{Part, after_comments, parts, word},
+    text::{Part, parts},
 };
 
 const COPY: &str = "`COPY` with its rows in the file is for psql; write the dump with `pg_dump --inserts`, or with \
@@ -13,15 +13,23 @@ const COPY: &str = "`COPY` with its rows in the file is for psql; write the dump
 pub(super) const USE: &str = "`USE` leads out of the tenant's database; take it out, and in a dump `CREATE DATABASE` too (write the \
                    dump without `--databases`). The name of another database may stand before a table's: `other.t`";
 
+/// PostgreSQL takes back every setting.
+const RESET_ALL: &str = "reset all";
+
+const DISCARD_ALL: &str = "`DISCARD ALL` also gives up the lock that keeps other runs from this database; write `RESET ALL`, \
+                           `DISCARD TEMP` or `DEALLOCATE ALL`";
+
 /// The encodings in which a file's characters are not changed on their way to the database. A
 /// variable is what an earlier setting has replaced.
 const UNCHANGED: [&str; 7] = ["utf8", "utf-8", "unicode", "binary", "sql_ascii", "default", "@"];
 
 /// Why a statement with these first words is refused.
 pub(super) fn of_words(words: &[String], copies: bool, syntax: Syntax) -> Option<&'static str> {
-    match (syntax, words.first().map(String::as_str)) {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match (syntax, words.as_slice()) {
         (Syntax::Postgresql, _) if copies => Some(COPY),
-        (Syntax::Mysql, Some("USE")) => Some(USE),
+        (Syntax::Postgresql, ["DISCARD", "ALL", ..]) => Some(DISCARD_ALL),
+        (Syntax::Mysql, ["USE", ..]) => Some(USE),
         _ => None,
     }
 }
@@ -86,8 +94,7 @@ pub(super) fn other_backslash(statements: &[ScriptStatement<'_>], syntax: Syntax
 
 /// What a statement sets, by the last of its settings for which `read` returns something.
 fn sets<T>(statement: &ScriptStatement<'_>, syntax: Syntax, read: fn(&str) -> Option<T>) -> Option<T> {
-    let first = word(after_comments(statement.sql, syntax));
-    if statement.effect != StatementEffect::Session && !first.eq_ignore_ascii_case("discard") {
+    if statement.effect != StatementEffect::Session {
         return None;
     }
     let settings = settings(statement.sql, syntax);
@@ -95,7 +102,7 @@ fn sets<T>(statement: &ScriptStatement<'_>, syntax: Syntax, read: fn(&str) -> Op
 }
 
 /// The settings of a statement in lower case, without `SET` and comments. MySQL's `SET` may have
-/// several; those of variables (`@a`) are left out.
+/// several; those of variables (`@a`) and of other sessions are left out.
 fn settings(sql: &str, syntax: Syntax) -> Vec<String> {
     let (mut settings, mut depth) = (vec![String::new()], 0_usize);
     for part in parts(sql, syntax) {
@@ -116,13 +123,18 @@ fn settings(sql: &str, syntax: Syntax) -> Vec<String> {
         let words: Vec<&str> = setting.trim_matches([' ', ',']).split_whitespace().collect();
         words.strip_prefix(&["set"]).unwrap_or(&words).join(" ")
     });
-    let is_variable = |setting: &String| setting.starts_with('@') && !setting.starts_with("@@");
-    settings.filter(|setting| !is_variable(setting)).collect()
+    // What is set for other sessions counts as little as a variable.
+    let is_other = |setting: &String| {
+        (setting.starts_with('@') && !setting.starts_with("@@"))
+            || setting.starts_with("global ")
+            || setting.starts_with("@@global")
+    };
+    settings.filter(|setting| !is_other(setting)).collect()
 }
 
 /// The encoding that a setting names.
 fn encoding(setting: &str) -> Option<String> {
-    if is_reset(setting) {
+    if setting == RESET_ALL {
         return Some("default".to_owned());
     }
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '@' | '.');
@@ -146,7 +158,7 @@ fn encoding(setting: &str) -> Option<String> {
 /// Whether a setting gives the backslash another meaning, or `false` if it takes that back.
 fn backslash(setting: &str) -> Option<bool> {
     const OFF: [&str; 4] = ["off", "false", "no", "0"];
-    if is_reset(setting) {
+    if setting == RESET_ALL {
         return Some(false);
     }
     if let Some((_, value)) = setting.split_once("standard_conforming_strings") {
@@ -164,9 +176,4 @@ fn backslash(setting: &str) -> Option<bool> {
     }
     // It changes the modes that there are.
     (!value.contains("@@")).then_some(false)
-}
-
-/// Whether PostgreSQL takes back every setting.
-fn is_reset(setting: &str) -> bool {
-    matches!(setting, "reset all" | "discard all")
 }

@@ -22,7 +22,7 @@ fn stays_whole(parts: &[&str], syntax: Syntax) {
 #[test]
 fn nothing_is_no_statement() {
     for syntax in [Syntax::Postgresql, Syntax::Mysql, Syntax::Sqlite] {
-        for script in ["", " \n\t", ";;\n;", "-- a; b", "/* a; b */\n-- c\n", "/* open"] {
+        for script in ["", " \n\t", ";;\n;", "-- a; b", "/* a; b */\n-- c\n"] {
             assert_eq!(split(script, syntax), [], "{syntax:?} {script}");
         }
     }
@@ -255,6 +255,7 @@ fn every_block_of_a_stored_program_is_found() {
             "CREATE PROCEDURE u() BEGIN IF a THEN SELECT 1; END /* c */ IF; END",
             "CREATE PROCEDURE w() AS BEGIN SELECT 1 AS begin; SELECT 2; END",
             "CREATE PROCEDURE x() BEGIN /*!50000 SELECT 1 */; SELECT 2; END",
+            "CREATE PROCEDURE z() BEGIN SELECT CASE WHEN a THEN 1 ELSE b COLLATE binary END; SELECT 2; END",
             "CREATE FUNCTION y(d date) RETURNS date RETURN d + INTERVAL CASE WHEN 1 THEN 2 ELSE 3 END DAY",
             "CREATE FUNCTION v() RETURNS varchar(9) COMMENT 'x' BEGIN -- a comment\n RETURN 'a'; END",
         ],
@@ -271,12 +272,39 @@ fn a_stored_program_without_an_end_has_the_rest_of_the_file() {
         let script = format!("SELECT 1;\n{program}\nSELECT 3;");
         let rest = format!("{program}\nSELECT 3;");
         assert_eq!(split(&script, Syntax::Mysql), [(1, "SELECT 1"), (2, rest.as_str())]);
+        assert_eq!(effects(&script, Syntax::Mysql)[1], Several);
         let between = format!("DELIMITER //\n{program}\nEND//\nDELIMITER ;\nSELECT 3;");
         assert_eq!(split(&between, Syntax::Mysql).len(), 2, "{program}");
         let fault = statements(&format!("{program}\nUSE other;"), Syntax::Mysql).unwrap_err();
         assert_eq!(fault.line, 1 + program.lines().count(), "{program}");
         assert!(fault.reason.contains("leads out of the tenant's database"), "{fault}");
     }
+}
+
+#[test]
+fn a_comment_without_an_end_is_refused() {
+    for syntax in [Syntax::Postgresql, Syntax::Mysql, Syntax::Sqlite] {
+        for open in ["/* a", "/*", "/*/", "/* a * /"] {
+            let fault = statements(&format!("SELECT 1;\n{open}\nSELECT 2;"), syntax).unwrap_err();
+            assert_eq!(
+                (fault.line, fault.reason.as_str()),
+                (2, "a comment begins here and has no end")
+            );
+        }
+        for closed in ["SELECT 1; /* a */", "/**/", "SELECT 1 /* a */", "SELECT 1 -- /* a"] {
+            assert!(statements(closed, syntax).is_ok(), "{closed}");
+        }
+    }
+    let nested = "SELECT 1; /* a /* b */";
+    assert!(statements(nested, Syntax::Postgresql).is_err());
+    assert!(statements(nested, Syntax::Sqlite).is_ok());
+}
+
+#[test]
+fn discarding_everything_is_refused_as_it_gives_up_the_lock() {
+    let fault = statements("SELECT 1;\nDISCARD ALL;", Syntax::Postgresql).unwrap_err();
+    assert_eq!(fault.line, 2);
+    assert!(statements("DISCARD TEMP; DEALLOCATE ALL; RESET ALL", Syntax::Postgresql).is_ok());
 }
 
 #[test]
@@ -432,10 +460,6 @@ fn a_setting_that_is_undone_before_the_text_is_not_refused() {
         (
             Syntax::Postgresql,
             "SET standard_conforming_strings TO off; RESET ALL; SELECT '\\d'",
-        ),
-        (
-            Syntax::Postgresql,
-            "SET standard_conforming_strings = off; DISCARD ALL; SELECT '\\d'",
         ),
         (
             Syntax::Postgresql,

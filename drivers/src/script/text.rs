@@ -33,7 +33,7 @@ pub(super) fn line_at(script: &str, (place, line): (usize, usize), at: usize) ->
 }
 
 /// Returns how long the literal, quoted name or comment is that begins here, and whether it is a
-/// comment. One that does not end goes to the end of the script, and the server reports it.
+/// comment. One that does not end goes to the end of the script.
 pub(super) fn skipped(text: &str, syntax: Syntax, follows_word: bool) -> Option<(usize, bool)> {
     if let Some(length) = comment(text, syntax) {
         return Some((length, true));
@@ -52,15 +52,21 @@ pub(super) enum Part<'a> {
 
 /// The parts of a statement's text.
 pub(super) fn parts(text: &str, syntax: Syntax) -> Vec<Part<'_>> {
-    let (mut parts, mut at) = (Vec::new(), 0);
+    let (mut parts, mut at, mut in_version) = (Vec::new(), 0, false);
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
         let follows_word = text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$'));
         let (length, part) = match skipped(rest, syntax, follows_word) {
             Some((length, true)) => (length, Part::Comment),
             Some((length, false)) => (length, Part::Literal(&rest[..length])),
-            None if syntax == Syntax::Mysql && rest.starts_with("/*") => (version_mark(rest), Part::Comment),
-            None if syntax == Syntax::Mysql && rest.starts_with("*/") => (2, Part::Comment),
+            None if syntax == Syntax::Mysql && rest.starts_with("/*") => {
+                in_version = true;
+                (version_mark(rest), Part::Comment)
+            }
+            None if in_version && rest.starts_with("*/") => {
+                in_version = false;
+                (2, Part::Comment)
+            }
             None => (c.len_utf8(), Part::Character(c)),
         };
         parts.push(part);
@@ -90,13 +96,24 @@ fn comment(text: &str, syntax: Syntax) -> Option<usize> {
         Syntax::Mysql if text.starts_with("/*!") => None,
         Syntax::Mysql if text.starts_with("/*M!") && !text.starts_with("/*M!999999") => None,
         _ if text.starts_with("--") => line(),
-        Syntax::Postgresql if text.starts_with("/*") => Some(nested_comment(text)),
+        Syntax::Postgresql if text.starts_with("/*") => Some(nested_comment(text).unwrap_or(text.len())),
         _ if text.starts_with("/*") => Some(text[2..].find("*/").map_or(text.len(), |at| at + 4)),
         _ => None,
     }
 }
 
-fn nested_comment(text: &str) -> usize {
+/// Whether a comment has its end, and does not go on to the end of the script. The server gets no
+/// comment by itself, and so cannot report it.
+pub(super) fn is_closed(comment: &str, syntax: Syntax) -> bool {
+    match syntax {
+        _ if !comment.starts_with("/*") => true,
+        Syntax::Postgresql => nested_comment(comment).is_some(),
+        _ => comment.len() >= 4 && comment.ends_with("*/"),
+    }
+}
+
+/// The length of a comment that may hold others, if it has an end.
+fn nested_comment(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
     while at < text.len() {
@@ -108,13 +125,13 @@ fn nested_comment(text: &str) -> usize {
             depth -= 1;
             at += 2;
             if depth == 0 {
-                return at;
+                return Some(at);
             }
         } else {
             at += 1;
         }
     }
-    text.len()
+    None
 }
 
 fn literal(text: &str, syntax: Syntax, follows_word: bool) -> Option<usize> {

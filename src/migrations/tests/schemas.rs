@@ -58,6 +58,18 @@ async fn a_missing_schema_of_the_role_s_own_search_path_is_passed_over() {
     let error = missing.apply(&migrations, false).await.unwrap_err().to_string();
     assert!(error.starts_with("the schema `app`, the first"), "{error}");
 
+    // Nor is there another one.
+    public
+        .execute("ALTER ROLE CURRENT_USER SET search_path = app")
+        .await
+        .unwrap();
+    let error = public.apply(&migrations, false).await.unwrap_err().to_string();
+    assert!(error.starts_with("the schema `app`, the first"), "{error}");
+    public
+        .execute("ALTER ROLE CURRENT_USER SET search_path = app, public")
+        .await
+        .unwrap();
+
     // One that is there may be the tenant's own.
     let unusable = "CREATE SCHEMA app; REVOKE ALL ON SCHEMA app FROM CURRENT_USER";
     public.execute(unusable).await.unwrap();
