@@ -35,6 +35,10 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// How often the file is checked if the operating system reports no changes.
 const POLL: Duration = Duration::from_secs(2);
 
+/// How long ago the file's last change is, for its stamp to tell every later one: file systems
+/// write down the time of a change in steps of up to two seconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(4);
+
 /// All secrets in one YAML or JSON file, from tenant id to secret; a change to it is picked up
 /// without a restart.
 ///
@@ -74,6 +78,8 @@ struct State {
 /// The last time that the file was read.
 struct LastRead {
     stamp: Option<Stamp>,
+    /// Whether a change since then has another stamp for certain.
+    is_settled: bool,
     /// Why it could not be used, if so: each reason is logged once.
     problem: Option<String>,
 }
@@ -91,7 +97,7 @@ path: tenants.yaml
     async fn build(config: Self::Config, context: &BuildContext) -> Result<Self, BuildError> {
         let path = context.path(config.path);
         let id_pattern = context.id_pattern.clone();
-        let stamp = Stamp::of(&path).await;
+        let last = LastRead::begin(Stamp::of(&path).await, SystemTime::now());
         let tenants = load(path.clone(), id_pattern.clone()).await.map_err(|problem| {
             let error = BuildError::key("path", format!("names a file that {}", problem.reason));
             match problem.source {
@@ -104,7 +110,7 @@ path: tenants.yaml
             path,
             id_pattern,
             tenants: ArcSwap::from_pointee(tenants),
-            last: tokio::sync::Mutex::new(LastRead { stamp, problem: None }),
+            last: tokio::sync::Mutex::new(last),
             changes: sender,
         });
         let following = tokio::spawn(follow(Arc::clone(&state)));
@@ -139,9 +145,8 @@ impl SecretProvider for FileProvider {
     }
 }
 
-/// Reads the file again whenever its folder has changed, or the file's stamp has. The folder is
-/// watched and not the file: a file renamed over it, or a link switched as Kubernetes does, is
-/// another file.
+/// Reads the file again whenever it has changed. Its folder is watched and not the file: a file
+/// renamed over it, or a link switched as Kubernetes does, is another file.
 async fn follow(state: Arc<State>) {
     let folder = match state.path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -161,16 +166,20 @@ async fn follow(state: Arc<State>) {
 }
 
 impl State {
-    /// Reads the file if it has another stamp than last time, or if `has_changed` says that it is
-    /// another one anyway.
+    /// Reads the file if it is another one than last time. `has_changed` says that something in
+    /// its folder has changed.
     async fn read(&self, has_changed: bool) {
         let mut last = self.last.lock().await;
         // Taken before reading: a change while it is read is then seen at the next look.
         let stamp = Stamp::of(&self.path).await;
-        if stamp == last.stamp && !has_changed {
+        if last.is_of(stamp, has_changed) {
             return;
         }
-        last.stamp = stamp;
+        let problem = last.problem.take();
+        *last = LastRead {
+            problem,
+            ..LastRead::begin(stamp, SystemTime::now())
+        };
         match load(self.path.clone(), self.id_pattern.clone()).await {
             Ok(tenants) => {
                 if last.problem.take().is_some() {
@@ -200,11 +209,33 @@ fn same(old: &Tenants, new: &Tenants) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(equal)
 }
 
+impl LastRead {
+    fn begin(stamp: Option<Stamp>, now: SystemTime) -> Self {
+        let changed = stamp.and_then(|stamp| stamp.changed);
+        Self {
+            stamp,
+            is_settled: changed.and_then(|changed| now.duration_since(changed).ok()) > Some(SETTLED_AFTER),
+            problem: None,
+        }
+    }
+
+    /// Whether a file with this stamp is the one that was read. If something in its folder has
+    /// changed, an equal stamp is enough only if the file had its stamp long before it was read:
+    /// else a server's log beside a large file would have it read again and again.
+    fn is_of(&self, stamp: Option<Stamp>, has_changed: bool) -> bool {
+        stamp == self.stamp && (!has_changed || self.is_settled)
+    }
+}
+
 /// Identifies a state of the file without reading it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
     len: u64,
+    /// When the file, its name or its times were changed last, which no program can set. `None`
+    /// where the system does not report it.
+    changed: Option<SystemTime>,
+    file: u64,
 }
 
 impl Stamp {
@@ -212,9 +243,21 @@ impl Stamp {
     /// reason.
     async fn of(path: &Path) -> Option<Self> {
         let metadata = tokio::fs::metadata(path).await.ok()?;
+        #[cfg(unix)]
+        let (changed, file) = {
+            use std::os::unix::fs::MetadataExt as _;
+            let part = u32::try_from(metadata.ctime_nsec()).unwrap_or(0);
+            let changed = u64::try_from(metadata.ctime()).ok();
+            let changed = changed.map(|whole| SystemTime::UNIX_EPOCH + Duration::new(whole, part));
+            (changed, metadata.ino())
+        };
+        #[cfg(not(unix))]
+        let (changed, file) = (None, 0);
         Some(Self {
             modified: metadata.modified().ok(),
             len: metadata.len(),
+            changed,
+            file,
         })
     }
 }

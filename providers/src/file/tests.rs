@@ -223,3 +223,37 @@ async fn a_change_that_the_system_does_not_tell_is_found_by_looking() {
         .unwrap();
     assert_eq!(provider.list().await.unwrap().len(), 2);
 }
+
+/// A file of many tenants takes a second to read, and a log beside it changes all the time.
+#[cfg(unix)]
+#[tokio::test]
+async fn another_file_in_the_folder_does_not_have_a_settled_file_read_again() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("tenants.yaml");
+    std::fs::write(&path, "tenant1: {}").unwrap();
+    let stamp = Stamp::of(&path).await;
+    let changed = stamp.unwrap().changed.unwrap();
+    let fresh = LastRead::begin(stamp, changed + Duration::from_millis(1));
+    assert!(fresh.is_of(stamp, false));
+    assert!(!fresh.is_of(stamp, true));
+    let settled = LastRead::begin(stamp, changed + SETTLED_AFTER * 2);
+    assert!(settled.is_of(stamp, true));
+    // A clock that was set back.
+    assert!(!LastRead::begin(stamp, changed - SETTLED_AFTER * 2).is_of(stamp, true));
+    assert!(!LastRead::begin(None, changed).is_of(None, true));
+
+    // A copy that keeps the length and the time of the last change.
+    let copy = base.path().join("copy.yaml");
+    std::fs::write(&copy, "tenant2: {}").unwrap();
+    let times = std::fs::FileTimes::new().set_modified(stamp.unwrap().modified.unwrap());
+    std::fs::File::options()
+        .write(true)
+        .open(&copy)
+        .unwrap()
+        .set_times(times)
+        .unwrap();
+    std::fs::rename(&copy, &path).unwrap();
+    let other = Stamp::of(&path).await;
+    assert!(other.unwrap().modified == stamp.unwrap().modified && other.unwrap().len == stamp.unwrap().len);
+    assert!(!settled.is_of(other, false));
+}
