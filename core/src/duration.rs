@@ -120,6 +120,12 @@ impl JsonSchema for HumanDuration {
     }
 }
 
+/// A length of time as answers and log lines write it, in their fields that end in `_ms`: to the
+/// microsecond.
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,7 +45,7 @@ pub use database_config::{
 pub use driver::{
     Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion, driver_named,
 };
-pub use duration::{HumanDuration, TOO_LONG, UNIT_MISSING, is_bare_number};
+pub use duration::{HumanDuration, TOO_LONG, UNIT_MISSING, is_bare_number, milliseconds};
 pub use error::{
     BoxError, Cause, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid, database_words,
 };

@@ -6,13 +6,10 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use tenantry_core::{
     Encryption,
     engine::{HealthPage, SchemaVersion, SecretSnapshot, StatusCounts, TenantSnapshot, TenantStatus},
+    milliseconds,
 };
 
-use crate::{
-    Nullable, Timestamp,
-    health_page::After,
-    tenant_info::{PoolState, milliseconds},
-};
+use crate::{Nullable, Timestamp, health_page::After, tenant_info::PoolState};
 
 /// How a tenant is, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, EnumString, IntoStaticStr, Serialize, VariantArray)]

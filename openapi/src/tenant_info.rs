@@ -5,7 +5,10 @@ use std::sync::Arc;
 use poem_openapi::{Object, OpenApi, types::Example};
 use sea_orm::{EntityTrait, PaginatorTrait};
 use serde::Serialize;
-use tenantry_core::engine::{PoolStatus, TenantUsage};
+use tenantry_core::{
+    engine::{PoolStatus, TenantUsage},
+    milliseconds,
+};
 
 use crate::{
     Failure, Json, Problem, Tenant,
@@ -102,11 +105,6 @@ impl From<TenantUsage> for QueryStatus {
             mean_ms: milliseconds(usage.statements.mean()),
         }
     }
-}
-
-/// A duration as the interfaces have it, to the microsecond.
-pub(crate) fn milliseconds(duration: std::time::Duration) -> f64 {
-    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }
 
 /// A tenant in numbers.

@@ -4,13 +4,12 @@ use std::{io, panic, sync::OnceLock};
 
 use tenantry_core::TRACE_TARGET;
 use tenantry_openapi::{AUDIT_TARGET, LogControl, LogControlLost, LogLevel};
-use tracing::{Level, Metadata, Subscriber, subscriber::Interest};
+use tracing::{Level, Metadata, level_filters::LevelFilter, subscriber::Interest};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::dynamic_filter_fn,
+    filter::Filtered,
     fmt,
-    layer::{Filter, SubscriberExt as _},
-    registry::LookupSpan,
+    layer::{Context, Filter, Layered, SubscriberExt as _},
     reload,
     util::SubscriberInitExt as _,
 };
@@ -98,14 +97,14 @@ pub fn start_logging(settings: &Logging) -> Result<(), LoggingError> {
 /// given back, for a command that otherwise prints its results only. A process that logs already
 /// has them there.
 pub(super) fn start_for_command() {
-    let is_shown = |metadata: &Metadata<'_>| {
-        let target = metadata.target();
-        *metadata.level() <= Level::WARN && COMMAND_PARTS.iter().any(|part| target.starts_with(part))
+    let shown = LineFilter {
+        levels: LevelFilter::WARN,
+        is_logged: |metadata| COMMAND_PARTS.iter().any(|part| metadata.target().starts_with(part)),
     };
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(is_terminal())
-        .with_filter(each_line(is_shown));
+        .with_filter(shown);
     drop(tracing_subscriber::registry().with(lines).try_init());
 }
 
@@ -115,13 +114,12 @@ pub(super) fn start_for_command() {
 pub(crate) fn start_in_test() {
     let lines = fmt::layer()
         .with_test_writer()
-        .event_format(OfRequest::text(fmt::format().with_ansi(false)))
-        .with_filter(each_line(may_be_logged));
-    if let Ok(filter) = filter("info") {
+        .event_format(OfRequest::text(fmt::format().with_ansi(false)));
+    if let Ok(levels) = levels("info") {
         // Another test of the same process may have been first.
         drop(
             tracing_subscriber::registry()
-                .with(lines.with_filter(filter))
+                .with(lines.with_filter(logged(levels)))
                 .try_init(),
         );
     }
@@ -132,12 +130,8 @@ pub(crate) type NoLayer = Box<dyn Layer<Logged> + Send + Sync>;
 
 /// Lines as they are filtered: a layer of its own filter, so that what traces are made of does not
 /// concern it.
-pub(crate) type Logged = tracing_subscriber::layer::Layered<
-    tracing_subscriber::filter::Filtered<
-        Box<dyn Layer<Registry> + Send + Sync>,
-        reload::Layer<EnvFilter, Registry>,
-        Registry,
-    >,
+pub(crate) type Logged = Layered<
+    Filtered<Box<dyn Layer<Registry> + Send + Sync>, LineFilter<reload::Layer<EnvFilter, Registry>>, Registry>,
     Registry,
 >;
 
@@ -146,16 +140,14 @@ pub(super) fn start<L>(settings: &Logging, traces: Option<L>) -> Result<(), Logg
 where
     L: Layer<Logged> + Send + Sync,
 {
-    let (filter, handle) = reload::Layer::new(filter(settings.level.as_str())?);
+    let (levels, handle) = reload::Layer::new(levels(settings.level.as_str())?);
+    // Asked once, and not with a call to the system for each line.
+    let ansi = is_terminal();
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match settings.format {
         LogFormat::Text => fmt::layer()
-            .with_writer(|| OneLine {
-                to: io::stderr(),
-                ansi: is_terminal(),
-            })
-            .with_ansi(is_terminal())
-            .event_format(OfRequest::text(fmt::format().with_ansi(is_terminal())))
-            .with_filter(each_line(may_be_logged))
+            .with_writer(move || OneLine { to: io::stderr(), ansi })
+            .with_ansi(ansi)
+            .event_format(OfRequest::text(fmt::format().with_ansi(ansi)))
             .boxed(),
         LogFormat::Json => fmt::layer()
             .fmt_fields(fmt::format::JsonFields::new())
@@ -167,10 +159,9 @@ where
                     .with_span_list(false),
             ))
             .with_writer(io::stderr)
-            .with_filter(each_line(may_be_logged))
             .boxed(),
     };
-    let logged = tracing_subscriber::registry().with(lines.with_filter(filter));
+    let logged = tracing_subscriber::registry().with(lines.with_filter(logged(levels)));
     let started = match traces {
         Some(traces) => logged.with(traces).try_init(),
         // Without even an absent layer: one that filters nothing is taken for one that wants
@@ -187,28 +178,57 @@ where
     Ok(())
 }
 
-fn filter(level: &str) -> Result<EnvFilter, LoggingError> {
+fn levels(level: &str) -> Result<EnvFilter, LoggingError> {
     let held = HELD.iter().map(|target| format!(",{target}=warn")).collect::<String>();
     let silenced = SILENCED.iter().chain([&TRACE_TARGET]);
     let silenced = silenced.map(|target| format!(",{target}=off")).collect::<String>();
     EnvFilter::try_new(format!("{level}{held}{silenced},{AUDIT_TARGET}=info")).map_err(|_| LoggingError::Level)
 }
 
-/// A filter of lines that is asked for each line, also if its answer is always the same.
+/// Selects the lines of a log: those of a kind that `is_logged`, at the levels that are set.
 ///
-/// `tracing` keeps for each thread what the filters answered last, and writes the next line by that
-/// answer. If it does not ask before a line, the answer may be that for a span that nobody wanted,
-/// and the line is lost (<https://github.com/tokio-rs/tracing/issues/2519>).
-fn each_line<S>(is_logged: fn(&Metadata<'_>) -> bool) -> impl Filter<S>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    dynamic_filter_fn(move |metadata, _| is_logged(metadata)).with_callsite_filter(move |metadata| {
-        match is_logged(metadata) {
-            true => Interest::sometimes(),
-            false => Interest::never(),
+/// It is asked for each line, also if its answer is always the same. `tracing` keeps for each
+/// thread what the filters answered last, and writes the next line by that answer. If it does not
+/// ask before a line, the answer may be that for a span that nobody wanted, and the line is lost
+/// (<https://github.com/tokio-rs/tracing/issues/2519>).
+///
+/// Spans are refused before the levels are looked through, which takes longer than a span of a
+/// request that is not traced may cost.
+pub(crate) struct LineFilter<F> {
+    levels: F,
+    is_logged: fn(&Metadata<'_>) -> bool,
+}
+
+impl<F> LineFilter<F> {
+    fn is_asked(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && (self.is_logged)(metadata)
+    }
+}
+
+impl<S, F: Filter<S>> Filter<S> for LineFilter<F> {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        self.is_asked(metadata) && self.levels.enabled(metadata, context)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.is_asked(metadata) && !self.levels.callsite_enabled(metadata).is_never() {
+            Interest::sometimes()
+        } else {
+            Interest::never()
         }
-    })
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.levels.max_level_hint()
+    }
+}
+
+/// The lines of a server's log.
+fn logged<F>(levels: F) -> LineFilter<F> {
+    LineFilter {
+        levels,
+        is_logged: may_be_logged,
+    }
 }
 
 /// Whether lines of this kind may be logged, whatever `logging.level` says. The filter alone does
@@ -242,14 +262,16 @@ impl<W: io::Write> OneLine<W> {
 impl<W: io::Write> io::Write for OneLine<W> {
     /// Expects a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
-        if !text.contains(|character| self.is_harmful(character)) {
+        let (content, end) = line.strip_suffix(b"\n").map_or((line, ""), |content| (content, "\n"));
+        // Nearly all lines are printable ASCII, which is seen faster by its bytes.
+        let is_plain = content.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        let text = || String::from_utf8_lossy(content);
+        if is_plain || !text().contains(|character| self.is_harmful(character)) {
             self.to.write_all(line)?;
             return Ok(line.len());
         }
         let mut escaped = String::with_capacity(line.len() + 16);
-        for character in text.chars() {
+        for character in text().chars() {
             match self.is_harmful(character) {
                 true => escaped.extend(character.escape_default()),
                 false => escaped.push(character),
@@ -284,8 +306,8 @@ pub(crate) struct RunningLog;
 impl LogControl for RunningLog {
     fn set(&self, level: LogLevel) -> Result<(), LogControlLost> {
         let handle = FILTER.get().ok_or(LogControlLost)?;
-        let filter = filter(level.as_str()).map_err(|_| LogControlLost)?;
-        handle.reload(filter).map_err(|_| LogControlLost)
+        let levels = levels(level.as_str()).map_err(|_| LogControlLost)?;
+        handle.reload(levels).map_err(|_| LogControlLost)
     }
 }
 
@@ -324,8 +346,7 @@ mod tests {
             })
             .with_ansi(false)
             .without_time()
-            .with_filter(each_line(may_be_logged))
-            .with_filter(filter(level).unwrap());
+            .with_filter(super::logged(levels(level).unwrap()));
         dispatcher::with_default(&tracing_subscriber::registry().with(lines).into(), log);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

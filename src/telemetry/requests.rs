@@ -14,6 +14,7 @@ use http_body_util::combinators::BoxBody;
 use poem::{Body, Endpoint, IntoResponse, Middleware, PathPattern, Request, Response, Result};
 #[cfg(feature = "otlp")]
 use tenantry_core::TrustedProxies;
+use tenantry_core::milliseconds;
 #[cfg(feature = "otlp")]
 use tenantry_openapi::RequestId;
 use tenantry_openapi::{CurrentRequest, RequestContext};
@@ -162,8 +163,8 @@ impl RequestRecord {
                 route = route.as_deref(),
                 status,
                 cut = cut.map(Cut::as_str),
-                duration_ms = elapsed.as_secs_f64() * 1e3,
-                database_ms = statements.time.as_secs_f64() * 1e3,
+                duration_ms = milliseconds(elapsed),
+                database_ms = milliseconds(statements.time),
                 statements = statements.count,
                 tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
                 request_id = current.context().id().as_str(),

@@ -29,35 +29,49 @@ const CHANGES: &str = "insert merge replace";
 /// `U&"set\005fconfig"` is a name in PostgreSQL.
 const HIDING: [&str; 4] = ["/*!", "/*M!", "U&\"", "u&\""];
 
+/// The bytes with which a sign of something that is left begins; a letter only at the start of a
+/// word.
+const SIGNS: [bool; 256] = {
+    let (mut signs, mut at) = ([false; 256], 0);
+    let bytes = b";@&!dDgGiIpPsS";
+    while at < bytes.len() {
+        signs[bytes[at] as usize] = true;
+        at += 1;
+    }
+    signs
+};
+
 /// Whether it can be seen at once that a statement leaves nothing. Every statement of every request
 /// passes here, so this looks at each byte once.
 fn is_plain(sql: &str, dialect: Dialect) -> bool {
     let first = sql.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(sql.len());
     let bytes = sql.as_bytes();
+    let is_sign = |(at, byte): (usize, &u8)| SIGNS[usize::from(*byte)] && begins_sign(bytes, at, dialect);
+    is_one_of(&sql[..first], LEAVE_NOTHING) && !bytes.iter().enumerate().any(is_sign)
+}
+
+/// Whether a sign of something that is left may begin at this byte, which is one of [`SIGNS`].
+fn begins_sign(bytes: &[u8], at: usize, dialect: Dialect) -> bool {
+    let is_in_word = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     let begins = |at: usize, word: &[u8]| {
         let rest = bytes.get(at..at + word.len());
         rest.is_some_and(|rest| rest.eq_ignore_ascii_case(word))
     };
     // At the start of the statement or of a part of it in parentheses.
     let is_of_insert = |at: usize| at >= 7 && begins(at - 7, b"insert ") && (at == 7 || bytes[at - 8] == b'(');
-    let mut in_word = false;
-    let mut is_sign = |(at, byte): (usize, &u8)| {
-        let begins_word = !std::mem::replace(&mut in_word, byte.is_ascii_alphabetic() || *byte == b'_');
-        match byte {
-            b';' => true,
-            b'@' => dialect == Dialect::Mysql,
-            b'&' => begins(at, b"&\""),
-            b'!' => bytes[..at].ends_with(b"/*") || bytes[..at].ends_with(b"/*M"),
-            _ if !begins_word => false,
-            b'd' | b'D' => begins(at, b"dblink_") || begins(at, b"dbms_"),
-            b'g' | b'G' => begins(at, b"get_lock"),
-            b'i' | b'I' => begins(at, b"into") && !is_of_insert(at),
-            b'p' | b'P' => begins(at, b"pg_advisory_") || begins(at, b"pg_try_advisory_") || begins(at, b"pg_settings"),
-            b's' | b'S' => begins(at, b"set_") || begins(at, b"setseed") || begins(at, b"service_get_"),
-            _ => false,
-        }
-    };
-    is_one_of(&sql[..first], LEAVE_NOTHING) && !bytes.iter().enumerate().any(&mut is_sign)
+    match bytes[at] {
+        b';' => true,
+        b'@' => dialect == Dialect::Mysql,
+        b'&' => begins(at, b"&\""),
+        b'!' => bytes[..at].ends_with(b"/*") || bytes[..at].ends_with(b"/*M"),
+        _ if bytes[..at].last().is_some_and(is_in_word) => false,
+        b'd' | b'D' => begins(at, b"dblink_") || begins(at, b"dbms_"),
+        b'g' | b'G' => begins(at, b"get_lock"),
+        b'i' | b'I' => begins(at, b"into") && !is_of_insert(at),
+        b'p' | b'P' => begins(at, b"pg_advisory_") || begins(at, b"pg_try_advisory_") || begins(at, b"pg_settings"),
+        b's' | b'S' => begins(at, b"set_") || begins(at, b"setseed") || begins(at, b"service_get_"),
+        _ => false,
+    }
 }
 
 fn any_statement_leaves_state(sql: &str, dialect: Dialect) -> bool {

@@ -10,6 +10,7 @@ use tracing::{Span, field::Empty};
 
 use crate::{
     DatabaseError, DatabaseErrorKind,
+    duration::milliseconds,
     engine::{
         measure::{note_error, observer::StatementEnd, tally::RequestTally},
         pool::{Answer, Call, Lease, Pool},
@@ -189,8 +190,8 @@ impl<'a> Stopwatch<'a> {
         let statement = statement.as_deref().unwrap_or(call.operation());
         if slow {
             tracing::warn!(
-                %tenant_id, duration_ms = self.ran.as_secs_f64() * 1e3,
-                waited_ms = self.waited.as_secs_f64() * 1e3, statement, "slow statement"
+                %tenant_id, duration_ms = milliseconds(self.ran),
+                waited_ms = milliseconds(self.waited), statement, "slow statement"
             );
         }
         if let Some(error) = error {

@@ -10,6 +10,7 @@ use super::{Held, Holdings, Tenant};
 use crate::{
     Cause,
     acquire_error::AcquireError,
+    duration::milliseconds,
     engine::{
         measure::observer::FetchOutcome,
         secrets::{AfterRefusal, Fetched, Read, Secret, Secrets},
@@ -244,7 +245,7 @@ impl Tenant {
         drop(counters);
         tracing::info!(
             tenant_id = %self.id, driver = %secret.driver_type, version = %secret.version, changed, rotated,
-            duration_ms = took.as_secs_f64() * 1e3, "secret fetched"
+            duration_ms = milliseconds(took), "secret fetched"
         );
         Some((secret, changed))
     }
