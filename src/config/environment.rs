@@ -42,6 +42,10 @@ pub const WELL_KNOWN_OF_PLUGINS: &[(&str, &str, &str, &str)] = &[
     ("AWS_ENDPOINT_URL", "provider", "aws-ssm", "endpoint_url"),
 ];
 
+/// Variables that the shipped file names, and the key that each sets if a file leaves it out: it
+/// has the shipped file's value then. An empty one counts as not set.
+pub(super) const OF_LEFT_OUT_KEYS: &[(&str, &[&str])] = &[("TENANTRY_ADMIN_TOKEN", &["admin", "token"])];
+
 /// The environment variables that the configuration may use. It is a value, so that a test can make
 /// its own.
 #[derive(Clone, Default)]
@@ -87,6 +91,14 @@ impl Environment {
     /// Sets in `root` whatever the environment sets. The resolver's and the provider's type come
     /// first, because they decide which other keys there are.
     pub(crate) fn apply(&self, root: &mut Node, registry: &Registry, faults: &mut Vec<Fault>) {
+        for (name, path) in OF_LEFT_OUT_KEYS {
+            if root.at(path).is_none()
+                && let Some(value) = self.non_empty(name, faults)
+            {
+                let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
+                root.set(&path, loose(name, value));
+            }
+        }
         for (name, keys) in WELL_KNOWN {
             let Some(value) = self.non_empty(name, faults) else {
                 continue;

@@ -217,7 +217,8 @@ pub struct ServerTls {
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// The token that makes a request an operator's: at least 16 characters, all of them visible
-    /// ASCII. Empty for none.
+    /// ASCII. Empty for none. If the key is left out, it is the environment variable
+    /// `TENANTRY_ADMIN_TOKEN`, if that is set.
     #[serde(deserialize_with = "token")]
     #[schemars(with = "Option<String>", extend("format" = "admin-token"))]
     pub token: Option<SecretString>,

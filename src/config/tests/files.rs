@@ -37,6 +37,26 @@ fn the_shipped_file_says_the_defaults() {
 }
 
 #[test]
+fn the_token_of_a_file_that_leaves_it_out_is_the_shipped_file_s_variable() {
+    let token = |text: &str, value: &str| {
+        let environment = Environment::from([("TENANTRY_ADMIN_TOKEN", value)]);
+        let token = load_text(text, environment).map(|loaded| loaded.config.admin.token);
+        token.map(|token| token.map(|token| token.expose_secret().to_owned()))
+    };
+    let set = "from-the-variable";
+    let left_out = format!("admin: {{ loopback: true }}\n{LEAST}");
+    for text in [LEAST, &left_out] {
+        assert_eq!(token(text, set).unwrap().as_deref(), Some(set));
+        assert_eq!(token(text, "").unwrap(), None);
+        assert!(token(text, "short").is_err());
+    }
+    for (said, expected) in [("\"\"", None), ("a-token-of-the-file", Some("a-token-of-the-file"))] {
+        let text = format!("admin: {{ token: {said} }}\n{LEAST}");
+        assert_eq!(token(&text, set).unwrap().as_deref(), expected, "{said}");
+    }
+}
+
+#[test]
 fn the_command_line_overrides_the_variable_and_the_folder() {
     let folder = TempDir::new().unwrap();
     for name in ["config.yaml", "variable.yaml", "option.yaml"] {
