@@ -104,9 +104,10 @@ pub enum ProviderError {
     Unavailable(#[source] BoxError),
     /// The provider answered, and what it holds is not a JSON object. The engine goes on with the
     /// secret that it has, as in an outage.
-    #[error("the secret is not valid: {reason}")]
+    #[error("the secret {reason}")]
     Invalid {
-        /// What is wrong; never a part of the secret.
+        /// What is wrong, to go on after "the secret": `is not a JSON object`. Never a part of the
+        /// secret.
         reason: String,
     },
 }

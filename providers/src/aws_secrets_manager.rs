@@ -124,7 +124,7 @@ impl SecretProvider for AwsSecretsManagerProvider {
         let value = match (answer.secret_string, answer.secret_binary) {
             (Some(text), _) => secret_text::parse(&Zeroizing::new(text))?,
             (None, Some(bytes)) => secret_text::parse_bytes(&Zeroizing::new(bytes.into_inner()))?,
-            (None, None) => return Err(ProviderError::invalid("it holds neither a string nor bytes")),
+            (None, None) => return Err(ProviderError::invalid("holds neither a string nor bytes")),
         };
         let value = store.complete(value);
         Ok(match answer.version_id {

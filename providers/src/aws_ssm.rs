@@ -125,10 +125,10 @@ impl SecretProvider for AwsSsmProvider {
         let parameter = answer.parameter;
         let parameter = parameter.ok_or_else(|| ProviderError::Unavailable("its answer holds no parameter".into()))?;
         if parameter.r#type != Some(ParameterType::SecureString) {
-            return Err(ProviderError::invalid("it is no parameter of the type SecureString"));
+            return Err(ProviderError::invalid("is no parameter of the type SecureString"));
         }
         let Some(text) = parameter.value else {
-            return Err(ProviderError::invalid("it holds no value"));
+            return Err(ProviderError::invalid("holds no value"));
         };
         let value = store.complete(secret_text::parse(&Zeroizing::new(text))?);
         // The numbers start again after a parameter was deleted.

@@ -138,9 +138,9 @@ async fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, ProviderError> 
         Err(error) => return Err(failed(error)),
     };
     if !metadata.is_file() {
-        return Err(ProviderError::invalid("it is not a regular file"));
+        return Err(ProviderError::invalid("is not a regular file"));
     }
-    let too_large = || ProviderError::invalid(format!("it is larger than {MAX_BYTES} bytes"));
+    let too_large = || ProviderError::invalid(format!("is larger than {MAX_BYTES} bytes"));
     if metadata.len() > MAX_BYTES {
         return Err(too_large());
     }

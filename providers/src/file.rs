@@ -1,9 +1,9 @@
 //! The provider `file`: all secrets in one YAML or JSON file.
 
+mod text;
+
 use std::{
-    collections::BTreeMap,
     fmt,
-    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,24 +13,15 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use notify::RecursiveMode;
 use schemars::JsonSchema;
-use secrecy::zeroize::Zeroizing;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, MapAccess, Visitor},
-};
-use serde_json::Value;
-use serde_saphyr::Spanned;
+use serde::Deserialize;
 use tenantry_core::{
-    BoxError, BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, SecretValue,
-    SecretVersion, TenantId, TenantIdPattern,
+    BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, TenantId, TenantIdPattern,
 };
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{folder_watch::FolderWatch, secret_text};
-
-/// The largest file that is read, in bytes.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+use crate::folder_watch::FolderWatch;
+use text::{Entry, Tenants, load};
 
 /// How often the file is checked if the operating system reports no changes.
 const POLL: Duration = Duration::from_secs(2);
@@ -42,9 +33,9 @@ const SETTLED_AFTER: Duration = Duration::from_secs(4);
 /// All secrets in one YAML or JSON file, from tenant id to secret; a change to it is picked up
 /// without a restart.
 ///
-/// A secret is a mapping, or a database URL alone. Replace the file by renaming another over it. A
-/// file that cannot be used stops the start; later on it is logged, and the last good content stays
-/// in force.
+/// A secret is a mapping, or a database URL alone; anything else is that tenant's fault alone.
+/// Replace the file by renaming another over it. A file that cannot be used stops the start; later
+/// on it is logged, and the last good content stays in force.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -84,8 +75,6 @@ struct LastRead {
     problem: Option<String>,
 }
 
-type Tenants = BTreeMap<TenantId, SecretDocument>;
-
 impl Plugin<dyn SecretProvider> for FileProvider {
     const TYPE: &'static str = "file";
     const EXAMPLE: &'static str = "\
@@ -105,6 +94,7 @@ path: tenants.yaml
                 None => error,
             }
         })?;
+        warn_of_faults(&tenants);
         let (sender, changes) = watch::channel(0);
         let state = Arc::new(State {
             path,
@@ -132,7 +122,8 @@ impl SecretProvider for FileProvider {
             .load()
             .get(tenant)
             .cloned()
-            .ok_or(ProviderError::NotFound)
+            .ok_or(ProviderError::NotFound)?
+            .map_err(ProviderError::invalid)
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
@@ -187,6 +178,7 @@ impl State {
                 }
                 if !same(&self.tenants.load(), &tenants) {
                     tracing::info!(path = %self.path.display(), tenants = tenants.len(), "the file of secrets has changed");
+                    warn_of_faults(&tenants);
                     self.tenants.store(Arc::new(tenants));
                     self.changes.send_modify(|count| *count += 1);
                 }
@@ -203,10 +195,26 @@ impl State {
 }
 
 fn same(old: &Tenants, new: &Tenants) -> bool {
-    let equal = |((id, old), (other, new)): ((&TenantId, &SecretDocument), (&TenantId, &SecretDocument))| {
-        id == other && old.value == new.value
+    let equal = |((id, old), (other, new)): ((&TenantId, &Entry), (&TenantId, &Entry))| {
+        let same_entry = match (old, new) {
+            (Ok(old), Ok(new)) => old.value == new.value,
+            (Err(old), Err(new)) => old == new,
+            _ => false,
+        };
+        id == other && same_entry
     };
     old.len() == new.len() && old.iter().zip(new).all(equal)
+}
+
+/// One line, however many there are: a request of each such tenant logs its own.
+fn warn_of_faults(tenants: &Tenants) {
+    let mut faults = tenants
+        .iter()
+        .filter_map(|(id, entry)| Some((id, entry.as_ref().err()?)));
+    if let Some((tenant_id, reason)) = faults.next() {
+        let more = faults.count();
+        tracing::warn!(%tenant_id, reason, more, "the file of secrets holds a secret that is not valid");
+    }
 }
 
 impl LastRead {
@@ -259,171 +267,6 @@ impl Stamp {
             changed,
             file,
         })
-    }
-}
-
-/// Why the file cannot be used: the text after "the file ". It names a place in the file, and never
-/// repeats its text.
-#[derive(Debug)]
-struct Problem {
-    reason: String,
-    source: Option<BoxError>,
-}
-
-impl Problem {
-    fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            source: None,
-        }
-    }
-
-    fn io(error: std::io::Error) -> Self {
-        Self {
-            reason: format!("cannot be read ({})", error.kind()),
-            source: Some(error.into()),
-        }
-    }
-}
-
-async fn load(path: PathBuf, id_pattern: TenantIdPattern) -> Result<Tenants, Problem> {
-    let loaded = tokio::task::spawn_blocking(move || {
-        // Looked at first: opening a pipe would wait for its writer.
-        let metadata = std::fs::metadata(&path).map_err(Problem::io)?;
-        if !metadata.is_file() {
-            return Err(Problem::new("is not a regular file"));
-        }
-        let text = read(&path, metadata.len()).map_err(Problem::io)?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(Problem::new(format!("is larger than {MAX_BYTES} bytes")));
-        }
-        let text = std::str::from_utf8(&text).map_err(|_| Problem::new("is not UTF-8 text"))?;
-        let is_json = path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-        parse(text, is_json, &id_pattern)
-    });
-    // A panic's message is not passed on: it may hold what was being read.
-    loaded
-        .await
-        .unwrap_or_else(|_| Err(Problem::new("could not be read to its end")))
-}
-
-/// Reads at most one byte more than is allowed.
-fn read(path: &Path, len: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(len.min(MAX_BYTES) as usize + 1));
-    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn parse(text: &str, is_json: bool, id_pattern: &TenantIdPattern) -> Result<Tenants, Problem> {
-    let mut said = None;
-    let seed = TenantsSeed {
-        id_pattern,
-        said: &mut said,
-    };
-    let text = text.trim_start_matches('\u{feff}');
-    // The parsers' messages may repeat the file's text, so only kind and place are used.
-    let parsed = if is_json {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        let parsed = seed.deserialize(&mut deserializer);
-        let parsed = parsed.and_then(|tenants| deserializer.end().map(|()| tenants));
-        parsed.map_err(|error| ("is not valid JSON", error.line() as u64))
-    } else {
-        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-        let parsed = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-            seed.deserialize(deserializer)
-        });
-        parsed.map_err(|error| {
-            let what = match error {
-                serde_saphyr::Error::DuplicateMappingKey { .. } => "holds a key twice",
-                _ => "is not valid YAML",
-            };
-            (what, error.location().map_or(0, |at| at.line()))
-        })
-    };
-    parsed.map_err(|(what, ended)| {
-        let said = said.unwrap_or(Said {
-            reason: what.to_owned(),
-            line: 0,
-        });
-        let line = if said.line == 0 { ended } else { said.line };
-        Problem::new(if line == 0 {
-            said.reason
-        } else {
-            format!("{} (line {line})", said.reason)
-        })
-    })
-}
-
-/// A fault of the entry that begins in `line`; 0 if the parser does not report the line.
-struct Said {
-    reason: String,
-    line: u64,
-}
-
-/// Reads the mapping from tenant id to secret, and says in its own words what is wrong with it.
-struct TenantsSeed<'a> {
-    id_pattern: &'a TenantIdPattern,
-    said: &'a mut Option<Said>,
-}
-
-impl<'de> DeserializeSeed<'de> for TenantsSeed<'_> {
-    type Value = Tenants;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tenants, D::Error> {
-        // As a map, an empty YAML file would be an empty mapping; it is more likely half of a file
-        // that is being written.
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for TenantsSeed<'_> {
-    type Value = Tenants;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping from tenant id to secret")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tenants, A::Error> {
-        let said = self.said;
-        let mut tenants = Tenants::new();
-        while let Some(Spanned {
-            value: name,
-            referenced,
-            ..
-        }) = map.next_key::<Spanned<String>>()?
-        {
-            let mut refuse = |reason: String| {
-                let error = A::Error::custom(&reason);
-                *said = Some(Said {
-                    reason,
-                    line: referenced.line(),
-                });
-                error
-            };
-            // A name that is not an id is not repeated, since in a file of another form it may be a
-            // secret.
-            let id = self
-                .id_pattern
-                .parse(&name)
-                .map_err(|error| refuse(format!("holds a tenant id that {error}")))?;
-            if tenants.contains_key(&id) {
-                return Err(refuse(format!("names the tenant `{id}` twice")));
-            }
-            let secret = SecretValue::new(map.next_value()?);
-            let value = match secret.expose() {
-                Value::Object(_) => secret,
-                Value::String(text) => SecretValue::new(
-                    secret_text::from_url(text.trim())
-                        .ok_or_else(|| refuse(format!("holds for `{id}` a text that is no URL")))?,
-                ),
-                _ => return Err(refuse(format!("holds for `{id}` neither a mapping nor a URL"))),
-            };
-            let version = SecretVersion::of_content(value.expose());
-            tenants.insert(id, SecretDocument::new(value, version));
-        }
-        Ok(tenants)
     }
 }
 

@@ -226,7 +226,7 @@ impl SecretProvider for GcpSecretManagerProvider {
             .with_attempt_timeout(CALL_TIMEOUT);
         let answer = silenced(request.send()).await.map_err(of_get)?;
         let Some(payload) = answer.payload else {
-            return Err(ProviderError::invalid("it holds no value"));
+            return Err(ProviderError::invalid("holds no value"));
         };
         let value = secret_text::parse_bytes(&Zeroizing::new(payload.data.to_vec()))?;
         let value = defaults::complete(value, &self.defaults);

@@ -16,7 +16,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, ProviderError> {
             Err(error) => Err(ProviderError::invalid(malformed(&error))),
         };
     }
-    from_url(text).ok_or_else(|| ProviderError::invalid("it is neither a JSON object nor a URL"))
+    from_url(text).ok_or_else(|| ProviderError::invalid("is neither a JSON object nor a URL"))
 }
 
 /// Reads bytes as [`parse`] does.
@@ -24,7 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, ProviderError> {
 /// # Errors
 /// Those of [`parse`]; also if the bytes are not UTF-8.
 pub(crate) fn parse_bytes(bytes: &[u8]) -> Result<Value, ProviderError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| ProviderError::invalid("it is not UTF-8 text"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| ProviderError::invalid("is not UTF-8 text"))?;
     parse(text)
 }
 

@@ -1,13 +1,13 @@
-use std::sync::Mutex;
+use std::{collections::BTreeMap, sync::Mutex};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenantry_core::{
     Registry,
     conformance::provider::{PATIENCE, ProviderFixture, check},
 };
 
-use super::*;
+use super::{text::parse, *};
 
 async fn build(base_dir: &Path, mapping: Value) -> Result<Arc<dyn SecretProvider>, BuildError> {
     let mut registry = Registry::new();
@@ -105,7 +105,10 @@ async fn it_is_a_provider() {
 fn parsed(text: &str, is_json: bool) -> Result<BTreeMap<String, Value>, String> {
     parse(text, is_json, &TenantIdPattern::default())
         .map(|tenants| {
-            let plain = |(id, secret): (&TenantId, &SecretDocument)| (id.to_string(), secret.value.expose().clone());
+            let plain = |(id, entry): (&TenantId, &Entry)| {
+                let value = entry.as_ref().map(|secret| secret.value.expose().clone());
+                (id.to_string(), value.unwrap_or_else(|reason| json!(*reason)))
+            };
             tenants.iter().map(plain).collect()
         })
         .map_err(|problem| problem.reason)
@@ -132,8 +135,6 @@ fn a_bad_file_names_the_line_and_never_the_value() {
     let cases = [
         ("a: {password: canary}\na: {password: canary}\n", false, "line 2"),
         ("a: {}\nB canary: {}\n", false, "line 2"),
-        ("a: {}\nb: canary\n", false, "line 2"),
-        ("a: {}\nb: [canary]\n", false, "neither a mapping nor a URL"),
         ("a:\n  password: \"canary\n", false, "is not valid YAML"),
         ("a:\n  x: *canary\n", false, "line 2"),
         ("a: {password: canary, password: canary}\n", false, "line 1"),
@@ -145,7 +146,6 @@ fn a_bad_file_names_the_line_and_never_the_value() {
         ("{\n\"a\": {\"password\": canary}}", true, "line 2"),
         ("{\"a\": {}} canary", true, "line 1"),
         ("[\"canary\"]", true, "line 1"),
-        ("{\"a\": 4711}", true, "for `a` neither a mapping nor a URL"),
     ];
     for (text, is_json, place) in cases {
         let problem = parse(text, is_json, &TenantIdPattern::default()).unwrap_err();
@@ -153,6 +153,37 @@ fn a_bad_file_names_the_line_and_never_the_value() {
         let printed = format!("{problem:?}");
         assert!(!printed.contains("canary") && !printed.contains("4711"), "{printed}");
     }
+}
+
+#[test]
+fn an_entry_of_another_form_is_its_tenant_s_fault_alone() {
+    let no_mapping = json!("is neither a mapping nor a URL");
+    let expected = BTreeMap::from([
+        ("list".to_owned(), no_mapping.clone()),
+        ("null".to_owned(), no_mapping.clone()),
+        ("number".to_owned(), no_mapping),
+        ("text".to_owned(), json!("is a text and no URL")),
+        ("good".to_owned(), json!({"url": "postgres://h/d"})),
+    ]);
+    let yaml = "list: [canary]\n\"null\":\nnumber: 4711\ntext: canary\ngood: postgres://h/d\n";
+    assert_eq!(parsed(yaml, false).unwrap(), expected);
+    let json = r#"{"list": ["canary"], "null": null, "number": 1, "text": "canary", "good": "postgres://h/d"}"#;
+    assert_eq!(parsed(json, true).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_tenant_with_a_bad_entry_is_invalid_and_the_others_are_served() {
+    let base = tempfile::tempdir().unwrap();
+    let file = base.path().join("tenants.yaml");
+    std::fs::write(&file, "tenant1: {password: one}\ntenant2: {password: one}").unwrap();
+    let provider = build(base.path(), example()).await.unwrap();
+    replace(&file, "tenant1: canary\ntenant2: {password: two}\ntenant3: {}");
+    let error = provider.fetch(&id("tenant1")).await.unwrap_err();
+    assert_eq!(error.to_string(), "the secret is a text and no URL");
+    assert!(matches!(error, ProviderError::Invalid { .. }) && !format!("{error:?}").contains("canary"));
+    let changed = provider.fetch(&id("tenant2")).await.unwrap();
+    assert_eq!(changed.value.expose(), &json!({"password": "two"}));
+    assert_eq!(provider.list().await.unwrap().len(), 3);
 }
 
 #[test]

@@ -267,7 +267,7 @@ impl Inner {
         match data["data"].take() {
             Value::Null => Err(ProviderError::NotFound),
             value @ Value::Object(_) => Ok((value, version)),
-            _ => Err(ProviderError::invalid("it is not a JSON object")),
+            _ => Err(ProviderError::invalid("is not a JSON object")),
         }
     }
 
