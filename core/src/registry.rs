@@ -183,11 +183,27 @@ pub fn without_value(message: &str) -> String {
     let repeats = ["invalid type: ", "invalid value: ", "unknown variant "];
     if repeats.iter().any(|start| message.starts_with(start)) {
         return match message.rsplit_once(", expected ") {
-            Some((_, expected)) => format!("is not {expected}"),
+            Some((_, expected)) => match range(expected) {
+                Some(range) => format!("is not a whole number {range}"),
+                None => format!("is not {expected}"),
+            },
             None => "is not valid".to_owned(),
         };
     }
     message.to_owned()
+}
+
+/// The values of a type of Rust, which serde names where a number does not fit.
+fn range(type_name: &str) -> Option<String> {
+    let (type_name, least) = match type_name.strip_prefix("a nonzero ") {
+        Some(type_name) => (type_name, 1),
+        None => (type_name, 0),
+    };
+    let bits: u32 = match type_name.strip_prefix('u')? {
+        "size" => usize::BITS,
+        bits => bits.parse().ok().filter(|bits| (8..=64).contains(bits))?,
+    };
+    Some(format!("from {least} to {}", u64::MAX >> (64 - bits)))
 }
 
 #[cfg(test)]
@@ -207,5 +223,11 @@ mod tests {
         let error = serde_json::from_str::<u16>("\"canary, expected x\"").unwrap_err();
         assert!(!without_value(&error.to_string()).contains("canary"));
         assert_eq!(without_value("missing field `name`"), "missing field `name`");
+        let number =
+            |expected: &str| without_value(&format!("invalid value: integer `99999999999`, expected {expected}"));
+        assert_eq!(number("u32"), "is not a whole number from 0 to 4294967295");
+        assert_eq!(number("a nonzero u16"), "is not a whole number from 1 to 65535");
+        assert_eq!(number("usize"), "is not a whole number from 0 to 18446744073709551615");
+        assert_eq!(number("a unit"), "is not a unit");
     }
 }

@@ -229,11 +229,12 @@ fn relative_path(config: &DatabaseConfig) -> Result<&Path, SecretInvalid> {
 /// Refuses what only a server has.
 fn refuse_servers(config: &DatabaseConfig) -> Result<(), SecretInvalid> {
     const NOT_HERE: &str = "is set, and a file has no connection to encrypt: remove it";
+    // Before TLS, which it sets.
+    config.refuse_rds_iam()?;
     if config.tls.mode.is_some_and(|mode| mode > TlsMode::Prefer) {
         return Err(SecretInvalid::new("tls.mode", NOT_HERE));
     }
     config.refuse_certificates(NOT_HERE)?;
-    config.refuse_rds_iam()?;
     config.refuse_transaction_pooler()
 }
 

@@ -70,9 +70,13 @@ impl Problem {
                 "The secret provider is unavailable; try again later.",
             )
             .with_retry_after(retry_after),
-            AcquireError::SecretInvalid { retry_after, .. } => Self::new(
+            // Why it is wrong is for operators: a reason may repeat a name that the secret holds.
+            AcquireError::SecretInvalid { retry_after, source } => Self::new(
                 ProblemCode::SecretInvalid,
-                "The tenant's secret is not valid; an operator sees which field in `/health/tenant/{id}`.",
+                format!(
+                    "The tenant's secret is not valid at `{}`; an operator sees why in `/health/tenant/{{id}}`.",
+                    source.field
+                ),
             )
             .with_retry_after(retry_after),
             AcquireError::Database(error) => error.into_db_err().into(),

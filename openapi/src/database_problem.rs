@@ -63,7 +63,7 @@ impl Problem {
             .with_retry_after(RETRY_AFTER),
             DatabaseErrorKind::Connect(DriverErrorKind::Invalid) => Self::new(
                 ProblemCode::SecretInvalid,
-                "The tenant's secret is not valid; an operator sees which field in `/health/tenant/{id}`.",
+                "The tenant's secret is not valid; an operator sees why in `/health/tenant/{id}`.",
             )
             .with_retry_after(RETRY_AFTER),
             DatabaseErrorKind::Connect(_)

@@ -1,6 +1,6 @@
 //! The members of a secret, read by their names.
 
-use std::time::Duration;
+use std::{net::Ipv6Addr, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -28,6 +28,26 @@ impl<'a> Fields<'a> {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(_) => self.wrong(name, "is not a string"),
         }
+    }
+
+    /// A host name, an address, or the folder of a Unix socket. An IPv6 address may be in brackets,
+    /// as in a URL.
+    pub(super) fn host(&self) -> Result<Option<String>, SecretInvalid> {
+        let Some(host) = self.text("host")? else {
+            return Ok(None);
+        };
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(&host);
+        let address = host.split_once('%').map_or(host, |(address, _)| address);
+        if host.contains(':') && !host.starts_with('/') && address.parse::<Ipv6Addr>().is_err() {
+            return self.wrong(
+                "host",
+                "is more than a host: a port belongs in `port`, and a URL in `url`",
+            );
+        }
+        Ok(Some(host.to_owned()))
     }
 
     pub(super) fn first_text(&self, names: &[&str]) -> Result<Option<String>, SecretInvalid> {

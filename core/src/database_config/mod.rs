@@ -95,7 +95,7 @@ impl DatabaseConfig {
         let mut config = Self {
             tenant: None,
             driver: String::new(),
-            host: fields.text("host")?,
+            host: fields.host()?,
             port: fields.port("port")?,
             other_servers: Vec::new(),
             load_balanced: false,
@@ -135,6 +135,17 @@ impl DatabaseConfig {
             Some(_) => return Err(SecretInvalid::new("auth", "is neither `password` nor `rds-iam`")),
         }
         Ok(config)
+    }
+
+    /// The field of the secret that names the driver: `type`, or `url` by its scheme.
+    pub fn driver_field(&self) -> &'static str {
+        let object = self.document.expose().as_object();
+        let is_set = |name| object.is_some_and(|object| object.get(name).is_some_and(|value| !value.is_null()));
+        if is_set("type") || is_set("engine") {
+            "type"
+        } else {
+            "url"
+        }
     }
 
     /// Completes `auth: rds-iam`. Without a `region` in the secret, it is taken from the host's

@@ -75,7 +75,7 @@ impl Drivers {
         let mut config = DatabaseConfig::parse(&document.value)?;
         config.tenant = Some(tenant);
         // The word is not repeated: it is a part of the secret.
-        let none = || SecretInvalid::new("type", "names no driver that is built in and enabled");
+        let none = || SecretInvalid::new(config.driver_field(), "names no driver that is built in and enabled");
         let (driver_type, driver) = driver_named(&self.0, &config.driver).cloned().ok_or_else(none)?;
         driver.validate(&config)?;
         let (own, defaults) = (config.pool, &pools.defaults);
