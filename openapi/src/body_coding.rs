@@ -100,7 +100,7 @@ fn read(decoder: impl Read, limit: u64) -> io::Result<Bytes> {
         .read_to_end(&mut decoded)
         .map_err(|_| io::Error::other(CodingError::Broken))?;
     if decoded.len() as u64 > limit {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     Ok(decoded.into())
 }

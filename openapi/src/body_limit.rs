@@ -21,8 +21,10 @@ pub struct BodyLimit {
 
 /// The error of reading past the limit, inside an [`io::Error`].
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the body is longer than the server accepts")]
-pub(crate) struct BodyTooLarge;
+#[error("the body is longer than {limit} bytes")]
+pub(crate) struct BodyTooLarge {
+    pub(crate) limit: u64,
+}
 
 /// Finds an error of this type among the causes of a failed read; poem wraps errors several times.
 pub(crate) fn cause_of<E: StdError + Copy + 'static>(error: &io::Error) -> Option<E> {
@@ -67,7 +69,10 @@ impl<E: Endpoint> Endpoint for BodyLimitEndpoint<E> {
             let body = match announced(&request) {
                 // hyper reads no more than the announced length, so such a body needs no wrapping.
                 Some(length) if length <= self.limit.bytes => body,
-                Some(_) => Body::from_bytes_stream(stream::once(async { Err::<Bytes, _>(too_large()) })),
+                Some(_) => {
+                    let limit = self.limit.bytes;
+                    Body::from_bytes_stream(stream::once(async move { Err::<Bytes, _>(too_large(limit)) }))
+                }
                 None => limited(body, self.limit.bytes),
             };
             let body = match request.headers().contains_key(header::CONTENT_ENCODING) {
@@ -84,8 +89,8 @@ fn announced(request: &Request) -> Option<u64> {
     request.header(header::CONTENT_LENGTH)?.parse().ok()
 }
 
-pub(crate) fn too_large() -> io::Error {
-    io::Error::other(BodyTooLarge)
+pub(crate) fn too_large(limit: u64) -> io::Error {
+    io::Error::other(BodyTooLarge { limit })
 }
 
 fn limited(body: Body, limit: u64) -> Body {
@@ -93,7 +98,7 @@ fn limited(body: Body, limit: u64) -> Body {
     Body::from_bytes_stream(body.into_bytes_stream().and_then(move |chunk| {
         let taken = left.checked_sub(chunk.len() as u64);
         left = taken.unwrap_or(0);
-        async move { taken.map(|_| chunk).ok_or_else(too_large) }
+        async move { taken.map(|_| chunk).ok_or_else(|| too_large(limit)) }
     }))
 }
 

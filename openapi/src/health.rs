@@ -124,16 +124,23 @@ enum OneTenant {
     Unhealthy(Json<TenantHealth>),
 }
 
-/// The examples of unhealthy answers, by operation id: the status and the example. The types' own
-/// examples are healthy.
-pub(crate) fn unhappy_example(operation_id: &str) -> Option<(&'static str, Value)> {
-    let example = match operation_id {
-        "getReadiness" => ServerStatus { status: UpOrDown::Down }.to_json(),
-        "getTenantHealth" => TenantHealth::unhealthy_example().to_json(),
+/// The examples that types do not have, by operation id: the status, the media type and the
+/// example. The types' own examples are healthy.
+pub(crate) fn example(operation_id: &str) -> Option<(&'static str, &'static str, Value)> {
+    let unhealthy = |example: Option<Value>| Some(("503", "application/json; charset=utf-8", example?));
+    match operation_id {
+        "getReadiness" => unhealthy(ServerStatus { status: UpOrDown::Down }.to_json()),
+        "getTenantHealth" => unhealthy(TenantHealth::unhealthy_example().to_json()),
+        "getMetrics" => Some(("200", "text/plain", METRICS_EXAMPLE.into())),
         _ => None,
-    };
-    Some(("503", example?))
+    }
 }
+
+const METRICS_EXAMPLE: &str = "\
+# HELP tenantry_connections_open Open connections, over all tenants.
+# TYPE tenantry_connections_open gauge
+tenantry_connections_open 2
+";
 
 /// The counters of secrets.
 #[derive(Debug, Object, Serialize)]

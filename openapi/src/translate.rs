@@ -114,7 +114,11 @@ pub(crate) fn unreadable_body(error: &ReadBodyError) -> Problem {
         ReadBodyError::Io(error) => Some(error),
         _ => None,
     };
-    if matches!(error, ReadBodyError::PayloadTooLarge) || cause.and_then(cause_of::<BodyTooLarge>).is_some() {
+    if let Some(BodyTooLarge { limit }) = cause.and_then(cause_of) {
+        let detail = format!("The body is longer than the {limit} bytes that the server accepts.");
+        return Problem::new(ProblemCode::BodyTooLarge, detail);
+    }
+    if matches!(error, ReadBodyError::PayloadTooLarge) {
         return Problem::new(ProblemCode::BodyTooLarge, "The body is longer than the server accepts.");
     }
     match cause.and_then(cause_of::<CodingError>) {
@@ -259,7 +263,7 @@ mod tests {
     fn a_body_over_the_limit_is_413_and_a_broken_one_400() {
         let code = |error: ReadBodyError| problem_of(&error.into()).code();
         assert_eq!(
-            code(ReadBodyError::Io(io::Error::other(BodyTooLarge))),
+            code(ReadBodyError::Io(io::Error::other(BodyTooLarge { limit: 1 }))),
             ProblemCode::BodyTooLarge
         );
         assert_eq!(

@@ -6,6 +6,7 @@ use tenantry_test_support::TenantryProcess;
 
 use crate::{
     document_client::{DocumentClient, Way},
+    http::{USERS, send, send_body},
     tenants::{TENANT1, TENANT2, Tenant, server, start},
 };
 
@@ -325,4 +326,16 @@ async fn operations_for_operators_know_nothing_of_the_resolver() {
             "{resolver}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_new_user_s_location_names_the_tenant_in_the_query() {
+    let server = start(&configuration("query")).await;
+    let user = json!({"name": "Ada", "email": "ada@example.com"}).to_string();
+    let created = send_body(&server, "POST", &format!("{USERS}?tenant=tenant1"), &[], &user).await;
+    assert_eq!(created.status, 201);
+    let location = created.header("Location").unwrap();
+    assert_eq!(location, format!("{USERS}/{}?tenant=tenant1", created.body["id"]));
+    let found = send(&server, "GET", location, &[]).await;
+    assert_eq!((found.status, &found.body), (200, &created.body));
 }

@@ -8,7 +8,7 @@ use super::{
     DocumentSettings, Scope,
     location::{challenge_scheme, is_fixed, takes_api_key, takes_bearer},
 };
-use crate::{Fault, PROBLEM_JSON, Problem, ProblemCode, health::unhappy_example};
+use crate::{Fault, PROBLEM_JSON, Problem, ProblemCode, health};
 
 /// The headers that answers refer to.
 pub(super) fn headers() -> Value {
@@ -44,8 +44,8 @@ pub(super) fn complete(operation: &mut Value, scope: Scope, settings: &DocumentS
         add_problem(&mut responses, status, &codes, &example);
     }
     let id = operation["operationId"].as_str().unwrap_or_default();
-    if let Some((status, example)) = unhappy_example(id) {
-        responses[status]["content"]["application/json; charset=utf-8"]["example"] = example;
+    if let Some((status, media_type, example)) = health::example(id) {
+        responses[status]["content"][media_type]["example"] = example;
     }
     for (status, response) in &mut responses {
         let description = response["description"].as_str().unwrap_or_default();
@@ -289,7 +289,7 @@ fn detail(code: ProblemCode) -> &'static str {
         ProblemCode::TenantUnknown => "No tenant is named \"acme\".",
         ProblemCode::NotFound => "There is no such thing.",
         ProblemCode::Conflict => "A value that must be unique is taken.",
-        ProblemCode::BodyTooLarge => "The body is longer than the server accepts.",
+        ProblemCode::BodyTooLarge => "The body is longer than the 1048576 bytes that the server accepts.",
         ProblemCode::UnsupportedMediaType => {
             "The body's `Content-Type` is missing, or is not one that this operation accepts."
         }

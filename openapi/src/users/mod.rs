@@ -244,9 +244,12 @@ impl UsersApi {
             created_at: Timestamp(now),
             updated_at: Timestamp(now),
         };
-        // As the client called it, so that it holds under a path prefix too.
-        let collection = target_of(request).path().trim_end_matches('/');
-        let location = format!("{collection}/{}", user.id);
+        // As the client called it, so that it holds under a path prefix too. The only parameter
+        // that is let through is one that names the tenant.
+        let target = target_of(request);
+        let collection = target.path().trim_end_matches('/');
+        let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let location = format!("{collection}/{}{query}", user.id);
         Ok(CreatedUser::Created(Json(user), location))
     }
 
