@@ -12,7 +12,7 @@ use crate::model::{Access, Table};
 pub struct Refusal {
     /// The status of the answer.
     pub status: StatusCode,
-    /// One of PostgREST's codes, or a SQLSTATE.
+    /// One of PostgREST's codes, a SQLSTATE, or a code of the server itself.
     pub code: &'static str,
     /// What is wrong.
     pub message: String,
