@@ -19,6 +19,7 @@ mod pages;
 mod reads;
 mod reference;
 mod refusals;
+mod relations;
 mod rights;
 mod rules;
 mod schemas;
