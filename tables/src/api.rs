@@ -10,7 +10,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 use serde_json::{Map, Value};
-use tenantry_core::{BoxError, Connection, DatabaseErrorKind, TenantId, engine::TenantDatabase};
+use tenantry_core::{
+    BoxError, Connection, DatabaseErrorKind, TenantId,
+    engine::{SchemaVersion, TenantDatabase},
+};
 
 use crate::{
     caller::{ANONYMOUS, Caller},
@@ -170,7 +173,15 @@ impl Rest {
         }
     }
 
+    /// Whether any column belongs to later versions of a schema alone, so that the version of a
+    /// tenant's schema is needed to compare its catalogue.
+    pub fn needs_version(&self) -> bool {
+        let mut columns = self.model.tables.iter().flat_map(|table| &table.columns);
+        columns.any(|column| column.since.is_some())
+    }
+
     /// Compares a tenant's catalogue with the declaration, on a connection that was just opened.
+    /// `version` is that of its schema, if it is known.
     ///
     /// # Errors
     /// The catalogue cannot be read. What is missing is reported then by the statements that need
@@ -180,13 +191,14 @@ impl Rest {
         tenant: &TenantId,
         driver: &str,
         backend: DbBackend,
+        version: Option<&SchemaVersion>,
         connection: &mut dyn Connection,
     ) -> Result<(), BoxError> {
         let dialect = Dialect::of(driver, backend);
         let rows = connection
             .query(&Schemas::reader(&self.model, dialect).columns())
             .await?;
-        self.schemas.set(tenant, &self.model, dialect, &rows)?;
+        self.schemas.set(tenant, &self.model, dialect, version, &rows)?;
         Ok(())
     }
 
@@ -194,7 +206,10 @@ impl Rest {
         let dialect = Dialect::of(database.driver(), database.get_database_backend());
         let statement = Schemas::reader(&self.model, dialect).columns();
         let rows = database.query_all_raw(statement).await.map_err(Failure::Database)?;
-        let set = self.schemas.set(database.tenant(), &self.model, dialect, &rows);
+        let version = database.schema_version();
+        let set = self
+            .schemas
+            .set(database.tenant(), &self.model, dialect, version.as_ref(), &rows);
         set.map_err(Failure::Database)
     }
 

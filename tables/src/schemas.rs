@@ -21,10 +21,11 @@ use std::{
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use sea_orm::{DbErr, QueryResult};
-use tenantry_core::TenantId;
+use tenantry_core::{TenantId, engine::SchemaVersion};
 
 use crate::{
     catalogue::{CatalogueReader, Facts, Named, compare},
+    declaration,
     model::Model,
     sql::Dialect,
 };
@@ -108,10 +109,11 @@ impl Schemas {
         tenant: &TenantId,
         model: &Model,
         dialect: Dialect,
+        version: Option<&SchemaVersion>,
         rows: &[QueryResult],
     ) -> Result<(), DbErr> {
         let found = Self::reader(model, dialect).read(rows, &[])?;
-        let facts = compare(model, dialect, &found);
+        let facts = compare(model, dialect, number(version), &found);
         let before = self.facts(tenant);
         let is_news = before.as_deref() != Some(&facts);
         if is_news && !facts.drift.is_empty() {
@@ -139,6 +141,14 @@ impl Schemas {
             }
         }
         self.count.store(found.len(), Ordering::Relaxed);
+    }
+}
+
+/// The number of a tenant's version, if it is known: 0 before the first migration.
+pub(crate) fn number(version: Option<&SchemaVersion>) -> Option<i64> {
+    match version?.version.as_deref() {
+        None => Some(0),
+        Some(text) => declaration::version(text),
     }
 }
 

@@ -26,4 +26,5 @@ mod schemas;
 mod shop;
 mod untyped;
 mod upserts;
+mod versions;
 mod writes;

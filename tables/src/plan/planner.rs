@@ -122,9 +122,8 @@ impl<'m, 'q> Planner<'m, 'q> {
                 let table = self.model.place(read.table);
                 for (place, column) in read.table.columns.iter().enumerate() {
                     // A column of a later schema is no part of an earlier one.
-                    let is_absent =
-                        column.since.is_some() && self.facts.is_some_and(|facts| facts.lacks_column(table, place));
-                    if access.has(place) && !is_absent {
+                    let is_later = self.facts.is_some_and(|facts| facts.is_later(table, place));
+                    if access.has(place) && !is_later {
                         read.add_column(&column.name, place);
                     }
                 }
