@@ -319,6 +319,19 @@ impl Request<'_> {
         Refusal::denied(&self.table.name, self.caller.has_token())
     }
 
+    /// The parameter that is meant: `filters` are named by their columns.
+    fn parameter<'n>(&'n self, name: &'n str) -> &'n str {
+        let filters = self.query.filters.iter().filter(|(path, _)| path.is_empty());
+        let groups = self.query.groups.iter().filter(|(path, _)| path.is_empty());
+        let mut names = filters
+            .map(|(_, filter)| filter.field.as_str())
+            .chain(groups.map(|(_, tree)| tree.parameter()));
+        match name {
+            "filters" => names.next().unwrap_or(name),
+            _ => name,
+        }
+    }
+
     /// Refuses parameters that have no meaning for the method: they are never just left out.
     fn refuse_parameters(&self, names: &[&str]) -> Result<(), Refusal> {
         let query = &self.query;
@@ -338,6 +351,7 @@ impl Request<'_> {
         match names.iter().find(|name| is_given(name)) {
             None => Ok(()),
             Some(name) => {
+                let name = self.parameter(name);
                 let message = format!("'{name}' has no meaning for {}", self.ask.method);
                 Err(Refusal::bad("PGRST100", message).at_parameter(name, "has no meaning for this method"))
             }
