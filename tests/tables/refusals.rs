@@ -228,7 +228,7 @@ async fn every_problem_below_the_tables_has_the_members_that_clients_read() {
     };
     let allow = "DELETE, GET, HEAD, PATCH, POST, PUT";
     for (method, path, status, code, allowed) in [
-        (Method::GET, "", 404, "not_found", ""),
+        (Method::POST, "", 405, "method_not_allowed", "GET, HEAD"),
         (Method::POST, "rpc/x", 404, "not_found", ""),
         (Method::OPTIONS, "large", 405, "method_not_allowed", allow),
         (Method::PUT, "large?n=eq.1", 405, "PGRST105", allow),
