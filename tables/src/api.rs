@@ -130,6 +130,9 @@ impl Rest {
     }
 
     async fn answer_compared(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
+        if self.schemas.is_outdated(database) && self.schemas.may_look_again(database.tenant()) {
+            self.compare(database).await?;
+        }
         let was_known = self.schemas.facts(database.tenant()).is_some();
         let mut answered = self.answer_once(database, ask).await;
         if !was_known && may_differ(&answered, ask.method) && self.schemas.facts(database.tenant()).is_some() {
@@ -171,13 +174,6 @@ impl Rest {
             Method::DELETE => request.delete().await,
             _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "PGRST117", "Unsupported HTTP method").into()),
         }
-    }
-
-    /// Whether any column belongs to later versions of a schema alone, so that the version of a
-    /// tenant's schema is needed to compare its catalogue.
-    pub fn needs_version(&self) -> bool {
-        let mut columns = self.model.tables.iter().flat_map(|table| &table.columns);
-        columns.any(|column| column.since.is_some())
     }
 
     /// Compares a tenant's catalogue with the declaration, on a connection that was just opened.

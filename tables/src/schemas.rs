@@ -7,6 +7,7 @@
 //! 3. If the database refuses a statement because something is missing or of another type than is
 //!    known, or if step 2 refused, [`Rest::answer`](crate::Rest::answer) reads the catalogue again,
 //!    at most once in [`AGAIN`] for a tenant, and answers the request once more.
+//!    The same is done before a request if a later version of the schema was found meanwhile.
 //! 4. If something is still missing, the answer is 503 `tenant_schema_behind`.
 
 use std::{
@@ -21,7 +22,10 @@ use std::{
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use sea_orm::{DbErr, QueryResult};
-use tenantry_core::{TenantId, engine::SchemaVersion};
+use tenantry_core::{
+    TenantId,
+    engine::{SchemaVersion, TenantDatabase},
+};
 
 use crate::{
     catalogue::{CatalogueReader, Facts, Named, compare},
@@ -75,6 +79,13 @@ impl Schemas {
             return None;
         }
         self.known.get(tenant).map(|facts| facts.clone())
+    }
+
+    /// Whether the tenant was migrated since its catalogue was read, and may have columns now that
+    /// were missing.
+    pub(crate) fn is_outdated(&self, database: &TenantDatabase) -> bool {
+        let facts = self.facts(database.tenant());
+        facts.is_some_and(|facts| facts.is_outdated(number(database.schema_version().as_ref())))
     }
 
     /// Whether the tenant's catalogue may be read again, which then counts as done: for one request

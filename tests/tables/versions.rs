@@ -143,3 +143,28 @@ async fn since_is_a_version() {
         assert_eq!(checked.stderr.contains(said), !is_version, "{since}: {checked:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_of_a_later_version_is_served_once_the_tenant_has_it() {
+    let shop = shop().await;
+    for kind in KINDS {
+        shop.get(kind, Role::Anon, "older").await;
+        let file = format!("migrations/{kind}/0002_late.sql");
+        let migrated = Shop::program(without_migrations(&shop).to_string())
+            .file("tables.yaml", TABLES)
+            .file(format!("migrations/{kind}/0001_tables.sql"), CREATE)
+            .file(
+                file,
+                "ALTER TABLE older ADD late int; INSERT INTO older (id) VALUES (1);",
+            )
+            .run(["migrate", "--tenant", kind])
+            .await
+            .unwrap();
+        assert_eq!(migrated.code, 0, "{kind}: {migrated:?}");
+        // A probe finds the later version.
+        let health = format!("{}/health/tenant/{kind}", shop.server.base_url());
+        assert_eq!(reqwest::get(health).await.unwrap().status(), 200, "{kind}");
+        let older = shop.get(kind, Role::Anon, "older").await;
+        assert_eq!(older.json(), json!([{"id": 1, "late": null}]), "{kind}");
+    }
+}

@@ -12,6 +12,13 @@ use crate::{
 };
 
 impl Rest {
+    /// Whether any column belongs to later versions of a schema alone, so that the version of a
+    /// tenant's schema is needed to compare its catalogue.
+    pub fn needs_version(&self) -> bool {
+        let mut columns = self.model.tables.iter().flat_map(|table| &table.columns);
+        columns.any(|column| column.since.is_some())
+    }
+
     /// What a catalogue lacks, and has as another type, in words. `version` is that of the tenant's
     /// schema, if it is known: a column of a later one may be missing.
     pub fn differences(

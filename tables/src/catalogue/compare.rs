@@ -17,6 +17,8 @@ type Place = (usize, usize);
 /// How a tenant's database differs from the declaration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
+    /// The version of its schema, if it was known.
+    version: Option<i64>,
     /// The declared tables that are missing, by their places.
     tables: HashSet<usize>,
     /// The declared columns that are missing from tables that are there.
@@ -51,6 +53,11 @@ impl Facts {
         self.columns.contains(&(table, column))
     }
 
+    /// Whether a schema of this version may have columns that were missing from an older one.
+    pub(crate) fn is_outdated(&self, version: Option<i64>) -> bool {
+        version > self.version && !self.later.is_empty()
+    }
+
     /// Whether a column is missing because the tenant's schema is older than it.
     pub(crate) fn is_later(&self, table: usize, column: usize) -> bool {
         self.later.contains(&(table, column))
@@ -74,7 +81,10 @@ impl Facts {
 /// Compares all declared tables. `version` is that of the tenant's schema; if it is not known,
 /// every column with `since` may be missing.
 pub(crate) fn compare(model: &Model, dialect: Dialect, version: Option<i64>, found: &Catalogue) -> Facts {
-    let mut facts = Facts::default();
+    let mut facts = Facts {
+        version,
+        ..Facts::default()
+    };
     let found_of = |table: &Table| found.tables.iter().find(|found| is_it(dialect, table, found));
     let found: Vec<Option<&FoundTable>> = model.tables.iter().map(found_of).collect();
     for (place, (table, found)) in model.tables.iter().zip(&found).enumerate() {
