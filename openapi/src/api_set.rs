@@ -36,6 +36,7 @@ pub struct ApiSet {
     apis: Vec<(Description, Routes)>,
     middleware: Vec<Layer>,
     without_users: bool,
+    documents: Vec<String>,
 }
 
 /// Puts a middleware around routes.
@@ -77,6 +78,18 @@ impl ApiSet {
         let around = move |inner| middleware.transform(inner).map_to_response().boxed();
         self.middleware.push(Box::new(around));
         self
+    }
+
+    /// Serves the OpenAPI document at this path too, unless the documentation is turned off.
+    #[must_use]
+    pub fn with_document_at(mut self, path: impl Into<String>) -> Self {
+        self.documents.push(path.into());
+        self
+    }
+
+    /// The paths of the document besides its own.
+    pub(crate) fn take_documents(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.documents)
     }
 
     /// Whether the built-in users are served.

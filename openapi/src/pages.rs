@@ -32,17 +32,20 @@ enum Page {
     Scalar,
 }
 
+/// Adds the document in JSON at this path, except if an API already has it.
+pub(crate) fn add_document(table: &mut RouteTable, path: &str, document: &ApiDocument) {
+    add_file(table, path, "application/json", document.json().clone());
+}
+
+fn add_file(table: &mut RouteTable, path: &str, media_type: &'static str, content: Bytes) {
+    let content = Arc::new(OnceCell::new_with(Some(Some(Content::new(content, media_type)))));
+    table.add_new(path, Method::GET, serve(content, || None, HeaderMap::new()));
+}
+
 /// Adds the documents and the pages, except on paths that an API already has.
 pub(crate) fn add_routes(table: &mut RouteTable, document: &ApiDocument, location: &TenantLocation) {
-    let files = [
-        ("/openapi.json", "application/json", document.json()),
-        ("/openapi.yaml", "application/yaml", document.yaml()),
-    ];
-    for (path, media_type, content) in files {
-        let content = Content::new(content.clone(), media_type);
-        let content = Arc::new(OnceCell::new_with(Some(Some(content))));
-        table.add_new(path, Method::GET, serve(content, || None, HeaderMap::new()));
-    }
+    add_document(table, "/openapi.json", document);
+    add_file(table, "/openapi.yaml", "application/yaml", document.yaml().clone());
     let headers = page_headers(location);
     for (path, page) in [
         ("/docs", Page::SwaggerUi),

@@ -113,8 +113,14 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
         ours = ours.with(TenantStatsApi).with(UsersApi);
     }
     let own = extra.take_middleware();
+    let documents = extra.take_documents();
     let mut below_prefix = ours.into_routes(&location.query_parameters());
     below_prefix.extend(extra.into_checked_routes());
+    if parts.docs {
+        for path in &documents {
+            pages::add_document(&mut below_prefix, path, &document);
+        }
+    }
     let mut operator = ApiSet::new()
         .with(HealthApi {
             tenants: tenants.clone(),

@@ -9,13 +9,17 @@ use std::{
 use clap::Subcommand;
 use futures_util::{StreamExt as _, stream};
 use sea_orm::{ConnectionTrait as _, DbErr};
-use tenantry_core::{DatabaseError, Purpose, TenantId};
+use tenantry_core::{
+    DatabaseError, Purpose, TenantId,
+    engine::{OpenedConnection, SchemaVersion},
+};
 use tenantry_tables::{Catalogue, CatalogueReader, Rest, TableDeclaration, Tables};
 
 use super::{DONE, FAILED, Stop, listed, report};
 use crate::{
     config::{self, Absent},
     installation::Installation,
+    migrations::{Choice, MigrationError},
 };
 
 #[derive(Debug, Subcommand)]
@@ -225,6 +229,10 @@ async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId
     let opened = installation.tenants().open_connection(tenant, Purpose::Look).await;
     let mut opened = opened.map_err(|error| failed(&error))?;
     let (name, backend) = (opened.driver.migration_dialect().to_owned(), opened.driver.backend());
+    let version = match rest.needs_version() {
+        true => version(installation, &mut opened).await,
+        false => Ok(None),
+    };
     let reader = rest.catalogue_reader(&name, backend);
     let connection = &mut opened.connection;
     let rows = async {
@@ -237,12 +245,29 @@ async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId
     };
     let rows = rows.await;
     opened.close().await;
+    let version = version.map_err(|error| failed(&error))?;
     let (columns, unique) = rows.map_err(|error| failed(&error))?;
     let catalogue = reader.read(&columns, &[]).map_err(|error| failed(&error))?;
-    let mut differences = rest.differences(&name, backend, &catalogue);
+    let mut differences = rest.differences(&name, backend, version.as_ref(), &catalogue);
     let keys = rest.key_differences(&name, backend, &catalogue, &unique);
     differences.extend(keys.map_err(|error| failed(&error))?);
     Ok(differences)
+}
+
+/// How far a tenant's migrations are; `None` if there are none for its kind of database.
+async fn version(
+    installation: &Installation,
+    opened: &mut OpenedConnection,
+) -> Result<Option<SchemaVersion>, MigrationError> {
+    let connection = &mut *opened.connection;
+    let looked = installation
+        .migrations()
+        .look_quietly(&*opened.driver, connection, Choice::default());
+    match looked.await {
+        Ok(state) => Ok(Some(state.into())),
+        Err(MigrationError::NoDialect { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,10 @@ pub(crate) fn with_tables(apis: ApiSet, config: &config::Rest, served: &Arc<Rest
         }
         routes.push(route(format!("{}/:table", config.path), None, method));
     }
+    // PostgREST has its document there, and its clients look for it.
     apis.with_described(served.document(&config.path), routes)
+        .with_document_at(&config.path)
+        .with_document_at(format!("{}/", config.path))
 }
 
 /// What is wrong with roles that no request can have, in a sentence.

@@ -30,9 +30,16 @@ impl OnConnect for ComparedOnConnect {
         config: &DatabaseConfig,
         connection: &mut dyn Connection,
     ) -> Result<Option<SchemaVersion>, BoxError> {
-        let version = self.first.prepare(tenant, driver, config, connection).await?;
-        let name = driver.migration_dialect();
-        if let Err(error) = self.rest.compare_on(tenant, name, driver.backend(), connection).await {
+        let mut version = self.first.prepare(tenant, driver, config, connection).await?;
+        if version.is_none() && self.rest.needs_version() {
+            version = self.first.look(driver, connection).await?;
+        }
+        let (name, backend) = (driver.migration_dialect(), driver.backend());
+        let compared = self
+            .rest
+            .compare_on(tenant, name, backend, version.as_ref(), connection)
+            .await;
+        if let Err(error) = compared {
             let failed = error.downcast_ref::<DatabaseError>();
             if failed.is_some_and(|failed| failed.kind.is_lost()) {
                 return Err(error);

@@ -10,7 +10,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr};
 use serde_json::{Map, Value};
-use tenantry_core::{BoxError, Connection, DatabaseErrorKind, TenantId, engine::TenantDatabase};
+use tenantry_core::{
+    BoxError, Connection, DatabaseErrorKind, TenantId,
+    engine::{SchemaVersion, TenantDatabase},
+};
 
 use crate::{
     caller::{ANONYMOUS, Caller},
@@ -127,6 +130,9 @@ impl Rest {
     }
 
     async fn answer_compared(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
+        if self.schemas.is_outdated(database) && self.schemas.may_look_again(database.tenant()) {
+            self.compare(database).await?;
+        }
         let was_known = self.schemas.facts(database.tenant()).is_some();
         let mut answered = self.answer_once(database, ask).await;
         if !was_known && may_differ(&answered, ask.method) && self.schemas.facts(database.tenant()).is_some() {
@@ -171,6 +177,7 @@ impl Rest {
     }
 
     /// Compares a tenant's catalogue with the declaration, on a connection that was just opened.
+    /// `version` is that of its schema, if it is known.
     ///
     /// # Errors
     /// The catalogue cannot be read. What is missing is reported then by the statements that need
@@ -180,13 +187,14 @@ impl Rest {
         tenant: &TenantId,
         driver: &str,
         backend: DbBackend,
+        version: Option<&SchemaVersion>,
         connection: &mut dyn Connection,
     ) -> Result<(), BoxError> {
         let dialect = Dialect::of(driver, backend);
         let rows = connection
             .query(&Schemas::reader(&self.model, dialect).columns())
             .await?;
-        self.schemas.set(tenant, &self.model, dialect, &rows)?;
+        self.schemas.set(tenant, &self.model, dialect, version, &rows)?;
         Ok(())
     }
 
@@ -194,7 +202,10 @@ impl Rest {
         let dialect = Dialect::of(database.driver(), database.get_database_backend());
         let statement = Schemas::reader(&self.model, dialect).columns();
         let rows = database.query_all_raw(statement).await.map_err(Failure::Database)?;
-        let set = self.schemas.set(database.tenant(), &self.model, dialect, &rows);
+        let version = database.schema_version();
+        let set = self
+            .schemas
+            .set(database.tenant(), &self.model, dialect, version.as_ref(), &rows);
         set.map_err(Failure::Database)
     }
 
@@ -304,6 +315,19 @@ impl Request<'_> {
         Refusal::denied(&self.table.name, self.caller.has_token())
     }
 
+    /// The parameter that is meant: `filters` are named by their columns.
+    fn parameter<'n>(&'n self, name: &'n str) -> &'n str {
+        let filters = self.query.filters.iter().filter(|(path, _)| path.is_empty());
+        let groups = self.query.groups.iter().filter(|(path, _)| path.is_empty());
+        let mut names = filters
+            .map(|(_, filter)| filter.field.as_str())
+            .chain(groups.map(|(_, tree)| tree.parameter()));
+        match name {
+            "filters" => names.next().unwrap_or(name),
+            _ => name,
+        }
+    }
+
     /// Refuses parameters that have no meaning for the method: they are never just left out.
     fn refuse_parameters(&self, names: &[&str]) -> Result<(), Refusal> {
         let query = &self.query;
@@ -323,6 +347,7 @@ impl Request<'_> {
         match names.iter().find(|name| is_given(name)) {
             None => Ok(()),
             Some(name) => {
+                let name = self.parameter(name);
                 let message = format!("'{name}' has no meaning for {}", self.ask.method);
                 Err(Refusal::bad("PGRST100", message).at_parameter(name, "has no meaning for this method"))
             }

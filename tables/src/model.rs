@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap};
 use sea_orm::sea_query::{Alias, DynIden, IntoIden, IntoTableRef, TableRef};
 
 use crate::{
-    declaration::{AccessDeclaration, ColumnDeclaration, ColumnType, TableDeclaration, Tables},
+    declaration::{AccessDeclaration, ColumnDeclaration, ColumnType, TableDeclaration, Tables, version},
     request::{filter::Tree, query::reserved, rule},
 };
 
@@ -44,7 +44,8 @@ pub(crate) struct Column {
     pub(crate) generated: bool,
     pub(crate) read_only: bool,
     pub(crate) max: Option<u32>,
-    pub(crate) since: Option<String>,
+    /// The version of the schema that adds it.
+    pub(crate) since: Option<i64>,
     pub(crate) description: Option<String>,
 }
 
@@ -200,7 +201,7 @@ impl Column {
             generated: declared.generated,
             read_only: declared.read_only,
             max: declared.max,
-            since: declared.since.clone(),
+            since: declared.since.as_deref().and_then(version),
             description: declared.description.clone(),
         }
     }

@@ -12,7 +12,7 @@ use crate::model::{Access, Table};
 pub struct Refusal {
     /// The status of the answer.
     pub status: StatusCode,
-    /// One of PostgREST's codes, or a SQLSTATE.
+    /// One of PostgREST's codes, a SQLSTATE, or a code of the server itself.
     pub code: &'static str,
     /// What is wrong.
     pub message: String,
@@ -121,6 +121,26 @@ impl Refusal {
             at,
             detail: detail.into(),
         });
+        self
+    }
+
+    /// What is wrong with a filter that is refused so, to follow its name.
+    pub(crate) fn misfit(&self) -> String {
+        match self.code {
+            "54000" => format!("is too much: {}", self.message),
+            _ => "does not fit its column".to_owned(),
+        }
+    }
+
+    /// Names the parameters among the places in full: with the embedded tables on the way to it.
+    pub(crate) fn in_parameter(mut self, path: &[String], name: &str) -> Self {
+        let names: Vec<&str> = path.iter().map(String::as_str).chain([name]).collect();
+        let name = names.join(".");
+        for place in &mut self.places {
+            if let At::Parameter(known) = &mut place.at {
+                *known = shortened(&name).into_owned();
+            }
+        }
         self
     }
 

@@ -7,6 +7,7 @@
 //! 3. If the database refuses a statement because something is missing or of another type than is
 //!    known, or if step 2 refused, [`Rest::answer`](crate::Rest::answer) reads the catalogue again,
 //!    at most once in [`AGAIN`] for a tenant, and answers the request once more.
+//!    The same is done before a request if a later version of the schema was found meanwhile.
 //! 4. If something is still missing, the answer is 503 `tenant_schema_behind`.
 
 use std::{
@@ -21,10 +22,14 @@ use std::{
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use sea_orm::{DbErr, QueryResult};
-use tenantry_core::TenantId;
+use tenantry_core::{
+    TenantId,
+    engine::{SchemaVersion, TenantDatabase},
+};
 
 use crate::{
     catalogue::{CatalogueReader, Facts, Named, compare},
+    declaration,
     model::Model,
     sql::Dialect,
 };
@@ -76,6 +81,13 @@ impl Schemas {
         self.known.get(tenant).map(|facts| facts.clone())
     }
 
+    /// Whether the tenant was migrated since its catalogue was read, and may have columns now that
+    /// were missing.
+    pub(crate) fn is_outdated(&self, database: &TenantDatabase) -> bool {
+        let facts = self.facts(database.tenant());
+        facts.is_some_and(|facts| facts.is_outdated(number(database.schema_version().as_ref())))
+    }
+
     /// Whether the tenant's catalogue may be read again, which then counts as done: for one request
     /// in each [`AGAIN`].
     pub(crate) fn may_look_again(&self, tenant: &TenantId) -> bool {
@@ -108,10 +120,11 @@ impl Schemas {
         tenant: &TenantId,
         model: &Model,
         dialect: Dialect,
+        version: Option<&SchemaVersion>,
         rows: &[QueryResult],
     ) -> Result<(), DbErr> {
         let found = Self::reader(model, dialect).read(rows, &[])?;
-        let facts = compare(model, dialect, &found);
+        let facts = compare(model, dialect, number(version), &found);
         let before = self.facts(tenant);
         let is_news = before.as_deref() != Some(&facts);
         if is_news && !facts.drift.is_empty() {
@@ -139,6 +152,14 @@ impl Schemas {
             }
         }
         self.count.store(found.len(), Ordering::Relaxed);
+    }
+}
+
+/// The number of a tenant's version, if it is known: 0 before the first migration.
+pub(crate) fn number(version: Option<&SchemaVersion>) -> Option<i64> {
+    match version?.version.as_deref() {
+        None => Some(0),
+        Some(text) => declaration::version(text),
     }
 }
 

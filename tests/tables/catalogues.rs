@@ -31,7 +31,7 @@ CREATE TABLE plain (number integer PRIMARY KEY) WITHOUT ROWID;
 CREATE VIEW seen AS SELECT id, name FROM big;
 ";
 
-fn program(root: &Path, (kind, secret): (&str, &Value), sql: &str, tables: &str) -> TenantryBuilder {
+pub(crate) fn program(root: &Path, (kind, secret): (&str, &Value), sql: &str, tables: &str) -> TenantryBuilder {
     let mut tenants = serde_json::Map::new();
     tenants.insert(kind.to_owned(), secret.clone());
     let config = json!({
@@ -47,7 +47,7 @@ fn program(root: &Path, (kind, secret): (&str, &Value), sql: &str, tables: &str)
 }
 
 /// The words of a printed table.
-fn words(table: &str) -> String {
+pub(crate) fn words(table: &str) -> String {
     let words: Vec<&str> = table.split(|c: char| c.is_whitespace() || c == '│').collect();
     words
         .into_iter()

@@ -192,3 +192,85 @@ async fn a_hint_names_what_was_most_likely_meant() {
         .await;
     assert_eq!(problem["hint"], Value::Null);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parameter_that_is_wrong_is_named_in_full() {
+    let shop = Shop::open().await;
+    let pattern = format!("customers?name=like.{}", "a".repeat(257));
+    let ids = format!("orders?select=items(qty)&items.qty=in.({})", vec!["1"; 1001].join(","));
+    for (method, path, parameter, detail) in [
+        (
+            Method::GET,
+            "orders?select=items(qty)&items.qty=eq.x",
+            "items.qty",
+            "does not fit its column",
+        ),
+        (
+            Method::GET,
+            "orders?select=items(qty)&items.or=(qty.eq.x)",
+            "items.or",
+            "does not fit its column",
+        ),
+        (
+            Method::GET,
+            "orders?select=items(qty)&items.nope=eq.1",
+            "items.nope",
+            "is no column of the table",
+        ),
+        (
+            Method::GET,
+            "orders?select=items(qty)&items.order=nope",
+            "items.order",
+            "names a column that the table does not have",
+        ),
+        (
+            Method::GET,
+            "orders?not.or=(id.eq.x)",
+            "not.or",
+            "does not fit its column",
+        ),
+        (Method::GET, "orders?id=eq.x", "id", "does not fit its column"),
+        (
+            Method::GET,
+            &pattern,
+            "name",
+            "is too much: a pattern has more than 256 bytes",
+        ),
+        (
+            Method::GET,
+            &ids,
+            "items.qty",
+            "is too much: the request has more than 1000 conditions",
+        ),
+        (
+            Method::POST,
+            "customers?id=eq.1",
+            "id",
+            "has no meaning for this method",
+        ),
+        (
+            Method::POST,
+            "customers?or=(id.eq.1)",
+            "or",
+            "has no meaning for this method",
+        ),
+        (
+            Method::POST,
+            "customers?limit=1",
+            "limit",
+            "has no meaning for this method",
+        ),
+    ] {
+        let case = Case::new(Role::Clerk, method.clone(), path);
+        let case = match method {
+            Method::POST => case.body(&json!({"name": "x"})),
+            _ => case,
+        };
+        let problem = case.send(&shop, 400).await.json();
+        assert_eq!(
+            problem["errors"],
+            json!([{"parameter": parameter, "detail": detail}]),
+            "{path}"
+        );
+    }
+}

@@ -282,5 +282,9 @@ async fn one_request_has_bounds() {
     }
     let rows = vec![json!({"name": "x"}); 10_001];
     let post = Case::new(Role::Clerk, Method::POST, "customers").body(&Value::Array(rows));
-    post.refused(&shop, 400, "PGRST102").await;
+    post.refused(&shop, 400, "54000").await;
+    let lines = format!("name\n{}", "x\n".repeat(10_001));
+    let post = Case::new(Role::Clerk, Method::POST, "customers").text(&lines);
+    let post = post.header("Content-Type", "text/csv");
+    post.refused(&shop, 400, "54000").await;
 }

@@ -298,6 +298,30 @@ async fn the_document_is_the_same_with_every_database_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_document_is_also_at_the_root_of_the_tables() {
+    for (is_served, status) in [(true, 200), (false, 404)] {
+        let config = format!(
+            "tenancy:\n  provider: {{ type: static, tenants: {{}} }}\nrest: {{ path: /api/rest, tables: tables.yaml }}\n\
+             docs: {{ enabled: {is_served} }}\n"
+        );
+        let program = TenantryProcess::builder(env!("CARGO_BIN_EXE_tenantry"));
+        let program = program.config(config).file("tables.yaml", TABLES);
+        let server = program.start().await.unwrap();
+        let mut answers = Vec::new();
+        for path in ["/openapi.json", "/api/rest/", "/api/rest"] {
+            let answer = reqwest::get(format!("{}{path}", server.base_url())).await.unwrap();
+            assert_eq!(answer.status(), status, "{path}");
+            let headers = ["content-type", "etag", "cache-control"];
+            let headers = headers.map(|name| answer.headers().get(name).cloned());
+            answers.push((headers, answer.text().await.unwrap()));
+        }
+        if is_served {
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_no_request_can_have_is_named() {
     let tables = TABLES.replace(
         "allow: { anon: { read: {} } }",

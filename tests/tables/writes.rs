@@ -160,7 +160,7 @@ async fn a_row_that_does_not_fit_is_refused_and_nothing_is_kept() {
         .gives(&shop, 200, json!([]))
         .await;
     let xml = post("customers").text("<x/>").header("Content-Type", "text/xml");
-    xml.refused(&shop, 415, "PGRST102").await;
+    xml.refused(&shop, 415, "unsupported_media_type").await;
     post("customers?id=eq.1")
         .body(&json!({"name": "x"}))
         .refused(&shop, 400, "PGRST100")

@@ -78,8 +78,8 @@ pub(super) fn kind(number: u16) -> DatabaseErrorKind {
         1048 | 1264 | 1364 | 1406 | 3819 | 4025 => Kind::ConstraintViolation,
         // A view's CHECK OPTION, and SIGNAL.
         1369 | 1643 | 1644 => Kind::ConstraintViolation,
-        // A value that is none of its type, or not in the column's encoding.
-        1265 | 1267 | 1270 | 1271 | 1292 | 1365 | 1366 | 1411 | 1690 | 3988 => Kind::ConstraintViolation,
+        // A value that is none of its type, not in the column's encoding, or JSON nested too deep.
+        1265 | 1267 | 1270 | 1271 | 1292 | 1365 | 1366 | 1411 | 1690 | 3157 | 3988 => Kind::ConstraintViolation,
         // 1412: the table was changed since the transaction began.
         1213 | 1206 | 1020 | 1412 | 1615 | 1243 => Kind::Serialization,
         // Waited too long for a lock; interrupted; ran too long (MySQL, MariaDB); a lock that was

@@ -88,6 +88,8 @@ fn kind_of_code(code: &str, fatal: bool) -> DatabaseErrorKind {
         "44000" | "42P10" | "21000" => Kind::ConstraintViolation,
         // A value that is none of its type, too long, or not in the database's encoding.
         code if code.starts_with("22") && !fatal => Kind::ConstraintViolation,
+        // A value that is too large for an index, or nested too deep.
+        "54000" | "54001" if !fatal => Kind::ConstraintViolation,
         "40001" | "40P01" => Kind::Serialization,
         "57014" | "55P03" => Kind::StatementTimeout,
         // The session was ended by an operator, or after idling too long: the statement had not
@@ -144,6 +146,9 @@ mod tests {
         assert_eq!(kind("42P01", false, None), Kind::TableMissing);
         assert_eq!(kind("42601", false, None), Kind::Other);
         assert_eq!(kind("42501", false, None), Kind::PermissionDenied);
+        for code in ["54000", "54001"] {
+            assert_eq!(kind(code, false, None), Kind::ConstraintViolation, "{code}");
+        }
         for (code, routine) in [
             ("42501", "ExecWithCheckOptions"),
             ("PT402", "exec_stmt_raise"),

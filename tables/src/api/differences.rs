@@ -1,19 +1,34 @@
 //! How databases differ from the declaration, for `tenantry tables check`.
 
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
+use tenantry_core::engine::SchemaVersion;
 
 use super::Rest;
 use crate::{
     catalogue::{Catalogue, CatalogueReader, compare, key_difference, unique_columns},
     model::Table,
-    schemas::Schemas,
+    schemas::{Schemas, number},
     sql::Dialect,
 };
 
 impl Rest {
-    /// What a catalogue lacks, and has as another type, in words.
-    pub fn differences(&self, driver: &str, backend: DbBackend, catalogue: &Catalogue) -> Vec<String> {
-        let facts = compare(&self.model, Dialect::of(driver, backend), catalogue);
+    /// Whether any column belongs to later versions of a schema alone, so that the version of a
+    /// tenant's schema is needed to compare its catalogue.
+    pub fn needs_version(&self) -> bool {
+        let mut columns = self.model.tables.iter().flat_map(|table| &table.columns);
+        columns.any(|column| column.since.is_some())
+    }
+
+    /// What a catalogue lacks, and has as another type, in words. `version` is that of the tenant's
+    /// schema, if it is known: a column of a later one may be missing.
+    pub fn differences(
+        &self,
+        driver: &str,
+        backend: DbBackend,
+        version: Option<&SchemaVersion>,
+        catalogue: &Catalogue,
+    ) -> Vec<String> {
+        let facts = compare(&self.model, Dialect::of(driver, backend), number(version), catalogue);
         let missing = facts.missing.iter().map(|missing| format!("the {missing} is missing"));
         missing.chain(facts.drift.iter().cloned()).collect()
     }

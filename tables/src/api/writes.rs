@@ -182,7 +182,8 @@ impl Request<'_> {
             "application/x-www-form-urlencoded" => body::form(self.ask.body),
             _ => Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "PGRST102",
+                // As on every route: PostgREST answers 400 here.
+                "unsupported_media_type",
                 "The body's Content-Type is not supported",
             )
             .at(

@@ -17,10 +17,14 @@ type Place = (usize, usize);
 /// How a tenant's database differs from the declaration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
+    /// The version of its schema, if it was known.
+    version: Option<i64>,
     /// The declared tables that are missing, by their places.
     tables: HashSet<usize>,
     /// The declared columns that are missing from tables that are there.
     columns: HashSet<Place>,
+    /// Those of them that a later version of the tenant's schema adds.
+    later: HashSet<Place>,
     /// PostgreSQL's own type of a column that is an enumeration there.
     enum_types: HashMap<Place, String>,
     /// The columns of relations that the database cannot compare as they are: the column here, and
@@ -49,6 +53,16 @@ impl Facts {
         self.columns.contains(&(table, column))
     }
 
+    /// Whether a schema of this version may have columns that were missing from an older one.
+    pub(crate) fn is_outdated(&self, version: Option<i64>) -> bool {
+        version > self.version && !self.later.is_empty()
+    }
+
+    /// Whether a column is missing because the tenant's schema is older than it.
+    pub(crate) fn is_later(&self, table: usize, column: usize) -> bool {
+        self.later.contains(&(table, column))
+    }
+
     pub(crate) fn enum_type(&self, table: usize, column: usize) -> Option<&str> {
         self.enum_types.get(&(table, column)).map(String::as_str)
     }
@@ -64,9 +78,13 @@ impl Facts {
     }
 }
 
-/// Compares all declared tables.
-pub(crate) fn compare(model: &Model, dialect: Dialect, found: &Catalogue) -> Facts {
-    let mut facts = Facts::default();
+/// Compares all declared tables. `version` is that of the tenant's schema; if it is not known,
+/// every column with `since` may be missing.
+pub(crate) fn compare(model: &Model, dialect: Dialect, version: Option<i64>, found: &Catalogue) -> Facts {
+    let mut facts = Facts {
+        version,
+        ..Facts::default()
+    };
     let found_of = |table: &Table| found.tables.iter().find(|found| is_it(dialect, table, found));
     let found: Vec<Option<&FoundTable>> = model.tables.iter().map(found_of).collect();
     for (place, (table, found)) in model.tables.iter().zip(&found).enumerate() {
@@ -79,7 +97,7 @@ pub(crate) fn compare(model: &Model, dialect: Dialect, found: &Catalogue) -> Fac
                 if found.is_view {
                     facts.views.insert(place);
                 }
-                compare_columns(&mut facts, dialect, place, table, found);
+                compare_columns(&mut facts, dialect, version, (place, table), found);
             }
         }
     }
@@ -157,11 +175,22 @@ pub(super) fn same(dialect: Dialect, one: &str, other: &str) -> bool {
     }
 }
 
-fn compare_columns(facts: &mut Facts, dialect: Dialect, place: usize, table: &Table, found: &FoundTable) {
+fn compare_columns(
+    facts: &mut Facts,
+    dialect: Dialect,
+    version: Option<i64>,
+    (place, table): (usize, &Table),
+    found: &FoundTable,
+) {
     for (index, column) in table.columns.iter().enumerate() {
         let is_it = |found: &&FoundColumn| same(dialect, &column.source, &found.name);
         let Some(found) = found.columns.iter().find(is_it) else {
             facts.columns.insert((place, index));
+            let is_later = |since| version.is_none_or(|version| version < since);
+            if column.since.is_some_and(is_later) {
+                facts.later.insert((place, index));
+                continue;
+            }
             facts
                 .missing
                 .push(format!("column `{}` of the table `{}`", column.source, table.source));

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use sea_orm::{DbBackend, DbErr, QueryResult, Statement};
 
 use crate::{declaration::ColumnType, sql::Dialect};
+use compare::same;
 
 pub(crate) use compare::{Facts, compare, key_difference};
 pub use pull::{Pulled, pull};
@@ -36,6 +37,17 @@ pub(crate) struct FoundTable {
     /// The columns of its primary key.
     pub(crate) key: Vec<String>,
     pub(crate) foreign_keys: Vec<ForeignKey>,
+}
+
+impl FoundTable {
+    /// Puts foreign keys in the order of their columns. Each kind of database lists them in another
+    /// order, and of several to one table the first gets the plain name.
+    fn sort_foreign_keys(&mut self, dialect: Dialect) {
+        let columns = &self.columns;
+        let place = |name: &String| columns.iter().position(|column| same(dialect, &column.name, name));
+        self.foreign_keys
+            .sort_by_cached_key(|key| key.columns.iter().map(place).collect::<Vec<_>>());
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -179,9 +191,13 @@ impl CatalogueReader {
                 row.add_to(table);
             }
         }
+        let mut tables: Vec<FoundTable> = tables.into_values().collect();
+        for table in &mut tables {
+            table.sort_foreign_keys(self.dialect);
+        }
         Ok(Catalogue {
             dialect: self.dialect,
-            tables: tables.into_values().collect(),
+            tables,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The rules of a declaration that its JSON Schema cannot say.
 
 use crate::{
-    declaration::{AccessDeclaration, ColumnDeclaration, TableDeclaration, Tables, is_name},
+    declaration::{AccessDeclaration, ColumnDeclaration, TableDeclaration, Tables, is_name, version},
     request::rule,
 };
 
@@ -89,6 +89,9 @@ impl Found {
         self.name(path, name);
         if declared.max.is_some() && declared.kind != super::ColumnType::Text {
             self.add(&[path, &["max"]].concat(), "is for columns of the type `text`");
+        }
+        if declared.since.as_deref().is_some_and(|since| version(since).is_none()) {
+            self.add(&[path, &["since"]].concat(), "is not a version such as \"0004\"");
         }
     }
 

@@ -136,6 +136,12 @@ pub struct AccessDeclaration {
     pub rows: Option<String>,
 }
 
+/// The number of a version such as `0004`.
+pub(crate) fn version(text: &str) -> Option<i64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }

@@ -2,6 +2,7 @@
 
 mod filters;
 mod operations;
+mod pattern;
 mod schemas;
 
 use serde_json::{Map, Value, json};
@@ -21,7 +22,7 @@ impl Rest {
         let mut components = Map::new();
         let mut tags = Vec::new();
         for table in &self.model.tables {
-            let described = Described::new(&self.model, table, self.settings.max_rows);
+            let described = Described::new(&self.model, table, path, self.settings.max_rows);
             let operations = described.operations();
             if operations.is_empty() {
                 continue;
@@ -47,6 +48,8 @@ impl Rest {
 struct Described<'m> {
     model: &'m Model,
     table: &'m Table,
+    /// The path above the tables.
+    path: &'m str,
     max_rows: u64,
 }
 
@@ -54,8 +57,13 @@ struct Described<'m> {
 type Action = fn(&Grant) -> &Option<Access>;
 
 impl<'m> Described<'m> {
-    fn new(model: &'m Model, table: &'m Table, max_rows: u64) -> Self {
-        Self { model, table, max_rows }
+    fn new(model: &'m Model, table: &'m Table, path: &'m str, max_rows: u64) -> Self {
+        Self {
+            model,
+            table,
+            path,
+            max_rows,
+        }
     }
 
     /// The columns that any role may use for an action; `None` if no role may do it.
@@ -121,5 +129,83 @@ impl<'m> Described<'m> {
 
     fn reference(&self, what: &str) -> Value {
         json!({"$ref": format!("#/components/schemas/{}", self.schema_name(what))})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+    use crate::{api::Settings, declaration::ColumnType};
+
+    /// The operations of a table with a column of each type.
+    fn operations() -> Map<String, Value> {
+        let words = ColumnType::WORDS.map(|(word, _)| (word.to_owned(), json!({"type": word})));
+        let mut columns: Map<String, Value> = words.into_iter().collect();
+        columns.insert("state".to_owned(), json!({"type": {"enum": ["new", "paid"]}}));
+        let tables = json!({"all": {"key": ["int8", "state"], "columns": columns, "allow": {"anon": {
+            "read": {}, "create": {}, "update": {}, "delete": {}
+        }}}});
+        let settings = Settings {
+            max_rows: 100,
+            role_claim: "role".to_owned(),
+            other_parameters: Vec::new(),
+        };
+        let rest = Rest::new(&serde_json::from_value(tables).unwrap(), settings);
+        let document = rest.document("/api/rest");
+        assert!(!document.contains("/rest/v1"), "{document}");
+        let document: Value = serde_json::from_str(&document).unwrap();
+        document["paths"]["/api/rest/all"].as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn every_example_fits_its_pattern() {
+        let mut checked = 0;
+        for operation in operations().values() {
+            for parameter in operation["parameters"].as_array().unwrap() {
+                let schema = &parameter["schema"];
+                if let (Some(pattern), Some(example)) = (schema["pattern"].as_str(), schema["example"].as_str()) {
+                    assert!(Regex::new(pattern).unwrap().is_match(example), "{parameter}");
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 40, "{checked}");
+    }
+
+    #[test]
+    fn an_operation_has_every_parameter_that_works() {
+        let operations = operations();
+        for (method, expected) in [
+            (
+                "get",
+                &["select", "and", "or", "order", "limit", "offset", "after", "Prefer"][..],
+            ),
+            ("post", &["select", "columns", "on_conflict", "Prefer"]),
+            ("patch", &["select", "and", "or", "order", "columns", "Prefer"]),
+            ("put", &["select", "columns", "Prefer"]),
+            ("delete", &["select", "and", "or", "order", "Prefer"]),
+        ] {
+            let parameters = operations[method]["parameters"].as_array().unwrap();
+            let names = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap());
+            let is_column = |name: &&str| *name == "state" || ColumnType::WORDS.iter().any(|(word, _)| word == name);
+            let names: Vec<&str> = names.filter(|name| !is_column(name)).collect();
+            assert_eq!(names, expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn rows_and_refusals_of_the_dialect_have_examples() {
+        for (method, operation) in operations() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                for (kind, media) in response["content"].as_object().into_iter().flatten() {
+                    // The others get theirs where the whole document is made.
+                    if ["200", "201", "206", "401", "405", "406", "416"].contains(&status.as_str()) {
+                        assert!(!media["example"].is_null(), "{method} {status} {kind}");
+                    }
+                }
+            }
+        }
     }
 }

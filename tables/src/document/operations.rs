@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Described, TENANT};
+use super::{Action, Described, TENANT};
 
 const OBJECT: &str = "application/vnd.pgrst.object+json";
 
@@ -44,9 +44,21 @@ impl Described<'_> {
             "parameters": parameters,
             "responses": {
                 "400": problem("The request is not understood, or a value does not fit: `code` is PGRST100 or a SQLSTATE."),
-                "401": problem("The role `anon` may not do this (42501), or the token is not valid."),
+                "401": problem_like(
+                    "The role `anon` may not do this (42501), or the token is not valid.",
+                    401,
+                    "Not authenticated",
+                    &format!("permission denied for table {}", self.table.name),
+                    "42501",
+                ),
                 "403": problem("The role may not do this, or not with these rows (42501)."),
-                "406": problem("The media type is not available, or the answer is not one row (PGRST116)."),
+                "406": problem_like(
+                    "The media type is not available, or the answer is not one row (PGRST116).",
+                    406,
+                    "Not Acceptable",
+                    "Cannot coerce the result to a single JSON object",
+                    "PGRST116",
+                ),
             },
         })
     }
@@ -54,6 +66,15 @@ impl Described<'_> {
     /// `select`, if any role reads the table.
     fn selected(&self) -> Vec<Value> {
         self.readable().iter().map(|columns| self.select(columns)).collect()
+    }
+
+    /// The parameters that choose rows and order them.
+    fn chosen(&self, columns: &[usize]) -> Vec<Value> {
+        let mut parameters = vec![self.select(columns)];
+        parameters.extend(self.filters(columns));
+        parameters.extend(self.groups(columns));
+        parameters.push(self.order(columns));
+        parameters
     }
 
     fn prefer(&self, words: &str) -> Value {
@@ -68,22 +89,48 @@ impl Described<'_> {
 
     fn rows(&self) -> Value {
         let row = self.reference("Row");
+        let columns = self.readable().unwrap_or_default();
+        let example = self.example(&columns);
+        // Of one column, whose example needs no quotes.
+        let csv = columns.first().map(|place| {
+            let name = &self.table.columns[*place].name;
+            let value = &example[name];
+            format!(
+                "{name}\n{}\n",
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+            )
+        });
         json!({
-            "application/json": {"schema": {"type": "array", "items": row}},
-            OBJECT: {"schema": row},
-            "text/csv": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "array", "items": row}, "example": [example]},
+            OBJECT: {"schema": row, "example": example},
+            "text/csv": {"schema": {"type": "string"}, "example": csv},
         })
     }
 
+    /// The columns that a body sets, for `columns`.
+    fn set_columns(&self, action: Action) -> Value {
+        let columns = self.columns(action).unwrap_or_default();
+        let mut written = columns
+            .iter()
+            .map(|place| &self.table.columns[*place])
+            .filter(|column| column.is_written());
+        self.names(
+            "columns",
+            "The columns that the rows set; other members are ignored.",
+            written.next().map_or("", |column| &column.name),
+        )
+    }
+
     fn read(&self, columns: &[usize]) -> Value {
-        let mut parameters = vec![self.select(columns)];
-        parameters.extend(self.filters(columns));
-        parameters.extend(self.groups(columns));
-        parameters.push(self.order(columns));
+        let mut parameters = self.chosen(columns);
         parameters.extend(self.page());
         parameters.push(self.prefer("`count=exact` counts the rows of all pages."));
         let roles = self.roles(|grant| &grant.read);
         let mut operation = self.operation("read", &format!("Read {}", self.table.name), roles, parameters);
+        let next = format!(
+            "<{}/{}?limit=25&after=WyJpZGFsIiwiMjUiXQ>; rel=\"next\"",
+            self.path, self.table.name
+        );
         let headers = json!({
             "Content-Range": {
                 "description": "The first and the last row, and how many there are if that was asked.",
@@ -91,14 +138,20 @@ impl Described<'_> {
             },
             "Link": {
                 "description": "The URL of the next page, with `rel=\"next\"`, if there is one.",
-                "schema": {"type": "string", "example": "</rest/v1/orders?limit=25&after=WyJpZGFsIiwiMjUiXQ>; rel=\"next\""},
+                "schema": {"type": "string", "example": next},
             },
         });
         operation["responses"]["200"] = json!({"description": "The rows.", "headers": headers, "content": self.rows()});
         operation["responses"]["206"] =
             json!({"description": "The rows of one page of several.", "headers": headers, "content": self.rows()});
         operation["responses"]["404"] = problem("An operator does not exist for the column's type (42883).");
-        operation["responses"]["416"] = problem("There is no such page (PGRST103).");
+        operation["responses"]["416"] = problem_like(
+            "There is no such page (PGRST103).",
+            416,
+            "Range Not Satisfiable",
+            "Requested range not satisfiable",
+            "PGRST103",
+        );
         operation
     }
 
@@ -112,11 +165,7 @@ impl Described<'_> {
             .map(|place| names[*place])
             .collect::<Vec<_>>()
             .join(",");
-        parameters.push(self.names(
-            "columns",
-            "The columns that the rows set; other members are ignored.",
-            names.first().copied().unwrap_or_default(),
-        ));
+        parameters.push(self.set_columns(|grant| &grant.create));
         parameters.push(self.names(
             "on_conflict",
             "The columns of a unique constraint by which `resolution` finds rows that are there; by default the key.",
@@ -138,7 +187,7 @@ impl Described<'_> {
             json!({"description": "Every row was there and is changed.", "content": self.rows()});
         let headers = json!({"Location": {
             "description": "The URL of the new row, if it is the only one and `Prefer: return=headers-only` is sent.",
-            "schema": {"type": "string", "example": format!("/rest/v1/{}?id=eq.1", self.table.name)},
+            "schema": {"type": "string", "example": format!("{}/{}?id=eq.1", self.path, self.table.name)},
         }});
         operation["responses"]["201"] =
             json!({"description": "The rows are inserted.", "headers": headers, "content": self.rows()});
@@ -148,8 +197,8 @@ impl Described<'_> {
     }
 
     fn update(&self, columns: &[usize]) -> Value {
-        let mut parameters = self.selected();
-        parameters.extend(self.filters(columns));
+        let mut parameters = self.chosen(columns);
+        parameters.push(self.set_columns(|grant| &grant.update));
         parameters.push(
             self.prefer("`return=representation` answers the changed rows; `max-affected=1` changes no more than one."),
         );
@@ -173,6 +222,8 @@ impl Described<'_> {
         let schema = self.reference("Replace");
         let mut parameters = self.selected();
         parameters.extend(self.key_filters());
+        parameters.push(self.set_columns(|grant| &grant.create));
+        parameters.push(self.prefer("`return=representation` answers the row."));
         let roles = self.roles(|grant| &grant.create);
         let roles = format!("The body is the whole row; the filters name its key. {roles}");
         let mut operation = self.operation(
@@ -186,15 +237,20 @@ impl Described<'_> {
             json!({"description": "The row was there and is changed.", "content": self.rows()});
         operation["responses"]["201"] = json!({"description": "The row is inserted.", "content": self.rows()});
         operation["responses"]["204"] = json!({"description": "The row is as the body says."});
-        operation["responses"]["405"] = problem("The filters are not the whole key (PGRST105).");
+        operation["responses"]["405"] = problem_like(
+            "The filters are not the whole key (PGRST105).",
+            405,
+            "Method not allowed",
+            "Filters must include all and only primary key columns with 'eq' operators",
+            "PGRST105",
+        );
         operation["responses"]["409"] =
             problem("A unique value is taken (23505), or a row is referred to that is missing (23503).");
         operation
     }
 
     fn delete(&self, columns: &[usize]) -> Value {
-        let mut parameters = self.selected();
-        parameters.extend(self.filters(columns));
+        let mut parameters = self.chosen(columns);
         parameters.push(
             self.prefer("`return=representation` answers the removed rows; `max-affected=1` removes no more than one."),
         );
@@ -214,4 +270,22 @@ impl Described<'_> {
 fn problem(description: &str) -> Value {
     let schema = json!({"$ref": "#/components/schemas/Problem"});
     json!({"description": description, "content": {"application/problem+json": {"schema": schema}}})
+}
+
+/// A refusal with a code of the dialect, and an example of it. Those of other codes get their
+/// examples where the whole document is made.
+fn problem_like(description: &str, status: u16, title: &str, message: &str, code: &str) -> Value {
+    let mut response = problem(description);
+    response["content"]["application/problem+json"]["example"] = json!({
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "code": code,
+        "detail": message,
+        "request_id": "019b5f0c-2a51-7c3e-9d4b-0a1f6c8e2b47",
+        "message": message,
+        "details": null,
+        "hint": null,
+    });
+    response
 }

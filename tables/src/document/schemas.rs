@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Described, filters::value};
+use super::{Described, pattern::value};
 use crate::{declaration::ColumnType, model::Column};
 
 fn of_type(column: &Column) -> Value {
@@ -84,7 +84,7 @@ impl Described<'_> {
             });
             let mut properties: Map<String, Value> = properties.collect();
             for relation in &self.table.relations {
-                let target = Described::new(self.model, self.model.target(relation), self.max_rows);
+                let target = Described::new(self.model, self.model.target(relation), self.path, self.max_rows);
                 if target.readable().is_some() {
                     properties.insert(relation.name.clone(), self.related(relation.many, &target));
                 }
@@ -112,6 +112,15 @@ impl Described<'_> {
             let schema = self.input_schema(&columns, false);
             components.insert(self.schema_name("Update"), schema);
         }
+    }
+
+    /// A row with these columns.
+    pub(super) fn example(&self, columns: &[usize]) -> Value {
+        let members = columns.iter().map(|place| {
+            let column = &self.table.columns[*place];
+            (column.name.clone(), of_type(column)["example"].clone())
+        });
+        Value::Object(members.collect())
     }
 
     /// Whether clients may put a row by its key.

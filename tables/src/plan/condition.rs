@@ -159,7 +159,8 @@ impl<'m> Conditions<'m, '_> {
             .map_err(|mut refusal| match refusal.places.is_empty() {
                 true => {
                     refusal.hint = filter.test.hint().map(str::to_owned);
-                    refusal.at_parameter(&filter.field, "does not fit its column")
+                    let detail = refusal.misfit();
+                    refusal.at_parameter(&filter.field, detail)
                 }
                 false => refusal,
             })?;

@@ -101,7 +101,8 @@ impl<'m, 'q> Planner<'m, 'q> {
         }
         read.check_members()?;
         self.conditions(&mut read, access, scope)?;
-        self.order(&mut read, access, scope)?;
+        self.order(&mut read, access, scope)
+            .map_err(|refusal| refusal.in_parameter(&scope.path(), "order"))?;
         read.page = Page {
             offset: self.at(scope, &self.query.offsets)?.copied().unwrap_or(0),
             limit: self.at(scope, &self.query.limits)?.copied(),
@@ -122,9 +123,8 @@ impl<'m, 'q> Planner<'m, 'q> {
                 let table = self.model.place(read.table);
                 for (place, column) in read.table.columns.iter().enumerate() {
                     // A column of a later schema is no part of an earlier one.
-                    let is_absent =
-                        column.since.is_some() && self.facts.is_some_and(|facts| facts.lacks_column(table, place));
-                    if access.has(place) && !is_absent {
+                    let is_later = self.facts.is_some_and(|facts| facts.is_later(table, place));
+                    if access.has(place) && !is_later {
                         read.add_column(&column.name, place);
                     }
                 }
@@ -194,11 +194,13 @@ impl<'m, 'q> Planner<'m, 'q> {
             left: self.tests_left,
         };
         let mut each = Vec::new();
-        for (_, filter) in query.filters.iter().filter(|(path, _)| scope.is(path)) {
-            each.push(conditions.filter(filter)?);
+        for (path, filter) in query.filters.iter().filter(|(path, _)| scope.is(path)) {
+            let condition = conditions.filter(filter);
+            each.push(condition.map_err(|refusal| refusal.in_parameter(path, &filter.field))?);
         }
-        for (_, tree) in query.groups.iter().filter(|(path, _)| scope.is(path)) {
-            each.push(conditions.tree(tree)?);
+        for (path, tree) in query.groups.iter().filter(|(path, _)| scope.is(path)) {
+            let condition = conditions.tree(tree);
+            each.push(condition.map_err(|refusal| refusal.in_parameter(path, tree.parameter()))?);
         }
         self.tests_left = conditions.left;
         Ok(Condition::all(each))

@@ -46,6 +46,11 @@ impl Scope {
         self.levels.len() == path.len() && self.levels.iter().zip(path).all(|(level, name)| level.is(name))
     }
 
+    /// The path of its parameters.
+    pub(super) fn path(&self) -> Path {
+        self.levels.iter().map(|level| level.key.clone()).collect()
+    }
+
     /// That of a table which is embedded in this one.
     pub(super) fn within(&self, level: Level) -> Self {
         let mut levels = self.levels.clone();

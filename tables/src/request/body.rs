@@ -18,6 +18,9 @@ pub(crate) const MOST_ROWS: usize = 10_000;
 /// The most members of one row.
 const MOST_MEMBERS: usize = 1_000;
 
+const TOO_MANY_ROWS: &str = "the body has more than 10,000 rows";
+const TOO_MANY_MEMBERS: &str = "a row of the body has more than 1,000 members";
+
 /// The members of a row in their order, each with its JSON.
 pub(crate) type Row<'a> = Vec<(Cow<'a, str>, Cow<'a, RawValue>)>;
 
@@ -50,7 +53,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                     match members.iter().position(|(known, _)| *known == key.0) {
                         Some(at) => members[at].1 = Cow::Borrowed(value),
                         None if members.len() < MOST_MEMBERS => members.push((key.0, Cow::Borrowed(value))),
-                        None => return Err(serde::de::Error::custom("too many members")),
+                        None => return Err(serde::de::Error::custom(TOO_MANY_MEMBERS)),
                     }
                 }
                 Ok(Members(members))
@@ -102,7 +105,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
                 let mut rows = Vec::new();
                 while let Some(Members(row)) = list.next_element()? {
                     if rows.len() >= MOST_ROWS {
-                        return Err(serde::de::Error::custom("too many rows"));
+                        return Err(serde::de::Error::custom(TOO_MANY_ROWS));
                     }
                     rows.push(row);
                 }
@@ -124,16 +127,21 @@ pub(crate) fn json(bytes: &[u8]) -> Result<Body<'_>, Refusal> {
             is_object: true,
         }),
     };
-    read.map_err(|error| {
-        let detail = match error.classify() {
-            // Of serde_json's own words only the place holds no value.
-            serde_json::error::Category::Data => {
-                "must be an object or a list of objects, with no more than 10,000 rows".to_owned()
-            }
-            _ => format!("is not JSON: see line {}, column {}", error.line(), error.column()),
-        };
-        Refusal::bad("PGRST102", "Empty or invalid json").at(At::Body(String::new()), detail)
-    })
+    read.map_err(|error| invalid(&error))
+}
+
+fn invalid(error: &serde_json::Error) -> Refusal {
+    let words = error.to_string();
+    let bound = [TOO_MANY_ROWS, TOO_MANY_MEMBERS];
+    if let Some(bound) = bound.into_iter().find(|bound| words.starts_with(bound)) {
+        return Refusal::too_much(bound);
+    }
+    let detail = match error.classify() {
+        // Of serde_json's own words only the place holds no value.
+        serde_json::error::Category::Data => "must be an object or a list of objects".to_owned(),
+        _ => format!("is not JSON: see line {}, column {}", error.line(), error.column()),
+    };
+    Refusal::bad("PGRST102", "Empty or invalid json").at(At::Body(String::new()), detail)
 }
 
 fn empty() -> Refusal {
@@ -167,7 +175,7 @@ pub(crate) fn csv(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
                 .at(At::Body(String::new()), "has a line with another number of fields"));
         }
         if rows.len() >= MOST_ROWS {
-            return Err(wrong("has more than 10,000 rows"));
+            return Err(Refusal::too_much(TOO_MANY_ROWS));
         }
         let row = names.iter().zip(record).map(|(name, (text, quoted))| {
             let json = match quoted || text != "NULL" {
@@ -202,7 +210,7 @@ pub(crate) fn form(bytes: &[u8]) -> Result<Body<'static>, Refusal> {
             return Err(wrong("is not UTF-8, or holds a NUL"));
         };
         if row.len() >= MOST_MEMBERS {
-            return Err(wrong("has too many fields"));
+            return Err(Refusal::too_much(TOO_MANY_MEMBERS));
         }
         if row.iter().any(|(known, _)| *known == name) {
             return Err(wrong("names a column twice"));
@@ -267,6 +275,25 @@ fn records(text: &str) -> Option<Vec<Vec<(String, bool)>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_rows_or_members_than_the_bound_are_too_much() {
+        let list = format!("[{}{{}}]", "{},".repeat(MOST_ROWS));
+        let lines = format!("id\n{}", "1\n".repeat(MOST_ROWS + 1));
+        let names: Vec<String> = (0..=MOST_MEMBERS).map(|number| format!("\"a{number}\":1")).collect();
+        let object = format!("{{{}}}", names.join(","));
+        let fields: Vec<String> = (0..=MOST_MEMBERS).map(|number| format!("a{number}=1")).collect();
+        for refused in [
+            json(list.as_bytes()),
+            csv(lines.as_bytes()),
+            json(object.as_bytes()),
+            form(fields.join("&").as_bytes()),
+        ] {
+            let refusal = refused.unwrap_err();
+            assert_eq!(refusal.code, "54000", "{}", refusal.message);
+        }
+        assert_eq!(json(b"[{}, 1]").unwrap_err().code, "PGRST102");
+    }
 
     #[test]
     fn a_column_is_named_once() {

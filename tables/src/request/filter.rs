@@ -96,6 +96,21 @@ pub(crate) enum Tree {
     },
 }
 
+impl Tree {
+    /// The name of the parameter that it is.
+    pub(crate) fn parameter(&self) -> &str {
+        match self {
+            Self::Filter(filter) => &filter.field,
+            Self::Group { negated, any, .. } => match (negated, any) {
+                (false, false) => "and",
+                (false, true) => "or",
+                (true, false) => "not.and",
+                (true, true) => "not.or",
+            },
+        }
+    }
+}
+
 const OPERATOR: &str = "\"not\" or operator (eq, gt, ...)";
 
 /// The text after `column=`: an operator and its value, up to the end.

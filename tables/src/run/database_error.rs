@@ -124,6 +124,11 @@ fn by_code(code: &str) -> Option<Refusal> {
             "there is no unique or exclusion constraint matching the ON CONFLICT specification",
         ),
         "21000" => Refusal::bad("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time"),
+        // PostgreSQL: a value too large for an index, nested too deep; MySQL: JSON nested too deep;
+        // SQLite: a value too large.
+        "54000" | "54001" | "3157" | "18" => {
+            Refusal::too_much("a value is larger, or nested deeper, than the database takes")
+        }
         // PostgreSQL; MySQL; MariaDB.
         "428C9" | "3105" | "1906" => generated(),
         // PostgreSQL; MySQL.
@@ -223,6 +228,9 @@ mod tests {
         }
         for foreign in ["22P05", "3988"] {
             assert_eq!(refused(Other, foreign), Some("22P05"), "{foreign}");
+        }
+        for large in ["54000", "54001", "3157", "18"] {
+            assert_eq!(refused(ConstraintViolation, large), Some("54000"), "{large}");
         }
         for check in ["23514", "23P01", "4025", "275", "ORA-02290"] {
             assert_eq!(refused(ConstraintViolation, check), Some("23514"), "{check}");

@@ -9,3 +9,4 @@ BEGIN
     IF NEW.id = 2 THEN SIGNAL SQLSTATE '02000' SET MESSAGE_TEXT = 'the secret'; END IF;
 END;;
 DELIMITER ;
+CREATE TABLE indexed (id bigint PRIMARY KEY, name text, info json);

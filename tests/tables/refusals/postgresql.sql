@@ -24,3 +24,5 @@ BEGIN
 END $$;
 CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait();
 CREATE VIEW slowly AS SELECT 1 AS id FROM (SELECT pg_sleep(60)) AS wait;
+CREATE TABLE indexed (id bigint PRIMARY KEY, name text, info jsonb);
+CREATE INDEX indexed_name ON indexed (name);

@@ -20,7 +20,7 @@ use super::{
     secrets::Secret,
     tenant::Held,
 };
-use crate::{DatabaseError, ServerVersion, TenantId, health::PoolStatus, trace::trace_span};
+use crate::{DatabaseError, ServerVersion, TenantId, health::PoolStatus, on_connect::SchemaVersion, trace::trace_span};
 
 pub use sea_orm::{TenantConnection, TenantTransaction};
 
@@ -63,6 +63,11 @@ impl TenantDatabase {
             .as_deref()
             .or(config.path.as_deref())
             .unwrap_or_default()
+    }
+
+    /// How far its migrations were when they were looked at last; `None` if they never were.
+    pub fn schema_version(&self) -> Option<SchemaVersion> {
+        self.request.secret.schema.get()
     }
 
     /// The connections of the tenant's pool.
