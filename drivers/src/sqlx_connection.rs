@@ -43,6 +43,10 @@ pub(crate) use renew::renew;
 /// How many prepared statements one connection keeps.
 pub(crate) const STATEMENT_CACHE_CAPACITY: usize = 100;
 
+/// Of them, how many are left for the statements of one transaction, if the server does not answer
+/// when it closes one.
+const ROOM: usize = 20;
+
 /// How much longer this driver waits for a statement than the server's own limit. If the server
 /// keeps its limit, its answer comes first and the connection stays usable.
 const GRACE: Duration = Duration::from_secs(1);
@@ -199,9 +203,27 @@ where
                 Err(self.fail(error, Some(rows)))
             }
             Ok(output) => {
+                self.make_room(limit).await;
                 self.leave();
                 Ok(output)
             }
+        }
+    }
+
+    /// Closes all prepared statements before there are as many as the connection keeps.
+    ///
+    /// For one more, sqlx would close one of them within the next call. A server that does not
+    /// answer to that acknowledges it late, after 40 ms on Linux, and only then sqlx's socket sends
+    /// what follows, since it lacks `TCP_NODELAY`
+    /// (<https://github.com/transact-rs/sqlx/issues/4335>).
+    async fn make_room(&mut self, limit: Option<Duration>) {
+        if let Some(connection) = self.connection.as_mut()
+            && D::CLOSES_SILENTLY
+            && self.depth == 0
+            && connection.cached_statements_size() + ROOM > STATEMENT_CACHE_CAPACITY
+        {
+            // If it fails, so does the next statement, and says why.
+            within(&mut self.timer, limit, pin!(connection.clear_cached_statements())).await;
         }
     }
 

@@ -19,6 +19,8 @@ impl Dialect for Mysql {
 
     const COUNTS_VALUES: bool = true;
 
+    const CLOSES_SILENTLY: bool = true;
+
     fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let number = number_of(error);
         ErrorMeaning {

@@ -54,6 +54,9 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// places `?`.
     const COUNTS_VALUES: bool = false;
 
+    /// Whether the server does not answer when it is to close a prepared statement.
+    const CLOSES_SILENTLY: bool = false;
+
     /// Whether there is no server, so that what sqlx calls an error of the protocol is a mistake of
     /// the program.
     const HAS_NO_PROTOCOL: bool = false;
