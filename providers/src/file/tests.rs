@@ -156,6 +156,19 @@ fn a_bad_file_names_the_line_and_never_the_value() {
 }
 
 #[test]
+fn a_yaml_file_may_hold_as_many_tenants_as_a_json_file() {
+    let yaml: String = (0..20_000)
+        .map(|n| {
+            format!("t{n}: {{type: sqlite, path: t{n}.db, schema: a, host: h, port: 1, username: u, password: p}}\n")
+        })
+        .collect();
+    assert_eq!(parsed(&yaml, false).unwrap().len(), 20_000);
+    let deep = format!("a: {{x: {}1{}}}\n", "[".repeat(100), "]".repeat(100));
+    let problem = parsed(&deep, false).unwrap_err();
+    assert!(problem.starts_with("holds too many values, or some"), "{problem}");
+}
+
+#[test]
 fn an_entry_of_another_form_is_its_tenant_s_fault_alone() {
     let no_mapping = json!("is neither a mapping nor a URL");
     let expected = BTreeMap::from([

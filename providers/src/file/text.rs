@@ -21,6 +21,10 @@ use crate::secret_text;
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
+/// The most keys and values of a YAML file, those of some 200,000 tenants. The parser's own bound
+/// would be reached with 14,000.
+const MOST_NODES: usize = 4_000_000;
+
 pub(super) type Tenants = BTreeMap<TenantId, Entry>;
 
 /// A tenant's secret, or what is wrong with it: it is the other tenants' trouble no more than if
@@ -95,13 +99,18 @@ pub(super) fn parse(text: &str, is_json: bool, id_pattern: &TenantIdPattern) -> 
         let parsed = parsed.and_then(|tenants| deserializer.end().map(|()| tenants));
         parsed.map_err(|error| ("is not valid JSON", error.line() as u64))
     } else {
-        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+        let options = serde_saphyr::options! {
+            budget: serde_saphyr::budget! { max_events: 2 * MOST_NODES, max_nodes: MOST_NODES },
+            with_snippet: false,
+            strict_booleans: true,
+        };
         let parsed = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
             seed.deserialize(deserializer)
         });
         parsed.map_err(|error| {
             let what = match error {
                 serde_saphyr::Error::DuplicateMappingKey { .. } => "holds a key twice",
+                serde_saphyr::Error::Budget { .. } => "holds too many values, or some that are nested too deep",
                 _ => "is not valid YAML",
             };
             (what, error.location().map_or(0, |at| at.line()))
