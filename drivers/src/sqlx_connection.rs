@@ -43,9 +43,10 @@ pub(crate) use renew::renew;
 /// How many prepared statements one connection keeps.
 pub(crate) const STATEMENT_CACHE_CAPACITY: usize = 100;
 
-/// Of them, how many are left for the statements of one transaction, if the server does not answer
-/// when it closes one.
-const ROOM: usize = 20;
+/// How many more one transaction may prepare, if the server does not answer when it is to close
+/// one.
+#[cfg(feature = "mysql")]
+pub(crate) const MORE_IN_A_TRANSACTION: usize = 50;
 
 /// How much longer this driver waits for a statement than the server's own limit. If the server
 /// keeps its limit, its answer comes first and the connection stays usable.
@@ -203,27 +204,31 @@ where
                 Err(self.fail(error, Some(rows)))
             }
             Ok(output) => {
-                self.make_room(limit).await;
+                self.make_room().await;
                 self.leave();
                 Ok(output)
             }
         }
     }
 
-    /// Closes all prepared statements before there are as many as the connection keeps.
+    /// Closes all prepared statements, outside a transaction, once there are more than the
+    /// connection keeps.
     ///
     /// For one more, sqlx would close one of them within the next call. A server that does not
     /// answer to that acknowledges it late, after 40 ms on Linux, and only then sqlx's socket sends
     /// what follows, since it lacks `TCP_NODELAY`
     /// (<https://github.com/transact-rs/sqlx/issues/4335>).
-    async fn make_room(&mut self, limit: Option<Duration>) {
+    async fn make_room(&mut self) {
+        let limit = self.statement_timeout.map(|limit| limit + GRACE);
         if let Some(connection) = self.connection.as_mut()
             && D::CLOSES_SILENTLY
             && self.depth == 0
-            && connection.cached_statements_size() + ROOM > STATEMENT_CACHE_CAPACITY
+            && connection.cached_statements_size() > STATEMENT_CACHE_CAPACITY
         {
+            let was_busy = std::mem::replace(&mut self.busy, true);
             // If it fails, so does the next statement, and says why.
             within(&mut self.timer, limit, pin!(connection.clear_cached_statements())).await;
+            self.busy = was_busy;
         }
     }
 
@@ -377,6 +382,7 @@ where
                     _ => break failed,
                 }
             };
+            self.make_room().await;
             self.leave();
             let failed = failed.map(|error| self.fail(error, Some(count)));
             if alone {

@@ -32,7 +32,9 @@ use crate::{
     rds_iam::RdsIam,
     script::{self, Syntax},
     server_address::ServerAddress,
-    sqlx_connection::{STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error, renew},
+    sqlx_connection::{
+        MORE_IN_A_TRANSACTION, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error, renew,
+    },
     tls::{self, Certificates},
 };
 use dialect::Mysql;
@@ -133,7 +135,7 @@ impl MysqlDriver {
             .port(address.port)
             .database(address.database)
             .username(address.username)
-            .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
+            .statement_cache_capacity(STATEMENT_CACHE_CAPACITY + MORE_IN_A_TRANSACTION)
             .ssl_mode(ssl_mode(address, config))
             // A token goes in clear text, over TLS.
             .enable_cleartext_plugin(config.rds_iam.is_some())

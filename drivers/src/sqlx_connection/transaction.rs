@@ -82,6 +82,7 @@ where
     async fn over(&mut self) -> Result<(), DatabaseError> {
         self.depth = 0;
         self.broken = None;
+        self.make_room().await;
         self.end_levels(0).await
     }
 
