@@ -42,9 +42,10 @@ pub const WELL_KNOWN_OF_PLUGINS: &[(&str, &str, &str, &str)] = &[
     ("AWS_ENDPOINT_URL", "provider", "aws-ssm", "endpoint_url"),
 ];
 
-/// Variables that the shipped file names, and the key that each sets if a file leaves it out: it
-/// has the shipped file's value then. An empty one counts as not set.
-pub(super) const OF_LEFT_OUT_KEYS: &[(&str, &[&str])] = &[("TENANTRY_ADMIN_TOKEN", &["admin", "token"])];
+/// Variables that the shipped file names, and the section and key that each sets if the
+/// configuration leaves the key out: it has the shipped file's value then. An empty one counts as
+/// not set.
+pub(super) const OF_LEFT_OUT_KEYS: &[(&str, &str, &str)] = &[("TENANTRY_ADMIN_TOKEN", "admin", "token")];
 
 /// The environment variables that the configuration may use. It is a value, so that a test can make
 /// its own.
@@ -91,14 +92,6 @@ impl Environment {
     /// Sets in `root` whatever the environment sets. The resolver's and the provider's type come
     /// first, because they decide which other keys there are.
     pub(crate) fn apply(&self, root: &mut Node, registry: &Registry, faults: &mut Vec<Fault>) {
-        for (name, path) in OF_LEFT_OUT_KEYS {
-            if root.at(path).is_none()
-                && let Some(value) = self.non_empty(name, faults)
-            {
-                let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-                root.set(&path, loose(name, value));
-            }
-        }
         for (name, keys) in WELL_KNOWN {
             let Some(value) = self.non_empty(name, faults) else {
                 continue;
@@ -137,6 +130,31 @@ impl Environment {
             let path = known_spelling(root, &schema, &levels);
             open_texts(root, &path, faults);
             root.set(&path, loose(name, value));
+        }
+        self.apply_to_left_out_keys(root, faults);
+    }
+
+    /// Last, so that a variable that sets the section has set it, and decides whether the key is
+    /// left out.
+    fn apply_to_left_out_keys(&self, root: &mut Node, faults: &mut Vec<Fault>) {
+        for (name, section, key) in OF_LEFT_OUT_KEYS {
+            let Some(value) = self.non_empty(name, faults) else {
+                continue;
+            };
+            let path = [section, key].map(|level| (*level).to_owned());
+            open_texts(root, &path, faults);
+            let is_left_out = match root.at(&[section]) {
+                None => true,
+                Some(node) => match &node.kind {
+                    Kind::Null => true,
+                    Kind::Map(_) => node.get(key).is_none(),
+                    // A fault of the section, which is reported.
+                    _ => false,
+                },
+            };
+            if is_left_out {
+                root.set(&path, loose(name, value));
+            }
         }
     }
 

@@ -15,7 +15,7 @@ const MOST_LEVELS: usize = 5;
 pub(super) fn unread(environment: &Environment, text: &str, schema: &Value) -> Vec<Fault> {
     let mut known: Vec<String> = references(text).map(str::to_owned).collect();
     known.push(FILE_VARIABLE.to_owned());
-    known.extend(OF_LEFT_OUT_KEYS.iter().map(|(name, _)| (*name).to_owned()));
+    known.extend(OF_LEFT_OUT_KEYS.iter().map(|(name, ..)| (*name).to_owned()));
     let of_keys = known.len();
     add_keys(schema, OVERRIDE_PREFIX.trim_end_matches('_'), 1, &mut known);
     let unread = environment.names().filter(|name| {

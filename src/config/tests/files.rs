@@ -50,6 +50,24 @@ fn the_token_of_a_file_that_leaves_it_out_is_the_shipped_file_s_variable() {
         assert_eq!(token(text, "").unwrap(), None);
         assert!(token(text, "short").is_err());
     }
+    // A section that comes from the environment.
+    let section = "admin: \"${ADMIN}\"\n";
+    let token_of = |admin: &str| {
+        let environment = Environment::from([("TENANTRY_ADMIN_TOKEN", set), ("ADMIN", admin)]);
+        let loaded = load_text(&format!("{section}{LEAST}"), environment);
+        loaded.map(|loaded| {
+            let token = loaded.config.admin.token.unwrap();
+            (token.expose_secret().to_owned(), loaded.config.admin.loopback)
+        })
+    };
+    let own = "{token: a-token-of-the-section, loopback: false}";
+    assert_eq!(token_of(own).unwrap(), ("a-token-of-the-section".to_owned(), false));
+    assert_eq!(token_of("{loopback: false}").unwrap(), (set.to_owned(), false));
+    assert!(token_of("5").is_err());
+    let environment = Environment::from([("TENANTRY_ADMIN_TOKEN", set), ("TENANTRY__ADMIN", "{loopback: false}")]);
+    let admin = load_text(LEAST, environment).unwrap().config.admin;
+    assert_eq!(admin.token.unwrap().expose_secret(), set);
+    assert!(!admin.loopback);
     for (said, expected) in [("\"\"", None), ("a-token-of-the-file", Some("a-token-of-the-file"))] {
         let text = format!("admin: {{ token: {said} }}\n{LEAST}");
         assert_eq!(token(&text, set).unwrap().as_deref(), expected, "{said}");
