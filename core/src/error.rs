@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 use sea_orm::SqlxError;
 use strum::IntoStaticStr;
 
-use crate::constraint;
+use crate::{constraint, database_config::is_tls};
 
 mod cause;
 mod db_err;
@@ -31,6 +31,18 @@ impl SecretInvalid {
         Self {
             field: field.into(),
             reason: reason.into(),
+        }
+    }
+
+    /// The field, as an answer to a tenant's client may name it: `tls` for any key about encryption
+    /// that is none of the documented ones, since such a key may be any text of the secret.
+    #[must_use]
+    pub fn public_field(&self) -> &str {
+        let is_documented = ["tls.mode", "tls.ca", "tls.cert", "tls.key"].contains(&self.field.as_str());
+        let first = self.field.split('.').next().unwrap_or_default();
+        match is_tls(first) && !is_documented {
+            true => "tls",
+            false => &self.field,
         }
     }
 }
@@ -342,6 +354,20 @@ impl StdError for DatabaseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_names_no_key_that_only_the_secret_has() {
+        for (field, public) in [
+            ("port", "port"),
+            ("pool.max.connections", "pool.max.connections"),
+            ("tls.mode", "tls.mode"),
+            ("tls.canary", "tls"),
+            ("internal_ssl_canary.example", "tls"),
+            ("sslcanary", "tls"),
+        ] {
+            assert_eq!(SecretInvalid::new(field, "is wrong").public_field(), public);
+        }
+    }
 
     #[test]
     fn the_database_s_own_words_are_not_printed() {

@@ -70,12 +70,13 @@ impl Problem {
                 "The secret provider is unavailable; try again later.",
             )
             .with_retry_after(retry_after),
-            // Why it is wrong is for operators: a reason may repeat a name that the secret holds.
+            // Why it is wrong is for operators: a reason may repeat a name that the secret holds, and
+            // so may the field.
             AcquireError::SecretInvalid { retry_after, source } => Self::new(
                 ProblemCode::SecretInvalid,
                 format!(
                     "The tenant's secret is not valid at `{}`; an operator sees why in `/health/tenant/{{id}}`.",
-                    source.field
+                    source.public_field()
                 ),
             )
             .with_retry_after(retry_after),

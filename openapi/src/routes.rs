@@ -116,11 +116,6 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
     let documents = extra.take_documents();
     let mut below_prefix = ours.into_routes(&location.query_parameters());
     below_prefix.extend(extra.into_checked_routes());
-    if parts.docs {
-        for path in &documents {
-            pages::add_document(&mut below_prefix, path, &document);
-        }
-    }
     let mut operator = ApiSet::new()
         .with(HealthApi {
             tenants: tenants.clone(),
@@ -143,6 +138,9 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
     }
     if parts.docs {
         pages::add_routes(&mut main, &document, &location);
+        for path in &documents {
+            pages::add_document(&mut main, path, &document);
+        }
     }
     let main = router(main)?;
     let main = match location.path_prefix() {

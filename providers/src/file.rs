@@ -26,8 +26,8 @@ use text::{Entry, Tenants, load};
 /// How often the file is checked if the operating system reports no changes.
 const POLL: Duration = Duration::from_secs(2);
 
-/// How long ago the file's last change is, for its stamp to tell every later one: file systems
-/// write down the time of a change in steps of up to two seconds.
+/// A stamp is sure to differ after the next change only if the last change is longer ago than this:
+/// file systems write down the time of a change in steps of up to two seconds.
 const SETTLED_AFTER: Duration = Duration::from_secs(4);
 
 /// All secrets in one YAML or JSON file, from tenant id to secret; a change to it is picked up
@@ -166,12 +166,14 @@ impl State {
         if last.is_of(stamp, has_changed) {
             return;
         }
-        let problem = last.problem.take();
-        *last = LastRead {
-            problem,
-            ..LastRead::begin(stamp, SystemTime::now())
-        };
-        match load(self.path.clone(), self.id_pattern.clone()).await {
+        let read = LastRead::begin(stamp, SystemTime::now());
+        let loaded = load(self.path.clone(), self.id_pattern.clone()).await;
+        // Not before: the caller may have given up meanwhile. A file that could not be read is tried
+        // again, and one whose text is wrong is not.
+        let was_read = loaded.as_ref().err().is_none_or(|problem| problem.source.is_none());
+        last.stamp = read.stamp.filter(|_| was_read);
+        last.is_settled = read.is_settled && was_read;
+        match loaded {
             Ok(tenants) => {
                 if last.problem.take().is_some() {
                     tracing::info!(path = %self.path.display(), "the file of secrets is good again");

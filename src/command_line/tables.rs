@@ -254,7 +254,7 @@ async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId
     Ok(differences)
 }
 
-/// How far a tenant's migrations are; `None` if there are none for its kind of database.
+/// How far a tenant's migrations are; `None` if that cannot be said, as for a server.
 async fn version(
     installation: &Installation,
     opened: &mut OpenedConnection,
@@ -265,8 +265,8 @@ async fn version(
         .look_quietly(&*opened.driver, connection, Choice::default());
     match looked.await {
         Ok(state) => Ok(Some(state.into())),
-        Err(MigrationError::NoDialect { .. }) => Ok(None),
-        Err(error) => Err(error),
+        Err(MigrationError::Table(error)) if error.kind.breaks_connection() => Err(MigrationError::Table(error)),
+        Err(_) => Ok(None),
     }
 }
 

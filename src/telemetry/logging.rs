@@ -192,8 +192,8 @@ fn levels(level: &str) -> Result<EnvFilter, LoggingError> {
 /// ask before a line, the answer may be that for a span that nobody wanted, and the line is lost
 /// (<https://github.com/tokio-rs/tracing/issues/2519>).
 ///
-/// Spans are refused before the levels are looked through, which takes longer than a span of a
-/// request that is not traced may cost.
+/// It refuses spans before it looks through the levels: that look would cost a request that is not
+/// traced more than the rest of its spans.
 pub(crate) struct LineFilter<F> {
     levels: F,
     is_logged: fn(&Metadata<'_>) -> bool,

@@ -130,8 +130,16 @@ impl Rest {
     }
 
     async fn answer_compared(&self, database: &TenantDatabase, ask: Ask<'_>) -> Result<Answer, Failure> {
-        if self.schemas.is_outdated(database) && self.schemas.may_look_again(database.tenant()) {
-            self.compare(database).await?;
+        if self.schemas.is_outdated(database)
+            && self.schemas.may_look_again(database.tenant())
+            && let Err(Failure::Database(error)) = self.compare(database).await
+        {
+            let kind = DatabaseErrorKind::of(&error);
+            if kind.is_lost() {
+                return Err(Failure::Database(error));
+            }
+            // What is missing is found out by the requests that need it.
+            tracing::debug!(tenant_id = %database.tenant(), ?kind, "the tenant's catalogue cannot be read");
         }
         let was_known = self.schemas.facts(database.tenant()).is_some();
         let mut answered = self.answer_once(database, ask).await;

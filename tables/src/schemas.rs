@@ -126,11 +126,11 @@ impl Schemas {
         let found = Self::reader(model, dialect).read(rows, &[])?;
         let facts = compare(model, dialect, number(version), &found);
         let before = self.facts(tenant);
-        let is_news = before.as_deref() != Some(&facts);
-        if is_news && !facts.drift.is_empty() {
+        let before = before.as_deref();
+        if !facts.drift.is_empty() && before.map(|before| &before.drift) != Some(&facts.drift) {
             tracing::warn!(tenant_id = %tenant, drift = facts.drift.join("; "), "the tenant's tables are not as declared");
         }
-        if is_news && !facts.missing.is_empty() {
+        if !facts.missing.is_empty() && before.map(|before| &before.missing) != Some(&facts.missing) {
             tracing::warn!(tenant_id = %tenant, missing = facts.missing.join(", "), "the tenant's schema lacks what is declared");
         }
         self.remember(tenant, facts);

@@ -36,18 +36,24 @@ impl<'a> Fields<'a> {
         let Some(host) = self.text("host")? else {
             return Ok(None);
         };
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(&host);
-        let address = host.split_once('%').map_or(host, |(address, _)| address);
-        if host.contains(':') && !host.starts_with('/') && address.parse::<Ipv6Addr>().is_err() {
+        let is_address = |text: &str| {
+            let address = text.split_once('%').map_or(text, |(address, _)| address);
+            address.parse::<Ipv6Addr>().is_ok()
+        };
+        let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if let Some(address) = inner.filter(|inner| is_address(inner)) {
+            return Ok(Some(address.to_owned()));
+        }
+        let names_port = host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if !host.starts_with('/') && !is_address(&host) && (names_port || host.contains("://")) {
             return self.wrong(
                 "host",
                 "is more than a host: a port belongs in `port`, and a URL in `url`",
             );
         }
-        Ok(Some(host.to_owned()))
+        Ok(Some(host))
     }
 
     pub(super) fn first_text(&self, names: &[&str]) -> Result<Option<String>, SecretInvalid> {

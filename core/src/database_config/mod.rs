@@ -15,6 +15,7 @@ use crate::{SecretInvalid, SecretValue, TenantId};
 use fields::Fields;
 pub use sections::{LimitOverrides, PoolOverrides, Pooler, QueryConfig};
 pub use session::{SessionConfig, SessionTarget};
+pub(crate) use tls::is_tls;
 pub use tls::{TlsConfig, TlsMode};
 
 /// What a connection outside of a tenant's pool is for.
@@ -140,7 +141,12 @@ impl DatabaseConfig {
     /// The field of the secret that names the driver: `type`, or `url` by its scheme.
     pub fn driver_field(&self) -> &'static str {
         let object = self.document.expose().as_object();
-        let is_set = |name| object.is_some_and(|object| object.get(name).is_some_and(|value| !value.is_null()));
+        let is_set = |name| {
+            let value = object
+                .and_then(|object| object.get(name))
+                .and_then(|value| value.as_str());
+            value.is_some_and(|text| !text.is_empty())
+        };
         if is_set("type") || is_set("engine") {
             "type"
         } else {

@@ -223,7 +223,7 @@ fn once(place: &mut Option<String>, value: String) -> Result<(), Refusal> {
 }
 
 /// Whether a key or parameter is about encryption.
-pub(super) fn is_tls(name: &str) -> bool {
+pub(crate) fn is_tls(name: &str) -> bool {
     let name = plain(name);
     // `useSSL`, `requireSSL` and `verifyServerCertificate` of Connector/J among them.
     name.contains("ssl") || name.contains("tls") || name == "verifyservercertificate"
