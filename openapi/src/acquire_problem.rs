@@ -70,8 +70,8 @@ impl Problem {
                 "The secret provider is unavailable; try again later.",
             )
             .with_retry_after(retry_after),
-            // Why it is wrong is for operators: a reason may repeat a name that the secret holds, and
-            // so may the field.
+            // Why it is wrong is for operators: a reason may repeat a name that the secret
+            // holds, and so may the field.
             AcquireError::SecretInvalid { retry_after, source } => Self::new(
                 ProblemCode::SecretInvalid,
                 format!(

@@ -168,8 +168,8 @@ impl State {
         }
         let read = LastRead::begin(stamp, SystemTime::now());
         let loaded = load(self.path.clone(), self.id_pattern.clone()).await;
-        // Not before: the caller may have given up meanwhile. A file that could not be read is tried
-        // again, and one whose text is wrong is not.
+        // Not before: the caller may have given up meanwhile. A file that could not be read is
+        // tried again, and one whose text is wrong is not.
         let was_read = loaded.as_ref().err().is_none_or(|problem| problem.source.is_none());
         last.stamp = read.stamp.filter(|_| was_read);
         last.is_settled = read.is_settled && was_read;
