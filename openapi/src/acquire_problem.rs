@@ -6,6 +6,7 @@ use tenantry_core::{ResolveError, TenantId, TenantLocation, engine::AcquireError
 
 use crate::{
     Fault, Problem, ProblemCode,
+    database_problem::SECRET_INVALID,
     document::{challenge_scheme, describe_location, describe_place, needs_credential},
     problem::sentence,
 };
@@ -74,10 +75,13 @@ impl Problem {
             // holds, and so may the field.
             AcquireError::SecretInvalid { retry_after, source } => Self::new(
                 ProblemCode::SecretInvalid,
-                format!(
-                    "The tenant's secret is not valid at `{}`; an operator sees why in `/health/tenant/{{id}}`.",
-                    source.public_field()
-                ),
+                match source.public_field() {
+                    // As a whole.
+                    "secret" => SECRET_INVALID.to_owned(),
+                    field => format!(
+                        "The tenant's secret is not valid at `{field}`; an operator sees why in `/health/tenant/{{id}}`."
+                    ),
+                },
             )
             .with_retry_after(retry_after),
             AcquireError::Database(error) => error.into_db_err().into(),
@@ -157,6 +161,15 @@ mod tests {
             of(AcquireError::SecretInvalid { retry_after, source }),
             (503, "secret_invalid")
         );
+        for (field, begin) in [
+            ("port", "The tenant's secret is not valid at `port`; an operator"),
+            ("tls.canary", "The tenant's secret is not valid at `tls`; an operator"),
+            ("secret", "The tenant's secret is not valid; an operator"),
+        ] {
+            let source = SecretInvalid::new(field, "canary");
+            let problem = Problem::of_tenant(&tenant, AcquireError::SecretInvalid { retry_after, source });
+            assert!(problem.to_string().starts_with(begin), "{problem}");
+        }
         let unknown = Problem::of_tenant(&tenant, AcquireError::Unknown);
         assert_eq!(unknown.to_string(), "No tenant is named \"acme\".");
     }

@@ -7,6 +7,10 @@ use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverErrorKind, engine::S
 
 use crate::{Problem, ProblemCode};
 
+/// Of a secret of which no field can be named.
+pub(crate) const SECRET_INVALID: &str =
+    "The tenant's secret is not valid; an operator sees why in `/health/tenant/{id}`.";
+
 /// The `Retry-After` of a failed database if nothing more exact is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -61,11 +65,9 @@ impl Problem {
                 "The request collided with another one and had no effect; send it again.",
             )
             .with_retry_after(RETRY_AFTER),
-            DatabaseErrorKind::Connect(DriverErrorKind::Invalid) => Self::new(
-                ProblemCode::SecretInvalid,
-                "The tenant's secret is not valid; an operator sees why in `/health/tenant/{id}`.",
-            )
-            .with_retry_after(RETRY_AFTER),
+            DatabaseErrorKind::Connect(DriverErrorKind::Invalid) => {
+                Self::new(ProblemCode::SecretInvalid, SECRET_INVALID).with_retry_after(RETRY_AFTER)
+            }
             DatabaseErrorKind::Connect(_)
             | DatabaseErrorKind::ConnectionLost
             | DatabaseErrorKind::ConnectionLostWithoutEffect

@@ -39,7 +39,7 @@ async fn server(tenants: &Value, tables: &str) -> TenantryProcess {
         .unwrap()
 }
 
-async fn get(server: &TenantryProcess, tenant: &str, path: &str) -> (u16, Value) {
+pub(crate) async fn get(server: &TenantryProcess, tenant: &str, path: &str) -> (u16, Value) {
     let request = reqwest::Client::new().get(format!("{}/rest/v1/{path}", server.base_url()));
     let answer = request.header("X-Tenant-ID", tenant).send().await.unwrap();
     let status = answer.status().as_u16();

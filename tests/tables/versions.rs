@@ -5,6 +5,7 @@ use tenantry_test_support::TenantryProcess;
 
 use crate::{
     catalogues::words,
+    schemas::get,
     shop::{Role, Shop, secret},
 };
 
@@ -47,13 +48,6 @@ fn without_migrations(shop: &Shop) -> Value {
     config["drivers"] = json!({"sqlite": {"root": shop.server.folder().join("data")}});
     config["migrations"]["on_connect"] = false.into();
     config
-}
-
-async fn get(server: &TenantryProcess, tenant: &str, path: &str) -> (u16, Value) {
-    let request = reqwest::Client::new().get(format!("{}/rest/v1/{path}", server.base_url()));
-    let answer = request.header("X-Tenant-ID", tenant).send().await.unwrap();
-    let status = answer.status().as_u16();
-    (status, answer.json().await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
