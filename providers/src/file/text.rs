@@ -31,8 +31,8 @@ pub(super) type Tenants = BTreeMap<TenantId, Entry>;
 /// each secret had a file of its own.
 pub(super) type Entry = Result<SecretDocument, &'static str>;
 
-/// Why the file cannot be used: the text after "the file ". It names a place in the file, and never
-/// repeats its text.
+/// Why the file cannot be used: what follows "the file" or "a file that". It names a place in the
+/// file, and repeats nothing of its text but valid tenant ids.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) reason: String,

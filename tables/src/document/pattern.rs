@@ -2,8 +2,8 @@
 
 use crate::{declaration::ColumnType, model::Column};
 
-/// Any text. Values are at least as wide as what the server reads: a client must not be kept from a
-/// valid request.
+/// Any text. A pattern takes every value that the server reads, but for white space around it: a
+/// client must not be kept from a valid request.
 const TEXT: &str = "[^\\x00]*";
 /// The minutes of a time of day, and what may follow them.
 const MINUTES: &str = "[0-5]?[0-9](:[0-5]?[0-9](\\.[0-9]+)?)?";
@@ -25,7 +25,7 @@ pub(super) fn value(kind: &ColumnType) -> Option<(String, String)> {
             " *(urn:uuid:)?\\{?[0-9A-Fa-f-]{32,36}\\}? *".to_owned(),
             "0f8fad5b-d9cb-469f-a165-70867728950e",
         ),
-        // Months and days of one digit count in days alone.
+        // Only a column of days takes months and days of one digit.
         ColumnType::Date => (moment("(0?[0-9]|1[0-2])-([0-2]?[0-9]|3[01])"), "2026-01-02"),
         ColumnType::Time => (format!("([0-9]|-?[0-9]{{2,3}}):{MINUTES}"), "03:04:05"),
         ColumnType::Timestamp => (moment("(0[0-9]|1[0-2])-([0-2][0-9]|3[01])"), "2026-01-02T03:04:05"),
@@ -57,7 +57,7 @@ fn element(kind: &ColumnType, value: &str, ends: &[char]) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     match kind {
         ColumnType::Text => {
-            let ends: String = ends.iter().map(|end| format!("\\{end}")).collect();
+            let ends: String = ends.iter().collect();
             format!("(\"([^\"\\\\\\x00]|\\\\[^\\x00])*\"|[^{ends}\\x00]*)")
         }
         ColumnType::Enum(values) => {
@@ -82,11 +82,12 @@ fn any_case(word: &str) -> String {
     word.chars().map(letter).collect()
 }
 
-/// A text in a regular expression.
+/// A text in a regular expression. JavaScript's, with the flag `u`, refuse a backslash before any
+/// other character.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
-        if "\\^$.|?*+()[]{}/-".contains(c) {
+        if "\\^$.|?*+()[]{}/".contains(c) {
             escaped.push('\\');
         }
         escaped.push(c);
@@ -246,6 +247,19 @@ mod tests {
                         .for_each(|value| drop(Datum::parse(&kind, value).unwrap()));
                 }
                 assert!(pattern.is_match(text), "{text}: {pattern}");
+            }
+        }
+    }
+
+    #[test]
+    fn javascript_can_read_every_pattern() {
+        let kinds = ColumnType::WORDS.map(|(word, _)| json!(word)).into_iter();
+        for kind in kinds.chain([json!({"enum": ["a-b", "c,d", "e\"f", "(g)"]})]) {
+            let (_, pattern) = pattern(&kind);
+            let mut escapes = pattern.as_str().chars();
+            while let Some(c) = escapes.next() {
+                let escaped = (c == '\\').then(|| escapes.next().unwrap());
+                assert!(escaped.is_none_or(|c| "^$\\.*+?()[]{}|/x".contains(c)), "{pattern}");
             }
         }
     }
