@@ -161,6 +161,38 @@ async fn the_least_recently_used_tenant_loses_its_connections() {
     all_are_closed(&world).await;
 }
 
+/// Waits until one tenant has connections, and this many have lost theirs.
+async fn are_evicted(world: &World, evictions: u64) {
+    let evicted = async {
+        loop {
+            let pools = world.tenants.cache_snapshot().pools;
+            if (pools.open, pools.evictions) == (1, evictions) {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), evicted).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_whose_pool_was_evicted_is_served_to_its_end() {
+    let mut settings = EngineSettings::default();
+    settings.pools.max = 1;
+    let world = World::new(Scripted::with(["t1", "t2"].map(str::to_owned)), settings).await;
+    let first = world.tenants.acquire(&id("t1")).await.unwrap();
+    assert_eq!(one(&first, "SELECT 1").await.unwrap(), 1);
+    let second = world.tenants.acquire(&id("t2")).await.unwrap();
+    assert_eq!(one(&second, "SELECT 2").await.unwrap(), 2);
+    are_evicted(&world, 1).await;
+    assert_eq!(first.pool_status().open, 0);
+    // It still has its tenant's database, and opens another connection to it.
+    assert_eq!(one(&first, "SELECT 3").await.unwrap(), 3);
+    are_evicted(&world, 2).await;
+    let open = [&first, &second].map(|database| database.pool_status().open);
+    assert_eq!(open, [1, 0]);
+}
+
 #[tokio::test]
 async fn a_tenant_that_was_deleted_loses_its_connections() {
     let mut settings = EngineSettings::default();
@@ -395,6 +427,42 @@ async fn a_connection_of_a_cut_off_request_goes_to_the_next() {
     let third = timeout(Duration::from_secs(10), database.begin()).await.unwrap();
     let _third = third.unwrap();
     assert_eq!((driver.asked.available_permits(), database.pool_status().open), (2, 1));
+}
+
+#[tokio::test]
+async fn a_transaction_dropped_on_another_thread_serves_the_next() {
+    let mut settings = EngineSettings::default();
+    settings.pools.max_per_tenant = Some(1);
+    let (tenants, driver, _folder) = gated(&["t1"], settings).await;
+    driver.open.add_permits(2);
+    let database = tenants.acquire(&id("t1")).await.unwrap();
+    let transaction = database.begin().await.unwrap();
+    let next = tokio::spawn(async move { one(&database, "SELECT 1").await });
+    settled().await;
+    // A thread of its own has no runtime.
+    std::thread::spawn(move || drop(transaction)).join().unwrap();
+    let next = timeout(Duration::from_secs(3), next).await;
+    assert_eq!(next.expect("nothing came").unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_cut_off_request_takes_no_other_tenant_s_connection() {
+    let mut settings = EngineSettings::default();
+    settings.pools.max_connections = 1;
+    let (tenants, driver, _folder) = gated(&["t1", "t2"], settings).await;
+    driver.open.add_permits(2);
+    let database = tenants.acquire(&id("t1")).await.unwrap();
+    let used = database.begin().await.unwrap();
+    let other = tenants.acquire(&id("t2")).await.unwrap();
+    let cut_off = tokio::spawn(async move { other.begin().await.map(drop) });
+    settled().await;
+    cut_off.abort();
+    assert!(cut_off.await.unwrap_err().is_cancelled());
+    // The opening that it wanted looks ten times a second whether it is still wanted.
+    sleep(Duration::from_millis(300)).await;
+    used.commit().await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!((driver.asked.available_permits(), database.pool_status().open), (1, 1));
 }
 
 #[tokio::test]

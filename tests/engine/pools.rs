@@ -17,8 +17,8 @@ use tenantry_core::{
     BoxError, Connection, DatabaseConfig, DatabaseDriver, DatabaseError, DatabaseErrorKind, DriverError,
     DriverErrorKind, MigrationLock, SecretInvalid, ServerVersion, TenantId,
     engine::{
-        EngineSettings, HealthQuery, OnConnect, RequestTally, SchemaVersion, TenantDatabase, TenantStatus, Tenants,
-        TenantsParts,
+        AcquireError, EngineSettings, HealthQuery, OnConnect, RequestTally, SchemaVersion, TenantDatabase,
+        TenantStatus, Tenants, TenantsParts,
     },
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -717,6 +717,72 @@ async fn a_secret_that_comes_late_is_in_use_soon() {
         let longest = Duration::from_millis(7_500);
         assert!(start.elapsed() < longest, "after {gap} s: {:?}", start.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_tenant_s_pool_closes_within_one_time_to_live() {
+    let (server, provider) = (Server::new(), Scripted::with(None));
+    provider.put("t1", json!({"type": "scripted", "host": "h", "database": "t1"}));
+    let mut settings = EngineSettings::default();
+    settings.secrets.ttl = tenantry_core::HumanDuration::from_secs(60);
+    settings.secrets.jitter = 0.0;
+    let tenants = engine_with(provider.clone(), &server, settings, None);
+    read(&*database(&tenants).await).await.unwrap();
+    assert_eq!(tenants.cache_snapshot().pools.open, 1);
+    provider.remove("t1");
+    // No request has used it meanwhile; the housekeeping comes once a second.
+    sleep(Duration::from_millis(61_100)).await;
+    let pools = tenants.cache_snapshot().pools;
+    assert_eq!((pools.open, pools.connections), (0, 0));
+    assert!(matches!(tenants.acquire(&id("t1")).await, Err(AcquireError::Unknown)));
+}
+
+/// The sweep looks at it again after its last request.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_tenant_in_use_is_forgotten_afterwards() {
+    let (server, provider) = (Server::new(), Scripted::with(None));
+    provider.put("t1", json!({"type": "scripted", "host": "h", "database": "t1"}));
+    let mut settings = EngineSettings::default();
+    settings.secrets.ttl = tenantry_core::HumanDuration::from_secs(60);
+    let tenants = engine_with(provider.clone(), &server, settings, None);
+    let used = database(&tenants).await;
+    read(&used).await.unwrap();
+    provider.remove("t1");
+    sleep(Duration::from_secs(90)).await;
+    let known = || tenants.usage_snapshot().known.len();
+    assert_eq!(known(), 1, "a request still runs");
+    drop(used);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(known(), 0);
+}
+
+/// How long a pool was unused counts from the end of its last statement.
+#[tokio::test(start_paused = true)]
+async fn a_pool_is_not_closed_right_after_a_long_use() {
+    let server = Server::new();
+    let mut settings = EngineSettings::default();
+    settings.pools.idle_timeout = tenantry_core::HumanDuration::from_secs(60);
+    let tenants = engine(&server, ["t1".to_owned()], settings, None);
+    let database = database(&tenants).await;
+    let transaction = database.begin().await.unwrap();
+    sleep(Duration::from_secs(90)).await;
+    transaction.commit().await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(tenants.cache_snapshot().pools.connections, 1);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(tenants.cache_snapshot().pools.connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clearing_the_cache_leaves_open_connections_in_use() {
+    let server = Server::new();
+    let tenants = engine(&server, ["t1".to_owned()], EngineSettings::default(), None);
+    read(&*database(&tenants).await).await.unwrap();
+    assert_eq!(tenants.clear_secrets(None), 1);
+    read(&*database(&tenants).await).await.unwrap();
+    let pools = tenants.cache_snapshot().pools;
+    assert_eq!((pools.open, pools.connections, pools.rotations), (1, 1, 0));
+    assert_eq!(server.logins(), 1, "another connection was opened");
 }
 
 #[tokio::test(start_paused = true)]

@@ -442,8 +442,7 @@ async fn a_clear_is_not_undone_by_a_fetch_that_ran() {
     assert_eq!(world.provider.fetches(), fetches + 1);
 }
 
-/// Each new tenant is used for the first time by two threads at once: one fetch, and one pool that
-/// an operator reaches.
+/// Each new tenant is used for the first time by two threads at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_first_requests_at_once_find_one_tenant() {
     const TENANTS: usize = 5_000;

@@ -191,10 +191,23 @@ impl Engine {
         Ok(self.tenants.get_or_create(id, new))
     }
 
-    /// Forgets a tenant that the provider does not know, unless something uses it or it is
-    /// suspended.
-    fn forget_if_gone(&self, id: &TenantId) {
-        self.tenants.forget(id, |tenant| tenant.holdings().is_known());
+    /// Forgets a tenant that the provider does not know. Returns false if that must wait, since
+    /// something uses it or it is suspended.
+    fn forget_if_gone(&self, id: &TenantId) -> bool {
+        let Some(tenant) = self.tenants.get(id) else {
+            return true;
+        };
+        // It may have been made anew.
+        tenant.holdings().is_known() || self.tenants.forget(id, |tenant| tenant.holdings().is_known())
+    }
+
+    /// Forgets the tenants that the provider no longer knows, and keeps in mind those in use.
+    fn forget_gone(&self) {
+        let mut gone = std::mem::take(&mut *self.secrets.gone.lock());
+        gone.retain(|id| !self.forget_if_gone(id));
+        if !gone.is_empty() {
+            self.secrets.gone.lock().extend(gone);
+        }
     }
 
     /// Forgets the least recently used tenants if they are too many: a hundredth of them at once so
@@ -246,9 +259,7 @@ impl Engine {
                 tenant.look_after_lease(&self.secrets, now);
             }
         }
-        for id in std::mem::take(&mut *self.secrets.gone.lock()) {
-            self.forget_if_gone(&id);
-        }
+        self.forget_gone();
         self.make_room();
     }
 }

@@ -24,14 +24,18 @@
 //! | `Secrets::counters`, `UsageAccount` | counters |
 //!
 //! The other locks, such as `Leases::held` and `Secret::encryption`, are held for one step, and no
-//! lock is taken under them. None of all these is held across an `.await`. The two locks that are,
-//! `Pool::preparing` (migrations run under it) and the session of a transaction, are tokio's. Under
-//! the lock of a pool nothing is opened, closed or sent; the driver's `secret_changed` is called
-//! there.
+//! lock is taken under them. None of all these is held across an `.await`. Those that are, are
+//! tokio's: `Pool::preparing` (migrations run under it), `Secrets::listed` (the provider's list is
+//! read under it), `Secret::server_version`, and the two of a transaction's session. Under the lock
+//! of a pool nothing is opened, closed or sent; the driver's `secret_changed` is called there.
 //!
 //! While a tenant's secret is fresh and its pool is there, a request takes one look-up in the
 //! directory, one atomic count in the tenant's admission, two short locks of its tenant and one
 //! read of the clock; from then on it shares nothing with other tenants' requests.
+//!
+//! Two words have two meanings. A *lease* is a request's use of one connection (`pool`), and the
+//! time for which a provider lends a secret (`crate::leases`). A *probe* is the next try of a
+//! database that failed (`pool::breaker`), and the question of a health check.
 //!
 //! `docs/architecture.md` shows which code handles which failure, and what bounds everything.
 

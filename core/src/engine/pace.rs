@@ -1,4 +1,4 @@
-//! Waits that double, and how many may come in a second.
+//! Pauses that double, and a limit on how many requests come in a second.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -152,7 +152,8 @@ impl Tenants {
         cleared
     }
 
-    /// Closes a tenant's pool once its running requests are done. The next request opens another.
+    /// Closes a tenant's idle connections now, and the used ones as they come back. The next
+    /// request opens another connection.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire) when nothing is known of the tenant yet.
@@ -190,8 +191,10 @@ impl Tenants {
         let mut snapshot = *engine.secrets.counters.lock();
         let metrics = &mut snapshot.metrics;
         metrics.capacity = engine.secrets.settings.secrets.max_entries;
+        // One that is forgotten meanwhile gives its hits to `forgotten` only when it is dropped.
+        let known = engine.tenants.all();
         metrics.hits = engine.forgotten.lock().secret_hits;
-        for tenant in engine.tenants.all() {
+        for tenant in known {
             metrics.hits += tenant.usage.lock().secret_hits;
             metrics.entries += usize::from(tenant.holdings().secret.cached().is_some());
         }

@@ -132,6 +132,18 @@ async fn an_unused_connection_ends_and_each_use_begins_its_time_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_idle_time_begins_at_the_answer() {
+    let slow = make(|_| async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Ok::<_, poem::Error>("small")
+    });
+    let mut served = Served::by(slow);
+    served.send(GET).await;
+    served.answer().await;
+    assert_eq!(served.seconds().await, 60 + 75);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_outlives_every_limit_of_its_connection() {
     let (mut served, running) = Served::hanging();
     served.send(GET).await;

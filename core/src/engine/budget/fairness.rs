@@ -17,8 +17,12 @@
 //! | `SHORT_PATIENCE` | 50 ms | and how long before it takes a spare one |
 //! | `LEAST_PATIENCE`..`MOST_PATIENCE` | 250 ms to 1 s | and how long until it takes a busy one |
 //! | `SPARE_AFTER` | 1 s | how long a connection is idle before its tenant can do without it |
-//! | `FORGOTTEN_AFTER` | 30 s | the same for a tenant's only connection |
+//! | `FORGOTTEN_AFTER` | 30 s | the same for an only connection, unless the other pool has none |
 //! | `LOOK_AGAIN`, `BETWEEN_LOOKS` | 100 ms, 10 ms | how often pools look, each and together |
+//!
+//! Tenure and the longest patience are four times as long as an opening took, the two short ones as
+//! long as it took, all within these bounds. No patience is longer than a quarter of
+//! `acquire_timeout`.
 
 use std::time::Duration;
 
@@ -60,7 +64,9 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// Whether it may be closed for a pool that looks for one unused for `unused`, and has `none`.
+    /// Whether it may be closed for another pool: it was unused for `unused`, or, if it is its
+    /// tenant's only one and the other pool has a connection (`none` is false), for
+    /// `FORGOTTEN_AFTER`.
     pub(super) fn may_go(&self, now: Instant, unused: Duration, none: bool) -> bool {
         let least = if self.several || none { unused } else { FORGOTTEN_AFTER };
         now.saturating_duration_since(self.since) >= least
@@ -103,6 +109,8 @@ impl<P, W> State<P, W> {
                 let first = !entitled.contains(&waiter.holder);
                 impatient && first && (theirs == 0 || theirs + 1 < own)
             } else {
+                // Nobody waits for it at home. An only one goes to a pool without any: at once if
+                // no pool holds several, else after `PATIENCE`.
                 returned.open > 1 || (theirs == 0 && (impatient || self.is_one_each()))
             };
             if counts {

@@ -52,6 +52,31 @@ fn idle_connections_go_at_once_and_busy_ones_later() {
 }
 
 #[test]
+fn a_tenure_protects_only_what_its_own_tenant_wants() {
+    let mut books = books(&[(POOR, 1)]);
+    let (start, later) = (Instant::now(), Instant::now() + PATIENCE * 2);
+    books.line_up(NEW, &NEW, start, ());
+    let moment = Duration::from_millis(1);
+    // Whether its own tenant wants it, how long it was open, how long opening took, and whether it
+    // goes.
+    for (wanted_at_home, held_for, opening, goes) in [
+        (false, QUICK, QUICK, true),
+        (true, SHORTEST_TENURE - moment, QUICK, false),
+        (true, SHORTEST_TENURE, QUICK, true),
+        (true, LONGEST_TENURE - moment, LONGEST_TENURE, false),
+        (true, LONGEST_TENURE, LONGEST_TENURE, true),
+    ] {
+        let returned = Returned {
+            open: 1,
+            held_for,
+            opening,
+            wanted_at_home,
+        };
+        assert_eq!(books.wants_back(POOR, returned, later), goes, "{returned:?}");
+    }
+}
+
+#[test]
 fn the_only_one_who_waits_takes_nothing_from_itself() {
     let mut books = books(&[(POOR, 1)]);
     let start = Instant::now();
@@ -82,6 +107,20 @@ fn one_takes_only_from_who_has_two_more() {
         !books.wants_back(RICH, returned(2, true), later),
         "one more is no injustice"
     );
+}
+
+#[test]
+fn an_only_connection_stays_for_a_while_beside_richer_pools() {
+    let mut books = books(&[(RICH, 3), (POOR, 1)]);
+    let (start, later) = (Instant::now(), Instant::now() + PATIENCE * 2);
+    books.line_up(POOR, &POOR, start, ());
+    books.line_up(NEW, &NEW, start, ());
+    assert!(
+        !books.wants_back(POOR, returned(1, false), start),
+        "the rich can spare one sooner"
+    );
+    assert!(books.wants_back(RICH, returned(3, false), start), "one of several");
+    assert!(books.wants_back(POOR, returned(1, false), later));
 }
 
 #[test]

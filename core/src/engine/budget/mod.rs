@@ -18,6 +18,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep, timeout},
 };
@@ -50,18 +51,18 @@ pub(crate) trait Neighbour: Send + Sync {
     fn sweep(&self, now: Instant);
 }
 
-/// Nothing, for a permit that is no pool's.
-pub(crate) type Pool = Option<Weak<dyn Neighbour>>;
+/// A pool that holds permits; `None` for a permit that is no pool's, such as a health check's.
+pub(crate) type PoolRef = Option<Weak<dyn Neighbour>>;
 
 /// A pool in the budget's books.
 #[derive(Clone)]
 pub(crate) struct Member {
     id: HolderId,
-    pool: Pool,
+    pool: PoolRef,
 }
 
 pub(crate) struct Budget {
-    state: Mutex<State<Pool, oneshot::Sender<ConnectionPermit>>>,
+    state: Mutex<State<PoolRef, oneshot::Sender<ConnectionPermit>>>,
     /// A copy of [`State::is_short`], so that a connection that comes back need not take the lock.
     short: AtomicBool,
     /// How many databases that failed before may be tried at once: so many connections may hang.
@@ -71,12 +72,16 @@ pub(crate) struct Budget {
     evictions: AtomicU64,
     next_id: AtomicU64,
     given_back: Notify,
+    /// Closes and opens connections, whichever thread wants it: a handler may drop a transaction on
+    /// one of its own.
+    pub(crate) runtime: Handle,
 }
 
 /// The right to try a database that failed before.
 pub(crate) type ProbePermit = OwnedSemaphorePermit;
 
 impl Budget {
+    /// Connections are opened and closed on the runtime that this is called in.
     pub(crate) fn new(capacity: usize, most_holders: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State::new(capacity, capacity / RESERVED_PART)),
@@ -86,17 +91,18 @@ impl Budget {
             evictions: AtomicU64::new(0),
             next_id: AtomicU64::new(0),
             given_back: Notify::new(),
+            runtime: Handle::current(),
         })
     }
 
     /// Enters a pool in the books, or nothing for a permit that is no pool's.
-    pub(crate) fn member(&self, pool: Pool) -> Member {
+    pub(crate) fn member(&self, pool: PoolRef) -> Member {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         Member { id, pool }
     }
 
     /// Changes the account; nothing that is dropped in `change` may come back to it.
-    fn with<T>(&self, change: impl FnOnce(&mut State<Pool, oneshot::Sender<ConnectionPermit>>) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut State<PoolRef, oneshot::Sender<ConnectionPermit>>) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
         self.short.store(state.is_short(), Ordering::Release);
@@ -111,7 +117,7 @@ impl Budget {
     /// Reports how many connections there are.
     pub(crate) fn report(&self, metrics: &mut PoolMetrics) {
         let state = self.state.lock();
-        metrics.open = state.holders();
+        metrics.open = state.pools().flatten().count();
         metrics.capacity = self.most_holders;
         metrics.connections = state.in_use();
         metrics.connections_capacity = state.capacity();
@@ -135,10 +141,10 @@ impl Budget {
         taken.then(|| self.permit(member.id))
     }
 
-    /// Waits for a permit for as long as it is `wanted`, which it asks now and then until the
-    /// answer is no. A pool that `has_others`, which took `opening` to open, waits for one of them
-    /// first: fast statements end sooner than a login. It waits longer before it takes another
-    /// tenant's: that costs one opening, and mostly two.
+    /// Waits for a permit until `wanted` says no. That is asked now and then, and never again after
+    /// a no: the caller may count its opening as ended then. A pool that `has_others`, which took
+    /// `opening` to open, waits for one of them first: fast statements end sooner than a login. It
+    /// waits longer before it takes another tenant's: that costs one opening, and mostly two.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         member: &Member,
@@ -254,7 +260,7 @@ impl Budget {
     /// Closes the idle connection that is missed least, if it was unused for `unused`, unless as
     /// many are closing already as wait. `none` is whether the pool that asks has no connection. If
     /// a server has none left, the connection is one `at` the server of that secret, whether or not
-    /// pools wait. Returns whether one is closing.
+    /// pools wait. Returns false if none could be closed.
     pub(crate) fn make_room(&self, unused: Duration, none: bool, at: Option<&Secret>) -> bool {
         while at.is_some() || self.is_short() {
             let now = Instant::now();
@@ -273,8 +279,8 @@ impl Budget {
 
     /// Closes unused pools, the least recently used first, while more have connections than should.
     pub(crate) fn trim(&self) {
-        let holders = self.state.lock().holders();
-        for _ in self.most_holders..holders {
+        let with_connections = self.state.lock().pools().flatten().count();
+        for _ in self.most_holders..with_connections {
             let Some((since, pool)) = self.best(|pool| pool.unused_since().map(std::cmp::Reverse)) else {
                 return;
             };
@@ -310,6 +316,11 @@ pub(crate) struct ConnectionPermit {
 }
 
 impl ConnectionPermit {
+    /// The runtime on which its connection is closed.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.budget.runtime
+    }
+
     /// Its connection is being closed: a waiting pool will soon have the permit.
     pub(crate) fn begin_closing(&mut self) {
         if let Some(holder) = self.holder.take() {
@@ -322,15 +333,13 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.begin_closing();
         let lingers = std::mem::take(&mut self.lingers);
-        if !lingers.is_zero()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
+        if !lingers.is_zero() {
             let permit = Self {
                 budget: self.budget.clone(),
                 holder: None,
                 lingers: Duration::ZERO,
             };
-            runtime.spawn(async move {
+            self.budget.runtime.spawn(async move {
                 sleep(lingers).await;
                 drop(permit);
             });
@@ -366,3 +375,6 @@ impl Drop for QueueTicket {
         drop(self.budget.with(|state| state.leave(self.place)));
     }
 }
+
+#[cfg(test)]
+mod tests;

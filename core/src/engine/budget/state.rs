@@ -148,11 +148,6 @@ impl<P, W> State<P, W> {
         self.in_use() <= self.closing + self.holders.len()
     }
 
-    /// How many pools hold permits.
-    pub(super) fn holders(&self) -> usize {
-        self.holders.len()
-    }
-
     /// The pools that hold permits.
     pub(super) fn pools(&self) -> impl Iterator<Item = &P> {
         self.holders.values().map(|(_, pool)| pool)

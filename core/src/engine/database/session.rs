@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Rolls back the levels above the first `kept` ones. If that fails the state of the rest is
-    /// unknown, so the connection is closed.
+    /// unknown, so no other request uses the connection, and it is closed with its last handle.
     async fn roll_back_to(&mut self, kept: usize) -> Result<(), DatabaseError> {
         while self.levels.len() > kept {
             let lease = self.usable()?;

@@ -1,5 +1,5 @@
 //! The engine's measurements: a tenant's usage, a request's tally, traces, and an observer for
-//! metrics. It knows neither pools nor tenants.
+//! metrics. It calls nothing of pools or tenants.
 
 pub(crate) mod cache;
 pub(crate) mod observer;

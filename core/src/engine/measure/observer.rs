@@ -6,7 +6,9 @@ use strum::IntoStaticStr;
 
 use crate::{DatabaseErrorKind, DriverErrorKind};
 
-/// Receives what the engine has done. Requests call it, so it must be quick and must not block.
+/// Receives what the engine has done. Requests, openings and fetches call it, outside the engine's
+/// locks, so it must be quick and must not block or panic: a panic fails what called it, and a
+/// second one while a request unwinds ends the process.
 /// What it receives holds no value of a statement and nothing of a secret.
 pub trait EngineObserver: Send + Sync {
     /// A statement ended; a begin, a commit and a rollback count as statements.

@@ -48,7 +48,7 @@ pub struct TenantUsage {
 }
 
 /// The usage of one tenant, or of several. Its lock is held for a few additions, and no other lock
-/// is taken under it, but that of its heir.
+/// is taken under it.
 #[derive(Debug, Default)]
 pub(crate) struct UsageAccount {
     usage: Mutex<TenantUsage>,

@@ -15,8 +15,9 @@ const PREPARE_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 /// after its migration.
 const BEHIND_BREAK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 
-/// Counts the failures to connect. Closed, connections may be opened; open, requests fail at once;
-/// after a while one opening probes, while other requests still fail at once.
+/// Counts the failures to connect. While it is closed, connections may be opened. While it is open,
+/// requests of a tenant without a connection fail at once; after a pause one request's opening
+/// probes, and the others still fail at once.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     /// Whether the last try succeeded.
@@ -109,6 +110,16 @@ mod tests {
         breaker.forgive();
         breaker.failed(DatabaseError::new(DatabaseErrorKind::Migration), 0, now);
         assert_eq!(breaker.pause(now), PREPARE_BREAK.0);
+    }
+
+    #[test]
+    fn a_success_begins_the_count_of_failures_anew() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        assert_eq!(breaker.failed(error(), 2, now), Some(1));
+        assert_eq!(breaker.failed(error(), 2, now), Some(2));
+        assert_eq!(breaker.succeeded(), 2);
+        assert_eq!(breaker.failed(error(), 2, now), Some(1));
+        assert!(!breaker.is_open() && !breaker.is_proven());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
 
 /// How long a connection may take to close before it is just dropped. A driver returns at once for
 /// a connection at rest; if a statement was left in the middle, it returns once the server has
-/// ended the session.
+/// ended the session. After it the permit is free, though the server may still have the session.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
 /// The longest that a server is given to end a session it was asked to end.
 const LONGEST_LINGERING: Duration = Duration::from_millis(500);
@@ -87,11 +87,7 @@ impl Drop for PooledConnection {
             return;
         };
         permit.begin_closing();
-        // Without a runtime nothing is left to say goodbye with: the socket closes as it is
-        // dropped.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
+        let runtime = permit.runtime().clone();
         let (tenant, secret) = (self.tenant, self.secret.clone());
         // A session ends with less work and fewer round trips than it began.
         let lingering = self.facts.opening.min(LONGEST_LINGERING);

@@ -3,8 +3,8 @@
 //! No reset is sent when a connection comes back: a transaction that is still open is rolled back,
 //! and everything else of the session would stay for the next request of the tenant. So the
 //! connection is closed instead if its state is unknown (a call was dropped or broke it), or if a
-//! call was not of a kind that leaves nothing, such as a transaction, a setting, a lock or a
-//! temporary table ([`sql::leaves_session_state`]). A handler that wants state of a session uses
+//! call may have left something in the session: a transaction, a setting, a lock or a temporary
+//! table ([`sql::leaves_session_state`]). A handler that wants state of a session uses
 //! [`TenantDatabase::connection`](crate::engine::TenantDatabase::connection).
 
 use std::{sync::Arc, time::Duration};
@@ -45,7 +45,7 @@ pub(crate) struct Lease {
     committed: bool,
     /// What counts the effects of its calls, if they are of a request that may have any.
     tally: Option<Arc<RequestTally>>,
-    /// The same if the last call was counted.
+    /// The same tally, if the last call was counted in it.
     counted: Option<Arc<RequestTally>>,
 }
 
@@ -305,15 +305,15 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Without a runtime it is closed in the middle of the transaction.
         if self.depth > 0
             && self.is_fit()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
             && let Some(connection) = self.connection.take()
         {
             let mut lease = Self::new(connection, self.pool.clone());
             (lease.depth, lease.used, lease.broken) = (self.depth, true, true);
-            runtime.spawn(timeout(ROLLBACK_DEADLINE, lease.roll_back()));
+            let runtime = self.pool.runtime().clone();
+            // Inside, since a time-out can only be made on a runtime.
+            runtime.spawn(async move { timeout(ROLLBACK_DEADLINE, lease.roll_back()).await });
         }
         self.give_back();
     }

@@ -18,6 +18,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     time::{Instant, error::Elapsed, timeout_at},
 };
@@ -123,6 +124,11 @@ impl Pool {
         MutexGuard::map(self.inner.lock(), |inner| &mut inner.state)
     }
 
+    /// The runtime that opens and closes connections.
+    fn runtime(&self) -> &Handle {
+        &self.parts.budget.runtime
+    }
+
     pub(crate) fn secret(&self) -> Arc<Secret> {
         self.inner.lock().secret.clone()
     }
@@ -145,8 +151,8 @@ impl Pool {
         closed.is_some()
     }
 
-    /// Closes the idle connections now and the used ones as they come back. The next request opens
-    /// another one.
+    /// Closes the idle connections now and the used ones as they come back. The pool stays: the
+    /// next request opens a connection in it.
     pub(crate) fn close(self: &Arc<Self>) {
         drop(self.with(|inner| inner.state.begin_era(None)));
     }

@@ -32,17 +32,16 @@ use crate::{
 const OPEN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// The pauses between tries to log in after the user was refused or the new session was ended.
 const LOG_IN_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How often it is looked whether the secret has changed meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a session may be ended before it could be used.
 const ENDED_TRIES: u32 = 3;
 
 impl Pool {
     /// Begins openings that the pool's state has counted already.
     pub(super) fn begin_openings(self: &Arc<Self>, count: usize) {
-        // Without a runtime no request waits.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            for _ in 0..count {
-                runtime.spawn(self.clone().open().in_current_span());
-            }
+        for _ in 0..count {
+            self.runtime().spawn(self.clone().open().in_current_span());
         }
     }
 
@@ -51,7 +50,9 @@ impl Pool {
         let mut pauses = Backoff::new(OPEN_AGAIN.0, OPEN_AGAIN.1);
         while let Some(permit) = self.permit().await {
             // A driver that panics is one that fails.
-            let panicked = |_| Err(DatabaseError::new(DatabaseErrorKind::Other).with_source("the driver panicked"));
+            let panicked = |_| {
+                Err(DatabaseError::new(DatabaseErrorKind::Other).with_source("the driver or the observer panicked"))
+            };
             let connected = AssertUnwindSafe(self.connect(permit)).catch_unwind().await;
             match connected.unwrap_or_else(panicked) {
                 Ok(None) => return,
@@ -177,7 +178,7 @@ impl Pool {
     /// to the old one keeps no request from the new one.
     async fn superseded(&self, era: u64) {
         while self.state().era() == era {
-            sleep(LINGERING).await;
+            sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -32,10 +32,11 @@ const CHECK_AFTER: Duration = Duration::from_secs(1);
 const EXCESS_KEPT: Duration = Duration::from_secs(10);
 /// After more failures to connect in a row, the database is left alone for a while.
 const FAILURES_TOLERATED: u32 = 2;
-/// How long the connections that were opened after an outdated one was found are spared, so that a
-/// server that refuses every write is not logged in to again and again, and that a program that
-/// asks for a table that never was does not cost its tenants their connections.
+/// After an outdated connection was found, no other one is called outdated for this long. So a
+/// server that refuses every write is not logged in to again and again.
 const READ_ONLY_PAUSE: Duration = Duration::from_secs(1);
+/// The same for a missing table: a program that asks for one that never was does not cost its
+/// tenants their connections.
 const TABLE_MISSING_PAUSE: Duration = Duration::from_secs(60);
 /// How long a database that was prepared is trusted to be the same while connections are opened.
 const TRUSTED: Duration = Duration::from_secs(10);
@@ -294,6 +295,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// A connection comes back. `fit` is whether it may be used again.
     pub(super) fn give_back(&mut self, connection: C, now: Instant, fit: bool) -> Next<C, W> {
         self.in_use -= 1;
+        self.used_at = now;
         if fit && self.is_current(connection.facts(), now) {
             self.hand_on(connection)
         } else {
@@ -317,7 +319,8 @@ impl<C: HasFacts, W> PoolState<C, W> {
 
     /// A connection refused a write as read-only, as after a failover, or has no table of that
     /// name, as after its database was made anew: the other ones that are open lead to the same
-    /// server. Returns whether all of them are closed now.
+    /// server. Returns whether the others count as outdated from now on: idle ones are closed when
+    /// they are next looked at, used ones as they come back.
     pub(super) fn found_outdated(&mut self, kind: DatabaseErrorKind, now: Instant) -> bool {
         let pause = match kind {
             DatabaseErrorKind::ReadOnly => READ_ONLY_PAUSE,

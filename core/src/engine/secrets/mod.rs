@@ -6,7 +6,7 @@ mod secret;
 mod slot;
 mod unknown;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::Shared};
 use parking_lot::Mutex;
@@ -57,8 +57,8 @@ pub(crate) struct Secrets {
     fetches: Semaphore,
     /// What is counted of secrets and pools. The hits are counted by each tenant for itself.
     pub(crate) counters: Mutex<CacheSnapshot>,
-    /// Tenants that the provider no longer knows, to be forgotten once nothing uses them.
-    pub(crate) gone: Mutex<Vec<TenantId>>,
+    /// Tenants that the provider no longer knows. The sweep forgets each once nothing uses it.
+    pub(crate) gone: Mutex<HashSet<TenantId>>,
 }
 
 /// What the provider answered: a secret, or nothing if the one in use stays; and for how long it is
@@ -205,8 +205,8 @@ impl Secrets {
         Ok((Some(secret), times))
     }
 
-    /// Opens one connection with a secret, within `connect_timeout`. `config` is the secret's, or
-    /// the same for a look.
+    /// Opens one connection with a secret. `LoginDriver` ends it after `connect_timeout`. `config`
+    /// is the secret's, or the same for a look.
     pub(crate) async fn connect(
         &self,
         tenant: &TenantId,

@@ -27,7 +27,7 @@ pub(crate) struct SecretSlot<S, F> {
     superseded: bool,
     backoff: Backoff,
     last_error: Option<AcquireError>,
-    /// The reads after refused logins, which were in vain.
+    /// Paces the reads that follow refused logins.
     refusals: Backoff,
     generation: u64,
 }
@@ -136,9 +136,9 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         self.superseded = false;
     }
 
-    /// The fetch has ended, however it did.
-    pub(crate) fn end_fetch(&mut self) {
-        self.fetch = None;
+    /// A fetch has ended without an answer to store.
+    pub(crate) fn give_up_fetch(&mut self, is_it: impl FnOnce(&F) -> bool) {
+        self.fetch.take_if(|fetch| is_it(fetch));
     }
 
     /// Whether a fetch may begin now.
@@ -160,8 +160,8 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
             (Some(kept), ..) if now < kept.times.fresh_until => Read::Fresh(kept.secret.clone()),
             (Some(kept), left, _) if now < kept.times.serve_until => {
                 let secret = kept.secret.clone();
-                // It may have changed long ago. If the last try failed, no request waits for the
-                // next.
+                // It may have changed long ago, so the request waits for the provider, unless the
+                // last try failed or the provider is left alone now.
                 if kept.stale || (now <= kept.times.old_from && !kept.cleared) || left.is_some() {
                     Read::Stale(secret)
                 } else {
@@ -203,10 +203,10 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         }
     }
 
-    /// Stores what the fetch has read: `same`, if it is the version that is in use already, else
-    /// what `new` makes with the next generation. Returns it, and whether it changed. Returns
-    /// `None`, and stores nothing, if `new` has nothing or another value was asked for meanwhile:
-    /// the fetch asks once more.
+    /// Stores what the fetch has read, which ends it: `same`, if it is the version that is in use
+    /// already, else what `new` makes with the next generation. Returns it, and whether it changed.
+    /// Returns `None`, and stores nothing, if `new` has nothing or another value was asked for
+    /// meanwhile: the fetch asks once more.
     pub(crate) fn store(
         &mut self,
         now: Instant,
@@ -219,9 +219,10 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         }
         let changed = same.is_none();
         let secret = same.or_else(|| new(self.generation + 1))?;
+        self.fetch = None;
         self.note_success();
         self.generation += u64::from(changed);
-        // What was refused before a regular renewal is another matter.
+        // Refusals are counted anew after a change, and after a renewal that was due by time.
         if changed || self.fresh(now).is_none() {
             self.refusals.succeed();
         }
@@ -235,13 +236,14 @@ impl<S: Clone, F: Clone> SecretSlot<S, F> {
         Some((secret, changed))
     }
 
-    /// The fetch failed. Returns the error with the time to ask again, and the failures in a row;
-    /// `None` as [`store`](Self::store). That there is no such tenant is an answer and no failure:
-    /// the secret is forgotten.
+    /// The fetch failed and has ended. Returns the error with the time to ask again, and the
+    /// failures in a row; `None` as [`store`](Self::store). That there is no such tenant is an
+    /// answer and no failure: the secret is forgotten.
     pub(crate) fn fail(&mut self, error: AcquireError, now: Instant) -> Option<(AcquireError, u32)> {
         if std::mem::take(&mut self.superseded) {
             return None;
         }
+        self.fetch = None;
         if matches!(error, AcquireError::Unknown) {
             self.note_success();
             self.kept = None;

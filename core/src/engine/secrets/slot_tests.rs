@@ -125,7 +125,6 @@ fn history(seed: u64) {
                 if stored.is_some() {
                     model.kept = Some(ModelSecret::read(kept.version, now, lease));
                     model.fetch = None;
-                    slot.end_fetch();
                 }
             }
             4 | 5 => {
@@ -157,8 +156,8 @@ fn history(seed: u64) {
                 assert!(!landed || !superseded, "{}: an older value was stored", at());
                 // A fetch that did not land asks once more, unless it is given up.
                 model.fetch = (!landed && random.u8(0..8) > 0).then_some(model.at_provider);
-                if model.fetch.is_none() {
-                    slot.end_fetch();
+                if !landed && model.fetch.is_none() {
+                    slot.give_up_fetch(|()| true);
                 }
             }
             6 => {
@@ -216,7 +215,6 @@ fn a_changed_secret_is_read_at_once_after_failures() {
     for _ in 0..5 {
         slot.begin_fetch(());
         slot.fail(AcquireError::lost("a failure"), now);
-        slot.end_fetch();
     }
     assert!(!slot.may_fetch(now));
     slot.expire(now);

@@ -76,7 +76,8 @@ impl Holdings {
         self.pool.iter().for_each(|pool| pool.prepare_again());
     }
 
-    /// Forgets the secret and closes the pool.
+    /// Forgets the secret and closes the pool. Requests that have the pool go on with it and may
+    /// open connections in it; the tenant's next pool has a maximum of its own.
     pub(crate) fn let_go(&mut self) {
         self.secret.let_go();
         self.pool.take().iter().for_each(|pool| pool.close());

@@ -157,16 +157,19 @@ impl Tenant {
             secret.version = Empty,
             secret.outcome = Empty,
         );
+        let own = flight.clone();
         let fetch = async move {
             let outcome = AssertUnwindSafe(held.fetch(&secrets, in_use, is_new))
                 .catch_unwind()
                 .await;
             let outcome = outcome.unwrap_or_else(|_| Err(AcquireError::lost("the fetch panicked")));
-            held.holdings().secret.end_fetch();
-            if matches!(outcome, Err(AcquireError::Unknown)) {
-                secrets.gone.lock().push(held.id);
-            }
+            // One that stored its answer has ended, and another one may run by now.
+            held.holdings().secret.give_up_fetch(|running| running.ptr_eq(&own));
+            let id = held.id;
             drop(held);
+            if matches!(outcome, Err(AcquireError::Unknown)) {
+                secrets.gone.lock().insert(id);
+            }
             // The waiting requests may have gone away.
             drop(sender.send(outcome));
         };
