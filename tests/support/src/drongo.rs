@@ -40,9 +40,9 @@ impl DrongoServer {
             env: Vec::new(),
             without_env: &["GOOGLE_"],
             last_signal: "KILL",
+            port: None,
         };
-        let (process, port) =
-            ServerProcess::start_on_free_port(temporary_folder("drongo")?, spec, command, answers).await?;
+        let (process, port) = ServerProcess::start_on_port(temporary_folder("drongo")?, spec, command, answers).await?;
         Ok(Self { process, port })
     }
 

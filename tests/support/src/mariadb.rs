@@ -39,7 +39,15 @@ impl MariadbServer {
     /// # Errors
     /// MariaDB is not installed, or does not start within a minute.
     pub async fn start() -> Result<Self> {
-        Self::start_one(None, &[]).await
+        Self::start_one(None, &[], None).await
+    }
+
+    /// Starts one of its own on a port of 127.0.0.1 that its caller chose.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or the port is taken.
+    pub async fn start_on(port: u16) -> Result<Self> {
+        Self::start_one(None, &[], Some(port)).await
     }
 
     /// Starts one of its own with further settings, such as `--innodb-rollback-on-timeout=ON`.
@@ -47,7 +55,7 @@ impl MariadbServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_settings(settings: &'static [&'static str]) -> Result<Self> {
-        Self::start_one(None, settings).await
+        Self::start_one(None, settings, None).await
     }
 
     /// Starts one that takes TLS connections only; [`certificates`](Self::certificates) has what
@@ -56,7 +64,7 @@ impl MariadbServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_tls() -> Result<Self> {
-        Self::start_one(Some(Certificates::make()?), &[]).await
+        Self::start_one(Some(Certificates::make()?), &[], None).await
     }
 
     /// The server of this test process, or of all test processes if [`MARIADB_URL`] is set. Each
@@ -82,7 +90,7 @@ impl MariadbServer {
         }
     }
 
-    async fn start_one(certificates: Option<Certificates>, more: &[&str]) -> Result<Self> {
+    async fn start_one(certificates: Option<Certificates>, more: &[&str], port: Option<u16>) -> Result<Self> {
         let server = folder_with(&["mariadbd"], &system_folders(), PACKAGE)?.join("mariadbd");
         let folder = temporary_folder("mariadb")?;
         let path = folder.path().to_owned();
@@ -108,8 +116,9 @@ impl MariadbServer {
             env: Vec::new(),
             without_env: &["MYSQL", "MARIADB"],
             last_signal: "KILL",
+            port,
         };
-        let (process, port) = ServerProcess::start_on_free_port(folder, spec, command, |port| {
+        let (process, port) = ServerProcess::start_on_port(folder, spec, command, |port| {
             let (superuser, ca) = (superuser(port), ca.as_deref());
             async move { mariadb(&superuser, ca, "mysql", "SELECT 1").await.map(drop) }
         })

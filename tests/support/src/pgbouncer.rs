@@ -74,8 +74,9 @@ impl PgBouncer {
             env: Vec::new(),
             without_env: &["PG"],
             last_signal: "TERM",
+            port: None,
         };
-        let (process, port) = ServerProcess::start_on_free_port(folder, spec, command, |port| {
+        let (process, port) = ServerProcess::start_on_port(folder, spec, command, |port| {
             let admin = admin(port);
             async move { psql(&admin, None, "pgbouncer", "SHOW VERSION;").await.map(drop) }
         })

@@ -41,7 +41,15 @@ impl PostgresServer {
     /// # Errors
     /// PostgreSQL is not installed, or does not start within a minute.
     pub async fn start() -> Result<Self> {
-        Self::start_one(None).await
+        Self::start_one(None, None).await
+    }
+
+    /// Starts one of its own on a port of 127.0.0.1 that its caller chose.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or the port is taken.
+    pub async fn start_on(port: u16) -> Result<Self> {
+        Self::start_one(None, Some(port)).await
     }
 
     /// Starts one that takes TLS connections only; [`certificates`](Self::certificates) has what
@@ -51,7 +59,7 @@ impl PostgresServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_tls() -> Result<Self> {
-        let server = Self::start_one(Some(Certificates::make()?)).await?;
+        let server = Self::start_one(Some(Certificates::make()?), None).await?;
         server.psql("postgres", "CREATE ROLE require_client_cert").await?;
         Ok(server)
     }
@@ -79,7 +87,7 @@ impl PostgresServer {
         }
     }
 
-    async fn start_one(certificates: Option<Certificates>) -> Result<Self> {
+    async fn start_one(certificates: Option<Certificates>, port: Option<u16>) -> Result<Self> {
         let programs = folder_with(&["initdb", "postgres"], &debian_folders().await, PACKAGE)?;
         let folder = temporary_folder("postgres")?;
         let path = folder.path().to_owned();
@@ -108,8 +116,9 @@ impl PostgresServer {
             without_env: &["PG"],
             // An immediate shutdown: unlike a kill it removes the server's shared memory.
             last_signal: "QUIT",
+            port,
         };
-        let (process, port) = ServerProcess::start_on_free_port(folder, spec, command, |port| {
+        let (process, port) = ServerProcess::start_on_port(folder, spec, command, |port| {
             let (superuser, ca) = (superuser(port), ca.as_deref());
             async move { psql(&superuser, ca, "postgres", "SELECT 1").await.map(drop) }
         })

@@ -37,6 +37,8 @@ pub(crate) struct Spec {
     pub(crate) without_env: &'static [&'static str],
     /// Ends it when its owner is gone.
     pub(crate) last_signal: &'static str,
+    /// The port that it listens on. Without one it gets a free one.
+    pub(crate) port: Option<u16>,
 }
 
 /// One server of ours. Dropping it ends the server and removes the folder.
@@ -48,18 +50,13 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `command(port)` on a free port and returns once `ready(port)` has succeeded. When the
+    /// Starts `command(port)` on its port and returns once `ready(port)` has succeeded. When a free
     /// port was taken in between, it is tried again on another.
     ///
     /// # Errors
     /// It ended, or was not ready within [`DEADLINE`]: with the last error of `ready` and the end
     /// of its log.
-    pub(crate) async fn start_on_free_port<C, R, F>(
-        folder: TempDir,
-        spec: Spec,
-        command: C,
-        ready: R,
-    ) -> Result<(Self, u16)>
+    pub(crate) async fn start_on_port<C, R, F>(folder: TempDir, spec: Spec, command: C, ready: R) -> Result<(Self, u16)>
     where
         C: Fn(u16) -> (Vec<OsString>, Vec<(OsString, OsString)>),
         R: Fn(u16) -> F,
@@ -68,7 +65,10 @@ impl ServerProcess {
         let mut folder = folder;
         let mut attempt = 1;
         loop {
-            let port = free_port()?;
+            let port = match spec.port {
+                Some(port) => port,
+                None => free_port()?,
+            };
             let (arguments, env) = command(port);
             let server = Self {
                 name: spec.name,
@@ -86,7 +86,7 @@ impl ServerProcess {
                 return Ok((server, port));
             };
             let taken = server.exited().await? && server.log_tail().await.to_lowercase().contains("in use");
-            if !taken || attempt == ATTEMPTS {
+            if !taken || spec.port.is_some() || attempt == ATTEMPTS {
                 server.keep_log();
                 return Err(error);
             }

@@ -87,12 +87,13 @@ impl RdsServer {
             env: rules.clock.environment(),
             without_env: &["AWS_", "PYTHON"],
             last_signal: "KILL",
+            port: None,
         };
         let ready = |port: u16| async move {
             let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
             connected.map(drop).context("can't connect")
         };
-        let (process, port) = ServerProcess::start_on_free_port(folder, spec, command, ready).await?;
+        let (process, port) = ServerProcess::start_on_port(folder, spec, command, ready).await?;
         Ok(Self {
             process,
             port,

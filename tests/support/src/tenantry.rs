@@ -149,9 +149,10 @@ impl TenantryBuilder {
             env: self.env.clone(),
             without_env: WITHOUT_ENV,
             last_signal: "KILL",
+            port: None,
         };
         let tls = self.tls;
-        let (process, port) = ServerProcess::start_on_free_port(folder, spec, command, |port| async move {
+        let (process, port) = ServerProcess::start_on_port(folder, spec, command, |port| async move {
             match admin_port {
                 _ if tls => TcpStream::connect(("127.0.0.1", port))
                     .await

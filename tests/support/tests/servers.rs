@@ -442,3 +442,39 @@ async fn a_program_that_does_not_start_fails_with_its_log() {
     assert_eq!(finished.code, 1);
     assert!(finished.stderr.contains("unexpected arguments"), "{finished:?}");
 }
+
+#[test]
+fn the_servers_for_development_run_beside_a_command() {
+    let script = r#"
+        export PGPASSWORD=$TENANT1_DB_PASSWORD
+        psql -XAt -h 127.0.0.1 -p "$POSTGRES_TENANT1_PORT" -U tenant1_user -d tenant1_db -c "SELECT current_database()"
+        export MYSQL_PWD=$TENANT4_DB_PASSWORD
+        echo "SELECT database()" |
+            mariadb --no-defaults --skip-ssl -N -h 127.0.0.1 -P "$MARIADB_TENANT4_PORT" -u tenant4_user -D tenant4_db
+        echo "$POSTGRES_TENANT1_PORT $MARIADB_TENANT4_PORT $MOTO_PORT"
+        exit 7
+    "#;
+    let mut servers = Command::new(env!("CARGO_BIN_EXE_tenantry-dev-servers"));
+    // What ./scripts/dev-up sets. A password may hold any character.
+    for tenant in ["DEFAULT", "TENANT1", "TENANT2", "TENANT3", "TENANT4"] {
+        servers.env(format!("{tenant}_DB_PASSWORD"), r"it's \ $5");
+    }
+    let servers = servers
+        .args(["sh", "-c", script])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .env("DEV_UP_FREE_PORTS", "1")
+        .env("ORACLE_TENANT3_PORT", "1522")
+        .env("AWS_REGION", "eu-central-1")
+        .output()
+        .unwrap();
+    let (said, errors) = (
+        String::from_utf8_lossy(&servers.stdout),
+        String::from_utf8_lossy(&servers.stderr),
+    );
+    assert_eq!(servers.status.code(), Some(7), "{said}\n{errors}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..2], ["tenant1_db", "tenant4_db"], "{errors}");
+    for port in lines[2].split(' ') {
+        assert!(!answers(port.parse().unwrap()), "{port} still answers");
+    }
+}
