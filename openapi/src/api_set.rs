@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::{
     known_query::OnlyKnownQuery,
+    operator_route::{Audience, OnOperatorRoute},
     router::Methods,
     translate::PathNames,
     validation::{Checked, Rules},
@@ -49,13 +50,17 @@ impl ApiSet {
     }
 
     /// Adds an API. Those of its operations that take a [`Tenant`](crate::Tenant) are
-    /// tenant-scoped, those that take an [`Operator`](crate::Operator) are for operators, and the
-    /// others are open to everyone.
+    /// tenant-scoped, and those that take an [`Operator`](crate::Operator) are for operators: they
+    /// are served where the built-in ones are. The others are open to everyone.
+    ///
+    /// The set does not know what an operation takes that is hidden from the document. Such an
+    /// operation is on the operators' listener too, if there is one. If it takes an `Operator`, it
+    /// is 404 where operators' operations are not served.
     #[must_use]
     pub fn with<A: OpenApi + 'static>(mut self, api: A) -> Self {
         let mut routes = Routes::new();
         api.add_routes(&mut routes);
-        self.apis.push((Description::of::<A>(), routes));
+        self.apis.push((Description::of::<A>().with_hidden(&routes), routes));
         self
     }
 
@@ -66,8 +71,8 @@ impl ApiSet {
         self
     }
 
-    /// Adds a middleware around the routes of the main listener. The last one added is the
-    /// outermost.
+    /// Adds a middleware around the routes of the main listener, so not around those of operators
+    /// if these have a listener of their own. The last one added is the outermost.
     #[must_use]
     pub fn middleware<M, E>(mut self, middleware: M) -> Self
     where
@@ -162,17 +167,23 @@ impl ApiSet {
     fn into_table(self, wrap: impl Fn(&Value, (&str, &Method), Operation) -> SharedEndpoint) -> RouteTable {
         let mut table = RouteTable::default();
         for (description, routes) in self.apis {
-            // poem-openapi wrote it.
+            // `routes` has put it into the document before, so it can be read.
             let document = parse(&description.spec).unwrap_or_default();
             for (path, methods) in routes {
                 let names = description.path_names(&path);
                 let documented = names.documented(&path);
                 for (method, endpoint) in methods {
+                    let described = &document["paths"][&*documented][method.as_str().to_ascii_lowercase()];
                     let mut operation = Operation {
                         endpoint: endpoint.into(),
                         names: names.clone(),
                         documented: documented.clone(),
                         is_poems: description.is_poems,
+                        // What the document of `with_described` leaves out is no operator's.
+                        audience: match description.is_poems || !described.is_null() {
+                            true => Audience::of(described, &documented, &names),
+                            false => Audience::Public,
+                        },
                     };
                     operation.endpoint = wrap(&document, (&documented, &method), operation.clone());
                     table.insert(&path, method, operation);
@@ -198,7 +209,7 @@ pub struct DescribedRoute {
 pub(crate) struct Description {
     /// Its own OpenAPI document, as poem-openapi writes it.
     pub(crate) spec: String,
-    /// For each path as documented, its parameters in order.
+    /// The path parameters in order, by the path as poem routes it: `/users/:param0`.
     parameters: HashMap<String, PathNames>,
     /// What it serves, whether `spec` has it or not: methods and paths.
     pub(crate) operations: Vec<(Method, String)>,
@@ -219,6 +230,29 @@ impl Description {
             parameters: paths.iter().map(|path| routed(&path.path)).collect(),
             is_poems: true,
         }
+    }
+
+    /// Adds the operations among `routes` that are hidden from the document.
+    fn with_hidden(mut self, routes: &Routes) -> Self {
+        let mut hidden = Vec::new();
+        for (path, methods) in routes {
+            let is_described = |method: &Method| {
+                let mut operations = self.operations.iter();
+                operations.any(|(known, at)| known == method && routed(at).0 == *path)
+            };
+            let documented = self.path_names(path).documented(path);
+            let others = methods.keys().filter(|method| !is_described(method));
+            hidden.extend(others.map(|method| (method.clone(), documented.to_string())));
+        }
+        hidden.sort_by_cached_key(|(method, path)| (path.clone(), method.to_string()));
+        self.operations.append(&mut hidden);
+        self
+    }
+
+    /// Whether it has this operation; `method` is in the document's lower case.
+    pub(crate) fn has(&self, method: &str, path: &str) -> bool {
+        let mut operations = self.operations.iter();
+        operations.any(|(known, at)| at == path && known.as_str().eq_ignore_ascii_case(method))
     }
 
     fn path_names(&self, routed: &str) -> PathNames {
@@ -270,6 +304,19 @@ pub(crate) struct Operation {
     pub(crate) documented: Arc<str>,
     /// Whether poem-openapi reads its requests.
     pub(crate) is_poems: bool,
+    audience: Audience,
+}
+
+impl Operation {
+    /// The operation as operators are served it, if it may be theirs.
+    fn for_operators(&self) -> Option<Self> {
+        let route = self.audience.operator_route()?.clone();
+        let endpoint = self.endpoint.clone();
+        Some(Self {
+            endpoint: Arc::new(ToDynEndpoint(OnOperatorRoute { endpoint, route })),
+            ..self.clone()
+        })
+    }
 }
 
 /// Operations by path and method.
@@ -286,6 +333,7 @@ impl RouteTable {
             names: PathNames(Arc::from([])),
             documented: path.into(),
             is_poems: false,
+            audience: Audience::Public,
         };
         self.insert(path, method, operation);
     }
@@ -305,7 +353,23 @@ impl RouteTable {
         }
     }
 
-    /// Adds the routes of another table. None of them may exist in this one.
+    /// Moves the operators' operations to a table of their own. A hidden operation, which may be
+    /// one, is in both.
+    pub(crate) fn take_operators(&mut self) -> Self {
+        let mut operators = Self::default();
+        for (path, methods) in &mut self.0 {
+            methods.retain(|method, operation| {
+                if let Some(taken) = operation.for_operators() {
+                    operators.insert(path, method.clone(), taken);
+                }
+                operation.audience.may_be_public()
+            });
+        }
+        self.0.retain(|_, methods| !methods.is_empty());
+        operators
+    }
+
+    /// Adds the routes of another table. They take the place of the same ones in this table.
     pub(crate) fn extend(&mut self, other: Self) {
         for (path, methods) in other.0 {
             self.0.entry(path).or_default().extend(methods);

@@ -72,9 +72,9 @@ impl CurrentRequest {
 }
 
 /// Adds a field to the log line that is written when the request has been answered:
-/// `log_field("invoice", invoice.id)`. An existing field gets the new value. A line has room for 16
-/// fields of 256 characters. Outside of a request, and in a task that a request spawned, it does
-/// nothing.
+/// `log_field("invoice", invoice.id)`. An existing field gets the new value. A field that the line
+/// has itself, such as `status` or `level`, is left as it is. A line has room for 16 fields of 256
+/// characters. Outside of a request, and in a task that a request spawned, it does nothing.
 pub fn log_field(name: &'static str, value: impl Display) {
     let mut value = value.to_string();
     if let Some((end, _)) = value.char_indices().nth(LONGEST_FIELD) {

@@ -17,8 +17,9 @@ const HTML: &str = include_str!("fleet_page/page.html");
 const STYLE: &str = include_str!("fleet_page/page.css");
 const SCRIPT: &str = concat!(include_str!("fleet_page/charts.js"), include_str!("fleet_page/page.js"));
 
-/// Adds the page. It is static text, so every client of the listener may read it. `asks` says
-/// whether operators present a token; the page then asks for it before it reads anything.
+/// Adds the page, except if an API already has its path. It is static text, so every client of the
+/// listener may read it. `asks` says whether operators present a token; the page then asks for it
+/// before it reads anything.
 pub(crate) fn add_route(table: &mut RouteTable, asks: bool) {
     let make = move || Some(Content::new(html(asks).into(), "text/html; charset=utf-8"));
     table.add_new("/admin", Method::GET, serve(Arc::new(OnceCell::new()), make, headers()));

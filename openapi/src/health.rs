@@ -1,4 +1,4 @@
-//! How the server is.
+//! The operations that report the state of the server and its tenants.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use tenantry_core::{
 
 use crate::{
     Failure, Json, Operator, Problem,
-    health_page::{After, PageLimit},
+    health_query::{After, PageLimit},
     input::{Faults, Parsed},
     operator_input::{Flag, TenantIdText, read_tenant},
     tags::ApiTags,
@@ -83,9 +83,9 @@ impl Readiness {
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 enum UpOrDown {
-    /// It is.
+    /// It works.
     Up,
-    /// It is not.
+    /// It does not.
     Down,
 }
 

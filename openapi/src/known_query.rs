@@ -1,5 +1,5 @@
-//! Refuses query parameters that an operation does not have: a misspelt `limit` would otherwise
-//! mean the default, and a misspelt `tenant` of an operator's all tenants.
+//! Refuses query parameters that an operation of the built-in APIs does not have: a misspelt
+//! `limit` would otherwise mean the default, and a misspelt `tenant` of an operator's all tenants.
 
 use std::sync::Arc;
 

@@ -7,13 +7,13 @@
 //! | Files | What |
 //! | --- | --- |
 //! | `routes`, `router`, `api_set` | which operation answers a request |
-//! | `tenant`, `operator` | the extractors that admit a tenant's or an operator's request |
+//! | `tenant`, `operator`, `operator_route` | who is admitted to an operation |
 //! | `request_id`, `request_context`, `current` | the request's id, and what its log line says |
 //! | `body_limit`, `body_coding` | the bounds of a body |
 //! | `problem`, `problem_code`, `failure`, `problems` | error answers, and their layer |
 //! | `translate`, `acquire_problem`, `database_problem` | the error answer for each kind of error |
-//! | `input`, `operator_input`, `health_page`, `validation` | how requests are read |
-//! | `values`, `json` | how answers are written |
+//! | `input`, `operator_input`, `health_query`, `known_query`, `validation` | reading requests |
+//! | `values`, `json` | writing answers |
 //! | `users`, `tenant_info`, `health`, `tenant_health`, `admin`, `log_level` | the built-in APIs |
 //! | `document`, `tags` | the OpenAPI document |
 //! | `pages`, `fleet_page` | the pages for people |
@@ -29,13 +29,14 @@ mod document;
 mod failure;
 mod fleet_page;
 mod health;
-mod health_page;
+mod health_query;
 mod input;
 mod json;
 mod known_query;
 mod log_level;
 mod operator;
 mod operator_input;
+mod operator_route;
 mod pages;
 mod problem;
 mod problem_code;

@@ -1,14 +1,14 @@
 //! The extractor that makes an operation an operator's.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method, Uri, header, uri::Authority};
-use poem::{PathPattern, Request, RequestBody, Result};
+use poem::{Request, RequestBody, Result};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use crate::{Gates, Problem, RequestContext, known_query, tenant::placeholder};
+use crate::{Gates, Problem, RequestContext, known_query, operator_route::OperatorRoute, tenant::placeholder};
 
 /// The name under which the extractor marks operations, and under which the document has the
 /// operator's bearer token.
@@ -118,6 +118,10 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
 
 /// Says that the request is an operator's. An operation with a parameter of this type is for
 /// operators only. Write it before the other parameters.
+///
+/// With an operators' listener the operation is served only there, and it is never served below a
+/// tenant's path. If it takes a [`Tenant`](crate::Tenant) too, the request has to name the tenant
+/// in another place than the path.
 #[derive(Debug, Clone, Copy)]
 pub struct Operator(());
 
@@ -143,11 +147,15 @@ impl<'a> ApiExtractor<'a> for Operator {
             tracing::error!("an operator's operation is served without an `OperatorGate`");
             return Err(Problem::internal().into());
         };
+        let Some(route) = request.data::<Arc<OperatorRoute>>() else {
+            // A hidden operation, on a route that is not for operators.
+            return Err(Problem::not_found("There is no such route.").into());
+        };
         let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());
         let admitted = gates.operator.admit(request.uri(), request.headers(), peer);
         // Actions that only read are in the access log.
         if admitted.is_err() || !matches!(*request.method(), Method::GET | Method::HEAD) {
-            audit(request, gates, peer, admitted.is_ok());
+            audit(request, gates, route, peer, admitted.is_ok());
         }
         admitted?;
         known_query::check(request)?;
@@ -156,18 +164,13 @@ impl<'a> ApiExtractor<'a> for Operator {
 }
 
 /// Writes the log line about an action, or about a refused request.
-fn audit(request: &Request, gates: &Gates, peer: Option<IpAddr>, admitted: bool) {
+fn audit(request: &Request, gates: &Gates, route: &OperatorRoute, peer: Option<IpAddr>, admitted: bool) {
     // Of what the client wrote, only a well-formed tenant id is logged.
-    let named = |query: Vec<(String, String)>| query.into_iter().find(|(name, _)| name == "tenant");
-    let in_query = || request.params().ok().and_then(named).map(|(_, value)| value);
-    let written = request.raw_path_param("param0").map(str::to_owned).or_else(in_query);
+    let written = route.tenant(request);
     let tenant = written.and_then(|written| gates.tenant.id_pattern.parse(&written).ok());
-    let route = request
-        .data::<PathPattern>()
-        .map(|pattern| pattern.0.replace(":param0", "{id}"));
     tracing::info!(
         target: AUDIT_TARGET,
-        action = format_args!("{} {}", request.method(), route.unwrap_or_default()),
+        action = format_args!("{} {}", request.method(), route.documented),
         outcome = if admitted { "admitted" } else { "refused" },
         tenant_id = tenant.as_ref().map(|tenant| tenant.as_str()),
         peer = peer.map(tracing::field::display),
@@ -326,6 +329,20 @@ mod tests {
         }
         let site = |site| admitted(HERE, &[("host", "localhost"), ("sec-fetch-site", site)]);
         assert!(!site("cross-site") && site("same-origin") && site("none"));
+    }
+
+    #[test]
+    fn without_a_token_no_header_makes_a_peer_local() {
+        let claims = [
+            ("x-forwarded-for", "127.0.0.1"),
+            ("forwarded", "for=127.0.0.1"),
+            ("x-real-ip", "127.0.0.1"),
+        ];
+        for peer in [Some("192.0.2.1"), Some("10.0.0.1"), Some("::ffff:192.0.2.1"), None] {
+            for claim in claims {
+                assert!(!admitted(peer, &[("host", "localhost"), claim]), "{peer:?} {claim:?}");
+            }
+        }
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Page {
             .trim_start_matches("<!DOCTYPE html>")
             .trim_start_matches("<!doctype html>");
         let mut html = format!("<!doctype html>\n{}", template.trim_start());
-        // Nothing asks this server for a picture that it has not.
+        // Keeps browsers from asking for a favicon, which this server does not have.
         self.put(&mut html, "<title>", "<link rel=\"icon\" href=\"data:,\">\n<title>")?;
         match self {
             Self::SwaggerUi => {

@@ -32,9 +32,9 @@ pub enum ProblemCode {
     Conflict,
     /// 413: the body is longer than the server accepts.
     BodyTooLarge,
-    /// 415: the body is not JSON.
+    /// 415: the operation does not take the body's `Content-Type` or `Content-Encoding`.
     UnsupportedMediaType,
-    /// 429: too many requests of this tenant run at once.
+    /// 429: too many requests of this tenant run at once, or its clients leave too much unread.
     TenantBusy,
     /// 429: too many requests of this tenant in a second.
     RateLimited,
@@ -52,12 +52,12 @@ pub enum ProblemCode {
     TenantSchemaBehind,
     /// 503: the server is being stopped.
     ShuttingDown,
-    /// 503: the connection was lost while a write or a commit was under way, which may have
-    /// happened.
+    /// 503: a write or a commit may have happened. The connection was lost, the request's time ran
+    /// out, the server stopped, or the answer had no room.
     OutcomeUnknown,
     /// 504: no connection became free in time.
     PoolTimeout,
-    /// 504: the request's time ran out.
+    /// 504: the time of the request, or of one of its statements, ran out.
     RequestTimeout,
     /// Any other error status. The code is the status's reason phrase in snake case.
     Other(StatusCode),

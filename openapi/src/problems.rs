@@ -1,4 +1,4 @@
-//! Turns errors into answers; the only place that does.
+//! Turns errors into problem answers. The layers outside of it see no error.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -15,7 +15,6 @@ use futures_util::{
     FutureExt,
     future::{Either, select},
 };
-use http::{HeaderValue, header};
 use poem::{Endpoint, IntoResponse, Middleware, Request, Response, Result};
 use tenantry_core::{Timer, engine::RequestTally};
 use tokio::sync::Notify;
@@ -23,9 +22,7 @@ use tokio::sync::Notify;
 use crate::{Problem, ProblemCode, RequestContext, RequestId, translate::problem_of};
 
 /// Turns every error of the inner endpoint into a [`Problem`]: poem's own 404 and 405, unreadable
-/// bodies, panics, and requests that take too long. An answer without a caching header must not be
-/// stored, since a cache does not distinguish tenants, and the same path has another answer for
-/// each.
+/// bodies, panics, and requests that take too long.
 #[derive(Debug, Clone, Default)]
 pub struct Problems {
     /// How long a request may take before it is answered 504 `request_timeout`, or 503
@@ -173,7 +170,7 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
         let last_call = request.data().cloned();
         self.within(tally, last_call, self.inner.call(request))
             .map(move |answer| {
-                let mut response = match answer {
+                Ok(match answer {
                     Ok(response) => response,
                     // A handler that made its own response gets it sent unchanged.
                     Err(error) if error.is_from_response() => error.into_response(),
@@ -188,12 +185,7 @@ impl<E: Endpoint> Endpoint for ProblemsEndpoint<E> {
                         }
                         response
                     }
-                };
-                let headers = response.headers_mut();
-                if !headers.contains_key(header::CACHE_CONTROL) {
-                    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                }
-                Ok(response)
+                })
             })
     }
 }

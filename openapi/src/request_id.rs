@@ -144,8 +144,8 @@ impl<E: Endpoint> Endpoint for RequestIdsEndpoint<E> {
 }
 
 /// Adds the headers for browsers and caches. `nosniff` keeps a browser from guessing another type.
-/// An answer is not stored unless its handler allows it, since the next request for the same URL
-/// may be another tenant's.
+/// An answer is not stored unless its handler allows it: a cache does not distinguish tenants, and
+/// the next request for the same URL may be another tenant's.
 fn protect(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Entry::Vacant(none) = headers.entry(header::CACHE_CONTROL) {

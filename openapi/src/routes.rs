@@ -55,7 +55,7 @@ pub fn document(settings: &DocumentSettings, extra: &ApiSet) -> Result<ApiDocume
         return Err(ApiConflict::Operation { method, path });
     }
     let [ours, operators] = built_in(extra);
-    document::build(settings, ours.iter().chain(extra.descriptions()).chain(&operators))
+    document::build(settings, ours.iter().chain(extra.descriptions()), &operators)
 }
 
 /// An operation that two of the APIs have, the built-in ones included: one would silently take the
@@ -90,9 +90,9 @@ fn built_in(extra: &ApiSet) -> [Vec<Description>; 2] {
     ]
 }
 
-/// Builds the endpoints of the listeners. A request passes first what takes the tenant off its
-/// path, if the resolver reads it there, then the router. The operation that is found admits the
-/// tenant or the operator, by the [`Gates`] in the request's
+/// Builds the endpoints of the listeners. A request passes first the middleware of `extra`, then
+/// what takes the tenant off its path, if the resolver reads it there, then the router. The
+/// operation that is found admits the tenant or the operator, by the [`Gates`] in the request's
 /// [`RequestContext`](crate::RequestContext).
 ///
 /// The caller puts [`RequestIds`](crate::RequestIds) with [`gates`](Served::gates),
@@ -102,39 +102,19 @@ fn built_in(extra: &ApiSet) -> [Vec<Description>; 2] {
 /// Two of the APIs cannot be served as one.
 pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict> {
     let document = document(&parts.document, &extra)?;
-    let tenants = parts.gate.tenants.clone();
-    let id_pattern = parts.gate.id_pattern.clone();
     let location = parts.document.location.clone();
-    let mut ours = ApiSet::new().with(TenantApi {
-        resolver_type: parts.gate.resolver_type.clone(),
-        provider_type: tenants.provider_type().to_owned(),
-    });
-    if extra.has_users() {
-        ours = ours.with(TenantStatsApi).with(UsersApi);
-    }
-    let own = extra.take_middleware();
+    let middleware = extra.take_middleware();
     let documents = extra.take_documents();
-    let mut below_prefix = ours.into_routes(&location.query_parameters());
-    below_prefix.extend(extra.into_checked_routes());
-    let mut operator = ApiSet::new()
-        .with(HealthApi {
-            tenants: tenants.clone(),
-            readiness: parts.readiness.clone(),
-            id_pattern: id_pattern.clone(),
-            metrics: parts.metrics,
-        })
-        .with(AdminApi {
-            tenants,
-            id_pattern,
-            log: parts.log,
-        })
-        .into_routes(&[]);
-    fleet_page::add_route(&mut operator, parts.operator.token.is_some());
+    let mut below_prefix = tenants_routes(&parts, extra.has_users());
+    let mut operators = operators_routes(&parts);
+    let mut added = extra.into_checked_routes();
+    operators.extend(added.take_operators());
+    below_prefix.extend(added);
 
     let apart = parts.document.operator_server.is_some();
     let mut main = below_prefix.clone();
     if !apart {
-        main.extend(operator.clone());
+        main.extend(operators.clone());
     }
     if parts.docs {
         pages::add_routes(&mut main, &document, &location);
@@ -142,6 +122,9 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
             pages::add_document(&mut main, path, &document);
         }
     }
+    let asks = parts.operator.token.is_some();
+    fleet_page::add_route(if apart { &mut operators } else { &mut main }, asks);
+
     let main = router(main)?;
     let main = match location.path_prefix() {
         Some(prefix) => PathTenant {
@@ -152,17 +135,47 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
         .boxed(),
         None => main.boxed(),
     };
-    let main = own.into_iter().fold(main, |inner, layer| layer(inner));
-    let operator = if apart { Some(router(operator)?.boxed()) } else { None };
     Ok(Served {
-        main,
-        operator,
+        main: middleware.into_iter().fold(main, |inner, layer| layer(inner)),
+        operator: if apart { Some(router(operators)?.boxed()) } else { None },
         gates: Arc::new(Gates {
             tenant: parts.gate,
             operator: parts.operator,
         }),
         document,
     })
+}
+
+/// The built-in operations of tenants.
+fn tenants_routes(parts: &ApiParts, has_users: bool) -> RouteTable {
+    let mut apis = ApiSet::new().with(TenantApi {
+        resolver_type: parts.gate.resolver_type.clone(),
+        provider_type: parts.gate.tenants.provider_type().to_owned(),
+    });
+    if has_users {
+        apis = apis.with(TenantStatsApi).with(UsersApi);
+    }
+    apis.into_routes(&parts.document.location.query_parameters())
+}
+
+/// The built-in operations of operators, and the probes.
+fn operators_routes(parts: &ApiParts) -> RouteTable {
+    let apis = ApiSet::new()
+        .with(HealthApi {
+            tenants: parts.gate.tenants.clone(),
+            readiness: parts.readiness.clone(),
+            id_pattern: parts.gate.id_pattern.clone(),
+            metrics: parts.metrics.clone(),
+        })
+        .with(AdminApi {
+            tenants: parts.gate.tenants.clone(),
+            id_pattern: parts.gate.id_pattern.clone(),
+            log: parts.log.clone(),
+        });
+    let mut probes = apis.into_routes(&[]);
+    let mut operators = probes.take_operators();
+    operators.extend(probes);
+    operators
 }
 
 fn router(table: RouteTable) -> Result<Route, ApiConflict> {
@@ -177,8 +190,8 @@ pub struct Gates {
 }
 
 /// Takes `{prefix}/{tenant}` off a path. The resolver sees the whole path and reads the tenant from
-/// it. Only the tenants' APIs are served below the prefix, so a proxy that forwards nothing but
-/// `{prefix}/` exposes no operator's operation.
+/// it. No operator's operation is served below the prefix, so a proxy that forwards nothing but
+/// `{prefix}/` exposes none.
 struct PathTenant {
     /// With a slash at its end.
     prefix: String,

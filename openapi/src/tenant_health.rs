@@ -9,7 +9,7 @@ use tenantry_core::{
     milliseconds,
 };
 
-use crate::{Nullable, Timestamp, health_page::After, tenant_info::PoolState};
+use crate::{Nullable, Timestamp, health_query::After, tenant_info::PoolState};
 
 /// How a tenant is, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, EnumString, IntoStaticStr, Serialize, VariantArray)]

@@ -31,6 +31,12 @@ impl PathNames {
         self.0.get(index).map(String::as_str)
     }
 
+    /// The name in the router of the parameter that is documented as `name`.
+    pub(crate) fn routed(&self, name: &str) -> Option<String> {
+        let index = self.0.iter().position(|known| known == name)?;
+        Some(format!("param{index}"))
+    }
+
     /// The documented path, `/users/{id}`, of poem-openapi's route `/users/:param0`.
     pub(crate) fn documented(&self, routed: &str) -> Arc<str> {
         let segments = routed.split('/').map(|segment| match segment.strip_prefix(':') {
@@ -139,8 +145,8 @@ pub(crate) fn unreadable_body(error: &ReadBodyError) -> Problem {
     }
 }
 
-/// The problem for an error with a known status only. A client error keeps its message; a server
-/// error does not reveal any.
+/// The problem for an error with a known status only. A client error keeps its message, but not 400
+/// and 401: poem's own messages for those may repeat a value. A server error reveals nothing.
 fn by_status(error: &Error) -> Problem {
     let status = error.status();
     let code = ProblemCode::of_status(status);

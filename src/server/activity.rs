@@ -140,7 +140,7 @@ pub(super) struct Deadline {
     stopping: bool,
     doing: Doing,
     since: Instant,
-    /// When it began to linger.
+    /// When it has to stop lingering.
     linger_end: Instant,
     timer: Pin<Box<Sleep>>,
 }
@@ -201,7 +201,7 @@ impl Deadline {
         let doing = self.activity.doing();
         let begun = self.activity.begun.swap(false, Relaxed);
         let moved = self.activity.moved.swap(false, Relaxed);
-        // A new connection is idle to look at; its first head is awaited all the same.
+        // Before the first request `doing` says `Idle`, but the time for the head goes on.
         if doing == Doing::Idle && self.doing == Doing::Head && !begun {
             return;
         }
@@ -224,14 +224,14 @@ impl Deadline {
 /// The end of the client's side is reported as an error, since the client is gone. If it were
 /// reported as an ordinary end, hyper would let the running request keep its database connection
 /// for an answer that no client reads.
-pub(super) struct Watched<T> {
+pub(super) struct WatchedSocket<T> {
     inner: T,
     activity: Arc<Activity>,
     /// How many more bytes are discarded after the server's side is closed.
     lingers: Option<usize>,
 }
 
-impl<T> Watched<T> {
+impl<T> WatchedSocket<T> {
     pub(super) fn new(inner: T, activity: Arc<Activity>) -> Self {
         Self {
             inner,
@@ -249,7 +249,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WatchedSocket<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -265,7 +265,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedSocket<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.wrote(written)

@@ -56,7 +56,8 @@ impl<E: Endpoint> Endpoint for GzipEndpoint<E> {
     }
 }
 
-/// What a client takes, as it says so: most answers are too small for anyone to read that.
+/// The `Accept-Encoding` of a request, kept as it came. It is parsed only for an answer that can be
+/// compressed, and most are too small.
 enum Takes {
     /// As it is.
     Plain,
@@ -119,7 +120,7 @@ async fn encoded(response: Response) -> Response {
                 None => bytes,
             }),
             Err(error) => {
-                // What is sent is cut off, as it would be in plain.
+                // The client sees the answer cut off, as without compression.
                 tracing::warn!(%error, "an answer could not be encoded");
                 Body::from_bytes_stream(futures_util::stream::once(async { Err::<Bytes, _>(error) }))
             }

@@ -36,7 +36,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, Deadline, Doing, LINGER, LINGER_BYTES, LINGER_PAUSE, RunningRequest, UNREAD, Watched};
+use super::activity::{
+    Activity, Deadline, Doing, LINGER, LINGER_BYTES, LINGER_PAUSE, RunningRequest, UNREAD, WatchedSocket,
+};
 use crate::config::ServerLimits;
 
 /// The most bytes of a request's head. hyper answers 431 to a larger one on HTTP/1, without a body;
@@ -111,7 +113,7 @@ impl<E: Endpoint + 'static> Service<E> {
     {
         let activity = Arc::new(Activity::default());
         let mut deadline = Deadline::new(activity.clone(), self.head_timeout);
-        let io = TokioIo::new(Watched::new(io, activity.clone()));
+        let io = TokioIo::new(WatchedSocket::new(io, activity.clone()));
         let refused = Arc::new(Mutex::new(None));
         let last_call = LastCall::default();
         let Stop {

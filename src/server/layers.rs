@@ -61,9 +61,11 @@ impl Layers {
         Router(router)
             // Bounds the body before anything reads it.
             .with(BodyLimit { bytes: self.body_limit })
-            // Refuses what two readers could take for requests to different hosts.
+            // Refuses an HTTP/1.1 request without exactly one `Host`. Whether target and `Host`
+            // agree is checked by those who read the host: `RequestHead::own_host`, `is_local`.
             .with(OneHost)
-            // Refuses a large answer while too many wait for their clients.
+            // Refuses a large answer while too many wait for their clients. Inside the compression,
+            // which keeps the answer's room with the bytes that it makes.
             .with(self.unread_answers.clone())
             // Ends a request that takes too long, and turns errors into problems: around every
             // layer that can fail.
@@ -71,8 +73,9 @@ impl Layers {
                 timeout: Some(self.request_timeout),
                 tables: self.tables.clone(),
             })
-            // Gives each request its id and what admits it, and each answer the id and the headers
-            // for browsers and caches: also the problems.
+            // Adds to the request's context what admits it. (Telemetry made the context; a probe's
+            // is made here.) Gives each answer the id and the headers for browsers and caches: also
+            // the problems.
             .with(RequestIds::with_gates(self.gates.clone()))
             // Compresses what the client accepts, the problems too.
             .with(Gzip)

@@ -32,7 +32,9 @@ use super::{
 /// How long no connection is accepted after a failure: the cause (too many open files) does not go
 /// away at once, and a loop without a pause would keep a core busy.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long before they are cut off requests that still run are answered 503, at most.
+
+/// Requests that still run are answered 503 this long before they would be cut off, or a quarter of
+/// their time to end before, if that is less.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// How long connections that have begun may take to be established after new ones are turned away:
@@ -42,7 +44,8 @@ const SETTLING: Duration = Duration::from_millis(200);
 /// Which part of the time for stopping the settling may take at most.
 const SETTLING_PART: u32 = 10;
 
-/// How long a listener takes to close, within this time for stopping.
+/// How long a listener goes on accepting after it turns new connections away: [`SETTLING`], but no
+/// more than its part of `grace`.
 pub(crate) fn settling(grace: Duration) -> Duration {
     (grace / SETTLING_PART).min(SETTLING)
 }

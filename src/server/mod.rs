@@ -1,4 +1,13 @@
 //! The server: builds everything, binds the sockets, and serves until it is stopped.
+//!
+//! ```text
+//! listener     accepts connections; certificate is what TLS shows to clients (no_certificate
+//!              without the feature `tls`)
+//! connection   serves the requests of one connection; activity says how long each may last
+//! layers       what a request passes before its operation; two of the layers are compression and
+//!              unread_answers, which bounds what clients leave unread
+//! shutdown     the signals, and the layer that asks clients for a new connection
+//! ```
 
 mod activity;
 #[cfg(feature = "tls")]
@@ -69,8 +78,8 @@ pub enum ServerError {
     /// Requests were still running when the time for stopping was over.
     #[error("some requests were cut off: they did not end within `server.shutdown_grace`")]
     CutOff,
-    /// A second Ctrl-C ended the server while it was draining.
-    #[error("interrupted a second time: the requests that still ran were cut off")]
+    /// A Ctrl-C ended the server while it was stopping.
+    #[error("interrupted while stopping: the requests that still ran were cut off")]
     Interrupted,
 }
 
@@ -155,7 +164,7 @@ impl Installation {
         })
     }
 
-    /// Serves until SIGTERM or Ctrl-C, then lets running requests end. A second Ctrl-C ends the
+    /// Serves until SIGTERM or Ctrl-C, then lets running requests end. A Ctrl-C after that ends the
     /// server at once.
     ///
     /// # Errors

@@ -78,8 +78,8 @@ impl Signals {
 /// How often the certificate's files are read again.
 const RENEWAL: Duration = Duration::from_secs(20);
 
-/// Keeps the certificate current, if there is one. SIGHUP, which would end the process, has its
-/// files read at once.
+/// Finds out whether the certificate's files have changed, every 20 seconds and at a SIGHUP, and
+/// loads them if so. Without a certificate it keeps SIGHUP from ending the process.
 pub(crate) async fn on_hangup(certificate: Option<Arc<Certificate>>) {
     let mut renewal = certificate.map(Renewal::new);
     #[cfg(unix)]

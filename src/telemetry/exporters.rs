@@ -49,7 +49,7 @@ pub(super) struct Delivery {
 #[derive(Default)]
 struct DeliveryState {
     is_failing: bool,
-    /// Spans since then.
+    /// Spans that were not delivered since sending began to fail.
     lost: usize,
 }
 
@@ -63,8 +63,8 @@ impl Delivery {
         })
     }
 
-    /// Whether what is made now would be lost: a batch did not arrive just now, or another is being
-    /// tried since then.
+    /// Whether a span made now would probably be lost: the last batch failed less than a second
+    /// ago, or another is being tried after a failure.
     pub(super) fn is_paused(&self) -> bool {
         match self.paused_until.load(Ordering::Relaxed) {
             // The usual case does not read the clock.
@@ -108,19 +108,19 @@ impl Delivery {
 }
 
 /// An exporter that reports to a [`Delivery`] whether sending worked.
-pub(super) struct Watched<E> {
+pub(super) struct WatchedExporter<E> {
     exporter: E,
     delivery: Arc<Delivery>,
 }
 
-impl<E> fmt::Debug for Watched<E> {
+impl<E> fmt::Debug for WatchedExporter<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // An exporter's own may hold the headers it sends.
-        f.debug_struct("Watched").finish_non_exhaustive()
+        f.debug_struct("WatchedExporter").finish_non_exhaustive()
     }
 }
 
-impl<E: SpanExporter> SpanExporter for Watched<E> {
+impl<E: SpanExporter> SpanExporter for WatchedExporter<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         self.delivery.tries();
@@ -142,7 +142,7 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
     }
 }
 
-impl<E: PushMetricExporter> PushMetricExporter for Watched<E> {
+impl<E: PushMetricExporter> PushMetricExporter for WatchedExporter<E> {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let sent = self.exporter.export(metrics).await;
         self.delivery.note(&sent, 0);
@@ -193,7 +193,7 @@ pub(super) fn span_exporter(settings: &Trace) -> Result<SpanSender, ExporterErro
         key: "observability.trace.endpoint",
         source,
     })?;
-    Ok(SpanSender::Otlp(Watched {
+    Ok(SpanSender::Otlp(WatchedExporter {
         exporter,
         delivery: Delivery::of("traces"),
     }))
@@ -206,7 +206,7 @@ pub(super) enum SpanSender {
     /// To standard output.
     Stdout(opentelemetry_stdout::SpanExporter),
     /// To a collector.
-    Otlp(Watched<opentelemetry_otlp::SpanExporter>),
+    Otlp(WatchedExporter<opentelemetry_otlp::SpanExporter>),
 }
 
 impl SpanSender {
@@ -248,7 +248,7 @@ pub(super) enum MetricSender {
     /// To standard output.
     Stdout(opentelemetry_stdout::MetricExporter),
     /// To a collector.
-    Otlp(Watched<opentelemetry_otlp::MetricExporter>),
+    Otlp(WatchedExporter<opentelemetry_otlp::MetricExporter>),
 }
 
 impl PushMetricExporter for MetricSender {
@@ -310,7 +310,7 @@ pub(super) fn metric_reader(settings: &Metrics) -> Result<PeriodicReader<MetricS
             OtlpProtocol::Grpc => builder.with_tonic().with_endpoint(url).build(),
             OtlpProtocol::Http => builder.with_http().with_endpoint(url).build(),
         };
-        MetricSender::Otlp(Watched {
+        MetricSender::Otlp(WatchedExporter {
             exporter: built.map_err(|source| ExporterError {
                 key: "observability.metrics.endpoint",
                 source,
@@ -349,7 +349,7 @@ mod tests {
 
     #[tokio::test]
     async fn spans_for_an_absent_collector_are_made_only_now_and_then() {
-        let watched = Watched {
+        let watched = WatchedExporter {
             exporter: Collector {
                 is_there: AtomicBool::new(true),
             },

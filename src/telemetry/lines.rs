@@ -11,14 +11,17 @@ use tracing_subscriber::{
 
 use super::requests::ACCESS_TARGET;
 
+/// The fields that the format gives every line, beside those of its event.
+const OF_EVERY_LINE: [&str; 3] = ["timestamp", "level", "target"];
+
 /// Adds to each line of `format` the ids of the request that the task works on and of its tenant.
 /// The line that reports the request itself gets the fields that its handler added.
-pub(super) struct OfRequest<F> {
+pub(super) struct RequestLines<F> {
     format: F,
     is_json: bool,
 }
 
-impl<F> OfRequest<F> {
+impl<F> RequestLines<F> {
     pub(super) fn text(format: F) -> Self {
         Self { format, is_json: false }
     }
@@ -36,8 +39,9 @@ impl<F> OfRequest<F> {
         line.truncate(kept);
         let mut result = Ok(());
         let mut add = |name: &str, value: &str| {
-            // What the event says itself comes first.
-            if result.is_err() || metadata.fields().field(name).is_some() {
+            // What the line says itself stays.
+            let is_known = OF_EVERY_LINE.contains(&name) || metadata.fields().field(name).is_some();
+            if result.is_err() || is_known {
                 return;
             }
             result = match self.is_json {
@@ -69,7 +73,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':')
 }
 
-impl<S, N, F> FormatEvent<S, N> for OfRequest<F>
+impl<S, N, F> FormatEvent<S, N> for RequestLines<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

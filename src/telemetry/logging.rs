@@ -14,7 +14,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use super::lines::OfRequest;
+use super::lines::RequestLines;
 use crate::config::{LogFormat, Logging};
 
 /// Parts of the program that log what they send and receive, secrets included, at their most
@@ -114,7 +114,7 @@ pub(super) fn start_for_command() {
 pub(crate) fn start_in_test() {
     let lines = fmt::layer()
         .with_test_writer()
-        .event_format(OfRequest::text(fmt::format().with_ansi(false)));
+        .event_format(RequestLines::text(fmt::format().with_ansi(false)));
     if let Ok(levels) = levels("info") {
         // Another test of the same process may have been first.
         drop(
@@ -147,11 +147,11 @@ where
         LogFormat::Text => fmt::layer()
             .with_writer(move || OneLine { to: io::stderr(), ansi })
             .with_ansi(ansi)
-            .event_format(OfRequest::text(fmt::format().with_ansi(ansi)))
+            .event_format(RequestLines::text(fmt::format().with_ansi(ansi)))
             .boxed(),
         LogFormat::Json => fmt::layer()
             .fmt_fields(fmt::format::JsonFields::new())
-            .event_format(OfRequest::json(
+            .event_format(RequestLines::json(
                 fmt::format()
                     .json()
                     .flatten_event(true)

@@ -3,7 +3,8 @@
 //! ```text
 //! requests    times each request and reports it; streamed does so for a body that is streamed
 //! logging     the levels, and what is never logged; lines adds the ids of request and tenant
-//! metrics     the instruments: histograms by a queue (recorder), the engine's counters when read
+//! metrics     the instruments: histograms, and the engine's counters, read on demand;
+//!             tenant_labels bounds the tenants that have a name
 //! traces      which requests are traced; span_queue bounds and counts the spans that wait, and
 //!             exporters sends spans and metrics to the collector
 //! ```

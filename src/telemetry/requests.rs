@@ -131,8 +131,8 @@ pub(super) struct RequestRecord {
     started: Instant,
     method: Method,
     peer: Option<IpAddr>,
-    /// Whether it is reported only if it is refused: scrapes come every few seconds.
-    refusal_only: bool,
+    /// Whether it is reported only if it failed or was refused: scrapes come every few seconds.
+    is_scrape: bool,
 }
 
 impl RequestRecord {
@@ -148,11 +148,12 @@ impl RequestRecord {
             route,
             trace_id,
         } = answered;
-        if self.refusal_only && !(400..GIVEN_UP).contains(&status) {
+        let is_failed = status >= 500 || matches!(cut, Some(Cut::Error | Cut::Time));
+        let is_refused = (400..GIVEN_UP).contains(&status);
+        if self.is_scrape && !is_failed && !is_refused {
             return;
         }
         let elapsed = self.started.elapsed();
-        let is_failed = status >= 500 || matches!(cut, Some(Cut::Error | Cut::Time));
         CurrentRequest::read(|current| {
             let tally = current.context().tally();
             tally.answered(elapsed, is_failed);
@@ -185,12 +186,12 @@ struct OpenRequest<'a> {
 }
 
 impl<'a> OpenRequest<'a> {
-    fn begin(request: &Request, telemetry: &'a RequestTelemetry, refusal_only: bool) -> Self {
+    fn begin(request: &Request, telemetry: &'a RequestTelemetry, is_scrape: bool) -> Self {
         let record = RequestRecord {
             started: Instant::now(),
             method: request.method().clone(),
             peer: request.remote_addr().as_socket_addr().map(|address| address.ip()),
-            refusal_only,
+            is_scrape,
         };
         Self {
             record: Some(record),
@@ -334,7 +335,7 @@ fn request_span(request: &Request) -> tracing::Span {
     tracing::info_span!(
         target: tenantry_core::TRACE_TARGET,
         parent: None,
-        "request",
+        super::traces::REQUEST,
         otel.name = method,
         otel.kind = "server",
         otel.status_code = Empty,

@@ -34,7 +34,13 @@ pub(super) fn take_streamed(response: &mut Response) -> Option<BoxBody<Bytes, io
     Some(body)
 }
 
+/// A part of a body, or why the body ended in the middle.
+type Part = Result<Frame<Bytes>, (Cut, io::Error)>;
+
 /// The rest of a request: reports its end when the body ends.
+///
+/// The deadline is looked at when the connection asks for the next part. A client that reads
+/// nothing is ended by the connection's own limits, which may be later.
 pub(super) struct Streamed {
     /// `None` once it ended.
     body: Option<BoxBody<Bytes, io::Error>>,
@@ -81,10 +87,11 @@ impl Streamed {
         self.span = None;
     }
 
-    fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Part>> {
         if self.deadline.poll_unpin(cx).is_ready() {
             let error = "the answer took longer than `server.request_timeout`";
-            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, error))));
+            let error = io::Error::new(io::ErrorKind::TimedOut, error);
+            return Poll::Ready(Some(Err((Cut::Time, error))));
         }
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
@@ -92,21 +99,16 @@ impl Streamed {
         let entered = self.span.as_ref().map(Span::enter);
         let frame = Pin::new(body).poll_frame(cx);
         drop(entered);
-        frame
+        frame.map_err(|error| (Cut::Error, error))
     }
+}
 
-    /// Logs why the body ended in the middle.
-    fn log(&self, error: &io::Error) -> Cut {
-        let cut = match error.kind() {
-            io::ErrorKind::TimedOut => Cut::Time,
-            _ => Cut::Error,
-        };
-        let database = database_error(error);
-        let kind = database.map(DatabaseErrorKind::of).map(DatabaseErrorKind::as_str);
-        let code = database.and_then(|error| DatabaseError::find(error)?.code.as_deref());
-        tracing::error!(reason = cut.as_str(), kind, code, "an answer ended early");
-        cut
-    }
+/// Logs why a body ended in the middle.
+fn log(cut: Cut, error: &io::Error) {
+    let database = database_error(error);
+    let kind = database.map(DatabaseErrorKind::of).map(DatabaseErrorKind::as_str);
+    let code = database.and_then(|error| DatabaseError::find(error)?.code.as_deref());
+    tracing::error!(reason = cut.as_str(), kind, code, "an answer ended early");
 }
 
 /// The database's error that caused `error`, if one did.
@@ -133,18 +135,18 @@ impl HttpBody for Streamed {
         let mut current = this.current.take();
         let frame = CurrentRequest::within(&mut current, || {
             let frame = this.frame(cx);
-            let ended = match &frame {
-                Poll::Ready(None) => Some(None),
-                Poll::Ready(Some(Err(error))) => Some(Some(this.log(error))),
-                _ => None,
-            };
-            (frame, ended)
+            if let Poll::Ready(Some(Err((cut, error)))) = &frame {
+                log(*cut, error);
+            }
+            frame
         });
         this.current = current;
-        if let Some(cut) = frame.1 {
-            this.end(cut);
+        match &frame {
+            Poll::Ready(None) => this.end(None),
+            Poll::Ready(Some(Err((cut, _)))) => this.end(Some(*cut)),
+            _ => {}
         }
-        frame.0
+        frame.map_err(|(_, error)| error)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -68,7 +68,7 @@ impl Traces {
             .with_resource(resource)
             // Spans are created only for sampled requests, so every created span is sent.
             .with_sampler(SdkSampler::AlwaysOn)
-            .with_span_processor(OfRequest { processor, queue })
+            .with_span_processor(RequestSpans { processor, queue })
             .build();
         Ok(Self {
             tracer: provider.tracer("tenantry"),
@@ -106,12 +106,12 @@ impl Traces {
 /// Adds to each span which request and which tenant it belongs to, unless it says so itself. Drops
 /// it if the queue is full.
 #[derive(Debug)]
-struct OfRequest {
+struct RequestSpans {
     processor: BatchSpanProcessor,
     queue: Arc<SpanQueue>,
 }
 
-impl SpanProcessor for OfRequest {
+impl SpanProcessor for RequestSpans {
     fn on_start(&self, span: &mut SdkSpan, context: &Context) {
         self.processor.on_start(span, context);
     }
@@ -249,7 +249,7 @@ impl TraceStart {
         Some(remote.span().span_context().trace_id().to_string())
     }
 
-    /// Puts `span` into the caller's trace, or begins one. The answer is its ids.
+    /// Puts `span` into the caller's trace, or begins one. Returns its ids.
     pub(super) fn enter(self, span: &Span) -> TraceIds {
         if let Some(remote) = self.remote
             && let Err(error) = span.set_parent(remote)

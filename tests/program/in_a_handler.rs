@@ -5,15 +5,15 @@ use std::{net::TcpStream, path::PathBuf, time::Duration};
 
 use async_stream::try_stream;
 use futures_util::StreamExt as _;
-use poem::Body;
+use poem::{Body, Endpoint, EndpointExt as _, Middleware, Request, endpoint::BoxEndpoint, http::StatusCode};
 use poem_openapi::{
     OpenApi,
-    param::Query,
+    param::{Path, Query},
     payload::{Binary, Json, PlainText},
 };
 use sea_orm::{ConnectionTrait as _, Statement, StreamTrait as _};
 use serde_json::{Value, json};
-use tenantry::{App, Failure, RequestId, Tenant, config::Logging, log_field};
+use tenantry::{App, Failure, Operator, RequestId, Tenant, config::Logging, log_field};
 use tenantry_test_support::TenantryProcess;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,6 +30,9 @@ impl Handlers {
     async fn log(&self, tenant: Tenant, id: RequestId) -> PlainText<String> {
         log_field("invoice", 4711);
         log_field("note", "two words");
+        for of_every_line in ["timestamp", "level", "target"] {
+            log_field(of_every_line, "gold");
+        }
         tracing::info!(target: "own", tenant = %tenant.tenant(), "an own line");
         tokio::spawn(async { tracing::info!(target: "own", "a line of another task") });
         PlainText(id.as_str().to_owned())
@@ -79,6 +82,38 @@ impl Handlers {
         };
         Binary(Body::from_bytes_stream(rows.map(|row: std::io::Result<String>| row)))
     }
+
+    /// Stream what another server does not deliver in time
+    #[oai(path = "/api/v1/late", method = "get", operation_id = "late")]
+    async fn late(&self) -> Binary<Body> {
+        let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+        let parts = futures_util::stream::iter([Ok("begun"), Err(late)]);
+        Binary(Body::from_bytes_stream(parts))
+    }
+
+    /// Run a job
+    #[oai(path = "/jobs/:name/runs/:run", method = "post", operation_id = "runJob")]
+    async fn run(&self, _operator: Operator, name: Path<String>, run: Path<String>) -> PlainText<String> {
+        PlainText(format!("{} {}", name.0, run.0))
+    }
+}
+
+/// Fails a request that asks for it.
+struct Failing;
+
+impl<E: Endpoint + 'static> Middleware<E> for Failing {
+    type Output = BoxEndpoint<'static, E::Output>;
+
+    fn transform(&self, inner: E) -> Self::Output {
+        inner.before(fail_if_asked).boxed()
+    }
+}
+
+async fn fail_if_asked(request: Request) -> poem::Result<Request> {
+    match request.headers().contains_key("x-fail") {
+        true => Err(StatusCode::BAD_GATEWAY.into()),
+        false => Ok(request),
+    }
 }
 
 /// The server with the handlers above, in a separate process, so that its log can be read.
@@ -92,7 +127,7 @@ async fn serve() {
     let logging: Logging = serde_json::from_value(json!({"level": "info", "format": format})).unwrap();
     tenantry::start_logging(&logging).unwrap();
     let mut terminated = signal(SignalKind::terminate()).unwrap();
-    let server = App::new().api(Handlers).start(file).await.unwrap();
+    let server = App::new().api(Handlers).middleware(Failing).start(file).await.unwrap();
     terminated.recv().await;
     server.stop().await.unwrap();
 }
@@ -160,6 +195,7 @@ async fn a_handler_s_log_lines_have_its_ids_and_fields() {
     let access = line(&server, &["tenantry::access", "id-1"]).await;
     assert!(access.contains(" invoice=4711 note=\"two words\""), "{access}");
     assert_eq!(access.matches("request_id=").count(), 1, "{access}");
+    assert!(!access.contains("gold"), "{access}");
 }
 
 #[tokio::test]
@@ -176,6 +212,38 @@ async fn a_line_of_json_has_them_as_members() {
         (&access["invoice"], &access["note"]),
         (&json!("4711"), &json!("two words"))
     );
+    assert_eq!(
+        (&access["level"], &access["target"]),
+        (&json!("INFO"), &json!("tenantry::access"))
+    );
+    assert_ne!(access["timestamp"], "gold");
+}
+
+#[tokio::test]
+async fn an_own_action_is_logged_by_its_path_and_no_tenant() {
+    let server = server("text").await;
+    let path = "/jobs/nightly/runs/7?tenant=acme";
+    let request = reqwest::Client::new().post(format!("{}{path}", server.base_url()));
+    let answer = request.header("X-Request-ID", "id-12").send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "nightly 7");
+    let action = line(&server, &["tenantry::audit", "id-12"]).await;
+    assert!(action.contains("POST /jobs/{name}/runs/{run} "), "{action}");
+    assert!(action.contains("admitted") && !action.contains("tenant_id"), "{action}");
+}
+
+#[tokio::test]
+async fn a_scrape_that_fails_is_logged_and_counted() {
+    let server = server("text").await;
+    let scrape = || reqwest::Client::new().get(format!("{}/metrics", server.base_url()));
+    let failed = scrape().header("X-Fail", "1").header("X-Request-ID", "id-13");
+    assert_eq!(failed.send().await.unwrap().status(), 502);
+    let access = line(&server, &["tenantry::access", "id-13"]).await;
+    assert!(access.contains(" status=502 "), "{access}");
+    let metrics = scrape().send().await.unwrap().text().await.unwrap();
+    let counted = metrics
+        .lines()
+        .any(|line| line.starts_with("http_server_request_duration_seconds_count") && line.contains("\"502\""));
+    assert!(counted, "{metrics}");
 }
 
 #[tokio::test]
@@ -224,6 +292,18 @@ async fn an_error_in_the_middle_cuts_the_answer_and_is_logged() {
     assert!(cut.contains("ERROR") && cut.contains("tenant_id=acme"), "{cut}");
     let access = line(&server, &["tenantry::access", "request_id=\"id-4\""]).await;
     assert!(access.contains("cut=\"error\""), "{access}");
+}
+
+#[tokio::test]
+async fn a_time_out_of_the_source_is_an_error_of_the_answer() {
+    let server = server("text").await;
+    let request = reqwest::Client::new().get(format!("{}/api/v1/late", server.base_url()));
+    // The answer is cut off, before or after its head has arrived.
+    drop(request.header("X-Request-ID", "id-14").send().await);
+    let access = line(&server, &["tenantry::access", "id-14"]).await;
+    assert!(access.contains("cut=\"error\""), "{access}");
+    let cut = line(&server, &["an answer ended early", "id-14"]).await;
+    assert!(cut.contains("reason=\"error\""), "{cut}");
 }
 
 #[tokio::test]

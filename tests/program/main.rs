@@ -25,6 +25,7 @@ mod logs;
 mod migrations;
 mod operations;
 mod operators;
+mod own_operations;
 mod own_program;
 mod problems;
 mod rds_iam;

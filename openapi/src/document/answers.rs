@@ -7,8 +7,9 @@ use tenantry_core::TenantLocation;
 use super::{
     DocumentSettings, Scope,
     location::{challenge_scheme, is_fixed, takes_api_key, takes_bearer},
+    takes,
 };
-use crate::{Fault, PROBLEM_JSON, Problem, ProblemCode, health};
+use crate::{Fault, PROBLEM_JSON, Problem, ProblemCode, health, tenant::TENANT_SCHEME};
 
 /// The headers that answers refer to.
 pub(super) fn headers() -> Value {
@@ -103,7 +104,7 @@ fn codes(
         .map(Vec::as_slice)
         .unwrap_or_default();
     let has_body = !operation["requestBody"].is_null();
-    if scope == Scope::Tenant {
+    if takes(operation, TENANT_SCHEME) {
         codes.extend(tenant_codes(settings));
     }
     if scope == Scope::Operator {
@@ -137,6 +138,7 @@ fn codes(
     let mut by_status: Vec<(StatusCode, Vec<ProblemCode>)> = Vec::new();
     for code in codes {
         match by_status.iter_mut().find(|(status, _)| *status == code.status()) {
+            Some((_, codes)) if codes.contains(&code) => {}
             Some((_, codes)) => codes.push(code),
             None => by_status.push((code.status(), vec![code])),
         }

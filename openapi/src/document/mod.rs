@@ -63,18 +63,20 @@ impl ApiDocument {
 
 /// What a client needs to use an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub(crate) enum Scope {
     Tenant,
     Operator,
     Anyone,
 }
 
-/// Puts the document together.
+/// Puts the document together. The APIs of `operators` are served on the operators' listener as a
+/// whole.
 pub(crate) fn build<'a>(
     settings: &DocumentSettings,
     descriptions: impl Iterator<Item = &'a Description>,
+    operators: &'a [Description],
 ) -> Result<ApiDocument, ApiConflict> {
-    let value = build_value(settings, descriptions)?;
+    let value = build_value(settings, descriptions, operators)?;
     let json = serde_json::to_vec_pretty(&value).map_err(ApiConflict::unwritable)?;
     let yaml = serde_saphyr::to_string(&value).map_err(ApiConflict::unwritable)?;
     Ok(ApiDocument {
@@ -86,10 +88,12 @@ pub(crate) fn build<'a>(
 fn build_value<'a>(
     settings: &DocumentSettings,
     descriptions: impl Iterator<Item = &'a Description>,
+    operators: &'a [Description],
 ) -> Result<Value, ApiConflict> {
-    let mut merged = merge::merge(descriptions)?;
+    let mut merged = merge::merge(descriptions.chain(operators))?;
     let plan = location::plan(settings);
-    let paths = paths(settings, &plan, std::mem::take(&mut merged.paths), &merged.schemas);
+    let merged_paths = std::mem::take(&mut merged.paths);
+    let paths = paths(settings, &plan, operators, merged_paths, &merged.schemas);
     for (name, scheme) in plan.schemes {
         merged.security_schemes.insert(name, scheme);
     }
@@ -127,6 +131,7 @@ fn build_value<'a>(
 fn paths(
     settings: &DocumentSettings,
     plan: &location::Plan,
+    operators: &[Description],
     merged: Vec<(String, Map<String, Value>)>,
     schemas: &Map<String, Value>,
 ) -> Map<String, Value> {
@@ -136,10 +141,9 @@ fn paths(
         for (method, mut operation) in methods {
             let scope = scope_of(&operation);
             answers::complete(&mut operation, scope, settings, schemas);
-            secure(&mut operation, scope, plan);
-            if scope == Scope::Operator
-                && let Some(server) = operator_server(settings, plan)
-            {
+            secure(&mut operation, plan);
+            let is_built_in = operators.iter().any(|api| api.has(&method, &path));
+            if let Some(server) = own_server(settings, plan, scope, is_built_in) {
                 operation["servers"] = json!([server]);
             }
             if scope == Scope::Tenant && plan.path_parameter.is_some() {
@@ -176,47 +180,47 @@ pub(crate) fn id_pattern(pattern: &TenantIdPattern) -> String {
     }
 }
 
-fn scope_of(operation: &Value) -> Scope {
-    let marked = |scheme| {
-        let security = operation["security"].as_array();
-        security.is_some_and(|all| all.iter().any(|requirement| requirement.get(scheme).is_some()))
-    };
-    if marked(TENANT_SCHEME) {
-        Scope::Tenant
-    } else if marked(OPERATOR_SCHEME) {
+/// What a client needs to use an operation, by its description. An operation that takes a tenant
+/// and an operator is served as an operator's.
+pub(crate) fn scope_of(operation: &Value) -> Scope {
+    if takes(operation, OPERATOR_SCHEME) {
         Scope::Operator
+    } else if takes(operation, TENANT_SCHEME) {
+        Scope::Tenant
     } else {
         Scope::Anyone
     }
 }
 
-/// Replaces the extractor's placeholder by the resolver's schemes. poem-openapi lists an
-/// operation's schemes as alternatives, but a handler with two of them needs both.
-fn secure(operation: &mut Value, scope: Scope, plan: &location::Plan) {
-    let own: Vec<Map<String, Value>> = operation["security"]
-        .as_array()
-        .into_iter()
-        .flatten()
+/// Whether an operation's handler takes the extractor with this placeholder.
+fn takes(operation: &Value, scheme: &str) -> bool {
+    let security = operation["security"].as_array();
+    security.is_some_and(|all| all.iter().any(|requirement| requirement.get(scheme).is_some()))
+}
+
+/// One way to satisfy the security of an operation: its schemes, and the scopes of each.
+type Requirement = Map<String, Value>;
+
+/// Replaces the extractors' placeholders by the schemes of the resolver and of operators.
+/// poem-openapi lists an operation's schemes as alternatives, but a handler with several of them
+/// needs all.
+fn secure(operation: &mut Value, plan: &location::Plan) {
+    let security = operation["security"].as_array().into_iter().flatten();
+    let own: Vec<Requirement> = security
         .filter_map(Value::as_object)
         .filter(|requirement| !requirement.contains_key(TENANT_SCHEME) && !requirement.contains_key(OPERATOR_SCHEME))
         .cloned()
         .collect();
-    let marks: Vec<Map<String, Value>> = match scope {
-        Scope::Tenant => plan.requirements(),
-        Scope::Operator => vec![Map::from_iter([(OPERATOR_SCHEME.to_owned(), json!([]))])],
-        Scope::Anyone => Vec::new(),
+    let tenants = match takes(operation, TENANT_SCHEME) {
+        true => plan.requirements(),
+        false => Vec::new(),
     };
-    let combined = match (marks.is_empty(), own.is_empty()) {
-        (true, _) => own,
-        (false, true) => marks,
-        (false, false) => marks
-            .iter()
-            .flat_map(|mark| {
-                own.iter()
-                    .map(|own| mark.clone().into_iter().chain(own.clone()).collect())
-            })
-            .collect(),
+    let operators = match takes(operation, OPERATOR_SCHEME) {
+        true => vec![Map::from_iter([(OPERATOR_SCHEME.to_owned(), json!([]))])],
+        false => Vec::new(),
     };
+    let lists = [tenants, operators, own].into_iter().filter(|list| !list.is_empty());
+    let combined = lists.reduce(combine).unwrap_or_default();
     if let Some(members) = operation.as_object_mut() {
         members.shift_remove("security");
         if !combined.is_empty() {
@@ -225,11 +229,24 @@ fn secure(operation: &mut Value, scope: Scope, plan: &location::Plan) {
     }
 }
 
-/// The server of operators' operations, unless it is the document's first.
-fn operator_server(settings: &DocumentSettings, plan: &location::Plan) -> Option<Value> {
+/// Every way to satisfy one requirement of each list.
+fn combine(these: Vec<Requirement>, those: Vec<Requirement>) -> Vec<Requirement> {
+    let with_each = |one: &Requirement| -> Vec<Requirement> {
+        let both = |other: &Requirement| -> Requirement { one.clone().into_iter().chain(other.clone()).collect() };
+        those.iter().map(both).collect()
+    };
+    these.iter().flat_map(with_each).collect()
+}
+
+/// The server of an operation that the document's servers do not serve. `is_built_in` says whether
+/// it is of the built-in APIs that are served on the operators' listener as a whole.
+fn own_server(settings: &DocumentSettings, plan: &location::Plan, scope: Scope, is_built_in: bool) -> Option<Value> {
+    let is_operators = scope == Scope::Operator;
+    let apart = |url: &String| json!({"url": url, "description": "The operators' listener."});
     match &settings.operator_server {
-        Some(url) => Some(json!({"url": url, "description": "The operators' listener."})),
-        None => plan.names_tenant_in_server.then(|| json!({"url": "/"})),
+        // The probes are there too, although they are open to everyone.
+        Some(url) => (is_operators || is_built_in).then(|| apart(url)),
+        None => (is_operators && plan.names_tenant_in_server).then(|| json!({"url": "/"})),
     }
 }
 

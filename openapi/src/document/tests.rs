@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use poem_openapi::{OpenApi, payload::Json};
 
 use super::*;
-use crate::{ApiSet, Tenant};
+use crate::{ApiSet, Operator, Tenant};
 
 fn settings(location: TenantLocation) -> DocumentSettings {
     DocumentSettings {
@@ -332,8 +332,11 @@ fn operators_on_their_own_listener_have_its_server() {
     let mut settings = settings(header());
     settings.operator_server = Some("http://localhost:9090".to_owned());
     let document = of(&settings);
-    let operation = &document["paths"]["/health/tenants"]["get"];
-    assert_eq!(operation["servers"][0]["url"], "http://localhost:9090");
+    // The probes are there too, although they are open to everyone.
+    for path in ["/health/tenants", "/health/live"] {
+        let operation = &document["paths"][path]["get"];
+        assert_eq!(operation["servers"][0]["url"], "http://localhost:9090", "{path}");
+    }
     assert!(list_users(&document).get("servers").is_none());
 }
 
@@ -472,6 +475,42 @@ fn an_api_of_ones_own_is_described_with_the_others() {
     assert!(operation["responses"].get("429").is_some());
 }
 
+struct ForBoth;
+
+#[OpenApi]
+impl ForBoth {
+    #[oai(path = "/orders/:number", method = "delete")]
+    async fn delete(&self, _operator: Operator, _tenant: Tenant) -> Json<u8> {
+        Json(1)
+    }
+}
+
+struct Hidden;
+
+#[OpenApi]
+impl Hidden {
+    #[oai(path = "/metrics", method = "get", hidden = true)]
+    async fn get(&self) -> Json<u8> {
+        Json(1)
+    }
+}
+
+#[test]
+fn an_operation_for_both_needs_a_tenant_and_an_operator() {
+    for (location, expected) in [
+        (header(), json!([{"TenantHeader": [], "Operator": []}])),
+        (path(), json!([{"Operator": []}])),
+    ] {
+        let set = ApiSet::new().with(ForBoth);
+        let document = crate::document(&settings(location), &set).unwrap();
+        let document: Value = serde_json::from_slice(document.json()).unwrap();
+        let operation = &document["paths"]["/orders/{number}"]["delete"];
+        assert_eq!(operation["security"], expected);
+        let has = |status: &str| operation["responses"].get(status).is_some();
+        assert!(has("401") && has("429"), "{operation}");
+    }
+}
+
 #[test]
 fn apis_that_contradict_each_other_are_refused() {
     let refusal = |set: ApiSet| crate::document(&settings(header()), &set).unwrap_err().to_string();
@@ -485,4 +524,6 @@ fn apis_that_contradict_each_other_are_refused() {
         "the paths `/orders/{number}` and `/orders/{id}` differ in nothing but the names of their parameters"
     );
     assert_eq!(refusal(set().with(SameId)), "two operations have the id `listUsers`");
+    let hidden = refusal(ApiSet::new().with(Hidden));
+    assert_eq!(hidden, "two APIs have an operation `GET /metrics`");
 }

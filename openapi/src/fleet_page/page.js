@@ -329,10 +329,11 @@
     try {
       const loading = load();
       // Seen as soon as the first tenants are there.
-      await Promise.race([loading, new Promise((seen) => {
-        const wait = () => (tenants.length > 0 ? seen() : setTimeout(wait, 10));
-        wait();
-      })]);
+      let looking;
+      const seen = new Promise((resolve) => {
+        looking = setInterval(() => tenants.length > 0 && resolve(), 10);
+      });
+      await Promise.race([loading, seen]).finally(() => clearInterval(looking));
       part("login").hidden = true;
       for (const id of ["fleet", "reload"]) part(id).hidden = false;
       part("forget").hidden = token === null;

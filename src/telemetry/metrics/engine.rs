@@ -139,8 +139,8 @@ impl EngineGauges {
         self.tenants.get_or_init(|| tenants.clone());
     }
 
-    /// Reads the state now, regardless of the last time.
-    pub(super) fn look(&self) {
+    /// Forgets the last look, so that the next instrument that is read takes a new one.
+    pub(super) fn forget(&self) {
         self.looked.lock().last = None;
     }
 

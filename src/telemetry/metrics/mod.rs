@@ -117,7 +117,7 @@ impl Metrics {
 
 impl MetricsSource for Metrics {
     fn text(&self) -> Result<String, BoxError> {
-        self.engine.look();
+        self.engine.forget();
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 }

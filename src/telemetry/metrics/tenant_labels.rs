@@ -23,7 +23,7 @@ const BUSIER: u64 = 2;
 #[derive(Default)]
 pub(super) struct TenantLabels {
     named: HashMap<TenantId, Named>,
-    /// Requests at the last look, of every tenant known then.
+    /// What each tenant that was known at the last look had used by then.
     seen: HashMap<TenantId, TenantUsage>,
     /// What was counted under names that were taken away.
     formerly_named: TenantUsage,
@@ -35,7 +35,7 @@ struct Named {
     base: TenantUsage,
     /// What is counted under the name.
     counted: TenantUsage,
-    /// Requests since the last look.
+    /// Its [`activity`] since the last look.
     busy: u64,
 }
 
@@ -115,7 +115,7 @@ impl TenantLabels {
     }
 }
 
-/// How busy a tenant is: requests, and statements that belong to none.
+/// How busy a tenant is: its requests, statements and secret fetches. A job has no requests.
 fn activity(usage: &TenantUsage) -> u64 {
     usage.requests.count + usage.statements.count + usage.secret_fetches.count
 }

@@ -7,8 +7,9 @@ use tenantry_core::{MAX_TENANT_ID_BYTES, TenantId};
 
 use crate::{input::Parameter, tenant_health::Status};
 
-/// The place in the list after which a page begins. To clients it is opaque: the bytes of an id in
-/// hexadecimal, so that exactly the texts of the documented pattern are places.
+/// The place in the list after which a page begins: the bytes of an id in hexadecimal, so that
+/// exactly the texts of the documented pattern are places. Other clients treat it as opaque, but
+/// `fleet_page/page.js` (`reread`) makes such a place itself: change both together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct After(pub(crate) Vec<u8>);
 
