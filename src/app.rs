@@ -213,7 +213,8 @@ impl App {
     }
 
     /// Adds an API of poem-openapi's. Those of its operations that take a [`Tenant`](crate::Tenant)
-    /// get that tenant's database; they are documented and served like the built-in ones.
+    /// get that tenant's database, and those that take an [`Operator`](crate::Operator) are
+    /// operators'. They are documented and served like the built-in ones.
     #[must_use]
     pub fn api<A: OpenApi + 'static>(mut self, api: A) -> Self {
         self.parts.apis = self.parts.apis.with(api);
@@ -228,9 +229,10 @@ impl App {
         self
     }
 
-    /// Adds a poem middleware around the routes of the main listener. It runs inside the layers for
-    /// the request's id, the time limit and the translation of errors, so an error that it returns
-    /// is answered as a [`Problem`](crate::Problem). The last one added is the outermost.
+    /// Adds a poem middleware around the routes of the main listener, so not around those of
+    /// operators if `server.admin_listen` is set. It runs inside the layers for the request's id,
+    /// the time limit and the translation of errors, so an error that it returns is answered as a
+    /// [`Problem`](crate::Problem). The last one added is the outermost.
     ///
     /// ```
     /// # let app = tenantry::App::new();
@@ -426,7 +428,7 @@ impl App {
         }
         let mut parts = app.parts;
         let own = parts.migrations.take();
-        let installation = Installation::build_with(loaded, registry, telemetry, own).await?;
+        let installation = Installation::build(loaded, registry, telemetry, own).await?;
         parts.apis = installation.with_tables(parts.apis)?;
         Ok((installation, parts))
     }

@@ -59,7 +59,7 @@ impl Installation {
     ///
     /// # Errors
     /// Everything that cannot be built, each with its place in the configuration.
-    pub(crate) async fn build_with(
+    pub(crate) async fn build(
         loaded: Loaded,
         registry: Arc<Registry>,
         telemetry: Telemetry,

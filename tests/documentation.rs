@@ -92,8 +92,11 @@ fn every_plugin_and_every_variable_is_named() {
     for name in types.chain(registry.drivers().map(|plugin| plugin.type_name)) {
         assert!(README.contains(&format!("`{name}`")), "{name}");
     }
-    for (variable, _) in config::WELL_KNOWN {
-        assert!(CONFIGURATION.contains(variable), "{variable}");
+    let variables = config::WELL_KNOWN.iter().map(|(variable, _)| variable);
+    let of_plugins = config::WELL_KNOWN_OF_PLUGINS.iter().map(|(variable, ..)| variable);
+    let of_left_out_keys = config::OF_LEFT_OUT_KEYS.iter().map(|(variable, ..)| variable);
+    for variable in variables.chain(of_plugins).chain(of_left_out_keys) {
+        assert!(CONFIGURATION.contains(&format!("`{variable}`")), "{variable}");
     }
 }
 

@@ -63,8 +63,9 @@ pub trait DatabaseDriver: Send + Sync {
     }
 
     /// A tenant's secret has changed. A driver that logs in once more for a connection that it
-    /// opened before, as to end its session, does so with the new one. By default there is nothing
-    /// to do.
+    /// opened before, as to end its session, does so with the new one. It is called under
+    /// locks of the engine, so it must be quick and must not call the engine. By default there is
+    /// nothing to do.
     fn secret_changed(&self, _before: &DatabaseConfig, _now: &DatabaseConfig) {}
 
     /// The SQL that SeaORM writes for it.
@@ -153,7 +154,7 @@ pub enum MigrationLock {
         /// A script that undoes what a migration's file has set on the server session: other
         /// connections use that session afterwards.
         reset: &'static str,
-        /// A comment at the beginning of each statement that runs outside a transaction.
+        /// A comment at the beginning of each statement of a file that runs statement by statement.
         mark: &'static str,
         /// A query with 1 in its first column if another session runs a statement with that mark.
         running: &'static str,

@@ -15,9 +15,11 @@ use crate::{config::Faults, installation::Installation};
 const AT_ONCE: usize = 10;
 
 pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool) -> Result<u8, Stop> {
+    // Two APIs of the program itself that cannot be served together are no fault of its
+    // configuration.
     installation
         .document(apis)
-        .map_err(|error| Stop::Misuse(report::chain(&error)))?;
+        .map_err(|error| Stop::Failure(report::chain(&error)))?;
     // With `--connect`, the table names them.
     if !connect {
         Faults::check(installation.secret_faults().to_vec())?;
@@ -88,4 +90,43 @@ fn row(snapshot: &TenantSnapshot) -> (String, String, String, String) {
     };
     let tls = snapshot.encryption.map_or("", Encryption::as_str).to_owned();
     (driver, outcome, latency.unwrap_or_default(), tls)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use poem_openapi::{OpenApi, payload::PlainText};
+    use tenantry_core::Registry;
+
+    use super::*;
+    use crate::{
+        config::{self, Environment},
+        telemetry::Telemetry,
+    };
+
+    struct Hello;
+
+    #[OpenApi]
+    impl Hello {
+        #[oai(path = "/hello", method = "get", operation_id = "hello")]
+        async fn hello(&self) -> PlainText<String> {
+            PlainText("hello".to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn apis_that_conflict_are_a_failure_and_no_misuse() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.yaml");
+        std::fs::write(&file, config::SHIPPED).unwrap();
+        let mut registry = Registry::new();
+        crate::plugins::register(&mut registry);
+        let loaded = config::load(Some(&file), &Environment::default(), &registry).unwrap();
+        let telemetry = Telemetry::silent(&loaded).unwrap();
+        let built = Installation::build(loaded, Arc::new(registry), telemetry, None).await;
+        let apis = ApiSet::new().with(Hello).with(Hello);
+        let stopped = run(&built.unwrap(), apis, false).await;
+        assert!(matches!(stopped, Err(Stop::Failure(_))));
+    }
 }

@@ -20,6 +20,9 @@ use super::{DONE, Stop, report};
 use file::{Choices, Extra};
 use questions::Question;
 
+/// The file that is written if no flag names one.
+const DEFAULT_OUTPUT: &str = "config.yaml";
+
 /// The flags of `tenantry init`.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
@@ -32,23 +35,32 @@ pub(super) struct Flags {
     /// A kind of database that tenants have (may be given more than once)
     #[arg(long, value_name = "TYPE")]
     driver: Vec<String>,
-    /// The file to write
-    #[arg(long, value_name = "FILE", default_value = "config.yaml")]
-    output: PathBuf,
+    /// The file to write [default: the one that --config names, else config.yaml]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Replace an existing file
     #[arg(long)]
     force: bool,
 }
 
+impl Flags {
+    /// With `config` as the file to write, unless `--output` names another one.
+    pub(super) fn or_to(mut self, config: Option<PathBuf>) -> Self {
+        self.output = self.output.or(config);
+        self
+    }
+}
+
 pub(super) fn run(registry: &Registry, flags: Flags) -> Result<u8, Stop> {
-    if !flags.force && is_there(&flags.output) {
-        return Err(exists(&flags.output));
+    let output = flags.output.as_deref().unwrap_or(Path::new(DEFAULT_OUTPUT));
+    if !flags.force && is_there(output) {
+        return Err(exists(output));
     }
     let choices = choose(registry, &flags)?;
     let text = file::configuration(registry, &choices).map_err(Stop::Failure)?;
-    let folder = flags.output.parent().unwrap_or(Path::new(""));
-    write(&flags.output, &text, flags.force)?;
-    let mut wrote = vec![flags.output.display().to_string()];
+    let folder = output.parent().unwrap_or(Path::new(""));
+    write(output, &text, flags.force)?;
+    let mut wrote = vec![output.display().to_string()];
     let extras = file::extras(&choices);
     // What is in a folder that was there before is not ours to add to: each file in it is a tenant.
     let taken: Vec<PathBuf> = extras
@@ -67,9 +79,9 @@ pub(super) fn run(registry: &Registry, flags: Flags) -> Result<u8, Stop> {
         }
     }
     report::print(format_args!("wrote {}", wrote.join(", ")))?;
-    let named = match flags.output.to_str() {
-        Some("config.yaml") => String::new(),
-        _ => format!("--config {} ", flags.output.display()),
+    let named = match output.to_str() {
+        Some(DEFAULT_OUTPUT) => String::new(),
+        _ => format!("--config {} ", output.display()),
     };
     report::print(format_args!(
         "next: `tenantry {named}check`, then `tenantry {named}serve`"
@@ -234,7 +246,7 @@ mod tests {
         let loaded = config::load(Some(&file), &Environment::default(), &registry())
             .unwrap_or_else(|faults| panic!("{faults}\n{}", fs::read_to_string(&file).unwrap()));
         let telemetry = Telemetry::silent(&loaded).unwrap();
-        let installation = Installation::build_with(loaded, Arc::new(registry()), telemetry, None).await;
+        let installation = Installation::build(loaded, Arc::new(registry()), telemetry, None).await;
         let text = fs::read_to_string(&file).unwrap();
         (
             text.clone(),

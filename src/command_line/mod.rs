@@ -30,7 +30,7 @@ use crate::{
 const DONE: u8 = 0;
 /// The command failed.
 const FAILED: u8 = 1;
-/// The command line or the configuration is wrong; nothing was tried.
+/// The command line or the configuration is wrong; nothing was changed.
 const MISUSED: u8 = 2;
 
 /// Gives each request the database of its own tenant.
@@ -98,7 +98,7 @@ enum DocumentFormat {
 
 /// Why a command ended without doing its work.
 pub(crate) enum Stop {
-    /// The configuration is wrong.
+    /// The command line or the configuration is wrong.
     Misuse(String),
     /// The command failed.
     Failure(String),
@@ -143,7 +143,7 @@ fn prepare(mut app: App, arguments: Arguments) -> Result<u8, Stop> {
         // These need no configuration.
         Command::Schema => return lists::schema(&app.registry),
         Command::Plugins { json } => return lists::plugins(&app.registry, json),
-        Command::Init(flags) => return init::run(&app.registry, flags),
+        Command::Init(flags) => return init::run(&app.registry, flags.or_to(arguments.config)),
         command => command,
     };
     let absent = match &command {
@@ -196,6 +196,7 @@ async fn dispatch(command: Command, loaded: Loaded, mut app: App) -> Result<u8, 
             })
             .await
         }
+        // `prepare` has run these already; the compiler wants them here.
         Command::Schema => lists::schema(&app.registry),
         Command::Plugins { json } => lists::plugins(&app.registry, json),
         Command::Init(flags) => init::run(&app.registry, flags),
@@ -284,6 +285,26 @@ fn ended(outcome: Result<u8, Stop>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn init_writes_the_file_that_config_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = ["--resolver", "header", "--provider", "env", "--driver", "sqlite"];
+        let run = |line: &[&str]| {
+            let line = ["tenantry", "init"]
+                .into_iter()
+                .chain(flags)
+                .chain(line.iter().copied());
+            prepare(App::new(), Arguments::parse_from(line))
+        };
+        let (named, output) = (folder.path().join("named.yaml"), folder.path().join("output.yaml"));
+        let config = ["--config", named.to_str().unwrap()];
+        assert!(matches!(run(&config), Ok(DONE)));
+        assert!(named.exists() && matches!(run(&config), Err(Stop::Failure(_))));
+        let both = [config[0], config[1], "--output", output.to_str().unwrap()];
+        assert!(matches!(run(&both), Ok(DONE)));
+        assert!(output.exists());
+    }
 
     #[test]
     fn every_command_is_documented() {

@@ -42,10 +42,10 @@ pub const WELL_KNOWN_OF_PLUGINS: &[(&str, &str, &str, &str)] = &[
     ("AWS_ENDPOINT_URL", "provider", "aws-ssm", "endpoint_url"),
 ];
 
-/// Variables that the shipped file names, and the section and key that each sets if the
-/// configuration leaves the key out: it has the shipped file's value then. An empty one counts as
-/// not set.
-pub(super) const OF_LEFT_OUT_KEYS: &[(&str, &str, &str)] = &[("TENANTRY_ADMIN_TOKEN", "admin", "token")];
+/// Name, section and key of variables that set a key only if nothing else does. The shipped file
+/// refers to them (`${TENANTRY_ADMIN_TOKEN:-}`); so a file that leaves the key out behaves as the
+/// shipped one. An empty variable counts as not set.
+pub const OF_LEFT_OUT_KEYS: &[(&str, &str, &str)] = &[("TENANTRY_ADMIN_TOKEN", "admin", "token")];
 
 /// The environment variables that the configuration may use. It is a value, so that a test can make
 /// its own.
@@ -98,6 +98,7 @@ impl Environment {
             };
             for key in *keys {
                 let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+                open_texts(root, &path, faults);
                 root.set(&path, loose(name, value));
             }
         }

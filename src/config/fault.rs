@@ -204,7 +204,7 @@ fn path_text(path: &[Step]) -> String {
 
 /// A key for a message. A key that is not a plain word is quoted, so that it cannot break the line
 /// or look like several steps.
-fn key_text(key: &str) -> String {
+pub(crate) fn key_text(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '$');
     if !key.is_empty() && key.chars().all(plain) {
         key.to_owned()

@@ -8,7 +8,9 @@
 //! environment instead: `TENANTRY__SERVER__LISTEN=0.0.0.0:80` sets `server.listen`. `__` separates
 //! the levels, upper and lower case are alike, and missing sections are created. The variables of
 //! [`WELL_KNOWN`] and [`WELL_KNOWN_OF_PLUGINS`] set keys too; a `TENANTRY__` variable for the same
-//! key wins over them. Environment goes over file, file over defaults.
+//! key wins over them. A variable that sets a whole section replaces all that the file and those
+//! variables say of it. The variables of [`OF_LEFT_OUT_KEYS`] come last, and set a key only if
+//! nothing else does. Environment goes over file, file over defaults.
 //!
 //! In the file's values, `${VAR}` and `${VAR:-default}` are replaced; `$${` stands for `${` as
 //! text. The text of a variable is converted to the type of its key: a number, `true` or `false`,
@@ -22,15 +24,18 @@
 //!
 //! [`load`] runs these steps. Only the first and the fourth read a file.
 //!
-//! 1. `yaml` parses the file into a `tree` in which each key and value knows its place.
+//! 1. `find` reads the file, and `yaml` parses it into a `tree` in which each key and value knows
+//!    its place.
 //! 2. `substitute` replaces the references in values. Keys stay as they are.
-//! 3. `environment` sets the keys that variables set.
+//! 3. `default_resolver` adds the default resolver, then `environment` sets the keys that variables
+//!    set.
 //! 4. `tables` reads the file that `rest.tables` names. References in that file stay as they are.
 //! 5. `schema` makes the JSON Schema for the plugins that were chosen; `coerce` converts the texts
 //!    from the environment to the types that it allows.
 //! 6. `validate` compares the tree with the schema.
 //! 7. serde makes the typed `sections`, and `checks` applies the rules that no schema expresses.
 //!    Faults of earlier steps do not end this: `remains` takes out what has a fault.
+//! 8. `unread` warns of variables that nothing reads.
 //!
 //! What a plugin finds wrong with its own settings is reported later, when `src/installation.rs`
 //! builds it. The configuration is read once: nothing here runs while the server serves.
@@ -40,6 +45,8 @@
 //! Everything, before anything is built. [`load`] returns every [`Fault`], each with its file, line
 //! and column or its environment variable, the path of its key, and the nearest valid name. A fault
 //! never contains a value.
+//!
+//! How to add a setting: `CONTRIBUTING.md`, "Add a setting".
 
 mod checks;
 mod coerce;
@@ -71,7 +78,7 @@ use tenantry_core::{BuildError, Registry, Sections};
 
 #[cfg(not(feature = "tls"))]
 pub(crate) use checks::needs_feature;
-pub use environment::{Environment, NotUtf8, OVERRIDE_PREFIX, WELL_KNOWN, WELL_KNOWN_OF_PLUGINS};
+pub use environment::{Environment, NotUtf8, OF_LEFT_OUT_KEYS, OVERRIDE_PREFIX, WELL_KNOWN, WELL_KNOWN_OF_PLUGINS};
 pub use fault::{Fault, Faults, Place};
 pub use plugins::{Drivers, PluginConfig};
 pub(crate) use remains::add_news;
@@ -138,7 +145,7 @@ impl Loaded {
     pub(crate) fn of_product(mut self, product: Product) -> Self {
         let is_written = |path: &[&str]| {
             let steps: Vec<Step> = path.iter().map(|key| Step::from(*key)).collect();
-            self.places.value(&steps).is_variable() || (self.origin != Origin::Shipped && self.places.has(&steps))
+            self.places.has(&steps) && (self.origin != Origin::Shipped || self.places.value(&steps).is_variable())
         };
         let is_named = is_written(&["app", "name"]);
         let has_service = is_written(&["observability", "service", "name"]);

@@ -52,7 +52,8 @@ pub(super) fn of(mut root: Node, registry: &Registry, places: &Places, faults: &
     }
 }
 
-/// Adds each fault of `found`, unless a fault is known at, above or below its place.
+/// Adds each fault of `found`, unless a fault of its key, of a key above it or of a key below it is
+/// known.
 pub(crate) fn add_news(faults: &mut Vec<Fault>, found: impl IntoIterator<Item = Fault>) {
     let news: Vec<Fault> = found.into_iter().filter(|fault| !is_known(faults, fault)).collect();
     faults.extend(news);
@@ -68,19 +69,19 @@ pub(super) fn is_known(faults: &[Fault], fault: &Fault) -> bool {
 fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     let path = |keys: &[&str]| text(&keys.iter().map(|key| Step::from(*key)).collect::<Vec<_>>());
     let has_fault = |path: &str| faults.iter().any(|fault| is_within(&fault.path, path));
-    let lacks_columns = |name: &str| {
+    let may_lack_columns = |name: &str| {
         let table = path(&["rest", "tables", name]);
         has_fault(&path(&["rest", "tables", name, "columns"])) || faults.iter().any(|fault| fault.path == table)
     };
     let mut uncertain = Vec::new();
     for (name, table) in config.rest.iter().flat_map(|rest| &rest.tables) {
-        if lacks_columns(name) {
+        if may_lack_columns(name) {
             uncertain.push(path(&["rest", "tables", name]));
         }
         let relations = table
             .relations
             .iter()
-            .filter(|(_, relation)| lacks_columns(&relation.to));
+            .filter(|(_, relation)| may_lack_columns(&relation.to));
         uncertain.extend(relations.map(|(relation, _)| path(&["rest", "tables", name, "relations", relation])));
     }
     for (cause, rule) in [
@@ -96,7 +97,8 @@ fn check(config: &Config, places: &Places, faults: &mut Vec<Fault>) {
     add_news(faults, certain);
 }
 
-/// Takes out what has a fault. A plugin with one becomes one that is never built.
+/// Removes each value with a fault. A resolver or provider with one becomes `type: unknown`, which
+/// is not built.
 fn take_out(root: &mut Node, faults: &[Fault]) {
     let mut paths: HashSet<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
     for family in schema::FAMILIES {
@@ -163,8 +165,7 @@ fn take_sections(value: &mut Value, registry: &Registry, places: &Places, faults
     sections
 }
 
-/// Converts the checked tree to the typed sections, and reports faults that the schema cannot
-/// express.
+/// Converts a checked value to `T`; serde's message passes without its values.
 pub(super) fn deserialize<T: DeserializeOwned>(value: Value, places: &Places) -> Result<T, Fault> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut path = Vec::new();

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tenantry_tables::Tables;
 
 use super::{
-    fault::{Fault, Faults, Place, Step},
+    fault::{Fault, Faults, Place, Step, key_text},
     read, refused,
     remains::deserialize,
     tree::Node,
@@ -105,12 +105,9 @@ fn tables(name: &str, base_dir: &Path, steps: &[Step], faults: &mut Vec<Fault>) 
         return Ok(None);
     };
     for other in root.entries().iter().filter(|entry| entry.key != KEY) {
-        let message = "unknown key beside `tables`";
-        faults.push(Fault::new(
-            other.key_place.clone(),
-            &[Step::from(other.key.as_str())],
-            message,
-        ));
+        let message = format!("{}: unknown key beside `tables`", key_text(&other.key));
+        // It is no key of the configuration, so it has no path there.
+        faults.push(Fault::new(other.key_place.clone(), &[], message));
     }
     match root.get(KEY) {
         Some(tables) => Ok(Some(tables.clone())),

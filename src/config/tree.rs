@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Loose(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
-    /// A value that could not be read. It does not matter if the environment overrides it.
+    /// A value that could not be read. Its fault is reported unless a variable has replaced it.
     Broken(Box<Fault>),
 }
 

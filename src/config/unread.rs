@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tenantry_core::nearest;
 
-use super::{Environment, FILE_VARIABLE, Fault, OVERRIDE_PREFIX, Place, environment::OF_LEFT_OUT_KEYS, schema};
+use super::{Environment, FILE_VARIABLE, Fault, OF_LEFT_OUT_KEYS, OVERRIDE_PREFIX, Place, schema};
 
 const PREFIX: &str = "TENANTRY_";
 

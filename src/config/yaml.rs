@@ -22,8 +22,9 @@ use super::{
     tree::{Entry, Kind, Node},
 };
 
-/// Reads one YAML document. `place` is what it comes from: in a file each node gets its line and
-/// column, in a variable the variable is the place of all. Every duplicate key is reported.
+/// Reads one YAML document from `place`. In a file each node gets its line and column. In a
+/// variable, or a `${VAR}` of a file, all nodes have the place of that value. Every duplicate key
+/// is reported.
 pub(crate) fn parse(text: &str, place: &Place, path: &[Step], faults: &mut Vec<Fault>) -> Option<Node> {
     let read: Result<Option<Spanned<Raw>>, YamlError> = serde_saphyr::from_str_with_options(text, options());
     match read {
@@ -95,7 +96,7 @@ fn yaml_message(error: &YamlError) -> String {
 
 fn located(place: &Place, location: Location) -> Place {
     match place {
-        Place::File { file, .. } if location != Location::UNKNOWN => Place::File {
+        Place::File { file, position: None } if location != Location::UNKNOWN => Place::File {
             file: Arc::clone(file),
             position: Some((location.line(), location.column())),
         },
@@ -135,7 +136,7 @@ fn raw_to_node(raw: Spanned<Raw>, outer: &Place, path: &[Step], faults: &RefCell
                             Place::File {
                                 position: Some((line, _)),
                                 ..
-                            } => format!("duplicate key, first written on line {line}"),
+                            } if *first.get() != key_place => format!("duplicate key, first written on line {line}"),
                             _ => "duplicate key".to_owned(),
                         };
                         faults.borrow_mut().push(Fault::new(key_place, &path, message));

@@ -27,11 +27,15 @@ pub(super) fn faults(loaded: &Loaded, drivers: &[(String, Arc<dyn DatabaseDriver
     secrets.filter_map(fault).collect()
 }
 
-fn check(secret: &Value, drivers: &[(String, Arc<dyn DatabaseDriver>)], some_lack: bool) -> Result<(), SecretInvalid> {
+fn check(
+    secret: &Value,
+    drivers: &[(String, Arc<dyn DatabaseDriver>)],
+    drivers_have_faults: bool,
+) -> Result<(), SecretInvalid> {
     let config = DatabaseConfig::parse(&SecretValue::new(secret.clone()))?;
     match driver_named(drivers, &config.driver) {
         Some((_, driver)) => driver.validate(&config),
-        None if some_lack => Ok(()),
+        None if drivers_have_faults => Ok(()),
         None => Err(unknown_driver(&config, drivers)),
     }
 }

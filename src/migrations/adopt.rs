@@ -290,7 +290,10 @@ impl Run<'_> {
             let recorded = match applied.get(file.version) {
                 None => record.insert(driver, connection, file, &file.checksum).await,
                 // An earlier run began with it and found what it makes.
-                Some(Recorded::Part(_)) => record.update(driver, connection, file, None, &file.checksum).await,
+                Some(Recorded::Part(_)) => {
+                    let updated = record.update(driver, connection, file, None, &file.checksum).await;
+                    updated.map(drop)
+                }
                 Some(Recorded::Whole(_)) => continue,
             };
             recorded.map_err(MigrationError::Table)?;

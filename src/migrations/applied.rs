@@ -31,12 +31,18 @@ pub(super) struct Progress {
     pub(super) statements: usize,
     /// A checksum of those.
     pub(super) checksum: String,
+    /// The number of the run that has recorded this; `None` if an older program has.
+    pub(super) run: Option<u32>,
 }
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.running { "running" } else { "stopped" };
-        write!(f, "{state}:{}:{}", self.statements, self.checksum)
+        write!(f, "{state}:{}:{}", self.statements, self.checksum)?;
+        match self.run {
+            Some(run) => write!(f, ":{run}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -44,11 +50,16 @@ impl Recorded {
     fn parse(text: String) -> Self {
         let part = || {
             let (state, rest) = text.split_once(':')?;
-            let (statements, checksum) = rest.split_once(':')?;
+            let (statements, rest) = rest.split_once(':')?;
+            let (checksum, run) = match rest.split_once(':') {
+                Some((checksum, run)) => (checksum, Some(run.parse().ok()?)),
+                None => (rest, None),
+            };
             Some(Progress {
                 running: state == "running",
                 statements: statements.parse().ok()?,
                 checksum: checksum.to_owned(),
+                run,
             })
         };
         match part() {
@@ -239,7 +250,8 @@ impl Record {
         connection.execute(&driver.backend().build(&insert)).await.map(drop)
     }
 
-    /// Changes the row of a file if it has the expected state; `None` expects any state.
+    /// Changes the row of a file if it has the expected state; `None` expects any state. Returns
+    /// whether it was changed.
     pub(super) async fn update(
         &self,
         driver: &dyn DatabaseDriver,
@@ -247,7 +259,7 @@ impl Record {
         migration: &Migration,
         before: Option<&Progress>,
         checksum: &str,
-    ) -> Result<(), DatabaseError> {
+    ) -> Result<bool, DatabaseError> {
         let mut update = Query::update();
         update
             .table(self.table.clone())
@@ -259,7 +271,8 @@ impl Record {
         if let Some(before) = before {
             update.and_where(Expr::col(Alias::new("checksum")).eq(before.to_string()));
         }
-        connection.execute(&driver.backend().build(&update)).await.map(drop)
+        let updated = connection.execute(&driver.backend().build(&update)).await?;
+        Ok(updated.rows_affected() > 0)
     }
 }
 
@@ -269,11 +282,12 @@ mod tests {
 
     #[test]
     fn progress_is_read_as_it_was_written() {
-        for running in [true, false] {
+        for (running, run) in [(true, Some(u32::MAX)), (false, Some(7)), (true, None)] {
             let progress = Progress {
                 running,
                 statements: 12_345_678,
                 checksum: "0".repeat(32),
+                run,
             };
             assert!(progress.to_string().len() <= 64);
             assert_eq!(Recorded::parse(progress.to_string()), Recorded::Part(progress));

@@ -17,7 +17,7 @@ use name::FileName;
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/migrations");
 
-/// The beginning of the names of files with sample rows.
+/// How the titles of files with sample rows begin, after the number.
 const SAMPLE: &str = "sample_";
 
 /// What a file of sample rows may say in place of the tenant's name.

@@ -1,4 +1,8 @@
-//! Keeps two instances from applying the same file.
+//! Keeps two runs from applying the same file.
+//!
+//! [`Run::take`] takes the lock before each file. No statement releases a session's lock:
+//! [`Run::renew`] ends the session after each file, and closing the connection does so after a
+//! failure. A transaction's lock ends with its transaction.
 
 use std::time::Duration;
 
@@ -17,11 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a file is retried while its tables are in use.
 const TABLE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// How long a run that no lock shows may be without progress before it counts as cut off.
-const LEASE: Duration = Duration::from_secs(10);
+/// How long a run may show no sign of life before it counts as killed, if no lock shows that it is
+/// alive.
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
 
 impl Run<'_> {
-    /// Takes the lock. A lock that belongs to a transaction begins one.
+    /// Takes the lock. If the lock is a transaction's, that transaction is open afterwards.
     pub(super) async fn take(&mut self, lock: &MigrationLock) -> Result<(), MigrationError> {
         match lock {
             MigrationLock::Session { lock, prepare } => {
@@ -41,7 +46,11 @@ impl Run<'_> {
                 let mut waiting = self.waiting();
                 loop {
                     match self.connection.begin(&options).await {
-                        Err(error) if is_busy(&error) => self.wait(&mut waiting).await?,
+                        Err(error) if is_busy(&error) => {
+                            // It may be a statement of the run that is watched.
+                            self.watched = None;
+                            self.wait(&mut waiting).await?;
+                        }
                         begun => return begun.map_err(MigrationError::Table),
                     }
                 }
@@ -49,7 +58,7 @@ impl Run<'_> {
         }
     }
 
-    /// Begins a transaction that holds the lock. None is open while this waits for the lock.
+    /// Begins a transaction that holds the lock. Between two tries no transaction is open.
     pub(super) async fn begin_locked(&mut self, lock: &str) -> Result<(), MigrationError> {
         // Each statement sees what was committed before it, also before the lock was taken.
         let options = TransactionOptions {
@@ -118,9 +127,9 @@ impl Run<'_> {
         Ok(one == Some(1))
     }
 
-    /// Whether another instance may be at the file outside a transaction. Only a session's lock
-    /// shows it; without one, the instance counts as gone if it has made no progress for a while
-    /// and the server runs no statement of it.
+    /// Whether another run may be at this file, of which it has recorded `progress`. With a
+    /// session's lock none can be, since this run has the lock. Otherwise the other run counts as
+    /// gone if for [`LONGEST_SILENCE`] it has recorded nothing and no statement of it was seen.
     pub(super) async fn may_be_running(
         &mut self,
         lock: &MigrationLock,
@@ -129,21 +138,17 @@ impl Run<'_> {
         if !progress.running || matches!(lock, MigrationLock::Session { .. }) {
             return Ok(false);
         }
-        let since = match &self.watched {
-            Some((seen, since)) if seen == progress => *since,
-            _ => {
-                let now = Instant::now();
-                self.watched = Some((progress.clone(), now));
-                now
-            }
+        let is_seen = match lock {
+            MigrationLock::EachTransaction { running, .. } => self.is_one(running).await?,
+            _ => false,
         };
-        if since.elapsed() < LEASE {
-            return Ok(true);
-        }
-        match lock {
-            MigrationLock::EachTransaction { running, .. } => self.is_one(running).await,
-            _ => Ok(false),
-        }
+        let since = match &self.watched {
+            // A statement that was seen may have ended and not be recorded yet.
+            Some((watched, since)) if watched == progress && !is_seen => *since,
+            _ => Instant::now(),
+        };
+        self.watched = Some((progress.clone(), since));
+        Ok(since.elapsed() < LONGEST_SILENCE)
     }
 }
 
@@ -162,7 +167,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// For the requests that use a table. They get the most of the time.
+    /// Pauses between tries while requests use a table. They are long, so that requests have the
+    /// table most of the time.
     pub(super) fn for_tables() -> Self {
         let began = Instant::now();
         Self {

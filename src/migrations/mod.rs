@@ -1,8 +1,8 @@
 //! Prepares a tenant's database: applies each file below `migrations/` once.
 //!
 //! A folder for each kind of database ([`DatabaseDriver::migration_dialect`]) holds files named
-//! `NNNN_name.sql`, applied in the order of their numbers; numbers may have gaps. A file with a
-//! name that begins with `sample_` (`0002_sample_users.sql`) is applied only with
+//! `NNNN_title.sql`, applied in the order of their numbers; numbers may have gaps. A file with a
+//! title that begins with `sample_` (`0002_sample_users.sql`) is applied only with
 //! `migrations.sample_data`; in it `{{tenant}}` is replaced by the tenant's name. What was applied
 //! is written down in the table `tenantry_migrations`, with a checksum: a file must not change
 //! afterwards.
@@ -11,6 +11,25 @@
 //! line `-- no-transaction` runs statement by statement, and so does one with a statement that
 //! MySQL or Oracle commits by itself; after each statement is recorded how far it got, and the next
 //! run goes on there.
+//!
+//! # The files of this folder
+//!
+//! | File | What |
+//! | --- | --- |
+//! | `run` | the loop over the files of one database |
+//! | `stepwise` | a file that runs statement by statement |
+//! | `lock` | how two runs are kept apart |
+//! | `table_wait` | how long a definition waits for a table |
+//! | `lost` | what a statement needs of a session that has ended |
+//! | `left_behind` | indexes that a failed statement has left half-built |
+//! | `applied` | the table `tenantry_migrations` |
+//! | `failure` | the note of the file that failed last |
+//! | `foreign`, `adopt` | tables of other tools |
+//! | `files`, `text`, `script` | a file's name, its text, its statements |
+//! | `lint` | warnings about statements that block requests |
+//! | `rehearsal` | what a run would do |
+//! | `state`, `structure` | how far a database is, and how databases differ |
+//! | `on_connect` | migrations at a tenant's first connection |
 
 mod adopt;
 mod applied;
@@ -37,7 +56,7 @@ mod script;
 mod state;
 mod stepwise;
 mod structure;
-mod table_lock;
+mod table_wait;
 #[cfg(test)]
 mod tests;
 mod text;

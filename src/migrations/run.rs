@@ -17,7 +17,7 @@ use super::{
     files::Migration,
     lock::Waiting,
     script::{Script, verb},
-    table_lock,
+    table_wait,
 };
 
 /// One database being migrated.
@@ -28,13 +28,16 @@ pub(super) struct Run<'a> {
     pub(super) connection: &'a mut dyn Connection,
     pub(super) tenant: &'a TenantId,
     pub(super) choice: Choice,
-    /// What another instance had done of a file when it was seen first.
+    /// A random number, by which what this run records differs from what another one does.
+    pub(super) number: u32,
+    /// What another run has recorded of a file, and since when it has shown no sign of life.
     pub(super) watched: Option<(Progress, Instant)>,
     /// The file that is being applied, and the line of the statement that runs.
     pub(super) at: Option<(String, usize)>,
 }
 
-/// A run that takes too long is dropped.
+/// Logs which statement was cut off if a run is dropped before its end, as after
+/// `migrations.timeout`.
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         if let Some((migration, line)) = &self.at {
@@ -49,9 +52,9 @@ impl Drop for Run<'_> {
 /// What became of one file.
 pub(super) enum Outcome {
     Applied,
-    /// Another instance has applied it in the meantime.
+    /// Another run has applied it in the meantime.
     AppliedElsewhere,
-    /// Another instance is at it.
+    /// Another run is at it.
     Busy,
 }
 
@@ -69,6 +72,7 @@ impl<'a> Run<'a> {
             connection,
             tenant: database.tenant,
             choice,
+            number: fastrand::u32(..),
             watched: None,
             at: None,
         }
@@ -141,7 +145,7 @@ impl<'a> Run<'a> {
     fn may_try_again(&self, migration: &Migration, error: &MigrationError) -> bool {
         let sql = migration.script(self.tenant);
         let script = Script::read(self.driver, migration, &sql);
-        script.is_ok_and(|script| table_lock::is_busy(self.driver, &script, error))
+        script.is_ok_and(|script| table_wait::is_busy(self.driver, &script, error))
     }
 
     async fn apply(&mut self, migration: &Migration, table_missing: bool) -> Result<Outcome, MigrationError> {
@@ -227,7 +231,7 @@ impl<'a> Run<'a> {
             .insert(self.driver, self.connection, migration, &migration.checksum)
             .await;
         recorded.map_err(MigrationError::Table)?;
-        if let Some(limit) = table_lock::of_transaction(self.driver, script) {
+        if let Some(limit) = table_wait::of_transaction(self.driver, script) {
             self.script(&limit).await?;
         }
         self.run_statements(migration, script, before..script.statements.len())

@@ -11,7 +11,7 @@ use super::{
     lost::{creates_temporary, is_computed_variable},
     run::{Outcome, Run},
     script::{Script, checksum_with},
-    table_lock,
+    table_wait,
 };
 
 /// MySQL's ER_TABLE_NOT_LOCKED: the file has locked other tables. The next statement is recorded
@@ -32,6 +32,7 @@ impl Run<'_> {
             running: true,
             statements: from,
             checksum: script.checksum_of_first(from),
+            run: Some(self.number),
         };
         if let Some(before) = before {
             script.begins_as_before(migration, before)?;
@@ -44,21 +45,22 @@ impl Run<'_> {
             refuse_settings(migration, script)?;
         }
         let record = Record::find(self.driver, self.connection).await?;
+        let state = begun.to_string();
         let claimed = match before {
             None => {
-                record
-                    .insert(self.driver, self.connection, migration, &begun.to_string())
-                    .await
+                let inserted = record.insert(self.driver, self.connection, migration, &state);
+                inserted.await.map(|()| true)
             }
-            Some(_) => self.record(&record, migration, &begun.to_string()).await,
+            Some(before) => self.record(lock, &record, migration, (before, &state)).await,
         };
-        claimed.map_err(MigrationError::Table)?;
+        if !claimed.map_err(MigrationError::Table)? {
+            return Ok(Outcome::Busy);
+        }
         if !matches!(lock, MigrationLock::Session { .. }) {
             self.connection.commit().await.map_err(MigrationError::Table)?;
         }
         let in_doubt = before.is_some_and(|progress| progress.running);
-        self.steps(lock, migration, script, &record, from, in_doubt).await?;
-        Ok(Outcome::Applied)
+        self.steps(lock, migration, script, &record, begun, in_doubt).await
     }
 
     async fn steps(
@@ -67,15 +69,18 @@ impl Run<'_> {
         migration: &Migration,
         script: &Script<'_>,
         record: &Record,
-        from: usize,
+        begun: Progress,
         in_doubt: bool,
-    ) -> Result<(), MigrationError> {
-        let count = script.statements.len();
+    ) -> Result<Outcome, MigrationError> {
+        let (from, count) = (begun.statements, script.statements.len());
         if from == count {
-            let recorded = self.record(record, migration, &migration.checksum).await;
-            return recorded.map_err(MigrationError::Table);
+            let recorded = self.record(lock, record, migration, (&begun, &migration.checksum));
+            return match recorded.await.map_err(MigrationError::Table)? {
+                true => Ok(Outcome::Applied),
+                false => Ok(Outcome::Busy),
+            };
         }
-        let mut checksum = script.checksum_of_first(from);
+        let mut recorded = begun;
         for (index, statement) in script.statements.iter().enumerate() {
             // The session is a new one, so it needs the settings again.
             let is_setting =
@@ -83,33 +88,34 @@ impl Run<'_> {
             if index < from && !is_setting {
                 continue;
             }
-            let state = (index >= from).then(|| {
-                checksum = checksum_with(&checksum, statement.sql);
-                let progress = Progress {
-                    running: true,
-                    statements: index + 1,
-                    checksum: checksum.clone(),
-                };
-                if index + 1 == count {
-                    migration.checksum.clone()
-                } else {
-                    progress.to_string()
-                }
+            let next = (index >= from).then(|| Progress {
+                statements: index + 1,
+                checksum: checksum_with(&recorded.checksum, statement.sql),
+                ..recorded.clone()
             });
+            let state = next.as_ref().map(|next| match next.statements == count {
+                true => migration.checksum.clone(),
+                false => next.to_string(),
+            });
+            let change = state.as_deref().map(|state| (&recorded, state));
             self.at = Some((migration.name.clone(), statement.line));
-            let ran = self
-                .step(lock, migration, script, record, statement.sql, state.as_deref())
-                .await;
+            let ran = self.step(lock, migration, script, record, statement.sql, change).await;
             self.at = None;
-            if let Err(error) = ran {
-                let in_doubt = in_doubt && index == from;
-                return Err(self.stopped(migration, script, index, in_doubt, error).await);
+            match ran {
+                Ok(true) => recorded = next.unwrap_or(recorded),
+                Ok(false) => return Ok(Outcome::Busy),
+                Err(error) => {
+                    let in_doubt = in_doubt && index == from;
+                    return Err(self.stopped(migration, script, index, in_doubt, error).await);
+                }
             }
         }
-        Ok(())
+        Ok(Outcome::Applied)
     }
 
-    /// Runs one statement and records it, unless an earlier run has done that.
+    /// Runs one statement and records it with the states before and after it. Without these, an
+    /// earlier run has recorded it. Returns false if another run has recorded something in the
+    /// meantime.
     async fn step(
         &mut self,
         lock: &MigrationLock,
@@ -117,52 +123,64 @@ impl Run<'_> {
         script: &Script<'_>,
         record: &Record,
         sql: &str,
-        state: Option<&str>,
-    ) -> Result<(), DatabaseError> {
-        let Some(state) = state else {
-            return self.connection.execute_script(sql).await.map(drop);
+        change: Option<(&Progress, &str)>,
+    ) -> Result<bool, DatabaseError> {
+        let Some(change) = change else {
+            return self.connection.execute_script(sql).await.map(|_| true);
         };
         if let MigrationLock::EachTransaction { prepare, mark, .. } = lock {
+            let marked = format!("{mark}{sql}");
             // Between two transactions the session may be another one. What can run in one is
             // recorded in the same.
             self.connection.begin(&TransactionOptions::default()).await?;
-            let mut prepared = self.connection.execute_script(prepare).await;
-            if let (Ok(_), Some(limit)) = (&prepared, table_lock::of_statement(self.driver, script, sql, true)) {
-                prepared = self.connection.execute_script(limit).await;
+            self.connection.execute_script(prepare).await?;
+            if let Some(limit) = table_wait::of_statement(self.driver, script, sql, true) {
+                self.connection.execute_script(limit).await?;
             }
-            match prepared.map(drop) {
-                Ok(()) => match self.connection.execute_script(sql).await {
-                    Ok(_) => {
-                        self.record(record, migration, state).await?;
-                        return self.connection.commit().await;
+            match self.connection.execute_script(&marked).await.map(drop) {
+                Ok(()) => {
+                    let is_recorded = self.record(lock, record, migration, change).await?;
+                    match is_recorded {
+                        true => self.connection.commit().await?,
+                        false => self.roll_back().await,
                     }
-                    Err(error) if self.needs_no_transaction(&error, sql) => self.roll_back().await,
-                    Err(error) => {
-                        self.roll_back().await;
-                        return Err(error);
-                    }
-                },
-                failed => return failed,
+                    return Ok(is_recorded);
+                }
+                Err(error) if self.needs_no_transaction(&error, sql) => self.roll_back().await,
+                Err(error) => {
+                    self.roll_back().await;
+                    return Err(error);
+                }
             }
-            self.connection.execute_script(&format!("{mark}{sql}")).await?;
+            self.connection.execute_script(&marked).await?;
             self.check_left_behind(sql).await?;
-            return self.record(record, migration, state).await;
+            return self.record(lock, record, migration, change).await;
         }
-        if let Some(limit) = table_lock::of_statement(self.driver, script, sql, false) {
+        if let Some(limit) = table_wait::of_statement(self.driver, script, sql, false) {
             self.connection.execute_script(limit).await?;
         }
         self.connection.execute_script(sql).await?;
         self.check_left_behind(sql).await?;
-        match self.record(record, migration, state).await {
-            Err(error) if error.code.as_deref() == Some(TABLE_NOT_LOCKED) => Ok(()),
+        match self.record(lock, record, migration, change).await {
+            Err(error) if error.code.as_deref() == Some(TABLE_NOT_LOCKED) => Ok(true),
             recorded => recorded,
         }
     }
 
-    async fn record(&mut self, record: &Record, migration: &Migration, state: &str) -> Result<(), DatabaseError> {
-        record
-            .update(self.driver, self.connection, migration, None, state)
-            .await
+    /// Records the state `after` in place of `before`. Returns false if another run has recorded
+    /// something since `before`, which only a lock that each transaction takes allows. With another
+    /// lock `before` may never have been recorded, as within a transaction of the file that was
+    /// rolled back.
+    async fn record(
+        &mut self,
+        lock: &MigrationLock,
+        record: &Record,
+        migration: &Migration,
+        (before, after): (&Progress, &str),
+    ) -> Result<bool, DatabaseError> {
+        let expected = matches!(lock, MigrationLock::EachTransaction { .. }).then_some(before);
+        let updated = record.update(self.driver, self.connection, migration, expected, after);
+        Ok(updated.await? || expected.is_none())
     }
 
     /// Records a file that has run to its end although its session's last record was lost, as after
@@ -191,7 +209,7 @@ impl Run<'_> {
                 &migration.checksum,
             )
             .await;
-        finished.map(|()| true).map_err(MigrationError::Table)
+        finished.map(|_| true).map_err(MigrationError::Table)
     }
 
     /// Marks the file as stopped, and says what is left. The old session may be in a transaction
@@ -229,8 +247,9 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the line at which the next run continues, according to the database. The record of a
-    /// statement that may have taken effect stays that of one that runs.
+    /// Returns the line at which the next run continues, according to the database; `None` if
+    /// another run has continued already. The record of a statement that may have taken effect
+    /// stays that of one that runs.
     async fn mark_stopped(
         &mut self,
         migration: &Migration,
@@ -241,6 +260,9 @@ impl Run<'_> {
         let Recorded::Part(running) = applied.get(migration.version)? else {
             return None;
         };
+        if running.run != Some(self.number) {
+            return None;
+        }
         let stopped = Progress {
             running: may_have_effect,
             ..running.clone()

@@ -16,6 +16,14 @@ macro_rules! mark {
     };
 }
 
+/// Whether a session runs a statement with that mark. A transaction's settings may be sent before
+/// the mark, and a query that looks for it does not contain it.
+macro_rules! is_marked {
+    () => {
+        "state = 'active' AND query LIKE '%/* a migration ' || 'of tenantry */%'"
+    };
+}
+
 /// How migrations are kept from running twice at once; `is_pooled` is whether each transaction may
 /// run in another session of the server.
 pub(super) fn lock(is_pooled: bool) -> MigrationLock {
@@ -31,10 +39,9 @@ pub(super) fn lock(is_pooled: bool) -> MigrationLock {
             mark: mark!(),
             running: concat!(
                 "SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE \
-                 datname = pg_catalog.current_database() AND state = 'active' \
-                 AND pid <> pg_catalog.pg_backend_pid() AND query LIKE '",
-                mark!(),
-                "%') THEN 1 ELSE 0 END::bigint"
+                 datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() AND ",
+                is_marked!(),
+                ") THEN 1 ELSE 0 END::bigint"
             ),
         };
     }
@@ -84,9 +91,9 @@ const HOLDER: &str = concat!(
      ' from ' || pg_catalog.host(a.client_addr), pg_catalog.to_char(a.backend_start AT TIME ZONE 'UTC', \
      '\", since\" YYYY-MM-DD HH24:MI:SS\" UTC\"')) \
      FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() \
-     AND a.pid <> pg_catalog.pg_backend_pid() AND (a.state = 'active' AND a.query LIKE '",
-    mark!(),
-    "%' OR a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l \
+     AND a.pid <> pg_catalog.pg_backend_pid() AND (",
+    is_marked!(),
+    " OR a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l \
      WHERE l.locktype = 'advisory' AND l.database = a.datid AND l.granted AND l.objsubid = 1 \
      AND (l.classid::bigint << 32) | l.objid::bigint = ",
     key!(),

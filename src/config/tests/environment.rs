@@ -176,6 +176,41 @@ fn references_are_replaced_and_typed_by_their_key() {
 }
 
 #[test]
+fn a_variable_for_one_key_leaves_the_others_of_a_reference() {
+    let yaml = format!("logging: \"${{LOGGING}}\"\n{LEAST}");
+    for variable in ["LOG_LEVEL", "TENANTRY__LOGGING__LEVEL"] {
+        let environment = [("LOGGING", "{level: warn, format: json}"), (variable, "debug")];
+        let logging = load_text(&yaml, environment).unwrap().config.logging;
+        assert_eq!(
+            (logging.level.as_str(), logging.format),
+            ("debug", LogFormat::Json),
+            "{variable}"
+        );
+    }
+}
+
+#[test]
+fn a_variable_for_another_key_leaves_the_product_s_name() {
+    let product = crate::product::Product {
+        name: "notes".to_owned(),
+        ..Default::default()
+    };
+    let environment = [
+        ("APP_ENV", "production"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+    ];
+    let shipped = load_from(TempDir::new().unwrap().path(), None, environment);
+    for loaded in [load_text(LEAST, environment), shipped] {
+        let config = loaded.unwrap().of_product(product.clone()).config;
+        assert_eq!(config.app.environment, "production");
+        assert_eq!(config.app.name, "notes");
+        assert_eq!(config.observability.service.name, "notes");
+    }
+    let named = load_text(LEAST, [("APP_NAME", "shop")]).unwrap();
+    assert_eq!(named.of_product(product).config.app.name, "shop");
+}
+
+#[test]
 fn values_from_the_environment_hold_no_references() {
     let loaded = load_text(LEAST, [("TENANTRY__APP__NAME", "${HOME}")]).unwrap().config;
     assert_eq!(loaded.app.name, "${HOME}");

@@ -218,6 +218,40 @@ fn a_wrong_variable_is_reported_at_the_place_that_uses_it() {
 }
 
 #[test]
+fn a_fault_within_a_reference_is_at_the_place_that_uses_it() {
+    let yaml = format!("{LEAST}logging: \"${{LOGGING}}\"\n");
+    let unknown = ["config.yaml:3:10: logging.formt: unknown key; did you mean `format`?"];
+    let typo = ("LOGGING", "{formt: canary}");
+    assert_eq!(faults_of(&yaml, [typo]), unknown);
+    assert_eq!(faults_of(&yaml, [typo, ("LOG_LEVEL", "debug")]), unknown);
+    assert_eq!(
+        faults_of(&yaml, [("LOGGING", "{format: json, format: canary}")]),
+        ["config.yaml:3:10: logging.format: duplicate key"]
+    );
+    let unclosed = faults_of(&yaml, [("LOGGING", "{format: canary"), ("LOG_LEVEL", "debug")]);
+    assert_eq!(
+        unclosed,
+        ["config.yaml:3:10: logging: is not valid YAML: unclosed bracket '{'"]
+    );
+}
+
+#[test]
+fn a_stray_key_of_the_tables_file_hides_no_other_fault() {
+    let folder = TempDir::new().unwrap();
+    let yaml = format!("rest: {{ tables: tables.yaml }}\nserver: {{ listne: canary }}\n{LEAST}");
+    std::fs::write(folder.path().join("config.yaml"), yaml).unwrap();
+    std::fs::write(folder.path().join("tables.yaml"), "tables: {}\nserver: canary\n").unwrap();
+    let faults = load_from(folder.path(), None, NOTHING).unwrap_err().to_string();
+    assert_eq!(
+        faults.lines().collect::<Vec<_>>(),
+        [
+            "config.yaml:2:11: server.listne: unknown key; did you mean `listen`?",
+            "tables.yaml:2:1: server: unknown key beside `tables`",
+        ]
+    );
+}
+
+#[test]
 fn a_fault_from_the_environment_names_its_variable() {
     let environment = [
         ("TENANTRY__SERVER__LISTNE", CANARY),

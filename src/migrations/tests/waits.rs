@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::*;
+use tokio::time::sleep;
+
+use super::{stepwise::HEAD, *};
 
 /// Another session has the lock all the time.
 async fn a_run_says_which_one_it_has_waited_for(target: Target, lock: &str, holder: &str) {
@@ -53,11 +55,98 @@ async fn a_run_waits_for_another_one_of_sqlite() {
     other.begin(&sea_orm::TransactionOptions::default()).await.unwrap();
     other.execute_script("INSERT INTO t VALUES (1)").await.unwrap();
     let kept = async {
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        sleep(Duration::from_secs(6)).await;
         other.commit().await.unwrap();
         other.close().await;
     };
     let (applied, ()) = tokio::join!(target.apply(&both, false), kept);
     assert_eq!(applied.unwrap(), report(&["2_u"], 1));
     assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 2);
+}
+
+/// The statement takes longer than the silence after which a run counts as killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_statement_behind_a_pooler_runs_once() {
+    let (_pgbouncer, target) = pooled().await;
+    let rows = format!("{HEAD}INSERT INTO t SELECT 1 FROM pg_sleep(12)");
+    let files = [("1_t.sql", "CREATE TABLE t (i int)"), ("2_rows.sql", rows.as_str())];
+    let (_folder, migrations) = folder("postgresql", &files).await;
+    let (one, two) = tokio::join!(target.apply(&migrations, false), target.apply(&migrations, false));
+    assert_eq!(one.unwrap().applied.len() + two.unwrap().applied.len(), 2);
+    assert_eq!(target.texts("SELECT 'row' FROM t").await.len(), 1);
+}
+
+/// A database with the first of two files, and the statement that records the second as applied.
+async fn with_the_first(target: &Target, rows: &str) -> (tempfile::TempDir, Migrations, String) {
+    let dialect = target.driver.migration_dialect();
+    let first = ("1_t.sql", "CREATE TABLE t (i int)");
+    let (_folder, one) = folder(dialect, &[first]).await;
+    target.apply(&one, false).await.unwrap();
+    let (folder, both) = folder(dialect, &[first, ("2_rows.sql", rows)]).await;
+    let second = both.of(dialect).unwrap().last().unwrap();
+    let checksum = &second.checksum;
+    let record = format!("UPDATE tenantry_migrations SET checksum = '{checksum}' WHERE version = 2");
+    (folder, both, record)
+}
+
+/// The other run has counted this one as killed, and was faster.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_another_run_has_recorded_is_undone() {
+    let (_pgbouncer, target) = pooled().await;
+    let rows = format!("{HEAD}INSERT INTO t SELECT 1 FROM pg_sleep(2)");
+    let (_folder, both, record) = with_the_first(&target, &rows).await;
+    let other = async {
+        let begun = "SELECT name FROM tenantry_migrations WHERE version = 2";
+        while target.texts(begun).await.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        sleep(Duration::from_millis(300)).await;
+        target.execute(&record).await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(target.apply(&both, false), other);
+    assert_eq!(applied.unwrap(), report(&[], 2));
+    assert!(target.texts("SELECT 'row' FROM t").await.is_empty());
+}
+
+/// The other run is at the second file, shows that it is alive, and ends.
+async fn a_run_waits_for_one_that_is_alive(shows: impl AsyncFnOnce(&Target)) {
+    let files = tempfile::tempdir().unwrap();
+    let target = Target::sqlite(files.path()).await;
+    let rows = format!("{HEAD}INSERT INTO t VALUES (1)");
+    let (_folder, both, record) = with_the_first(&target, &rows).await;
+    let begun = "INSERT INTO tenantry_migrations VALUES (2, '2_rows', 'running:0::1', '2026-01-02 03:04:05')";
+    target.execute(begun).await.unwrap();
+    let other = async {
+        shows(&target).await;
+        target.execute(&record).await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(target.apply(&both, false), other);
+    assert_eq!(applied.unwrap(), report(&[], 2));
+}
+
+#[tokio::test]
+async fn a_run_waits_for_one_that_has_taken_over_a_file() {
+    a_run_waits_for_one_that_is_alive(async |target| {
+        sleep(Duration::from_secs(6)).await;
+        let taken = "UPDATE tenantry_migrations SET checksum = 'running:0::2' WHERE version = 2";
+        target.execute(taken).await.unwrap();
+        sleep(Duration::from_secs(6)).await;
+    })
+    .await;
+}
+
+/// The file is recorded a moment after the statement has ended.
+#[tokio::test]
+async fn a_run_waits_for_a_long_statement_of_sqlite() {
+    a_run_waits_for_one_that_is_alive(async |target| {
+        sleep(Duration::from_millis(500)).await;
+        let mut other = target.driver.connect(&target.config).await.unwrap();
+        other.begin(&sea_orm::TransactionOptions::default()).await.unwrap();
+        other.execute_script("INSERT INTO t VALUES (1)").await.unwrap();
+        sleep(Duration::from_secs(11)).await;
+        other.commit().await.unwrap();
+        other.close().await;
+        sleep(Duration::from_secs(1)).await;
+    })
+    .await;
 }

@@ -1,4 +1,5 @@
-//! Keeps a file from stopping its tenant's requests.
+//! Limits how long a definition waits for a table, so that its tenant's requests are not stopped.
+//! This is no lock between runs: that is `lock`.
 //!
 //! A definition waits for the requests that use its table, and every later request waits behind it.
 //! So it waits only for a moment; then the file is rolled back and retried after a pause.
@@ -11,8 +12,8 @@ use super::{
     script::{Script, verb},
 };
 
-/// How long all definitions of one transaction may wait for tables together. The tables that it has
-/// already are kept that long.
+/// How long all definitions of one transaction may wait for tables together, if there are at most
+/// 15: each may wait for [`SHORTEST_MS`]. The transaction keeps the tables that it has already.
 const LONGEST_MS: usize = 1500;
 /// The least that one of them waits.
 const SHORTEST_MS: usize = 100;
@@ -46,12 +47,13 @@ pub(super) fn of_statement(
     match (driver.migration_dialect(), is_limited) {
         ("postgresql", true) if is_local => Some("SET LOCAL lock_timeout = '1s'"),
         ("postgresql", true) => Some("SET lock_timeout = '1s'"),
-        // It takes no lock that a request waits for, and does wait for every transaction.
+        // Requests never wait for its lock, and it waits for every open transaction.
         ("postgresql", false) if !is_local && is_concurrent(sql) => Some("SET lock_timeout = 0"),
         // What comes after a definition waits as the session does otherwise.
         ("postgresql", false) if !is_local => Some("RESET lock_timeout"),
         ("mysql", true) => Some("SET SESSION lock_wait_timeout = 1"),
-        // Rows are many, and the wait that is left to them is retried.
+        // For a change of rows the limit of the definition before it stays; a statement that runs
+        // into it is tried again.
         ("mysql", false) if !is_change_of_rows(sql) && verb(sql) != "SET" => {
             Some("SET SESSION lock_wait_timeout = DEFAULT")
         }
@@ -83,9 +85,9 @@ fn is_change_of_rows(sql: &str) -> bool {
     matches!(verb(sql).as_str(), "INSERT" | "UPDATE" | "DELETE" | "REPLACE")
 }
 
-/// Whether the file may go on in another session with the statement at `index`, which failed. The
-/// statement must have done nothing: a procedure may have committed, and so may the first of
-/// several statements. And it and those after it must need nothing that the session had.
+/// Whether a file may go on in a new session with the failed statement at `index`. That statement
+/// must have had no effect, which is not certain of a procedure or of several statements in one.
+/// The statements from it on must need nothing of the old session.
 fn may_repeat(script: &Script<'_>, index: usize) -> bool {
     let failed = script.statements.get(index);
     let failed = failed.filter(|failed| failed.effect != StatementEffect::Several);
