@@ -7,7 +7,7 @@
 //! | Files | What |
 //! | --- | --- |
 //! | `routes`, `router`, `api_set` | which operation answers a request |
-//! | `tenant`, `operator`, `operator_route` | who is admitted to an operation |
+//! | `tenant`, `operator`, `operator_route` | what is admitted to an operation |
 //! | `request_id`, `request_context`, `current` | the request's id, and what its log line says |
 //! | `body_limit`, `body_coding` | the bounds of a body |
 //! | `problem`, `problem_code`, `failure`, `problems` | error answers, and their layer |

@@ -11,7 +11,7 @@ use crate::{
     translate::PathNames,
 };
 
-/// Who is served an operation.
+/// The clients that an operation is for.
 #[derive(Debug, Clone)]
 pub(crate) enum Audience {
     /// Tenants, or everyone.

@@ -62,7 +62,7 @@ impl Layers {
             // Bounds the body before anything reads it.
             .with(BodyLimit { bytes: self.body_limit })
             // Refuses an HTTP/1.1 request without exactly one `Host`. Whether target and `Host`
-            // agree is checked by those who read the host: `RequestHead::own_host`, `is_local`.
+            // agree is checked by the readers of the host: `RequestHead::own_host`, `is_local`.
             .with(OneHost)
             // Refuses a large answer while too many wait for their clients. Inside the compression,
             // which keeps the answer's room with the bytes that it makes.

@@ -189,7 +189,7 @@ fn levels(level: &str) -> Result<EnvFilter, LoggingError> {
 ///
 /// It is asked for each line, also if its answer is always the same. `tracing` keeps for each
 /// thread what the filters answered last, and writes the next line by that answer. If it does not
-/// ask before a line, the answer may be that for a span that nobody wanted, and the line is lost
+/// ask before a line, the answer may be that for a span that was not wanted, and the line is lost
 /// (<https://github.com/tokio-rs/tracing/issues/2519>).
 ///
 /// It refuses spans before it looks through the levels: that look would cost a request that is not

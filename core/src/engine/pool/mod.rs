@@ -39,7 +39,7 @@ use crate::{
     on_connect::OnConnect,
 };
 
-/// The server has no connection left, whoever asks.
+/// The server has no connection left, for any user.
 const SERVER_FULL: DatabaseErrorKind = DatabaseErrorKind::Connect(DriverErrorKind::TooManyConnections);
 
 /// What all pools of an engine have in common.

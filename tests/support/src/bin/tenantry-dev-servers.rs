@@ -149,7 +149,7 @@ impl Servers {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("can't run `{}`", program.to_string_lossy()))?;
-        // An interrupt at the terminal reaches the command too, whose end is waited for.
+        // An interrupt at the terminal reaches the command too. Its end is waited for.
         let status = tokio::select! {
             status = command.wait() => status?,
             code = signals.terminated() => {
@@ -250,7 +250,7 @@ impl Ports {
     }
 }
 
-/// A server whose only tenant may do everything in it, as in `docker-compose.yml`.
+/// The server of one tenant, which may do everything in it, as in `docker-compose.yml`.
 async fn start_postgres(tenant: &str, port: u16) -> Result<PostgresServer> {
     let password = password_of(tenant)?.replace('\'', "''");
     let server = PostgresServer::start_on(port).await?;
