@@ -109,8 +109,8 @@ impl<P, W> State<P, W> {
                 let first = !entitled.contains(&waiter.holder);
                 impatient && first && (theirs == 0 || theirs + 1 < own)
             } else {
-                // No request waits for it at home. An only one goes to a pool without any: at once if
-                // no pool holds several, else after `PATIENCE`.
+                // No request waits for it at home. An only one goes to a pool without any: at once
+                // if no pool holds several, else after `PATIENCE`.
                 returned.open > 1 || (theirs == 0 && (impatient || self.is_one_each()))
             };
             if counts {
