@@ -25,7 +25,7 @@ use tenantry_core::{
     SecretInvalid, ServerVersion, TlsMode,
     driver_settings::{MaxAnswer, statement_timeout},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use files::{Files, HeldFile};
 
@@ -38,6 +38,9 @@ use crate::{
 
 /// How long a statement waits for the one writer there may be.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause before a file that was busy is opened again.
+const OPEN_AGAIN: Duration = Duration::from_millis(20);
 
 /// How many of SQLite's virtual instructions run between two looks at the clock: few, since one
 /// that compares a long text with a pattern takes milliseconds.
@@ -137,15 +140,21 @@ impl DatabaseDriver for SqliteDriver {
                 .immutable(file.as_ref().is_some_and(|file| file.immutable)),
             false => options.journal_mode(SqliteJournalMode::Wal),
         };
-        let mut connection = options
+        let options = options
             .synchronous(SqliteSynchronous::Normal)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(STATEMENT_CACHE_CAPACITY)
-            .disable_statement_logging()
-            .connect()
-            .await
-            .map_err(failed)?;
+            .disable_statement_logging();
+        let began = Instant::now();
+        let mut connection = loop {
+            match options.connect().await {
+                // SQLite does not wait for another process that is just putting a new file into WAL
+                // mode.
+                Err(error) if is_busy(&error) && began.elapsed() < BUSY_TIMEOUT => sleep(OPEN_AGAIN).await,
+                opened => break opened.map_err(failed)?,
+            }
+        };
         let version = version(&mut connection).await.map_err(failed)?;
         let mut alarm = Alarm::default();
         alarm.file = file;
@@ -313,6 +322,11 @@ impl Drop for Alarm {
 fn codes(error: &dyn sqlx::error::DatabaseError) -> (u32, u32) {
     let extended: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or_default();
     (extended & 0xff, extended)
+}
+
+/// Whether another connection has the file.
+fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| codes(error).0 == 5)
 }
 
 fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErrorKind {

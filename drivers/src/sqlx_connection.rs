@@ -17,7 +17,7 @@ use std::{
 use async_stream::try_stream;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
+use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions, Value};
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, SqlSafeStr as _, Statement as _,
@@ -27,7 +27,7 @@ use tenantry_core::{
     driver_settings::MaxAnswer,
 };
 
-use answer::{All, Execute, First, Interrupted, Mode, prepared};
+use answer::{All, Execute, First, Interrupted, Mode, is_read_whole, prepared};
 use errors::{ended, mistake, without_effect};
 use transaction::Level;
 
@@ -242,6 +242,16 @@ where
                 D::MOST_VALUES
             )));
         }
+        if !D::HAS_UNSIGNED
+            && statement
+                .values
+                .iter()
+                .flat_map(|values| &values.0)
+                .any(is_beyond_signed)
+        {
+            let error = DatabaseError::new(DatabaseErrorKind::ConstraintViolation);
+            return Err(error.with_source("a number is larger than the largest of a BIGINT"));
+        }
         // A `?` within a text or a comment is not a place for a value, so only the server can
         // decide.
         if !D::COUNTS_VALUES || given == statement.sql.bytes().filter(|byte| *byte == b'?').count() {
@@ -282,7 +292,8 @@ where
         let run = pin!(M::run(
             connection,
             prepared::<D>(statement, self.per_transaction.is_none()),
-            self.max_answer.room()
+            self.max_answer.room(),
+            is_read_whole::<D>(statement)
         ));
         within(&mut self.timer, limit, run).await
     }
@@ -344,11 +355,11 @@ where
         Box::pin(try_stream! {
             self.refuse_outside()?;
             let alone = self.is_alone();
+            self.refuse_values(statement).await?;
             if alone {
                 self.open("BEGIN").await?;
             }
             let named = self.per_transaction.is_none();
-            self.refuse_values(statement).await?;
             self.enter(self.statement_timeout)?;
             let limit = self.statement_timeout.map(|limit| limit + GRACE);
             let mut count = 0;
@@ -462,4 +473,9 @@ async fn within<F: Future>(timer: &mut Timer, limit: Option<Duration>, future: P
         Some(limit) => timer.within(limit, future).await,
         None => Some(future.await),
     }
+}
+
+/// Whether a value is larger than any that a signed integer of the database can be.
+fn is_beyond_signed(value: &Value) -> bool {
+    matches!(value, Value::BigUnsigned(Some(number)) if i64::try_from(*number).is_err())
 }

@@ -300,6 +300,52 @@ async fn a_transaction_rolled_back_by_sqlite_keeps_nothing() {
     connection.close().await;
 }
 
+/// SQLite itself answers at once that a file is busy which another one is putting into WAL mode.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_file_is_opened_by_several_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..30 {
+        let mut opening = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            // As processes of their own, which know nothing of each other.
+            let driver = driver(folder.path()).await;
+            opening.spawn(async move { driver.connect(&config(&format!("{round}.db"))).await.map(drop) });
+        }
+        for opened in opening.join_all().await {
+            opened.unwrap();
+        }
+    }
+}
+
+/// A row that comes before the commit must not hide that the commit fails.
+#[tokio::test]
+async fn a_row_of_a_change_that_is_not_committed_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = driver(folder.path()).await.connect(&config("x.db")).await.unwrap();
+    let tables = "CREATE TABLE a (id INTEGER PRIMARY KEY);
+        CREATE TABLE b (a INTEGER REFERENCES a (id) DEFERRABLE INITIALLY DEFERRED)";
+    connection.execute_script(tables).await.unwrap();
+    let insert = Statement::from_string(DbBackend::Sqlite, "INSERT INTO b (a) VALUES (7) RETURNING a");
+    let error = connection.query_one(&insert).await.unwrap_err();
+    assert_eq!(error.kind, DatabaseErrorKind::ForeignKeyViolation, "{error:?}");
+    let count = Statement::from_string(DbBackend::Sqlite, "SELECT count(*) FROM b");
+    let row = connection.query_one(&count).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<i64>(0).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_number_beyond_a_signed_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut connection = driver(folder.path()).await.connect(&config("x.db")).await.unwrap();
+    for (number, fits) in [(i64::MAX as u64, true), (u64::MAX, false)] {
+        let select = Statement::from_sql_and_values(DbBackend::Sqlite, "SELECT ?", [number.into()]);
+        let outcome = connection.query_one(&select).await;
+        assert_eq!(outcome.is_ok(), fits, "{number}");
+        let kind = outcome.err().map(|error| error.kind);
+        assert!(fits || kind == Some(DatabaseErrorKind::ConstraintViolation), "{kind:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_mode_of_a_url_says_whether_a_file_is_created() {
     let folder = tempfile::tempdir().unwrap();

@@ -54,8 +54,8 @@ impl ApiSet {
     /// are served where the built-in ones are. The others are open to everyone.
     ///
     /// The set does not know what an operation takes that is hidden from the document. Such an
-    /// operation is on the operators' listener too, if there is one. If it takes an `Operator`, it
-    /// is 404 where operators' operations are not served.
+    /// operation is never on the operators' listener. If it takes an `Operator`, it is 404 if there
+    /// is such a listener, and below tenants' paths.
     #[must_use]
     pub fn with<A: OpenApi + 'static>(mut self, api: A) -> Self {
         let mut routes = Routes::new();
@@ -353,19 +353,30 @@ impl RouteTable {
         }
     }
 
-    /// Moves the operators' operations to a table of their own. A hidden operation, which may be
-    /// one, is in both.
+    /// Moves the operators' operations to a table of their own.
     pub(crate) fn take_operators(&mut self) -> Self {
-        let mut operators = Self::default();
+        let mut operators = self.for_operators();
         for (path, methods) in &mut self.0 {
-            methods.retain(|method, operation| {
-                if let Some(taken) = operation.for_operators() {
-                    operators.insert(path, method.clone(), taken);
-                }
-                operation.audience.may_be_public()
-            });
+            methods.retain(|_, operation| operation.audience.may_be_public());
+            if let Some(taken) = operators.0.get_mut(path) {
+                taken.retain(|method, _| !methods.contains_key(method));
+            }
         }
         self.0.retain(|_, methods| !methods.is_empty());
+        operators.0.retain(|_, methods| !methods.is_empty());
+        operators
+    }
+
+    /// The operations that may be operators', as these are served them.
+    pub(crate) fn for_operators(&self) -> Self {
+        let mut operators = Self::default();
+        for (path, methods) in &self.0 {
+            for (method, operation) in methods {
+                if let Some(operation) = operation.for_operators() {
+                    operators.insert(path, method.clone(), operation);
+                }
+            }
+        }
         operators
     }
 

@@ -121,7 +121,9 @@ fn is_cross_site(headers: &HeaderMap) -> bool {
 ///
 /// With an operators' listener the operation is served only there, and it is never served below a
 /// tenant's path. If it takes a [`Tenant`](crate::Tenant) too, the request has to name the tenant
-/// in another place than the path.
+/// in another place than the path and the `Authorization` header. An extractor that wraps this one
+/// has to name its scheme `Operator`, and an enum of security schemes with it among the
+/// alternatives is an operator's too.
 #[derive(Debug, Clone, Copy)]
 pub struct Operator(());
 
@@ -148,7 +150,9 @@ impl<'a> ApiExtractor<'a> for Operator {
             return Err(Problem::internal().into());
         };
         let Some(route) = request.data::<Arc<OperatorRoute>>() else {
-            // A hidden operation, on a route that is not for operators.
+            // A hidden operation on a route that is not for operators, or an extractor that does not
+            // say that it takes one.
+            tracing::debug!("an `Operator` is asked for on a route that is not for operators");
             return Err(Problem::not_found("There is no such route.").into());
         };
         let peer = request.remote_addr().as_socket_addr().map(|address| address.ip());

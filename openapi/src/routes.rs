@@ -109,12 +109,14 @@ pub fn routes(parts: ApiParts, mut extra: ApiSet) -> Result<Served, ApiConflict>
     let mut operators = operators_routes(&parts);
     let mut added = extra.into_checked_routes();
     operators.extend(added.take_operators());
-    below_prefix.extend(added);
+    below_prefix.extend(added.clone());
 
     let apart = parts.document.operator_server.is_some();
     let mut main = below_prefix.clone();
     if !apart {
         main.extend(operators.clone());
+        // Those that are hidden from the document, which may be operators'.
+        main.extend(added.for_operators());
     }
     if parts.docs {
         pages::add_routes(&mut main, &document, &location);

@@ -92,17 +92,20 @@ impl Environment {
     /// Sets in `root` whatever the environment sets. The resolver's and the provider's type come
     /// first, because they decide which other keys there are.
     pub(crate) fn apply(&self, root: &mut Node, registry: &Registry, faults: &mut Vec<Fault>) {
+        let overrides = self.overrides(faults);
         for (name, keys) in WELL_KNOWN {
             let Some(value) = self.non_empty(name, faults) else {
                 continue;
             };
             for key in *keys {
                 let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-                open_texts(root, &path, faults);
+                let is_replaced = |levels: &[String]| levels.len() < path.len() && path.starts_with(levels);
+                if !overrides.iter().any(|(_, levels, _)| is_replaced(levels)) {
+                    open_texts(root, &path, faults);
+                }
                 root.set(&path, loose(name, value));
             }
         }
-        let overrides = self.overrides(faults);
         let decides = |levels: &[String]| {
             let family = matches!(levels.get(1).map(String::as_str), Some("resolver" | "provider") | None);
             let kind = levels.get(2).is_none_or(|key| key == "type");

@@ -56,6 +56,8 @@ pub(super) enum Outcome {
     AppliedElsewhere,
     /// Another run is at it.
     Busy,
+    /// Another run took it for killed and goes on with it.
+    Overtaken,
 }
 
 impl<'a> Run<'a> {
@@ -120,7 +122,7 @@ impl<'a> Run<'a> {
                         took: began.elapsed(),
                     });
                 }
-                Ok(Outcome::AppliedElsewhere) => {}
+                Ok(Outcome::AppliedElsewhere | Outcome::Overtaken) => {}
                 Ok(Outcome::Busy) => {
                     self.wait(&mut waiting).await?;
                     continue;

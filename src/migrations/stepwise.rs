@@ -77,7 +77,7 @@ impl Run<'_> {
             let recorded = self.record(lock, record, migration, (&begun, &migration.checksum));
             return match recorded.await.map_err(MigrationError::Table)? {
                 true => Ok(Outcome::Applied),
-                false => Ok(Outcome::Busy),
+                false => Ok(Outcome::Overtaken),
             };
         }
         let mut recorded = begun;
@@ -103,7 +103,7 @@ impl Run<'_> {
             self.at = None;
             match ran {
                 Ok(true) => recorded = next.unwrap_or(recorded),
-                Ok(false) => return Ok(Outcome::Busy),
+                Ok(false) => return Ok(Outcome::Overtaken),
                 Err(error) => {
                     let in_doubt = in_doubt && index == from;
                     return Err(self.stopped(migration, script, index, in_doubt, error).await);
@@ -151,6 +151,12 @@ impl Run<'_> {
                     self.roll_back().await;
                     return Err(error);
                 }
+            }
+            // Nothing undoes it, so it is not run if another run took this one for killed meanwhile.
+            let (before, _) = change;
+            let same = before.to_string();
+            if !self.record(lock, record, migration, (before, &same)).await? {
+                return Ok(false);
             }
             self.connection.execute_script(&marked).await?;
             self.check_left_behind(sql).await?;
@@ -263,8 +269,10 @@ impl Run<'_> {
         if running.run != Some(self.number) {
             return None;
         }
+        // An older program reads what has stopped only without the number, which nothing needs then.
         let stopped = Progress {
             running: may_have_effect,
+            run: running.run.filter(|_| may_have_effect),
             ..running.clone()
         };
         let record = Record::find(self.driver, self.connection).await.ok()?;

@@ -209,6 +209,8 @@ fn every_key_of_tls_is_honoured_or_refused() {
     let files = tls(files).unwrap();
     assert_eq!((files.ca.as_deref(), files.cert.as_deref()), (Some("a"), Some("b")));
     assert_eq!(files.key.unwrap().expose_secret(), "c");
+    let others = json!({"access_level": "rw", "business_line": "b", "address_list": []});
+    assert_eq!(tls(others).map(|tls| tls.mode), Ok(None), "keys that are not about TLS");
     let refused = [
         (json!({"ssl": "canary"}), "ssl"),
         (json!({"ssl": [true]}), "ssl"),

@@ -224,9 +224,10 @@ fn once(place: &mut Option<String>, value: String) -> Result<(), Refusal> {
 
 /// Whether a key or parameter is about encryption.
 pub(crate) fn is_tls(name: &str) -> bool {
-    let name = plain(name);
-    // `useSSL`, `requireSSL` and `verifyServerCertificate` of Connector/J among them.
-    name.contains("ssl") || name.contains("tls") || name == "verifyservercertificate"
+    // `useSSL`, `requireSSL` and `verifyServerCertificate` of Connector/J among them, and not
+    // `access_level`.
+    let words = ["ssl", "Ssl", "SSL", "tls", "Tls", "TLS"];
+    words.iter().any(|word| name.contains(word)) || plain(name) == "verifyservercertificate"
 }
 
 /// A name without what its users write differently: `ssl-mode`, `ssl_mode` and `sslMode` are one.

@@ -192,6 +192,8 @@ fn kind(code: &Code) -> DatabaseErrorKind {
         (_, 2291 | 2292) => Kind::ForeignKeyViolation,
         // Not null, check, too long, too large a number.
         (_, 1400 | 1407 | 2290 | 12899 | 1401 | 1426 | 1438 | 22835) => Kind::ConstraintViolation,
+        // Values that do not convert, a division by zero, a pattern with a wrong escape.
+        (_, 1424 | 1425 | 1476 | 1722 | 1830 | 1839..=1843 | 1847 | 1858 | 1861) => Kind::ConstraintViolation,
         // A view's CHECK OPTION, and `raise_application_error`.
         (_, 1402 | 20_000..=20_999) => Kind::ConstraintViolation,
         (_, DEADLOCK | CANNOT_SERIALIZE | IS_ROLLED_BACK) => Kind::Serialization,

@@ -21,6 +21,8 @@ impl Dialect for Mysql {
 
     const CLOSES_SILENTLY: bool = true;
 
+    const HAS_UNSIGNED: bool = true;
+
     fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let number = number_of(error);
         ErrorMeaning {

@@ -42,8 +42,9 @@ pub(super) fn connect_kind(error: &dyn sqlx::error::DatabaseError) -> DriverErro
         1049 => DriverErrorKind::DatabaseMissing,
         1040 => DriverErrorKind::TooManyConnections,
         1203 | 1226 => DriverErrorKind::ConnectionLimit,
-        // Shutting down; this host made too many bad connections.
-        1053 | 1129 => DriverErrorKind::Unreachable,
+        // Shutting down; this host made too many bad connections; a node of Galera that has not
+        // joined its cluster.
+        1053 | 1129 | 1047 => DriverErrorKind::Unreachable,
         1927 => DriverErrorKind::SessionEnded,
         // The server takes encrypted connections only, from this user or from anyone.
         3159 => DriverErrorKind::Tls,
@@ -85,8 +86,9 @@ pub(super) fn kind(number: u16) -> DatabaseErrorKind {
         // Waited too long for a lock; interrupted; ran too long (MySQL, MariaDB); a lock that was
         // not to be waited for.
         1205 | 1317 | 3024 | 1969 | 3572 => Kind::StatementTimeout,
-        // 4031: the session had been ended for idling before the statement came.
-        4031 => Kind::ConnectionLostWithoutEffect,
+        // 4031: the session had been ended for idling before the statement came. 1047: the node has
+        // left its cluster (Galera), and another session may be on a healthy one.
+        4031 | 1047 => Kind::ConnectionLostWithoutEffect,
         1053 | 1927 | 2006 | 2013 => Kind::ConnectionLost,
         // 1021, 1114: the disk is full, or the table's file is.
         1290 | 1836 | 1792 | 1021 | 1114 => Kind::ReadOnly,

@@ -21,6 +21,8 @@ impl Dialect for Postgresql {
 
     const MOST_VALUES: usize = u16::MAX as usize;
 
+    const FIXES_TYPES: bool = true;
+
     fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let kind = if Self::is_stale_plan(error) {
             DatabaseErrorKind::Serialization

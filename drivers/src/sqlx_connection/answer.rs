@@ -1,23 +1,52 @@
 //! The ways to read a statement's answer.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use futures_util::TryStreamExt as _;
-use sea_orm::{ExecResult, QueryResult, Statement, Values};
+use sea_orm::{ExecResult, QueryResult, Statement, Value, Values};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, ColumnIndex, Database, Either, Executor, IntoArguments, Row};
+use sqlx::{AssertSqlSafe, ColumnIndex, Database, Either, Executor, IntoArguments, Row, SqlSafeStr as _};
 use tenantry_core::{DatabaseError, driver_settings::Room};
 
 use super::Dialect;
 
 pub(super) type Query<'a, DB> = sqlx::query::Query<'a, DB, SqlxValues>;
 
+/// Whether the answer of a statement has to be read to its end: all rows come anyway, or it changes
+/// something, which is committed at the end only.
+pub(super) fn is_read_whole<D: Dialect>(statement: &Statement) -> bool {
+    let mut words = statement.sql.as_bytes().windows("returning".len());
+    !D::WORKS_ON_DEMAND || words.any(|word| word.eq_ignore_ascii_case(b"returning"))
+}
+
 /// A statement, which the server keeps prepared if it may be `named`.
+///
+/// sqlx finds one that it has prepared before by the text alone. If values of other types came with
+/// the same text, the server would read their bytes as the types from before.
 pub(super) fn prepared<D: Dialect>(statement: &Statement, named: bool) -> Query<'_, D::Database>
 where
     SqlxValues: IntoArguments<D::Database>,
 {
     let values = statement.values.iter().flat_map(|values| &values.0);
-    let values = values.cloned().map(D::bound).collect();
-    sqlx::query_with(AssertSqlSafe(statement.sql.as_str()), SqlxValues(Values(values))).persistent(named)
+    let values: Vec<Value> = values.cloned().map(D::bound).collect();
+    let sql = if D::FIXES_TYPES && named && !values.is_empty() {
+        AssertSqlSafe(format!("{}\n-- types {:x}", statement.sql, types_of(&values))).into_sql_str()
+    } else {
+        AssertSqlSafe(statement.sql.as_str()).into_sql_str()
+    };
+    sqlx::query_with(sql, SqlxValues(Values(values))).persistent(named)
+}
+
+/// A number that differs for values of different types.
+fn types_of(values: &[Value]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for value in values {
+        std::mem::discriminant(value).hash(&mut hasher);
+        if let Value::Array(of, _) = value {
+            std::mem::discriminant(of).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
 }
 
 /// Why an answer was not read to its end.
@@ -32,10 +61,12 @@ pub(super) enum Interrupted {
 pub(super) trait Mode<D: Dialect> {
     type Output: Send;
 
+    /// `whole` is whether the answer is read to its end, also if one row is wanted.
     fn run(
         connection: &mut <D::Database as Database>::Connection,
         query: Query<'_, D::Database>,
         room: Room,
+        whole: bool,
     ) -> impl Future<Output = Result<Self::Output, Interrupted>> + Send;
 }
 
@@ -57,6 +88,7 @@ where
         connection: &mut <D::Database as Database>::Connection,
         query: Query<'_, D::Database>,
         _room: Room,
+        _whole: bool,
     ) -> Result<ExecResult, Interrupted> {
         match connection.execute(query).await {
             Ok(result) => Ok(result.into()),
@@ -77,6 +109,7 @@ where
         connection: &mut <D::Database as Database>::Connection,
         query: Query<'_, D::Database>,
         mut room: Room,
+        _whole: bool,
     ) -> Result<Vec<QueryResult>, Interrupted> {
         let mut rows = Vec::new();
         let mut stream = connection.fetch_many(query);
@@ -106,15 +139,16 @@ where
         connection: &mut <D::Database as Database>::Connection,
         query: Query<'_, D::Database>,
         mut room: Room,
+        whole: bool,
     ) -> Result<Option<QueryResult>, Interrupted> {
-        if D::WORKS_ON_DEMAND {
+        if !whole {
             let row = connection.fetch_optional(query).await;
             let row = row.map_err(|error| Interrupted::Failed(error, 0))?;
             row.iter().try_for_each(|row| take::<D>(&mut room, row))?;
             return Ok(row.map(Into::into));
         }
-        // The server sends all rows. Those that are not read here would come before the answer of
-        // the next statement.
+        // Rows of a server that are not read here would come before the answer of the next
+        // statement.
         let mut first = None;
         let mut stream = connection.fetch_many(query);
         loop {

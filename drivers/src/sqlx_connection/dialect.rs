@@ -61,7 +61,14 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// the program.
     const HAS_NO_PROTOCOL: bool = false;
 
-    /// Whether a row is computed only when it is asked for.
+    /// Whether an integer may be larger than the largest `i64`.
+    const HAS_UNSIGNED: bool = false;
+
+    /// Whether a prepared statement keeps the types of the values that it was prepared with.
+    const FIXES_TYPES: bool = false;
+
+    /// Whether a row is computed only when it is asked for. A change that returns rows is read to its
+    /// end: only then is it committed.
     const WORKS_ON_DEMAND: bool = false;
 
     /// Within what time the server ends the session of a client that went away in the middle of a

@@ -119,6 +119,22 @@ async fn it_conforms() {
     }
 }
 
+/// sqlx finds a prepared statement by its text, whatever the types of the values were.
+#[tokio::test]
+async fn one_text_with_values_of_other_types_keeps_them() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("types").await.unwrap();
+    let mut connection = connect(server.secret(&tenant)).await.unwrap();
+    let table = "CREATE TABLE t (id serial, v double precision)";
+    connection.execute_script(table).await.unwrap();
+    for value in [sea_orm::Value::from(5_i64), 1.5_f64.into(), 7_i32.into()] {
+        let insert = Statement::from_sql_and_values(DbBackend::Postgres, "INSERT INTO t (v) VALUES ($1)", [value]);
+        connection.execute(&insert).await.unwrap();
+    }
+    let stored = text(&mut connection, "SELECT string_agg(v::text, ' ' ORDER BY id) FROM t").await;
+    assert_eq!(stored, "5 1.5 7");
+}
+
 #[tokio::test]
 async fn a_session_is_set_up_as_configured() {
     let server = PostgresServer::shared().await;

@@ -11,6 +11,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::Shared};
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     sync::{Semaphore, SemaphorePermit, oneshot},
     time::{Instant, timeout},
 };
@@ -57,6 +58,8 @@ pub(crate) struct Secrets {
     fetches: Semaphore,
     /// What is counted of secrets and pools. The hits are counted by each tenant for itself.
     pub(crate) counters: Mutex<CacheSnapshot>,
+    /// Fetches run on it, whichever runtime a handler waits on.
+    pub(crate) runtime: Handle,
     /// Tenants that the provider no longer knows. The sweep forgets each once nothing uses it.
     pub(crate) gone: Mutex<HashSet<TenantId>>,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Secrets {
 pub(crate) type Fetched = (Option<Secret>, Times);
 
 impl Secrets {
+    /// Fetches run on the runtime that this is called in.
     pub(crate) fn new(
         provider: Arc<dyn SecretProvider>,
         provider_type: String,
@@ -83,6 +87,7 @@ impl Secrets {
             listed: Arc::default(),
             fetches: Semaphore::new(CONCURRENT_FETCHES),
             counters: Mutex::default(),
+            runtime: Handle::current(),
             gone: Mutex::default(),
         }
     }
@@ -104,7 +109,7 @@ impl Secrets {
             return Ok(names.clone());
         }
         let secrets = self.clone();
-        let reading = tokio::spawn(async move {
+        let reading = self.runtime.spawn(async move {
             let names: Arc<[TenantId]> = secrets.list().await?.into();
             *listed = Some((Instant::now(), names.clone()));
             Ok(names)
@@ -179,7 +184,7 @@ impl Secrets {
         if read_list {
             tracing::warn!("many tenants that do not exist are asked for: the provider's list tells who does");
             let secrets = self.clone();
-            tokio::spawn(async move {
+            self.runtime.spawn(async move {
                 let names = secrets.list().await.inspect_err(|error| {
                     tracing::warn!(error = %Cause(error), "the provider's list cannot be read");
                 });

@@ -147,6 +147,7 @@ impl Tenant {
         holdings.secret.begin_fetch(flight.clone());
         let in_use = holdings.secret.cached().cloned().filter(|_| may_renew);
         let is_new = !holdings.is_known();
+        let runtime = secrets.runtime.clone();
         let secrets = secrets.clone();
         let span = trace_span!(
             "fetch secret",
@@ -173,7 +174,7 @@ impl Tenant {
             // The waiting requests may have gone away.
             drop(sender.send(outcome));
         };
-        tokio::spawn(fetch.instrument(span));
+        runtime.spawn(fetch.instrument(span));
         flight
     }
 

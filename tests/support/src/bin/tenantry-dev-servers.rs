@@ -5,6 +5,7 @@
 use std::{
     env,
     ffi::OsString,
+    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::{ExitCode, Stdio},
     time::Duration,
@@ -161,8 +162,9 @@ impl Servers {
                 return Ok(code);
             }
         };
-        // A signal has no exit code.
-        Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+        // As a shell says it if a signal ended the command.
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+        Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
     }
 
     /// Waits for the end of all, so that their ports are free again. One that has ended is no error.
