@@ -150,8 +150,8 @@ impl<'a> ApiExtractor<'a> for Operator {
             return Err(Problem::internal().into());
         };
         let Some(route) = request.data::<Arc<OperatorRoute>>() else {
-            // A hidden operation on a route that is not for operators, or an extractor that does not
-            // say that it takes one.
+            // A hidden operation on a route that is not for operators, or an extractor that does
+            // not say that it takes one.
             tracing::debug!("an `Operator` is asked for on a route that is not for operators");
             return Err(Problem::not_found("There is no such route.").into());
         };

@@ -67,8 +67,8 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// Whether a prepared statement keeps the types of the values that it was prepared with.
     const FIXES_TYPES: bool = false;
 
-    /// Whether a row is computed only when it is asked for. A change that returns rows is read to its
-    /// end: only then is it committed.
+    /// Whether a row is computed only when it is asked for. A change that returns rows is read to
+    /// its end: only then is it committed.
     const WORKS_ON_DEMAND: bool = false;
 
     /// Within what time the server ends the session of a client that went away in the middle of a
