@@ -152,7 +152,8 @@ impl Run<'_> {
                     return Err(error);
                 }
             }
-            // Nothing undoes it, so it is not run if another run took this one for killed meanwhile.
+            // Nothing undoes it, so it is not run if another run took this one for killed
+            // meanwhile.
             let (before, _) = change;
             let same = before.to_string();
             if !self.record(lock, record, migration, (before, &same)).await? {
@@ -269,7 +270,8 @@ impl Run<'_> {
         if running.run != Some(self.number) {
             return None;
         }
-        // An older program reads what has stopped only without the number, which nothing needs then.
+        // An older program reads what has stopped only without the number, which nothing needs
+        // then.
         let stopped = Progress {
             running: may_have_effect,
             run: running.run.filter(|_| may_have_effect),
