@@ -101,9 +101,12 @@ impl AwsSsmProvider {
     /// A key that can never work: no region, an endpoint that is no URL, a prefix that is no
     /// parameter's name, a role that is no ARN.
     pub async fn with_sdk_config(sdk: &SdkConfig, config: Config, context: &BuildContext) -> Result<Self, BuildError> {
-        let client = |sdk: &SdkConfig, endpoint| {
+        let client = |sdk: &SdkConfig, endpoint: Option<String>| {
             let mut service = aws_sdk_ssm::config::Builder::from(sdk);
-            service.set_endpoint_url(endpoint);
+            // Without one the builder has that of the environment, the service's own first.
+            if endpoint.is_some() {
+                service.set_endpoint_url(endpoint);
+            }
             Client::from_conf(service.build())
         };
         let store = Store::open(sdk, config.0, &NAME_RULE, context, client).await?;

@@ -8,8 +8,8 @@ use tenantry_core::SecretValue;
 /// be added to a secret that has the other name, since it could take precedence.
 const SAME: [&[&str]; 3] = [&["type", "engine"], &["database", "dbname"], &["username", "user"]];
 
-/// What a `url` says. Defaults for these would take the place of the URL's, so that a tenant
-/// reached another's database.
+/// What a `url` says by its place. Defaults for these would take the place of the URL's, so that a
+/// tenant reached another's database. Its parameters may name a schema too.
 const IN_URL: [&str; 10] = [
     "type", "engine", "host", "port", "database", "dbname", "path", "username", "user", "password",
 ];
@@ -33,15 +33,44 @@ pub(crate) fn complete(mut secret: Value, defaults: &SecretValue) -> Value {
     let said_otherwise = |object: &Map<String, Value>, name: &str| {
         let named_alike = SAME.iter().find(|names| names.contains(&name));
         let said = named_alike.is_some_and(|names| names.iter().any(|other| is_said(object, other)));
-        said || has_url && IN_URL.contains(&name)
+        said || has_url && IN_URL.contains(&name) || name == "schema" && names_schema(object)
     };
-    let missing: Map<String, Value> = defaults
+    let mut missing: Map<String, Value> = defaults
         .iter()
         .filter(|(name, _)| !said_otherwise(object, name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
+    if names_database(object)
+        && let Some(Value::Object(oracle)) = missing.get_mut("oracle")
+    {
+        oracle.remove("service");
+        oracle.remove("sid");
+    }
     merge(object, missing);
     secret
+}
+
+/// Whether the secret's URL names a schema in its parameters, in any of their spellings.
+fn names_schema(object: &Map<String, Value>) -> bool {
+    let url = object.get("url").and_then(Value::as_str).unwrap_or_default();
+    let Some((_, parameters)) = url.split_once('?') else {
+        return false;
+    };
+    let parameters = parameters.to_ascii_lowercase().replace(['-', '_'], "");
+    let names = ["schema=", "currentschema=", "searchpath=", "schemasearchpath="];
+    let mut parameters = parameters.split('&');
+    parameters.any(|parameter| {
+        let in_options = parameter.starts_with("options=") && parameter.contains("search");
+        in_options || names.iter().any(|name| parameter.starts_with(name))
+    })
+}
+
+/// Whether the secret says which database of its server it is, for Oracle also by service or SID.
+fn names_database(object: &Map<String, Value>) -> bool {
+    let oracle = object.get("oracle").and_then(Value::as_object);
+    let in_oracle = |name| oracle.is_some_and(|oracle| is_said(oracle, name));
+    let said = ["url", "database", "dbname"].iter().any(|name| is_said(object, name));
+    said || in_oracle("service") || in_oracle("sid")
 }
 
 /// `template` with each `{tenant}` and `{environment}` in its texts replaced.
@@ -143,6 +172,39 @@ mod tests {
         let expected = json!({"engine": "mysql", "dbname": "d", "user": "u", "host": "h", "port": 1, "password": "",
             "pool": {"max": {"connections": 9}, "idle": {"connections": 2}}});
         assert_eq!(completed(secret, defaults), expected);
+    }
+
+    #[test]
+    fn a_default_schema_does_not_replace_that_of_a_url() {
+        let names = [
+            "schema=acme",
+            "sslmode=require&currentSchema=acme",
+            "search_path=acme",
+            "options=-c%20search_path%3Dacme",
+        ];
+        for parameters in names {
+            let secret = json!({"url": format!("postgres://u:p@h/d?{parameters}")});
+            let kept = completed(secret.clone(), json!({"schema": "public"}));
+            assert_eq!(kept, secret, "{parameters}");
+        }
+        let url = "postgres://u:p@h/d?sslmode=require";
+        let secret = completed(json!({"url": url}), json!({"schema": "public"}));
+        assert_eq!(secret, json!({"url": url, "schema": "public"}));
+    }
+
+    #[test]
+    fn a_default_service_does_not_replace_the_database() {
+        let defaults = json!({"oracle": {"service": {"name": "OTHER"}, "sid": "OTHER"}, "port": 1521});
+        for said in [
+            json!({"url": "oracle://u:p@h/ACME"}),
+            json!({"dbname": "ACME"}),
+            json!({"oracle": {"sid": "ACME"}}),
+        ] {
+            let secret = completed(said.clone(), defaults.clone()).to_string();
+            assert!(!secret.contains("OTHER"), "{said} {secret}");
+        }
+        let secret = completed(json!({"username": "u"}), defaults).to_string();
+        assert!(secret.contains("OTHER"), "{secret}");
     }
 
     #[test]

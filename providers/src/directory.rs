@@ -170,8 +170,16 @@ fn list(root: &Path, id_pattern: &TenantIdPattern) -> Result<Vec<TenantId>, Prov
         let Ok(id) = id_pattern.parse(name.strip_suffix(".json").unwrap_or(name)) else {
             continue;
         };
-        if files_of(root, &id).iter().any(|file| file.is_file()) {
-            tenants.insert(id);
+        for file in files_of(root, &id) {
+            match std::fs::metadata(&file) {
+                Ok(found) if found.is_file() => {
+                    tenants.insert(id);
+                }
+                Ok(_) => {}
+                Err(error) if is_absent(&error) => {}
+                // A list without it would say that there is no such tenant.
+                Err(error) => return Err(failed(error)),
+            }
         }
     }
     Ok(tenants.into_iter().collect())

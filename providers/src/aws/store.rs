@@ -45,7 +45,6 @@ impl<C> Store<C> {
         client: impl FnOnce(&SdkConfig, Option<String>) -> C,
     ) -> Result<Self, BuildError> {
         let (sdk, endpoint) = settle(sdk, &mut settings).await?;
-        let endpoint = endpoint.or_else(|| sdk.endpoint_url().map(str::to_owned));
         Ok(Self {
             client: client(&sdk, endpoint),
             names: names(settings.prefix.as_deref(), rule, context)?,

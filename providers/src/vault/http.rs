@@ -68,6 +68,13 @@ impl fmt::Debug for Server {
     }
 }
 
+/// Whether a URL leads to this machine, as far as its name says.
+fn is_here(address: &Url) -> bool {
+    let host = address.host_str().unwrap_or_default();
+    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
 impl Server {
     /// Reads `address`, `namespace` and `ca`. Nothing is sent.
     pub(super) fn new(config: &Config, context: &BuildContext) -> Result<Self, BuildError> {
@@ -96,6 +103,10 @@ impl Server {
         if let Some(ca) = &config.ca {
             client = client.tls_certs_only(authorities(ca, context)?);
         }
+        // Else a proxy of the environment would read the token of what is sent to this machine.
+        if is_here(&address) {
+            client = client.no_proxy();
+        }
         let client = client
             .build()
             .map_err(|error| BuildError::new("its HTTP client cannot be made").with_source(error))?;
@@ -104,10 +115,7 @@ impl Server {
 
     /// Whether it is another machine that is spoken to without TLS, as far as its name says.
     pub(super) fn is_in_clear(&self) -> bool {
-        let host = self.address.host_str().unwrap_or_default();
-        let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-        let is_here = address.map_or(host == "localhost", |address| address.is_loopback());
-        self.address.scheme() == "http" && !is_here
+        self.address.scheme() == "http" && !is_here(&self.address)
     }
 
     /// Calls `/v1/` and `path`.

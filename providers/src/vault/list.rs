@@ -74,7 +74,8 @@ impl Inner {
         Ok(there.into_iter().flatten().collect())
     }
 
-    /// The tenants of the roles, dynamic and static ones. Of the two lists one may be denied.
+    /// The tenants of the roles, dynamic and static ones. Of the two lists one may be denied,
+    /// if the other one has tenants.
     async fn list_roles(&self, database: &Store) -> Result<BTreeSet<TenantId>, ProviderError> {
         let mut tenants = BTreeSet::new();
         let mut denied = Vec::new();
@@ -89,7 +90,7 @@ impl Inner {
             }
         }
         match denied.pop() {
-            Some(error) if !denied.is_empty() => Err(error),
+            Some(error) if !denied.is_empty() || tenants.is_empty() => Err(error),
             _ => Ok(tenants),
         }
     }

@@ -44,6 +44,8 @@ struct State {
     /// Whether a token was lost, and no login since.
     is_lost: bool,
     looked_at: Option<Instant>,
+    /// Whether the policy of the login forbids the look itself.
+    looks_denied: bool,
     /// Until when no login is tried after failures, how many there were, and the last.
     failed: Option<(Instant, u32, CallError)>,
 }
@@ -226,14 +228,17 @@ impl Login {
             // Another call has found it out.
             return Ok(true);
         };
-        if state.looked_at.is_some_and(|at| at.elapsed() < LOOK_AT_MOST) {
+        if state.looks_denied || state.looked_at.is_some_and(|at| at.elapsed() < LOOK_AT_MOST) {
             return Ok(false);
         }
         state.looked_at = Some(Instant::now());
         match look_up(&self.server, &session.token).await {
             Err(error) if error.is_forbidden() => {
                 tracing::warn!(%error, "the login to Vault is lost");
-                self.log_in_anew(&mut state).await?;
+                let next = self.log_in_anew(&mut state).await?;
+                // A token that was granted just now is good.
+                let looked = look_up(&self.server, &next.token).await;
+                state.looks_denied = looked.is_err_and(|error| error.is_forbidden());
                 Ok(true)
             }
             // It is looked again at the next call.

@@ -123,6 +123,8 @@ impl KeySet {
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")));
+        // Else a proxy of the environment could replace the keys, which come without TLS.
+        let builder = if is_loopback(&url) { builder.no_proxy() } else { builder };
         // Building it reads the system's certificates from files.
         let client = tokio::task::spawn_blocking(|| builder.build())
             .await
