@@ -42,6 +42,7 @@ fn types_of(values: &[Value]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for value in values {
         std::mem::discriminant(value).hash(&mut hasher);
+        #[cfg(feature = "postgresql")]
         if let Value::Array(of, _) = value {
             std::mem::discriminant(of).hash(&mut hasher);
         }
