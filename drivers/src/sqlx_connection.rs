@@ -7,6 +7,7 @@ mod errors;
 mod pooler;
 mod renew;
 mod transaction;
+mod values;
 
 use std::{
     any::Any,
@@ -17,18 +18,16 @@ use std::{
 use async_stream::try_stream;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions, Value};
+use sea_orm::{ExecResult, QueryResult, Statement, TransactionOptions};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{
-    AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments, SqlSafeStr as _, Statement as _,
-};
+use sqlx::{AssertSqlSafe, ColumnIndex, Connection as _, Database, Executor, IntoArguments};
 use tenantry_core::{
     Connection, DatabaseError, DatabaseErrorKind, Encryption, RowStream, ServerVersion, Timer,
     driver_settings::MaxAnswer,
 };
 
 use answer::{All, Execute, First, Interrupted, Mode, is_read_whole, prepared};
-use errors::{ended, mistake, without_effect};
+use errors::{ended, is_atomic, without_effect};
 use transaction::Level;
 
 pub(crate) use dialect::{Aftermath, Dialect, ErrorMeaning, Watch};
@@ -91,7 +90,7 @@ impl<D: Dialect> SqlxConnection<D> {
             version,
             statement_timeout,
             max_answer,
-            timer: Timer::default(),
+            timer: Timer::here(),
             depth: 0,
             broken: None,
             commits: false,
@@ -189,7 +188,7 @@ where
             outcome = match cleared {
                 None => None,
                 Some(Err(error)) => Some(Err(Interrupted::Failed(error, 0))),
-                Some(Ok(())) if self.depth > 0 => outcome,
+                Some(Ok(())) if self.depth > 0 || !is_atomic(&statement.sql) => outcome,
                 Some(Ok(())) => self.once::<M>(statement, limit).await,
             };
         }
@@ -201,7 +200,7 @@ where
             Err(Interrupted::TooLarge(error)) => Err(error),
             Err(Interrupted::Failed(error, rows)) => {
                 self.leave();
-                Err(self.fail(error, Some(rows)))
+                Err(self.fail_statement(error, statement, rows))
             }
             Ok(output) => {
                 self.make_room().await;
@@ -229,54 +228,6 @@ where
             // If it fails, so does the next statement, and says why.
             within(&mut self.timer, limit, pin!(connection.clear_cached_statements())).await;
             self.busy = was_busy;
-        }
-    }
-
-    /// Refuses a statement with too many or too few values before it is sent. sqlx would notice
-    /// that only when the connection is no longer usable.
-    async fn refuse_values(&mut self, statement: &Statement) -> Result<(), DatabaseError> {
-        let given = statement.values.as_ref().map_or(0, |values| values.0.len());
-        if given > D::MOST_VALUES {
-            return Err(mistake(format!(
-                "the statement has {given} values, and {} are the most",
-                D::MOST_VALUES
-            )));
-        }
-        if !D::HAS_UNSIGNED
-            && statement
-                .values
-                .iter()
-                .flat_map(|values| &values.0)
-                .any(is_beyond_signed)
-        {
-            let error = DatabaseError::new(DatabaseErrorKind::ConstraintViolation);
-            return Err(error.with_source("a number is larger than the largest of a BIGINT"));
-        }
-        // A `?` within a text or a comment is not a place for a value, so only the server can
-        // decide.
-        if !D::COUNTS_VALUES || given == statement.sql.bytes().filter(|byte| *byte == b'?').count() {
-            return Ok(());
-        }
-        self.enter(self.statement_timeout)?;
-        let limit = self.statement_timeout.map(|limit| limit + GRACE);
-        let connection = self.connection.as_mut().ok_or_else(ended)?;
-        let sql = AssertSqlSafe(statement.sql.clone()).into_sql_str();
-        let Some(prepared) = within(&mut self.timer, limit, pin!(connection.prepare(sql))).await else {
-            return Err(Self::timed_out());
-        };
-        self.leave();
-        let places = match &prepared {
-            Ok(prepared) => prepared
-                .parameters()
-                .map_or(0, |places| places.either(<[_]>::len, |count| count)),
-            Err(_) => given,
-        };
-        match prepared {
-            Err(error) => Err(self.fail(error, Some(0))),
-            Ok(_) if places == given => Ok(()),
-            Ok(_) => Err(mistake(format!(
-                "the statement has {places} places for values, and {given} values"
-            ))),
         }
     }
 
@@ -362,8 +313,8 @@ where
             let named = self.per_transaction.is_none();
             self.enter(self.statement_timeout)?;
             let limit = self.statement_timeout.map(|limit| limit + GRACE);
-            let mut count = 0;
-            let mut replanned = false;
+            let may_replan = self.depth == 0 && !alone && is_atomic(&statement.sql);
+            let (mut count, mut replanned) = (0, false);
             let connection = self.connection.as_mut().ok_or_else(ended)?;
             let failed = loop {
                 let failed = {
@@ -382,7 +333,7 @@ where
                 };
                 match &failed {
                     Some(sqlx::Error::Database(error))
-                        if count == 0 && self.depth == 0 && !alone && !replanned && D::is_stale_plan(&**error) =>
+                        if may_replan && count == 0 && !replanned && D::is_stale_plan(&**error) =>
                     {
                         replanned = true;
                         let cleared = within(&mut self.timer, limit, pin!(connection.clear_cached_statements())).await;
@@ -395,7 +346,7 @@ where
             };
             self.make_room().await;
             self.leave();
-            let failed = failed.map(|error| self.fail(error, Some(count)));
+            let failed = failed.map(|error| self.fail_statement(error, statement, count));
             if alone {
                 self.end_alone(failed.as_ref()).await?;
             }
@@ -443,6 +394,7 @@ where
             busy,
             ..
         } = *self;
+        let noticed_within = watch.noticed_within();
         // Letting go of the watch stops a statement that was left; a connection at rest keeps it to
         // the end.
         let mut watch = Some(watch);
@@ -458,7 +410,7 @@ where
         drop(watch);
         if busy {
             // The server still runs the statement, so the session is not yet reported as ended.
-            tokio::time::sleep(D::NOTICED_WITHIN).await;
+            tokio::time::sleep(noticed_within).await;
         }
     }
 
@@ -473,9 +425,4 @@ async fn within<F: Future>(timer: &mut Timer, limit: Option<Duration>, future: P
         Some(limit) => timer.within(limit, future).await,
         None => Some(future.await),
     }
-}
-
-/// Whether a value is larger than any that a signed integer of the database can be.
-fn is_beyond_signed(value: &Value) -> bool {
-    matches!(value, Value::BigUnsigned(Some(number)) if i64::try_from(*number).is_err())
 }

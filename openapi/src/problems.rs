@@ -140,7 +140,7 @@ impl<E> ProblemsEndpoint<E> {
         let outcome = match self.settings.timeout {
             None => Some(call.await),
             Some(timeout) => {
-                let mut timer = self.timers.pop().unwrap_or_default();
+                let mut timer = self.timers.pop().unwrap_or_else(Timer::here);
                 let outcome = timer.within(timeout, call).await;
                 // If the queue is full, this timer is dropped.
                 drop(self.timers.push(timer));

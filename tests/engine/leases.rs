@@ -65,9 +65,21 @@ async fn a_lease_is_renewed_in_time_and_released_after_use() {
     settle().await;
     assert_eq!(world.provider.fetches(), 2);
     assert!(world.provider.released.lock().unwrap().is_empty());
-    drop(database);
+    // The last use may end on a thread without a runtime.
+    std::thread::spawn(move || drop(database)).join().unwrap();
     settle().await;
     assert_eq!(*world.provider.released.lock().unwrap(), ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_a_suspended_tenant_is_released() {
+    let world = world(1, 3_600, true).await;
+    drop(world.tenants.acquire(&id("t1")).await.unwrap());
+    world.tenants.suspend(&id("t1")).await.unwrap();
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(*world.provider.released.lock().unwrap(), ["1"]);
+    world.tenants.resume(&id("t1")).await.unwrap();
+    drop(world.tenants.acquire(&id("t1")).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

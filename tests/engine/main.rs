@@ -9,6 +9,7 @@ mod leases;
 mod pinned;
 mod pooler;
 mod pools;
+mod rotations;
 mod running;
 mod scripted;
 mod secrets;

@@ -30,11 +30,11 @@ const SILENT_HOST: &str = "silent";
 
 /// What the server does.
 #[derive(Clone, Copy)]
-struct Script {
+pub(crate) struct Script {
     /// How many sessions it takes.
     sessions: usize,
     /// Whether a login is answered.
-    answers_logins: bool,
+    pub(crate) answers_logins: bool,
     /// How long a login takes.
     login: Duration,
     /// How long a statement takes.
@@ -47,7 +47,7 @@ struct Script {
     only: Option<&'static str>,
 }
 
-struct Server {
+pub(crate) struct Server {
     script: Mutex<Script>,
     open: AtomicUsize,
     /// How many logins were begun, and how many are under way.
@@ -57,7 +57,7 @@ struct Server {
 }
 
 impl Server {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             script: Mutex::new(Script {
                 sessions: usize::MAX,
@@ -79,11 +79,11 @@ impl Server {
         *self.script.lock().unwrap()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Script)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.script.lock().unwrap());
     }
 
-    fn logins(&self) -> usize {
+    pub(crate) fn logins(&self) -> usize {
         self.logins.load(Ordering::SeqCst)
     }
 }
@@ -211,7 +211,7 @@ impl Connection for Session {
     async fn close(self: Box<Self>) {}
 }
 
-fn engine(
+pub(crate) fn engine(
     server: &Arc<Server>,
     names: impl IntoIterator<Item = String>,
     settings: EngineSettings,
@@ -224,7 +224,7 @@ fn engine(
     engine_with(provider, server, settings, on_connect)
 }
 
-fn engine_with(
+pub(crate) fn engine_with(
     provider: Arc<Scripted>,
     server: &Arc<Server>,
     settings: EngineSettings,
@@ -243,16 +243,16 @@ fn engine_with(
     })
 }
 
-async fn read(database: &TenantDatabase) -> Result<(), DbErr> {
+pub(crate) async fn read(database: &TenantDatabase) -> Result<(), DbErr> {
     let statement = Statement::from_string(DbBackend::Sqlite, "SELECT 1".to_owned());
     database.query_all_raw(statement).await.map(drop)
 }
 
-fn kind(outcome: Result<(), DbErr>) -> Option<DatabaseErrorKind> {
+pub(crate) fn kind(outcome: Result<(), DbErr>) -> Option<DatabaseErrorKind> {
     outcome.err().map(|error| DatabaseErrorKind::of(&error))
 }
 
-async fn database(tenants: &Tenants) -> Arc<TenantDatabase> {
+pub(crate) async fn database(tenants: &Tenants) -> Arc<TenantDatabase> {
     Arc::new(tenants.acquire(&id("t1")).await.unwrap())
 }
 

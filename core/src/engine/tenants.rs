@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     database::TenantDatabase,
@@ -19,6 +19,9 @@ use crate::{
     Connection, DatabaseConfig, DatabaseDriver, ProviderError, Purpose, TenantId, acquire_error::AcquireError,
     trace::is_traced,
 };
+
+/// How often a shutdown closes the pools that are open.
+const LET_GO_EVERY: Duration = Duration::from_millis(100);
 
 /// Every tenant's database, opened on demand. Clones share one engine.
 #[derive(Clone)]
@@ -221,8 +224,14 @@ impl Tenants {
                 tenant.holdings().let_go();
             }
         };
-        let_go();
-        let closed = tokio::time::timeout(grace, engine.pools.budget.drained()).await.is_ok();
+        // A request that was admitted before may open another pool meanwhile.
+        let draining = async {
+            let_go();
+            while timeout(LET_GO_EVERY, engine.pools.budget.drained()).await.is_err() {
+                let_go();
+            }
+        };
+        let closed = timeout(grace, draining).await.is_ok();
         engine.secrets.leases.end(deadline, let_go).await;
         closed
     }

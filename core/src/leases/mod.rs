@@ -13,6 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     sync::Semaphore,
     time::{Instant, sleep},
 };
@@ -51,6 +52,8 @@ pub(crate) struct Leases {
     turns: Semaphore,
     /// How many secrets are being read.
     reading: AtomicUsize,
+    /// The runtime on which leases are given back, whichever thread drops the last use.
+    runtime: Handle,
 }
 
 /// A secret that is being read.
@@ -74,6 +77,7 @@ pub(crate) struct HeldLease {
 }
 
 impl Leases {
+    /// It must be called within a tokio runtime, on which leases are given back.
     pub(crate) fn new(provider: Arc<dyn SecretProvider>) -> Arc<Self> {
         Arc::new(Self {
             provider,
@@ -81,6 +85,7 @@ impl Leases {
             next: AtomicU64::new(0),
             turns: Semaphore::new(RELEASED_AT_ONCE),
             reading: AtomicUsize::new(0),
+            runtime: Handle::current(),
         })
     }
 
@@ -220,10 +225,8 @@ impl HeldLease {
 impl Drop for HeldLease {
     fn drop(&mut self) {
         let leases = self.leases.clone();
-        // Without a runtime the lease ends by itself.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(leases.give_back(self.tenant, self.number, self.lease.clone(), self.ends_at()));
-        }
+        let given_back = leases.give_back(self.tenant, self.number, self.lease.clone(), self.ends_at());
+        self.leases.runtime.spawn(given_back);
     }
 }
 

@@ -316,7 +316,8 @@ impl State {
     /// A call of `tenant` that waited since `since` failed.
     pub(crate) fn check_other_connection(&mut self, tenant: usize, since: Instant, kind: DatabaseErrorKind) {
         let in_time = since.elapsed() + SLACK < self.bounds.acquire_timeout;
-        if !matches!(kind, DatabaseErrorKind::Connect(_)) || !in_time || self.bounds.evicts_pools {
+        let has_none = matches!(kind, DatabaseErrorKind::Connect(_) | DatabaseErrorKind::Migrating);
+        if !has_none || !in_time || self.bounds.evicts_pools {
             return;
         }
         let current = self.tenants[tenant].version;

@@ -324,7 +324,8 @@ impl ConnectionPermit {
     /// Its connection is being closed: a waiting pool will soon have the permit.
     pub(crate) fn begin_closing(&mut self) {
         if let Some(holder) = self.holder.take() {
-            self.budget.with(|state| state.begin_closing(holder));
+            let granted = self.budget.with(|state| state.begin_closing(holder));
+            self.budget.tell(granted);
         }
     }
 }

@@ -87,7 +87,8 @@ impl<P: Clone, W> State<P, W> {
     }
 
     /// A connection is being closed: its pool no longer holds it, and its permit comes back soon.
-    pub(super) fn begin_closing(&mut self, holder: HolderId) {
+    /// Returns the pool that has a free one now: one that holds none may have a reserved one.
+    pub(super) fn begin_closing(&mut self, holder: HolderId) -> Option<(HolderId, W)> {
         self.closing += 1;
         if let Some((count, _)) = self.holders.get_mut(&holder) {
             *count -= 1;
@@ -95,6 +96,7 @@ impl<P: Clone, W> State<P, W> {
                 self.holders.remove(&holder);
             }
         }
+        self.grant()
     }
 
     /// A permit is back. Returns the pool that has it now, if one waits: the one that holds the

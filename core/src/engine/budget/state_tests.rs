@@ -30,6 +30,13 @@ impl Model {
     fn neediest(&self) -> Option<usize> {
         (0..self.line.len()).min_by_key(|at| (self.count(self.line[*at].1), self.line[*at].0))
     }
+
+    fn grant(&mut self, at: Option<usize>) {
+        if let Some(at) = at {
+            let (_, holder) = self.line.remove(at);
+            *self.held.entry(holder).or_default() += 1;
+        }
+    }
 }
 
 fn history(seed: u64) {
@@ -62,9 +69,19 @@ fn history(seed: u64) {
                 assert!(state.leave(place).is_some() && state.leave(place).is_none(), "{}", at());
             }
             3 if model.count(holder) > 0 => {
-                state.begin_closing(holder);
                 model.closing += 1;
                 *model.held.get_mut(&holder).unwrap() -= 1;
+                let free = capacity - model.in_use();
+                let neediest = model.neediest();
+                let expected = neediest.filter(|at| model.may_have(model.line[*at].1, free, reserved));
+                let granted = state.begin_closing(holder).map(|(holder, _)| holder);
+                assert_eq!(
+                    granted,
+                    expected.map(|at| model.line[at].1),
+                    "{}: not the neediest",
+                    at()
+                );
+                model.grant(expected);
             }
             4 if model.closing > 0 => {
                 model.closing -= 1;
@@ -78,10 +95,7 @@ fn history(seed: u64) {
                     "{}: not the neediest",
                     at()
                 );
-                if let Some(at) = expected {
-                    let (_, holder) = model.line.remove(at);
-                    *model.held.entry(holder).or_default() += 1;
-                }
+                model.grant(expected);
             }
             5 => {
                 let returned = Returned {
@@ -100,14 +114,9 @@ fn history(seed: u64) {
         }
         assert_eq!(state.in_use(), model.in_use(), "{}", at());
         assert!(state.in_use() <= capacity, "{}: more than the ceiling", at());
-        // What is being closed comes back soon, and is given to those that wait.
         let free = capacity - model.in_use();
         let in_vain = |(_, holder): &(u64, HolderId)| model.may_have(*holder, free, reserved);
-        assert!(
-            model.closing > 0 || !model.line.iter().any(in_vain),
-            "{}: waits in vain",
-            at()
-        );
+        assert!(!model.line.iter().any(in_vain), "{}: waits in vain", at());
         assert_eq!(state.is_short(), model.line.len() > model.closing, "{}", at());
         let holders: Vec<_> = model.held.iter().filter(|(_, count)| **count > 0).collect();
         assert_eq!(state.pools().count(), holders.len(), "{}", at());

@@ -32,6 +32,9 @@ pub(crate) struct Lease {
     pool: Arc<Pool>,
     /// Whether a call was made: else the connection counts as idle since it was last used.
     used: bool,
+    /// A health check, which is no use either: an unused pool is closed however often it is
+    /// checked.
+    pub(super) is_check: bool,
     /// A call has begun and did not end: its future was dropped, so the state of the server is
     /// unknown.
     busy: bool,
@@ -116,6 +119,7 @@ impl Lease {
             connection: Some(connection),
             pool,
             used: false,
+            is_check: false,
             busy: false,
             broken: false,
             depth: 0,
@@ -295,7 +299,7 @@ impl Lease {
             return;
         };
         let now = Instant::now();
-        if self.used {
+        if self.used && !self.is_check {
             connection.facts.used_at = now;
         }
         let fit = self.is_fit() && self.depth == 0;

@@ -323,6 +323,7 @@ impl Pool {
     /// Examines the database on one of its connections.
     pub(crate) async fn check(self: &Arc<Self>) -> Result<(), DatabaseError> {
         let (mut lease, secret) = (self.lease(Duration::ZERO).await?, self.secret());
+        lease.is_check = true;
         let examined = self.parts.examine(&secret, lease.begin_call(Call::Ping)?).await;
         lease.end_call(Call::Ping, examined)
     }

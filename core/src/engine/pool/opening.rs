@@ -67,8 +67,10 @@ impl Pool {
                     let Some(pause) = self.opening_failed(&error, &mut pauses) else {
                         return;
                     };
-                    sleep(pause).await;
-                    if self.state().withdraw(false) {
+                    // A new secret is tried at once.
+                    let era = self.state().era();
+                    drop(timeout(pause, self.superseded(era)).await);
+                    if self.state().withdraw() {
                         return;
                     }
                 }
@@ -83,22 +85,22 @@ impl Pool {
             let state = self.state();
             (state.open() > 0, state.opening_time)
         };
-        let (budget, wanted) = (&self.parts.budget, || !self.state().withdraw(false));
+        let (budget, wanted) = (&self.parts.budget, || !self.state().withdraw());
         budget
             .acquire(&self.member, wanted, has_others, opening_time, longest)
             .await
     }
 
     /// Opens one connection under `permit`, with the secret as it is now. Returns nothing if the
-    /// opening has ended because another secret has lowered the pool's maximum.
+    /// opening has ended because it is not wanted any more.
     async fn connect(&self, mut permit: ConnectionPermit) -> Result<Option<Pooled>, DatabaseError> {
         let deadline = Instant::now() + self.acquire_timeout();
         let mut pauses = Backoff::new(LOG_IN_AGAIN.0, LOG_IN_AGAIN.1);
         loop {
-            permit.lingers = LINGERING;
-            if self.state().withdraw(true) {
+            if self.state().withdraw() {
                 return Ok(None);
             }
+            permit.lingers = LINGERING;
             let (secret, era) = {
                 let inner = self.inner.lock();
                 (inner.secret.clone(), inner.state.era())
@@ -117,6 +119,11 @@ impl Pool {
                     let Err(error) = self.prepare(&secret, &mut opened).await else {
                         return Ok(Some(opened));
                     };
+                    // It says nothing of the secret that is in use now. As one of an earlier era it
+                    // is closed, and its opening tried again.
+                    if self.state().era() != era {
+                        return Ok(Some(opened));
+                    }
                     // As if it had been ended while it logged in.
                     let ended = error.kind == DatabaseErrorKind::Connect(DriverErrorKind::SessionEnded);
                     match opened.open.take_if(|_| ended) {

@@ -155,7 +155,6 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// Takes the idle connection that was used last, and whether it must be checked before use.
     /// What is worn out goes to `worn`.
     pub(super) fn take(&mut self, now: Instant, worn: &mut Vec<C>) -> Option<(C, bool)> {
-        self.used_at = now;
         while let Some(connection) = self.idle.pop() {
             let facts = connection.facts();
             if self.is_kept(facts, now) {
@@ -172,7 +171,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
     /// Lets a request wait that found no idle connection; `longest` is how long a request waits.
     ///
     /// # Errors
-    /// Why it would wait in vain: the breaker is open and the tenant has no connection, or its
+    /// Why it would wait in vain: the tenant has no connection, and its breaker is open, or its
     /// database is being prepared for longer than a request waits.
     pub(super) fn join(
         &mut self,
@@ -181,7 +180,7 @@ impl<C: HasFacts, W> PoolState<C, W> {
         waiter: W,
         probe: impl FnOnce() -> Option<ProbePermit>,
     ) -> Result<u64, DatabaseError> {
-        if self.preparing_since.is_some_and(|since| now - since >= longest) {
+        if self.open() == 0 && self.preparing_since.is_some_and(|since| now - since >= longest) {
             return Err(DatabaseError::new(DatabaseErrorKind::Migrating));
         }
         if self.open() == 0
@@ -218,11 +217,11 @@ impl<C: HasFacts, W> PoolState<C, W> {
         begin
     }
 
-    /// Whether an opening is no longer allowed because a secret has lowered the maximum, or, unless
-    /// it is logging in, no longer wanted; then it counts as ended.
-    pub(super) fn withdraw(&mut self, is_logging_in: bool) -> bool {
+    /// Whether an opening that does not log in at the moment is no longer wanted, or no longer
+    /// allowed because a secret has lowered the maximum; then it counts as ended.
+    pub(super) fn withdraw(&mut self) -> bool {
         let excess = self.open() + self.opening > self.limits.max_connections;
-        let unwanted = excess || (!is_logging_in && self.opening > self.waiting.len());
+        let unwanted = excess || self.opening > self.waiting.len();
         if unwanted {
             self.end_opening();
         }
@@ -264,9 +263,9 @@ impl<C: HasFacts, W> PoolState<C, W> {
     }
 
     /// An opening failed. While the tenant has a connection it is tried again after a pause, and
-    /// the requests wait for the others; returns the pause, or else the requests, which fail with
-    /// it, and the failures in a row if they are worth a line in the log. If it failed `at_once`,
-    /// another try would cost as much.
+    /// the requests wait for the others; returns the pause, or else the requests that fail with it,
+    /// and the failures in a row if they are worth a line in the log. While other openings run, the
+    /// requests wait for those, unless it failed `at_once`: then another try would cost as much.
     pub(super) fn opening_failed(
         &mut self,
         error: DatabaseError,
@@ -287,15 +286,20 @@ impl<C: HasFacts, W> PoolState<C, W> {
         if again {
             return (Ok(pause.max(self.breaker.pause(now))), noteworthy);
         }
+        let is_last = self.opening == 1;
         self.end_opening();
+        if !is_last && !at_once {
+            return (Err(Vec::new()), noteworthy);
+        }
         let waiting = std::mem::take(&mut self.waiting);
         (Err(waiting.into_values().collect()), noteworthy)
     }
 
-    /// A connection comes back. `fit` is whether it may be used again.
+    /// A connection comes back. `fit` is whether it may be used again. It was last used at the time
+    /// in its facts.
     pub(super) fn give_back(&mut self, connection: C, now: Instant, fit: bool) -> Next<C, W> {
         self.in_use -= 1;
-        self.used_at = now;
+        self.used_at = self.used_at.max(connection.facts().used_at);
         if fit && self.is_current(connection.facts(), now) {
             self.hand_on(connection)
         } else {

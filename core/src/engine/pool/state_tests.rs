@@ -142,17 +142,22 @@ impl History {
         for _ in 1..self.random.u32(1..6) {
             pauses.fail(self.now);
         }
-        let (failed, _) = self.state.opening_failed(error, false, &mut pauses, self.now);
+        let at_once = self.random.u8(0..4) == 0;
+        let (failed, _) = self.state.opening_failed(error, at_once, &mut pauses, self.now);
         match failed {
             Ok(_) if self.random.bool() => {
-                if self.state.withdraw(false) {
+                if self.state.withdraw() {
                     self.model.openings -= 1;
                 }
             }
             Ok(_) => {}
             Err(told) => {
                 assert_eq!(open, 0, "{}: requests failed beside an open connection", self.at);
-                let waiting: Vec<_> = std::mem::take(&mut self.model.waiting);
+                let is_last = self.model.openings == 1;
+                let waiting = match is_last || at_once {
+                    true => std::mem::take(&mut self.model.waiting),
+                    false => Vec::new(),
+                };
                 assert_eq!(
                     told,
                     waiting.iter().map(|(_, request)| *request).collect::<Vec<_>>(),
@@ -187,7 +192,7 @@ impl History {
                 let (ticket, request) = self.model.waiting.remove(gone);
                 assert_eq!(self.state.leave(ticket), Some(request), "{}", self.at);
                 // Its opening asks sooner or later.
-                if self.random.bool() && self.state.opening > 0 && self.state.withdraw(false) {
+                if self.random.bool() && self.state.opening > 0 && self.state.withdraw() {
                     self.model.openings -= 1;
                 }
             }
@@ -207,6 +212,10 @@ impl History {
                     _ => self.state.sweep(self.now),
                 };
                 self.closed(closed);
+            }
+            11 => {
+                let since = self.now - self.random.u32(0..12) * SECOND;
+                self.state.preparing_since = Some(since).filter(|_| self.random.bool());
             }
             10 => {
                 let since = self.state.longest_idle().map(|idle| idle.since);
@@ -262,6 +271,23 @@ fn history(seed: u64) {
 #[test]
 fn random_histories_match_the_model() {
     histories(history);
+}
+
+#[test]
+fn a_failed_opening_fails_no_request_while_another_runs() {
+    let now = Instant::now();
+    let mut state = PoolState::<Connection, u64>::new(PoolDefaults::default(), now);
+    state.breaker.succeeded();
+    for request in 0..3 {
+        assert!(state.join(now, 5 * SECOND, request, || None).is_ok());
+    }
+    assert_eq!(state.begin_openings(), 3);
+    let error = DatabaseError::new(DatabaseErrorKind::Connect(DriverErrorKind::Unreachable));
+    let mut pauses = Backoff::new(SECOND, SECOND);
+    for told in [vec![], vec![], vec![0, 1, 2]] {
+        let (failed, _) = state.opening_failed(error.clone(), false, &mut pauses, now);
+        assert_eq!(failed.unwrap_err(), told);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use tokio::{
 use secret::Drivers;
 pub(crate) use secret::Secret;
 pub(crate) use slot::{AfterRefusal, Read, SecretSlot, Times};
-use unknown::{UnknownTenants, Verdict};
+use unknown::{LIST_PATIENCE, UnknownTenants, Verdict};
 
 use super::{measure::cache::CacheSnapshot, settings::EngineSettings};
 use crate::{
@@ -160,8 +160,9 @@ impl Secrets {
                     }
                     Verdict::Wait(list) => {
                         drop(permit);
-                        let read = list.await;
-                        read.map_err(|_| AcquireError::lost("the provider's list was abandoned"))?;
+                        if let Ok(read) = timeout(LIST_PATIENCE, list).await {
+                            read.map_err(|_| AcquireError::lost("the provider's list was abandoned"))?;
+                        }
                     }
                 }
             }

@@ -20,7 +20,9 @@ const REMEMBERED: usize = 10_000;
 /// in vain before its list is read instead.
 const IN_VAIN: u32 = 16;
 const COUNTED: Duration = Duration::from_secs(1);
-/// How many tenants a second are looked for while they are many and the list cannot be had.
+/// How long requests wait for the list. AWS takes some 100 seconds for 100,000 names.
+pub(super) const LIST_PATIENCE: Duration = Duration::from_secs(1);
+/// How many tenants a second are looked for while they are many and there is no list.
 const UNLISTED_PER_SECOND: u32 = 100;
 /// How long the list is left alone after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -32,7 +34,7 @@ pub(super) enum Verdict<F> {
     Ask,
     /// It is remembered, or the provider's list is fresh and does not name it.
     Unknown,
-    /// The list is being read; then the verdict is another one.
+    /// The list is being read; then, or after [`LIST_PATIENCE`], the verdict is another one.
     Wait(F),
     /// Too many are requested, and there is no list of existing tenants to check them.
     TooMany(Duration),
@@ -48,8 +50,8 @@ pub(crate) struct UnknownTenants<F> {
     /// The names in the provider's list, and when it was asked for: what was created meanwhile
     /// counts as later.
     list: Option<(HashSet<TenantId>, Instant)>,
-    /// Present while the list is being read.
-    reading: Option<F>,
+    /// Present while the list is being read, with the time at which it was asked for.
+    reading: Option<(F, Instant)>,
     backoff: Backoff,
     unlisted: RateLimiter,
     start: Instant,
@@ -83,15 +85,17 @@ impl<F: Clone> UnknownTenants<F> {
             Verdict::Unknown
         } else if !self.are_many(now) || self.list(now).is_some() {
             Verdict::Ask
-        } else if let Some(reading) = &self.reading {
+        } else if let Some((reading, since)) = &self.reading
+            && now < *since + LIST_PATIENCE
+        {
             Verdict::Wait(reading.clone())
-        } else if self.backoff.remaining(now).is_some() {
+        } else if self.reading.is_some() || self.backoff.remaining(now).is_some() {
             match self.unlisted.take(UNLISTED_PER_SECOND, now - self.start) {
                 Ok(()) => Verdict::Ask,
                 Err(retry_after) => Verdict::TooMany(retry_after),
             }
         } else {
-            self.reading = Some(reading.clone());
+            self.reading = Some((reading.clone(), now));
             return (Verdict::Wait(reading), true);
         };
         (verdict, false)

@@ -73,6 +73,11 @@ impl Admission {
         self.0.load(Ordering::Acquire) & SUSPENDED != 0
     }
 
+    /// Whether nothing uses the tenant.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.0.load(Ordering::Acquire) & !SUSPENDED == 0
+    }
+
     /// Whether nothing uses the tenant and it is not suspended.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0

@@ -103,7 +103,7 @@ impl Tenant {
             return;
         };
         let used_at = self.start + Duration::from_millis(self.last_used());
-        let is_unused = !holdings.is_open() && self.admission.is_idle() && now >= used_at + KEPT_UNUSED;
+        let is_unused = !holdings.is_open() && self.admission.is_unused() && now >= used_at + KEPT_UNUSED;
         if is_unused {
             holdings.let_go();
         } else if now < lease.ends_at() {
