@@ -49,9 +49,11 @@ impl BackgroundWork {
         let stopping = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for (name, work) in self.work {
-            let running = AssertUnwindSafe(work(tenants.clone(), stopping.clone())).catch_unwind();
+            let (tenants, stopping) = (tenants.clone(), stopping.clone());
+            // Called within the task: the closure itself may panic as well.
+            let running = async move { work(tenants, stopping).await };
             tasks.spawn(async move {
-                if running.await.is_err() {
+                if AssertUnwindSafe(running).catch_unwind().await.is_err() {
                     tracing::error!(name, "background work panicked");
                 }
             });
@@ -74,7 +76,7 @@ async fn keep_checking(
 ) {
     let mut passed_before = None;
     loop {
-        let checking = AssertUnwindSafe(check(tenants.clone())).catch_unwind();
+        let checking = AssertUnwindSafe(async { check(tenants.clone()).await }).catch_unwind();
         let error: Option<BoxError> = match tokio::time::timeout(LONGEST_CHECK, checking).await {
             Ok(Ok(Ok(()))) => None,
             Ok(Ok(Err(error))) => Some(error),

@@ -5,19 +5,20 @@
 //! day for any number of instances and restarts.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::FutureExt as _;
 use sea_orm::{ConnectionTrait as _, DbErr, ExprTrait as _, Statement, sea_query};
 use sea_query::{ColumnDef, Expr, Query, Table};
 use tenantry_core::{
     BoxError, Cause, DatabaseErrorKind, TenantId,
     engine::{AcquireError, TenantDatabase, Tenants},
 };
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 const TABLE: &str = "tenantry_jobs";
@@ -25,8 +26,11 @@ const TABLE: &str = "tenantry_jobs";
 const LONGEST_NAME: u32 = 100;
 /// For how many tenants a job runs at once.
 const AT_ONCE: usize = 4;
-/// How long a run may take. Another instance takes it over after that.
+/// How long a run may take.
 const LONGEST_RUN: Duration = Duration::from_secs(3600);
+/// How long after that another instance may begin it: what was cut off may need time to end, and
+/// clocks differ.
+const MARGIN: Duration = Duration::from_secs(60);
 /// When a run that failed is repeated, at the latest.
 const RETRY: Duration = Duration::from_secs(300);
 /// How often tenants are listed, at the least and at the most.
@@ -213,13 +217,16 @@ async fn due(database: &TenantDatabase, name: &str) -> Result<Option<Duration>, 
     Ok(Some(Duration::from_millis(u64::try_from(due).unwrap_or_default())))
 }
 
-async fn set_due(database: &TenantDatabase, name: &str, due: Duration) -> Result<(), DbErr> {
+/// Records the next run in place of the claim `until`. Returns false if another instance has
+/// claimed the run since.
+async fn set_due(database: &TenantDatabase, name: &str, until: Duration, due: Duration) -> Result<bool, DbErr> {
     let update = Query::update()
         .table(TABLE)
         .value("due", milliseconds(due))
         .and_where(Expr::col("name").eq(name))
+        .and_where(Expr::col("due").eq(milliseconds(until)))
         .to_owned();
-    database.execute(&update).await.map(drop)
+    Ok(database.execute(&update).await?.rows_affected() == 1)
 }
 
 async fn create_table(database: &TenantDatabase) {
@@ -266,40 +273,46 @@ impl Known {
 pub(crate) async fn each_tenant<F>(
     name: &'static str,
     schedule: Schedule,
-    job: Arc<impl Fn(TenantDatabase) -> F + Send + Sync>,
+    job: Arc<impl Fn(TenantDatabase) -> F + Send + Sync + 'static>,
     tenants: Tenants,
     stop: CancellationToken,
 ) where
-    F: Future<Output = Result<(), BoxError>> + Send,
+    F: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     let mut known = Known::default();
     let mut due: HashMap<TenantId, Duration> = HashMap::new();
-    loop {
-        let all = known.look(name, &tenants).await;
-        due.retain(|tenant, _| all.contains(tenant));
-        let now = since_epoch();
-        let ready: Vec<TenantId> = all
-            .iter()
-            .filter(|tenant| due.get(tenant).is_none_or(|due| *due <= now))
-            .copied()
-            .collect();
-        let run = |tenant| {
-            let (job, tenants, stop) = (job.clone(), tenants.clone(), stop.clone());
-            async move {
-                // A running job continues; no other job begins.
-                let next = match stop.is_cancelled() {
-                    true => None,
-                    false => Some(run_for(name, schedule, &*job, &tenants, tenant).await),
-                };
-                (tenant, next)
+    let (mut waiting, mut running) = (VecDeque::new(), JoinSet::new());
+    let mut waiting_or_running = HashSet::new();
+    let mut next_look = Instant::now();
+    while !stop.is_cancelled() {
+        while running.len() < AT_ONCE
+            && let Some(tenant) = waiting.pop_front()
+        {
+            let (job, tenants) = (job.clone(), tenants.clone());
+            running.spawn(async move { (tenant, run_for(name, schedule, &*job, &tenants, tenant).await) });
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = running.join_next() => match ended {
+                Ok((tenant, next)) => {
+                    waiting_or_running.remove(&tenant);
+                    due.insert(tenant, next);
+                }
+                Err(error) => tracing::error!(job = name, %error, "a job ended for a tenant and is not repeated"),
+            },
+            // A run that takes long does not keep other tenants' from being found.
+            () = tokio::time::sleep_until(next_look) => {
+                let all = known.look(name, &tenants).await;
+                due.retain(|tenant, _| all.contains(tenant));
+                let now = since_epoch();
+                let is_due = |tenant: &&TenantId| due.get(tenant).is_none_or(|due| *due <= now);
+                waiting.extend(all.iter().filter(is_due).filter(|tenant| waiting_or_running.insert(**tenant)));
+                next_look = Instant::now() + schedule.look();
             }
-        };
-        let ran: Vec<_> = stream::iter(ready).map(run).buffer_unordered(AT_ONCE).collect().await;
-        due.extend(ran.into_iter().filter_map(|(tenant, next)| Some((tenant, next?))));
-        if tokio::time::timeout(schedule.look(), stop.cancelled()).await.is_ok() {
-            return;
         }
     }
+    // A running job continues; no other job begins.
+    while running.join_next().await.is_some() {}
 }
 
 /// Runs the job for one tenant if it is due there; returns when to look again.
@@ -313,27 +326,30 @@ async fn run_for<F>(
 where
     F: Future<Output = Result<(), BoxError>> + Send,
 {
-    let now = since_epoch();
     let failed = |error: BoxError| {
         let error = Cause(&*error);
         tracing::error!(job = name, tenant_id = %tenant, %error, "a job failed for a tenant and is repeated");
-        now + schedule.retry()
+        since_epoch() + schedule.retry()
     };
     let database = match tenants.acquire(&tenant).await {
         Ok(database) => database,
         Err(AcquireError::Suspended | AcquireError::Unknown | AcquireError::ShuttingDown) => {
-            return now + schedule.retry();
+            return since_epoch() + schedule.retry();
         }
         Err(error) => return failed(error.into()),
     };
-    match claim_until(&database, name, now, schedule.first(now), now + LONGEST_RUN).await {
+    let now = since_epoch();
+    let until = now + LONGEST_RUN + MARGIN;
+    match claim_until(&database, name, now, schedule.first(now), until).await {
         Ok(Claim::Ours) => {}
         Ok(Claim::Due(due)) => return due,
         Err(error) => return failed(error.into()),
     }
-    let began = std::time::Instant::now();
-    let running = AssertUnwindSafe(job(database)).catch_unwind();
-    let outcome = match tokio::time::timeout(LONGEST_RUN, running).await {
+    let began = Instant::now();
+    // The closure itself may panic as well.
+    let running = AssertUnwindSafe(async { job(database).await }).catch_unwind();
+    let left = (now + LONGEST_RUN).saturating_sub(since_epoch());
+    let outcome = match tokio::time::timeout(left, running).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err("it ended by a panic".into()),
         Err(_) => Err("it took longer than an hour and was cut off".into()),
@@ -347,15 +363,22 @@ where
         Err(error) => failed(error),
     };
     let written = match tenants.acquire(&tenant).await {
-        Ok(database) => set_due(&database, name, next).await.map_err(BoxError::from),
+        Ok(database) => set_due(&database, name, until, next).await.map_err(BoxError::from),
         Err(error) => Err(error.into()),
     };
-    if let Err(error) = written {
-        let error = Cause(&*error);
-        tracing::warn!(
-            job = name, tenant_id = %tenant, %error,
-            "the next run of a job could not be recorded; the job is repeated in an hour"
-        );
+    match written {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(
+            job = name, tenant_id = %tenant,
+            "a job was also begun by another instance, since this one's run took too long"
+        ),
+        Err(error) => {
+            let error = Cause(&*error);
+            tracing::warn!(
+                job = name, tenant_id = %tenant, %error,
+                "the next run of a job could not be recorded; the job is repeated in an hour"
+            );
+        }
     }
     next
 }

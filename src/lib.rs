@@ -28,6 +28,10 @@
 //! work for each tenant, [`plugins`] lists what is built in. The traits and the engine are in
 //! [`core`], the APIs in [`openapi`].
 
+// `println!` and `eprintln!` panic if the other end of the pipe is closed; `command_line::report`
+// does not.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 mod app;
 mod background;
 mod command_line;

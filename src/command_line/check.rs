@@ -26,7 +26,7 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
     }
     report::print(format_args!("{}", installation.summary()))?;
     for warning in installation.warnings() {
-        eprintln!("warning: {warning}");
+        report::note(format_args!("warning: {warning}"));
     }
     if !connect {
         return Ok(DONE);
@@ -45,7 +45,7 @@ pub(super) async fn run(installation: &Installation, apis: ApiSet, connect: bool
     checked.retain(|(id, outcome)| {
         let is_deleted = matches!(outcome, Err(AcquireError::Unknown));
         if is_deleted {
-            eprintln!("warning: the provider names the tenant `{id}` and has no secret for it; it is left out");
+            report::left_out(id);
         }
         !is_deleted
     });

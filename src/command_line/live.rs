@@ -23,11 +23,11 @@ pub(super) async fn run(loaded: &Loaded) -> Result<u8, Stop> {
             Ok(DONE)
         }
         Ok(Err(reason)) => {
-            eprintln!("{url}: {reason}");
+            report::note(format_args!("{url}: {reason}"));
             Ok(FAILED)
         }
         Err(_) => {
-            eprintln!("{url}: no answer within {} s", DEADLINE.as_secs());
+            report::note(format_args!("{url}: no answer within {} s", DEADLINE.as_secs()));
             Ok(FAILED)
         }
     }

@@ -241,11 +241,11 @@ async fn listed(installation: &Installation) -> Result<Vec<TenantId>, Stop> {
     let mut ids = listed.map_err(unlisted)?;
     ids.sort_unstable();
     if ids.is_empty() {
-        eprintln!(
+        report::note(format_args!(
             "warning: the provider names no tenant; check the place that `tenancy.provider` names, and `app.environment`, \
              which is `{}`",
             installation.loaded().config.app.environment
-        );
+        ));
     }
     Ok(ids)
 }
@@ -272,11 +272,11 @@ fn ended(outcome: Result<u8, Stop>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(Stop::Misuse(message)) => {
-            eprintln!("{message}");
+            report::note(format_args!("{message}"));
             ExitCode::from(MISUSED)
         }
         Err(Stop::Failure(message)) => {
-            eprintln!("{message}");
+            report::note(format_args!("{message}"));
             ExitCode::from(FAILED)
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use tenantry_core::database_words;
+use tenantry_core::{TenantId, database_words};
 
 use super::Stop;
 
@@ -21,6 +21,20 @@ pub(super) fn print(line: impl fmt::Display) -> Result<(), Stop> {
         }
         _ => Ok(()),
     }
+}
+
+/// Prints a line on standard error. A pipe that is closed (`tenantry migrate 2>&1 | head`) does not
+/// end the command, which may be in the middle of its work.
+pub(super) fn note(line: impl fmt::Display) {
+    writeln!(io::stderr(), "{line}").ok();
+}
+
+/// Warns of a tenant that the provider lists but has no secret for, as after it was deleted in a
+/// store that keeps the name. It is no failure.
+pub(super) fn left_out(tenant: &TenantId) {
+    note(format_args!(
+        "warning: the provider names the tenant `{tenant}` and has no secret for it; it is left out"
+    ));
 }
 
 /// An error and its causes, in one line. Some libraries repeat the cause in the error's own text;

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use sea_orm::{ConnectionTrait as _, DbErr};
 use tenantry_core::{
     DatabaseError, Purpose, TenantId,
-    engine::{OpenedConnection, SchemaVersion},
+    engine::{AcquireError, OpenedConnection, SchemaVersion},
 };
 use tenantry_tables::{Catalogue, CatalogueReader, Rest, TableDeclaration, Tables};
 
@@ -98,12 +98,14 @@ async fn pull(installation: &Installation, tenant: &str, output: Option<PathBuf>
         report::print(format_args!("added {added}"))?;
     }
     for left in &pulled.left {
-        eprintln!("warning: {left}");
+        report::note(format_args!("warning: {left}"));
     }
     let count = catalogue.table_count();
     report::print(format_args!("{}: {count} tables of `{tenant}`", output.display()))?;
     if count == 0 {
-        eprintln!("warning: the database has no tables yet; `tenantry migrate` applies the tenant's migrations");
+        report::note(format_args!(
+            "warning: the database has no tables yet; `tenantry migrate` applies the tenant's migrations"
+        ));
     }
     Ok(DONE)
 }
@@ -127,7 +129,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     });
     let replaced = written.and_then(|()| fs::rename(&beside, &path));
     if replaced.is_err() && fs::remove_file(&beside).is_err() {
-        eprintln!("warning: `{}` may be left over", beside.display());
+        report::note(format_args!("warning: `{}` may be left over", beside.display()));
     }
     replaced
 }
@@ -142,7 +144,7 @@ async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop
         ));
     };
     if let Some(warning) = installation.unreachable_roles() {
-        eprintln!("warning: {warning}");
+        report::note(format_args!("warning: {warning}"));
     }
     let mut tenants = match named.is_empty() {
         true => listed(installation).await?,
@@ -155,7 +157,7 @@ async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop
     tenants.dedup();
     let progress = report::progress(tenants.len(), "comparing");
     let mut table = report::table(["tenant", "outcome", "difference"]);
-    let mut differing = 0;
+    let (mut differing, mut as_declared) = (0, 0);
     let compared = stream::iter(&tenants)
         .map(|tenant| async move { (tenant, differences(installation, rest, tenant).await) })
         .buffered(AT_ONCE)
@@ -163,11 +165,19 @@ async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop
     let compared: Vec<_> = compared.collect().await;
     for (tenant, found) in compared {
         let (outcome, differences) = match found {
-            Ok(differences) if differences.is_empty() => ("ok", differences),
-            Ok(differences) => ("differs", differences),
+            Ok(Some(differences)) if differences.is_empty() => ("ok", differences),
+            Ok(Some(differences)) => ("differs", differences),
+            Ok(None) if named.is_empty() => {
+                report::left_out(tenant);
+                continue;
+            }
+            Ok(None) => ("failed", vec![AcquireError::Unknown.to_string()]),
             Err(Stop::Failure(error) | Stop::Misuse(error)) => ("failed", vec![error]),
         };
-        differing += usize::from(outcome != "ok");
+        match outcome {
+            "ok" => as_declared += 1,
+            _ => differing += 1,
+        }
         match differences.as_slice() {
             [] => drop(table.add_row([tenant.to_string(), outcome.to_owned(), String::new()])),
             several => several.iter().for_each(|difference| {
@@ -177,10 +187,7 @@ async fn check(installation: &Installation, named: &[String]) -> Result<u8, Stop
     }
     progress.finish_and_clear();
     report::print(&table)?;
-    report::print(format_args!(
-        "{} as declared, {differing} not",
-        tenants.len() - differing
-    ))?;
+    report::print(format_args!("{as_declared} as declared, {differing} not"))?;
     Ok(if differing == 0 { DONE } else { FAILED })
 }
 
@@ -211,10 +218,10 @@ async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result
             let view: String = view.try_get_by_index(0).map_err(refused)?;
             match database.query_all_raw(reader.columns_of_view(&view)).await {
                 Ok(found) => columns.extend(found),
-                Err(error) => eprintln!(
+                Err(error) => report::note(format_args!(
                     "warning: the view `{view}` is left out, since its columns cannot be read: {}",
                     report::chain(&error)
-                ),
+                )),
             }
         }
     }
@@ -222,12 +229,16 @@ async fn read_prepared(installation: &Installation, tenant: &TenantId) -> Result
     reader.read(&columns, &keys).map_err(refused)
 }
 
-/// How a tenant's database differs from the declared tables.
-async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId) -> Result<Vec<String>, Stop> {
+/// How a tenant's database differs from the declared tables. None if the provider has no secret for
+/// the tenant.
+async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId) -> Result<Option<Vec<String>>, Stop> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| Stop::Failure(format!("`{tenant}`: {}", report::chain(error)));
-    let opened = installation.tenants().open_connection(tenant, Purpose::Look).await;
-    let mut opened = opened.map_err(|error| failed(&error))?;
+    let mut opened = match installation.tenants().open_connection(tenant, Purpose::Look).await {
+        Ok(opened) => opened,
+        Err(AcquireError::Unknown) => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+    };
     let (name, backend) = (opened.driver.migration_dialect().to_owned(), opened.driver.backend());
     let version = match rest.needs_version() {
         true => version(installation, &mut opened).await,
@@ -251,7 +262,7 @@ async fn differences(installation: &Installation, rest: &Rest, tenant: &TenantId
     let mut differences = rest.differences(&name, backend, version.as_ref(), &catalogue);
     let keys = rest.key_differences(&name, backend, &catalogue, &unique);
     differences.extend(keys.map_err(|error| failed(&error))?);
-    Ok(differences)
+    Ok(Some(differences))
 }
 
 /// How far a tenant's migrations are; `None` if that cannot be said, as for a server.

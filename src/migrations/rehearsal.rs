@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tenantry_core::{Connection, DatabaseDriver};
+use tenantry_core::{Connection, DatabaseDriver, MigrationLock};
 
 use super::{
     Choice, Database, Done, MigrationError, Migrations, Report,
     applied::{Applied, Recorded},
     foreign,
     script::Script,
+    stepwise::refuse_settings,
 };
 
 impl Migrations {
@@ -25,7 +26,10 @@ impl Migrations {
         choice: Choice,
         report: &mut Report,
     ) -> Result<(), MigrationError> {
-        let Database { driver, tenant, .. } = database;
+        let Database {
+            driver, tenant, config, ..
+        } = database;
+        let lock = driver.migration_lock(config);
         let state = self.look(driver, connection, choice).await?;
         (report.already, report.version) = (state.already, state.version.clone());
         if let Some(error) = state.refused() {
@@ -38,9 +42,15 @@ impl Migrations {
         for file in self.pending(driver, &state)? {
             let sql = file.script(tenant);
             let script = Script::read(driver, file, &sql)?;
-            if let Some(Recorded::Part(before)) = applied.as_ref().and_then(|applied| applied.get(file.version)) {
+            let before = applied.as_ref().and_then(|applied| applied.get(file.version));
+            let mut is_stepwise = !script.in_transaction;
+            if let Some(Recorded::Part(before)) = before {
+                is_stepwise = true;
                 script.begins_as_before(file, before)?;
                 script.may_continue(file, before.statements)?;
+            }
+            if is_stepwise && matches!(lock, MigrationLock::EachTransaction { .. }) {
+                refuse_settings(file, &script)?;
             }
             report.applied.push(Done {
                 name: file.name.clone(),

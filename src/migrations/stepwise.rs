@@ -296,7 +296,7 @@ impl Run<'_> {
 }
 
 /// Behind a pooler each statement outside a transaction may run in another session.
-fn refuse_settings(migration: &Migration, script: &Script<'_>) -> Result<(), MigrationError> {
+pub(super) fn refuse_settings(migration: &Migration, script: &Script<'_>) -> Result<(), MigrationError> {
     let is_setting = |statement: &&ScriptStatement<'_>| {
         use StatementEffect::{Begins, Commits, EndsOtherwise, Session};
         matches!(statement.effect, Session | Begins | Commits | EndsOtherwise)

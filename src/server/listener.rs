@@ -137,6 +137,11 @@ impl<E: Endpoint + 'static> Listener<E> {
             _ => None,
         };
         let (tcp, remote) = self.tcp.accept().await?;
+        // Without it a small answer waits for the client's delayed acknowledgement of the packet
+        // before it, such as the tickets of TLS: up to 40 ms.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "small packets of a connection may be delayed");
+        }
         Ok((tcp, remote, permit))
     }
 

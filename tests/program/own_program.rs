@@ -111,11 +111,25 @@ async fn background_work_has_the_tenants_and_notices_the_end() {
         })
     };
     let app = app.background("two", |_, _| async { panic!("what one piece of work does is its own") });
+    let app = app.background("three", |_, _| -> std::future::Ready<()> {
+        panic!("also before its future")
+    });
+    let checks = Arc::new(AtomicUsize::new(0));
+    let counted = checks.clone();
+    let app = app.readiness("four", move |_| {
+        assert_ne!(
+            counted.fetch_add(1, Ordering::SeqCst),
+            0,
+            "a check that panics is repeated"
+        );
+        std::future::ready(Ok::<_, String>(()))
+    });
     let server = app.start(&folder.file).await.unwrap();
     until("it did not run", || async { answered.load(Ordering::SeqCst) > 0 }).await;
     let tenant: TenantId = "tenant1".parse().unwrap();
     assert!(server.tenants().acquire(&tenant).await.is_ok());
     assert_eq!(stopped.load(Ordering::SeqCst), 0);
+    until("the check ran again", || async { checks.load(Ordering::SeqCst) > 1 }).await;
     server.stop().await.unwrap();
     assert_eq!(stopped.load(Ordering::SeqCst), 1);
 }
@@ -155,12 +169,36 @@ async fn a_job_runs_once_for_each_tenant_on_one_of_two_instances() {
 }
 
 #[tokio::test]
+async fn a_job_that_hangs_for_one_tenant_runs_for_the_others() {
+    let folder = Folder::with(&TENANCY.replace("NAME", "hangs"));
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let app = app().each_tenant("often", Schedule::every(Duration::from_secs(1)), move |database| {
+        let runs = counted.clone();
+        async move {
+            if database.tenant().as_str() == "tenant1" {
+                std::future::pending::<()>().await;
+            }
+            runs.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    let server = app.start(&folder.file).await.unwrap();
+    until("the other tenant had two runs", || async {
+        runs.load(Ordering::SeqCst) >= 2
+    })
+    .await;
+    drop(server);
+}
+
+#[tokio::test]
 async fn a_job_goes_on_while_the_provider_is_away_and_after_a_failure() {
     let folder = Folder::with(&TENANCY.replace("NAME", "away"));
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = runs.clone();
     let app = app().each_tenant("often", Schedule::every(Duration::from_secs(1)), move |database| {
         let run = counted.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(run, 2, "the third run panics before its future");
         async move {
             database.ping().await?;
             match run {

@@ -70,13 +70,25 @@ pub(super) fn complete(operation: &mut Value, scope: Scope, settings: &DocumentS
         match status.as_str() {
             "401" => headers.insert("WWW-Authenticate".to_owned(), header_ref("WWW-Authenticate")),
             "429" => headers.insert("Retry-After".to_owned(), header_ref("Retry-After")),
-            "503" if is_problem => headers.insert("Retry-After".to_owned(), header_ref("Retry-After")),
+            "503" if is_problem => headers.insert("Retry-After".to_owned(), retry_after(response)),
             _ => None,
         };
         response["headers"] = Value::Object(headers);
     }
     responses.sort_keys();
     operation["responses"] = Value::Object(responses);
+}
+
+/// The header of an answer 503. To repeat a request whose outcome is unknown may do it twice, so
+/// that answer has none.
+fn retry_after(response: &Value) -> Value {
+    if response["content"][PROBLEM_JSON]["examples"][ProblemCode::OutcomeUnknown.as_str()].is_null() {
+        return header_ref("Retry-After");
+    }
+    json!({
+        "description": "The number of seconds after which a retry may succeed; absent for `outcome_unknown`.",
+        "schema": {"type": "integer", "minimum": 1, "example": 1},
+    })
 }
 
 fn header_ref(name: &str) -> Value {

@@ -74,9 +74,11 @@ fn stop_when_asked() -> Arc<AtomicBool> {
         tokio::spawn(async move {
             signals.next().await;
             set.store(true, Ordering::Release);
-            eprintln!("asked to stop: tenants that have begun are finished, and no other one is begun");
+            report::note(format_args!(
+                "asked to stop: tenants that have begun are finished, and no other one is begun"
+            ));
             signals.next().await;
-            eprintln!("ended at once: run it again to go on where it was");
+            report::note(format_args!("ended at once: run it again to go on where it was"));
             std::process::exit(FAILED.into());
         });
     }
@@ -196,10 +198,10 @@ impl Run<'_> {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, Applied { driver, fresh, shown }) in applied.iter_mut() {
             for warning in self.installation.migrations().warnings(&**driver, fresh) {
-                eprintln!(
+                report::note(format_args!(
                     "warning: {name}/{} line {}: {}",
                     warning.file, warning.line, warning.text
-                );
+                ));
             }
             shown.append(fresh);
         }

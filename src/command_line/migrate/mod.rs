@@ -20,14 +20,14 @@ use std::{collections::BTreeSet, io::Write as _};
 use serde::Serialize;
 use tenantry_core::TenantId;
 
-use super::{Stop, listed, until_signalled};
+use super::{Stop, listed, report, until_signalled};
 use crate::installation::Installation;
 use flags::Command;
 pub(super) use flags::Flags;
 
 pub(super) async fn run(installation: &Installation, flags: Flags) -> Result<u8, Stop> {
     for warning in installation.unread_folders() {
-        eprintln!("warning: {warning}");
+        report::note(format_args!("warning: {warning}"));
     }
     match flags.command {
         None => apply::run(installation, flags.apply).await,

@@ -62,7 +62,7 @@ impl Fault {
     pub(super) fn is_of_deleted(&self, tenant: &TenantId, named: bool) -> bool {
         let is_deleted = self.is_gone && named;
         if is_deleted {
-            eprintln!("warning: the provider names the tenant `{tenant}` and has no secret for it; it is left out");
+            report::left_out(tenant);
         }
         is_deleted
     }
