@@ -24,8 +24,8 @@ const SLOW: Duration = Duration::from_millis(500);
 /// How long an address may take to accept a connection.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
-/// Waits for `login`, which names the host. If it is slow, since the host's first address does not
-/// accept connections and another one does, it returns that one, to log in to instead.
+/// Waits for `login`, which names the host. If it is slow, since it waits at an address of the host
+/// that is silent and another one accepts connections, it returns that one, to log in to instead.
 ///
 /// `verify-full` checks the host's name, so it does not log in to an address.
 pub(crate) async fn logged_in<T>(
@@ -53,19 +53,27 @@ pub(crate) async fn logged_in<T>(
     }
 }
 
-/// Returns an address that accepts a connection, if the first of all does not in time.
+/// Returns an address that accepts a connection, if the one that a login waits at does not in time.
 async fn beside_a_dead_one(addresses: &[SocketAddr]) -> Option<IpAddr> {
-    let accepts = async |address: &SocketAddr, limit| {
-        let accepted = timeout(limit, TcpStream::connect(address)).await;
-        accepted.is_ok_and(|outcome| outcome.is_ok())
+    // A login goes past an address that refuses, and waits at the first that does not. One that is
+    // slow at a live address goes on: it names the host, as proxies by TLS demand.
+    let dead = async {
+        for address in addresses {
+            match timeout(SLOW, TcpStream::connect(address)).await {
+                Ok(Ok(_)) => return None,
+                Ok(Err(_)) => {}
+                Err(_) => return Some(address.ip()),
+            }
+        }
+        None
     };
-    let first = addresses.first()?;
-    let others = addresses.iter().filter(|address| *address != first);
-    let tried = others.map(async |address| accepts(address, LONGEST_LOOK).await.then_some(address.ip()));
+    let tried = addresses.iter().skip(1).map(async |address| {
+        let accepted = timeout(LONGEST_LOOK, TcpStream::connect(address)).await;
+        accepted.is_ok_and(|outcome| outcome.is_ok()).then_some(address.ip())
+    });
     let mut accepting = pin!(tried.collect::<FuturesUnordered<_>>().filter_map(std::future::ready));
-    // A login that is slow at a live address goes on: it names the host, as proxies by TLS demand.
-    let (first_lives, live) = tokio::join!(accepts(first, SLOW), accepting.next());
-    live.filter(|_| !first_lives)
+    let (dead, live) = tokio::join!(dead, accepting.next());
+    live.filter(|live| dead.is_some_and(|dead| dead != *live))
 }
 
 #[cfg(test)]
@@ -101,6 +109,9 @@ mod tests {
         // Neither a dead address alone nor a live one that is slow is left.
         assert_eq!(beside_a_dead_one(&[dead, dead]).await, None);
         assert_eq!(beside_a_dead_one(&[live, dead]).await, None);
+        // A login has gone past an address that refuses.
+        assert_eq!(beside_a_dead_one(&[refused, live]).await, None);
+        assert_eq!(beside_a_dead_one(&[refused, dead, live]).await, Some(live.ip()));
         for _ in 0..20 {
             assert_eq!(beside_a_dead_one(&[live, other]).await, None);
         }

@@ -17,15 +17,49 @@ const LONGEST_TEXT: usize = 4000;
 /// The same for bytes.
 const LONGEST_RAW: usize = 2000;
 
-/// Binds a value to a place, which counts from 1. `stored` means that it goes into a column
-/// unchanged. Only then it may be bound as a LOB, which cannot be compared. Long texts need a LOB,
-/// and so do empty ones: a LOB column stores an empty text, and any other column makes it NULL.
+/// Whether a text, or bytes, are bound as a LOB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AsLob {
+    /// A LOB cannot be compared, so only a value that goes into a column unchanged may be one.
+    Never,
+    /// Long texts need one, and so do empty ones: a LOB column stores an empty text, and any other
+    /// column makes it NULL.
+    IfNeeded,
+    /// Another row of the same query has a LOB in this column, and Oracle demands one type.
+    Always,
+}
+
+impl AsLob {
+    fn is_for(self, length: usize, longest: usize) -> bool {
+        match self {
+            Self::Never => false,
+            Self::IfNeeded => is_lob(length, longest),
+            Self::Always => true,
+        }
+    }
+}
+
+/// Whether a value that goes into a column unchanged has to be bound as a LOB.
+pub(crate) fn needs_lob(value: &Value) -> bool {
+    match value {
+        Value::String(Some(text)) => is_lob(text.len(), LONGEST_TEXT),
+        Value::Json(Some(json)) => is_lob(json.to_string().len(), LONGEST_TEXT),
+        Value::Bytes(Some(bytes)) => is_lob(bytes.len(), LONGEST_RAW),
+        _ => false,
+    }
+}
+
+fn is_lob(length: usize, longest: usize) -> bool {
+    length == 0 || length > longest
+}
+
+/// Binds a value to a place, which counts from 1.
 pub(crate) fn bind(
     statement: &mut Statement,
     connection: &Connection,
     place: usize,
     value: &Value,
-    stored: bool,
+    lob: AsLob,
     alone: bool,
 ) -> Result<(), Failure> {
     let mut to = |value: &dyn ToSql| statement.bind(place, value).map_err(|error| Failure::of(error, alone));
@@ -47,15 +81,15 @@ pub(crate) fn bind(
             &mut to,
             connection,
             value.map(|c| c.to_string()).as_deref(),
-            stored,
+            lob,
             &failed,
         ),
-        Value::String(value) => text(&mut to, connection, value.as_deref(), stored, &failed),
+        Value::String(value) => text(&mut to, connection, value.as_deref(), lob, &failed),
         Value::Json(value) => {
             let json = value.as_ref().map(ToString::to_string);
-            text(&mut to, connection, json.as_deref(), stored, &failed)
+            text(&mut to, connection, json.as_deref(), lob, &failed)
         }
-        Value::Bytes(value) => bytes(&mut to, connection, value.as_deref(), stored, &failed),
+        Value::Bytes(value) => bytes(&mut to, connection, value.as_deref(), lob, &failed),
         Value::Uuid(Some(value)) => to(&(&value.as_bytes().as_slice(), &OracleType::Raw(16))),
         Value::Uuid(None) => to(&OracleType::Raw(16)),
         Value::ChronoDate(Some(value)) => to(&(&day(*value).map_err(failed)?, &OracleType::Date)),
@@ -99,12 +133,13 @@ fn text(
     to: &mut To<'_>,
     connection: &Connection,
     text: Option<&str>,
-    stored: bool,
+    lob: AsLob,
     failed: &dyn Fn(oracle::Error) -> Failure,
 ) -> Result<(), Failure> {
     match text {
+        None if lob == AsLob::Always => to(&OracleType::CLOB),
         None => to(&OracleType::Varchar2(1)),
-        Some(text) if stored && (text.is_empty() || text.len() > LONGEST_TEXT) => {
+        Some(text) if lob.is_for(text.len(), LONGEST_TEXT) => {
             let mut clob = Clob::new(connection).map_err(failed)?;
             fill(&mut clob, text.as_bytes())?;
             to(&clob)
@@ -125,12 +160,13 @@ fn bytes(
     to: &mut To<'_>,
     connection: &Connection,
     bytes: Option<&[u8]>,
-    stored: bool,
+    lob: AsLob,
     failed: &dyn Fn(oracle::Error) -> Failure,
 ) -> Result<(), Failure> {
     match bytes {
+        None if lob == AsLob::Always => to(&OracleType::BLOB),
         None => to(&OracleType::Raw(1)),
-        Some(bytes) if stored && (bytes.is_empty() || bytes.len() > LONGEST_RAW) => {
+        Some(bytes) if lob.is_for(bytes.len(), LONGEST_RAW) => {
             let mut blob = Blob::new(connection).map_err(failed)?;
             fill(&mut blob, bytes)?;
             to(&blob)

@@ -193,9 +193,9 @@ fn kind(code: &Code) -> DatabaseErrorKind {
         // Not null, check, too long, too large a number.
         (_, 1400 | 1407 | 2290 | 12899 | 1401 | 1426 | 1438 | 22835) => Kind::ConstraintViolation,
         // Values that do not convert, a division by zero, a pattern with a wrong escape.
-        (_, 1424 | 1425 | 1476 | 1722 | 1830 | 1839..=1843 | 1847 | 1858 | 1861) => Kind::ConstraintViolation,
-        // A view's CHECK OPTION, and `raise_application_error`.
-        (_, 1402 | 20_000..=20_999) => Kind::ConstraintViolation,
+        (_, 1424 | 1425 | 1476 | 1722 | 1830 | 1839..=1854 | 1858 | 1861) => Kind::ConstraintViolation,
+        // A view's CHECK OPTION, a policy of rows, and `raise_application_error`.
+        (_, 1402 | 28115 | 20_000..=20_999) => Kind::ConstraintViolation,
         (_, DEADLOCK | CANNOT_SERIALIZE | IS_ROLLED_BACK) => Kind::Serialization,
         // A row or a table that is locked, a cancelled call, time that ran out.
         (_, 51 | 54 | 1013 | 3136 | 3156 | 4021 | 30006 | 40) => Kind::StatementTimeout,
@@ -257,6 +257,9 @@ mod tests {
             (2291, Kind::ForeignKeyViolation),
             (1400, Kind::ConstraintViolation),
             (12899, Kind::ConstraintViolation),
+            (1848, Kind::ConstraintViolation),
+            (1853, Kind::ConstraintViolation),
+            (28115, Kind::ConstraintViolation),
             (60, Kind::Serialization),
             (8177, Kind::Serialization),
             (1013, Kind::StatementTimeout),

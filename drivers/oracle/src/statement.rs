@@ -1,6 +1,6 @@
 //! One statement in a session: its values bound, its rows read.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use oracle::{Connection, SqlValue, Statement, sql_type::OracleType};
 use sea_orm::Value;
@@ -10,8 +10,8 @@ use tenantry_core::{
 };
 
 use crate::{
-    bind::bind,
-    dialect::{Kind, Output, Returning, SourceColumn, Sql, from_oracle},
+    bind::{AsLob, bind, needs_lob},
+    dialect::{Bind, Kind, Output, Returning, SourceColumn, Sql, from_oracle},
     errors::Failure,
     read::{self, Reader},
     session::{Outcome, Rows, Session, locked},
@@ -252,16 +252,35 @@ fn bind_all(
     values: &[Value],
     alone: bool,
 ) -> Result<(), Failure> {
-    for (place, to_bind) in (1..).zip(&sql.binds) {
+    let lobs = lobs(sql, values);
+    for ((place, to_bind), lob) in (1..).zip(&sql.binds).zip(lobs) {
         let Some(value) = values.get(to_bind.parameter) else {
             return Err(Failure::here(
                 DatabaseErrorKind::Other,
                 "the statement has more parameters than values",
             ));
         };
-        bind(statement, connection, place, value, to_bind.stored, alone)?;
+        bind(statement, connection, place, value, lob, alone)?;
     }
     Ok(())
+}
+
+/// Which places are bound as LOBs. In a query of several rows, as an insert of several has one, the
+/// values of a column have one type (ORA-01790).
+fn lobs(sql: &Sql, values: &[Value]) -> Vec<AsLob> {
+    let mut columns: HashMap<usize, bool> = HashMap::new();
+    for bind in sql.binds.iter().filter(|bind| bind.stored) {
+        if let Some(column) = bind.column {
+            let needs = columns.entry(column).or_default();
+            *needs = *needs || values.get(bind.parameter).is_some_and(needs_lob);
+        }
+    }
+    let of = |bind: &Bind| match bind.column {
+        _ if !bind.stored => AsLob::Never,
+        Some(column) if columns.get(&column) == Some(&true) => AsLob::Always,
+        _ => AsLob::IfNeeded,
+    };
+    sql.binds.iter().map(of).collect()
 }
 
 fn read_row(
@@ -325,5 +344,32 @@ impl oracle::sql_type::FromSql for Returned {
                 "no column to read",
             )),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::{Plan, translate};
+
+    fn inserted(values: &[Value]) -> Vec<AsLob> {
+        match translate("INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4)").unwrap() {
+            Plan::Change { statements, .. } => lobs(&statements[0], values),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_column_are_lobs_if_one_has_to_be() {
+        use AsLob::{Always, IfNeeded};
+        let row = |a: &str, b: Option<&str>| [Value::from(a), Value::from(b.map(str::to_owned))];
+        let values = |rows: [[Value; 2]; 2]| rows.concat();
+        let plain = values([row("x", None), row("y", Some("z"))]);
+        assert_eq!(inserted(&plain), [IfNeeded; 4]);
+        let long = "x".repeat(4001);
+        for other in ["", long.as_str()] {
+            let mixed = values([row("x", None), row("y", Some(other))]);
+            assert_eq!(inserted(&mixed), [IfNeeded, Always, IfNeeded, Always]);
+        }
     }
 }

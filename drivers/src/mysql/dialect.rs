@@ -6,7 +6,7 @@ use tenantry_core::DatabaseErrorKind;
 
 use super::{
     ending::EndsSession,
-    errors::{aftermath, kind, names_no_prepared, number_of},
+    errors::{aftermath, is_ordinary, kind, number_of},
 };
 use crate::sqlx_connection::{Dialect, ErrorMeaning};
 
@@ -26,7 +26,7 @@ impl Dialect for Mysql {
     fn fault(watch: &EndsSession, error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let number = number_of(error);
         ErrorMeaning {
-            kind: if names_no_prepared(error) {
+            kind: if is_ordinary(error) {
                 DatabaseErrorKind::Other
             } else {
                 kind(number)
@@ -36,9 +36,10 @@ impl Dialect for Mysql {
     }
 
     /// The server failed to prepare it again several times (1615), or does not know it, as behind a
-    /// proxy that switched servers (1243).
+    /// proxy that switched servers (1243). Or it has no room for another one (1461), and has some
+    /// once this connection has closed its own.
     fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
-        matches!(number_of(error), 1615 | 1243)
+        matches!(number_of(error), 1615 | 1243 | 1461)
     }
 
     /// sqlx sends a time in UTC as a TIMESTAMP, of which MariaDB makes NULL outside the years 1970

@@ -97,6 +97,8 @@ pub(super) struct EndsSession {
     /// How long the session can live on at most if it cannot be ended.
     pub(super) statement_timeout: Option<Duration>,
     pub(super) timeout_rolls_back: bool,
+    /// The most bytes of one message.
+    pub(super) largest_message: Option<usize>,
 }
 
 /// The longest that a statement without a time-out is waited for once its session should be ended.
@@ -111,6 +113,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const ONE_TRY: Duration = Duration::from_secs(5);
 
 impl Watch for EndsSession {
+    fn largest_message(&self) -> Option<usize> {
+        self.largest_message
+    }
+
     async fn end_session(&self) {
         let limit = self.statement_timeout.unwrap_or(LONGEST_STATEMENT) + Duration::from_secs(1);
         let ended = async {

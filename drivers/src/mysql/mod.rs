@@ -257,6 +257,7 @@ impl DatabaseDriver for MysqlDriver {
             control: self.controls.of(&address),
             statement_timeout,
             timeout_rolls_back: begun.timeout_rolls_back,
+            largest_message: begun.largest_message,
         };
         let version = ServerVersion(short_version(&begun.version).into());
         let opened =

@@ -38,9 +38,9 @@ const CIPHER: &str = "/*M! , (SELECT VARIABLE_VALUE FROM information_schema.SESS
 
 /// The script that begins a session. It sets [`SETTINGS`] and the statement's time-out, and leaves
 /// a transaction that `init_connect` began. It ends with a query for the version, the session's
-/// number, the server's identity and, if `innodb` is set, InnoDB's setting that a wait for a lock
-/// that is too long rolls the whole transaction back. MariaDB alone reads `/*M! */`; it passes over
-/// `/*!80000 */`, which MySQL reads.
+/// number, the server's identity, the largest message and, if `innodb` is set, InnoDB's setting
+/// that a wait for a lock that is too long rolls the whole transaction back. MariaDB alone reads
+/// `/*M! */`; it passes over `/*!80000 */`, which MySQL reads.
 fn session(statement_timeout: Option<Duration>, innodb: bool, asks_tls: bool) -> String {
     let limit = statement_timeout.map_or(String::new(), |limit| {
         let (seconds, milliseconds) = (limit.as_secs_f64().max(0.001), limit.as_millis().max(1));
@@ -54,7 +54,7 @@ fn session(statement_timeout: Option<Duration>, innodb: bool, asks_tls: bool) ->
     let tls = if asks_tls { CIPHER } else { "" };
     format!(
         "SET {SETTINGS} {ISOLATION} {limit}, NAMES utf8mb4; ROLLBACK; \
-         SELECT VERSION(), CONNECTION_ID(), {SERVER}{rolls_back}{tls}"
+         SELECT VERSION(), CONNECTION_ID(), {SERVER}, CAST(@@max_allowed_packet AS UNSIGNED){rolls_back}{tls}"
     )
 }
 
@@ -62,6 +62,8 @@ fn session(statement_timeout: Option<Duration>, innodb: bool, asks_tls: bool) ->
 pub(super) struct Begun {
     pub(super) version: String,
     pub(super) id: SessionId,
+    /// The most bytes of one message. The server closes the connection after a larger one.
+    pub(super) largest_message: Option<usize>,
     /// Whether error 1205 rolls the whole transaction back, and not its statement only.
     pub(super) timeout_rolls_back: bool,
     /// Whether the connection is encrypted, if it was asked.
@@ -88,6 +90,7 @@ pub(super) async fn begin_session(
             number: row.try_get(1)?,
             server: row.try_get(2)?,
         },
+        largest_message: usize::try_from(row.try_get::<u64, _>(3)?).ok(),
         // What is not known is not relied upon.
         is_encrypted: match asks_tls {
             // A server that is neither MariaDB nor MySQL 8 does not say.
@@ -98,7 +101,7 @@ pub(super) async fn begin_session(
                 .map(|cipher| !cipher.is_empty()),
             false => None,
         },
-        timeout_rolls_back: !innodb || row.try_get::<i64, _>(3)? != 0,
+        timeout_rolls_back: !innodb || row.try_get::<i64, _>(4)? != 0,
     })
 }
 
@@ -132,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_session_without_a_limit_sets_none() {
-        assert!(!session(None, true, true).contains("max_"));
+        let unlimited = session(None, true, true);
+        assert!(!unlimited.contains("max_statement_time") && !unlimited.contains("max_execution_time"));
         let limited = session(Some(Duration::from_millis(1500)), true, true);
         assert!(limited.contains("max_statement_time = 1.5 "), "{limited}");
         assert!(limited.contains("max_execution_time = 1500 "), "{limited}");

@@ -7,23 +7,49 @@ use sqlx::postgres::{PgDatabaseError, PgValueRef};
 use tenantry_core::DatabaseErrorKind;
 
 use super::errors::{is_fatal, kind, routine};
-use crate::sqlx_connection::{Aftermath, Dialect, ErrorMeaning};
+use crate::sqlx_connection::{Aftermath, Dialect, ErrorMeaning, Watch};
 
 /// PostgreSQL, as the connection sees it.
 pub(super) struct Postgresql;
 
+/// How long a server that notices lost clients takes to end an abandoned statement. See
+/// [`NOTICE_LOST_CLIENTS`](super::session::NOTICE_LOST_CLIENTS).
+const NOTICED_WITHIN: Duration = Duration::from_millis(700);
+
+/// The longest that an abandoned statement without a time-out is waited for.
+const LONGEST_STATEMENT: Duration = Duration::from_secs(60);
+
+/// How soon the server itself ends an abandoned statement.
+pub(super) struct EndsStatements(Duration);
+
+impl EndsStatements {
+    /// If the server does not look whether its client is still there, it goes on until the
+    /// statement's time-out.
+    pub(super) fn new(notices_lost_clients: bool, statement_timeout: Option<Duration>) -> Self {
+        let until_timeout = statement_timeout.unwrap_or(LONGEST_STATEMENT);
+        Self(if notices_lost_clients {
+            NOTICED_WITHIN.min(until_timeout)
+        } else {
+            until_timeout
+        })
+    }
+}
+
+impl Watch for EndsStatements {
+    fn noticed_within(&self) -> Duration {
+        self.0
+    }
+}
+
 impl Dialect for Postgresql {
     type Database = sqlx::Postgres;
-    type Watch = ();
-
-    /// See [`NOTICE_LOST_CLIENTS`](super::session::NOTICE_LOST_CLIENTS).
-    const NOTICED_WITHIN: Duration = Duration::from_millis(700);
+    type Watch = EndsStatements;
 
     const MOST_VALUES: usize = u16::MAX as usize;
 
     const FIXES_TYPES: bool = true;
 
-    fn fault(_watch: &(), error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
+    fn fault(_watch: &EndsStatements, error: &dyn sqlx::error::DatabaseError, _within: bool) -> ErrorMeaning {
         let kind = if Self::is_stale_plan(error) {
             DatabaseErrorKind::Serialization
         } else {
@@ -81,6 +107,16 @@ mod tests {
     use sea_orm::{AccessMode, IsolationLevel};
 
     use super::*;
+
+    #[test]
+    fn an_abandoned_statement_ends_when_its_server_can_know() {
+        let within = |notices, timeout| EndsStatements::new(notices, timeout).noticed_within();
+        let limit = Some(Duration::from_secs(30));
+        assert_eq!(within(true, limit), NOTICED_WITHIN);
+        assert_eq!(within(true, None), NOTICED_WITHIN);
+        assert_eq!(within(false, limit), Duration::from_secs(30));
+        assert_eq!(within(false, None), LONGEST_STATEMENT);
+    }
 
     #[test]
     fn a_transaction_begins_as_its_options_say() {

@@ -33,13 +33,17 @@ use crate::{
     sqlx_connection::{PerTransaction, STATEMENT_CACHE_CAPACITY, SqlxConnection, begin_error, connect_error, renew},
     tls::{self, Certificates},
 };
-use dialect::Postgresql;
+use dialect::{EndsStatements, Postgresql};
 use errors::{connect_kind, refuses_parameters};
 use login::{LoginError, in_long_steps, log_in};
 use servers::connect_to_one;
-use session::{NOTICE_LOST_CLIENTS, begin_session, notices_lost_clients, search_path};
+use session::{Begun, NOTICE_LOST_CLIENTS, begin_session, notices_lost_clients, search_path};
 
 const DEFAULT_PORT: u16 = 5432;
+
+/// The variables of the environment that sqlx takes for every connection, and that none of its
+/// options takes back.
+const FOR_EVERY_TENANT: [&str; 3] = ["PGOPTIONS", "PGSSLCERT", "PGSSLKEY"];
 
 /// PostgreSQL 12 and later, and Amazon Aurora PostgreSQL.
 ///
@@ -88,6 +92,11 @@ pub struct PostgresqlDriver {
     base_dir: PathBuf,
     environment: String,
     rds_iam: RdsIam,
+    /// sqlx's defaults. They are made once, since that reads the environment and asks the system
+    /// for the user's name.
+    defaults: PgConnectOptions,
+    /// The variable of the environment, if any, that keeps it from connecting.
+    for_every_tenant: Option<&'static str>,
 }
 
 impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
@@ -106,11 +115,32 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
             base_dir: context.base_dir.clone(),
             environment: context.environment.clone(),
             rds_iam: RdsIam::default(),
+            // The driver's `Debug` would print a password of the environment.
+            defaults: PgConnectOptions::new_without_pgpass().password(""),
+            for_every_tenant: FOR_EVERY_TENANT
+                .into_iter()
+                .find(|name| std::env::var_os(name).is_some()),
         })
     }
 }
 
 impl PostgresqlDriver {
+    /// Fails if a variable of the environment would be a part of every tenant's connection: a
+    /// tenant would show a certificate that is not its own. (The server starts all the same, since
+    /// it may have no tenant on PostgreSQL.)
+    fn refuse_for_every_tenant(&self) -> Result<(), DriverError> {
+        match self.for_every_tenant {
+            None => Ok(()),
+            Some(name) => Err(DriverError::new(
+                DriverErrorKind::Unsupported,
+                format!(
+                    "the environment variable `{name}` would be a part of every tenant's connection: unset it, and write \
+                     what it says in the secrets"
+                ),
+            )),
+        }
+    }
+
     /// The tenant's own time-out, or the driver's.
     fn statement_timeout(&self, config: &DatabaseConfig) -> Option<Duration> {
         config.query.timeout.or(self.statement_timeout)
@@ -186,14 +216,17 @@ impl PostgresqlDriver {
         in_long_steps(log_in(options, name, password)).await.map_err(failed)
     }
 
-    /// Everything is set, since what is not comes from the process's `PG...` variables.
+    /// Everything is set, since what is not comes from the process's `PG...` variables; those that
+    /// cannot be set are refused before a login.
     fn options(
         &self,
         address: &ServerAddress<'_>,
         config: &DatabaseConfig,
         certificates: Certificates,
     ) -> PgConnectOptions {
-        let mut options = PgConnectOptions::new_without_pgpass()
+        let mut options = self
+            .defaults
+            .clone()
             .host(address.host)
             .port(address.port)
             .database(address.database)
@@ -266,6 +299,7 @@ impl DatabaseDriver for PostgresqlDriver {
 
     async fn connect(&self, config: &DatabaseConfig) -> Result<Box<dyn Connection>, DriverError> {
         let invalid = |error| DriverError::new(DriverErrorKind::Invalid, error);
+        self.refuse_for_every_tenant()?;
         self.validate(config).map_err(invalid)?;
         let address = ServerAddress::of(config, DEFAULT_PORT).map_err(invalid)?;
         let certificates = Certificates::read(config, &self.base_dir).await?;
@@ -273,20 +307,25 @@ impl DatabaseDriver for PostgresqlDriver {
         let log_in = |address| self.log_in(address, config, certificates.clone());
         let mut connection = connect_to_one(config, &address, log_in).await?;
         let uncertain = tls::is_uncertain(config, &address);
-        let (per_transaction, asked) = if self.is_pooled(config) {
+        let (per_transaction, begun) = if self.is_pooled(config) {
             let version = connection.server_version_num();
             let setting = self.per_transaction(config, schema.as_deref(), version);
-            (Some(setting), None)
+            let begun = Begun {
+                is_encrypted: None,
+                notices_lost_clients: notices_lost_clients(version),
+            };
+            (Some(setting), begun)
         } else {
-            let asked = begin_session(&mut connection, schema.as_deref(), uncertain)
+            let begun = begin_session(&mut connection, schema.as_deref(), uncertain)
                 .await
                 .map_err(|error| begin_error(error, connect_kind))?;
-            (None, asked)
+            (None, begun)
         };
         let version = ServerVersion(version(&connection).into());
-        let opened =
-            SqlxConnection::<Postgresql>::new(connection, (), version, self.statement_timeout(config), self.max_answer);
-        let encryption = tls::encryption(config, &address, asked);
+        let statement_timeout = self.statement_timeout(config);
+        let watch = EndsStatements::new(begun.notices_lost_clients, statement_timeout);
+        let opened = SqlxConnection::<Postgresql>::new(connection, watch, version, statement_timeout, self.max_answer);
+        let encryption = tls::encryption(config, &address, begun.is_encrypted);
         Ok(Box::new(opened.setting(per_transaction).protected(encryption)))
     }
 

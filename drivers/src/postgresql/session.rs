@@ -46,32 +46,54 @@ pub(super) fn check_of(search_path: &str) -> String {
 /// since version 14; a platform that cannot look refuses it.
 pub(super) const NOTICE_LOST_CLIENTS: &str = "SET LOCAL client_connection_check_interval = '500ms'";
 
-/// Sets up a session, in one round trip. If `asks_tls` is set, returns whether the server says that
-/// the connection is encrypted.
+/// What a new session has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    /// Whether the connection is encrypted, if that was asked and the server knows.
+    pub(super) is_encrypted: Option<bool>,
+    /// Whether the server does as [`NOTICE_LOST_CLIENTS`] says.
+    pub(super) notices_lost_clients: bool,
+}
+
+/// Sets up a session, in one round trip unless the server refuses a part of it. `asks_tls`: whether
+/// to ask if the connection is encrypted.
 pub(super) async fn begin_session(
     connection: &mut PgConnection,
     search_path: Option<&str>,
     asks_tls: bool,
-) -> Result<Option<bool>, sqlx::Error> {
+) -> Result<Begun, sqlx::Error> {
+    let notice = NOTICE_LOST_CLIENTS.replace("LOCAL ", "");
+    let notice = notices_lost_clients(connection.server_version_num()).then_some(notice.as_str());
+    begin_with(connection, search_path, notice, asks_tls).await
+}
+
+/// Begins with a `notice` that the server may refuse.
+pub(super) async fn begin_with(
+    connection: &mut PgConnection,
+    search_path: Option<&str>,
+    mut notice: Option<&str>,
+    asks_tls: bool,
+) -> Result<Begun, sqlx::Error> {
+    const TLS: &str = "SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()";
     let settings = settings("SET", search_path);
-    let tls = if asks_tls {
-        "; SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()"
-    } else {
-        ""
-    };
-    if notices_lost_clients(connection.server_version_num()) {
-        let both = sqlx::raw_sql(AssertSqlSafe(format!(
-            "{settings}; {}{tls}",
-            NOTICE_LOST_CLIENTS.replace("LOCAL ", "")
-        )));
-        match both.fetch_optional(&mut *connection).await {
-            // One refused setting undoes the whole script.
-            Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => {}
-            outcome => return outcome?.map(|row| row.try_get(0)).transpose(),
+    let mut tls = asks_tls.then_some(TLS);
+    loop {
+        let script: Vec<&str> = [Some(settings.as_str()), notice, tls].into_iter().flatten().collect();
+        let script = sqlx::raw_sql(AssertSqlSafe(script.join("; ")));
+        let refused = match script.fetch_optional(&mut *connection).await {
+            Err(sqlx::Error::Database(error)) if !is_fatal(&*error) => error,
+            outcome => {
+                return Ok(Begun {
+                    is_encrypted: outcome?.map(|row| row.try_get(0)).transpose()?,
+                    notices_lost_clients: notice.is_some(),
+                });
+            }
+        };
+        // One refused statement undoes the whole script.
+        if notice.take().is_none() && tls.take().is_none() {
+            return Err(sqlx::Error::Database(refused));
         }
     }
-    let settings = sqlx::raw_sql(AssertSqlSafe(settings));
-    settings.execute(connection).await.map(|_| None)
 }
 
 /// Reads the secret's `schema`, one name or several with commas between them, as SQL. A name may

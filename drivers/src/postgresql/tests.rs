@@ -1,6 +1,6 @@
 use sea_orm::{Statement, TransactionOptions};
 use serde_json::{Value, json};
-use tenantry_core::{Registry, SecretValue};
+use tenantry_core::{Cause, Registry, SecretValue};
 use tenantry_test_support::PostgresServer;
 
 use super::*;
@@ -67,7 +67,7 @@ async fn a_setting_that_the_server_refuses_is_left_out() {
     for in_transaction in [false, true] {
         let mut connection = SqlxConnection::<Postgresql>::new(
             options.connect().await.unwrap(),
-            (),
+            EndsStatements::new(true, None),
             ServerVersion("1".into()),
             None,
             driver.max_answer,
@@ -80,6 +80,45 @@ async fn a_setting_that_the_server_refuses_is_left_out() {
         assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "1234ms");
         if in_transaction {
             connection.commit().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_variable_for_every_tenant_is_refused_by_name() {
+    let mut driver = driver().await;
+    let config = secret(json!({"type": "postgresql", "host": "127.0.0.1", "database": "d", "username": "u"}));
+    for variable in FOR_EVERY_TENANT {
+        driver.for_every_tenant = Some(variable);
+        let refused = driver.connect(&config).await.err().unwrap();
+        assert_eq!(refused.kind, DriverErrorKind::Unsupported);
+        assert!(Cause(&refused).to_string().contains(variable), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_a_setting_still_says_if_it_encrypts() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("asked").await.unwrap();
+    let (driver, config) = (driver().await, secret(server.secret(&tenant)));
+    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+    let password = config.password.as_ref().unwrap().expose_secret();
+    let options = driver
+        .options(&address, &config, Certificates::default())
+        .password(password);
+    let mut connection = options.connect().await.unwrap();
+    let refused = Some("SET client_connection_check_interval = 'canary'");
+    let own = Some("SET client_connection_check_interval = '500ms'");
+    for (notice, notices_lost_clients) in [(None, false), (refused, false), (own, true)] {
+        for (asks_tls, is_encrypted) in [(false, None), (true, Some(false))] {
+            let begun = session::begin_with(&mut connection, None, notice, asks_tls)
+                .await
+                .unwrap();
+            let expected = Begun {
+                is_encrypted,
+                notices_lost_clients,
+            };
+            assert_eq!(begun, expected, "{notice:?}");
         }
     }
 }

@@ -18,8 +18,9 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// `within`: it happened in a transaction.
     fn fault(watch: &Self::Watch, error: &dyn sqlx::error::DatabaseError, within: bool) -> ErrorMeaning;
 
-    /// Whether a prepared statement no longer fits the tables it was prepared for, the statement
-    /// having had no effect.
+    /// Whether a statement had no effect and may succeed once the connection has closed its
+    /// prepared statements: it no longer fits the tables it was prepared for, or could not be
+    /// prepared.
     fn is_stale_plan(_error: &dyn sqlx::error::DatabaseError) -> bool {
         false
     }
@@ -71,10 +72,6 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// its end: only then is it committed.
     const WORKS_ON_DEMAND: bool = false;
 
-    /// Within what time the server ends the session of a client that went away in the middle of a
-    /// statement.
-    const NOTICED_WITHIN: Duration = Duration::ZERO;
-
     /// Whether a transaction may still be open after its `COMMIT` failed.
     const OPEN_AFTER_FAILED_COMMIT: bool = false;
 }
@@ -89,15 +86,21 @@ pub(crate) trait Watch: Send + Sync + 'static {
     fn is_gone(&self) -> bool {
         false
     }
+    /// The most bytes that one message to the server may have, if there is a limit.
+    fn largest_message(&self) -> Option<usize> {
+        None
+    }
+    /// Within what time the server ends the session of a client that went away in the middle of a
+    /// statement.
+    fn noticed_within(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Ends the session of an abandoned statement. Returns once the server has ended it, or after a
     /// bounded time without a confirmation.
     fn end_session(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }
-
-/// The server itself watches.
-impl Watch for () {}
 
 /// What an error of the server means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

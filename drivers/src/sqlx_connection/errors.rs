@@ -2,6 +2,7 @@
 
 use std::{error::Error, fmt, io, sync::Arc};
 
+use sea_orm::Statement;
 use tenantry_core::{DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind};
 
 use super::{Aftermath, Dialect, SqlxConnection};
@@ -20,7 +21,7 @@ impl<D: Dialect> SqlxConnection<D> {
     }
 
     /// The error by its kind, and what it does to the transaction. `rows`: how many had come before
-    /// it; `None` for a script, of which a part may have taken effect.
+    /// it; `None` if a part may have taken effect, as of a script.
     pub(super) fn fail(&mut self, error: sqlx::Error, rows: Option<usize>) -> DatabaseError {
         // A COMMIT that the server did not begin leaves nothing of its transaction. A pooler in
         // between may report its own end in the same words after it has sent the COMMIT.
@@ -55,12 +56,33 @@ impl<D: Dialect> SqlxConnection<D> {
         failed
     }
 
+    /// The error of a statement. `rows`: how many of its rows had come before it.
+    pub(super) fn fail_statement(&mut self, error: sqlx::Error, statement: &Statement, rows: usize) -> DatabaseError {
+        // What was not sent whole had no effect, and what runs in a transaction of its own is
+        // undone with it.
+        let was_sent = !matches!(&error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        let is_whole = !was_sent || self.per_transaction.is_some() || is_atomic(&statement.sql);
+        self.fail(error, is_whole.then_some(rows))
+    }
+
     /// Says that the deadline on this side passed. The connection stays busy: its answer is still
     /// to come.
     pub(super) fn timed_out() -> DatabaseError {
         DatabaseError::new(DatabaseErrorKind::NoAnswer)
             .with_source("the server did not answer within the statement time-out")
     }
+}
+
+/// Whether a statement outside a transaction takes effect as a whole or not at all. A procedure or
+/// a block may commit within itself, and a definition may take effect in several steps. In doubt it
+/// is not atomic.
+pub(super) fn is_atomic(sql: &str) -> bool {
+    const ATOMIC: [&str; 11] = [
+        "select", "with", "insert", "update", "delete", "merge", "replace", "values", "table", "show", "set",
+    ];
+    let sql = sql.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    let end = sql.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(sql.len());
+    ATOMIC.iter().any(|word| word.eq_ignore_ascii_case(&sql[..end]))
 }
 
 /// Of a transaction that did not begin nothing is kept, however its connection was lost.
@@ -102,15 +124,16 @@ fn error_code(error: &dyn sqlx::error::DatabaseError) -> Option<String> {
     error.code().map(|code| code.into_owned())
 }
 
-/// Why a session could not be prepared. If the session was lost, the server had answered until
-/// then.
+/// Why a session could not be prepared. If the session was lost without a word, the server had
+/// answered until then.
 #[cfg(any(feature = "mysql", feature = "postgresql"))]
 pub(crate) fn begin_error(
     error: sqlx::Error,
     of_server: fn(&dyn sqlx::error::DatabaseError) -> DriverErrorKind,
 ) -> DriverError {
+    let says_why = matches!(error, sqlx::Error::Database(_));
     let mut error = connect_error(error, of_server);
-    if error.kind == DriverErrorKind::Unreachable {
+    if error.kind == DriverErrorKind::Unreachable && !says_why {
         error.kind = DriverErrorKind::SessionEnded;
     }
     error
@@ -165,3 +188,30 @@ impl fmt::Display for ServerRefused {
 }
 
 impl Error for ServerRefused {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_cannot_commit_within_itself_is_atomic() {
+        for sql in [
+            "SELECT 1",
+            " insert into t values (1)",
+            "(SELECT 1) UNION (SELECT 2)",
+            "WITH a AS (SELECT 1)",
+        ] {
+            assert!(is_atomic(sql), "{sql}");
+        }
+        for sql in [
+            "CALL batch()",
+            "DO $$ BEGIN COMMIT; END $$",
+            "VACUUM",
+            "/* one */ SELECT 1",
+            "selected",
+            "",
+        ] {
+            assert!(!is_atomic(sql), "{sql}");
+        }
+    }
+}

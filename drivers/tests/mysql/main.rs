@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod limits;
 mod logins;
 mod renewal;
 mod urls;
@@ -520,7 +521,9 @@ async fn numbers_of_a_server_that_takes_no_writes_are_known() {
         (1412, DatabaseErrorKind::Serialization),
         (1146, DatabaseErrorKind::TableMissing),
         (1644, DatabaseErrorKind::ConstraintViolation),
+        (1441, DatabaseErrorKind::ConstraintViolation),
         (1064, DatabaseErrorKind::Other),
+        (1047, DatabaseErrorKind::Other),
     ] {
         let trigger = format!(
             "CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW \

@@ -14,7 +14,7 @@ use sqlparser::{
 use super::{
     Name, Plan, Returning, Sql, Writer, merge, names,
     refusal::{Result, refuse, refuse_if},
-    table::Scope,
+    table::{RowsOf, Scope},
 };
 
 fn plain(sql: &str) -> Option<Statement> {
@@ -98,7 +98,7 @@ impl Target<'_> {
         if values.rows.len() > 1 && returning.is_none() && !has_default && !self.columns.is_empty() {
             let mut writer = self.start()?;
             writer.push(" ");
-            writer.rows(values, &self.columns, true)?;
+            writer.rows(values, &self.columns, &RowsOf::Change { keys: &[] })?;
             return Ok(change(vec![writer.sql], None));
         }
         let (statements, returning) = self.each_row(values, returning)?;

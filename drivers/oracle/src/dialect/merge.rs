@@ -12,6 +12,7 @@ use super::{
     change::Target,
     names,
     refusal::{Result, refuse, refuse_if},
+    table::RowsOf,
 };
 
 /// PostgreSQL's name for the row that could not be inserted.
@@ -75,7 +76,7 @@ fn step(
     let known_as = Name::of(names::last(target.table)?)?;
     writer.scopes.push(vec![(known_as.clone(), Some(table.clone()))]);
     writer.push(&format!("MERGE INTO {table} USING ("));
-    writer.rows(values, &target.columns, true)?;
+    writer.rows(values, &target.columns, &RowsOf::Change { keys })?;
     writer.push(&format!(") {EXCLUDED} ON ("));
     let table_name = known_as.quoted();
     writer.list(" AND ", keys, |writer, key| {

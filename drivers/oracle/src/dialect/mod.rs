@@ -101,6 +101,8 @@ pub(crate) struct Bind {
     pub(crate) parameter: usize,
     /// Whether it is written into a column as it is, and is not part of an expression.
     pub(crate) stored: bool,
+    /// The column of a query of several rows that it stands in, which has one type in all of them.
+    pub(crate) column: Option<usize>,
 }
 
 /// One column of a result.
@@ -196,7 +198,11 @@ impl Writer {
     }
 
     fn bind(&mut self, parameter: usize, stored: bool) {
-        self.sql.binds.push(Bind { parameter, stored });
+        self.sql.binds.push(Bind {
+            parameter,
+            stored,
+            column: None,
+        });
         let number = self.sql.binds.len();
         self.push(&place(number));
     }

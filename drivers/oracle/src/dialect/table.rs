@@ -141,7 +141,7 @@ impl Writer {
                 {
                     check_query(subquery)?;
                     let names: Vec<&Ident> = alias.columns.iter().map(|column| &column.name).collect();
-                    self.rows(values, &names, false)?;
+                    self.rows(values, &names, &RowsOf::Query)?;
                     self.push(") ");
                     return self.name(&alias.name);
                 }
@@ -177,18 +177,26 @@ impl Writer {
     }
 
     /// `VALUES` as a query: Oracle before 23ai has no rows without a table.
-    pub(super) fn rows(&mut self, values: &Values, columns: &[&Ident], stored: bool) -> Result<()> {
+    pub(super) fn rows(&mut self, values: &Values, columns: &[&Ident], of: &RowsOf<'_>) -> Result<()> {
         self.list(" UNION ALL ", &values.rows, |writer, row| {
             refuse_if(
                 row.content.len() != columns.len(),
                 "a row with more or fewer values than columns",
             )?;
             writer.push("SELECT ");
-            writer.list(", ", row.content.iter().zip(columns), |writer, (value, column)| {
-                if stored {
-                    writer.stored_in(column, value)?
-                } else {
-                    writer.value(value)?
+            let places = row.content.iter().zip(columns).enumerate();
+            writer.list(", ", places, |writer, (place, (value, column))| {
+                match of {
+                    RowsOf::Query => writer.value(value)?,
+                    RowsOf::Change { keys } => {
+                        let first = writer.sql.binds.len();
+                        writer.stored_in(column, value)?;
+                        let is_compared = contains(keys, column)?;
+                        for bind in writer.sql.binds.iter_mut().skip(first) {
+                            bind.stored &= !is_compared;
+                            bind.column = Some(place);
+                        }
+                    }
                 }
                 writer.push(" AS ");
                 writer.name(column)
@@ -197,4 +205,23 @@ impl Writer {
             Ok(())
         })
     }
+}
+
+/// What the rows of `VALUES` are for.
+pub(super) enum RowsOf<'a> {
+    Query,
+    /// They go into a table, in which they are looked up by these columns.
+    Change {
+        keys: &'a [Ident],
+    },
+}
+
+fn contains(names: &[Ident], name: &Ident) -> Result<bool> {
+    let name = Name::of(name)?;
+    for other in names {
+        if Name::of(other)? == name {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -93,6 +93,21 @@ fn only_what_goes_into_a_column_as_it_is_may_be_a_lob() {
 }
 
 #[test]
+fn a_key_that_is_compared_is_never_a_lob() {
+    let sql = "INSERT INTO t (k, v) VALUES ($1, $2), ($3, $4) ON CONFLICT (k) DO UPDATE SET v = excluded.v";
+    let Plan::Merge { steps, .. } = translate(sql).unwrap() else {
+        panic!("it merges")
+    };
+    let binds = &steps[0].sql.binds;
+    let stored: Vec<bool> = binds.iter().map(|bind| bind.stored).collect();
+    assert_eq!(stored, [false, true, false, true]);
+    let columns: Vec<Option<usize>> = binds.iter().map(|bind| bind.column).collect();
+    assert_eq!(columns, [Some(0), Some(1), Some(0), Some(1)]);
+    // Its time zone is noted like that of any other column.
+    assert_eq!(steps[0].sql.stores.len(), 4);
+}
+
+#[test]
 fn the_columns_of_a_result_have_postgresql_s_names() {
     let names = |sql: &str| {
         query(sql)

@@ -47,6 +47,8 @@ pub(in super::super) fn set(settings: &mut UrlSettings, value: &str) -> Result<(
             {
                 return Err(Refusal::Value);
             }
+            // The server divides the text at all of these, and sqlx escapes none of them.
+            _ if value.contains(['\t', '\n', '\r', '\x0b', '\x0c']) => return Err(Refusal::Value),
             _ => settings.session.settings.push((name, value.to_owned())),
         }
     }
