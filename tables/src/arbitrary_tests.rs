@@ -270,6 +270,8 @@ fn change(model: &Model, text: &str) -> bool {
         let caller = Caller::new("tenant1", claims.as_object(), "role", dialect);
         let reader = Reader {
             table,
+            table_place: model.place(table),
+            facts: None,
             access: create,
             caller,
             columns: None,

@@ -88,6 +88,45 @@ async fn an_object_that_a_trigger_leaves_out_is_no_object() {
     }
 }
 
+const STATES: &str = "\
+CREATE TABLE states (id bigint NOT NULL PRIMARY KEY, state varchar(10) NOT NULL);
+INSERT INTO states VALUES (1, 'open');
+";
+
+const OF_STATES: &str = "\
+tables:
+  states:
+    key: [id]
+    columns: { id: { type: int8 }, state: { type: text } }
+    allow: { clerk: { read: { rows: state=eq.open }, create: {}, update: {} } }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_only_object_is_hidden_is_not_made() {
+    let kinds = ["sqlite", "postgresql", "mysql"];
+    let shop = Shop::of(&kinds, 1000, OF_STATES, &kinds.map(|kind| (kind, STATES))).await;
+    let object = [
+        ("Prefer", "return=representation"),
+        ("Accept", "application/vnd.pgrst.object+json"),
+    ];
+    for kind in kinds {
+        let (new, done) = (json!({"id": 9, "state": "done"}), json!({"state": "done"}));
+        for (method, path, body) in [(Method::POST, "states", &new), (Method::PATCH, "states?id=eq.1", &done)] {
+            let body = Some(body.to_string());
+            let answer = shop.send(kind, Role::Clerk, method, path, &object, body).await;
+            assert_eq!(answer.status, 406, "{kind}: {answer:?}");
+            let problem = answer.json();
+            assert_eq!(problem["code"], "PGRST116", "{kind}: {problem}");
+            assert_eq!(problem["details"], "The result contains 0 rows", "{kind}");
+        }
+        let found = shop.get(kind, Role::Clerk, "states").await;
+        assert_eq!(found.json(), json!([{"id": 1, "state": "open"}]), "{kind}");
+        // Its key is not taken.
+        let (status, ..) = posted(&shop, kind, Role::Clerk, "states", &[], new).await;
+        assert_eq!(status, 201, "{kind}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_a_role_may_not_read_is_not_its_location() {
     let shop = Shop::of(&["sqlite"], 1000, TABLES, &[("sqlite", SQLITE)]).await;
@@ -118,6 +157,42 @@ async fn keys_that_mysql_counts_by_three_are_those_of_the_new_rows() {
     let rows = json!([{"text": "a"}, {"text": "b"}]);
     let (status, answer, _) = posted(&shop, "mysql", Role::Customer(1), "letters", &headers, rows).await;
     assert_eq!((status, answer["code"].clone()), (403, json!("42501")), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_counts_only_one_column_of_a_key() {
+    let tables = "\
+tables:
+  members:
+    key: [org, id]
+    columns: { org: { type: int4, default: true }, id: { type: int8, generated: true }, text: { type: text } }
+    allow: { clerk: { read: {}, create: {} } }
+  guests:
+    table: members
+    key: [org, id]
+    columns: { org: { type: int4, default: true }, id: { type: int8, default: true }, text: { type: text } }
+    allow: { clerk: { read: {}, create: {} } }
+";
+    let sql = "CREATE TABLE members (org int NOT NULL DEFAULT 7, id bigint NOT NULL AUTO_INCREMENT, \
+               text varchar(40) NOT NULL, PRIMARY KEY (org, id), KEY (id));";
+    let shop = Shop::of(&["mysql"], 1000, tables, &[("mysql", sql)]).await;
+    let headers = [("Prefer", "return=representation")];
+    for path in ["members?select=org,text", "guests?select=org,text"] {
+        // The default of `org` is not known, so the new row could not be found.
+        let body = json!({"text": "a"});
+        let (status, answer, _) = posted(&shop, "mysql", Role::Clerk, path, &headers, body).await;
+        assert_eq!(
+            (status, answer["code"].clone()),
+            (400, json!("0A000")),
+            "{path}: {answer}"
+        );
+    }
+    let body = json!([{"org": 3, "text": "a"}, {"org": 3, "text": "b"}]);
+    let path = "members?select=org,text";
+    let (status, answer, _) = posted(&shop, "mysql", Role::Clerk, path, &headers, body.clone()).await;
+    assert_eq!((status, answer), (201, body));
+    let found = shop.get("mysql", Role::Clerk, path).await;
+    assert_eq!(found.json().as_array().map(Vec::len), Some(2), "{found:?}");
 }
 
 const CUSTOMERS: &str = "\

@@ -24,6 +24,7 @@ mod rights;
 mod rules;
 mod schemas;
 mod shop;
+mod stored;
 mod untyped;
 mod upserts;
 mod versions;

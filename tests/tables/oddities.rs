@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::shop::{Answer, Role, Shop};
 
-const FULL: (&str, &str) = ("Prefer", "return=representation");
+pub(crate) const FULL: (&str, &str) = ("Prefer", "return=representation");
 
 async fn oddities(kinds: &[&str]) -> Shop {
     let migrations = [
@@ -16,7 +16,7 @@ async fn oddities(kinds: &[&str]) -> Shop {
     Shop::of(kinds, 1000, include_str!("oddities/tables.yaml"), &migrations).await
 }
 
-async fn get(shop: &Shop, kind: &str, path: &str) -> Value {
+pub(crate) async fn get(shop: &Shop, kind: &str, path: &str) -> Value {
     let answer = shop.get(kind, Role::Clerk, path).await;
     assert_eq!(answer.status, 200, "{kind}: {path}: {}", answer.body);
     answer.json()
@@ -27,7 +27,7 @@ async fn send(shop: &Shop, kind: &str, method: Method, path: &str, body: Value) 
     shop.send(kind, Role::Clerk, method, path, &[FULL], body).await
 }
 
-async fn refused(shop: &Shop, kind: &str, method: Method, path: &str, body: Value, status: u16, code: &str) {
+pub(crate) async fn refused(shop: &Shop, kind: &str, method: Method, path: &str, body: Value, status: u16, code: &str) {
     let answer = send(shop, kind, method, path, body).await;
     let problem = answer.json();
     assert_eq!(
@@ -39,7 +39,7 @@ async fn refused(shop: &Shop, kind: &str, method: Method, path: &str, body: Valu
 }
 
 /// The rows of all pages, by the links from one to the next.
-async fn pages(shop: &Shop, kind: &str, path: &str) -> Vec<Value> {
+pub(crate) async fn pages(shop: &Shop, kind: &str, path: &str) -> Vec<Value> {
     let mut rows = Vec::new();
     let mut path = path.to_owned();
     for _ in 0..20 {
@@ -55,7 +55,7 @@ async fn pages(shop: &Shop, kind: &str, path: &str) -> Vec<Value> {
     panic!("{kind}: {path} has no end");
 }
 
-fn ids(rows: &[Value]) -> Vec<i64> {
+pub(crate) fn ids(rows: &[Value]) -> Vec<i64> {
     rows.iter().map(|row| row["id"].as_i64().unwrap()).collect()
 }
 

@@ -27,6 +27,18 @@ tables:
       sender: { read: {}, create: { rows: "weight=lt.100" }, update: { rows: "weight=lt.1000" } }
       weigher: { read: {}, create: {}, update: { columns: [owner_id, weight] } }
       viewer: { read: {} }
+      labeller: { read: {}, create: { columns: [code, owner_id, weight] }, update: {} }
+      hider: { read: { columns: [code] }, create: { columns: [code, owner_id, weight] }, update: {} }
+  stamped:
+    table: parcels
+    key: [id]
+    columns:
+      id: { type: int4, read_only: true }
+      code: { type: text }
+      owner_id: { type: int4 }
+      weight: { type: int4 }
+    allow:
+      packer: { read: {}, create: {}, update: {} }
 "#;
 
 /// For each kind of database, with its types.
@@ -139,6 +151,44 @@ async fn an_upsert_by_other_columns_needs_the_right_to_change_the_key() {
         refused(&shop, kind, "weigher", Method::POST, "parcels", parcel(1, "x", 1, 15)).await;
         let changed = send(&shop, kind, "packer", Method::POST, by_code, moved.clone()).await;
         assert_eq!((changed.status, changed.json()), (200, json!([moved])), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_sets_no_key_that_the_role_may_not_write() {
+    let shop = open().await;
+    let without_key = json!({"code": "x", "owner_id": 1, "weight": 1});
+    for kind in KINDS {
+        let before = parcels(&shop, kind).await;
+        for id in [1, 50] {
+            for body in [without_key.clone(), parcel(id, "x", 1, 1)] {
+                for (role, table, status, code) in [
+                    ("labeller", "parcels", 403, "42501"),
+                    ("hider", "parcels", 400, "PGRST204"),
+                    ("packer", "stamped", 400, "428C9"),
+                ] {
+                    let path = format!("{table}?id=eq.{id}");
+                    let answer = send(&shop, kind, role, Method::PUT, &path, body.clone()).await;
+                    let found = (answer.status, answer.json()["code"].clone());
+                    assert_eq!(found, (status, json!(code)), "{kind}: {role}: {answer:?}");
+                }
+            }
+        }
+        assert_eq!(parcels(&shop, kind).await, before, "{kind}");
+        let put = send(
+            &shop,
+            kind,
+            "packer",
+            Method::PUT,
+            "parcels?id=eq.50",
+            without_key.clone(),
+        )
+        .await;
+        assert_eq!(
+            (put.status, put.json()),
+            (201, json!([parcel(50, "x", 1, 1)])),
+            "{kind}"
+        );
     }
 }
 

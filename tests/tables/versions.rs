@@ -1,5 +1,6 @@
 //! Columns with `since`, which tenants of an older schema do not have.
 
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 use tenantry_test_support::TenantryProcess;
 
@@ -21,11 +22,16 @@ tables:
   older:
     columns: { id: { type: int4 }, late: { type: int4, nullable: true, since: \"0002\" } }
     allow: { anon: { read: {} } }
+  required:
+    key: [id]
+    columns: { id: { type: int4 }, late: { type: int4, since: \"0002\" } }
+    allow: { anon: { read: {}, create: {} } }
 ";
 
 const CREATE: &str = "
 CREATE TABLE due (id int NOT NULL PRIMARY KEY);
 CREATE TABLE older (id int NOT NULL PRIMARY KEY);
+CREATE TABLE required (id int NOT NULL PRIMARY KEY);
 ";
 
 async fn shop() -> Shop {
@@ -113,6 +119,22 @@ async fn tables_check_allows_a_column_of_a_later_version_to_be_missing() {
         assert!(!said.contains("late"), "{kind}: {said}");
         let fits = check(TABLES.replace("0001", "0003")).await.unwrap();
         assert_eq!(fits.code, 0, "{kind}: {fits:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_inserted_without_a_required_later_column() {
+    let shop = shop().await;
+    for kind in KINDS {
+        let found = shop.get(kind, Role::Anon, "required").await;
+        assert_eq!((found.status, found.json()), (200, json!([])), "{kind}");
+        for (body, status) in [(json!({"id": 1}), 201), (json!({"id": 2, "late": 3}), 503)] {
+            let body = Some(body.to_string());
+            let answer = shop.send(kind, Role::Anon, Method::POST, "required", &[], body).await;
+            assert_eq!(answer.status, status, "{kind}: {answer:?}");
+        }
+        let found = shop.get(kind, Role::Anon, "required").await;
+        assert_eq!(found.json(), json!([{"id": 1}]), "{kind}");
     }
 }
 

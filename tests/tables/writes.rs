@@ -273,6 +273,29 @@ async fn rows_are_changed_and_removed_by_filters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_only_tried_out_is_refused() {
+    let shop = Shop::open().await;
+    let body = json!({"name": "tried"});
+    for case in [
+        post("products").body(&json!({"id": 50, "name": "tried"})),
+        patch("products?id=eq.1").body(&body),
+        Case::new(Role::Clerk, Method::PUT, "products?id=eq.1").body(&body),
+        delete("order_items?order_id=eq.1"),
+    ] {
+        case.prefer("return=representation, tx=rollback")
+            .refused(&shop, 400, "PGRST122")
+            .await;
+    }
+    Case::get(Role::Clerk, "products?name=eq.tried&select=id")
+        .prefer("tx=rollback")
+        .gives(&shop, 200, json!([]))
+        .await;
+    Case::get(Role::Clerk, "order_items?order_id=eq.1&select=line&order=line")
+        .gives(&shop, 200, json!([{"line": 1}, {"line": 2}]))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_row_rule_holds_of_what_a_change_leaves_behind() {
     let shop = Shop::open().await;
     let customer = Role::Customer(1);

@@ -96,7 +96,7 @@ impl Request<'_> {
         };
         let mut answer = Answer::new(status)
             .with(header::CONTENT_RANGE, &ranged)
-            .with_applied(self.preferences.applied(false, false))
+            .with_applied(self.preferences.applied(self.ask.method))
             .with_body(self.accepted, body?);
         if answered.has_more && rows > 0 {
             let next = self.next_page(read, answered, &writer)?;

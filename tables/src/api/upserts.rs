@@ -16,36 +16,38 @@ impl Request<'_> {
         rows: &Rows,
         resolution: Resolution,
     ) -> Result<(Vec<usize>, Option<Vec<usize>>), Refusal> {
-        let target = match &self.query.on_conflict {
-            None => self.table.key.clone(),
-            Some(names) => {
-                // A column that the role may not read does not exist for it. It knows a key that it
-                // gives itself.
-                let access = self.access(|grant| &grant.create)?;
-                let reads = self.reads();
-                let is_known = |place: &usize| {
-                    reads.is_some_and(|reads| reads.has(*place))
-                        || (self.table.key.contains(place) && access.has(*place))
-                };
-                let place = |name: &String| {
-                    let place = self.table.column(name).filter(is_known);
-                    place.ok_or_else(|| {
-                        Refusal::no_column(self.table, name, Some(reads.unwrap_or(access)))
-                            .at_parameter("on_conflict", "names no column")
-                    })
-                };
-                let mut places = names.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-                // As in PostgreSQL, a column that is named twice counts once.
-                let mut known = HashSet::new();
-                places.retain(|place| known.insert(*place));
-                places
-            }
-        };
+        let target = self.conflict_target()?;
         let update = match resolution {
             Resolution::Ignore => None,
             Resolution::Merge => Some(self.updated(rows, &target)),
         };
         Ok((target, update))
+    }
+
+    /// The columns that `on_conflict` names; without it, those of the key.
+    pub(super) fn conflict_target(&self) -> Result<Vec<usize>, Refusal> {
+        let Some(names) = &self.query.on_conflict else {
+            return Ok(self.table.key.clone());
+        };
+        // A column that the role may not read does not exist for it. It knows a key that it gives
+        // itself.
+        let access = self.access(|grant| &grant.create)?;
+        let reads = self.reads();
+        let is_known = |place: &usize| {
+            reads.is_some_and(|reads| reads.has(*place)) || (self.table.key.contains(place) && access.has(*place))
+        };
+        let place = |name: &String| {
+            let place = self.table.column(name).filter(is_known);
+            place.ok_or_else(|| {
+                Refusal::no_column(self.table, name, Some(reads.unwrap_or(access)))
+                    .at_parameter("on_conflict", "names no column")
+            })
+        };
+        let mut places = names.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        // As in PostgreSQL, a column that is named twice counts once.
+        let mut known = HashSet::new();
+        places.retain(|place| known.insert(*place));
+        Ok(places)
     }
 
     /// The columns that are changed in a row that is there: those that are set, less those by which

@@ -34,7 +34,11 @@ impl Request<'_> {
         let representation = self.representation()?;
         let resolution = self.preferences.resolution;
         let (target, update) = match resolution {
-            None => (Vec::new(), None),
+            // As in PostgREST, `on_conflict` has no effect then. Its columns must be there.
+            None => {
+                self.conflict_target()?;
+                (Vec::new(), None)
+            }
             Some(resolution) => self.conflict(&rows, resolution)?,
         };
         let (before, after) = self.allowed_update(&target, &update)?;
@@ -58,7 +62,7 @@ impl Request<'_> {
         {
             answer = answer.with(header::LOCATION, &self.location(key));
         }
-        self.represented(answer, &representation, &changed, true)
+        self.represented(answer, &representation, &changed)
     }
 
     pub(super) async fn update(&self) -> Result<Answer, Failure> {
@@ -78,7 +82,7 @@ impl Request<'_> {
         let changed = self.job(&representation).update(&changes, &wanted, &rule).await?;
         let range = content_range(0, changed.affected, self.counted(changed.affected));
         let answer = Answer::new(self.changed_status()).with(header::CONTENT_RANGE, &range);
-        self.represented(answer, &representation, &changed, false)
+        self.represented(answer, &representation, &changed)
     }
 
     pub(super) async fn delete(&self) -> Result<Answer, Failure> {
@@ -94,7 +98,7 @@ impl Request<'_> {
         let changed = self.job(&representation).delete(&wanted).await?;
         let range = content_range(0, 0, self.counted(changed.affected));
         let answer = Answer::new(self.changed_status()).with(header::CONTENT_RANGE, &range);
-        self.represented(answer, &representation, &changed, false)
+        self.represented(answer, &representation, &changed)
     }
 
     /// `PUT`: one row, with its whole key in the filters.
@@ -132,7 +136,7 @@ impl Request<'_> {
             Some(Representation::Full) => StatusCode::OK,
             _ => StatusCode::NO_CONTENT,
         };
-        self.represented(Answer::new(status), &representation, &changed, true)
+        self.represented(Answer::new(status), &representation, &changed)
     }
 
     fn check_insert(&self, rows: &Rows, read: &Option<Read<'_>>, rule: &Condition<'_>) -> Result<(), Failure> {
@@ -196,6 +200,8 @@ impl Request<'_> {
     fn reader<'s>(&'s self, access: &'s Access) -> Reader<'s, 's> {
         Reader {
             table: self.table,
+            table_place: self.rest.model.place(self.table),
+            facts: self.facts.as_deref(),
             access,
             caller: self.caller,
             columns: self.query.columns.as_deref(),
@@ -210,7 +216,8 @@ impl Request<'_> {
             return planner.representation(self.table).map(Some);
         }
         // Nothing of it is returned, but it is refused if it is wrong.
-        if self.query.select.is_some() || !self.query.orders.is_empty() {
+        let is_nested = self.query.paths().any(|path| !path.is_empty());
+        if self.query.select.is_some() || !self.query.orders.is_empty() || is_nested {
             planner.representation(self.table)?;
         }
         Ok(None)
@@ -351,9 +358,8 @@ impl Request<'_> {
         answer: Answer,
         representation: &Option<Read<'_>>,
         changed: &Changed,
-        is_insert: bool,
     ) -> Result<Answer, Failure> {
-        let answer = answer.with_applied(self.preferences.applied(true, is_insert));
+        let answer = answer.with_applied(self.preferences.applied(self.ask.method));
         let (Some(read), Some(fetched)) = (representation, &changed.fetched) else {
             return Ok(answer);
         };

@@ -30,8 +30,8 @@ pub(crate) struct Facts {
     /// The columns of relations that the database cannot compare as they are: the column here, and
     /// the one there.
     mixed: HashSet<(Place, Place)>,
-    /// The declared tables that are views of PostgreSQL.
-    views: HashSet<usize>,
+    /// The declared tables of PostgreSQL whose changed rows come without system columns.
+    without_system_columns: HashSet<usize>,
     /// Columns of another type, in words.
     pub(crate) drift: Vec<String>,
     /// What is missing, in words.
@@ -42,7 +42,8 @@ impl Facts {
     /// Whether requests need to know none of it.
     pub(crate) fn is_plain(&self) -> bool {
         let has_all = self.tables.is_empty() && self.columns.is_empty();
-        has_all && self.enum_types.is_empty() && self.mixed.is_empty() && self.views.is_empty()
+        let has_system_columns = self.without_system_columns.is_empty();
+        has_all && self.enum_types.is_empty() && self.mixed.is_empty() && has_system_columns
     }
 
     pub(crate) fn lacks_table(&self, table: usize) -> bool {
@@ -67,9 +68,10 @@ impl Facts {
         self.enum_types.get(&(table, column)).map(String::as_str)
     }
 
-    /// Whether a table is a view of PostgreSQL, whose rows have no system columns.
-    pub(crate) fn is_view(&self, table: usize) -> bool {
-        self.views.contains(&table)
+    /// Whether PostgreSQL does not return the system columns of a table's changed rows: it is a
+    /// view, or is partitioned, or is another server's.
+    pub(crate) fn lacks_system_columns(&self, table: usize) -> bool {
+        self.without_system_columns.contains(&table)
     }
 
     /// Whether a relation's columns have collations that the database does not compare.
@@ -94,8 +96,8 @@ pub(crate) fn compare(model: &Model, dialect: Dialect, version: Option<i64>, fou
                 facts.missing.push(format!("table `{}`", table.source));
             }
             Some(found) => {
-                if found.is_view {
-                    facts.views.insert(place);
+                if found.lacks_system_columns {
+                    facts.without_system_columns.insert(place);
                 }
                 compare_columns(&mut facts, dialect, version, (place, table), found);
             }

@@ -152,13 +152,14 @@ fn sqlite(type_name: &str) -> (Option<ColumnType>, Option<u32>) {
     (Some(kind), max)
 }
 
-/// A type as `user_tab_columns` has it: its name, digits, digits after the point, and characters.
+/// A type as `all_tab_columns` has it: its name, digits, digits after the point, and characters, or
+/// the bytes of a RAW.
 fn oracle(type_name: &str) -> (Option<ColumnType>, Option<u32>) {
     use ColumnType as Type;
     let mut parts = type_name.split(',');
     let name = parts.next().unwrap_or_default();
     let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
-    let (precision, scale, characters) = (number(), number(), number());
+    let (precision, scale, length) = (number(), number(), number());
     let kind = match (name, precision, scale) {
         ("NUMBER", Some(1), Some(0)) => Type::Bool,
         ("NUMBER", Some(2..=5), Some(0)) => Type::Int2,
@@ -169,7 +170,8 @@ fn oracle(type_name: &str) -> (Option<ColumnType>, Option<u32>) {
         ("BINARY_DOUBLE", ..) => Type::Float8,
         ("VARCHAR2" | "NVARCHAR2" | "CHAR" | "NCHAR" | "CLOB" | "NCLOB", ..) => Type::Text,
         ("DATE", ..) => Type::Timestamp,
-        ("RAW", ..) => Type::Uuid,
+        ("RAW", ..) if length == Some(16) => Type::Uuid,
+        ("RAW", ..) => Type::Bytea,
         ("BLOB", ..) => Type::Bytea,
         (name, ..) if name.starts_with("TIMESTAMP") => match name.contains("TIME ZONE") {
             true => Type::Timestamptz,
@@ -177,7 +179,7 @@ fn oracle(type_name: &str) -> (Option<ColumnType>, Option<u32>) {
         },
         _ => return (None, None),
     };
-    let max = characters.filter(|characters| kind == Type::Text && *characters > 0);
+    let max = length.filter(|length| kind == Type::Text && *length > 0);
     (Some(kind), max)
 }
 
@@ -189,19 +191,62 @@ pub(super) fn fits(dialect: Dialect, declared: &ColumnType, found: Option<&Colum
     let is_text = |kind: &Type| matches!(kind, Type::Text | Type::Enum(_));
     match (declared, found) {
         (Type::Enum(declared), Type::Enum(found)) => declared.iter().all(|value| found.contains(value)),
+        // PostgreSQL compares no text with what has a type of its own.
+        (Type::Text, Type::Enum(_)) => dialect != Dialect::Postgresql,
+        (Type::Text, Type::Uuid) => !matches!(dialect, Dialect::Postgresql | Dialect::Oracle),
         (one, other) if one == other || (is_text(one) && is_text(other)) => true,
         (one, other) if whole(one) && whole(other) => true,
-        (Type::Float4 | Type::Float8, Type::Float4 | Type::Float8) => true,
+        (Type::Float8, Type::Float4) => true,
+        // A float that is answered with 32 of its 64 bits is not found again.
+        (Type::Float4, Type::Float8) => dialect == Dialect::Sqlite,
         (Type::Numeric, other) if whole(other) => true,
         (Type::Bool, other) => dialect != Dialect::Postgresql && whole(other),
         (one, Type::Bool) => dialect != Dialect::Postgresql && whole(one),
         // Texts hold what these databases have no type for.
         (Type::Uuid | Type::Json, Type::Text) => dialect != Dialect::Postgresql,
-        (Type::Text, Type::Uuid) => true,
         (Type::Timestamp | Type::Timestamptz, Type::Timestamp | Type::Timestamptz) => dialect != Dialect::Postgresql,
         (Type::Bytea, Type::Uuid) => dialect == Dialect::Oracle,
         (Type::Date, Type::Timestamp) => dialect == Dialect::Oracle,
         (_, Type::Text) => dialect == Dialect::Sqlite,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_raw_of_16_bytes_is_a_uuid() {
+        for (type_name, expected) in [
+            ("RAW,,,16", ColumnType::Uuid),
+            ("RAW,,,32", ColumnType::Bytea),
+            ("VARCHAR2,,,16", ColumnType::Text),
+        ] {
+            let (kind, max) = of(Dialect::Oracle, type_name, None);
+            assert_eq!(kind, Some(expected), "{type_name}");
+            assert_eq!(max.is_some(), type_name.starts_with("VARCHAR2"), "{type_name}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_cannot_be_compared_with_the_declared_one_does_not_fit() {
+        use ColumnType::{Float4, Float8, Text, Uuid};
+        let state = ColumnType::Enum(vec!["new".to_owned()]);
+        for (dialect, declared, found, expected) in [
+            (Dialect::Postgresql, &Text, &Uuid, false),
+            (Dialect::Oracle, &Text, &Uuid, false),
+            (Dialect::Mysql, &Text, &Uuid, true),
+            (Dialect::Postgresql, &Text, &state, false),
+            (Dialect::Postgresql, &state, &Text, true),
+            (Dialect::Mysql, &Text, &state, true),
+            (Dialect::Postgresql, &Float4, &Float8, false),
+            (Dialect::Mysql, &Float4, &Float8, false),
+            (Dialect::Sqlite, &Float4, &Float8, true),
+            (Dialect::Mysql, &Float8, &Float4, true),
+        ] {
+            let fits = fits(dialect, declared, Some(found));
+            assert_eq!(fits, expected, "{dialect:?}: {declared:?} over {found:?}");
+        }
     }
 }

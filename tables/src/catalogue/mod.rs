@@ -30,8 +30,9 @@ pub(crate) struct FoundTable {
     pub(crate) name: String,
     /// Whether it is found without its schema.
     pub(crate) visible: bool,
-    /// Whether it is a view of PostgreSQL.
-    is_view: bool,
+    /// Whether PostgreSQL does not return the system columns of a changed row: it is a view, or its
+    /// rows are in other tables.
+    lacks_system_columns: bool,
     pub(crate) comment: Option<String>,
     pub(crate) columns: Vec<FoundColumn>,
     /// The columns of its primary key.
@@ -174,7 +175,7 @@ impl CatalogueReader {
                 schema: row.schema.clone(),
                 name: row.table.clone(),
                 visible: row.visible,
-                is_view: row.is_view,
+                lacks_system_columns: row.lacks_system_columns,
                 comment: row.table_comment.clone(),
                 columns: Vec::new(),
                 key: Vec::new(),

@@ -424,7 +424,7 @@ mod tests {
             schema: None,
             name: "orders".to_owned(),
             visible: true,
-            is_view: false,
+            lacks_system_columns: false,
             comment: None,
             columns: vec![
                 column("id", Some(ColumnType::Int8)),

@@ -36,7 +36,7 @@ col_description(c.oid, a.attnum)::text, obj_description(c.oid, 'pg_class')::text
 CASE WHEN pg_table_is_visible(c.oid) THEN '1' ELSE '0' END, \
 (SELECT l.oid::text || CASE WHEN to_jsonb(l) ->> 'collisdeterministic' = 'false' THEN ' lax' ELSE '' END \
 FROM pg_collation AS l WHERE l.oid = a.attcollation AND l.collname <> 'default'), \
-CASE WHEN c.relkind = 'v' THEN '1' ELSE '0' END \
+CASE WHEN c.relkind IN ('v', 'p', 'f') THEN '1' ELSE '0' END \
 FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
 LEFT JOIN domain AS o ON o.oid = a.atttypid JOIN pg_type AS t ON t.oid = COALESCE(o.below, a.atttypid) JOIN pg_namespace AS tn ON tn.oid = t.typnamespace \
 LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum \
@@ -82,7 +82,8 @@ FROM sqlite_schema AS m JOIN pragma_table_xinfo(m.name) AS p \
 WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite~_%' ESCAPE '~' AND m.name <> 'tenantry_migrations'";
 
 const ORACLE_COLUMNS: &str = "\
-SELECT c.owner, c.table_name, c.column_name, c.data_type || ',' || c.data_precision || ',' || c.data_scale || ',' || c.char_length, \
+SELECT c.owner, c.table_name, c.column_name, c.data_type || ',' || c.data_precision || ',' || c.data_scale || ',' || \
+CASE WHEN c.data_type = 'RAW' THEN c.data_length ELSE c.char_length END, \
 CASE WHEN c.nullable = 'Y' THEN '1' ELSE '0' END, CASE WHEN c.default_length IS NULL THEN '0' ELSE '1' END, \
 CASE WHEN c.identity_column = 'YES' THEN '1' ELSE '0' END, NULL, NULL, NULL, NULL, \
 CASE WHEN c.owner = current_schema() THEN '1' ELSE '0' END, NULL, NULL \
@@ -233,7 +234,7 @@ pub(super) struct Column {
     pub(super) table: String,
     pub(super) table_comment: Option<String>,
     pub(super) visible: bool,
-    pub(super) is_view: bool,
+    pub(super) lacks_system_columns: bool,
     pub(super) found: FoundColumn,
 }
 
@@ -250,7 +251,7 @@ impl Column {
             table: name(dialect, text(row, 1)?.unwrap_or_default()),
             table_comment: text(row, 10)?,
             visible: flag(row, 11)?,
-            is_view: flag(row, 13)?,
+            lacks_system_columns: flag(row, 13)?,
             found: FoundColumn {
                 name: name(dialect, text(row, 2)?.unwrap_or_default()),
                 kind,

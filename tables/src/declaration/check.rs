@@ -1,7 +1,9 @@
 //! The rules of a declaration that its JSON Schema cannot say.
 
+use std::collections::HashMap;
+
 use crate::{
-    declaration::{AccessDeclaration, ColumnDeclaration, TableDeclaration, Tables, is_name, version},
+    declaration::{AccessDeclaration, ColumnDeclaration, TableDeclaration, Tables, is_name, pascal, version},
     request::rule,
 };
 
@@ -30,6 +32,7 @@ fn check(tables: &Tables) -> Vec<DeclarationFault> {
         found.name(&[name], name);
         found.table(name, table, tables);
     }
+    found.same_in_document(tables);
     found.0
 }
 
@@ -57,6 +60,20 @@ impl Found {
         }
     }
 
+    /// Two tables of one name in the document would share their schemas there. A table that no role
+    /// may use is not in the document.
+    fn same_in_document(&mut self, tables: &Tables) {
+        let mut known = HashMap::new();
+        for (name, _) in tables.iter().filter(|(_, table)| !table.allow.is_empty()) {
+            if let Some(other) = known.insert(pascal(name), name) {
+                self.add(
+                    &[name],
+                    format!("is `{other}` as well in the OpenAPI document: rename one of them, and say its `table`"),
+                );
+            }
+        }
+    }
+
     fn table(&mut self, name: &str, table: &TableDeclaration, tables: &Tables) {
         if table.columns.is_empty() {
             self.add(&[name, "columns"], "must have at least 1 key");
@@ -67,6 +84,7 @@ impl Found {
         for (column, declared) in &table.columns {
             self.column(&[name, "columns", column], column, declared);
         }
+        self.same_in_database(name, table);
         for (index, column) in table.key.iter().enumerate() {
             let path = [name, "key", &index.to_string()];
             self.is_column(&path, column, table);
@@ -92,6 +110,20 @@ impl Found {
         }
         if declared.since.as_deref().is_some_and(|since| version(since).is_none()) {
             self.add(&[path, &["since"]].concat(), "is not a version such as \"0004\"");
+        }
+    }
+
+    /// No statement can set one column twice, so at most one of its names is written.
+    fn same_in_database(&mut self, name: &str, table: &TableDeclaration) {
+        let mut known = HashMap::new();
+        for (column, declared) in table.columns.iter().filter(|(_, column)| !column.read_only) {
+            let source = declared.column.as_ref().unwrap_or(column);
+            if let Some(other) = known.insert(source, column) {
+                self.add(
+                    &[name, "columns", column],
+                    format!("is the same column of the database as `{other}`: one of them must be `read_only`"),
+                );
+            }
         }
     }
 
@@ -197,5 +229,54 @@ impl TableDeclaration {
     pub(crate) fn column(&self, name: &str) -> Option<&ColumnDeclaration> {
         let mut columns = self.columns.iter();
         columns.find(|(known, _)| known == name).map(|(_, column)| column)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The faults of these tables, each with its place.
+    fn faults(tables: Value) -> Vec<String> {
+        let found = check(&serde_json::from_value(tables).unwrap());
+        let line = |fault: &DeclarationFault| format!("{}: {}", fault.path.join("."), fault.message);
+        found.iter().map(line).collect()
+    }
+
+    #[test]
+    fn two_tables_have_no_common_name_in_the_document() {
+        let table = |allow: Value| json!({"columns": {"id": {"type": "int8"}}, "allow": allow});
+        let read = || table(json!({"anon": {"read": {}}}));
+        let fault = |name: &str, other: &str| {
+            format!("{name}: is `{other}` as well in the OpenAPI document: rename one of them, and say its `table`")
+        };
+        for (one, other) in [
+            ("order_items", "orderItems"),
+            ("a_b", "a-b"),
+            ("x", "X"),
+            ("a_b", "a_B"),
+        ] {
+            let found = faults(json!({one: read(), other: read(), "others": read()}));
+            assert_eq!(found, [fault(one, other)]);
+            // Nothing of it is in the document.
+            assert_eq!(faults(json!({one: read(), other: table(json!({}))})), [""; 0]);
+        }
+        assert_eq!(faults(json!({"order_items": read(), "orderitems": read()})), [""; 0]);
+    }
+
+    #[test]
+    fn one_column_of_the_database_is_written_under_one_name() {
+        let columns = |second: Value| json!({"books": {"columns": {"title": {"type": "text"}, "name": second}}});
+        let said = "books.columns.name: is the same column of the database as `title`: one of them must be `read_only`";
+        assert_eq!(faults(columns(json!({"type": "text", "column": "title"}))), [said]);
+        for second in [
+            json!({"type": "text", "column": "title", "read_only": true}),
+            json!({"type": "text", "column": "Title"}),
+            json!({"type": "text"}),
+        ] {
+            assert_eq!(faults(columns(second)), [""; 0]);
+        }
     }
 }

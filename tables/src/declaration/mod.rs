@@ -18,6 +18,16 @@ pub(crate) fn is_name(name: &str) -> bool {
     begins && name.len() <= 63 && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
+/// A name in PascalCase, as the OpenAPI document and the code that is generated from it have it.
+pub(crate) fn pascal(name: &str) -> String {
+    let words = name.split(['_', '-']);
+    let words = words.map(|word| match word.split_at_checked(1) {
+        Some((first, rest)) => format!("{}{rest}", first.to_uppercase()),
+        None => String::new(),
+    });
+    words.collect()
+}
+
 /// The declared tables: the name in URLs, and what the table is.
 pub type Tables = BTreeMap<String, TableDeclaration>;
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::Rest,
+    declaration::pascal,
     model::{Access, Grant, Model, Table},
 };
 
@@ -117,14 +118,8 @@ impl<'m> Described<'m> {
         format!("Table {}", self.table.name)
     }
 
-    /// A name in PascalCase, for schemas.
     fn schema_name(&self, what: &str) -> String {
-        let words = self.table.name.split(['_', '-']);
-        let words = words.map(|word| match word.split_at_checked(1) {
-            Some((first, rest)) => format!("{}{rest}", first.to_uppercase()),
-            None => String::new(),
-        });
-        format!("Table{}{what}", words.collect::<String>())
+        format!("Table{}{what}", pascal(&self.table.name))
     }
 
     fn reference(&self, what: &str) -> Value {
@@ -144,9 +139,15 @@ mod tests {
         let words = ColumnType::WORDS.map(|(word, _)| (word.to_owned(), json!({"type": word})));
         let mut columns: Map<String, Value> = words.into_iter().collect();
         columns.insert("state".to_owned(), json!({"type": {"enum": ["new", "paid"]}}));
-        let tables = json!({"all": {"key": ["int8", "state"], "columns": columns, "allow": {"anon": {
-            "read": {}, "create": {}, "update": {}, "delete": {}
-        }}}});
+        operations_of(
+            &json!({"key": ["int8", "state"], "columns": columns, "allow": {"anon": {
+                "read": {}, "create": {}, "update": {}, "delete": {}
+            }}}),
+        )
+    }
+
+    fn operations_of(table: &Value) -> Map<String, Value> {
+        let tables = json!({"all": table});
         let settings = Settings {
             max_rows: 100,
             role_claim: "role".to_owned(),
@@ -157,6 +158,28 @@ mod tests {
         assert!(!document.contains("/rest/v1"), "{document}");
         let document: Value = serde_json::from_str(&document).unwrap();
         document["paths"]["/api/rest/all"].as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn put_is_shown_if_a_role_may_give_the_key() {
+        for (id, created, is_shown) in [
+            (json!({"type": "int8"}), json!({}), true),
+            (json!({"type": "int8"}), json!({"columns": ["name"]}), false),
+            (json!({"type": "int8", "read_only": true}), json!({}), false),
+            (json!({"type": "int8", "generated": true}), json!({}), true),
+            (
+                json!({"type": "int8", "generated": true}),
+                json!({"columns": ["name"]}),
+                true,
+            ),
+        ] {
+            let operations = operations_of(&json!({
+                "key": ["id"],
+                "columns": {"id": id, "name": {"type": "text"}},
+                "allow": {"anon": {"read": {}, "create": created, "update": {}}},
+            }));
+            assert_eq!(operations.contains_key("put"), is_shown, "{operations:?}");
+        }
     }
 
     #[test]

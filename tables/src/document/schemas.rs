@@ -125,8 +125,15 @@ impl Described<'_> {
 
     /// Whether clients may put a row by its key.
     pub(super) fn is_replaced(&self) -> bool {
-        let may = |action| self.columns(action).is_some();
-        !self.table.key.is_empty() && may(|grant| &grant.create) && may(|grant| &grant.update)
+        let key = &self.table.key;
+        let Some(created) = self.columns(|grant| &grant.create) else {
+            return false;
+        };
+        let may_give = |place: &usize| {
+            let column = &self.table.columns[*place];
+            column.generated || (column.is_written() && created.contains(place))
+        };
+        !key.is_empty() && key.iter().all(may_give) && self.columns(|grant| &grant.update).is_some()
     }
 
     fn related(&self, many: bool, target: &Described<'_>) -> Value {

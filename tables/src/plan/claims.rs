@@ -39,9 +39,14 @@ pub(super) fn no_claim() -> Refusal {
     Refusal::bad("42501", "a row rule needs a claim that the token does not have")
 }
 
+/// A floating-point number from here on stands for several whole ones: 2 to the power of 53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 fn scalar(claim: &Value) -> Option<Cow<'_, str>> {
     match claim {
         Value::String(text) => Some(text.as_str().into()),
+        // It may have been rounded to a number that belongs to another user.
+        Value::Number(number) if number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= EXACT) => None,
         Value::Number(number) => Some(number.to_string().into()),
         Value::Bool(value) => Some(value.to_string().into()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
@@ -97,7 +102,7 @@ mod tests {
     fn of(rows: &str, claims: serde_json::Value) -> String {
         let tables = json!({"notes": {
             "key": ["id"],
-            "columns": {"id": {"type": "int8"}, "owner": {"type": "text"}},
+            "columns": {"id": {"type": "int8"}, "owner": {"type": "text"}, "number": {"type": "numeric"}},
             "allow": {"anon": {"read": {"rows": rows}}},
         }});
         let model = Model::new(&serde_json::from_value(tables).unwrap());
@@ -175,6 +180,24 @@ mod tests {
         assert_eq!(of("owner=not.like.{claims.x}", json!({"x": "a\u{0}"})), "Never");
         assert_eq!(of("owner=not.like.{claims.x}", json!({"x": ["a", "b"]})), "Never");
     }
+
+    #[test]
+    fn a_number_that_was_rounded_allows_no_row() {
+        for (number, expected) in [
+            ("123456789012345678901", "Never"),
+            ("-1e20", "Never"),
+            ("9007199254740993.0", "Never"),
+            ("9007199254740993", "is 9007199254740993"),
+            ("18446744073709551615", "is 18446744073709551615"),
+            ("-0.5", "is -0.5"),
+        ] {
+            let claims = serde_json::from_str(&format!("{{\"x\": {number}}}")).unwrap();
+            assert_eq!(of("number=eq.{claims.x}", claims), expected, "{number}");
+        }
+        assert_eq!(of("owner=eq.{claims.x}", json!({"x": 1e20})), "Never");
+        assert_eq!(of("number=not.in.({claims.x})", json!({"x": [1, 1e20]})), "Never");
+    }
+
     #[test]
     fn an_empty_list_stands_for_null() {
         for (rows, expected) in [

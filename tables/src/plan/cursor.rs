@@ -68,6 +68,11 @@ pub(crate) fn values(read: &Read<'_>, text: &str, dialect: Dialect) -> Result<Ve
 /// compared as the texts that they were answered as.
 fn of_row(kind: &ColumnType, text: &str, dialect: Dialect) -> Option<Datum> {
     let is_lax = matches!(kind, ColumnType::Enum(_)) || matches!(dialect, Dialect::Sqlite | Dialect::Mysql);
+    let kind = match (dialect, kind) {
+        // It stores the floats of 32 bits with 64, and answers them so.
+        (Dialect::Sqlite, ColumnType::Float4) => &ColumnType::Float8,
+        _ => kind,
+    };
     match Datum::parse(kind, text) {
         Ok(Datum::Uuid(uuid)) if is_lax && !is_canonical(uuid, text) => Some(Datum::Text(text.to_owned())),
         Ok(value) if !is_lax && !dialect.holds(kind, &value) => None,

@@ -231,25 +231,19 @@ impl<'m, 'q> Planner<'m, 'q> {
                 return Err(Refusal::new(http::StatusCode::NOT_FOUND, "42883", message)
                     .at_parameter("order", "names a column of the type json"));
             }
-            read.order.push(Term {
+            read.order_by(Term {
                 column,
                 descending: term.descending,
                 nulls_first: term.nulls_first.unwrap_or(term.descending),
             });
         }
-        let has = |read: &Read<'_>, place: usize| {
-            read.order
-                .iter()
-                .any(|term| matches!(term.column, TermColumn::Own(known) if known == place))
-        };
-        for place in &read.table.key {
-            if !has(read, *place) {
-                read.order.push(Term {
-                    column: TermColumn::Own(*place),
-                    descending: false,
-                    nulls_first: false,
-                });
-            }
+        let table = read.table;
+        for place in &table.key {
+            read.order_by(Term {
+                column: TermColumn::Own(*place),
+                descending: false,
+                nulls_first: false,
+            });
         }
         Ok(())
     }
@@ -287,16 +281,7 @@ impl<'m, 'q> Planner<'m, 'q> {
 
     /// Refuses a part of the query that is for a table which is not embedded.
     fn check_paths(&self, read: &Read<'m>) -> Result<(), Refusal> {
-        let query = self.query;
-        let paths = query
-            .filters
-            .iter()
-            .map(|(path, _)| path)
-            .chain(query.groups.iter().map(|(path, _)| path))
-            .chain(query.orders.iter().map(|(path, _)| path))
-            .chain(query.limits.iter().map(|(path, _)| path))
-            .chain(query.offsets.iter().map(|(path, _)| path));
-        for path in paths {
+        for path in self.query.paths() {
             let mut at = read;
             for name in path {
                 let Some(child) = at.children.iter().find(|child| child.level.is(name)) else {

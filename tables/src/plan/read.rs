@@ -85,7 +85,7 @@ pub(crate) struct Term {
     pub(crate) nulls_first: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TermColumn {
     /// A place in the table's columns.
     Own(usize),
@@ -211,6 +211,14 @@ impl<'m> Read<'m> {
             Output::Child(place) => self.children[*place].members(),
         });
         each.collect()
+    }
+
+    /// Adds a term to the order. Rows that are equal in a column stay equal in it, so a second term
+    /// of that column changes nothing and is left out.
+    pub(super) fn order_by(&mut self, term: Term) {
+        if self.order.iter().all(|known| known.column != term.column) {
+            self.order.push(term);
+        }
     }
 
     /// The place of a column in [`columns`](Self::columns), to which it is added.

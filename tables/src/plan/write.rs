@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::{
     caller::Caller,
+    catalogue::Facts,
     model::{Access, Column, Table},
     plan::condition::refuse,
     refusal::{At, Refusal},
@@ -27,6 +28,10 @@ pub(crate) struct Rows {
 /// Reads a body's rows.
 pub(crate) struct Reader<'m, 'q> {
     pub(crate) table: &'m Table,
+    /// The table's place in the model.
+    pub(crate) table_place: usize,
+    /// How the tenant's database differs from the declaration.
+    pub(crate) facts: Option<&'q Facts>,
     pub(crate) access: &'m Access,
     pub(crate) caller: Caller<'q>,
     /// The parameter `columns`.
@@ -40,7 +45,8 @@ pub(crate) struct Reader<'m, 'q> {
 const MOST_PLACES: usize = 20;
 
 impl Reader<'_, '_> {
-    /// The rows to insert. Every column that has no default must be set.
+    /// The rows to insert. Every column that has no default must be set, unless the tenant's schema
+    /// is older than the column.
     pub(crate) fn new_rows(&self, body: &Body<'_>) -> Result<Rows, Refusal> {
         let mut columns = self.columns(body)?;
         let mut rows = self.assignments(&columns, body)?;
@@ -50,13 +56,15 @@ impl Reader<'_, '_> {
             .flat_map(|(places, values)| places.iter().zip(*values))
         {
             if !columns.contains(place) {
-                columns.push(*place);
+                let column = &self.table.columns[*place];
+                columns.push(self.place(&column.name, At::Parameter(column.parameter().into_owned()))?);
                 rows.iter_mut()
                     .for_each(|row| row.push(Assignment::Value(value.clone())));
             }
         }
         for (place, column) in self.table.columns.iter().enumerate() {
-            let needed = !column.nullable && !column.default && !column.generated;
+            let is_later = self.facts.is_some_and(|facts| facts.is_later(self.table_place, place));
+            let needed = !column.nullable && !column.default && !column.generated && !is_later;
             if needed && !columns.contains(&place) && !body.rows.is_empty() {
                 return Err(null(self.table, column, body, 0));
             }
@@ -129,7 +137,7 @@ impl Reader<'_, '_> {
         let place = table.column(name).ok_or_else(unknown)?;
         let column = &table.columns[place];
         // The key of a `PUT` identifies the row, even if the database generates keys.
-        if self.given.is_some_and(|(key, _)| key.contains(&place)) {
+        if column.generated && self.given.is_some_and(|(key, _)| key.contains(&place)) {
             return Ok(place);
         }
         if !self.access.has(place) {

@@ -1,6 +1,6 @@
 //! The headers that change what a request means.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::refusal::{At, Refusal, shortened};
 
@@ -55,11 +55,20 @@ pub(crate) enum Handling {
 
 impl Preferences {
     /// Reads every `Prefer`. Of two for the same thing the first counts.
-    pub(crate) fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    /// A change is to be undone, or `handling=strict` is given beside an unknown preference.
+    pub(crate) fn read(headers: &HeaderMap, is_read: bool) -> Result<Self, Refusal> {
         let mut read = Self::default();
         let mut unknown = Vec::new();
         for line in headers.get_all(&PREFER) {
             for preference in line.to_str().unwrap_or("?").split(',').map(str::trim) {
+                // A client that only tries a change out must not get one that is committed.
+                if preference == "tx=rollback" && !is_read {
+                    return Err(Refusal::bad("PGRST122", "A change cannot be rolled back")
+                        .hint("Leave out 'Prefer: tx=rollback' to make the change.")
+                        .at(At::Header("Prefer"), "asks for tx=rollback, which is not supported"));
+                }
                 if !preference.is_empty() && !read.add(preference) {
                     unknown.push(shortened(preference).into_owned());
                 }
@@ -99,23 +108,27 @@ impl Preferences {
         true
     }
 
-    /// `Preference-Applied`: those that changed the answer of this method.
-    pub(crate) fn applied(&self, for_write: bool, for_insert: bool) -> Option<String> {
+    /// `Preference-Applied`: those that have a meaning for this method.
+    pub(crate) fn applied(&self, method: &Method) -> Option<String> {
+        let is_write = !matches!(*method, Method::GET | Method::HEAD);
         let mut applied: Vec<String> = Vec::new();
         let mut add = |text: &str| applied.push(text.to_owned());
-        if for_insert {
+        // `PUT` always merges.
+        if *method == Method::POST {
             match self.resolution {
                 Some(Resolution::Merge) => add("resolution=merge-duplicates"),
                 Some(Resolution::Ignore) => add("resolution=ignore-duplicates"),
                 None => {}
             }
         }
-        if for_write {
+        if is_write && *method != Method::DELETE {
             match self.missing {
                 Some(Missing::Default) => add("missing=default"),
                 Some(Missing::Null) => add("missing=null"),
                 None => {}
             }
+        }
+        if is_write {
             match self.representation {
                 Some(Representation::Full) => add("return=representation"),
                 Some(Representation::HeadersOnly) => add("return=headers-only"),
@@ -134,7 +147,9 @@ impl Preferences {
             Some(Handling::Lenient) => add("handling=lenient"),
             None => {}
         }
-        if let Some(most) = self.max_affected.filter(|_| for_write && !for_insert) {
+        if let Some(most) = self.max_affected
+            && matches!(*method, Method::PATCH | Method::DELETE)
+        {
             add(&format!("max-affected={most}"));
         }
         (!applied.is_empty()).then(|| applied.join(", "))
@@ -291,6 +306,42 @@ pub(crate) fn range(headers: &HeaderMap) -> Result<Option<(u64, Option<u64>)>, R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn preferences(text: &str, is_read: bool) -> Result<Preferences, Refusal> {
+        let mut headers = HeaderMap::new();
+        headers.insert(&PREFER, text.parse().unwrap());
+        Preferences::read(&headers, is_read)
+    }
+
+    #[test]
+    fn only_preferences_of_the_method_are_applied() {
+        let all = "resolution=ignore-duplicates, missing=default, return=minimal, count=exact, max-affected=3";
+        for (method, expected) in [
+            (Method::GET, "count=exact"),
+            (
+                Method::POST,
+                "resolution=ignore-duplicates, missing=default, return=minimal, count=exact",
+            ),
+            (
+                Method::PATCH,
+                "missing=default, return=minimal, count=exact, max-affected=3",
+            ),
+            (Method::PUT, "missing=default, return=minimal, count=exact"),
+            (Method::DELETE, "return=minimal, count=exact, max-affected=3"),
+        ] {
+            let applied = preferences(all, method == Method::GET).unwrap().applied(&method);
+            assert_eq!(applied.as_deref(), Some(expected), "{method}");
+        }
+    }
+
+    #[test]
+    fn only_a_read_may_be_rolled_back() {
+        for text in ["tx=rollback", "return=minimal, tx=rollback", "tx=commit,tx=rollback"] {
+            assert_eq!(preferences(text, false).unwrap_err().code, "PGRST122", "{text}");
+            assert!(preferences(text, true).is_ok(), "{text}");
+        }
+        assert!(preferences("tx=commit", false).is_ok());
+    }
 
     #[test]
     fn a_range_may_end_at_the_largest_number() {

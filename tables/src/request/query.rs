@@ -86,6 +86,16 @@ pub(crate) fn decoded(text: &str) -> Option<Cow<'_, str>> {
 }
 
 impl Query {
+    /// The tables that its parts are for, of each part.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let filters = self.filters.iter().map(|(path, _)| path);
+        let groups = self.groups.iter().map(|(path, _)| path);
+        let orders = self.orders.iter().map(|(path, _)| path);
+        let limits = self.limits.iter().map(|(path, _)| path);
+        let offsets = self.offsets.iter().map(|(path, _)| path);
+        filters.chain(groups).chain(orders).chain(limits).chain(offsets)
+    }
+
     fn add(&mut self, key: &str, value: &str) -> Result<(), Refusal> {
         match key {
             "select" => once(

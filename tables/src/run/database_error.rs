@@ -99,9 +99,9 @@ fn by_code(code: &str) -> Option<Refusal> {
             Refusal::bad("23502", "null value in a column violates not-null constraint")
         }
         "22001" | "1406" | "12899" => Refusal::bad("22001", "value too long for its column"),
-        "22003" | "1264" | "1690" | "1438" => Refusal::bad("22003", "numeric value out of range"),
-        // PostgreSQL; MySQL.
-        "22007" | "22008" | "1292" | "1411" => {
+        "22003" | "1264" | "1690" | "1426" | "1438" => Refusal::bad("22003", "numeric value out of range"),
+        // PostgreSQL; MySQL; Oracle.
+        "22007" | "22008" | "1292" | "1411" | "1830" | "1839" | "1840" | "1841" | "1843" | "1847" | "1861" => {
             Refusal::bad("22008", "a value is out of range or none of its column's type")
         }
         // PostgreSQL's RAISE; MySQL's SIGNAL.
@@ -114,11 +114,11 @@ fn by_code(code: &str) -> Option<Refusal> {
             true,
         ),
         code if is_application_error(code) => raised(),
-        "22012" | "1365" => Refusal::bad("22012", "division by zero"),
+        "22012" | "1365" | "1476" => Refusal::bad("22012", "division by zero"),
         "22021" => Refusal::bad("22021", "invalid byte sequence for encoding \"UTF8\""),
         "22P05" | "3988" => foreign_character(),
         "0A000" => Refusal::bad("0A000", "the database does not support this for the type of a column"),
-        "22P02" | "1366" | "1265" => Refusal::bad("22P02", "invalid input syntax"),
+        "22P02" | "1366" | "1265" | "3140" | "1722" | "1858" => Refusal::bad("22P02", "invalid input syntax"),
         "42P10" => Refusal::bad(
             "42P10",
             "there is no unique or exclusion constraint matching the ON CONFLICT specification",
@@ -129,10 +129,10 @@ fn by_code(code: &str) -> Option<Refusal> {
         "54000" | "54001" | "3157" | "18" => {
             Refusal::too_much("a value is larger, or nested deeper, than the database takes")
         }
-        // PostgreSQL; MySQL; MariaDB.
-        "428C9" | "3105" | "1906" => generated(),
-        // PostgreSQL; MySQL.
-        "55000" | "1288" | "1471" => not_writable(),
+        // PostgreSQL; MySQL; MariaDB; Oracle.
+        "428C9" | "3105" | "1906" | "32795" | "54013" | "54017" => generated(),
+        // PostgreSQL; MySQL; Oracle.
+        "55000" | "1288" | "1471" | "1732" | "1733" | "1779" => not_writable(),
         _ => return None,
     })
 }
@@ -234,6 +234,22 @@ mod tests {
         }
         for check in ["23514", "23P01", "4025", "275", "ORA-02290"] {
             assert_eq!(refused(ConstraintViolation, check), Some("23514"), "{check}");
+        }
+        for large in ["22003", "1264", "ORA-01426", "ORA-01438"] {
+            assert_eq!(refused(ConstraintViolation, large), Some("22003"), "{large}");
+        }
+        for malformed in ["22P02", "3140", "ORA-01722", "ORA-01858"] {
+            assert_eq!(refused(Other, malformed), Some("22P02"), "{malformed}");
+        }
+        for time in ["22007", "1292", "ORA-01843", "ORA-01847"] {
+            assert_eq!(refused(ConstraintViolation, time), Some("22008"), "{time}");
+        }
+        assert_eq!(refused(ConstraintViolation, "ORA-01476"), Some("22012"));
+        for generated in ["428C9", "ORA-32795", "ORA-54013", "ORA-54017"] {
+            assert_eq!(refused(Other, generated), Some("428C9"), "{generated}");
+        }
+        for view in ["55000", "ORA-01732", "ORA-01733", "ORA-01779"] {
+            assert_eq!(refused(Other, view), Some("55000"), "{view}");
         }
         for raised in ["45000", "P0002", "PT402"] {
             assert_eq!(refused(ConstraintViolation, raised), Some("P0001"), "{raised}");

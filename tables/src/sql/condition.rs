@@ -284,8 +284,12 @@ fn like(dialect: Dialect, operand: Expr, pattern: &str, any_case: bool) -> Expr 
     let pattern_value = Expr::val(pattern.to_owned());
     match (dialect, any_case) {
         (Dialect::Postgresql, true) => operand.binary(BinOper::Custom("ILIKE"), pattern_value),
-        (Dialect::Postgresql, false) | (Dialect::Oracle, false) => operand.binary(BinOper::Like, pattern_value),
-        (Dialect::Oracle, true) => lower(operand).binary(BinOper::Like, lower(pattern_value)),
+        (Dialect::Postgresql, false) => operand.binary(BinOper::Like, pattern_value),
+        (Dialect::Oracle, false) => operand.binary(BinOper::Like, Expr::val(necessary_escapes(pattern))),
+        (Dialect::Oracle, true) => {
+            let pattern_value = Expr::val(necessary_escapes(pattern));
+            lower(operand).binary(BinOper::Like, lower(pattern_value))
+        }
         (Dialect::Mysql, true) => as_characters(lower(operand)).binary(BinOper::Like, lower(pattern_value)),
         (Dialect::Mysql, false) => as_characters(operand).binary(BinOper::Like, pattern_value),
         // Its LIKE is for ASCII letters of either case, as its lower() is, and has no escapes.
@@ -294,6 +298,21 @@ fn like(dialect: Dialect, operand: Expr, pattern: &str, any_case: bool) -> Expr 
         }
         (Dialect::Sqlite, false) => operand.binary(BinOper::Custom("GLOB"), Expr::val(glob(pattern))),
     }
+}
+
+/// A pattern of LIKE without a backslash before a character that means itself anyway, which Oracle
+/// refuses.
+fn necessary_escapes(pattern: &str) -> String {
+    let mut kept = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars();
+    while let Some(c) = characters.next() {
+        match (c, characters.as_str().chars().next()) {
+            ('\\', Some('\\' | '%' | '_')) => kept.extend(['\\'].into_iter().chain(characters.next())),
+            ('\\', Some(_)) => {}
+            _ => kept.push(c),
+        }
+    }
+    kept
 }
 
 /// A pattern of LIKE as one of GLOB.
@@ -330,7 +349,19 @@ fn glob(pattern: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::glob;
+    use super::{glob, necessary_escapes};
+
+    #[test]
+    fn a_backslash_stays_only_before_a_sign_of_patterns() {
+        for (pattern, expected) in [
+            ("C:\\b%", "C:b%"),
+            ("100\\%\\_\\\\", "100\\%\\_\\\\"),
+            ("\\\\b\\é", "\\\\bé"),
+            ("a%_", "a%_"),
+        ] {
+            assert_eq!(necessary_escapes(pattern), expected, "{pattern}");
+        }
+    }
 
     #[test]
     fn a_pattern_means_the_same_as_a_glob() {

@@ -1,11 +1,11 @@
 //! What the kinds of database differ in: how a column is returned, read, compared and bound.
 
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{NaiveDate, NaiveDateTime};
 use sea_orm::{
     DbBackend, DbErr, QueryResult, Statement, TryGetable,
     sea_query::{
-        DeleteStatement, Expr, ExprTrait as _, Func, InsertStatement, MysqlQueryBuilder, PostgresQueryBuilder,
-        SelectStatement, SqliteQueryBuilder, UpdateStatement, Value,
+        Alias, BinOper, DeleteStatement, Expr, ExprTrait as _, Func, InsertStatement, MysqlQueryBuilder,
+        PostgresQueryBuilder, SelectStatement, SqliteQueryBuilder, UpdateStatement, Value,
     },
 };
 use uuid::Uuid;
@@ -98,7 +98,20 @@ impl Dialect {
             (Self::Oracle, Type::Bool) => "boolean",
             (Self::Oracle, Type::Float4) => "real",
             (Self::Oracle, Type::Float8) => "double precision",
-            (Self::Oracle, _) => return column,
+            // With all digits: the driver's own numbers have 28 of them, or 64 bits. Oracle writes
+            // a number in some 40 characters at most.
+            (Self::Oracle, Type::Numeric) => "varchar(64)",
+            // A column of Oracle's type DATE has a time of day.
+            (Self::Oracle, Type::Timestamp | Type::Timestamptz) => Self::output_type(kind),
+            // The driver would take 16 bytes for a UUID.
+            (Self::Oracle, Type::Bytea) => Self::output_type(kind),
+            // The driver would read the numbers of a document as floats. It takes what an
+            // expression returns for a text.
+            (Self::Oracle, Type::Json) => {
+                let document = Expr::case(column.clone().is_not_null(), column);
+                return document.into();
+            }
+            (Self::Oracle, Type::Text | Type::Enum(_) | Type::Uuid | Type::Date | Type::Time) => return column,
         };
         column.cast_as(target)
     }
@@ -123,14 +136,16 @@ impl Dialect {
     /// Reads a column that [`output`](Self::output) returned, by its type in the row.
     pub(super) fn decode(self, row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
         use ColumnType as Type;
-        match self {
-            Self::Oracle => return read_oracle(row, index, kind),
-            Self::Sqlite => return read_sqlite(row, index, kind),
-            Self::Postgresql | Self::Mysql => {}
+        match (self, kind) {
+            (Self::Oracle, Type::Text | Type::Enum(_) | Type::Uuid | Type::Date | Type::Bytea | Type::Json) => {
+                return read_oracle(row, index, kind);
+            }
+            (Self::Sqlite, _) => return read_sqlite(row, index, kind),
+            _ => {}
         }
         match kind {
-            Type::Bool if self == Self::Postgresql => get(row, index, Datum::Bool),
-            Type::Bool => get(row, index, truth),
+            Type::Bool if self == Self::Mysql => get(row, index, truth),
+            Type::Bool => get(row, index, Datum::Bool),
             Type::Int2 | Type::Int4 | Type::Int8 => get(row, index, Datum::Int),
             Type::Float4 => get(row, index, Datum::Float4),
             Type::Float8 => get(row, index, Datum::Float8),
@@ -138,8 +153,8 @@ impl Dialect {
             Type::Bytea => get(row, index, Datum::Bytes),
             Type::Date if self == Self::Postgresql => get(row, index, Datum::Date),
             Type::Time if self == Self::Postgresql => get(row, index, Datum::Time),
-            Type::Timestamp if self == Self::Postgresql => get(row, index, Datum::Timestamp),
-            Type::Timestamptz if self == Self::Postgresql => get(row, index, Datum::Timestamptz),
+            Type::Timestamp if self != Self::Mysql => get(row, index, Datum::Timestamp),
+            Type::Timestamptz if self != Self::Mysql => get(row, index, Datum::Timestamptz),
             kind => match row.try_get_by_index::<Option<String>>(index)? {
                 None => Ok(Datum::Null),
                 Some(text) => Ok(read_text(kind, text)),
@@ -170,10 +185,16 @@ impl Dialect {
     pub(crate) fn operand(self, column: Expr, kind: &ColumnType) -> Expr {
         match (self, kind) {
             (Self::Postgresql, ColumnType::Enum(_)) => column.cast_as("text"),
-            // A computed column, or one without a type, does not convert what it is compared with.
-            (Self::Sqlite, ColumnType::Numeric) => column.cast_as("NUMERIC"),
-            (Self::Sqlite, ColumnType::Time) => with_all_digits(column, 8),
-            (Self::Sqlite, ColumnType::Timestamp | ColumnType::Timestamptz) => with_all_digits(in_utc(column), 19),
+            // A calculated number is answered with 15 digits, and has more. Besides, a computed
+            // column, or one without a type, does not convert what it is compared with.
+            (Self::Sqlite, ColumnType::Numeric) => column.cast_as("TEXT").cast_as("NUMERIC"),
+            // Both may keep a time of day with a day, which is answered without it.
+            (Self::Sqlite, ColumnType::Date) => day(column),
+            (Self::Oracle, ColumnType::Date) => column.cast_as("date"),
+            (Self::Sqlite, ColumnType::Time) => with_all_digits(column, "00:00:00.000000"),
+            (Self::Sqlite, ColumnType::Timestamp | ColumnType::Timestamptz) => {
+                with_all_digits(in_utc(column), "0000-00-00T00:00:00.000000")
+            }
             _ => column,
         }
     }
@@ -195,12 +216,13 @@ impl Dialect {
             Datum::Float8(float) => Expr::val(*float),
             Datum::Numeric(text) => match (self, bound_for) {
                 (Self::Postgresql | Self::Oracle, _) => cast(text.clone(), "numeric"),
-                (Self::Mysql, Use::Compare) => cast(text.clone(), "DECIMAL(65, 30)"),
+                (Self::Mysql, Use::Compare) => Expr::val(text.clone()).cast_as(Alias::new(decimal(text))),
                 (Self::Sqlite, Use::Compare) => cast(text.clone(), "NUMERIC"),
                 _ => Expr::val(text.clone()),
             },
             Datum::Text(text) => match (self, kind) {
-                (Self::Sqlite, Type::Numeric) if bound_for == Use::Compare => cast(text.clone(), "NUMERIC"),
+                // What is stored may be no value of its type. It is compared as the column is.
+                (Self::Sqlite, _) if bound_for == Use::Compare => self.operand(Expr::val(text.clone()), kind),
                 (Self::Postgresql, Type::Numeric) => cast(text.clone(), "numeric"),
                 (Self::Postgresql, Type::Date) => cast(text.clone(), "date"),
                 (Self::Postgresql, Type::Time) => cast(text.clone(), "time"),
@@ -252,6 +274,15 @@ fn get<T: TryGetable>(row: &QueryResult, index: usize, into: impl FnOnce(T) -> D
     Ok(value.map_or(Datum::Null, into))
 }
 
+/// MySQL's type for a number with at most 65 digits: with as many after the point as it has, so
+/// that there is room for all before it.
+fn decimal(number: &str) -> String {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole = whole.trim_start_matches('-').len();
+    let scale = fraction.len().min(30).min(65_usize.saturating_sub(whole));
+    format!("DECIMAL(65, {scale})")
+}
+
 /// A number as a truth value. Another one than 0 and 1 is none, and is returned as a text.
 fn truth(number: i64) -> Datum {
     match number {
@@ -287,12 +318,10 @@ fn read_sqlite(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Dat
         Type::Int2 | Type::Int4 | Type::Int8 => get(row, index, Datum::Int)
             .or_else(|_| get(row, index, |float| read_text(kind, Datum::Float8(float).to_text())))
             .or_else(|_| text()),
-        Type::Float4 | Type::Float8 => get(row, index, |float: f64| match kind {
-            Type::Float4 => Datum::Float4(float as f32),
-            _ => Datum::Float8(float),
-        })
-        .or_else(|_| get(row, index, |number: i64| Datum::Float8(number as f64)))
-        .or_else(|_| text()),
+        // It has no floats of 32 bits. One that was rounded would not be found again.
+        Type::Float4 | Type::Float8 => get(row, index, Datum::Float8)
+            .or_else(|_| get(row, index, |number: i64| Datum::Float8(number as f64)))
+            .or_else(|_| text()),
         Type::Json => text()
             .or_else(|_| get(row, index, |number: i64| read_text(kind, number.to_string())))
             .or_else(|_| get(row, index, |float| read_text(kind, Datum::Float8(float).to_text()))),
@@ -300,8 +329,8 @@ fn read_sqlite(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Dat
     }
 }
 
-/// The driver gives values of several variants for one type, since a column of Oracle may be any of
-/// several that hold it.
+/// The driver gives values of several variants for these types, since a column of Oracle may be any
+/// of several that hold them. It gives NULL for another variant than the one that is asked for.
 fn read_oracle(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Datum, DbErr> {
     use ColumnType as Type;
     macro_rules! first {
@@ -313,41 +342,29 @@ fn read_oracle(row: &QueryResult, index: usize, kind: &ColumnType) -> Result<Dat
         }};
     }
     match kind {
-        Type::Bool => first!(bool => Datum::Bool, i64 => truth),
-        Type::Int2 | Type::Int4 | Type::Int8 => first!(
-            i64 => Datum::Int,
-            i32 => |number: i32| Datum::Int(number.into()),
-            i16 => |number: i16| Datum::Int(number.into()),
-        ),
-        Type::Float4 => first!(f32 => Datum::Float4, f64 => |float| Datum::Float4(float as f32)),
-        Type::Float8 => first!(f64 => Datum::Float8, f32 => |float: f32| Datum::Float8(float.into())),
-        Type::Numeric => first!(
-            sea_orm::prelude::Decimal => |decimal: sea_orm::prelude::Decimal| read_text(kind, decimal.to_string()),
-            i64 => |number: i64| read_text(kind, number.to_string()),
-            i32 => |number: i32| read_text(kind, number.to_string()),
-            i16 => |number: i16| read_text(kind, number.to_string()),
-            String => |text| read_text(kind, text),
-        ),
-        Type::Text | Type::Enum(_) => first!(String => Datum::Text),
         Type::Uuid => first!(Uuid => Datum::Uuid, String => |text| read_text(kind, text)),
         Type::Date => first!(
             NaiveDate => Datum::Date,
             NaiveDateTime => |time: NaiveDateTime| Datum::Date(time.date()),
         ),
-        Type::Time => first!(String => |text| read_text(kind, text), NaiveTime => Datum::Time),
-        Type::Timestamp => first!(
-            NaiveDateTime => Datum::Timestamp,
-            NaiveDate => |date: NaiveDate| Datum::Timestamp(date.and_time(NaiveTime::MIN)),
+        Type::Bytea => first!(
+            Vec<u8> => Datum::Bytes,
+            // A subquery hides that bytes are wanted.
+            Uuid => |uuid: Uuid| Datum::Bytes(uuid.into_bytes().to_vec()),
         ),
-        Type::Timestamptz => first!(
-            chrono::DateTime<chrono::Utc> => Datum::Timestamptz,
-            chrono::DateTime<chrono::FixedOffset> => |time: chrono::DateTime<chrono::FixedOffset>| Datum::Timestamptz(time.to_utc()),
-            NaiveDateTime => |time: NaiveDateTime| Datum::Timestamptz(time.and_utc()),
-        ),
-        Type::Bytea => first!(Vec<u8> => Datum::Bytes),
         Type::Json => first!(
-            serde_json::Value => |json: serde_json::Value| Datum::Json(json.to_string()),
             String => |text| read_text(kind, text),
+            // A BLOB may hold a document too.
+            Vec<u8> => |bytes| match String::from_utf8(bytes) {
+                Ok(text) => read_text(kind, text),
+                Err(error) => Datum::Bytes(error.into_bytes()),
+            },
+        ),
+        _ => first!(
+            String => Datum::Text,
+            Uuid => |uuid: Uuid| Datum::Text(uuid.to_string()),
+            // A column that only holds documents is read as one, whatever its declaration says.
+            serde_json::Value => |json: serde_json::Value| Datum::Text(json.to_string()),
         ),
     }
 }
@@ -361,16 +378,23 @@ fn in_utc(column: Expr) -> Expr {
     replace(replace(column, "'Z'", "''"), "'+00:00'", "''")
 }
 
-/// A time's text with six digits after its seconds, which end at `seconds`.
-fn with_all_digits(column: Expr, seconds: i64) -> Expr {
+/// The day of a text that may have a time of day behind it.
+fn day(column: Expr) -> Expr {
+    let text = column.cast_as("TEXT");
+    Func::cust("substr")
+        .args([text, Expr::cust("1"), Expr::cust("10")])
+        .into()
+}
+
+/// A time's text with six digits after its seconds. What it lacks is taken from `zeros`, which is
+/// as long as it gets.
+fn with_all_digits(column: Expr, zeros: &'static str) -> Expr {
     let function = |name: &'static str, arguments: Vec<Expr>| Expr::from(Func::cust(name).args(arguments));
-    let longer = function("length", vec![column.clone()]).gt(Expr::cust(seconds.to_string()));
-    let zeros: Expr = Expr::case(longer, Expr::cust("'000000'"))
-        .finally(Expr::cust("'.000000'"))
-        .into();
-    let long = column.binary(sea_orm::sea_query::BinOper::Custom("||"), zeros);
-    let end = (seconds + 7).to_string();
-    function("substr", vec![long, Expr::cust("1"), Expr::cust(end)])
+    let number = |number: usize| Expr::cust(number.to_string());
+    let length = function("length", vec![column.clone()]);
+    let rest = function("substr", vec![Expr::cust(format!("'{zeros}'")), length.add(number(1))]);
+    let long = column.binary(BinOper::Custom("||"), rest);
+    function("substr", vec![long, number(1), number(zeros.len())])
 }
 
 /// A time in the notation of [`with_all_digits`].

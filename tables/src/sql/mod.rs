@@ -7,6 +7,8 @@ mod condition;
 mod dialect;
 mod read;
 mod select;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod write;
 

@@ -191,44 +191,72 @@ fn sort_value(dialect: Dialect, column: &Column, value: &Datum) -> Expr {
 
 /// That a row comes after the one with these values of the order's columns.
 fn comes_after(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Expr {
-    let mut alternatives: Vec<Expr> = Vec::new();
-    let mut same: Vec<Expr> = Vec::new();
-    for (term, value) in read.order.iter().zip(values) {
-        let TermColumn::Own(place) = term.column else {
-            continue;
-        };
-        let column = &read.table.columns[place];
-        let operand = || sort_key(scope, column);
-        let bound = || sort_value(scope.dialect, column, value);
-        let is_null = || scope.column(column).is_null();
-        let beyond = match (value, term.nulls_first) {
-            (Datum::Null, true) => Some(is_null().not()),
-            (Datum::Null, false) => None,
-            (_, nulls_first) => {
-                let beyond = if term.descending {
-                    operand().lt(bound())
-                } else {
-                    operand().gt(bound())
-                };
-                Some(match column.nullable && !nulls_first {
-                    true => beyond.or(is_null()),
-                    false => beyond,
-                })
-            }
-        };
-        if let Some(beyond) = beyond {
-            alternatives.push(conjunction(same.iter().cloned().chain([beyond])));
-        }
-        same.push(match value {
-            Datum::Null => is_null(),
-            _ => operand().eq(bound()),
-        });
-    }
-    let any = alternatives.into_iter().reduce(|any, one| any.or(one));
-    let any = any.unwrap_or_else(|| Expr::cust("1 = 0"));
+    let terms = read.order.iter().zip(values);
+    let steps: Vec<Step> = terms
+        .filter_map(|(term, value)| step(scope, read, term, value))
+        .collect();
+    let any = any_beyond(&steps).unwrap_or_else(|| Expr::cust("1 = 0"));
     match first_bound(scope, read, values) {
         Some(bound) => bound.and(any),
         None => any,
+    }
+}
+
+/// How a row compares with another one in a column of the order.
+struct Step {
+    /// That it comes after it by this column, if any row can.
+    beyond: Option<Expr>,
+    /// That this column does not say which comes first.
+    same: Expr,
+}
+
+fn step(scope: &Scope<'_, '_>, read: &Read<'_>, term: &Term, value: &Datum) -> Option<Step> {
+    let TermColumn::Own(place) = term.column else {
+        return None;
+    };
+    let column = &read.table.columns[place];
+    let operand = || sort_key(scope, column);
+    let bound = || sort_value(scope.dialect, column, value);
+    let is_null = || scope.column(column).is_null();
+    let beyond = match (value, term.nulls_first) {
+        (Datum::Null, true) => Some(is_null().not()),
+        (Datum::Null, false) => None,
+        (_, nulls_first) => {
+            let beyond = if term.descending {
+                operand().lt(bound())
+            } else {
+                operand().gt(bound())
+            };
+            Some(match column.nullable && !nulls_first {
+                true => beyond.or(is_null()),
+                false => beyond,
+            })
+        }
+    };
+    let same = match value {
+        Datum::Null => is_null(),
+        _ => operand().eq(bound()),
+    };
+    Some(Step { beyond, same })
+}
+
+/// That a row comes after another one by any of these columns. Halves keep the expression short and
+/// flat: an alternative for each column would repeat all columns before it, and alternatives within
+/// one another would be as deep as there are columns.
+fn any_beyond(steps: &[Step]) -> Option<Expr> {
+    if let [only] = steps {
+        return only.beyond.clone();
+    }
+    if steps.is_empty() {
+        return None;
+    }
+    let (first, rest) = steps.split_at(steps.len() / 2);
+    let same = first.iter().map(|step| step.same.clone());
+    let later = any_beyond(rest).map(|later| conjunction(same).and(later));
+    match (any_beyond(first), later) {
+        (Some(sooner), Some(later)) => Some(sooner.or(later)),
+        (Some(one), None) | (None, Some(one)) => Some(one),
+        (None, None) => None,
     }
 }
 

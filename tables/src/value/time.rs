@@ -45,13 +45,20 @@ pub(crate) fn is_rare(kind: &ColumnType, text: &str) -> bool {
 /// A day: `2026-01-02`.
 pub(crate) fn date(text: &str) -> Option<NaiveDate> {
     let text = text.trim();
-    // A day of a time of day counts as that day, as a database that has no type for days keeps it.
-    let day = text.get(..10).unwrap_or(text);
-    let rest = text.get(10..).unwrap_or_default();
-    if !rest.is_empty() && !rest.starts_with(['T', ' ']) {
-        return None;
+    // A day with a time of day counts as that day: a database without a type for days may keep it.
+    match text.len() > 10 {
+        true => local_and_offset(text).map(|(local, _)| local.date()),
+        false => day(text),
     }
-    NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()
+}
+
+/// A day of a year of four digits, from 1 on. chrono also reads the year 0, which PostgreSQL stores
+/// as the one before 1, and years with a sign.
+fn day(text: &str) -> Option<NaiveDate> {
+    let (year, _) = text.split_once('-')?;
+    let is_year = year.len() == 4 && year.bytes().all(|b| b.is_ascii_digit());
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+    (is_year && day.year() >= 1).then_some(day)
 }
 
 /// A time of day: `03:04:05.123456`.
@@ -84,7 +91,7 @@ pub(crate) fn timestamptz(text: &str) -> Option<DateTime<Utc>> {
 
 fn local_and_offset(text: &str) -> Option<(NaiveDateTime, Option<FixedOffset>)> {
     let text = text.trim();
-    let day = NaiveDate::parse_from_str(text.get(..10)?, "%Y-%m-%d").ok()?;
+    let day = day(text.get(..10)?)?;
     let rest = text.get(10..)?;
     if rest.is_empty() {
         return Some((day.and_time(NaiveTime::MIN), None));
@@ -200,6 +207,33 @@ mod tests {
         for (year, expected) in [(-1, "-0001-01-01"), (9999, "9999-01-01"), (10_000, "+10000-01-01")] {
             let date = NaiveDate::from_ymd_opt(year, 1, 1).unwrap();
             assert_eq!(Datum::Date(date).to_text(), expected);
+        }
+    }
+
+    #[test]
+    fn a_day_has_a_year_of_four_digits_and_a_time_at_most() {
+        let text = |text: &str| date(text).map(|day| Datum::Date(day).to_text());
+        for (day, expected) in [
+            ("2026-01-02", "2026-01-02"),
+            (" 2026-1-2 ", "2026-01-02"),
+            ("0001-01-01", "0001-01-01"),
+            ("2026-01-02 00:00:00", "2026-01-02"),
+            ("2026-01-02T03:04Z", "2026-01-02"),
+        ] {
+            assert_eq!(text(day).as_deref(), Some(expected), "{day}");
+        }
+        for day in [
+            "0000-01-01",
+            "+202-01-02",
+            "-026-01-02",
+            "202-01-02",
+            "2026-01-02Tfoo",
+            "2026-01-02 and more",
+        ] {
+            assert_eq!(date(day), None, "{day}");
+        }
+        for time in ["0000-01-01T00:00:00", "+202-01-02T00:00:00"] {
+            assert_eq!(timestamp(time), None, "{time}");
         }
     }
 

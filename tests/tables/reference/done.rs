@@ -70,8 +70,12 @@ impl Change {
             Verb::Upsert { by, .. } => *by != table.key && !by.iter().all(is_known),
             _ => false,
         };
+        // The key of a `PUT` is written like other columns.
+        let may_write = |place: &usize| access.is_none_or(|access| access.columns[*place]);
+        let sets_key = self.verb == Verb::Put && !table.key.iter().all(may_write);
         let wrong = [
             (may_not, denied(asker)),
+            (sets_key, denied(asker).or(400, "PGRST204")),
             (lacks, Outcome::refused(400, "23502")),
             (is_unknown, Outcome::refused(400, "PGRST204")),
         ];

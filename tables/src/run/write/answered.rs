@@ -26,20 +26,40 @@ impl<'m> Job<'_, 'm> {
         keys: &[Vec<Datum>],
         rule: &Condition<'m>,
     ) -> Result<(), Failure> {
-        if *rule == Condition::Always {
+        if *rule == Condition::Always || self.count(on, keys, rule).await? == keys.len() as u64 {
             return Ok(());
         }
-        let mut kept = 0;
+        self.check_keys(on, keys).await?;
+        Err(Refusal::row_rule(&self.target.table.name, self.has_token).into())
+    }
+
+    /// How many rows with one of these keys a condition holds of.
+    async fn count<C: ConnectionTrait>(
+        &self,
+        on: &C,
+        keys: &[Vec<Datum>],
+        wanted: &Condition<'m>,
+    ) -> Result<u64, Failure> {
+        let table = self.target.table;
+        let mut count = 0;
         for some in keys.chunks(self.keys_at_once()) {
-            let wanted = sql::has_one_of(self.target.table, &self.target.table.key, some).and(rule.clone());
-            let statement = sql::count_of(&self.target, &wanted);
-            let row = on.query_one_raw(statement).await.map_err(failure)?;
-            kept += row.map_or(Ok(0), |row| counted(&row, 0))?;
+            let these = sql::has_one_of(table, &table.key, some).and(wanted.clone());
+            let row = on.query_one_raw(sql::count_of(&self.target, &these)).await;
+            count += row.map_err(failure)?.map_or(Ok(0), |row| counted(&row, 0))?;
         }
-        match kept == keys.len() as u64 {
-            true => Ok(()),
-            false => Err(Refusal::row_rule(&self.target.table.name, self.has_token).into()),
+        Ok(count)
+    }
+
+    /// Refuses the change if a row is not found by its key. MySQL does not return what it stores,
+    /// which may be rounded or cut off.
+    async fn check_keys<C: ConnectionTrait>(&self, on: &C, keys: &[Vec<Datum>]) -> Result<(), Failure> {
+        if self.target.dialect.returns_rows() || self.count(on, keys, &Condition::Always).await? == keys.len() as u64 {
+            return Ok(());
         }
+        let message = "the database does not store a key as it was given";
+        Err(Refusal::bad("0A000", message)
+            .hint("Give the key as its columns store it.")
+            .into())
     }
 
     pub(super) async fn finish(&self, transaction: TenantTransaction, step: Step) -> Result<Changed, Failure> {
@@ -48,6 +68,12 @@ impl<'m> Job<'_, 'm> {
             return self.commit(transaction, self.direct(step)).await;
         }
         let fetched = self.reselect(&transaction, &step.keys).await?;
+        if fetched
+            .as_ref()
+            .is_some_and(|fetched| fetched.rows.len() < step.keys.len())
+        {
+            self.check_keys(&transaction, &step.keys).await?;
+        }
         let changed = Changed {
             affected: step.affected,
             new: step.new,
@@ -60,6 +86,13 @@ impl<'m> Job<'_, 'm> {
     /// Commits the change, unless its answer would be refused: one that grows too large is written
     /// here, to find out.
     pub(super) async fn commit(&self, transaction: TenantTransaction, changed: Changed) -> Result<Changed, Failure> {
+        // The role may not read the one row that was changed, or an inner join leaves it out.
+        if let Some(fetched) = &changed.fetched
+            && self.accepted.is_single()
+            && fetched.rows.len() != 1
+        {
+            return Err(Refusal::not_single(fetched.rows.len() as u64).into());
+        }
         if let (Some(read), Some(fetched)) = (self.representation, &changed.fetched)
             && (!read.is_flat() || read.repeats)
         {

@@ -128,16 +128,7 @@ impl<'m> Job<'_, 'm> {
         if rows.rows.is_empty() {
             return self.nothing();
         }
-        let is_one_statement = upsert.is_none()
-            && *rule == Condition::Always
-            // A trigger may leave the row out, and an object is of exactly one.
-            && !self.accepted.is_single()
-            && self.pieces(rows).len() == 1
-            && (self.representation.is_none() || (rows.rows.len() == 1 && self.body <= LONGEST_ALONE))
-            && (self.target.dialect.returns_rows() || !self.wants_keys())
-            && !self.reselects()
-            && !self.repeats();
-        if is_one_statement {
+        if upsert.is_none() && self.is_alone(rule, rows.rows.len() == 1) && self.pieces(rows).len() == 1 {
             let step = self.insert_rows(self.database, rows, None, true).await?;
             return Ok(self.direct(step));
         }
@@ -203,7 +194,7 @@ impl<'m> Job<'_, 'm> {
         if values.is_empty() || *wanted == Condition::Never {
             return self.nothing();
         }
-        if self.is_one_statement(wanted, rule) {
+        if self.is_alone(rule, self.is_of_one_row(wanted)) {
             let step = self.update_rows(self.database, values, wanted, true).await?;
             return Ok(self.direct(step));
         }
@@ -218,7 +209,7 @@ impl<'m> Job<'_, 'm> {
         if *wanted == Condition::Never {
             return self.nothing();
         }
-        if self.is_one_statement(wanted, &Condition::Always) {
+        if self.is_alone(&Condition::Always, self.is_of_one_row(wanted)) {
             let step = self.delete_rows(self.database, wanted, true).await?;
             return Ok(self.direct(step));
         }
@@ -249,18 +240,19 @@ impl<'m> Job<'_, 'm> {
         self.commit(transaction, changed).await
     }
 
-    /// Whether a change of the rows that fit a filter needs no transaction of its own: nothing is
-    /// refused after it. With a representation that is so if the filter has the whole key, since
-    /// the size of the answer is known only afterwards. A single row that is too large, because of
-    /// what was stored otherwise, is an [unknown outcome](steps::failure_alone).
-    fn is_one_statement(&self, wanted: &Condition<'m>, rule: &Condition<'m>) -> bool {
+    /// Whether one statement needs no transaction of its own: nothing is refused after it. With a
+    /// representation that is so if it changes one row at most, since the size of the answer is
+    /// known only afterwards. A single row that is too large, because of what was stored otherwise,
+    /// is an [unknown outcome](steps::failure_alone).
+    fn is_alone(&self, rule: &Condition<'m>, is_of_one_row: bool) -> bool {
         *rule == Condition::Always
+            // A trigger may leave the row out, and an object is of exactly one.
             && !self.accepted.is_single()
             && self.max_affected.is_none()
             && (self.target.dialect.returns_rows() || !self.wants_keys())
             && !self.reselects()
             && !self.repeats()
-            && (self.representation.is_none() || (self.is_of_one_row(wanted) && self.body <= LONGEST_ALONE))
+            && (self.representation.is_none() || (is_of_one_row && self.body <= LONGEST_ALONE))
     }
 
     /// Whether one row fits at most, since its whole key is given.
@@ -282,11 +274,11 @@ impl<'m> Job<'_, 'm> {
     }
 
     /// Whether one statement inserts new rows, and changes those that are there. It says which are
-    /// new by a system column, which a view does not have.
+    /// new by a system column, which views and partitioned tables do not return.
     fn takes_conflicts(&self) -> bool {
         let place = self.target.model.place(self.target.table);
         let facts = self.target.facts.as_ref();
-        self.target.dialect == Dialect::Postgresql && !facts.is_some_and(|facts| facts.is_view(place))
+        self.target.dialect == Dialect::Postgresql && !facts.is_some_and(|facts| facts.lacks_system_columns(place))
     }
 
     /// Whether the answer has a column under several names, so that it may grow too large.

@@ -6,6 +6,7 @@ use tenantry_core::{DatabaseError, DatabaseErrorKind};
 use super::{Job, Step, Upsert, no_keys};
 use crate::{
     declaration::ColumnType,
+    model::Column,
     plan::{Condition, write::Rows},
     refusal::Failure,
     run::{failure, read::counted},
@@ -170,18 +171,14 @@ impl<'m> Job<'_, 'm> {
     fn inserted_keys(&self, rows: &Rows, first: u64, step: u64) -> Option<Vec<Vec<Datum>>> {
         // It counts only rows that leave the key to it, so a row that has a key of its own takes no
         // number.
+        let counted_place = self.counted_column();
         let is_made = |place: &usize| {
-            let column = &self.target.table.columns[*place];
             let at = rows.columns.iter().position(|known| known == place);
             let left_out = |row: &Vec<Assignment>| match at {
                 Some(at) => row.get(at) == Some(&Assignment::Default),
                 None => true,
             };
-            let is_whole = matches!(
-                column.kind,
-                ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 | ColumnType::Numeric
-            );
-            first > 0 && is_whole && (column.generated || column.default) && rows.rows.iter().all(left_out)
+            first > 0 && counted_place == Some(*place) && rows.rows.iter().all(left_out)
         };
         let key_of = |index: usize, row: &Vec<Assignment>| {
             let each = self.target.table.key.iter().map(|place| {
@@ -206,6 +203,27 @@ impl<'m> Job<'_, 'm> {
             .enumerate()
             .map(|(index, row)| key_of(index, row))
             .collect()
+    }
+
+    /// The only part of the key that MySQL can have counted: one that it generates, else one with a
+    /// default. If there are several, it is not known which of them is counted.
+    fn counted_column(&self) -> Option<usize> {
+        let table = self.target.table;
+        let is_whole = |place: &usize| {
+            matches!(
+                table.columns[*place].kind,
+                ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 | ColumnType::Numeric
+            )
+        };
+        let whole: Vec<usize> = table.key.iter().copied().filter(is_whole).collect();
+        let only = |may_be: fn(&Column) -> bool| {
+            let mut parts = whole.iter().copied().filter(|place| may_be(&table.columns[*place]));
+            parts.next().filter(|_| parts.next().is_none())
+        };
+        match whole.iter().any(|place| table.columns[*place].generated) {
+            true => only(|column| column.generated),
+            false => only(|column| column.default),
+        }
     }
 
     pub(super) async fn update_rows<C: ConnectionTrait>(
