@@ -98,8 +98,8 @@ macro_rules! text_form {
     ($type:ty, $schema:tt) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = TextOrInteger::deserialize(deserializer)?;
-                text.0.parse().map_err(de::Error::custom)
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
             }
         }
 
@@ -123,30 +123,6 @@ macro_rules! text_form {
             }
         }
     };
-}
-
-struct TextOrInteger(String);
-
-impl<'de> Deserialize<'de> for TextOrInteger {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = TextOrInteger;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOrInteger, E> {
-                Ok(TextOrInteger(text.to_owned()))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<TextOrInteger, E> {
-                Ok(TextOrInteger(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
 }
 
 /// An IP address and port to listen on. Port 0 lets the system choose one.

@@ -14,7 +14,7 @@ use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    metrics::{PeriodicReader, Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
+    metrics::{MeterProviderBuilder, PeriodicReader, Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
     trace::{SpanData, SpanExporter},
 };
 use parking_lot::Mutex;
@@ -110,7 +110,7 @@ impl Delivery {
 /// An exporter that reports to a [`Delivery`] whether sending worked.
 pub(super) struct WatchedExporter<E> {
     exporter: E,
-    delivery: Arc<Delivery>,
+    pub(super) delivery: Arc<Delivery>,
 }
 
 impl<E> fmt::Debug for WatchedExporter<E> {
@@ -209,74 +209,21 @@ pub(super) enum SpanSender {
     Otlp(WatchedExporter<opentelemetry_otlp::SpanExporter>),
 }
 
-impl SpanSender {
-    /// Whether the collector receives its spans; `None` for standard output.
-    pub(super) fn delivery(&self) -> Option<Arc<Delivery>> {
-        match self {
-            Self::Stdout(_) => None,
-            Self::Otlp(watched) => Some(watched.delivery.clone()),
-        }
-    }
-}
-
-impl SpanExporter for SpanSender {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        match self {
-            Self::Stdout(exporter) => exporter.export(batch).await,
-            Self::Otlp(exporter) => exporter.export(batch).await,
-        }
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        match self {
-            Self::Stdout(exporter) => exporter.shutdown_with_timeout(timeout),
-            Self::Otlp(exporter) => exporter.shutdown_with_timeout(timeout),
-        }
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        match self {
-            Self::Stdout(exporter) => exporter.set_resource(resource),
-            Self::Otlp(exporter) => exporter.set_resource(resource),
-        }
-    }
-}
-
-/// What sends metrics.
+/// What reads the metrics and sends them.
 #[allow(clippy::large_enum_variant, reason = "there is one of it")]
-pub(super) enum MetricSender {
+pub(super) enum MetricReader {
     /// To standard output.
-    Stdout(opentelemetry_stdout::MetricExporter),
+    Stdout(PeriodicReader<opentelemetry_stdout::MetricExporter>),
     /// To a collector.
-    Otlp(WatchedExporter<opentelemetry_otlp::MetricExporter>),
+    Otlp(PeriodicReader<WatchedExporter<opentelemetry_otlp::MetricExporter>>),
 }
 
-impl PushMetricExporter for MetricSender {
-    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+impl MetricReader {
+    /// Has it read the metrics that `provider` will collect.
+    pub(super) fn of(self, provider: MeterProviderBuilder) -> MeterProviderBuilder {
         match self {
-            Self::Stdout(exporter) => exporter.export(metrics).await,
-            Self::Otlp(exporter) => exporter.export(metrics).await,
-        }
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        match self {
-            Self::Stdout(exporter) => exporter.force_flush(),
-            Self::Otlp(exporter) => exporter.force_flush(),
-        }
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        match self {
-            Self::Stdout(exporter) => exporter.shutdown_with_timeout(timeout),
-            Self::Otlp(exporter) => exporter.shutdown_with_timeout(timeout),
-        }
-    }
-
-    fn temporality(&self) -> Temporality {
-        match self {
-            Self::Stdout(exporter) => exporter.temporality(),
-            Self::Otlp(exporter) => exporter.temporality(),
+            Self::Stdout(reader) => provider.with_reader(reader),
+            Self::Otlp(reader) => provider.with_reader(reader),
         }
     }
 }
@@ -299,30 +246,32 @@ pub(super) fn warn_of_ignored_variables() {
     }
 }
 
-/// What reads the metrics and sends them, every `interval` or as often as
-/// `OTEL_METRIC_EXPORT_INTERVAL` says, in milliseconds.
-pub(super) fn metric_reader(settings: &Metrics) -> Result<PeriodicReader<MetricSender>, ExporterError> {
-    let sender = if let Endpoint::Url(configured) = &settings.endpoint {
-        let variable = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
-        let url = endpoint(variable, configured, settings.protocol, "v1/metrics");
-        let builder = opentelemetry_otlp::MetricExporter::builder();
-        let built = match settings.protocol {
-            OtlpProtocol::Grpc => builder.with_tonic().with_endpoint(url).build(),
-            OtlpProtocol::Http => builder.with_http().with_endpoint(url).build(),
-        };
-        MetricSender::Otlp(WatchedExporter {
-            exporter: built.map_err(|source| ExporterError {
-                key: "observability.metrics.endpoint",
-                source,
-            })?,
-            delivery: Delivery::of("metrics"),
-        })
-    } else {
-        MetricSender::Stdout(opentelemetry_stdout::MetricExporter::default())
+/// What sends the metrics every `interval`, or as often as `OTEL_METRIC_EXPORT_INTERVAL` says, in
+/// milliseconds.
+pub(super) fn metric_reader(settings: &Metrics) -> Result<MetricReader, ExporterError> {
+    let interval = interval_variable().and_then(Result::ok);
+    let interval = interval.unwrap_or(settings.interval.into());
+    let Endpoint::Url(configured) = &settings.endpoint else {
+        let reader = PeriodicReader::builder(opentelemetry_stdout::MetricExporter::default());
+        return Ok(MetricReader::Stdout(reader.with_interval(interval).build()));
     };
-    let variable = interval_variable().and_then(Result::ok);
-    let interval = variable.unwrap_or(settings.interval.into());
-    Ok(PeriodicReader::builder(sender).with_interval(interval).build())
+    let variable = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+    let url = endpoint(variable, configured, settings.protocol, "v1/metrics");
+    let builder = opentelemetry_otlp::MetricExporter::builder();
+    let built = match settings.protocol {
+        OtlpProtocol::Grpc => builder.with_tonic().with_endpoint(url).build(),
+        OtlpProtocol::Http => builder.with_http().with_endpoint(url).build(),
+    };
+    let exporter = built.map_err(|source| ExporterError {
+        key: "observability.metrics.endpoint",
+        source,
+    })?;
+    let watched = WatchedExporter {
+        exporter,
+        delivery: Delivery::of("metrics"),
+    };
+    let reader = PeriodicReader::builder(watched).with_interval(interval).build();
+    Ok(MetricReader::Otlp(reader))
 }
 
 #[cfg(test)]

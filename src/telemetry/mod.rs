@@ -109,7 +109,7 @@ impl Telemetry {
                 .then(|| exporters::metric_reader(&observability.metrics))
                 .transpose()?;
             let metrics = Metrics::new(resource.clone(), |readers| match reader {
-                Some(reader) => readers.with_reader(reader),
+                Some(reader) => reader.of(readers),
                 None => readers,
             })?;
             let traces = observability

@@ -51,19 +51,18 @@ pub(super) struct Traces {
 impl Traces {
     /// It must be called within a tokio runtime.
     pub(super) fn start(settings: &Trace, resource: Resource) -> Result<Self, ExporterError> {
-        let exporter = span_exporter(settings)?;
+        let queue = SpanQueue::start();
+        let (processor, delivery) = match span_exporter(settings)? {
+            SpanSender::Stdout(exporter) => (batches(exporter, &queue), None),
+            SpanSender::Otlp(watched) => {
+                let delivery = watched.delivery.clone();
+                (batches(watched, &queue), Some(delivery))
+            }
+        };
         let sampler = TraceSampler {
             rate: settings.sample.rate,
-            delivery: exporter.delivery(),
+            delivery,
         };
-        let queue = SpanQueue::start();
-        let exporter = Taking {
-            exporter,
-            queue: queue.clone(),
-        };
-        // The processor is a thread. Spans that come while the queue is full are dropped, so no
-        // request waits for the collector.
-        let processor = BatchSpanProcessor::builder(exporter).build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
             // Spans are created only for sampled requests, so every created span is sent.
@@ -101,6 +100,13 @@ impl Traces {
     pub(super) fn shutdown(&self) -> OTelSdkResult {
         self.provider.shutdown()
     }
+}
+
+/// Sends spans from a thread of its own. Spans that come while the queue is full are dropped, so no
+/// request waits for the collector.
+fn batches(exporter: impl SpanExporter + 'static, queue: &Arc<SpanQueue>) -> BatchSpanProcessor {
+    let queue = queue.clone();
+    BatchSpanProcessor::builder(Taking { exporter, queue }).build()
 }
 
 /// Adds to each span which request and which tenant it belongs to, unless it says so itself. Drops
@@ -151,12 +157,12 @@ impl SpanProcessor for RequestSpans {
 
 /// Takes spans from the queue, and sends them.
 #[derive(Debug)]
-struct Taking {
-    exporter: SpanSender,
+struct Taking<E> {
+    exporter: E,
     queue: Arc<SpanQueue>,
 }
 
-impl SpanExporter for Taking {
+impl<E: SpanExporter> SpanExporter for Taking<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.queue.took(batch.len());
         self.exporter.export(batch).await
