@@ -252,7 +252,7 @@ struct Known(BTreeSet<TenantId>);
 impl Known {
     /// Every tenant that the provider lists; while it cannot be asked, those that it listed last
     /// and those that have sent requests since.
-    async fn look(&mut self, name: &str, tenants: &Tenants) -> &BTreeSet<TenantId> {
+    async fn look(&mut self, name: &str, tenants: &Tenants) {
         match tenants.list().await {
             Ok(listed) => self.0 = listed.into_iter().collect(),
             Err(error) => {
@@ -265,7 +265,6 @@ impl Known {
                 );
             }
         }
-        &self.0
     }
 }
 
@@ -279,11 +278,16 @@ pub(crate) async fn each_tenant<F>(
 ) where
     F: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
-    let mut known = Known::default();
+    // To list the tenants may take minutes, and no run waits for it.
+    let looked = async |at: Instant, mut known: Known| {
+        tokio::time::sleep_until(at).await;
+        known.look(name, &tenants).await;
+        known
+    };
+    let mut looking = Box::pin(looked(Instant::now(), Known::default()));
     let mut due: HashMap<TenantId, Duration> = HashMap::new();
     let (mut waiting, mut running) = (VecDeque::new(), JoinSet::new());
     let mut waiting_or_running = HashSet::new();
-    let mut next_look = Instant::now();
     while !stop.is_cancelled() {
         while running.len() < AT_ONCE
             && let Some(tenant) = waiting.pop_front()
@@ -301,13 +305,13 @@ pub(crate) async fn each_tenant<F>(
                 Err(error) => tracing::error!(job = name, %error, "a job ended for a tenant and is not repeated"),
             },
             // A run that takes long does not keep other tenants' from being found.
-            () = tokio::time::sleep_until(next_look) => {
-                let all = known.look(name, &tenants).await;
+            known = &mut looking => {
+                let all = &known.0;
                 due.retain(|tenant, _| all.contains(tenant));
                 let now = since_epoch();
                 let is_due = |tenant: &&TenantId| due.get(tenant).is_none_or(|due| *due <= now);
                 waiting.extend(all.iter().filter(is_due).filter(|tenant| waiting_or_running.insert(**tenant)));
-                next_look = Instant::now() + schedule.look();
+                looking.set(looked(Instant::now() + schedule.look(), known));
             }
         }
     }

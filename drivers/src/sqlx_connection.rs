@@ -390,16 +390,23 @@ where
     async fn close(self: Box<Self>) {
         let Self {
             watch,
-            connection,
+            mut connection,
             busy,
             ..
         } = *self;
-        let noticed_within = watch.noticed_within();
+        let (noticed_within, outlives_clients) = (watch.noticed_within(), watch.outlives_clients());
         // Letting go of the watch stops a statement that was left; a connection at rest keeps it to
         // the end.
         let mut watch = Some(watch);
         if busy && let Some(watch) = watch.take() {
             watch.end_session().await;
+        }
+        if busy
+            && outlives_clients
+            && let Some(connection) = connection.as_mut()
+        {
+            // The statement goes on to its end, which is waited for.
+            drop(tokio::time::timeout(noticed_within, connection.ping()).await);
         }
         if let Some(connection) = connection
             && let Err(error) = connection.close().await
@@ -408,7 +415,7 @@ where
             tracing::debug!(error = io_kind(&error), "a connection was closed without taking leave");
         }
         drop(watch);
-        if busy {
+        if busy && !outlives_clients {
             // The server still runs the statement, so the session is not yet reported as ended.
             tokio::time::sleep(noticed_within).await;
         }

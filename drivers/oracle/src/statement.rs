@@ -1,6 +1,6 @@
 //! One statement in a session: its values bound, its rows read.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashSet, sync::Arc};
 
 use oracle::{Connection, SqlValue, Statement, sql_type::OracleType};
 use sea_orm::Value;
@@ -268,16 +268,12 @@ fn bind_all(
 /// Which places are bound as LOBs. In a query of several rows, as an insert of several has one, the
 /// values of a column have one type (ORA-01790).
 fn lobs(sql: &Sql, values: &[Value]) -> Vec<AsLob> {
-    let mut columns: HashMap<usize, bool> = HashMap::new();
-    for bind in sql.binds.iter().filter(|bind| bind.stored) {
-        if let Some(column) = bind.column {
-            let needs = columns.entry(column).or_default();
-            *needs = *needs || values.get(bind.parameter).is_some_and(needs_lob);
-        }
-    }
+    let needs = |bind: &Bind| values.get(bind.parameter).is_some_and(needs_lob);
+    let stored = sql.binds.iter().filter(|bind| bind.stored);
+    let columns: HashSet<usize> = stored.filter_map(|bind| bind.column.filter(|_| needs(bind))).collect();
     let of = |bind: &Bind| match bind.column {
         _ if !bind.stored => AsLob::Never,
-        Some(column) if columns.get(&column) == Some(&true) => AsLob::Always,
+        Some(column) if columns.contains(&column) => AsLob::Always,
         _ => AsLob::IfNeeded,
     };
     sql.binds.iter().map(of).collect()

@@ -1,6 +1,9 @@
 //! PostgreSQL, as a connection of sqlx sees it.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use sea_orm::TransactionOptions;
 use sqlx::postgres::{PgDatabaseError, PgValueRef};
@@ -19,25 +22,36 @@ const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 /// The longest that an abandoned statement without a time-out is waited for.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(60);
 
-/// How soon the server itself ends an abandoned statement.
-pub(super) struct EndsStatements(Duration);
+/// How soon the server itself ends an abandoned statement: if it does not look whether its client is
+/// still there, with the statement's time-out.
+pub(super) struct EndsStatements {
+    notices_lost_clients: AtomicBool,
+    statement_timeout: Duration,
+}
 
 impl EndsStatements {
-    /// If the server does not look whether its client is still there, it goes on until the
-    /// statement's time-out.
     pub(super) fn new(notices_lost_clients: bool, statement_timeout: Option<Duration>) -> Self {
-        let until_timeout = statement_timeout.unwrap_or(LONGEST_STATEMENT);
-        Self(if notices_lost_clients {
-            NOTICED_WITHIN.min(until_timeout)
-        } else {
-            until_timeout
-        })
+        Self {
+            notices_lost_clients: notices_lost_clients.into(),
+            statement_timeout: statement_timeout.unwrap_or(LONGEST_STATEMENT),
+        }
     }
 }
 
 impl Watch for EndsStatements {
     fn noticed_within(&self) -> Duration {
-        self.0
+        match self.outlives_clients() {
+            true => self.statement_timeout,
+            false => NOTICED_WITHIN.min(self.statement_timeout),
+        }
+    }
+
+    fn outlives_clients(&self) -> bool {
+        !self.notices_lost_clients.load(Ordering::Relaxed)
+    }
+
+    fn looks_for_no_client(&self) {
+        self.notices_lost_clients.store(false, Ordering::Relaxed);
     }
 }
 

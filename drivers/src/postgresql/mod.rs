@@ -119,7 +119,7 @@ impl Plugin<dyn DatabaseDriver> for PostgresqlDriver {
             defaults: PgConnectOptions::new_without_pgpass().password(""),
             for_every_tenant: FOR_EVERY_TENANT
                 .into_iter()
-                .find(|name| std::env::var_os(name).is_some()),
+                .find(|name| std::env::var_os(name).is_some_and(|value| *name != "PGOPTIONS" || !value.is_empty())),
         })
     }
 }

@@ -122,3 +122,27 @@ async fn a_server_that_refuses_a_setting_still_says_if_it_encrypts() {
         }
     }
 }
+
+/// As with PostgreSQL 13, which does not look whether its client is still there.
+#[tokio::test]
+async fn a_close_waits_for_an_abandoned_statement_s_end() {
+    let server = PostgresServer::shared().await;
+    let tenant = server.create_tenant("outlives").await.unwrap();
+    let (driver, config) = (driver().await, secret(server.secret(&tenant)));
+    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+    let password = config.password.as_ref().unwrap().expose_secret();
+    let options = driver
+        .options(&address, &config, Certificates::default())
+        .password(password);
+    let session = options.connect().await.unwrap();
+    let watch = EndsStatements::new(false, None);
+    let version = ServerVersion(version(&session).into());
+    let mut connection = SqlxConnection::<Postgresql>::new(session, watch, version, None, driver.max_answer);
+    let sleep = Statement::from_string(driver.backend(), "SELECT pg_sleep(1)");
+    let abandoned = tokio::time::timeout(Duration::from_millis(100), connection.query(&sleep));
+    assert!(abandoned.await.is_err());
+    let started = std::time::Instant::now();
+    Box::new(connection).close().await;
+    let took = started.elapsed();
+    assert!((500..10_000).contains(&took.as_millis()), "{took:?}");
+}

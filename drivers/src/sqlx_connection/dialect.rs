@@ -95,6 +95,12 @@ pub(crate) trait Watch: Send + Sync + 'static {
     fn noticed_within(&self) -> Duration {
         Duration::ZERO
     }
+    /// Whether the server ends it only with the statement itself.
+    fn outlives_clients(&self) -> bool {
+        false
+    }
+    /// The server has refused to look whether its clients are still there.
+    fn looks_for_no_client(&self) {}
     /// Ends the session of an abandoned statement. Returns once the server has ended it, or after a
     /// bounded time without a confirmation.
     fn end_session(&self) -> impl Future<Output = ()> + Send {

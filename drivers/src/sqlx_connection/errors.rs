@@ -80,7 +80,18 @@ pub(super) fn is_atomic(sql: &str) -> bool {
     const ATOMIC: [&str; 11] = [
         "select", "with", "insert", "update", "delete", "merge", "replace", "values", "table", "show", "set",
     ];
-    let sql = sql.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+    let before = |c: char| c.is_whitespace() || c == '(';
+    let mut sql = sql.trim_start_matches(before);
+    while let Some(rest) = sql.strip_prefix("/*") {
+        let Some((comment, after)) = rest.split_once("*/") else {
+            return false;
+        };
+        // MySQL runs some comments, and PostgreSQL's have others within.
+        if comment.starts_with(['!', 'M', '+']) || comment.contains("/*") {
+            return false;
+        }
+        sql = after.trim_start_matches(before);
+    }
     let end = sql.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(sql.len());
     ATOMIC.iter().any(|word| word.eq_ignore_ascii_case(&sql[..end]))
 }
@@ -200,6 +211,7 @@ mod tests {
             " insert into t values (1)",
             "(SELECT 1) UNION (SELECT 2)",
             "WITH a AS (SELECT 1)",
+            "/* route */ /* two */\n(SELECT 1)",
         ] {
             assert!(is_atomic(sql), "{sql}");
         }
@@ -207,7 +219,9 @@ mod tests {
             "CALL batch()",
             "DO $$ BEGIN COMMIT; END $$",
             "VACUUM",
-            "/* one */ SELECT 1",
+            "/* one */ CALL batch()",
+            "/*! CALL batch() */ SELECT 1",
+            "/* one /* two */ SELECT 1 */ CALL batch()",
             "selected",
             "",
         ] {

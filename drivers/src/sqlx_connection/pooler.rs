@@ -10,7 +10,7 @@ use sea_query_sqlx::SqlxValues;
 use sqlx::{ColumnIndex, Database, Executor, IntoArguments};
 use tenantry_core::{DatabaseError, DatabaseErrorKind};
 
-use super::{Dialect, Mode, SqlxConnection, without_effect};
+use super::{Dialect, Mode, SqlxConnection, Watch as _, without_effect};
 
 /// The settings that each transaction makes for itself.
 #[derive(Debug, Clone)]
@@ -94,6 +94,7 @@ where
             if refused.is_none() {
                 return Err(error);
             }
+            self.watch.looks_for_no_client();
         }
     }
 

@@ -1,9 +1,6 @@
 //! Refuses a statement for its values before it is sent.
 
-use std::{
-    fmt::{self, Write as _},
-    pin::pin,
-};
+use std::pin::pin;
 
 use sea_orm::{Statement, Value};
 use sea_query_sqlx::SqlxValues;
@@ -19,6 +16,8 @@ use super::{
 /// The most that a message has of a value besides the bytes of a text: its type, its length and, of
 /// a number or a time, itself.
 const BESIDES: usize = 48;
+/// MySQL's ER_NET_PACKET_TOO_LARGE.
+const TOO_LARGE: &str = "1153";
 /// What a message has besides the statement or its values.
 const HEADER: usize = 64;
 
@@ -40,15 +39,17 @@ where
                 D::MOST_VALUES
             )));
         }
-        let violates =
-            |reason: &str| Err(DatabaseError::new(DatabaseErrorKind::ConstraintViolation).with_source(reason));
+        let violates = |reason: &str| DatabaseError::new(DatabaseErrorKind::ConstraintViolation).with_source(reason);
         if !D::HAS_UNSIGNED && values.iter().any(is_beyond_signed) {
-            return violates("a number is larger than the largest of a BIGINT");
+            return Err(violates("a number is larger than the largest of a BIGINT"));
         }
         if let Some(most) = self.watch.largest_message()
             && HEADER + statement.sql.len().max(length(values)) > most
         {
-            return violates("the statement is larger than the largest message that the server takes");
+            let mut refused = violates("the statement is larger than the largest message that the server takes");
+            // What the server would say.
+            refused.code = Some(TOO_LARGE.into());
+            return Err(refused);
         }
         // A `?` within a text or a comment is not a place for a value, so only the server can
         // decide.
@@ -94,23 +95,10 @@ fn length(values: &[Value]) -> usize {
     let lengths = values.iter().map(|value| match value {
         Value::String(Some(text)) => text.len(),
         Value::Bytes(Some(bytes)) => bytes.len(),
-        Value::Json(Some(json)) => {
-            let mut counter = Counter(0);
-            write!(counter, "{json}").map_or(0, |()| counter.0)
-        }
+        Value::Json(Some(json)) => json.to_string().len(),
         _ => 0,
     });
     lengths.map(|length| BESIDES + length).sum()
-}
-
-/// Counts what is written.
-struct Counter(usize);
-
-impl fmt::Write for Counter {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0 += text.len();
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ async fn a_statement_larger_than_a_message_costs_no_connection() {
     for too_large in [insert(1 << 20), insert(3 << 20), long] {
         let error = connection.execute(&too_large).await.unwrap_err();
         assert_eq!(error.kind, DatabaseErrorKind::ConstraintViolation);
+        assert_eq!(error.code.as_deref(), Some("1153"));
         assert_eq!(text(&mut connection, "SELECT 'there'").await, "there");
     }
     connection.execute(&insert(1_000_000)).await.unwrap();

@@ -126,7 +126,7 @@ fn by_code(code: &str) -> Option<Refusal> {
         "21000" => Refusal::bad("21000", "ON CONFLICT DO UPDATE command cannot affect row a second time"),
         // PostgreSQL: a value too large for an index, nested too deep; MySQL: JSON nested too deep;
         // SQLite: a value too large.
-        "54000" | "54001" | "3157" | "18" => {
+        "54000" | "54001" | "1153" | "3157" | "18" => {
             Refusal::too_much("a value is larger, or nested deeper, than the database takes")
         }
         // PostgreSQL; MySQL; MariaDB; Oracle.
@@ -229,7 +229,7 @@ mod tests {
         for foreign in ["22P05", "3988"] {
             assert_eq!(refused(Other, foreign), Some("22P05"), "{foreign}");
         }
-        for large in ["54000", "54001", "3157", "18"] {
+        for large in ["54000", "54001", "1153", "3157", "18"] {
             assert_eq!(refused(ConstraintViolation, large), Some("54000"), "{large}");
         }
         for check in ["23514", "23P01", "4025", "275", "ORA-02290"] {

@@ -1,5 +1,6 @@
 //! Conditions as SQL.
 
+use chrono::{Datelike as _, NaiveDate};
 use sea_orm::sea_query::{Alias, BinOper, DynIden, Expr, ExprTrait as _, Func, IntoIden as _, Query};
 
 use super::{Dialect, Use};
@@ -185,6 +186,12 @@ fn column_test(scope: &Scope<'_, '_>, column: &Column, test: &ColumnTest) -> Exp
         }
         ColumnTest::Compare(comparison, value) => compare(scope, column, *comparison, value),
         ColumnTest::Same(value) => operand.eq(bind(value)),
+        ColumnTest::In(values) if column.kind == ColumnType::Date => {
+            let days: Option<Vec<_>> = values.iter().map(as_day).collect();
+            let days = days.unwrap_or_default();
+            let (from, to) = (days.iter().min().copied(), days.iter().max().copied());
+            with_bounds(scope, column, (from, to), operand.is_in(values.iter().map(bind)))
+        }
         ColumnTest::In(values) => match is_exact(dialect, &column.kind) {
             false => {
                 let all = operand.clone().is_in(values.iter().map(bind));
@@ -259,7 +266,14 @@ fn compare(scope: &Scope<'_, '_>, column: &Column, comparison: Comparison, value
     let dialect = scope.dialect;
     let bind = || dialect.bind(value, &column.kind, Use::Compare);
     let operand = scope.operand(column);
-    match comparison {
+    let day = as_day(value);
+    let bounds = match comparison {
+        Comparison::Equal => (day, day),
+        Comparison::NotEqual => (None, None),
+        Comparison::Greater | Comparison::GreaterOrEqual => (day, None),
+        Comparison::Less | Comparison::LessOrEqual => (None, day),
+    };
+    let exact = match comparison {
         // An index serves the first comparison; the second one distinguishes upper and lower case.
         Comparison::Equal if !is_exact(dialect, &column.kind) => {
             let exact = exactly(dialect, operand.clone()).eq(exactly(dialect, bind()));
@@ -276,7 +290,50 @@ fn compare(scope: &Scope<'_, '_>, column: &Column, comparison: Comparison, value
         Comparison::GreaterOrEqual => operand.gte(bind()),
         Comparison::Less => operand.lt(bind()),
         Comparison::LessOrEqual => operand.lte(bind()),
+    };
+    with_bounds(scope, column, bounds, exact)
+}
+
+pub(super) fn as_day(value: &Datum) -> Option<NaiveDate> {
+    match value {
+        Datum::Date(day) => Some(*day),
+        _ => None,
     }
+}
+
+/// An exact comparison, with bounds that an index can use.
+fn with_bounds(
+    scope: &Scope<'_, '_>,
+    column: &Column,
+    bounds: (Option<NaiveDate>, Option<NaiveDate>),
+    exact: Expr,
+) -> Expr {
+    match day_within(scope, column, bounds) {
+        Some(within) => within.and(exact),
+        None => exact,
+    }
+}
+
+/// That a day is not before the first one and not after the last one, in a form that an index of the
+/// column can use: on SQLite and Oracle the operand of an exact comparison is computed. `None` on
+/// other kinds of database, and without a day.
+pub(super) fn day_within(
+    scope: &Scope<'_, '_>,
+    column: &Column,
+    (first, last): (Option<NaiveDate>, Option<NaiveDate>),
+) -> Option<Expr> {
+    if !matches!(scope.dialect, Dialect::Sqlite | Dialect::Oracle) || column.kind != ColumnType::Date {
+        return None;
+    }
+    let bind = |day| scope.dialect.bind(&Datum::Date(day), &column.kind, Use::Compare);
+    let from = first.map(|first| scope.column(column).gte(bind(first)));
+    // A day may be stored with a time, so it is below the next day. A year of five digits would be
+    // another text.
+    let next = last
+        .and_then(|last| last.succ_opt())
+        .filter(|next| next.year() < 10_000);
+    let below = next.map(|next| scope.column(column).lt(bind(next)));
+    from.into_iter().chain(below).reduce(|from, below| from.and(below))
 }
 
 fn like(dialect: Dialect, operand: Expr, pattern: &str, any_case: bool) -> Expr {

@@ -10,7 +10,7 @@ use sea_orm::{
 
 use super::{
     Dialect, Use,
-    condition::{Scope, condition, conjunction, disjunction, exactly, is_exact},
+    condition::{Scope, as_day, condition, conjunction, day_within, disjunction, exactly, is_exact},
 };
 use crate::{
     declaration::ColumnType,
@@ -269,6 +269,11 @@ fn first_bound(scope: &Scope<'_, '_>, read: &Read<'_>, values: &[Datum]) -> Opti
     let column = &read.table.columns[place];
     if read.order.len() < 2 || column.nullable || *value == Datum::Null {
         return None;
+    }
+    let day = as_day(value);
+    let days = if term.descending { (None, day) } else { (day, None) };
+    if let Some(within) = day_within(scope, column, days) {
+        return Some(within);
     }
     let bound = sort_value(scope.dialect, column, value);
     let operand = sort_key(scope, column);

@@ -114,3 +114,28 @@ fn oracle_returns_the_types_that_are_declared() {
         assert!(sql.contains(expected), "{expected}: {sql}");
     }
 }
+
+#[test]
+fn an_index_of_a_day_serves_comparisons() {
+    let model = model(&["date"]);
+    let conditions = |dialect, text: &str, after: Option<&[Datum]>| {
+        let (statement, _) = read(&model, dialect, text, after);
+        let begin = statement.sql.find("WHERE").unwrap();
+        statement.sql[begin..].replace("\"t0\".", "").replace(['(', ')'], "")
+    };
+    for (filter, expected) in [
+        ("date=eq.2026-01-02", "\"date\" >= ? AND \"date\" < ? AND "),
+        ("date=in.(2026-01-02,2026-01-05)", "\"date\" >= ? AND \"date\" < ? AND "),
+        ("date=gt.2026-01-02", "\"date\" >= ? AND "),
+        ("date=lte.2026-01-02", "\"date\" < ? AND "),
+        ("date=eq.9999-12-31", "\"date\" >= ? AND substr"),
+    ] {
+        let sql = conditions(Dialect::Sqlite, filter, None);
+        assert!(sql.starts_with(&format!("WHERE {expected}")), "{filter}: {sql}");
+        let sql = conditions(Dialect::Postgresql, filter, None);
+        assert!(!sql.contains(" AND "), "{filter}: {sql}");
+    }
+    let after = [Datum::Date("2026-01-02".parse().unwrap()), Datum::Int(1)];
+    let sql = conditions(Dialect::Sqlite, "order=date.desc", Some(&after));
+    assert!(sql.starts_with("WHERE \"date\" < ? AND "), "{sql}");
+}

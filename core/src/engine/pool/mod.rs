@@ -226,7 +226,7 @@ impl Pool {
     /// Why a request got no connection by its deadline.
     fn gave_up(&self) -> DatabaseError {
         let health = self.health();
-        if health.is_preparing {
+        if health.is_preparing && health.status.open == 0 {
             return DatabaseError::new(DatabaseErrorKind::Migrating);
         }
         // It has no connection, and either holds a permit, so that the server has not answered, or

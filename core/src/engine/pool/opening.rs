@@ -1,7 +1,7 @@
 //! How a pool comes by another connection. Requests only wait; a task of its own waits for a
 //! permit, logs in, prepares a new database, and hands the connection to the request that waited
-//! longest. So an opening goes on if the request that wanted it has had another connection or has
-//! gone away.
+//! longest. So a login goes on if the request that wanted it has had another connection or has gone
+//! away. Between two logins, an opening that no request waits for ends.
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
