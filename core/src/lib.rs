@@ -15,6 +15,7 @@ mod database_config;
 mod driver;
 pub mod driver_settings;
 mod duration;
+mod endpoint;
 pub mod engine;
 mod error;
 mod health;
@@ -46,6 +47,7 @@ pub use driver::{
     Connection, DatabaseDriver, Encryption, MigrationLock, MigrationQueries, RowStream, ServerVersion, driver_named,
 };
 pub use duration::{HumanDuration, TOO_LONG, UNIT_MISSING, is_bare_number, milliseconds};
+pub use endpoint::{http_url, is_this_machine};
 pub use error::{
     BoxError, Cause, DatabaseError, DatabaseErrorKind, DriverError, DriverErrorKind, SecretInvalid, database_words,
 };

@@ -43,7 +43,8 @@ use tenantry_core::{
 
 pub use crate::aws::Settings;
 use crate::{
-    aws::{self, NameRule, Page, Store, failure, silenced},
+    aws::{self, NameRule, Page, Store, failure},
+    remote::silenced,
     secret_text,
 };
 

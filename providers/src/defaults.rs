@@ -1,15 +1,15 @@
 //! How a secret that says only a part is completed.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
-use serde_json::{Map, Value};
-use tenantry_core::SecretValue;
+use serde_json::{Map, Value, json};
+use tenantry_core::{DatabaseConfig, SecretValue};
 
 /// The names that one setting has in the two forms of a secret. A default under one name must not
 /// be added to a secret that has the other name, since it could take precedence.
 const SAME: [&[&str]; 3] = [&["type", "engine"], &["database", "dbname"], &["username", "user"]];
 
 /// What a `url` says by its place. Defaults for these would take the place of the URL's, so that a
-/// tenant reached another's database. Its parameters may name a schema too.
+/// tenant reached another's database.
 const IN_URL: [&str; 10] = [
     "type", "engine", "host", "port", "database", "dbname", "path", "username", "user", "password",
 ];
@@ -33,7 +33,7 @@ pub(crate) fn complete(mut secret: Value, defaults: &SecretValue) -> Value {
     let said_otherwise = |object: &Map<String, Value>, name: &str| {
         let named_alike = SAME.iter().find(|names| names.contains(&name));
         let said = named_alike.is_some_and(|names| names.iter().any(|other| is_said(object, other)));
-        said || has_url && IN_URL.contains(&name) || name == "schema" && names_schema(object)
+        said || has_url && IN_URL.contains(&name)
     };
     let mut missing: Map<String, Value> = defaults
         .iter()
@@ -46,31 +46,64 @@ pub(crate) fn complete(mut secret: Value, defaults: &SecretValue) -> Value {
         oracle.remove("service");
         oracle.remove("sid");
     }
+    if let Some(url) = object.get("url").and_then(read_url) {
+        leave_to_url(&mut missing, &url);
+    }
     merge(object, missing);
     secret
 }
 
-/// Whether the secret's URL names a schema in its parameters, in any of their spellings.
-fn names_schema(object: &Map<String, Value>) -> bool {
-    let url = object.get("url").and_then(Value::as_str).unwrap_or_default();
-    let Some((_, parameters)) = url.split_once('?') else {
-        return false;
+/// What a URL says by itself; `None` if it cannot be read, which the whole secret then fails for.
+fn read_url(url: &Value) -> Option<DatabaseConfig> {
+    let parse = |alone| DatabaseConfig::parse(&SecretValue::new(alone)).ok();
+    // A URL with an authority may leave the mode to the rest of the secret.
+    parse(json!({"url": url})).or_else(|| parse(json!({"url": url, "tls": {"mode": "verify-full"}})))
+}
+
+/// Removes the defaults that would take the place of the parameters of a secret's URL.
+fn leave_to_url(missing: &mut Map<String, Value>, url: &DatabaseConfig) {
+    let named = [
+        ("schema", url.session.schema.is_some()),
+        ("pooler", url.pooler.is_some()),
+        ("create", url.create.is_some()),
+    ];
+    for (name, _) in named.iter().filter(|(_, is_said)| *is_said) {
+        missing.remove(*name);
+    }
+    if url.pool.max_connections.is_some()
+        && let Some(Value::Object(pool)) = missing.get_mut("pool")
+        && let Some(Value::Object(max)) = pool.get_mut("max")
+    {
+        max.remove("connections");
+    }
+    let tls = &url.tls;
+    // A certificate and its key belong together.
+    let has_pair = tls.cert.is_some() || tls.key.is_some();
+    let is_said = |name: &String| {
+        let name = name.to_ascii_lowercase().replace(['-', '_'], "");
+        let file = name.strip_prefix("ssl").or_else(|| name.strip_prefix("tls"));
+        match file.unwrap_or(&name) {
+            "ca" | "rootcert" => tls.ca.is_some(),
+            "cert" | "key" => has_pair,
+            _ => false,
+        }
     };
-    let parameters = parameters.to_ascii_lowercase().replace(['-', '_'], "");
-    let names = ["schema=", "currentschema=", "searchpath=", "schemasearchpath="];
-    let mut parameters = parameters.split('&');
-    parameters.any(|parameter| {
-        let in_options = parameter.starts_with("options=") && parameter.contains("search");
-        in_options || names.iter().any(|name| parameter.starts_with(name))
-    })
+    missing.retain(|name, _| !is_said(name));
+    for section in ["tls", "ssl"] {
+        if let Some(Value::Object(members)) = missing.get_mut(section) {
+            members.retain(|name, _| !is_said(name));
+        }
+    }
 }
 
 /// Whether the secret says which database of its server it is, for Oracle also by service or SID.
 fn names_database(object: &Map<String, Value>) -> bool {
+    let says = |object: &Map<String, Value>, names: &[&str]| names.iter().any(|name| is_said(object, name));
     let oracle = object.get("oracle").and_then(Value::as_object);
-    let in_oracle = |name| oracle.is_some_and(|oracle| is_said(oracle, name));
-    let said = ["url", "database", "dbname"].iter().any(|name| is_said(object, name));
-    said || in_oracle("service") || in_oracle("sid")
+    let service = oracle.and_then(|oracle| oracle.get("service")?.as_object());
+    says(object, &["url", "database", "dbname"])
+        || oracle.is_some_and(|oracle| says(oracle, &["sid"]))
+        || service.is_some_and(|service| says(service, &["name", "sid"]))
 }
 
 /// `template` with each `{tenant}` and `{environment}` in its texts replaced.
@@ -131,8 +164,7 @@ fn is_said(object: &Map<String, Value>, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use tenantry_core::DatabaseConfig;
+    use secrecy::ExposeSecret as _;
 
     use super::*;
 
@@ -176,20 +208,53 @@ mod tests {
 
     #[test]
     fn a_default_schema_does_not_replace_that_of_a_url() {
-        let names = [
-            "schema=acme",
-            "sslmode=require&currentSchema=acme",
-            "search_path=acme",
-            "options=-c%20search_path%3Dacme",
-        ];
-        for parameters in names {
-            let secret = json!({"url": format!("postgres://u:p@h/d?{parameters}")});
+        for url in [
+            "postgres://u:p@h/d?schema=acme",
+            "postgres://u:p@h/d?sslmode=require&currentSchema=acme",
+            "postgres://u:p@h/d?search_path=acme",
+            "postgres://u:p@h/d?search%5Fpath=acme",
+            "postgres://u:p@h/d?options=-c%20search_path%3Dacme",
+            "postgres://u:p@h/d?schema=acme&sslrootcert=ca.pem",
+            "postgres://u:p?q@h/d?schema=acme",
+        ] {
+            let secret = json!({"url": url});
             let kept = completed(secret.clone(), json!({"schema": "public"}));
-            assert_eq!(kept, secret, "{parameters}");
+            assert_eq!(kept, secret, "{url}");
         }
-        let url = "postgres://u:p@h/d?sslmode=require";
-        let secret = completed(json!({"url": url}), json!({"schema": "public"}));
-        assert_eq!(secret, json!({"url": url, "schema": "public"}));
+        for url in [
+            "postgres://u:p@h/d?sslmode=require",
+            "postgres://u:p@h/d?schema=",
+            "postgres://u:p@h/d?options=-c%20default_text_search_config%3Denglish",
+        ] {
+            let secret = completed(json!({"url": url}), json!({"schema": "public"}));
+            assert_eq!(secret, json!({"url": url, "schema": "public"}));
+        }
+    }
+
+    #[test]
+    fn a_default_does_not_replace_a_parameter_of_a_url() {
+        let url = "postgres://u:p@h/d?pgbouncer=true&connection_limit=3&sslmode=verify-full&sslrootcert=acme.pem\
+                   &sslcert=acme.crt&sslkey=acme.key";
+        let tls = json!({"ca": "other", "cert": "other", "key": "other"});
+        for (name, tls) in [
+            ("tls", tls),
+            ("ssl-root-cert", json!("other")),
+            ("sslKey", json!("other")),
+        ] {
+            let mut defaults =
+                json!({"pooler": "none", "pool": {"max": {"connections": 9}, "idle": {"connections": 2}}});
+            defaults[name] = tls;
+            let secret = completed(json!({"url": url}), defaults);
+            let config = DatabaseConfig::parse(&SecretValue::new(secret)).unwrap();
+            assert_eq!(config.pooler, Some(tenantry_core::Pooler::Transaction));
+            assert_eq!(config.pool.max_connections, Some(3));
+            assert_eq!(config.pool.idle_connections, Some(2));
+            assert_eq!(config.tls.ca.as_deref(), Some("acme.pem"));
+            assert_eq!(config.tls.cert.as_deref(), Some("acme.crt"));
+            assert_eq!(config.tls.key.unwrap().expose_secret(), "acme.key");
+        }
+        let secret = completed(json!({"url": "sqlite:a.db?mode=rw"}), json!({"create": true}));
+        assert_eq!(secret, json!({"url": "sqlite:a.db?mode=rw"}));
     }
 
     #[test]
@@ -205,6 +270,17 @@ mod tests {
         }
         let secret = completed(json!({"username": "u"}), defaults).to_string();
         assert!(secret.contains("OTHER"), "{secret}");
+    }
+
+    #[test]
+    fn an_oracle_section_that_is_left_open_is_completed() {
+        let defaults = json!({"oracle": {"service": {"name": "ACME"}}});
+        for open in [json!({}), json!({"name": "", "sid": ""}), json!({"name": null})] {
+            let secret = completed(json!({"oracle": {"service": open}}), defaults.clone());
+            assert_eq!(secret["oracle"]["service"]["name"], "ACME", "{secret}");
+        }
+        let secret = completed(json!({"oracle": {"service": {"sid": "OWN"}}}), defaults);
+        assert_eq!(secret, json!({"oracle": {"service": {"sid": "OWN"}}}));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, TenantId, TenantIdPattern,
 };
-use tokio::{io::AsyncReadExt, sync::watch};
+use tokio::{io::AsyncReadExt, sync::watch, time::MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{folder_watch::FolderWatch, secret_text};
@@ -26,6 +27,9 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The most entries of the folder that are read.
 const MAX_ENTRIES: usize = 100_000;
+
+/// How often it is checked whether the folder is still the same one.
+const POLL: Duration = Duration::from_secs(2);
 
 /// One file a tenant, `{id}.json` or `{id}/database`, as Kubernetes and Docker mount secrets.
 ///
@@ -71,15 +75,7 @@ path: secrets
             return Err(BuildError::key("path", "is not a folder"));
         }
         let (sender, changes) = watch::channel(0);
-        let folder = path.clone();
-        let following = tokio::spawn(async move {
-            let watch = FolderWatch::start(folder, RecursiveMode::Recursive).await;
-            loop {
-                // The first change is reported at once, since nothing was watched before.
-                sender.send_modify(|count| *count += 1);
-                watch.changed().await;
-            }
-        });
+        let following = tokio::spawn(follow(path.clone(), sender));
         Ok(Self {
             path: path.into(),
             id_pattern: context.id_pattern.clone(),
@@ -87,6 +83,39 @@ path: secrets
             _following: AbortOnDropHandle::new(following),
         })
     }
+}
+
+/// Reports changes of the folder. The watch begins anew after each: the folder may be another one
+/// now, and new folders below it are not watched if one of them may not be read.
+async fn follow(folder: PathBuf, sender: watch::Sender<u64>) {
+    let mut poll = tokio::time::interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let watched = identity(&folder).await;
+        let mut watch = FolderWatch::start(folder.clone(), RecursiveMode::Recursive).await;
+        // Also at the start, since nothing was watched before.
+        sender.send_modify(|count| *count += 1);
+        loop {
+            tokio::select! {
+                () = watch.changed() => break,
+                // A folder mounted over it, or a link to another one, is no change of the first.
+                _ = poll.tick() => if identity(&folder).await != watched { break },
+            }
+        }
+    }
+}
+
+/// Identifies a folder; `None` if it is not there.
+async fn identity(folder: &Path) -> Option<(u64, u64)> {
+    let metadata = tokio::fs::metadata(folder).await.ok()?;
+    #[cfg(unix)]
+    let identity = {
+        use std::os::unix::fs::MetadataExt as _;
+        (metadata.dev(), metadata.ino())
+    };
+    #[cfg(not(unix))]
+    let identity = (u64::from(metadata.is_dir()), 0);
+    Some(identity)
 }
 
 #[async_trait]
@@ -172,13 +201,13 @@ fn list(root: &Path, id_pattern: &TenantIdPattern) -> Result<Vec<TenantId>, Prov
         };
         for file in files_of(root, &id) {
             match std::fs::metadata(&file) {
-                Ok(found) if found.is_file() => {
+                Ok(found) if !found.is_file() => {}
+                Err(error) if is_absent(&error) => {}
+                // A list without one that cannot be looked at would say that there is no such
+                // tenant; `fetch` says what is wrong with it.
+                Ok(_) | Err(_) => {
                     tenants.insert(id);
                 }
-                Ok(_) => {}
-                Err(error) if is_absent(&error) => {}
-                // A list without it would say that there is no such tenant.
-                Err(error) => return Err(failed(error)),
             }
         }
     }
@@ -199,10 +228,7 @@ fn failed(error: io::Error) -> ProviderError {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicBool, Ordering},
-        time::Duration,
-    };
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use serde_json::{Value, json};
     use tempfile::TempDir;
@@ -363,6 +389,70 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
+    async fn a_tenant_that_cannot_be_read_is_listed() {
+        use std::os::unix::fs::symlink;
+        let fixture = Fixture::new().await;
+        fixture.write(&tenant1(), "{}");
+        // A link to itself cannot be looked at, not even by root.
+        for (name, target) in [("looping.json", "looping.json"), ("folder", "folder")] {
+            symlink(target, fixture.root().join(name)).unwrap();
+        }
+        let ids = ["folder", "looping", "tenant1"].map(|id| id.parse::<TenantId>().unwrap());
+        assert_eq!(fixture.provider.list().await.unwrap(), ids);
+        for id in &ids[..2] {
+            let fetched = fixture.provider.fetch(id).await.map(drop);
+            assert!(matches!(fetched, Err(ProviderError::Unavailable(_))), "{fetched:?}");
+        }
+    }
+
+    /// The watch has begun, and has reported everything that was written before.
+    #[cfg(unix)]
+    async fn settled(changes: &mut watch::Receiver<u64>) {
+        changed(changes).await;
+        while tokio::time::timeout(Duration::from_millis(500), changes.changed())
+            .await
+            .is_ok()
+        {}
+    }
+
+    #[cfg(unix)]
+    async fn changed(changes: &mut watch::Receiver<u64>) {
+        tokio::time::timeout(Duration::from_secs(10), changes.changed())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_folder_that_takes_the_place_of_another_is_watched() {
+        use std::os::unix::fs::symlink;
+        let base = tempfile::tempdir().unwrap();
+        let place = base.path().join("secrets");
+        for name in ["one", "two", "three"] {
+            std::fs::create_dir(base.path().join(name)).unwrap();
+        }
+        symlink("one", &place).unwrap();
+        let provider = build(base.path()).await.unwrap();
+        let mut changes = provider.changes().unwrap();
+        settled(&mut changes).await;
+        // The system reports nothing of a link that is switched.
+        symlink("two", base.path().join("next")).unwrap();
+        std::fs::rename(base.path().join("next"), &place).unwrap();
+        settled(&mut changes).await;
+        std::fs::write(place.join("tenant1.json"), "{}").unwrap();
+        settled(&mut changes).await;
+        std::fs::remove_file(&place).unwrap();
+        std::fs::rename(base.path().join("three"), &place).unwrap();
+        settled(&mut changes).await;
+        std::fs::create_dir(place.join("tenant2")).unwrap();
+        settled(&mut changes).await;
+        std::fs::write(place.join("tenant2").join("database"), "{}").unwrap();
+        changed(&mut changes).await;
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
     async fn a_secret_that_kubernetes_swaps_is_followed() {
         use std::os::unix::fs::symlink;
         let fixture = Fixture::new().await;
@@ -377,21 +467,10 @@ mod tests {
         let before = fixture.provider.fetch(&tenant1()).await.unwrap();
         assert_eq!(fixture.provider.list().await.unwrap(), [tenant1()]);
         let mut changes = fixture.provider.changes().unwrap();
-        tokio::time::timeout(Duration::from_secs(10), changes.wait_for(|count| *count > 0))
-            .await
-            .unwrap()
-            .unwrap();
-        // The watch has begun; it may still tell of what was written above.
-        while tokio::time::timeout(Duration::from_millis(500), changes.changed())
-            .await
-            .is_ok()
-        {}
+        settled(&mut changes).await;
         symlink("..2", root.join("..data_tmp")).unwrap();
         std::fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), changes.changed())
-            .await
-            .unwrap()
-            .unwrap();
+        changed(&mut changes).await;
         let after = fixture.provider.fetch(&tenant1()).await.unwrap();
         assert_eq!(*after.value.expose(), json!({"password": "new"}));
         assert_ne!(before.version, after.version);

@@ -35,7 +35,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(4);
 ///
 /// A secret is a mapping, or a database URL alone; anything else is that tenant's fault alone.
 /// Replace the file by renaming another over it. A file that cannot be used stops the start; later
-/// on it is logged, and the last good content stays in force.
+/// on it is logged, the last good content stays in force, and tenants that are not in it are 503.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -116,14 +116,14 @@ path: tenants.yaml
 impl SecretProvider for FileProvider {
     /// The file is read again if it has changed: a refresh comes before the watch has noticed.
     async fn fetch(&self, tenant: &TenantId) -> Result<SecretDocument, ProviderError> {
-        self.state.read(false).await;
-        self.state
-            .tenants
-            .load()
-            .get(tenant)
-            .cloned()
-            .ok_or(ProviderError::NotFound)?
-            .map_err(ProviderError::invalid)
+        let is_usable = self.state.read(false).await;
+        let entry = self.state.tenants.load().get(tenant).cloned();
+        match entry {
+            Some(entry) => entry.map_err(ProviderError::invalid),
+            None if is_usable => Err(ProviderError::NotFound),
+            // The file may name the tenant by now.
+            None => Err(ProviderError::Unavailable("the file of secrets cannot be used".into())),
+        }
     }
 
     async fn list(&self) -> Result<Vec<TenantId>, ProviderError> {
@@ -143,7 +143,7 @@ async fn follow(state: Arc<State>) {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
     };
-    let watch = FolderWatch::start(folder, RecursiveMode::NonRecursive).await;
+    let mut watch = FolderWatch::start(folder, RecursiveMode::NonRecursive).await;
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick comes at once, and so sees what changed between the start and the watch.
@@ -158,13 +158,13 @@ async fn follow(state: Arc<State>) {
 
 impl State {
     /// Reads the file if it is another one than last time. `has_changed` says that something in
-    /// its folder has changed.
-    async fn read(&self, has_changed: bool) {
+    /// its folder has changed. Returns whether the present file can be used.
+    async fn read(&self, has_changed: bool) -> bool {
         let mut last = self.last.lock().await;
         // Taken before reading: a change while it is read is then seen at the next look.
         let stamp = Stamp::of(&self.path).await;
         if last.is_of(stamp, has_changed) {
-            return;
+            return last.problem.is_none();
         }
         let read = LastRead::begin(stamp, SystemTime::now());
         let loaded = load(self.path.clone(), self.id_pattern.clone()).await;
@@ -193,6 +193,7 @@ impl State {
                 }
             }
         }
+        last.problem.is_none()
     }
 }
 

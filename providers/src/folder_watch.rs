@@ -1,9 +1,14 @@
 //! Reports changes in a folder.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
 use tokio::{
@@ -21,12 +26,15 @@ const LONGEST: Duration = Duration::from_secs(1);
 /// A folder that the operating system watches for us. It watches until it is dropped.
 pub(crate) struct FolderWatch {
     touched: Arc<Notify>,
+    /// Whether there was a change that is not reported yet.
+    has_changed: bool,
     _watcher: Option<RecommendedWatcher>,
 }
 
 impl FolderWatch {
     /// Begins to watch `folder`. If the system cannot watch it (a network file system, no watch
-    /// left), that is logged and no change is ever reported.
+    /// left), that is logged and no change is ever reported. A folder below it that may not be read
+    /// is left out. If there is one, folders that are made later are not watched.
     pub(crate) async fn start(folder: PathBuf, mode: RecursiveMode) -> Self {
         let touched = Arc::new(Notify::new());
         let handler = Arc::clone(&touched);
@@ -41,7 +49,10 @@ impl FolderWatch {
                 }
                 handler.notify_one();
             })?;
-            watcher.watch(&folder, mode)?;
+            match mode {
+                RecursiveMode::Recursive => watch_below(&folder, |path, mode| watcher.watch(path, mode))?,
+                RecursiveMode::NonRecursive => watcher.watch(&folder, mode)?,
+            }
             Ok::<_, notify::Error>(watcher)
         });
         let watcher = match started.await {
@@ -57,20 +68,57 @@ impl FolderWatch {
         };
         Self {
             touched,
+            has_changed: false,
             _watcher: watcher,
         }
     }
 
-    /// Waits for a change, and until the folder has been quiet for a moment after it.
-    pub(crate) async fn changed(&self) {
-        self.touched.notified().await;
+    /// Waits for a change, and until the folder has been quiet for a moment after it. If the wait
+    /// is given up, the next one reports the change.
+    pub(crate) async fn changed(&mut self) {
+        if !self.has_changed {
+            self.touched.notified().await;
+            self.has_changed = true;
+        }
         let end = Instant::now() + LONGEST;
-        while Instant::now() < end {
-            if timeout(QUIET, self.touched.notified()).await.is_err() {
-                return;
+        while timeout(QUIET, self.touched.notified()).await.is_ok() {
+            if Instant::now() >= end {
+                sleep(QUIET).await;
+                break;
             }
         }
-        sleep(QUIET).await;
+        self.has_changed = false;
+    }
+}
+
+/// Watches a folder and all folders below it, by `watch`. It leaves out those that may not be read,
+/// such as the `lost+found` of a mounted volume; the watcher itself would end at the first of them.
+fn watch_below(folder: &Path, mut watch: impl FnMut(&Path, RecursiveMode) -> notify::Result<()>) -> notify::Result<()> {
+    match watch(folder, RecursiveMode::Recursive) {
+        Err(error) if is_left_out(&error) => {}
+        watched => return watched,
+    }
+    watch(folder, RecursiveMode::NonRecursive)?;
+    for entry in std::fs::read_dir(folder).map_err(notify::Error::io)? {
+        let path = entry.map_err(notify::Error::io)?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        match watch(&path, RecursiveMode::Recursive) {
+            Err(error) if is_left_out(&error) => {
+                tracing::debug!(path = %path.display(), %error, "a folder is not watched for changes");
+            }
+            watched => watched?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder may not be read, or has gone away meanwhile.
+fn is_left_out(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::Io(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        kind => matches!(kind, ErrorKind::PathNotFound),
     }
 }
 
@@ -91,7 +139,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a");
         std::fs::write(&file, "1").unwrap();
-        let watch = FolderWatch::start(folder.path().to_owned(), RecursiveMode::NonRecursive).await;
+        let mut watch = FolderWatch::start(folder.path().to_owned(), RecursiveMode::NonRecursive).await;
         std::fs::read(&file).unwrap();
         assert!(timeout(Duration::from_millis(500), watch.changed()).await.is_err());
         std::fs::write(&file, "2").unwrap();
@@ -103,7 +151,48 @@ mod tests {
     #[tokio::test]
     async fn a_folder_that_is_not_there_is_not_watched() {
         let folder = tempfile::tempdir().unwrap();
-        let watch = FolderWatch::start(folder.path().join("none"), RecursiveMode::NonRecursive).await;
+        let mut watch = FolderWatch::start(folder.path().join("none"), RecursiveMode::NonRecursive).await;
         assert!(timeout(Duration::from_millis(200), watch.changed()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_reported_though_a_wait_was_given_up() {
+        let mut watch = FolderWatch {
+            touched: Arc::new(Notify::new()),
+            has_changed: false,
+            _watcher: None,
+        };
+        watch.touched.notify_one();
+        assert!(timeout(QUIET / 2, watch.changed()).await.is_err());
+        timeout(PATIENCE, watch.changed()).await.unwrap();
+        assert!(timeout(PATIENCE, watch.changed()).await.is_err());
+    }
+
+    #[test]
+    fn a_folder_that_may_not_be_read_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "lost+found"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let denied = folder.path().join("lost+found");
+        let mut watched = Vec::new();
+        let watch = |path: &Path, mode: RecursiveMode| {
+            if mode == RecursiveMode::Recursive && denied.starts_with(path) {
+                return Err(notify::Error::io(io::ErrorKind::PermissionDenied.into()));
+            }
+            watched.push(path.to_owned());
+            Ok(())
+        };
+        watch_below(folder.path(), watch).unwrap();
+        watched.sort();
+        let expected = [
+            folder.path().to_owned(),
+            folder.path().join("a"),
+            folder.path().join("b"),
+        ];
+        assert_eq!(watched, expected);
+        let full = watch_below(folder.path(), |_, _| Err(notify::Error::new(ErrorKind::MaxFilesWatch)));
+        assert!(full.is_err());
     }
 }

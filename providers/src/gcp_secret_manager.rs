@@ -24,12 +24,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use tenantry_core::{
     BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, SecretValue, SecretVersion,
-    TenantId, TenantIdPattern,
+    TenantId, TenantIdPattern, http_url, is_this_machine,
 };
 use tokio::time::timeout;
-use tracing::{Dispatch, instrument::WithSubscriber};
 
-use crate::{defaults, secret_text};
+use crate::{
+    defaults,
+    remote::{retry_after, silenced},
+    secret_text,
+};
 
 /// How long one call may take: the engine gives a fetch five seconds.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
@@ -137,24 +140,8 @@ fn default_credentials() -> Result<Credentials, BuildError> {
 
 /// Whether an endpoint is a server of this machine without TLS.
 fn is_local_endpoint(text: &str) -> Result<bool, BuildError> {
-    let wrong = || {
-        BuildError::key(
-            "endpoint_url",
-            "is not an `http` or `https` URL without user and password",
-        )
-    };
-    let url = url::Url::parse(text).map_err(|_| wrong())?;
-    let has_user = !url.username().is_empty() || url.password().is_some();
-    if has_user || !url.has_host() || !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong());
-    }
-    let is_here = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if url.scheme() == "http" && !is_here {
+    let url = http_url("endpoint_url", text)?;
+    if url.scheme() == "http" && !is_this_machine(url.host_str().unwrap_or_default()) {
         let reason = "is `http` on another machine, where the credentials could be read on the way: use `https`";
         return Err(BuildError::key("endpoint_url", reason));
     }
@@ -244,12 +231,6 @@ impl SecretProvider for GcpSecretManagerProvider {
     }
 }
 
-/// Runs a call of the library unheard by logs and traces, which may hold what it sends and
-/// receives.
-fn silenced<T>(call: impl Future<Output = T>) -> impl Future<Output = T> {
-    call.with_subscriber(Dispatch::none())
-}
-
 /// What failed. The library's own error is not kept: it holds the whole answer, which may be a
 /// secret.
 #[derive(Debug, thiserror::Error)]
@@ -306,12 +287,10 @@ fn of_call(error: Error) -> ProviderError {
     }
 }
 
-/// With the whole seconds of `Retry-After` (RFC 9110 §10.2.3), if there are any.
 fn throttled(error: &Error, source: Box<Failure>) -> ProviderError {
-    let seconds = error.http_headers().and_then(|headers| headers.get("retry-after"));
-    let seconds = seconds.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let value = error.http_headers().and_then(|headers| headers.get("retry-after"));
     ProviderError::Throttled {
-        retry_after: seconds.map(Duration::from_secs),
+        retry_after: value.and_then(|value| retry_after(value.to_str().ok()?)),
         source,
     }
 }

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `secret_text` | reads a secret that is held as text: a JSON object or a URL |
 //! | `defaults` | completes a secret that says only a part |
+//! | `remote` | reads `Retry-After`, and silences the clients of clouds |
 //! | `folder_watch` | reports changes in a folder, for `file` and `directory` |
 //! | `aws` | settings, credentials, deadlines, lists, and which error of AWS is of which kind |
 
@@ -22,6 +23,8 @@ pub mod file;
 mod folder_watch;
 #[cfg(feature = "gcp")]
 pub mod gcp_secret_manager;
+#[cfg(any(feature = "aws", feature = "aws-ssm", feature = "gcp", feature = "vault"))]
+mod remote;
 mod secret_text;
 pub mod r#static;
 #[cfg(feature = "vault")]

@@ -89,6 +89,7 @@ mod tests {
             .finds(host("SHOP.EXAMPLE.COM.:8080"), "tenant1")
             .finds(host("example.org:80"), "tenant2")
             .finds(host("[::1]:80"), "tenant3")
+            .finds(host("[0:0:0:0:0:0:0:1]"), "tenant3")
             .finds(get("http://example.org/api").unwrap(), "tenant2")
             .finds(with("host", ["example.org", "example.org"]).unwrap(), "tenant2")
             .names_none(plain())

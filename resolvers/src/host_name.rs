@@ -1,5 +1,7 @@
 //! Host names as configuration writes them and as requests send them.
 
+use std::net::Ipv6Addr;
+
 use tenantry_core::{MalformedReason, RequestHead, Resolution, ResolveError, TenantId};
 
 /// A host name of the configuration in the form that [`normal`] gives: lower case, without the
@@ -12,7 +14,7 @@ pub(crate) fn checked(written: &str) -> Result<String, &'static str> {
         let address = address
             .strip_suffix(']')
             .ok_or("is an address without its `]`, or with a port")?;
-        let address: std::net::Ipv6Addr = address.parse().map_err(|_| "is not an IPv6 address")?;
+        let address: Ipv6Addr = address.parse().map_err(|_| "is not an IPv6 address")?;
         return Ok(format!("[{address}]"));
     }
     let name = written.strip_suffix('.').unwrap_or(written);
@@ -31,8 +33,12 @@ pub(crate) fn checked(written: &str) -> Result<String, &'static str> {
 }
 
 /// A request's host name for comparison: in lower case (RFC 4343), and without the dot at the end
-/// of `example.com.`.
+/// of `example.com.`. An IPv6 address is in its shortest form (RFC 5952).
 pub(crate) fn normal(host: &str) -> String {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if let Some(address) = address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        return format!("[{address}]");
+    }
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
@@ -70,6 +76,17 @@ mod tests {
         assert_eq!(checked("localhost").as_deref(), Ok("localhost"));
         assert_eq!(checked("[0:0::1]").as_deref(), Ok("[::1]"));
         assert_eq!(normal("Example.COM."), "example.com");
+    }
+
+    #[test]
+    fn an_ipv6_address_has_one_form() {
+        for written in ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]"] {
+            assert_eq!(normal(written), "[::1]");
+            assert_eq!(checked(written).as_deref(), Ok("[::1]"));
+        }
+        for mapped in ["[::ffff:127.0.0.1]", "[::FFFF:7f00:1]"] {
+            assert_eq!(Ok(normal(mapped)), checked(mapped));
+        }
     }
 
     #[test]

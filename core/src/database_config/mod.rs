@@ -6,12 +6,12 @@ mod session;
 mod tls;
 mod url;
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::{SecretInvalid, SecretValue, TenantId};
+use crate::{SecretInvalid, SecretValue, TenantId, is_this_machine};
 use fields::Fields;
 pub use sections::{LimitOverrides, PoolOverrides, Pooler, QueryConfig};
 pub use session::{SessionConfig, SessionTarget};
@@ -249,10 +249,7 @@ impl DatabaseConfig {
 
     /// Whether a server is on another machine, as far as its name says.
     pub fn leaves_machine(&self) -> bool {
-        let is_here = |host: &String| {
-            let address = host.parse::<IpAddr>();
-            host.starts_with('/') || host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-        };
+        let is_here = |host: &String| host.starts_with('/') || is_this_machine(host);
         let others = self.other_servers.iter().map(|(host, _)| host);
         !self.host.iter().chain(others).all(is_here)
     }

@@ -1,12 +1,14 @@
 //! Classifies failed calls.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId as _;
 use tenantry_core::ProviderError;
+
+use crate::remote::retry_after;
 
 /// Codes by which AWS refuses a caller, or a key refuses to decrypt.
 const DENIED: [&str; 16] = [
@@ -83,7 +85,7 @@ fn of_answer(code: Option<&str>, message: Option<&str>, raw: &HttpResponse) -> P
     match code.unwrap_or_default() {
         code if DENIED.contains(&code) => ProviderError::Denied(failure),
         code if THROTTLED.contains(&code) || status == 429 => ProviderError::Throttled {
-            retry_after: raw.headers().get("retry-after").and_then(seconds),
+            retry_after: raw.headers().get("retry-after").and_then(retry_after),
             source: failure,
         },
         _ if status == 401 || status == 403 => ProviderError::Denied(failure),
@@ -97,11 +99,6 @@ fn of_answer(code: Option<&str>, message: Option<&str>, raw: &HttpResponse) -> P
         code if !code.is_empty() && (400..500).contains(&status) => ProviderError::Denied(failure),
         _ => ProviderError::Unavailable(failure),
     }
-}
-
-/// Whole seconds (RFC 9110 §10.2.3); the form with a date is of no use to a back-off.
-fn seconds(text: &str) -> Option<Duration> {
-    text.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn of_no_answer(error: &(dyn Error + 'static)) -> ProviderError {

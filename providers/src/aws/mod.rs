@@ -15,11 +15,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 pub(crate) use store::{Page, Store};
-use tenantry_core::{BuildContext, BuildError, SecretValue, TenantId, TenantIdPattern};
+use tenantry_core::{BuildContext, BuildError, SecretValue, TenantId, TenantIdPattern, http_url};
 use tokio::time::timeout;
-use tracing::{Dispatch, instrument::WithSubscriber};
 
-use crate::defaults;
+use crate::{defaults, remote::silenced};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -126,23 +125,13 @@ async fn settle(sdk: &SdkConfig, config: &mut Settings) -> Result<(SdkConfig, Op
         sdk = assume(sdk, &role).await?;
     }
     let endpoint = config.endpoint_url.take();
-    if endpoint.as_deref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
-        return Err(BuildError::key(
-            "endpoint_url",
-            "is not an `http` or `https` URL without user and password",
-        ));
+    if let Some(endpoint) = &endpoint {
+        http_url("endpoint_url", endpoint)?;
     }
     let sdk = sdk
         .into_builder()
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
     Ok((sdk.timeout_config(timeouts()).build(), endpoint))
-}
-
-/// Runs a call of the SDK unheard by logs and traces. With `LOG_SENSITIVE_BODIES` set in the
-/// environment it writes secrets at TRACE, and always the command line that gave credentials. What
-/// failed is in the error.
-pub(crate) fn silenced<T>(call: impl Future<Output = T>) -> impl Future<Output = T> {
-    call.with_subscriber(Dispatch::none())
 }
 
 fn timeouts() -> TimeoutConfig {
@@ -163,13 +152,6 @@ fn prefer_environment(config: &mut Settings, variable: &str, is_set: impl Fn(&st
     if is_set("AWS_ENDPOINT_URL") || is_set(variable) {
         config.endpoint_url = None;
     }
-}
-
-fn is_endpoint(text: &str) -> bool {
-    url::Url::parse(text).is_ok_and(|url| {
-        let has_user = !url.username().is_empty() || url.password().is_some();
-        matches!(url.scheme(), "http" | "https") && url.has_host() && !has_user
-    })
 }
 
 async fn assume(sdk: SdkConfig, role: &str) -> Result<SdkConfig, BuildError> {

@@ -248,6 +248,31 @@ async fn a_change_that_does_not_parse_keeps_the_last_good_content() {
     assert_eq!(provider.list().await.unwrap(), [id("tenant1"), id("tenant2")]);
 }
 
+#[tokio::test]
+async fn a_name_is_not_unknown_while_the_file_is_unusable() {
+    let base = tempfile::tempdir().unwrap();
+    let file = base.path().join("tenants.yaml");
+    std::fs::write(&file, "tenant1: {}").unwrap();
+    let provider = build(base.path(), example()).await.unwrap();
+    let fetch = async |name: &str| provider.fetch(&id(name)).await.map(drop);
+    assert!(matches!(fetch("tenant2").await, Err(ProviderError::NotFound)));
+    let broken = || replace(&file, "tenant1: {}\ntenant2: {");
+    let removed = || std::fs::remove_file(&file).unwrap();
+    let folder = || std::fs::create_dir(&file).unwrap();
+    for make_unusable in [&broken as &dyn Fn(), &removed, &folder] {
+        make_unusable();
+        for _ in 0..2 {
+            let unknown = fetch("tenant2").await;
+            assert!(matches!(unknown, Err(ProviderError::Unavailable(_))), "{unknown:?}");
+            fetch("tenant1").await.unwrap();
+        }
+    }
+    std::fs::remove_dir(&file).unwrap();
+    replace(&file, "tenant1: {}\ntenant2: {}");
+    fetch("tenant2").await.unwrap();
+    assert!(matches!(fetch("tenant3").await, Err(ProviderError::NotFound)));
+}
+
 /// The link's target lies in a folder that is not watched, so the change is found only by looking
 /// at the file from time to time.
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! One call of Vault's HTTP API, and what a failed one means.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::{
     Certificate, Client, Method, StatusCode, Url,
@@ -10,9 +10,10 @@ use reqwest::{
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use serde::Deserialize;
 use serde_json::Value;
-use tenantry_core::{BuildContext, BuildError, ProviderError};
+use tenantry_core::{BuildContext, BuildError, ProviderError, http_url, is_this_machine};
 
 use super::Config;
+use crate::remote;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one call may take: the engine gives a fetch five seconds.
@@ -70,20 +71,15 @@ impl fmt::Debug for Server {
 
 /// Whether a URL leads to this machine, as far as its name says.
 fn is_here(address: &Url) -> bool {
-    let host = address.host_str().unwrap_or_default();
-    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    address.map_or(host == "localhost", |address| address.is_loopback())
+    is_this_machine(address.host_str().unwrap_or_default())
 }
 
 impl Server {
     /// Reads `address`, `namespace` and `ca`. Nothing is sent.
     pub(super) fn new(config: &Config, context: &BuildContext) -> Result<Self, BuildError> {
-        let wrong = "is not an `http` or `https` URL without user, password and query";
-        let address =
-            Url::parse(&config.address).map_err(|error| BuildError::key("address", wrong).with_source(error))?;
-        let has_more = !address.username().is_empty() || address.password().is_some() || address.query().is_some();
-        if !matches!(address.scheme(), "http" | "https") || !address.has_host() || has_more {
-            return Err(BuildError::key("address", wrong));
+        let address = http_url("address", &config.address)?;
+        if address.query().is_some() {
+            return Err(BuildError::key("address", "has a query: remove it"));
         }
         let mut headers = HeaderMap::new();
         // An agent or a proxy may be configured to refuse requests without it.
@@ -151,9 +147,7 @@ impl Server {
         let mut answer = request.send().await.map_err(|error| CallError::of_no_answer(&error))?;
         let status = answer.status();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after = retry_after
-            .and_then(|seconds| seconds.trim().parse().ok())
-            .map(Duration::from_secs);
+        let retry_after = retry_after.and_then(remote::retry_after);
         let mut text = Zeroizing::new(Vec::new());
         while let Some(part) = answer.chunk().await.map_err(|error| CallError::of_no_answer(&error))? {
             if text.len() + part.len() > MAX_ANSWER {
@@ -294,6 +288,11 @@ impl CallError {
         let is_passing = |status: &StatusCode| matches!(status.as_u16(), 412 | 429);
         self.status
             .is_some_and(|status| status.is_client_error() && !is_passing(&status))
+    }
+
+    /// Whether a standby answered that has not caught up yet. The call had no effect.
+    pub(super) fn is_behind(&self) -> bool {
+        self.status == Some(StatusCode::PRECONDITION_FAILED)
     }
 
     /// Whether the token may be no longer good, or the policy forbids it.

@@ -74,18 +74,18 @@ impl Inner {
         Ok(there.into_iter().flatten().collect())
     }
 
-    /// The tenants of the roles, dynamic and static ones. Of the two lists one may be denied,
-    /// if the other one has tenants.
+    /// The tenants of the roles, dynamic and static ones. Of the two lists one may be denied, if
+    /// the other one has tenants and no role of the denied kind gave a user.
     async fn list_roles(&self, database: &Store) -> Result<BTreeSet<TenantId>, ProviderError> {
         let mut tenants = BTreeSet::new();
         let mut denied = Vec::new();
-        for kind in ["roles", "static-roles"] {
+        for (kind, is_static) in [("roles", false), ("static-roles", true)] {
             match self.keys(&database.mount, &[kind]).await {
                 Ok(keys) => {
                     let names = keys.iter().filter_map(|key| database.names.tenant_in(key));
                     tenants.extend(names.filter_map(|name| self.id_pattern.parse(name).ok()));
                 }
-                Err(error @ ProviderError::Denied(_)) => denied.push(error),
+                Err(error @ ProviderError::Denied(_)) if !self.was_granted(is_static) => denied.push(error),
                 Err(error) => return Err(error),
             }
         }

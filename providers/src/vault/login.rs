@@ -7,6 +7,7 @@ use std::{
 };
 
 use reqwest::Method;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tenantry_core::{BuildContext, BuildError};
 use tokio::{
@@ -25,8 +26,26 @@ use super::{
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often at most, after calls that were forbidden.
 const LOOK_AT_MOST: Duration = Duration::from_secs(2);
+/// The same for a login that may not look itself up, and for trying another login in its place.
+const DOUBT_AT_MOST: Duration = Duration::from_secs(60);
+/// The pauses before a call is repeated that a standby answered before it had caught up.
+const BEHIND: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
 /// How long no login is tried after a failure; doubling to 32 times as long.
 const LOG_IN_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a look at a token says.
+enum Looked {
+    /// It is good, as far as its policy lets it be seen.
+    Good,
+    /// It was lost; this is the next login.
+    Lost(Arc<Session>),
+    /// There is no answer.
+    Unknown,
+}
 
 /// The login to Vault.
 pub(super) struct Login {
@@ -46,6 +65,8 @@ struct State {
     looked_at: Option<Instant>,
     /// Whether the policy of the login forbids the look itself.
     looks_denied: bool,
+    /// When another login was tried last, to find out whether this one is lost.
+    doubted_at: Option<Instant>,
     /// Until when no login is tried after failures, how many there were, and the last.
     failed: Option<(Instant, u32, CallError)>,
 }
@@ -96,10 +117,12 @@ impl Login {
                     }
                 }
                 Err(error) if error.is_outage() => return Ok(state.postpone(&session, session.renew_at)),
-                Err(error) => {
-                    tracing::warn!(%error, "the login to Vault is lost");
-                    return self.log_in_anew(&mut state).await;
-                }
+                // A policy may forbid the renewal of a token that is good.
+                Err(_) => match self.look(&mut state, &session).await? {
+                    Looked::Good => {}
+                    Looked::Lost(next) => return Ok(next),
+                    Looked::Unknown => return Ok(state.postpone(&session, session.renew_at)),
+                },
             }
         }
         self.replace(&mut state).await
@@ -195,7 +218,8 @@ impl Login {
     }
 
     /// Calls Vault with the token. If the token turns out to be lost, it logs in anew and calls
-    /// once more.
+    /// once more. If the token may not look itself up, the call of another login shows whether it
+    /// is lost.
     async fn call_as(
         &self,
         wanted: Option<Duration>,
@@ -207,16 +231,72 @@ impl Login {
         let call = |session: Arc<Session>| {
             let method = method.clone();
             async move {
-                let answer = self.server.call(method, path, list, Some(&session.token), body).await;
+                let answer = self.call_with(&session.token, method, path, list, body).await;
                 answer.map(|answer| (answer, session))
             }
         };
         let session = self.session(wanted).await?;
-        match call(session.clone()).await {
-            Err(error) if error.is_forbidden() && self.is_lost(session.number).await? => {
-                call(self.session(wanted).await?).await
+        let refused = match call(session.clone()).await {
+            Err(error) if error.is_forbidden() => error,
+            answer => return answer,
+        };
+        if self.is_lost(session.number).await? {
+            return call(self.session(wanted).await?).await;
+        }
+        let Some(other) = self.other_login(session.number).await else {
+            return Err(refused);
+        };
+        match call(other.clone()).await {
+            Err(error) if error.is_forbidden() || error.is_outage() => Err(refused),
+            answer => {
+                self.take_over(session.number, other).await;
+                answer
             }
-            answer => answer,
+        }
+    }
+
+    /// Calls Vault. A standby may not know the token yet, or what was written just now: then it
+    /// is called again.
+    async fn call_with(
+        &self,
+        token: &SecretString,
+        method: Method,
+        path: &[&str],
+        list: bool,
+        body: Option<&Value>,
+    ) -> Result<Answer, CallError> {
+        for pause in BEHIND {
+            let answer = self.server.call(method.clone(), path, list, Some(token), body).await;
+            if !answer.as_ref().is_err_and(CallError::is_behind) {
+                return answer;
+            }
+            sleep(pause).await;
+        }
+        self.server.call(method, path, list, Some(token), body).await
+    }
+
+    /// Another login, if the one of this number is still in use and may not look itself up.
+    async fn other_login(&self, number: u64) -> Option<Arc<Session>> {
+        let mut state = self.state.lock().await;
+        let is_used = state.session.as_ref().is_some_and(|session| session.number == number);
+        let is_too_soon = state.doubted_at.is_some_and(|at| at.elapsed() < DOUBT_AT_MOST);
+        if !state.looks_denied || !is_used || is_too_soon {
+            return None;
+        }
+        state.doubted_at = Some(Instant::now());
+        // A number is used once, also if this login is given up.
+        state.logins += 1;
+        let granted = self.how.log_in(&self.server, state.logins).await;
+        granted.ok().map(Arc::new)
+    }
+
+    /// Uses another login in place of the one of this number, which is lost.
+    async fn take_over(&self, number: u64, other: Arc<Session>) {
+        let mut state = self.state.lock().await;
+        if state.session.as_ref().is_some_and(|session| session.number == number) {
+            tracing::warn!("the login to Vault is lost: another one may do what it may not");
+            state.session = Some(other);
+            self.lost.send_modify(|number| *number += 1);
         }
     }
 
@@ -228,21 +308,35 @@ impl Login {
             // Another call has found it out.
             return Ok(true);
         };
-        if state.looks_denied || state.looked_at.is_some_and(|at| at.elapsed() < LOOK_AT_MOST) {
+        let at_most = if state.looks_denied {
+            DOUBT_AT_MOST
+        } else {
+            LOOK_AT_MOST
+        };
+        if state.looked_at.is_some_and(|at| at.elapsed() < at_most) {
             return Ok(false);
         }
+        Ok(matches!(self.look(&mut state, &session).await?, Looked::Lost(_)))
+    }
+
+    /// Looks whether a token is still good. If it is lost, it logs in anew.
+    async fn look(&self, state: &mut State, session: &Session) -> Result<Looked, CallError> {
         state.looked_at = Some(Instant::now());
         match look_up(&self.server, &session.token).await {
-            Err(error) if error.is_forbidden() => {
+            Ok(_) => {
+                state.looks_denied = false;
+                Ok(Looked::Good)
+            }
+            Err(error) if !error.is_forbidden() => Ok(Looked::Unknown),
+            Err(_) if state.looks_denied => Ok(Looked::Good),
+            Err(error) => {
                 tracing::warn!(%error, "the login to Vault is lost");
-                let next = self.log_in_anew(&mut state).await?;
+                let next = self.log_in_anew(state).await?;
                 // A token that was granted just now is good.
                 let looked = look_up(&self.server, &next.token).await;
                 state.looks_denied = looked.is_err_and(|error| error.is_forbidden());
-                Ok(true)
+                Ok(Looked::Lost(next))
             }
-            // It is looked again at the next call.
-            Err(_) | Ok(_) => Ok(false),
         }
     }
 }

@@ -70,6 +70,8 @@ struct Inner {
     id_pattern: TenantIdPattern,
     /// Whether the roles that were read last are static ones.
     is_static: AtomicBool,
+    /// Whether a role of this kind gave a user, first for dynamic and then for static roles.
+    granted: [AtomicBool; 2],
     /// Whether the KV mount needs no check any more that it is not one of version 1.
     is_kv_2: AtomicBool,
     /// Whether secrets cross a network unencrypted.
@@ -139,6 +141,7 @@ defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls:
             environment: context.environment.clone(),
             id_pattern: context.id_pattern.clone(),
             is_static: AtomicBool::new(false),
+            granted: [AtomicBool::new(false), AtomicBool::new(false)],
             is_kv_2: AtomicBool::new(false),
             is_in_clear,
         });
@@ -322,25 +325,35 @@ impl Inner {
         receiver.await.unwrap_or_else(lost)
     }
 
+    /// Whether the policy allowed users of this kind before, so that to be denied them is a fault.
+    fn was_granted(&self, is_static: bool) -> bool {
+        self.granted[usize::from(is_static)].load(Ordering::Relaxed)
+    }
+
     /// Asks for a user of a dynamic or a static role, of the kind that was there last first. A
     /// policy may allow one kind only, so a role is absent if it is not of the kind that is
-    /// allowed.
+    /// allowed. If the other kind was allowed before, nothing is known of the role.
     async fn credentials_of_role(&self, mount: &str, role: &str) -> Result<Credentials, ProviderError> {
         let first = self.is_static.load(Ordering::Relaxed);
         let mut denied = None;
-        let mut is_absent = false;
+        let (mut is_absent, mut is_withdrawn) = (false, false);
         for is_static in [first, !first] {
             match self.credentials_of_kind(mount, role, is_static).await {
                 Ok(credentials) => {
                     self.is_static.store(is_static, Ordering::Relaxed);
+                    self.granted[usize::from(is_static)].store(true, Ordering::Relaxed);
                     return Ok(credentials);
                 }
                 Err(ProviderError::NotFound) => is_absent = true,
-                Err(error @ ProviderError::Denied(_)) => denied = denied.or(Some(error)),
+                Err(error @ ProviderError::Denied(_)) => {
+                    is_withdrawn |= self.was_granted(is_static);
+                    denied = denied.or(Some(error));
+                }
                 Err(error) => return Err(error),
             }
         }
-        Err(denied.filter(|_| !is_absent).unwrap_or(ProviderError::NotFound))
+        let denied = denied.filter(|_| is_withdrawn || !is_absent);
+        Err(denied.unwrap_or(ProviderError::NotFound))
     }
 
     async fn credentials_of_kind(

@@ -154,6 +154,17 @@ fn looked_up() -> StubAnswer {
     StubAnswer::json("200 OK", r#"{"data":{"ttl":0,"renewable":false}}"#)
 }
 
+fn forbidden() -> StubAnswer {
+    StubAnswer::json("403 Forbidden", r#"{"errors":["permission denied"]}"#)
+}
+
+/// A user of a dynamic role.
+fn user() -> StubAnswer {
+    let body = r#"{"lease_id":"database/creds/t1/x","lease_duration":60,"renewable":true,
+        "data":{"username":"u","password":"p"}}"#;
+    StubAnswer::json("200 OK", body)
+}
+
 /// A provider of KV 2 secrets over a stub that lives as long as the test process.
 async fn stub(answer: impl Fn(&str) -> StubAnswer + Send + Sync + 'static) -> VaultProvider {
     let stub = Box::leak(Box::new(HttpStub::start(answer).await.unwrap()));
@@ -568,6 +579,8 @@ async fn a_token_in_the_clear_is_a_warning() {
         ("http://localhost:8200", 0),
         ("http://127.0.0.1:8200", 0),
         ("http://[::1]:8200", 0),
+        ("http://[::ffff:127.0.0.1]:8200", 0),
+        ("http://vault.localhost:8200", 0),
     ] {
         let auth = json!({"method": "token", "token": "t"});
         let provider = build(json!({"address": address, "auth": auth, "kv": {"path": "{tenant}"}})).await;
@@ -698,6 +711,159 @@ async fn that_a_token_was_lost_is_said_after_the_next_login() {
     sleep(Duration::from_millis(1_100)).await;
     provider.fetch(&id("t1")).await.unwrap();
     assert!(changes.has_changed().unwrap());
+}
+
+/// A Vault whose logins may read the role `t1`, and neither look themselves up nor anything else.
+struct Narrow {
+    _stub: HttpStub,
+    provider: VaultProvider,
+    logins: Arc<AtomicUsize>,
+    /// Logins before this one are lost.
+    first_good: Arc<AtomicUsize>,
+}
+
+impl Narrow {
+    async fn new() -> Self {
+        let (logins, first_good) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(1)));
+        let (counted, good) = (logins.clone(), first_good.clone());
+        let stub = HttpStub::start(move |request| {
+            if request.contains("approle/login") {
+                let token = format!("token-{}.", counted.fetch_add(1, Ordering::SeqCst) + 1);
+                let auth = json!({"client_token": token, "lease_duration": 0, "renewable": false});
+                return StubAnswer::json("200 OK", json!({"auth": auth}).to_string());
+            }
+            let is_good = (good.load(Ordering::SeqCst)..10).any(|number| request.contains(&format!("token-{number}.")));
+            match is_good && request.contains("database/creds/t1 ") {
+                true => user(),
+                false => forbidden(),
+            }
+        });
+        let stub = stub.await.unwrap();
+        let auth = json!({"method": "approle", "role_id": "r"});
+        let config = json!({"address": stub.url(), "auth": auth, "database": {"role": "{tenant}"}});
+        Self {
+            provider: build(config).await,
+            _stub: stub,
+            logins,
+            first_good,
+        }
+    }
+
+    async fn fetch(&self, tenant: &str) -> Result<(), ProviderError> {
+        self.provider.fetch(&id(tenant)).await.map(drop)
+    }
+
+    fn lose_logins(&self) {
+        let last = self.logins.load(Ordering::SeqCst);
+        self.first_good.store(last + 1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_login_is_noticed_though_it_cannot_be_looked_up() {
+    let vault = Narrow::new().await;
+    let mut changes = vault.provider.changes().unwrap();
+    vault.fetch("t1").await.unwrap();
+    for _ in 0..2 {
+        changes.mark_unchanged();
+        vault.lose_logins();
+        vault.fetch("t1").await.unwrap();
+        assert!(changes.has_changed().unwrap());
+    }
+    assert_eq!(vault.logins.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_forbidden_path_is_no_lost_login() {
+    let vault = Narrow::new().await;
+    let mut changes = vault.provider.changes().unwrap();
+    vault.fetch("t1").await.unwrap();
+    vault.lose_logins();
+    vault.fetch("t1").await.unwrap();
+    changes.mark_unchanged();
+    for _ in 0..3 {
+        let denied = vault.fetch("t2").await;
+        assert!(matches!(denied, Err(ProviderError::Denied(_))), "{denied:?}");
+    }
+    assert!(!changes.has_changed().unwrap());
+    // One more login was tried.
+    assert_eq!(vault.logins.load(Ordering::SeqCst), 3);
+    vault.fetch("t1").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_login_that_may_not_be_renewed_is_not_lost() {
+    let granted = r#"{"auth":{"client_token":"token","lease_duration":3,"renewable":true}}"#;
+    let found = r#"{"data":{"ttl":3,"renewable":true,"creation_ttl":3}}"#;
+    let stub = HttpStub::start(move |request| match request {
+        _ if request.contains("approle/login") => StubAnswer::json("200 OK", granted),
+        _ if request.contains("lookup-self") => StubAnswer::json("200 OK", found),
+        _ if request.contains("database/creds/t1") => user(),
+        _ => forbidden(),
+    });
+    let stub = stub.await.unwrap();
+    for auth in [
+        json!({"method": "approle", "role_id": "r"}),
+        json!({"method": "token", "token": "t"}),
+    ] {
+        let config = json!({"address": stub.url(), "auth": auth, "database": {"role": "{tenant}"}});
+        let provider = build(config).await;
+        let mut changes = provider.changes().unwrap();
+        provider.fetch(&id("t1")).await.unwrap();
+        changes.mark_unchanged();
+        // Two thirds of its time are over then.
+        sleep(Duration::from_millis(2_100)).await;
+        provider.fetch(&id("t1")).await.unwrap();
+        assert!(!changes.has_changed().unwrap(), "{auth}");
+    }
+}
+
+#[tokio::test]
+async fn a_standby_that_is_behind_is_called_again() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let provider = stub(move |request| match request {
+        _ if request.contains("lookup-self") => looked_up(),
+        _ if counted.fetch_add(1, Ordering::SeqCst) < 2 => {
+            StubAnswer::json("412 Precondition Failed", r#"{"errors":["behind"]}"#)
+        }
+        _ => {
+            let body = r#"{"data":{"data":{},"metadata":{"version":1,"created_time":"t"}}}"#;
+            StubAnswer::json("200 OK", body)
+        }
+    })
+    .await;
+    provider.fetch(&id("t1")).await.unwrap();
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_withdrawn_permission_is_no_unknown_tenant() {
+    let fixture = UserFixture::new("withdrawn").await;
+    fixture.add("withdrawn", "t1", "1h", "2h").await;
+    let document = fixture.provider.fetch(&id("t1")).await.unwrap();
+    fixture.provider.release(document.lease.unwrap()).await.unwrap();
+    let policy = documented_policy("withdrawn", "withdrawn").replace("database/creds/", "database/none/");
+    bao().await.add_policy("withdrawn", &policy).await.unwrap();
+    let error = fixture.provider.fetch(&id("t1")).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Denied(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn half_a_list_of_roles_is_denied_if_both_kinds_are_used() {
+    let stub = HttpStub::start(|request| match request {
+        _ if request.contains("lookup-self") => looked_up(),
+        _ if request.contains("database/creds/t1") => user(),
+        _ if request.contains("database/static-roles") => StubAnswer::json("200 OK", r#"{"data":{"keys":["t2"]}}"#),
+        _ => forbidden(),
+    });
+    let stub = stub.await.unwrap();
+    let auth = json!({"method": "token", "token": "t"});
+    let provider = build(json!({"address": stub.url(), "auth": auth, "database": {"role": "{tenant}"}})).await;
+    assert_eq!(provider.list().await.unwrap(), [id("t2")]);
+    provider.fetch(&id("t1")).await.unwrap();
+    let listed = provider.list().await;
+    assert!(matches!(listed, Err(ProviderError::Denied(_))), "{listed:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! The published keys of an issuer: fetched, cached and refreshed.
 
 use std::{
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderValue, StatusCode, header};
 use jsonwebtoken::Algorithm;
 use reqwest::{Client, Url, redirect};
-use tenantry_core::{BuildError, ResolveError};
+use tenantry_core::{BuildError, ResolveError, is_this_machine};
 use tokio::{sync::watch, time::Instant};
 
 use super::{issuer::WRONG_SIGNATURE, key::Key, refused};
@@ -114,7 +113,8 @@ impl KeySet {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(wrong("is not an `http` or `https` URL"));
         }
-        if url.scheme() == "http" && !is_loopback(&url) {
+        let is_here = is_this_machine(url.host_str().unwrap_or_default());
+        if url.scheme() == "http" && !is_here {
             return Err(wrong(
                 "is plain `http`, over which anyone on the way can replace the keys; only a loopback address may have it",
             ));
@@ -124,7 +124,7 @@ impl KeySet {
             .redirect(redirect::Policy::none())
             .user_agent(concat!("tenantry/", env!("CARGO_PKG_VERSION")));
         // Else a proxy of the environment could replace the keys, which come without TLS.
-        let builder = if is_loopback(&url) { builder.no_proxy() } else { builder };
+        let builder = if is_here { builder.no_proxy() } else { builder };
         // Building it reads the system's certificates from files.
         let client = tokio::task::spawn_blocking(|| builder.build())
             .await
@@ -216,15 +216,6 @@ impl Fetched {
             }
         }
         Ok(tried)
-    }
-}
-
-/// Whether a URL leads to this machine.
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
 
