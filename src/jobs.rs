@@ -366,6 +366,13 @@ where
         }
         Err(error) => failed(error),
     };
+    record(name, tenants, tenant, (until, next)).await;
+    next
+}
+
+/// Records the `next` run in place of the claim `until`. If that is not possible, the claim ends by
+/// itself.
+async fn record(name: &str, tenants: &Tenants, tenant: TenantId, (until, next): (Duration, Duration)) {
     let written = match tenants.acquire(&tenant).await {
         Ok(database) => set_due(&database, name, until, next).await.map_err(BoxError::from),
         Err(error) => Err(error.into()),
@@ -384,7 +391,6 @@ where
             );
         }
     }
-    next
 }
 
 #[cfg(test)]

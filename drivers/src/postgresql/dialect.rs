@@ -22,8 +22,8 @@ const NOTICED_WITHIN: Duration = Duration::from_millis(700);
 /// The longest that an abandoned statement without a time-out is waited for.
 const LONGEST_STATEMENT: Duration = Duration::from_secs(60);
 
-/// How soon the server itself ends an abandoned statement: if it does not look whether its client is
-/// still there, with the statement's time-out.
+/// How soon the server itself ends an abandoned statement: if it does not look whether its client
+/// is still there, with the statement's time-out.
 pub(super) struct EndsStatements {
     notices_lost_clients: AtomicBool,
     statement_timeout: Duration,

@@ -314,9 +314,9 @@ fn with_bounds(
     }
 }
 
-/// That a day is not before the first one and not after the last one, in a form that an index of the
-/// column can use: on SQLite and Oracle the operand of an exact comparison is computed. `None` on
-/// other kinds of database, and without a day.
+/// That a day is not before the first one and not after the last one, in a form that an index of
+/// the column can use: on SQLite and Oracle the operand of an exact comparison is computed. `None`
+/// on other kinds of database, and without a day.
 pub(super) fn day_within(
     scope: &Scope<'_, '_>,
     column: &Column,
