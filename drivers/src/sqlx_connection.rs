@@ -401,12 +401,16 @@ where
         if busy && let Some(watch) = watch.take() {
             watch.end_session().await;
         }
+        let mut runs_on = busy.then_some(noticed_within);
         if busy
             && outlives_clients
             && let Some(connection) = connection.as_mut()
         {
+            let started = tokio::time::Instant::now();
             // The statement goes on to its end, which is waited for.
-            drop(tokio::time::timeout(noticed_within, connection.ping()).await);
+            let answered = tokio::time::timeout(noticed_within, connection.ping()).await;
+            let has_ended = matches!(answered, Ok(Ok(()) | Err(sqlx::Error::Database(_))));
+            runs_on = (!has_ended).then(|| noticed_within.saturating_sub(started.elapsed()));
         }
         if let Some(connection) = connection
             && let Err(error) = connection.close().await
@@ -415,9 +419,9 @@ where
             tracing::debug!(error = io_kind(&error), "a connection was closed without taking leave");
         }
         drop(watch);
-        if busy && !outlives_clients {
+        if let Some(time) = runs_on {
             // The server still runs the statement, so the session is not yet reported as ended.
-            tokio::time::sleep(noticed_within).await;
+            tokio::time::sleep(time).await;
         }
     }
 

@@ -17,7 +17,11 @@ use serde::Deserialize;
 use tenantry_core::{
     BuildContext, BuildError, Plugin, ProviderError, SecretDocument, SecretProvider, TenantId, TenantIdPattern,
 };
-use tokio::{io::AsyncReadExt, sync::watch, time::MissedTickBehavior};
+use tokio::{
+    io::AsyncReadExt,
+    sync::watch,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{folder_watch::FolderWatch, secret_text};
@@ -30,6 +34,8 @@ const MAX_ENTRIES: usize = 100_000;
 
 /// How often it is checked whether the folder is still the same one.
 const POLL: Duration = Duration::from_secs(2);
+/// How soon a watch that could not begin is tried again; secrets are then read anew, too.
+const WATCH_AGAIN: Duration = Duration::from_secs(60);
 
 /// One file a tenant, `{id}.json` or `{id}/database`, as Kubernetes and Docker mount secrets.
 ///
@@ -95,11 +101,18 @@ async fn follow(folder: PathBuf, sender: watch::Sender<u64>) {
         let mut watch = FolderWatch::start(folder.clone(), RecursiveMode::Recursive).await;
         // Also at the start, since nothing was watched before.
         sender.send_modify(|count| *count += 1);
+        let began = Instant::now();
         loop {
             tokio::select! {
                 () = watch.changed() => break,
-                // A folder mounted over it, or a link to another one, is no change of the first.
-                _ = poll.tick() => if identity(&folder).await != watched { break },
+                _ = poll.tick() => {
+                    let is_due = !watch.is_watching() && began.elapsed() >= WATCH_AGAIN;
+                    // A folder mounted over it, or a link to another one, is no change of the
+                    // first.
+                    if is_due || identity(&folder).await != watched {
+                        break;
+                    }
+                }
             }
         }
     }

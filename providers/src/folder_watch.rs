@@ -73,6 +73,11 @@ impl FolderWatch {
         }
     }
 
+    /// Whether the system watches the folder.
+    pub(crate) fn is_watching(&self) -> bool {
+        self._watcher.is_some()
+    }
+
     /// Waits for a change, and until the folder has been quiet for a moment after it. If the wait
     /// is given up, the next one reports the change.
     pub(crate) async fn changed(&mut self) {
@@ -117,7 +122,7 @@ fn watch_below(folder: &Path, mut watch: impl FnMut(&Path, RecursiveMode) -> not
 /// Whether a folder may not be read, or has gone away meanwhile.
 fn is_left_out(error: &notify::Error) -> bool {
     match &error.kind {
-        ErrorKind::Io(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        ErrorKind::Io(error) => matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound),
         kind => matches!(kind, ErrorKind::PathNotFound),
     }
 }

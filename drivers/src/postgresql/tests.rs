@@ -138,11 +138,11 @@ async fn a_close_waits_for_an_abandoned_statement_s_end() {
     let watch = EndsStatements::new(false, None);
     let version = ServerVersion(version(&session).into());
     let mut connection = SqlxConnection::<Postgresql>::new(session, watch, version, None, driver.max_answer);
-    let sleep = Statement::from_string(driver.backend(), "SELECT pg_sleep(1)");
-    let abandoned = tokio::time::timeout(Duration::from_millis(100), connection.query(&sleep));
+    let sleep = Statement::from_string(driver.backend(), "SELECT pg_sleep(5)");
+    let abandoned = tokio::time::timeout(Duration::from_secs(1), connection.query(&sleep));
     assert!(abandoned.await.is_err());
     let started = std::time::Instant::now();
     Box::new(connection).close().await;
     let took = started.elapsed();
-    assert!((500..10_000).contains(&took.as_millis()), "{took:?}");
+    assert!((1_000..30_000).contains(&took.as_millis()), "{took:?}");
 }

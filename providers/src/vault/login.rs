@@ -119,6 +119,7 @@ impl Login {
                 Err(error) if error.is_outage() => return Ok(state.postpone(&session, session.renew_at)),
                 // A policy may forbid the renewal of a token that is good.
                 Err(_) => match self.look(&mut state, &session).await? {
+                    Looked::Good if state.looks_denied => return self.replace_unseen(&mut state, &session).await,
                     Looked::Good => {}
                     Looked::Lost(next) => return Ok(next),
                     Looked::Unknown => return Ok(state.postpone(&session, session.renew_at)),
@@ -149,6 +150,17 @@ impl Login {
                 Ok(state.postpone(&session, session.renew_at))
             }
         }
+    }
+
+    /// Replaces a token whose renewal was refused, and that may not be looked at. If the next one
+    /// may renew itself, the policy does not forbid that, so this one was lost.
+    async fn replace_unseen(&self, state: &mut State, session: &Session) -> Result<Arc<Session>, CallError> {
+        let next = self.replace(state).await?;
+        if next.number != session.number && self.renew(&next).await.is_ok() {
+            tracing::warn!("the login to Vault is lost: another one may be renewed");
+            self.lost.send_modify(|number| *number += 1);
+        }
+        Ok(next)
     }
 
     /// Logs in. After a failure it is tried ever more rarely, for all tenants together: Vault may
@@ -247,7 +259,10 @@ impl Login {
             return Err(refused);
         };
         match call(other.clone()).await {
-            Err(error) if error.is_forbidden() || error.is_outage() => Err(refused),
+            Err(error) if error.is_forbidden() || error.is_outage() => {
+                self.give_back(&other).await;
+                Err(refused)
+            }
             answer => {
                 self.take_over(session.number, other).await;
                 answer
@@ -286,8 +301,19 @@ impl Login {
         state.doubted_at = Some(Instant::now());
         // A number is used once, also if this login is given up.
         state.logins += 1;
-        let granted = self.how.log_in(&self.server, state.logins).await;
-        granted.ok().map(Arc::new)
+        let number = state.logins;
+        // Other calls go on meanwhile.
+        drop(state);
+        self.how.log_in(&self.server, number).await.ok().map(Arc::new)
+    }
+
+    /// Revokes a login that is not used.
+    async fn give_back(&self, unused: &Session) {
+        let path = ["auth", "token", "revoke-self"];
+        let revoked = self.server.call(Method::POST, &path, false, Some(&unused.token), None);
+        if let Err(error) = revoked.await {
+            tracing::debug!(%error, "a login that is not used was not revoked: it ends by itself");
+        }
     }
 
     /// Uses another login in place of the one of this number, which is lost.

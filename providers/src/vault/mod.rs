@@ -33,10 +33,10 @@ mod session;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -55,6 +55,9 @@ use names::Names;
 
 use crate::defaults;
 
+/// For how long a kind of users that was allowed counts as allowed. A policy may withdraw one kind
+/// on purpose.
+const GRANT_COUNTS: Duration = Duration::from_secs(24 * 3600);
 /// How much later than it says Vault may rotate the password of a static role.
 const ROTATION_SLACK: Duration = Duration::from_secs(1);
 
@@ -70,8 +73,8 @@ struct Inner {
     id_pattern: TenantIdPattern,
     /// Whether the roles that were read last are static ones.
     is_static: AtomicBool,
-    /// Whether a role of this kind gave a user, first for dynamic and then for static roles.
-    granted: [AtomicBool; 2],
+    /// When a role of this kind last gave a user, first for dynamic and then for static roles.
+    granted: [Mutex<Option<Instant>>; 2],
     /// Whether the KV mount needs no check any more that it is not one of version 1.
     is_kv_2: AtomicBool,
     /// Whether secrets cross a network unencrypted.
@@ -141,7 +144,7 @@ defaults: { type: postgresql, host: db.example.com, database: \"{tenant}\", tls:
             environment: context.environment.clone(),
             id_pattern: context.id_pattern.clone(),
             is_static: AtomicBool::new(false),
-            granted: [AtomicBool::new(false), AtomicBool::new(false)],
+            granted: Default::default(),
             is_kv_2: AtomicBool::new(false),
             is_in_clear,
         });
@@ -325,9 +328,16 @@ impl Inner {
         receiver.await.unwrap_or_else(lost)
     }
 
-    /// Whether the policy allowed users of this kind before, so that to be denied them is a fault.
+    /// Whether the policy allowed users of this kind a while ago, so that to be denied them is a
+    /// fault.
     fn was_granted(&self, is_static: bool) -> bool {
-        self.granted[usize::from(is_static)].load(Ordering::Relaxed)
+        let granted = *self.granted(is_static);
+        granted.is_some_and(|at| at.elapsed() < GRANT_COUNTS)
+    }
+
+    fn granted(&self, is_static: bool) -> MutexGuard<'_, Option<Instant>> {
+        let granted = self.granted[usize::from(is_static)].lock();
+        granted.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for a user of a dynamic or a static role, of the kind that was there last first. A
@@ -341,7 +351,7 @@ impl Inner {
             match self.credentials_of_kind(mount, role, is_static).await {
                 Ok(credentials) => {
                     self.is_static.store(is_static, Ordering::Relaxed);
-                    self.granted[usize::from(is_static)].store(true, Ordering::Relaxed);
+                    *self.granted(is_static) = Some(Instant::now());
                     return Ok(credentials);
                 }
                 Err(ProviderError::NotFound) => is_absent = true,

@@ -720,20 +720,40 @@ struct Narrow {
     logins: Arc<AtomicUsize>,
     /// Logins before this one are lost.
     first_good: Arc<AtomicUsize>,
+    /// How many logins were revoked.
+    revoked: Arc<AtomicUsize>,
 }
 
 impl Narrow {
     async fn new() -> Self {
+        Self::lasting(0).await
+    }
+
+    /// One whose logins last so many seconds and may be renewed; 0 for ones that do not end.
+    async fn lasting(seconds: u64) -> Self {
         let (logins, first_good) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(1)));
         let (counted, good) = (logins.clone(), first_good.clone());
+        let revoked = Arc::new(AtomicUsize::new(0));
+        let revoking = revoked.clone();
         let stub = HttpStub::start(move |request| {
             if request.contains("approle/login") {
                 let token = format!("token-{}.", counted.fetch_add(1, Ordering::SeqCst) + 1);
-                let auth = json!({"client_token": token, "lease_duration": 0, "renewable": false});
+                let auth = json!({"client_token": token, "lease_duration": seconds, "renewable": seconds > 0});
                 return StubAnswer::json("200 OK", json!({"auth": auth}).to_string());
             }
-            let is_good = (good.load(Ordering::SeqCst)..10).any(|number| request.contains(&format!("token-{number}.")));
-            match is_good && request.contains("database/creds/t1 ") {
+            let mut good = good.load(Ordering::SeqCst)..10;
+            let Some(number) = good.find(|number| request.contains(&format!("token-{number}."))) else {
+                return forbidden();
+            };
+            if request.contains("revoke-self") {
+                revoking.fetch_add(1, Ordering::SeqCst);
+            }
+            if request.contains("renew-self") {
+                let token = format!("token-{number}.");
+                let auth = json!({"client_token": token, "lease_duration": seconds, "renewable": true});
+                return StubAnswer::json("200 OK", json!({"auth": auth}).to_string());
+            }
+            match request.contains("database/creds/t1 ") {
                 true => user(),
                 false => forbidden(),
             }
@@ -746,6 +766,7 @@ impl Narrow {
             _stub: stub,
             logins,
             first_good,
+            revoked,
         }
     }
 
@@ -774,6 +795,21 @@ async fn a_lost_login_is_noticed_though_it_cannot_be_looked_up() {
 }
 
 #[tokio::test]
+async fn a_lost_login_is_noticed_by_its_renewal() {
+    let vault = Narrow::lasting(30).await;
+    let mut changes = vault.provider.changes().unwrap();
+    vault.fetch("t1").await.unwrap();
+    for _ in 0..2 {
+        changes.mark_unchanged();
+        vault.lose_logins();
+        // More than a twentieth of its time is over then, so it is renewed for the sake of a lease.
+        sleep(Duration::from_millis(2_100)).await;
+        vault.fetch("t1").await.unwrap();
+        assert!(changes.has_changed().unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_forbidden_path_is_no_lost_login() {
     let vault = Narrow::new().await;
     let mut changes = vault.provider.changes().unwrap();
@@ -786,15 +822,16 @@ async fn a_forbidden_path_is_no_lost_login() {
         assert!(matches!(denied, Err(ProviderError::Denied(_))), "{denied:?}");
     }
     assert!(!changes.has_changed().unwrap());
-    // One more login was tried.
+    // One more login was tried, and given back.
     assert_eq!(vault.logins.load(Ordering::SeqCst), 3);
+    assert_eq!(vault.revoked.load(Ordering::SeqCst), 1);
     vault.fetch("t1").await.unwrap();
 }
 
 #[tokio::test]
 async fn a_login_that_may_not_be_renewed_is_not_lost() {
-    let granted = r#"{"auth":{"client_token":"token","lease_duration":3,"renewable":true}}"#;
-    let found = r#"{"data":{"ttl":3,"renewable":true,"creation_ttl":3}}"#;
+    let granted = r#"{"auth":{"client_token":"token","lease_duration":30,"renewable":true}}"#;
+    let found = r#"{"data":{"ttl":30,"renewable":true,"creation_ttl":30}}"#;
     let stub = HttpStub::start(move |request| match request {
         _ if request.contains("approle/login") => StubAnswer::json("200 OK", granted),
         _ if request.contains("lookup-self") => StubAnswer::json("200 OK", found),
@@ -811,7 +848,7 @@ async fn a_login_that_may_not_be_renewed_is_not_lost() {
         let mut changes = provider.changes().unwrap();
         provider.fetch(&id("t1")).await.unwrap();
         changes.mark_unchanged();
-        // Two thirds of its time are over then.
+        // More than a twentieth of its time is over then, so it is renewed for the sake of a lease.
         sleep(Duration::from_millis(2_100)).await;
         provider.fetch(&id("t1")).await.unwrap();
         assert!(!changes.has_changed().unwrap(), "{auth}");
