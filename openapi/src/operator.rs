@@ -7,6 +7,7 @@ use poem::{Request, RequestBody, Result};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, registry::Registry};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+use tenantry_core::is_this_machine;
 
 use crate::{Gates, Problem, RequestContext, known_query, operator_route::OperatorRoute, tenant::placeholder};
 
@@ -90,13 +91,7 @@ fn is_local_host(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };
-    let name = authority.host().to_ascii_lowercase();
-    let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    !host.contains('@')
-        && match literal {
-            Ok(address) => address.to_canonical().is_loopback(),
-            Err(_) => name == "localhost" || name.ends_with(".localhost"),
-        }
+    !host.contains('@') && is_this_machine(authority.host())
 }
 
 /// The token of the one `Authorization: Bearer` (RFC 6750 §2.1; the scheme's letters are of either

@@ -16,6 +16,15 @@ async fn driver() -> PostgresqlDriver {
         .unwrap()
 }
 
+/// How `driver` logs in with a secret.
+fn options(driver: &PostgresqlDriver, of: Value) -> PgConnectOptions {
+    let config = secret(of);
+    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
+    let password = config.password.as_ref().unwrap().expose_secret();
+    let options = driver.options(&address, &config, Certificates::default());
+    options.password(password)
+}
+
 #[tokio::test]
 async fn a_secret_without_what_is_needed_names_the_field() {
     let driver = driver().await;
@@ -55,12 +64,8 @@ async fn options_say_what_the_secret_says() {
 async fn a_setting_that_the_server_refuses_is_left_out() {
     let server = PostgresServer::shared().await;
     let tenant = server.create_tenant("refuses").await.unwrap();
-    let (driver, config) = (driver().await, secret(server.secret(&tenant)));
-    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
-    let password = config.password.as_ref().unwrap().expose_secret();
-    let options = driver
-        .options(&address, &config, Certificates::default())
-        .password(password);
+    let driver = driver().await;
+    let options = options(&driver, server.secret(&tenant));
     let refused = Some("SET LOCAL client_connection_check_interval = 'canary'");
     let per_transaction = PerTransaction::new("SET LOCAL statement_timeout = 1234".to_owned(), refused, None);
     let show = Statement::from_string(DbBackend::Postgres, "SHOW statement_timeout");
@@ -100,12 +105,8 @@ async fn a_variable_for_every_tenant_is_refused_by_name() {
 async fn a_server_that_refuses_a_setting_still_says_if_it_encrypts() {
     let server = PostgresServer::shared().await;
     let tenant = server.create_tenant("asked").await.unwrap();
-    let (driver, config) = (driver().await, secret(server.secret(&tenant)));
-    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
-    let password = config.password.as_ref().unwrap().expose_secret();
-    let options = driver
-        .options(&address, &config, Certificates::default())
-        .password(password);
+    let driver = driver().await;
+    let options = options(&driver, server.secret(&tenant));
     let mut connection = options.connect().await.unwrap();
     let refused = Some("SET client_connection_check_interval = 'canary'");
     let own = Some("SET client_connection_check_interval = '500ms'");
@@ -128,12 +129,8 @@ async fn a_server_that_refuses_a_setting_still_says_if_it_encrypts() {
 async fn a_close_waits_for_an_abandoned_statement_s_end() {
     let server = PostgresServer::shared().await;
     let tenant = server.create_tenant("outlives").await.unwrap();
-    let (driver, config) = (driver().await, secret(server.secret(&tenant)));
-    let address = ServerAddress::of(&config, DEFAULT_PORT).unwrap();
-    let password = config.password.as_ref().unwrap().expose_secret();
-    let options = driver
-        .options(&address, &config, Certificates::default())
-        .password(password);
+    let driver = driver().await;
+    let options = options(&driver, server.secret(&tenant));
     let session = options.connect().await.unwrap();
     let watch = EndsStatements::new(false, None);
     let version = ServerVersion(version(&session).into());

@@ -26,9 +26,11 @@ impl Model {
         free > if self.count(holder) > 0 { reserved } else { 0 }
     }
 
-    /// Which pool must have the next permit.
-    fn neediest(&self) -> Option<usize> {
-        (0..self.line.len()).min_by_key(|at| (self.count(self.line[*at].1), self.line[*at].0))
+    /// Which place in the line must have the next permit, if the neediest may have one.
+    fn next(&self, capacity: usize, reserved: usize) -> Option<usize> {
+        let neediest = (0..self.line.len()).min_by_key(|at| (self.count(self.line[*at].1), self.line[*at].0));
+        let free = capacity - self.in_use();
+        neediest.filter(|at| self.may_have(self.line[*at].1, free, reserved))
     }
 
     fn grant(&mut self, at: Option<usize>) {
@@ -71,9 +73,7 @@ fn history(seed: u64) {
             3 if model.count(holder) > 0 => {
                 model.closing += 1;
                 *model.held.get_mut(&holder).unwrap() -= 1;
-                let free = capacity - model.in_use();
-                let neediest = model.neediest();
-                let expected = neediest.filter(|at| model.may_have(model.line[*at].1, free, reserved));
+                let expected = model.next(capacity, reserved);
                 let granted = state.begin_closing(holder).map(|(holder, _)| holder);
                 assert_eq!(
                     granted,
@@ -85,9 +85,7 @@ fn history(seed: u64) {
             }
             4 if model.closing > 0 => {
                 model.closing -= 1;
-                let free = capacity - model.in_use();
-                let neediest = model.neediest();
-                let expected = neediest.filter(|at| model.may_have(model.line[*at].1, free, reserved));
+                let expected = model.next(capacity, reserved);
                 let granted = state.give_back().map(|(holder, _)| holder);
                 assert_eq!(
                     granted,
